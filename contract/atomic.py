@@ -1,0 +1,70 @@
+"""Putting a file or a folder in place whole or not at all, so that a crash or a full disk never leaves half of one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from contract.errors import UserError
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write the bytes to a neighbour of ``path``, flush them to disk, and rename it into place.
+
+    Raises:
+        UserError: if the disk is full or the place cannot be written; what was at ``path`` is untouched.
+    """
+    with _as_user_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def folder(path: Path) -> Iterator[Path]:
+    """An empty folder to fill; it becomes ``path`` when the block ends well, and vanishes when it does not.
+
+    A folder already at ``path`` is moved aside first and removed after the swap, so one of the two is always whole.
+
+    Raises:
+        UserError: if the disk is full, or something other than a folder stands at ``path``.
+    """
+    with _as_user_error(path):
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path}: is a file; name a folder, or a place where nothing is yet")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new."))
+        try:
+            yield staging
+            os.chmod(staging, 0o755)
+            if path.exists():
+                aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+                os.rename(path, aside / path.name)
+                os.rename(staging, path)
+                shutil.rmtree(aside)
+            else:
+                os.rename(staging, path)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def _as_user_error(path: Path) -> Iterator[None]:
+    """Tell a person what to do when the operating system refuses to write."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); free some space or choose another place") from error

@@ -1,0 +1,135 @@
+"""The bundle: one folder that answers on a CPU with onnxruntime and tokenizers alone (`bundle.json`, format 1).
+
+    bundle.json            this file's :class:`Manifest`
+    model.onnx             token ids in, logits out
+    tokenizer.json         normalisation, truncation and padding included; config.json and tokenizer_config.json beside it
+    golden.jsonl           texts with the probabilities that the exporting machine gave
+    quality.json           what the export gate measured
+    README.md              model card
+    SHA256SUMS             of every other file; `sha256sum -c SHA256SUMS` works
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from contract import decode, digest
+from contract.checkpoint import check_decision
+from contract.decode import Strict
+from contract.errors import FormatError
+from contract.metrics_record import Scores
+
+FORMAT = 1
+MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE = "bundle.json", "model.onnx", "tokenizer.json"
+GOLDEN_FILE, QUALITY_FILE, SUMS_FILE = "golden.jsonl", "quality.json", "SHA256SUMS"
+REQUIRED_FILES = (MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE, QUALITY_FILE)
+_SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9_.-]*)")
+
+
+class Provenance(Strict):
+    """Where a bundle comes from."""
+
+    task_digest: str
+    teacher_digest: str
+    backbone: str
+    backbone_digest: str
+    soft_labels_digest: str
+    loss: str
+    n_train: int
+
+
+class Manifest(Strict):
+    """How a bundle's logits become an answer, and what it was measured to be worth."""
+
+    format: int
+    name: str
+    labels: list[str]  # in output order
+    target: bool  # whether a text comes with a target, as a pair
+    max_tokens: int
+    temperature: float
+    thresholds: dict[str, float] | None
+    variant: str  # static_int8, dynamic_int8 or float
+    batch_invariant: bool  # whether an answer is the same alone and in any batch
+    scores: dict[str, Scores]
+    provenance: Provenance
+
+
+class Golden(Strict):
+    """A text and the probabilities, in label order, that the exporting machine gave; they are fixed by the exact model file."""
+
+    text: str
+    probs: list[float]
+    target: str | None = None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `bundle.json` into a folder that is being filled."""
+    (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The bundle's manifest; call :func:`verify_files` first. Raises FormatError."""
+    path = folder / MANIFEST_FILE
+    manifest = decode.json(path, decode.read_bytes(path), Manifest)
+    if manifest.format != FORMAT:
+        raise FormatError(path, "format", f"is {manifest.format}; this version reads {FORMAT}")
+    check_decision(path, manifest.labels, manifest.temperature, manifest.thresholds)
+    return manifest
+
+
+def write_golden(folder: Path, rows: list[Golden]) -> None:
+    """Write `golden.jsonl`, one text a line."""
+    (folder / GOLDEN_FILE).write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+
+
+def read_golden(folder: Path) -> list[Golden]:
+    """The golden texts, at least one; raises FormatError."""
+    path = folder / GOLDEN_FILE
+    lines = [line for line in decode.read_bytes(path).split(b"\n") if line]
+    if not lines:
+        raise FormatError(path, "", "holds no text; export the bundle again")
+    return [decode.json(path, line, Golden, f"line {number}") for number, line in enumerate(lines, 1)]
+
+
+def write_sums(folder: Path) -> None:
+    """Write `SHA256SUMS` over every other file of the folder; call it last."""
+    names = sorted(path.name for path in folder.iterdir() if path.name != SUMS_FILE)
+    lines = [f"{digest.of_file(folder / name)}  {name}\n" for name in names]
+    (folder / SUMS_FILE).write_text("".join(lines), encoding="ascii", newline="\n")
+
+
+def verify_files(folder: Path) -> None:
+    """Check every byte of a bundle against `SHA256SUMS`, before any parser sees one.
+
+    Raises:
+        FormatError: naming the file that is missing, changed, unlisted, or not a plain file.
+    """
+    if not folder.is_dir() or not (folder / SUMS_FILE).is_file():
+        raise FormatError(folder, "", f"is not a bundle: it has no {SUMS_FILE}; make one with: potstill export")
+    sums = _read_sums(folder / SUMS_FILE)
+    for name in REQUIRED_FILES:
+        if name not in sums:
+            raise FormatError(folder / SUMS_FILE, "", f"does not list {name}; export the bundle again")
+    for entry in sorted(folder.iterdir()):
+        if entry.name != SUMS_FILE and entry.name not in sums:
+            raise FormatError(entry, "", f"is not listed in {SUMS_FILE}; remove it, or export the bundle again")
+    for name, expected in sums.items():
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            raise FormatError(path, "", f"is missing or not a plain file, but {SUMS_FILE} lists it; copy the whole bundle again")
+        if (found := digest.of_file(path)) != expected:
+            raise FormatError(path, "", f"was changed: its SHA-256 is {found[:12]}…, expected {expected[:12]}…; copy the bundle again")
+
+
+def _read_sums(path: Path) -> dict[str, str]:
+    """SHA-256 by file name; names are plain, so none can lead out of the folder."""
+    sums: dict[str, str] = {}
+    for number, line in enumerate(decode.utf8(path, decode.read_bytes(path)).splitlines(), 1):
+        match = _SUM_LINE.fullmatch(line)
+        if match is None or match[2] in sums:
+            raise FormatError(path, f"line {number}", "must be 64 hexadecimal digits, two spaces and a plain file name, each name once")
+        sums[match[2]] = match[1]
+    return sums

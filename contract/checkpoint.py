@@ -1,0 +1,80 @@
+"""The checkpoint: a `transformers` folder plus what turns its logits into a decision (`student.json`, format 1).
+
+    student.json        this file's :class:`Student`
+    task.json           the parsed task that the student was trained for
+    calibration.jsonl   texts of the training split, for the quantizer's activation ranges
+    validation.jsonl    soft labels of the validation split, for the export gate
+    config.json, model.safetensors, tokenizer.json, ...   as `transformers` writes them
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from contract import decode
+from contract.decode import Strict
+from contract.errors import FormatError
+from contract.metrics_record import Scores
+
+FORMAT = 1
+STUDENT_FILE, TASK_FILE = "student.json", "task.json"
+CALIBRATION_FILE, VALIDATION_FILE = "calibration.jsonl", "validation.jsonl"
+
+
+class Student(Strict):
+    """How a checkpoint was made and how its logits are read."""
+
+    format: int
+    task_name: str
+    labels: list[str]  # in output order
+    family: str  # "encoder" in format 1
+    target: bool  # whether the student reads text and target as a pair
+    max_tokens: int  # longer texts are truncated; special tokens count
+    temperature: float  # logits are divided by it before softmax; above 0
+    thresholds: dict[str, float] | None  # by label: answer it only at or above this probability; None: always answer
+    loss: str
+    seed: int
+    task_digest: str
+    soft_labels_digest: str  # of the soft-label file's bytes
+    teacher_digest: str
+    backbone: str  # name or folder of what was fine-tuned
+    backbone_digest: str
+    n_train: int
+    n_validation: int
+    scores: dict[str, Scores]  # by split
+
+
+def write_student(folder: Path, student: Student) -> None:
+    """Write `student.json` into a folder that is being filled."""
+    (folder / STUDENT_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(student), indent=2) + b"\n")
+
+
+def read_student(folder: Path) -> Student:
+    """The checkpoint's `student.json`.
+
+    Raises:
+        FormatError: if the folder is not a checkpoint, or the file is malformed, of another format or inconsistent.
+    """
+    path = folder / STUDENT_FILE
+    if not folder.is_dir() or not path.exists():
+        raise FormatError(folder, "", f"is not a checkpoint: it has no {STUDENT_FILE}; make one with: potstill train")
+    student = decode.json(path, decode.read_bytes(path), Student)
+    if student.format != FORMAT:
+        raise FormatError(path, "format", f"is {student.format}; this version reads {FORMAT}")
+    check_decision(path, student.labels, student.temperature, student.thresholds)
+    return student
+
+
+def check_decision(path: Path, labels: list[str], temperature: float, thresholds: dict[str, float] | None) -> None:
+    """Refuse labels, temperature or thresholds that cannot decide anything; shared with the bundle's manifest."""
+    if len(labels) < 2 or len(set(labels)) != len(labels):
+        raise FormatError(path, "labels", f"are {labels}; there must be at least 2, all different")
+    if not 0 < temperature < float("inf"):
+        raise FormatError(path, "temperature", f"is {temperature}; it must be above 0")
+    for name, value in (thresholds or {}).items():
+        if name not in labels:
+            raise FormatError(path, f"thresholds.{name}", f"is not a label; allowed: {', '.join(labels)}")
+        if not 0 <= value <= 1:
+            raise FormatError(path, f"thresholds.{name}", f"is {value}; it must be from 0 to 1")
