@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -61,10 +62,20 @@ def folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(staging, ignore_errors=True)
 
 
+# What a person can mend; any other OSError, a missing file that somebody wanted to read, say, is not about this place.
+_REFUSALS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+}
+
+
 @contextmanager
 def _as_user_error(path: Path) -> Iterator[None]:
     """Tell a person what to do when the operating system refuses to write."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); free some space or choose another place") from error
+        if error.errno not in _REFUSALS:
+            raise
+        problem = f"cannot be written ({error.strerror}); free some space or choose another place"
+        raise UserError(f"{path}: {problem}") from error

@@ -1,12 +1,12 @@
 """The bundle: one folder that answers on a CPU with onnxruntime and tokenizers alone (`bundle.json`, format 1).
 
-    bundle.json            this file's :class:`Manifest`
-    model.onnx             token ids in, logits out
-    tokenizer.json         normalisation, truncation and padding included; config.json and tokenizer_config.json beside it
-    golden.jsonl           texts with the probabilities that the exporting machine gave
-    quality.json           what the export gate measured
-    README.md              model card
-    SHA256SUMS             of every other file; `sha256sum -c SHA256SUMS` works
+bundle.json            this file's :class:`Manifest`
+model.onnx             token ids in, logits out
+tokenizer.json         normalisation, truncation and padding included; config.json and tokenizer_config.json beside it
+golden.jsonl           texts with the probabilities that the exporting machine gave
+quality.json           what the export gate measured
+README.md              model card
+SHA256SUMS             of every other file; `sha256sum -c SHA256SUMS` works
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ def verify_files(folder: Path) -> None:
         if path.is_symlink() or not path.is_file():
             raise FormatError(path, "", f"is missing or not a plain file, but {SUMS_FILE} lists it; copy the whole bundle again")
         if (found := digest.of_file(path)) != expected:
-            raise FormatError(path, "", f"was changed: its SHA-256 is {found[:12]}…, expected {expected[:12]}…; copy the bundle again")
+            problem = f"was changed: its SHA-256 is {found[:12]}…, expected {expected[:12]}…; copy the bundle again"
+            raise FormatError(path, "", problem)
 
 
 def _read_sums(path: Path) -> dict[str, str]:
@@ -130,6 +131,7 @@ def _read_sums(path: Path) -> dict[str, str]:
     for number, line in enumerate(decode.utf8(path, decode.read_bytes(path)).splitlines(), 1):
         match = _SUM_LINE.fullmatch(line)
         if match is None or match[2] in sums:
-            raise FormatError(path, f"line {number}", "must be 64 hexadecimal digits, two spaces and a plain file name, each name once")
+            problem = "must be 64 hexadecimal digits, two spaces and a plain file name, each name once"
+            raise FormatError(path, f"line {number}", problem)
         sums[match[2]] = match[1]
     return sums

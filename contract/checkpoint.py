@@ -1,10 +1,10 @@
 """The checkpoint: a `transformers` folder plus what turns its logits into a decision (`student.json`, format 1).
 
-    student.json        this file's :class:`Student`
-    task.json           the parsed task that the student was trained for
-    calibration.jsonl   texts of the training split, for the quantizer's activation ranges
-    validation.jsonl    soft labels of the validation split, for the export gate
-    config.json, model.safetensors, tokenizer.json, ...   as `transformers` writes them
+student.json        this file's :class:`Student`
+task.json           the parsed task that the student was trained for
+calibration.jsonl   texts of the training split, for the quantizer's activation ranges
+validation.jsonl    soft labels of the validation split, for the export gate
+config.json, model.safetensors, tokenizer.json, ...   as `transformers` writes them
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, dataclass_transform
 
 import msgspec
 
@@ -14,6 +14,7 @@ from contract.errors import FormatError
 T = TypeVar("T")
 
 
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A struct of our formats: immutable, and a key it does not know is an error rather than a silent typo."""
 
@@ -45,7 +46,7 @@ def toml(path: Path, kind: type[T]) -> T:
     text = utf8(path, read_bytes(path))
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise FormatError(path, "", f"not valid TOML: {error}") from None
     return convert(path, content, kind)
 

@@ -1,9 +1,9 @@
 """The errors a person can fix. Anything else that is raised is a bug, and its traceback shows.
 
-    UserError                 one line on stderr, exit code 1
-    ├── FormatError           a file does not keep its format: which file, which place in it, what is wrong
-    ├── MissingExtraError     a stage needs packages that are not installed: the command that installs them
-    └── StoppedError          a person stopped the work; what is done is kept, and the message says how to go on
+UserError                 one line on stderr, exit code 1
+├── FormatError           a file does not keep its format: which file, which place in it, what is wrong
+├── MissingExtraError     a stage needs packages that are not installed: the command that installs them
+└── StoppedError          a person stopped the work; what is done is kept, and the message says how to go on
 """
 
 from __future__ import annotations

@@ -10,14 +10,26 @@ from contract import decode
 from contract.errors import FormatError, MissingExtraError
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a Parquet file; raises FormatError if it is missing or damaged, MissingExtraError without pyarrow."""
+def read(path: Path, form: str | None = None) -> list[dict[str, Any]]:
+    """The rows of a Parquet file.
+
+    Args:
+        path: of the file.
+        form: what `format` in its metadata must be, if it is there at all; None takes any table.
+    Raises:
+        FormatError: if the file is missing, damaged, or of another format.
+        MissingExtraError: without pyarrow.
+    """
     data = decode.read_bytes(path)
     pyarrow, parquet = _pyarrow()
     try:
-        rows: list[dict[str, Any]] = parquet.read_table(io.BytesIO(data)).to_pylist()
+        table = parquet.read_table(io.BytesIO(data))
+        rows: list[dict[str, Any]] = table.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise FormatError(path, "", f"not a readable Parquet file: {error}") from error
+    found = (table.schema.metadata or {}).get(b"format", b"").decode("utf-8", "replace")
+    if form and found and found != form:
+        raise FormatError(path, "format", f"is {found!r}; this version reads {form!r}")
     return rows
 
 

@@ -68,7 +68,7 @@ def read_soft_labels(path: Path, *, labels: list[str] | None = None) -> list[Sof
             probabilities from 0 to 1 that sum to 1 within 1e-6, votes that add up to at most n_paths, agreement from 0 to 1.
     """
     if path.suffix == ".parquet":
-        places = [(f"row {i}", row) for i, row in enumerate(parquet.read(path), 1)]
+        places = [(f"row {i}", row) for i, row in enumerate(parquet.read(path, FORMAT), 1)]
         rows = [(place, decode.convert(path, row, SoftLabel, place)) for place, row in places]
     elif path.suffix == ".jsonl":
         data = decode.read_bytes(path)

@@ -151,8 +151,9 @@ def _check_examples(path: Path, task: Task) -> None:
             if not getattr(example, field).strip():
                 raise FormatError(path, f"examples[{i}].{field}", "is empty; write it out, the teacher imitates it")
         if task.input.target != (example.target is not None):
-            wanted = "needs a target, because input.target is true" if task.input.target else "has a target, but input.target is false"
-            raise FormatError(path, f"examples[{i}].target", f"{wanted}; change one of the two")
+            found = "needs a target, because" if task.input.target else "has a target, but"
+            wanted = str(task.input.target).lower()
+            raise FormatError(path, f"examples[{i}].target", f"{found} input.target is {wanted}; change one of the two")
     counts = Counter(example.label for example in task.examples)
     for name in task.label_names:
         if not counts[name]:

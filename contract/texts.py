@@ -59,7 +59,8 @@ def read_texts(path: Path, *, labels: list[str] | None = None, target: bool | No
     """
     seen: dict[str, Text] = {}
     skipped: Counter[str] = Counter()
-    for place, row in _rows(path):
+    for place, found in _rows(path):
+        row = msgspec.structs.replace(found, target=found.target or None, gold=found.gold or None)  # empty means absent
         _check(path, place, row, labels, target)
         reason = "empty" if not row.text.strip() else "with a NUL character" if "\0" in row.text else ""
         if not reason:
@@ -123,7 +124,11 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[str, Text]]:
     """Rows under a header line; an empty id, target or gold cell is an absent one."""
     csv.field_size_limit(2**31 - 1)  # the module's own limit would refuse a text over 128 KiB
     reader = csv.DictReader(io.StringIO(decode.utf8(path, decode.read_bytes(path)), newline=""), delimiter=delimiter, strict=True)
-    _check_columns(path, list(reader.fieldnames or []))
+    try:
+        columns = list(reader.fieldnames or [])
+    except csv.Error as error:
+        raise FormatError(path, "header", f"not valid CSV: {error}") from None
+    _check_columns(path, columns)
     while True:
         place = f"line {reader.line_num + 1}"
         try:
@@ -133,7 +138,7 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[str, Text]]:
         except csv.Error as error:
             raise FormatError(path, place, f"not valid CSV: {error}") from None
         if None in row or None in row.values():
-            raise FormatError(path, place, f"has another number of cells than the header ({len(reader.fieldnames or [])})")
+            raise FormatError(path, place, f"has another number of cells than the header ({len(columns)})")
         yield place, _text(path, place, row)
 
 
@@ -154,6 +159,8 @@ def _check_columns(path: Path, columns: list[str]) -> None:
     """A header holds `text` and nothing unknown."""
     if "text" not in columns:
         raise FormatError(path, "header", f"has no column 'text'; found: {', '.join(columns) or 'nothing'}")
-    for column in columns:
+    for i, column in enumerate(columns):
+        if column in columns[:i]:
+            raise FormatError(path, "header", f"repeats column {column!r}; name each once")
         if column not in COLUMNS:
             raise FormatError(path, "header", f"unknown column {column!r}; allowed: {', '.join(COLUMNS)}")

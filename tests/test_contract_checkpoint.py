@@ -1,0 +1,60 @@
+import json
+
+import pytest
+
+from contract.checkpoint import Student, read_student, write_student
+from contract.errors import FormatError
+from contract.metrics_record import Score
+
+STUDENT = Student(
+    format=1, task_name="stance", labels=["up", "down"], family="encoder", target=False, max_tokens=128, temperature=1.5,
+    thresholds={"up": 0.6}, loss="reg", seed=0, task_digest="a", soft_labels_digest="b", teacher_digest="c", backbone="minilm",
+    backbone_digest="d", n_train=10, n_validation=2, scores={"validation": {"accuracy": Score(value=0.5, low=0.4, high=0.6, n=2)}},
+)  # fmt: skip
+
+
+def test_a_student_survives_being_written_and_read(tmp_path):
+    write_student(tmp_path, STUDENT)
+    assert read_student(tmp_path) == STUDENT
+
+
+def test_a_folder_without_a_student_is_no_checkpoint(tmp_path):
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(FormatError) as caught:
+            read_student(folder)
+        assert str(caught.value) == f"{folder}: is not a checkpoint: it has no student.json; make one with: potstill train"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"format": 2}, "format: is 2; this version reads 1"),
+        ({"temperatur": 1.0}, "object contains unknown field `temperatur`"),
+        ({"labels": ["up"]}, "labels: are ['up']; there must be at least 2, all different"),
+        ({"labels": ["up", "up"]}, "labels: are ['up', 'up']; there must be at least 2, all different"),
+        ({"labels": "up"}, "labels: expected `array`, got `str`"),
+        ({"temperature": 0}, "temperature: is 0.0; it must be above 0"),
+        ({"temperature": -1.0}, "temperature: is -1.0; it must be above 0"),
+        ({"thresholds": {"flat": 0.5}}, "thresholds.flat: is not a label; allowed: up, down"),
+        ({"thresholds": {"up": 1.5}}, "thresholds.up: is 1.5; it must be from 0 to 1"),
+        ({"scores": {"gold": {"accuracy": 0.5}}}, "scores[...][...]: expected `object`, got `float`"),
+        ({"max_tokens": "128"}, "max_tokens: expected `int`, got `str`"),
+    ],
+)
+def test_a_broken_student_is_refused_with_place_and_problem(tmp_path, changes, problem):
+    write_student(tmp_path, STUDENT)
+    path = tmp_path / "student.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(FormatError) as caught:
+        read_student(tmp_path)
+    assert str(caught.value) == f"{path}: {problem}"
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"), [(b"", "not valid JSON: Input data was truncated"), (b"[]", "expected `object`, got `array`")]
+)
+def test_a_student_that_is_no_json_object_is_refused(tmp_path, data, problem):
+    (tmp_path / "student.json").write_bytes(data)
+    with pytest.raises(FormatError) as caught:
+        read_student(tmp_path)
+    assert str(caught.value) == f"{tmp_path / 'student.json'}: {problem}"

@@ -1,0 +1,134 @@
+import pytest
+
+from contract.errors import FormatError
+from contract.task import load_task, task_from_json, task_to_json
+
+WHOLE = """
+format = 1
+name = "stance"
+question = "Will it rise?"
+guideline = "Judge the author, not the market."
+
+[[labels]]
+name = "up"
+meaning = "expects a rise"
+words = ["rise", "up"]
+
+[[labels]]
+name = "down"
+meaning = "expects a fall"
+
+[[examples]]
+text = "calls on ACME"
+rationale = "Calls gain when it rises."
+label = "up"
+
+[[examples]]
+text = "puts on ACME"
+rationale = "Puts gain when it falls."
+label = "down"
+
+[[knowledge]]
+term = "calls"
+meaning = "options that gain when the price rises"
+"""
+
+
+def written(tmp_path, text):
+    path = tmp_path / "task.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_whole_task_is_read_in_the_order_of_its_labels(tmp_path):
+    task = load_task(written(tmp_path, WHOLE))
+    assert task.label_names == ["up", "down"]
+    assert [label.spellings for label in task.labels] == [["rise", "up"], ["down"]]
+    assert (task.input.noun, task.input.target, task.input.max_chars) == ("Text", False, 1000)
+
+
+def test_layout_and_comments_do_not_change_the_digest_and_content_does(tmp_path):
+    digest = load_task(written(tmp_path, WHOLE)).digest
+    assert load_task(written(tmp_path, "# a comment\n" + WHOLE.replace(" = ", "    =   "))).digest == digest
+    assert load_task(written(tmp_path, WHOLE.replace("Will it", "Does it"))).digest != digest
+
+
+def test_a_task_survives_the_way_through_a_checkpoint(tmp_path):
+    task = load_task(written(tmp_path, WHOLE))
+    again = task_from_json(tmp_path / "task.json", task_to_json(task))
+    assert again == task and again.digest == task.digest
+
+
+@pytest.mark.parametrize("folder", ["market_stance", "support_tickets"])
+def test_the_examples_are_whole_tasks(repository, folder):
+    task = load_task(repository / "examples" / folder / "task.toml")
+    assert len(task.labels) >= 3 and len(task.examples) >= 2 * len(task.labels)
+
+
+UP = '[[labels]]\nname = "up"\nmeaning = "expects a rise"\nwords = ["rise", "up"]'
+BROKEN = [
+    ("", "object missing required field `format`"),
+    ("format = \n", "not valid TOML: Invalid value (at line 1, column 10)"),
+    ("x = " + "[" * 5000, None),  # nested deeper than the parser goes
+    (WHOLE.replace("format = 1", "format = 2"), "format: is 2; this version reads 1"),
+    (WHOLE.replace("format = 1", 'format = "1"'), "format: expected `int`, got `str`"),
+    (WHOLE.replace("question =", "qestion ="), "object contains unknown field `qestion`"),
+    (WHOLE.replace("question = ", "guidelin = 1\nquestion = "), "object contains unknown field `guidelin`"),
+    (WHOLE.replace('"expects a fall"', "3"), "labels[1].meaning: expected `str`, got `int`"),
+    (WHOLE.replace('meaning = "expects a fall"\n', ""), "labels[1]: object missing required field `meaning`"),
+    (WHOLE.replace('"stance"', '" "'), "name: is empty; write one sentence"),
+    (WHOLE.replace('"Will it rise?"', '""'), "question: is empty; write one sentence"),
+    (WHOLE.replace(UP, ""), "labels: holds 1; a task needs at least 2"),
+    (WHOLE.replace('name = "down"', 'name = ""'), "labels[1].name: is empty; name the label"),
+    (WHOLE.replace('name = "down"', 'name = "up"'), "labels[1].name: repeats 'up'; rename one of the two"),
+    (WHOLE.replace('name = "down"', 'name = "rise"'), "labels[1].words: 'rise' already stands for 'up'; choose another word"),
+    (WHOLE.replace('"rise", "up"', '" rise"'), "labels[0].words: ' rise' is blank or has space around it; write the bare word"),
+    (WHOLE.replace('"rise", "up"', '"ri\\nse"'), "labels[0].words: 'ri\\nse' is blank or has space around it; write the bare word"),
+    (WHOLE.replace('label = "down"', 'label = "sideways"'), "examples[1].label: 'sideways' is not a label; allowed: up, down"),
+    (
+        WHOLE.replace('label = "down"', 'label = "up"'),
+        "examples: none has the label 'down'; write at least one, better two, for every label",
+    ),
+    (WHOLE.replace('"calls on ACME"', '"  "'), "examples[0].text: is empty; write it out, the teacher imitates it"),
+    (WHOLE.replace('"Calls gain when it rises."', '""'), "examples[0].rationale: is empty; write it out, the teacher imitates it"),
+    (
+        WHOLE.replace('text = "calls on ACME"', 'text = "calls on ACME"\ntarget = "ACME"'),
+        "examples[0].target: has a target, but input.target is false; change one of the two",
+    ),
+    (
+        WHOLE + "[input]\ntarget = true\n",
+        "examples[0].target: needs a target, because input.target is true; change one of the two",
+    ),
+    (WHOLE + "[input]\nmax_chars = 0\n", "input.max_chars: is 0; it must be at least 1 character"),
+    (WHOLE + "[input]\nmax_char = 9\n", "input: object contains unknown field `max_char`"),
+    (
+        WHOLE.replace('term = "calls"', 'term = " "'),
+        "knowledge[0]: term and meaning must both be written out; complete it or delete it",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "problem"), BROKEN)
+def test_a_broken_task_is_refused_with_place_and_problem(tmp_path, text, problem):
+    path = written(tmp_path, text)
+    with pytest.raises(FormatError) as caught:
+        load_task(path)
+    if problem is None:
+        assert str(caught.value).startswith(f"{path}: not valid TOML: ")
+    else:
+        assert str(caught.value) == f"{path}: {problem}"
+
+
+def test_a_task_that_is_not_utf8_names_the_line(tmp_path):
+    path = tmp_path / "task.toml"
+    path.write_bytes(b"format = 1\nname = 'caf\xe9'\n")
+    with pytest.raises(FormatError) as caught:
+        load_task(path)
+    assert str(caught.value) == f"{path}: line 2: byte 0xe9 is not UTF-8; save the file as UTF-8"
+
+
+def test_a_missing_task_and_a_folder_are_one_line(tmp_path):
+    for path, problem in ((tmp_path / "none.toml", "no such file; check the path"), (tmp_path, "is a folder; name a file in it")):
+        with pytest.raises(FormatError) as caught:
+            load_task(path)
+        assert str(caught.value) == f"{path}: {problem}"
