@@ -1,0 +1,127 @@
+"""The header of a GGUF file: enough to refuse a file that is damaged before an engine maps it, and to know its context length.
+
+Source: the GGUF specification of ggml, versions 2 and 3 (little endian).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from contract.errors import FormatError
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+FILE_TYPES = {0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 15: "Q4_K_M"}  # of llama_ftype
+_STRING, _ARRAY = 8, 9
+_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+_DEFAULT_ALIGNMENT = 32
+
+# Bytes of a block of 1, 32 or 256 values by tensor type, from ggml's type table. A type that is not here counts as 0 bytes:
+# a new one must not make a good file look short.
+_PER_1 = {0: 4, 1: 2, 30: 2}
+_PER_32 = {2: 18, 3: 20, 6: 22, 7: 24, 8: 34, 20: 18, 39: 17}
+_PER_256 = {10: 84, 11: 110, 12: 144, 13: 176, 14: 210, 23: 136}
+_BLOCKS = {kind: (n, size) for n, sizes in ((1, _PER_1), (32, _PER_32), (256, _PER_256)) for kind, size in sizes.items()}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a GGUF says of itself."""
+
+    architecture: str
+    n_ctx_train: int | None  # longest input in tokens that the model was trained for; None: not stated
+    n_tensors: int
+    n_bytes: int  # that the file must have at least
+    file_type: str | None  # of most tensors: "Q4_1", say; None: not stated, or none of FILE_TYPES
+
+
+def read_header(path: Path) -> Header:
+    """The header of the file.
+
+    Raises:
+        FormatError: if the file is missing, is no GGUF of a known version, or is shorter than its header declares.
+    """
+    try:
+        with path.open("rb") as file:
+            return _Reader(path, file).header()
+    except FileNotFoundError:
+        raise FormatError(path, "", "no such file; check the path") from None
+    except OSError as error:
+        raise FormatError(path, "", f"cannot be read: {error.strerror}") from error
+
+
+class _Reader:
+    """An open GGUF file, read from front to back."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path, self.file, self.size = path, file, path.stat().st_size
+
+    def header(self) -> Header:
+        """Everything before the tensor data, checked against the length of the file."""
+        if self.file.read(len(MAGIC)) != MAGIC:
+            raise FormatError(self.path, "", "is not a GGUF file: it does not start with 'GGUF'; name a .gguf file")
+        version = self.number("<I")
+        if version not in VERSIONS:
+            raise FormatError(self.path, "", f"is GGUF version {version}; versions 2 and 3 are read; fetch a newer file")
+        n_tensors, n_fields = self.number("<Q"), self.number("<Q")
+        fields: dict[str, Any] = {}
+        for _ in range(n_fields):
+            key = self.string()
+            fields[key] = self.value(self.number("<I"))
+        n_data = max((self.tensor_end() for _ in range(n_tensors)), default=0)
+        alignment = int(fields.get("general.alignment") or _DEFAULT_ALIGNMENT)
+        n_bytes = -(-self.file.tell() // alignment) * alignment + n_data
+        if n_bytes > self.size:
+            raise self.short(n_bytes)
+        architecture = str(fields.get("general.architecture", ""))
+        n_ctx = fields.get(f"{architecture}.context_length")
+        file_type = FILE_TYPES.get(fields.get("general.file_type", -1))
+        return Header(architecture, n_ctx if isinstance(n_ctx, int) else None, n_tensors, n_bytes, file_type)
+
+    def tensor_end(self) -> int:
+        """Where the next described tensor ends, in bytes from the start of the tensor data."""
+        self.string()
+        n_values = 1
+        for _ in range(self.number("<I")):
+            n_values *= self.number("<Q")
+        per_block, block_bytes = _BLOCKS.get(self.number("<I"), (1, 0))
+        offset: int = self.number("<Q")
+        return offset + n_values // per_block * block_bytes
+
+    def value(self, kind: int) -> Any:
+        """A value of the given kind; an array is passed over, and is None."""
+        if kind == _STRING:
+            return self.string()
+        if kind == _ARRAY:
+            inner, count = self.number("<I"), self.number("<Q")
+            if inner in _SCALARS:
+                self.take(struct.calcsize(_SCALARS[inner]) * count)
+            else:
+                for _ in range(count):
+                    self.value(inner)
+            return None
+        if kind not in _SCALARS:
+            raise FormatError(self.path, "", f"is damaged: its header holds a value of unknown kind {kind}; fetch it again")
+        return self.number(_SCALARS[kind])
+
+    def string(self) -> str:
+        """A length and that many bytes."""
+        return self.take(self.number("<Q")).decode("utf-8", "replace")
+
+    def number(self, layout: str) -> Any:
+        """A number of the given struct layout."""
+        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
+
+    def take(self, n_bytes: int) -> bytes:
+        """The next bytes; checked against the file's length first, so that a damaged length allocates nothing."""
+        if self.file.tell() + n_bytes > self.size:
+            raise self.short(self.file.tell() + n_bytes)
+        return self.file.read(n_bytes)
+
+    def short(self, n_bytes: int) -> FormatError:
+        """The file ends too early."""
+        problem = f"is cut short: it has {self.size} bytes, its header needs at least {n_bytes}; fetch it again"
+        return FormatError(self.path, "", problem)
