@@ -1,0 +1,34 @@
+# Each target does all of its own set-up in .venv; what is installed already is not installed again.
+#
+#   make demo   the whole pipeline on the embedded models: label, train, export, score, measure
+#   make test   every test
+#   make lint   ruff and mypy
+#   make docs   write docs/cli.md from the commands themselves
+#   make clean  remove what the above made
+
+SHELL := /bin/bash
+STAMP := $(shell .ci/install --stamp)
+BIN := .venv/bin
+
+.PHONY: demo test lint docs clean
+.DEFAULT_GOAL := demo
+
+demo: $(STAMP)
+	$(BIN)/potstill demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q --durations=15
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/python -m commands.reference docs/cli.md
+
+$(STAMP):
+	@.ci/install
+
+clean:
+	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,81 @@
+"""The `potstill` command: what it can do, and what becomes of an error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from commands.failure import FAILED, INTERRUPTED, OK, missing_extra, one_line
+from commands.lazy import LazyGroup, Row
+from contract.errors import UserError
+
+COMMANDS: dict[str, Row] = {
+    "demo": Row("commands.demo", "Label, train, export and measure on the example that comes with potstill.", "all"),
+    "init": Row("commands.init", "Write a commented task and project to start from.", None),
+    "run": Row("commands.run", "Take a project from texts to a measured bundle; skip what has not changed.", "all"),
+    "task": Row("commands.task", "Check a task file.", None),
+    "label": Row("commands.label", "Have the teacher label texts into a label store.", "label"),
+    "labels": Row("commands.labels", "Derive soft labels from a label store.", "label"),
+    "train": Row("commands.train", "Distil soft labels into a student checkpoint.", "train"),
+    "evaluate": Row("commands.evaluate", "Score a checkpoint or a bundle against gold labels.", "train"),
+    "export": Row("commands.export", "Write a checkpoint as an int8 bundle, and prove it.", "export"),
+    "predict": Row("commands.predict", "Classify the texts of a file with a bundle.", "serve"),
+    "serve": Row("commands.serve", "Answer over HTTP with a bundle.", "serve"),
+    "bench": Row("commands.bench", "Measure latency, throughput, start-up and memory.", "serve"),
+    "models": Row("commands.models", "List, fetch, verify and re-pack models.", None),
+}
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    """Print the installed version, and stop."""
+    if asked:
+        from importlib import metadata  # costs more than the whole help, so only who asks pays
+
+        try:
+            click.echo(f"potstill {metadata.version('potstill')}")
+        except metadata.PackageNotFoundError:
+            click.echo("potstill (a source folder that is not installed)")
+        ctx.exit(OK)
+
+
+@click.command(cls=LazyGroup, rows=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version and exit."
+)
+def group() -> None:
+    """Turn a local LLM into an annotator, and its judgement into a classifier small enough for a CPU.
+
+    Start with: potstill demo. Then, with your own texts: potstill init my_task.
+    """
+
+
+def run(args: Sequence[str]) -> int:
+    """Run the command line; returns the exit code. An error that nobody can fix from here is raised, traceback and all."""
+    try:
+        code = group.main(args=list(args), prog_name="potstill", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("potstill: interrupted", err=True)
+        return INTERRUPTED
+    except UserError as error:
+        click.echo(one_line(error), err=True)
+        return FAILED
+    except ModuleNotFoundError as error:  # a library that a command imports while it works
+        if (told := missing_extra(error, None)) is None:
+            raise
+        click.echo(one_line(told), err=True)
+        return FAILED
+    return code if isinstance(code, int) else OK
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()
