@@ -1,0 +1,245 @@
+"""The only file that imports llama_cpp: a context of our own over the low-level API, many sequences in one KV cache.
+
+The high-level `Llama` class has one sequence. Here each path is a sequence of its own in a unified cache, so a copied prefix
+costs no memory and no time, and one `llama_decode` moves all of them on. Sequences are only ever copied and removed whole:
+llama.cpp allows no more for recurrent and hybrid models.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.errors import UserError
+
+NO_SLOT = 1  # llama_decode: no room in the cache for this batch; nothing was changed
+
+
+class OutOfCellsError(Exception):
+    """The cache has no room for the batch; decode a smaller one, or free sequences first."""
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """The size of the context. A cell holds one token of one or more sequences."""
+
+    n_cells: int = 4096
+    n_batch: int = 512  # tokens that one decode takes; llama.cpp aborts the process if it is below n_sequences
+    n_sequences: int = 96
+    n_threads: int = 2
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token to decode."""
+
+    token: int
+    position: int
+    sequence: int
+    wants_logits: bool = False
+
+
+class LlamaEngine:
+    """A model and its context. Not for several threads at once: one engine, one caller."""
+
+    def __init__(self, model_path: Path) -> None:
+        """Load the weights; :meth:`start` makes the context.
+
+        Raises:
+            UserError: if the file is no readable GGUF; with llama.cpp's own last words.
+        """
+        self._path = model_path
+        self._context = self._memory = self._batch = _NOTHING
+        self.config = EngineConfig()
+        _silence()
+        llama_cpp.llama_backend_init()
+        self._model = llama_cpp.llama_model_load_from_file(str(model_path).encode(), _model_params())
+        if not self._model:
+            raise UserError(f"{model_path}: llama.cpp cannot load it ({_last_words()}); check it with: potstill models verify")
+        self._vocab = llama_cpp.llama_model_get_vocab(self._model)
+        self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(self._model)
+
+    def start(self, config: EngineConfig) -> None:
+        """Make an empty context of this size, in place of an earlier one.
+
+        Raises:
+            UserError: if the context does not fit in memory.
+        """
+        if config.n_batch < config.n_sequences:
+            raise ValueError(f"n_batch is {config.n_batch}; it must be at least n_sequences, {config.n_sequences}")
+        self._stop()
+        self.config = config
+        self._context = llama_cpp.llama_init_from_model(self._model, _context_params(config))
+        if not self._context:
+            raise UserError(
+                f"{self._path}: no context of {config.n_cells} tokens ({_last_words()}); free memory or lower --parallel"
+            )
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        self._batch = llama_cpp.llama_batch_init(config.n_batch, 0, 1)
+
+    @staticmethod
+    def build() -> str:
+        """Version of the binding, which fixes the version of llama.cpp."""
+        return f"llama-cpp-python {llama_cpp.__version__}"
+
+    def tokenize(self, text: str, *, start: bool = False) -> list[int]:
+        """Token ids of the text; control tokens spelled in it stay plain text.
+
+        Args:
+            text: any string; lone surrogates become U+FFFD.
+            start: whether the text begins the prompt, so that the model's own opening token (BOS) goes before it.
+        """
+        raw = text.encode("utf-8", "replace")
+        size = len(raw) + 8
+        buffer = (llama_cpp.llama_token * size)()
+        n = llama_cpp.llama_tokenize(self._vocab, raw, len(raw), buffer, size, start, False)
+        return list(buffer[:n])
+
+    def tokenize_after(self, before: str, text: str) -> list[int]:
+        """Token ids that ``text`` adds when it follows ``before``.
+
+        Some vocabularies put a space before the first word of whatever they are given; comparing with and without avoids it.
+        """
+        head, whole = self.tokenize(before), self.tokenize(before + text)
+        if whole[: len(head)] == head:
+            return whole[len(head) :]
+        return self.tokenize(text)  # the boundary merged: take the text by itself
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token stands for."""
+        buffer = ctypes.create_string_buffer(256)
+        n = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
+        return buffer.raw[: max(n, 0)]
+
+    def ends(self, token: int) -> bool:
+        """Whether the token ends the model's turn."""
+        return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
+
+    def decode(self, tokens: Sequence[Token]) -> list[int]:
+        """Run at most n_batch tokens through the model.
+
+        Returns:
+            The rows (indices in ``tokens``) that want logits, for :meth:`logits` and :meth:`sample`, until the next decode.
+        Raises:
+            OutOfCellsError: if the cache has no room; nothing was changed.
+            UserError: if llama.cpp fails.
+        """
+        self._fill(tokens)
+        status = llama_cpp.llama_decode(self._context, self._batch)
+        if status == NO_SLOT:
+            raise OutOfCellsError
+        if status != 0:
+            raise UserError(f"llama.cpp could not decode ({status}: {_last_words()}); paths already drawn are kept")
+        return [row for row, token in enumerate(tokens) if token.wants_logits]
+
+    def logits(self, row: int) -> NDArray[np.float32]:
+        """Logits of a decoded row, float32 [V]; a view that the next decode overwrites."""
+        return np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self._context, row), (self.n_vocab,))
+
+    def sample(self, sampler: Sampler, row: int) -> int:
+        """A token drawn from a decoded row by the sampler."""
+        return int(llama_cpp.llama_sampler_sample(sampler.chain, self._context, row))
+
+    def fork(self, source: int, target: int) -> None:
+        """Let sequence ``target`` continue from all of ``source``; in a unified cache this copies nothing."""
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def free(self, sequence: int) -> None:
+        """Forget a sequence. Idle ones slow down the live ones, so free early."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def close(self) -> None:
+        """Give the memory back; safe to call twice."""
+        self._stop()
+        if self._model:
+            llama_cpp.llama_model_free(self._model)
+            self._model = _NOTHING
+
+    def _stop(self) -> None:
+        """Give the context back."""
+        if self._context:
+            llama_cpp.llama_batch_free(self._batch)
+            llama_cpp.llama_free(self._context)
+            self._context = _NOTHING
+
+    def _fill(self, tokens: Sequence[Token]) -> None:
+        """Copy the tokens into llama.cpp's batch."""
+        batch = self._batch
+        batch.n_tokens = len(tokens)
+        for i, token in enumerate(tokens):
+            batch.token[i], batch.pos[i], batch.logits[i] = token.token, token.position, token.wants_logits
+            batch.n_seq_id[i], batch.seq_id[i][0] = 1, token.sequence
+
+
+class Sampler:
+    """One path's own chain: temperature, then a draw with its own seed. Freed by :meth:`close`."""
+
+    def __init__(self, temperature: float, seed: int) -> None:
+        """Args: temperature above 0; seed from 0 to 2^32 - 1."""
+        self.chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        llama_cpp.llama_sampler_chain_add(self.chain, llama_cpp.llama_sampler_init_top_k(_TOP_K))
+        llama_cpp.llama_sampler_chain_add(self.chain, llama_cpp.llama_sampler_init_temp(temperature))
+        llama_cpp.llama_sampler_chain_add(self.chain, llama_cpp.llama_sampler_init_dist(seed))
+
+    def close(self) -> None:
+        """Give the chain back; safe to call twice."""
+        if self.chain:
+            llama_cpp.llama_sampler_free(self.chain)
+            self.chain = None
+
+
+_NOTHING: Any = None  # where llama.cpp's handle will be, or was
+_TOP_K = 40  # as in the paper's sampling from PaLM's family; it also spares a sort of the whole vocabulary
+_words: list[str] = []  # llama.cpp's latest log lines: the only place where it says why it failed
+
+
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
+def _listen(level: int, text: bytes, _: ctypes.c_void_p) -> None:
+    """Keep llama.cpp's complaints for error messages instead of letting it write to stderr."""
+    if level == _ERROR and text.strip():
+        _words.append(text.decode("utf-8", "replace").strip())
+        del _words[:-5]
+
+
+_ERROR = 3  # in ggml_log_level
+
+
+def _silence() -> None:
+    """Route llama.cpp's log to :func:`_listen`."""
+    llama_cpp.llama_log_set(_listen, ctypes.c_void_p(0))
+
+
+def _last_words() -> str:
+    """llama.cpp's latest complaints on one line."""
+    return "; ".join(_words) or "it gave no reason"
+
+
+def _model_params() -> llama_cpp.llama_model_params:
+    """Defaults, but no AMX kernels.
+
+    GCC 12 drops stores to the tile configuration that they load, and the process dies of a general protection fault; a build
+    without AMX (as `make` makes it) keeps the other re-packed kernels.
+    """
+    params = llama_cpp.llama_model_default_params()
+    if b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info():
+        params.use_extra_bufts = False
+    return params
+
+
+def _context_params(config: EngineConfig) -> llama_cpp.llama_context_params:
+    """Unified cache, full windows for sliding-window models (a pruned prefix could not be shared), no timing overhead."""
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = config.n_cells
+    params.n_batch = params.n_ubatch = config.n_batch
+    params.n_seq_max = config.n_sequences
+    params.n_threads = params.n_threads_batch = config.n_threads
+    params.kv_unified = params.swa_full = params.no_perf = True
+    return params

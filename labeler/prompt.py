@@ -1,0 +1,84 @@
+"""The prompt: guideline, worked examples in some order, then one text. Plain text, as a document that goes on.
+
+The form follows arXiv 2212.11311: worked examples in which an opinion comes first and the label after it. Everything up to
+the text is the *prefix*, shared by all texts of a prompt variant; the terms that a text needs explained come after it.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+
+from contract.task import Example, Knowledge, Task
+from labeler.teacher import Mode
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One choice and order of worked examples."""
+
+    number: int
+    examples: tuple[Example, ...]
+
+
+def variants(task: Task, n_variants: int, n_per_label: int, seed: int) -> list[Variant]:
+    """Different prompts for one task.
+
+    The first is the task's own examples in their own order. In the others, the examples are drawn anew (where a label has
+    more than needed) and shuffled, and the label of the last example goes round: the teacher leans towards what it read last.
+
+    Args:
+        n_variants: at least 1.
+        n_per_label: worked examples of each label; fewer where the task has fewer.
+        seed: equal seeds give equal variants.
+    """
+    rng = random.Random(seed)
+    by_label = {name: [e for e in task.examples if e.label == name] for name in task.label_names}
+    first = [e for e in task.examples if e in by_label[e.label][:n_per_label]]
+    made = [Variant(0, tuple(first))]
+    for number in range(1, n_variants):
+        chosen = [e for pool in by_label.values() for e in rng.sample(pool, min(n_per_label, len(pool)))]
+        rng.shuffle(chosen)
+        last_label = task.label_names[number % len(task.labels)]
+        last = next(i for i in reversed(range(len(chosen))) if chosen[i].label == last_label)
+        chosen.append(chosen.pop(last))
+        made.append(Variant(number, tuple(chosen)))
+    return made
+
+
+def prefix(task: Task, variant: Variant, mode: Mode) -> str:
+    """Guideline, question and worked examples; ends with a blank line."""
+    answers = [f"- {label.spellings[0]}: {label.meaning}" for label in task.labels]
+    head = "\n".join(part for part in (task.guideline.strip(), task.question.strip(), *answers) if part)
+    blocks = [f"{block(task, e.text, e.target, mode)}{_answer(task, e, mode)}" for e in variant.examples]
+    return "\n\n".join((head, *blocks)) + "\n\n"
+
+
+def block(task: Task, text: str, target: str | None, mode: Mode) -> str:
+    """One text up to the cue that the teacher continues: terms it holds, target, text, cue."""
+    lines = [f"Note: {entry.term} = {entry.meaning}" for entry in knowledge_in(task, text)]
+    if task.input.target and target:
+        lines.append(f"{task.input.target_noun}: {target}")
+    lines.append(f"{task.input.noun}: {shown(task, text)}")
+    cue = task.prompt.rationale if mode == "cot" else task.prompt.answer
+    return "\n".join((*lines, f"{cue}:"))
+
+
+def shown(task: Task, text: str) -> str:
+    """The part of a text that the teacher sees, on one line: a line break would end the text too early."""
+    return " ".join(text.split())[: task.input.max_chars]
+
+
+def knowledge_in(task: Task, text: str) -> list[Knowledge]:
+    """The entries whose term occurs in the shown text as whole words, whatever the case."""
+    visible = shown(task, text)
+    return [e for e in task.knowledge if re.search(rf"(?<!\w){re.escape(e.term)}(?!\w)", visible, re.IGNORECASE)]
+
+
+def _answer(task: Task, example: Example, mode: Mode) -> str:
+    """What the teacher is to imitate after the cue."""
+    word = next(label.spellings[0] for label in task.labels if label.name == example.label)
+    if mode == "direct":
+        return f" {word}"
+    return f" {' '.join(example.rationale.split())}\n{task.prompt.answer}: {word}"

@@ -1,0 +1,57 @@
+"""What every teacher can do, whether it runs in this process or behind a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from labeler.paths import Ask, TeacherPath, TooLong
+
+Mode = Literal["direct", "cot"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a teacher's answer is drawn and read; one per run."""
+
+    mode: Mode
+    words: tuple[str, ...]  # every label's words, in the task's order
+    rationale_cue: str  # ends the prompt in mode `cot`: "Opinion:"
+    answer_cue: str  # goes before the label: "Answer:"
+    temperature: float  # of the sampled rationale; above 0
+    max_rationale_tokens: int
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What decides a teacher's answers, apart from prompt and reading."""
+
+    name: str
+    digest: str  # SHA-256 of the file that runs
+    source_digest: str  # of the file it was re-packed from; the same where it was not
+    build: str  # the software that runs it
+
+
+class Teacher(Protocol):
+    """Draws paths. Open it, ask any number of times, close it."""
+
+    @property
+    def identity(self) -> Identity:
+        """What answered."""
+        ...
+
+    def answer(
+        self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int
+    ) -> Iterator[TeacherPath | TooLong]:
+        """Every wanted path of every ask, each as soon as it is complete, in any order.
+
+        Args:
+            prefix: the part of the prompt that all asks share: guideline and worked examples.
+            variant: number of that prefix; copied into the paths.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back its memory; safe to call twice."""
+        ...

@@ -1,0 +1,51 @@
+"""Calibration takes a preference for one label away, and nothing else."""
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from labeler.calibrate import batch_calibrated, label_logprobs
+
+
+def some(n=200, c=3, bias=(3.0, 0.0, -1.0), seed=0):
+    rng = np.random.default_rng(seed)
+    return log_softmax(rng.normal(size=(n, c)) + np.array(bias)[:c], axis=1)
+
+
+def test_afterwards_every_label_has_the_same_mean_probability():
+    np.testing.assert_allclose(np.exp(batch_calibrated(some())).mean(axis=0), 1 / 3, atol=1e-5)
+
+
+def test_a_stated_prior_is_met():
+    prior = np.array([0.5, 0.3, 0.2])
+    np.testing.assert_allclose(np.exp(batch_calibrated(some(), prior)).mean(axis=0), prior, atol=1e-5)
+
+
+@pytest.mark.parametrize("shift", [-30.0, 0.0, 5.0])
+def test_a_constant_bias_for_one_label_makes_no_difference(shift):
+    biased = log_softmax(some() + np.array([shift, 0, 0]), axis=1)
+    np.testing.assert_allclose(batch_calibrated(biased), batch_calibrated(some()), atol=1e-3)
+
+
+def test_the_order_of_texts_by_log_odds_is_kept():
+    before, after = some(), batch_calibrated(some())
+    assert (np.argsort(before[:, 0] - before[:, 1]) == np.argsort(after[:, 0] - after[:, 1])).all()
+
+
+def test_rows_stay_distributions():
+    np.testing.assert_allclose(np.exp(batch_calibrated(some())).sum(axis=1), 1, atol=1e-12)
+
+
+def test_even_shares_are_left_alone():
+    even = np.log(np.array([[0.7, 0.3], [0.3, 0.7]]))
+    np.testing.assert_allclose(batch_calibrated(even), even, atol=1e-6)
+
+
+def test_a_teacher_that_is_certain_of_one_label_stays_finite():
+    sure = log_softmax(np.array([[50.0, 0, 0], [60.0, 0, 1], [55.0, 3, 0]]), axis=1)
+    assert np.isfinite(batch_calibrated(sure)).all()
+
+
+def test_a_label_is_as_probable_as_its_words_together():
+    words = np.log(np.array([[0.1, 0.2, 0.3]]))
+    np.testing.assert_allclose(np.exp(label_logprobs(words, [0, 1, 0], 2)), [[0.4, 0.2]])

@@ -1,0 +1,133 @@
+"""The label store keeps every path, repeats none, and says what is wrong with a file that is not one."""
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from contract.errors import FormatError, UserError
+from contract.texts import Text
+from labeler.paths import TeacherPath, TooLong
+from labeler.store import LabelStore, RunSettings
+
+SETTINGS = RunSettings(
+    task_digest="t", prompt_digest="p", labels=["up", "down"], words=["up", "down"], word_labels=[0, 1], teacher="m", teacher_digest="d",
+    source_digest="d", build="b", mode="cot", n_variants=1, temperature=0.5, max_rationale_tokens=40, seed=0,
+)  # fmt: skip
+
+
+def path(text_id="a", number=0):
+    return TeacherPath(text_id, number, 0, 2**32 - 1, "because 😀", (-0.5, -1.25e-9), 12, 7)
+
+
+def test_a_stored_path_comes_back_as_it_was(tmp_path: Path):
+    with LabelStore.create(tmp_path / "labels.db") as store:
+        run = store.begin_run(SETTINGS)
+        store.add_texts([Text("text", "a")])
+        store.add(run, [path()])
+    with LabelStore.read(tmp_path / "labels.db") as store:
+        assert list(store.paths(store.runs()[0])) == [path()]
+        assert store.runs()[0].settings == SETTINGS
+        assert store.texts() == {"a": Text("text", "a")}
+
+
+def test_equal_settings_find_the_same_run_and_others_make_a_new_one(tmp_path: Path):
+    with LabelStore.create(tmp_path / "labels.db") as store:
+        assert store.begin_run(SETTINGS) == store.begin_run(SETTINGS)
+        assert (
+            store.begin_run(RunSettings(**{**{f: getattr(SETTINGS, f) for f in SETTINGS.__struct_fields__}, "seed": 1})).number == 2
+        )
+
+
+def test_a_batch_with_a_path_that_is_there_already_is_refused_whole(tmp_path: Path):
+    with LabelStore.create(tmp_path / "labels.db") as store:
+        run = store.begin_run(SETTINGS)
+        store.add(run, [path()])
+        with pytest.raises(FormatError, match="UNIQUE"):
+            store.add(run, [path(number=1), path()])
+        assert store.done(run) == {"a": {0}}
+
+
+def test_texts_that_are_too_long_are_remembered(tmp_path: Path):
+    with LabelStore.create(tmp_path / "labels.db") as store:
+        run = store.begin_run(SETTINGS)
+        store.add(run, [TooLong("b", 9000, 100)])
+        assert store.too_long(run) == {"b"}
+
+
+def test_lone_surrogates_do_not_stop_the_run(tmp_path: Path):
+    with LabelStore.create(tmp_path / "labels.db") as store:
+        store.add_texts([Text("bad \ud800 text", "a")])
+        assert store.texts()["a"].text == "bad ? text"
+
+
+def test_a_second_writer_is_refused_and_a_reader_is_not(tmp_path: Path):
+    with LabelStore.create(tmp_path / "labels.db") as store:
+        store.begin_run(SETTINGS)
+        with pytest.raises(UserError, match="another process is writing to it"):
+            LabelStore.create(tmp_path / "labels.db")
+        with LabelStore.read(tmp_path / "labels.db") as reader:
+            assert len(reader.runs()) == 1
+    LabelStore.create(tmp_path / "labels.db").close()
+
+
+def test_a_killed_writer_leaves_what_it_stored_and_no_lock(tmp_path: Path):
+    code = (
+        "import os, signal, sys; from pathlib import Path; from test_labeler_store import SETTINGS, path; from labeler.store import LabelStore\n"
+        "store = LabelStore.create(Path(sys.argv[1])); run = store.begin_run(SETTINGS); store.add(run, [path()])\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    here = Path(__file__).parent
+    environment = {"PYTHONPATH": f"{here}:{here.parent}", "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "labels.db")], env=environment, check=False, timeout=60)
+    assert done.returncode == -9
+    with LabelStore.create(tmp_path / "labels.db") as store:
+        assert store.done(store.begin_run(SETTINGS)) == {"a": {0}}
+
+
+def not_a_database(file: Path):
+    file.write_bytes(b"text, not a database" * 100)
+
+
+def another_database(file: Path):
+    with sqlite3.connect(file) as connection:
+        connection.execute("create table t (x)")
+    connection.close()
+
+
+def a_newer_format(file: Path):
+    LabelStore.create(file).close()
+    with sqlite3.connect(file) as connection:
+        connection.execute("pragma user_version = 2")
+    connection.close()
+
+
+def cut_short(file: Path):
+    with LabelStore.create(file) as store:
+        store.add(store.begin_run(SETTINGS), [path(number=n) for n in range(500)])
+    file.write_bytes(file.read_bytes()[:9000])
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (not_a_database, "is damaged or not a label store"),
+        (another_database, "is not a label store of format 1 (found 0)"),
+        (a_newer_format, "is not a label store of format 1 (found 2)"),
+        (cut_short, "is damaged or not a label store"),
+    ],
+)
+def test_a_file_that_is_no_label_store_is_refused(tmp_path: Path, damage, problem):
+    file = tmp_path / "labels.db"
+    damage(file)
+    with pytest.raises(FormatError) as caught, LabelStore.read(file) as store:
+        list(store.paths(store.runs()[0]))
+    assert problem in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+def test_reading_a_store_that_is_not_there_names_the_command_that_makes_one(tmp_path: Path):
+    with pytest.raises(FormatError, match="no such label store; make one with: potstill label"):
+        LabelStore.read(tmp_path / "labels.db")
