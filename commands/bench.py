@@ -1,0 +1,16 @@
+"""`potstill bench`: one measurement a command, each in a file of its own."""
+
+from __future__ import annotations
+
+import click
+
+from commands.lazy import LazyGroup, Row
+
+MEASUREMENTS: dict[str, Row] = {
+    "bundle": Row("commands.bench_bundle", "Latency, throughput, start-up time and memory of a bundle.", "serve"),
+}
+
+
+@click.command("bench", cls=LazyGroup, rows=MEASUREMENTS)
+def command() -> None:
+    """Measure what is installed on this machine."""

@@ -1,0 +1,30 @@
+"""`potstill evaluate`: what a checkpoint is worth on gold labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from contract.checkpoint import read_student
+from contract.texts import read_texts
+from trainer.evaluate import evaluate
+
+
+@click.command("evaluate")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("gold", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+def command(checkpoint: Path, gold: Path, as_json: bool) -> None:
+    """Score CHECKPOINT on the file GOLD of texts with gold labels: accuracy, macro-F1, log-loss in nats, calibration error."""
+    student = read_student(checkpoint)
+    rows = read_texts(gold, labels=student.labels, target=student.target)
+    if rows.skipped:
+        click.echo(rows.skipped_line(), err=True)
+    scores = evaluate(checkpoint, rows.texts)
+    if as_json:
+        click.echo(msgspec.json.encode(scores))
+        return
+    for name, score in scores.items():
+        click.echo(f"{name:<9}  {score.as_text()}  n = {score.n}")

@@ -1,0 +1,111 @@
+"""The labelling stage as the console and the pipeline run it: read, label, write soft labels, count what was passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from contract.errors import FormatError
+from contract.soft_label import SoftLabel, write_soft_labels
+from contract.task import Task
+from contract.texts import Text, Texts, read_texts
+from labeler.aggregate import Method, soft_labels
+from labeler.open import Pack, open_local
+from labeler.run import LabelConfig, LabelReport, Progress, check_config, label
+from labeler.store import LabelStore
+
+TEACHER = "smollm2-135m-instruct"
+STORE_FILE, SOFT_LABELS_FILE, GOLD_LABELS_FILE = "labels.db", "soft_labels.parquet", "gold_labels.parquet"
+
+
+@dataclass(frozen=True)
+class LabelPlan:
+    """What to label, with which teacher, into which folder."""
+
+    task: Task
+    texts: Texts
+    gold: Texts | None
+    out: Path
+    config: LabelConfig
+    teacher: str = TEACHER
+    method: Method = "calibrated"
+    pack: Pack = "auto"
+    threads: int | None = None
+
+    @property
+    def all_texts(self) -> list[Text]:
+        """Texts and gold texts."""
+        return [*self.texts.texts, *(self.gold.texts if self.gold else [])]
+
+
+@dataclass(frozen=True)
+class LabellingReport:
+    """What was labelled, and where it is."""
+
+    labels: LabelReport
+    skipped: list[str]
+    rows: list[SoftLabel]
+    gold_rows: list[SoftLabel]
+    out: Path
+
+    def as_text(self) -> str:
+        """A few lines for a person."""
+        n_wrote = f"wrote {len(self.rows)} soft labels to {self.out / SOFT_LABELS_FILE}"
+        if self.gold_rows:
+            n_wrote += f", and {len(self.gold_rows)} with gold to {self.out / GOLD_LABELS_FILE}"
+        return "\n".join([*self.skipped, self.labels.as_text(), n_wrote])
+
+
+def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping[str, Any]) -> LabelPlan:
+    """Read the files and check the settings before a model is loaded.
+
+    Raises:
+        FormatError: if a file is malformed, or a text stands in both.
+        UserError: if a setting makes no sense.
+    """
+    names = {field.name for field in fields(LabelConfig)}
+    config = LabelConfig(**{key: value for key, value in options.items() if key in names})
+    check_config(config)
+    read = read_texts(texts, labels=task.label_names, target=task.input.target)
+    read_gold = _gold(gold, task) if gold else None
+    if read_gold:
+        both = {text.id for text in read.texts} & {text.id for text in read_gold.texts}
+        same = {(text.text, text.target) for text in read.texts} & {(text.text, text.target) for text in read_gold.texts}
+        if both or same:
+            found = min(both) if both else min(same)[0][:40]
+            raise FormatError(
+                gold or texts, "", f"shares {len(both) or len(same)} texts with {texts} ({found!r}, say); remove them from one file"
+            )
+    others = {key: value for key, value in options.items() if key not in names}
+    return LabelPlan(task, read, read_gold, out, config, **others)
+
+
+def run(labelling: LabelPlan, progress: Progress | None = None) -> LabellingReport:
+    """Label everything and write the soft labels; raises as :func:`labeler.run.label` does."""
+    teacher = open_local(labelling.teacher, pack=labelling.pack, threads=labelling.threads)
+    store_path = labelling.out / STORE_FILE
+    try:
+        report = label(labelling.task, labelling.all_texts, store_path, teacher, labelling.config, progress)
+    finally:
+        teacher.close()
+    with LabelStore.read(store_path) as store:
+        rows = soft_labels(store, report.run, labelling.method, [text.id for text in labelling.all_texts])
+    # rows that carry a gold label are for scores: a student trained on them would have seen its exam
+    for_training = [row for row in rows if row.gold is None]
+    with_gold = [row for row in rows if row.gold is not None]
+    write_soft_labels(labelling.out / SOFT_LABELS_FILE, for_training)
+    if with_gold:
+        write_soft_labels(labelling.out / GOLD_LABELS_FILE, with_gold)
+    skipped = [line for read in (labelling.texts, labelling.gold) if read and (line := read.skipped_line())]
+    return LabellingReport(report, skipped, for_training, with_gold, labelling.out)
+
+
+def _gold(path: Path, task: Task) -> Texts:
+    """Texts that all have a gold label."""
+    read = read_texts(path, labels=task.label_names, target=task.input.target)
+    for text in read.texts:
+        if text.gold is None:
+            raise FormatError(path, f"text {text.id!r}", "has no gold label; give it one, or move it to the other texts")
+    return read

@@ -1,0 +1,155 @@
+"""The whole chain over one project: label, train, export, measure; each stage skipped while its inputs are what they were."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from commands import labelling
+from commands.labelling import GOLD_LABELS_FILE, SOFT_LABELS_FILE, STORE_FILE, LabelPlan
+from contract import atomic, digest
+from contract.bundle import SUMS_FILE
+from contract.checkpoint import STUDENT_FILE
+from contract.project import Project, load_project, settings
+from contract.task import load_task
+from export.config import ExportConfig
+from export.run import export_bundle
+from labeler.run import LabelConfig
+from models.catalog import find_backbone, find_teacher
+from trainer.config import TrainConfig
+from trainer.run import train
+
+STATE_FILE, CHECKPOINT_FOLDER, BUNDLE_FOLDER = "state.json", "student", "bundle"
+Tell = Callable[[str], None]
+Show = Callable[[str, int, int], None]
+
+
+class StageRecord(msgspec.Struct, frozen=True):
+    """What a finished stage was made of and made, by digest, and how long it took when it ran."""
+
+    inputs: str
+    outputs: dict[str, str]  # SHA-256 by file name, relative to the project's `out`
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A finished chain."""
+
+    plan: LabelPlan
+    out: Path
+    teacher_digest: str
+    seconds: dict[str, float]  # by stage, of the run that made its outputs
+    skipped: list[str]  # stages that had nothing to do
+
+    @property
+    def checkpoint(self) -> Path:
+        """The student's folder."""
+        return self.out / CHECKPOINT_FOLDER
+
+    @property
+    def bundle(self) -> Path:
+        """The bundle's folder."""
+        return self.out / BUNDLE_FOLDER
+
+
+def run(project_file: Path, tell: Tell, show: Callable[[str, float], Any]) -> Outcome:
+    """Bring everything in the project's `out` up to date.
+
+    Args:
+        tell: takes lines for a person.
+        show: makes a context manager that gives a progress callback, from the unit of speed and how many count as one.
+    Raises:
+        UserError: as the stages do. What earlier stages made is kept, and the same call goes on from there.
+    """
+    project = load_project(project_file)
+    here, out = project_file.parent, project_file.parent / project.out
+    plan = _label_plan(project_file, project)
+    train_config = settings(project_file, "train", project.train, TrainConfig)
+    export_config = settings(project_file, "export", project.export, ExportConfig)
+    teacher = find_teacher(project.teacher)
+    gold_files = [GOLD_LABELS_FILE] if plan.gold else []
+    stages = _Stages(out, tell)
+
+    def label_stage() -> str:
+        with show("texts", plan.config.n_paths) as progress:
+            return labelling.run(plan, progress).as_text()
+
+    def train_stage() -> str:
+        with show("steps", 1) as progress:
+            return train(plan.task, out / SOFT_LABELS_FILE, out / CHECKPOINT_FOLDER, train_config, progress).as_text()
+
+    def export_stage() -> str:
+        with show("steps", 1) as progress:
+            return export_bundle(out / CHECKPOINT_FOLDER, out / BUNDLE_FOLDER, export_config, progress).as_text()
+
+    files = [here / project.texts, *([here / project.gold] if project.gold else [])]
+    asked = [plan.task.digest, teacher.sha256, dataclasses.asdict(plan.config), plan.method, plan.pack]
+    stages.run("label", [*asked, *map(digest.of_file, files)], [SOFT_LABELS_FILE, *gold_files], label_stage)
+    made_of = [plan.task.digest, digest.of_file(out / SOFT_LABELS_FILE), find_backbone(train_config.backbone).sha256]
+    student_files = [f"{CHECKPOINT_FOLDER}/{name}" for name in (STUDENT_FILE, "model.safetensors")]
+    stages.run("train", [*made_of, dataclasses.asdict(train_config)], student_files, train_stage)
+    made_of = [digest.of_file(out / name) for name in student_files]
+    stages.run("export", [*made_of, dataclasses.asdict(export_config)], [f"{BUNDLE_FOLDER}/{SUMS_FILE}"], export_stage)
+    return Outcome(plan, out, teacher.sha256, stages.seconds(), stages.skipped)
+
+
+class _Stages:
+    """Runs stages and remembers in `state.json` what each was made of."""
+
+    def __init__(self, out: Path, tell: Tell) -> None:
+        self.out, self.tell, self.skipped = out, tell, list[str]()
+        self._path = out / STATE_FILE
+        self._records: dict[str, StageRecord] = {}
+        if self._path.is_file():
+            try:
+                self._records = msgspec.json.decode(self._path.read_bytes(), type=dict[str, StageRecord])
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                tell(f"{self._path} cannot be read; every stage runs again")
+
+    def run(self, name: str, inputs: list[Any], outputs: list[str], work: Callable[[], str]) -> None:
+        """Do the work unless a record says that these inputs made the outputs that are there."""
+        key = digest.of_value(inputs)
+        record = self._records.get(name)
+        if record and record.inputs == key and list(record.outputs) == outputs and record.outputs == self._digests(outputs):
+            self.skipped.append(name)
+            self.tell(f"{name}: nothing has changed (took {record.seconds:.0f} s when it ran)")
+            return
+        self.tell(f"{name}:")
+        began = time.monotonic()
+        text = work()
+        seconds = time.monotonic() - began
+        self._records[name] = StageRecord(key, self._digests(outputs), seconds)
+        atomic.write_file(self._path, msgspec.json.format(msgspec.json.encode(self._records), indent=2) + b"\n")
+        self.tell("\n".join(f"  {line}" for line in text.splitlines()))
+
+    def seconds(self) -> dict[str, float]:
+        """How long each stage took when it ran."""
+        return {name: record.seconds for name, record in self._records.items()}
+
+    def _digests(self, names: list[str]) -> dict[str, str]:
+        """SHA-256 of the files, empty for one that is missing."""
+        return {name: digest.of_file(self.out / name) if (self.out / name).is_file() else "" for name in names}
+
+
+def _label_plan(path: Path, project: Project) -> LabelPlan:
+    """The project's labelling settings, with its files read."""
+    here = path.parent
+    table = dict(project.label)
+    extra = {key: table.pop(key) for key in ("method", "pack", "threads") if key in table}
+    config = settings(path, "label", table, LabelConfig)
+    options = {
+        **{field.name: getattr(config, field.name) for field in dataclasses.fields(config)},
+        **extra,
+        "teacher": project.teacher,
+    }
+    gold = here / project.gold if project.gold else None
+    return labelling.plan(load_task(here / project.task), here / project.texts, gold, here / project.out, options)
+
+
+__all__ = ["BUNDLE_FOLDER", "CHECKPOINT_FOLDER", "STATE_FILE", "STORE_FILE", "Outcome", "StageRecord", "run"]

@@ -1,0 +1,25 @@
+"""`potstill predict`: a file of texts to a line of JSON for each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from serve.predict import PredictConfig, predict_file
+
+
+@click.command("predict")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=PredictConfig.workers, help="Texts answered at once.  [default: usable cores]"
+)
+def command(bundle: Path, file: Path, workers: int | None) -> None:
+    """Classify the texts of FILE (.jsonl, .csv, .tsv, .parquet) with BUNDLE; one line of JSON each, in order."""
+    predictions, skipped = predict_file(bundle, file, PredictConfig(workers=workers))
+    if skipped:
+        click.echo(skipped, err=True)
+    for prediction in predictions:
+        click.echo(msgspec.json.encode(prediction))

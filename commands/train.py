@@ -1,0 +1,39 @@
+"""`potstill train`: soft labels to a student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from commands.progress import progress
+from contract.task import load_task
+from trainer.config import TrainConfig
+from trainer.losses import OBJECTIVES
+from trainer.run import train
+
+FILE = click.Path(path_type=Path)  # whether it is there is for its reader to say
+
+
+@click.command("train")
+@click.argument("task", type=FILE)
+@click.argument("soft_labels", type=FILE)
+@click.argument("checkpoint", type=FILE)
+@click.option("--backbone", default=TrainConfig.backbone, show_default=True, help="Encoder to start from: a name or a folder.")
+@click.option("--loss", type=click.Choice(list(OBJECTIVES)), default=TrainConfig.loss, show_default=True, help="What to match.")
+@click.option("--min-agreement", default=TrainConfig.min_agreement, show_default=True, help="Least share of like paths, 0 to 1.")
+@click.option("--epochs", type=int, default=TrainConfig.epochs, help="Most passes over the texts.  [default: by their number]")
+@click.option("--batch-size", default=TrainConfig.batch_size, show_default=True, help="Texts a step.")
+@click.option("--learning-rate", default=TrainConfig.learning_rate, show_default=True, help="Highest learning rate of the encoder.")
+@click.option("--max-tokens", default=TrainConfig.max_tokens, show_default=True, help="Longer texts are cut; special tokens count.")
+@click.option(
+    "--validation-share", default=TrainConfig.validation_share, show_default=True, help="Share of texts held out, 0 to 1."
+)
+@click.option("--seed", default=TrainConfig.seed, show_default=True, help="Of the head, the batches and dropout.")
+@click.option("--threads", type=int, default=TrainConfig.threads, help="CPU threads.  [default: all]")
+def command(task: Path, soft_labels: Path, checkpoint: Path, **options: object) -> None:
+    """Train a student for TASK on SOFT_LABELS and write it to the folder CHECKPOINT."""
+    config = TrainConfig(**options)  # type: ignore[arg-type]  # click gives each option the type of its default
+    with progress() as show:
+        report = train(load_task(task), soft_labels, checkpoint, config, show)
+    click.echo(report.as_text())

@@ -1,0 +1,46 @@
+import pytest
+
+from contract.errors import UserError
+from trainer.config import MAX_EPOCHS, MIN_EPOCHS, MIN_STEPS, TrainConfig
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("min_agreement", 1.1, "from 0 to 1"),
+        ("min_agreement", float("nan"), "from 0 to 1"),
+        ("epochs", 0, "at least 1"),
+        ("patience", 0, "at least 1"),
+        ("min_validation", 0, "at least 1"),
+        ("batch_size", 0, "at least 1"),
+        ("learning_rate", 0.0, "above 0"),
+        ("learning_rate", float("nan"), "above 0"),
+        ("head_multiplier", -1.0, "above 0"),
+        ("warmup_share", 2.0, "from 0 to 1"),
+        ("weight_decay", -0.1, "at least 0"),
+        ("validation_share", 0.0, "above 0 and below 1"),
+        ("validation_share", 1.0, "above 0 and below 1"),
+        ("seed", -1, "from 0 to 4294967295"),
+        ("threads", 0, "at least 1"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(field, value, allowed):
+    with pytest.raises(UserError) as caught:
+        TrainConfig(**{field: value})
+    assert str(caught.value) == f"{field} is {value}; it must be {allowed}"
+
+
+def test_few_texts_get_many_epochs_and_many_texts_few():
+    config = TrainConfig()
+    assert [config.n_epochs(n) for n in (1, 20, 100_000)] == [MAX_EPOCHS, MAX_EPOCHS, MIN_EPOCHS]
+    n_texts = MIN_STEPS // 5 * config.batch_size
+    assert config.n_epochs(n_texts) == 5
+
+
+def test_more_texts_never_get_more_epochs():
+    epochs = [TrainConfig().n_epochs(n) for n in range(1, 20_000, 97)]
+    assert epochs == sorted(epochs, reverse=True)
+
+
+def test_wanted_epochs_are_taken_as_they_are():
+    assert TrainConfig(epochs=17).n_epochs(5) == 17

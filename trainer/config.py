@@ -1,0 +1,68 @@
+"""What a training run can be told; every default is written here, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from contract.errors import UserError
+
+MIN_STEPS, MIN_EPOCHS, MAX_EPOCHS = 120, 3, 8
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train a student.
+
+    The defaults are for a sentence encoder of about 20 million parameters, on anything from a few hundred to many thousand texts.
+
+    Raises:
+        UserError: naming the first value that is out of its range.
+    """
+
+    backbone: str = "all-minilm-l6-v2"  # a name of the catalog, or a folder with a transformers encoder
+    loss: str = "reg"  # an entry of trainer.losses.OBJECTIVES
+    min_agreement: float = 5 / 8  # share of a text's paths, 0 to 1; texts below it are not trained on
+    epochs: int | None = None  # at most; None: chosen by the number of texts, see n_epochs
+    patience: int = 2  # epochs without a lower validation loss before training stops; see min_validation
+    min_validation: int = 200  # texts; with fewer the last epoch is kept, because chance would choose among the epochs
+    batch_size: int = 16  # texts
+    learning_rate: float = 3e-4  # highest, of the encoder
+    head_multiplier: float = 3.0  # the head's learning rate over the encoder's; a head starts from nothing
+    warmup_share: float = 0.1  # of the steps, 0 to 1
+    weight_decay: float = 0.01
+    max_tokens: int = 128  # special tokens count; longer texts are truncated
+    validation_share: float = 0.15  # of all texts, above 0 and below 1
+    seed: int = 0
+    threads: int | None = None  # CPU threads; None: as many as torch takes
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot train; raises UserError."""
+        _check("min_agreement", self.min_agreement, 0 <= self.min_agreement <= 1, "from 0 to 1")
+        _check("epochs", self.epochs, self.epochs is None or self.epochs >= 1, "at least 1")
+        _check("patience", self.patience, self.patience >= 1, "at least 1")
+        _check("min_validation", self.min_validation, self.min_validation >= 1, "at least 1")
+        _check("batch_size", self.batch_size, self.batch_size >= 1, "at least 1")
+        _check("learning_rate", self.learning_rate, 0 < self.learning_rate < float("inf"), "above 0")
+        _check("head_multiplier", self.head_multiplier, 0 < self.head_multiplier < float("inf"), "above 0")
+        _check("warmup_share", self.warmup_share, 0 <= self.warmup_share <= 1, "from 0 to 1")
+        _check("weight_decay", self.weight_decay, 0 <= self.weight_decay < float("inf"), "at least 0")
+        _check("validation_share", self.validation_share, 0 < self.validation_share < 1, "above 0 and below 1")
+        _check("seed", self.seed, 0 <= self.seed < 2**32, "from 0 to 4294967295")
+        _check("threads", self.threads, self.threads is None or self.threads >= 1, "at least 1")
+
+    def n_epochs(self, n_texts: int) -> int:
+        """Epochs to plan for ``n_texts`` training texts.
+
+        A few hundred texts need several passes to make enough steps; thousands need few, and more would only learn the
+        teacher's noise.
+        """
+        if self.epochs is not None:
+            return self.epochs
+        steps_per_epoch = max(1, -(-n_texts // self.batch_size))
+        return min(MAX_EPOCHS, max(MIN_EPOCHS, -(-MIN_STEPS // steps_per_epoch)))
+
+
+def _check(name: str, value: object, fits: bool, allowed: str) -> None:
+    """One line about a value that is out of its range."""
+    if not fits:
+        raise UserError(f"{name} is {value}; it must be {allowed}")

@@ -1,0 +1,73 @@
+"""What a checkpoint answers, and what its answers are worth on gold labels.
+
+Axes: N texts, C classes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract import metrics
+from contract.checkpoint import Student, read_student
+from contract.errors import UserError
+from contract.metrics_record import Scores
+from contract.texts import Text
+from trainer import students
+from trainer.calibrate import calibrated
+
+
+def predict(checkpoint: Path, texts: list[Text]) -> NDArray[np.float64]:
+    """float64 [N, C]: the student's calibrated probabilities, labels in the order of its `student.json`; rows sum to 1.
+
+    Raises:
+        FormatError: if the folder is no checkpoint, or is damaged.
+        UserError: if a text lacks a target that the student needs, or has one that it cannot read.
+    """
+    return _predict(checkpoint, read_student(checkpoint), texts)
+
+
+def evaluate(checkpoint: Path, gold_texts: list[Text]) -> Scores:
+    """Accuracy, macro-F1, log-loss and calibration error on gold labels, with 95 % intervals.
+
+    Args:
+        gold_texts: at least one; each has a gold label.
+    Raises:
+        FormatError: if the folder is no checkpoint, or is damaged.
+        UserError: if a gold label is missing or none of the student's, or a target is missing or unexpected.
+    """
+    student = read_student(checkpoint)
+    gold = gold_classes(student, gold_texts)
+    return metrics.scores(_predict(checkpoint, student, gold_texts), gold)
+
+
+def gold_classes(student: Student, texts: list[Text]) -> NDArray[np.int64]:
+    """int64 [N]: the class of every gold label; raises UserError for the first text without one, or with another label."""
+    if not texts:
+        raise UserError("there is no text to evaluate; give at least one with a gold label")
+    allowed = ", ".join(student.labels)
+    for text in texts:
+        if text.gold is None:
+            raise UserError(f"text {text.id!r} has no gold label; allowed: {allowed}")
+        if text.gold not in student.labels:
+            raise UserError(f"text {text.id!r} has the gold label {text.gold!r}, unknown to the student; allowed: {allowed}")
+    return np.array([student.labels.index(text.gold or "") for text in texts], dtype=np.int64)
+
+
+def _predict(checkpoint: Path, student: Student, texts: list[Text]) -> NDArray[np.float64]:
+    """float64 [N, C]: calibrated probabilities."""
+    _check_targets(student, texts)
+    encoder = students.from_checkpoint(checkpoint, student.labels, max_tokens=student.max_tokens, pair=student.target)
+    features = encoder.encode([(text.text, text.target if student.target else None) for text in texts])
+    return calibrated(encoder.logits(features).astype(np.float64), student.temperature)
+
+
+def _check_targets(student: Student, texts: list[Text]) -> None:
+    """Every text has a target, or none has, as the student was trained."""
+    for text in texts:
+        if student.target and not text.target:
+            raise UserError(f"text {text.id!r} has no target, but the student was trained on texts with one")
+        if not student.target and text.target:
+            raise UserError(f"text {text.id!r} has a target, but the student was trained on texts alone")

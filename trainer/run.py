@@ -1,0 +1,160 @@
+"""Training from end to end: a task and its soft labels in, a checkpoint out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import set_seed
+
+from contract import checkpoint as record
+from contract import digest, metrics
+from contract.checkpoint import Student
+from contract.errors import UserError
+from contract.metrics_record import Scores
+from contract.soft_label import SoftLabel, read_soft_labels
+from contract.task import Task
+from models.catalog import ModelFolder, find_backbone
+from trainer import agreement, students
+from trainer.calibrate import Temperature, calibrated, fit_temperature
+from trainer.config import TrainConfig
+from trainer.fit import Examples, Fit, Progress, fit
+from trainer.losses import Objective, distribution_target, find_objective, majority_target
+from trainer.report import TrainReport
+from trainer.save import Held, save_checkpoint
+from trainer.split import split
+from trainer.students import Encoder
+
+
+def train(task: Task, soft_labels: Path, checkpoint: Path, config: TrainConfig, progress: Progress | None = None) -> TrainReport:
+    """Train a student on soft labels and write it to ``checkpoint``.
+
+    Validation texts are those of the split by hash that any path could label, whatever their agreement: the student will meet the
+    contested texts too. With one seed, one number of threads and one machine without an accelerator, the weights come out the same.
+
+    Args:
+        task: the task that the soft labels were made for.
+        soft_labels: a .parquet or .jsonl file.
+        checkpoint: the folder to write; one that is already there is replaced when the new one is whole.
+        progress: told ("train", steps done, steps planned).
+    Raises:
+        FormatError: if the file or the backbone is malformed.
+        UserError: if the labels belong to another task, too few texts are left, the loss stops being a number, or the disk refuses.
+    """
+    start = time.perf_counter()
+    objective = find_objective(config.loss)
+    backbone = find_backbone(config.backbone)
+    training, validation = _sides(soft_labels, _read(soft_labels, task), config.validation_share)
+    selection = agreement.by_agreement(training, config.min_agreement)
+    agreement.check_enough(soft_labels, training, selection, config.min_agreement)
+    held = Held(selection.kept, validation)
+    with _threads(config.threads):
+        encoder, fitted = _fit(task, backbone, held, objective, config, progress)
+        temperature, scores = _judge(encoder, task, validation)
+    student = _student(task, config, backbone, held, temperature, scores, soft_labels)
+    save_checkpoint(checkpoint, encoder, student, task, held)
+    warnings = tuple(agreement.label_warnings(held.training, task.label_names))
+    return TrainReport(checkpoint, student, selection, fitted, temperature, warnings, time.perf_counter() - start)
+
+
+def _read(path: Path, task: Task) -> list[SoftLabel]:
+    """The rows, all of them made for this very task by one teacher."""
+    rows = read_soft_labels(path, labels=task.label_names)
+    for row in rows:
+        if row.task_digest != task.digest:
+            raise UserError(
+                f"{path}: made for another version of task {task.name!r} (digest {row.task_digest[:12]}…, "
+                f"this one is {task.digest[:12]}…); label again with: potstill label, "
+                "or train with the task file of then"
+            )
+        if bool(row.target) != task.input.target:
+            found = "has a" if row.target else "lacks its"
+            raise UserError(f"{path}: text {row.id!r} {found} target, against input.target of the task; label again")
+    teachers = {row.teacher_digest for row in rows}
+    if len(teachers) > 1:
+        raise UserError(f"{path}: holds labels of {len(teachers)} teachers; train on those of one")
+    return rows
+
+
+def _sides(path: Path, rows: list[SoftLabel], share: float) -> tuple[list[SoftLabel], list[SoftLabel]]:
+    """(training, validation) rows; the latter are those that any path could label. Raises UserError when a side is empty."""
+    training, validation = split(rows, share)
+    validation = [row for row in validation if agreement.was_read(row)]
+    if not training or not validation:
+        empty = "validation" if training else "training"
+        raise UserError(
+            f"{path}: the {empty} side of the split is empty ({len(rows)} texts, validation share {share:g}); label more texts"
+        )
+    return training, validation
+
+
+def _fit(
+    task: Task, backbone: ModelFolder, held: Held, objective: Objective, config: TrainConfig, progress: Progress | None
+) -> tuple[Encoder, Fit]:
+    """The trained student. The seed is set first, so that the head is drawn alike whatever ran before."""
+    set_seed(config.seed)
+    encoder = students.from_backbone(backbone.path, task.label_names, max_tokens=config.max_tokens, pair=task.input.target)
+    training, validation = (_examples(encoder, task, rows, objective) for rows in (held.training, held.validation))
+    return encoder, fit(encoder, training, validation, config, progress)
+
+
+def _examples(encoder: Encoder, task: Task, rows: list[SoftLabel], objective: Objective) -> Examples:
+    """The rows as the loop takes them."""
+    features = encoder.encode([(row.text, row.target) for row in rows])
+    return Examples(features, [objective.target(row, task.label_names) for row in rows])
+
+
+def _judge(encoder: Encoder, task: Task, validation: list[SoftLabel]) -> tuple[Temperature, dict[str, Scores]]:
+    """The temperature, and how well calibrated answers agree with the teacher's majority on the texts held out."""
+    labels = task.label_names
+    logits = encoder.logits(encoder.encode([(row.text, row.target) for row in validation])).astype(np.float64)
+    temperature = fit_temperature(logits, np.array([distribution_target(row, labels) for row in validation]))
+    majority = np.array([majority_target(row, labels) for row in validation]).argmax(axis=1)
+    return temperature, {"validation": metrics.scores(calibrated(logits, temperature.value), majority)}
+
+
+def _student(
+    task: Task,
+    config: TrainConfig,
+    backbone: ModelFolder,
+    held: Held,
+    temperature: Temperature,
+    scores: dict[str, Scores],
+    soft_labels: Path,
+) -> Student:
+    """The record that goes into `student.json`."""
+    return Student(
+        format=record.FORMAT,
+        task_name=task.name,
+        labels=task.label_names,
+        family="encoder",
+        target=task.input.target,
+        max_tokens=config.max_tokens,
+        temperature=temperature.value,
+        thresholds=None,
+        loss=config.loss,
+        seed=config.seed,
+        task_digest=task.digest,
+        soft_labels_digest=digest.of_file(soft_labels),
+        teacher_digest=held.validation[0].teacher_digest,
+        backbone=backbone.name,
+        backbone_digest=backbone.sha256,
+        n_train=len(held.training),
+        n_validation=len(held.validation),
+        scores=scores,
+    )
+
+
+@contextmanager
+def _threads(n: int | None) -> Iterator[None]:
+    """Let torch use ``n`` CPU threads for a while; None leaves it alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
