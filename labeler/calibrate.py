@@ -37,6 +37,18 @@ def batch_calibrated(logprobs: NDArray[np.float64], prior: NDArray[np.float64] |
     return np.asarray(shifted, dtype=np.float64)
 
 
+def sharpened(logprobs: NDArray[np.float64], power: float) -> NDArray[np.float64]:
+    """The distributions raised to a power and normalised; no favourite changes.
+
+    Args:
+        logprobs: float [N, C], normalised over C.
+        power: above 0, no unit; 1 changes nothing, larger is surer.
+    Returns:
+        float [N, C], normalised over C.
+    """
+    return np.asarray(log_softmax(power * logprobs, axis=1), dtype=np.float64)
+
+
 def label_logprobs(word_logprobs: NDArray[np.float64], word_labels: list[int], n_labels: int) -> NDArray[np.float64]:
     """Log-probability of each label: the sum over its words. Args: float [N, W]; each word's label. Returns: float [N, C]."""
     return np.stack(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from labeler.calibrate import batch_calibrated, label_logprobs
+from labeler.calibrate import batch_calibrated, label_logprobs, sharpened
 
 
 def some(n=200, c=3, bias=(3.0, 0.0, -1.0), seed=0):
@@ -44,6 +44,16 @@ def test_even_shares_are_left_alone():
 def test_a_teacher_that_is_certain_of_one_label_stays_finite():
     sure = log_softmax(np.array([[50.0, 0, 0], [60.0, 0, 1], [55.0, 3, 0]]), axis=1)
     assert np.isfinite(batch_calibrated(sure)).all()
+
+
+def test_sharpening_keeps_every_favourite_and_one_changes_nothing():
+    np.testing.assert_allclose(sharpened(some(), 1.0), some(), atol=1e-12)
+    assert (sharpened(some(), 2.0).argmax(axis=1) == some().argmax(axis=1)).all()
+    assert (sharpened(some(), 2.0).max(axis=1) >= some().max(axis=1)).all()
+
+
+def test_squaring_squares_the_odds():
+    np.testing.assert_allclose(np.exp(sharpened(np.log([[0.6, 0.4]]), 2.0)), [[0.36 / 0.52, 0.16 / 0.52]])
 
 
 def test_a_label_is_as_probable_as_its_words_together():
