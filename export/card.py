@@ -1,0 +1,123 @@
+"""The bundle's README.md: a model card that says what the model answers, how well, and how to call it."""
+
+from __future__ import annotations
+
+from contract.bundle import Manifest
+from contract.task import Task
+from export.gate import Quality
+
+FILE = "README.md"
+METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log-loss (nats)", "ece": "calibration error"}
+
+
+def text(task: Task, manifest: Manifest, quality: Quality) -> str:
+    """The card; it depends on the bundle's content alone, so it is the same at every export."""
+    return "\n".join(
+        [
+            *_header(manifest),
+            f"# {manifest.name}",
+            "",
+            task.question,
+            "",
+            *_labels(task),
+            *_scores(manifest, quality),
+            *_use(manifest),
+            *_origin(manifest),
+        ]
+    )
+
+
+def _header(manifest: Manifest) -> list[str]:
+    """Metadata for model hubs."""
+    tags = ["text-classification", "onnx", "potstill", *([] if manifest.variant == "float" else ["int8"])]
+    return ["---", "library_name: onnx", "pipeline_tag: text-classification", "tags:", *(f"- {tag}" for tag in tags), "---", ""]
+
+
+def _labels(task: Task) -> list[str]:
+    """What each label means."""
+    rows = [f"| `{label.name}` | {_cell(label.meaning)} |" for label in task.labels]
+    return ["## Labels", "", "| label | meaning |", "| --- | --- |", *rows, ""]
+
+
+def _scores(manifest: Manifest, quality: Quality) -> list[str]:
+    """How well this very model does, and what quantization cost."""
+    rows = [
+        f"| {split} | {METRICS.get(name, name)} | {score.as_text()} | {score.n} |"
+        for split, scores in manifest.scores.items()
+        for name, score in scores.items()
+    ]
+    forms = [
+        f"| {form.variant} | {form.macro_f1:.3f} | {form.agreement:.3f} | {form.batch_change_max:.2g} | {form.bytes / 1e6:.1f} "
+        f"| {form.problem or 'passed'} |"
+        for form in quality.forms
+    ]
+    return [
+        "## Scores",
+        "",
+        "Against the teacher's majority label, with 95 % bootstrap intervals. Nobody checked these labels by hand.",
+        "",
+        "| texts | score | value | n |",
+        "| --- | --- | --- | --- |",
+        *rows,
+        "",
+        f"The form in this bundle is `{manifest.variant}`. Every form that was tried, on {quality.n_validation} texts:",
+        "",
+        "| form | macro-F1 | same label as float | change in a padded batch | MB | verdict |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *forms,
+        "",
+    ]
+
+
+def _use(manifest: Manifest) -> list[str]:
+    """How to call it, with potstill and without."""
+    pair = '"some text", "some target"' if manifest.target else '"some text"'
+    call = '["some text"], ["some target"]' if manifest.target else '["some text"]'
+    return [
+        "## Use",
+        "",
+        "```python",
+        "from pathlib import Path",
+        "from serve.classifier import Classifier",
+        "",
+        'with Classifier.open(Path("bundle")) as classifier:',
+        f"    print(classifier.classify({call}))",
+        "```",
+        "",
+        "Without potstill, with onnxruntime, tokenizers and numpy:",
+        "",
+        "```python",
+        "import numpy as np, onnxruntime, tokenizers",
+        "",
+        'session = onnxruntime.InferenceSession("model.onnx")',
+        f'encoding = tokenizers.Tokenizer.from_file("tokenizer.json").encode({pair})',
+        'values = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask, "token_type_ids": encoding.type_ids}',
+        "logits = session.run(None, {node.name: np.array([values[node.name]]) for node in session.get_inputs()})[0][0]",
+        f"weights = np.exp((logits - logits.max()) / {manifest.temperature:.6g})",
+        f"print(dict(zip({manifest.labels!r}, weights / weights.sum())))",
+        "```",
+        "",
+    ]
+
+
+def _origin(manifest: Manifest) -> list[str]:
+    """Where it comes from."""
+    origin = manifest.provenance
+    return [
+        "## Origin",
+        "",
+        f"A student of {origin.n_train} texts that a local language model labelled.",
+        f"It was fine-tuned from `{origin.backbone}` with the loss `{origin.loss}`.",
+        f"Texts are cut at {manifest.max_tokens} tokens. `SHA256SUMS` lists every file; `sha256sum -c SHA256SUMS` checks them.",
+        "",
+        f"- task: `{origin.task_digest}`",
+        f"- teacher: `{origin.teacher_digest}`",
+        f"- soft labels: `{origin.soft_labels_digest}`",
+        f"- backbone: `{origin.backbone_digest}`",
+        "",
+    ]
+
+
+def _cell(words: str) -> str:
+    """Words on one line, as a table needs them."""
+    return " ".join(words.split()).replace("|", "\\|")

@@ -1,0 +1,49 @@
+"""What a fresh process costs, for the benchmark: `python -m serve.fresh BUNDLE TEXTS`.
+
+It opens the bundle and answers the first text, then all the others, and prints one line of JSON: the monotonic clock at the
+first answer, in seconds, and the memory that is resident at the end, in bytes.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from contract.texts import read_texts
+from serve.classifier import Classifier
+
+STATUS = Path("/proc/self/status")
+
+
+class Fresh(msgspec.Struct, frozen=True):
+    """The printed line."""
+
+    first_answer_s: float  # on the clock that all processes of this machine share
+    rss_bytes: int
+
+
+def main(bundle: Path, texts: Path) -> None:
+    """Measure this process; it must do nothing else."""
+    with Classifier.open(bundle) as classifier:
+        rows = read_texts(texts, target=classifier.manifest.target).texts
+        first_answer_s = 0.0
+        for row in rows:
+            classifier.classify([row.text], None if row.target is None else [row.target])
+            first_answer_s = first_answer_s or time.monotonic()
+        sys.stdout.buffer.write(msgspec.json.encode(Fresh(first_answer_s, resident_bytes())) + b"\n")
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM now; where the system does not say, the most that ever was."""
+    if STATUS.exists():
+        lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,56 @@
+"""Replaying a bundle's golden texts: proof that this machine gives the probabilities that the exporting one gave."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from contract.bundle import GOLDEN_FILE, Golden
+from contract.errors import FormatError, UserError
+
+TOLERANCE = 1e-3  # largest accepted change of a probability; kernels of another CPU round differently in the last bits
+
+Probs = Callable[[Sequence[str], Sequence[str] | None], NDArray[np.float64]]
+
+
+def replay(bundle: Path, golden: list[Golden], probs: Probs) -> float:
+    """Answer every golden text and return the largest change of a probability.
+
+    Args:
+        bundle: the folder, for the message.
+        golden: at least one text with its probabilities in label order.
+        probs: texts and their targets (or None) to float [B, C].
+    Raises:
+        FormatError: if the golden probabilities do not fit the model's labels.
+        UserError: if a probability differs by more than `TOLERANCE`.
+    """
+    targets = [row.target or "" for row in golden] if golden[0].target is not None else None
+    found = probs([row.text for row in golden], targets)  # [N, C]
+    for number, row in enumerate(golden, 1):
+        if len(row.probs) != found.shape[1]:
+            raise FormatError(
+                bundle / GOLDEN_FILE, f"line {number}", f"has {len(row.probs)} probabilities; the model gives {found.shape[1]}"
+            )
+    change = float(np.abs(found - np.array([row.probs for row in golden])).max())
+    if not change <= TOLERANCE:  # this way round, NaN is refused too
+        where = f"onnxruntime {ort.__version__} on {cpu_name()}"
+        raise UserError(
+            f"{bundle}: the golden texts drifted: {where} moves a probability by {change:.4g}, at most {TOLERANCE:g} is allowed; "
+            "export the bundle again on a machine like this one"
+        )
+    return change
+
+
+def cpu_name() -> str:
+    """The processor's model name, or at least its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else os.uname().machine

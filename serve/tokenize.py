@@ -1,0 +1,154 @@
+"""Token ids of a text, at a cost that does not grow with the text, and equal to those of the whole text.
+
+A tokenizer's truncation bounds its result, not its work: a megabyte is normalised and split before all but the first
+tokens are thrown away. Here a long text is cut first, in two steps that leave the kept tokens as they were.
+
+1. *A growing prefix.* The first characters are tokenized; when more tokens than can be kept are settled, the rest of the
+   text cannot change them, and it is never read. A token is settled when its word has ended inside the prefix, and its end
+   lies a margin before the cut: the rest of a word, a combining mark, the tail of a special token cannot reach it then.
+2. *Shorter runs.* WordPiece answers a word over `max_input_chars_per_word` with one unknown token, whatever follows, and
+   a run of one repeated character is all space, all dropped, all one word, or a token each. So within a prefix the middle of
+   a run of letters, of spaces, or of one character is left out once the run is longer than both that limit and what is kept.
+
+Step 2 holds for the BERT tokenizers only (WordPiece behind BertNormalizer and BertPreTokenizer). Any other tokenizer (BPE,
+Unigram) has no such limit on words; there a token inside an unfinished word counts as settled once `INSIDE_WORD_MARGIN` characters
+follow it. Merges depend on their neighbourhood, so inside a word of thousands of characters this is a practical rule, not a proof.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from contract import decode
+from contract.errors import FormatError, UserError
+from serve.session import INPUTS
+
+Feeds = dict[str, NDArray[np.int64]]
+
+CHARS_PER_TOKEN = 8  # of the first prefix; English needs about 5, and a text shorter than the first prefix is never cut
+GROWTH = 4  # of the prefix, each time it does not settle enough tokens
+MAX_CHARS = 1_000_000  # read of a text that settles too few tokens until then, such as a megabyte of invisible characters
+MAX_TARGET_CHARS = 1000  # a target is a name; a longer one is refused, so that it never needs cutting
+MARGIN = 128  # characters before a cut in which a token is not settled; longer than any special token and any grapheme in use
+INSIDE_WORD_MARGIN = 1024
+_KEPT_TAIL = 64  # of a shortened run, so that its end still meets what follows
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_BRACKETED = re.compile(
+    r"[\[<].{1,62}[\]>]"
+)  # [CLS], <mask>: such a special token never lies inside a run of letters or of one character
+_IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00010000-\U0010ffff"  # BERT makes a word of each (above U+FFFF: of some)
+
+
+class Tokenize:
+    """A tokenizer with truncation on and padding off. It is never changed after it is built, so threads may share it."""
+
+    def __init__(self, tokenizer_json: Path | bytes, max_tokens: int, inputs: Collection[str] = INPUTS) -> None:
+        """Read a `tokenizer.json`.
+
+        Args:
+            tokenizer_json: the file, or its bytes.
+            max_tokens: tokens kept of a text, special tokens included.
+            inputs: names of the graph's inputs; others are not made.
+        Raises:
+            FormatError: if it is not a tokenizer, or max_tokens leaves no room beside the special tokens.
+        """
+        path = tokenizer_json if isinstance(tokenizer_json, Path) else Path("tokenizer.json")
+        data = tokenizer_json if isinstance(tokenizer_json, bytes) else decode.read_bytes(path)
+        content = decode.json(path, data, dict[str, Any])
+        try:
+            self._tokenizer = Tokenizer.from_buffer(data)
+        except ValueError as error:
+            raise FormatError(path, "", f"tokenizers cannot load it: {error}") from error
+        if max_tokens <= self._tokenizer.num_special_tokens_to_add(is_pair=True):
+            raise FormatError(path, "", f"adds special tokens that leave no room for a text in max_tokens = {max_tokens}")
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_tokens, strategy="longest_first", direction="right")
+        self._max_tokens = max_tokens
+        self._inputs = tuple(inputs)
+        self._runs, self._kept_head = _runs_to_shorten(content, max_tokens)
+
+    def ids(self, text: str, target: str | None = None) -> Feeds:
+        """What the graph is fed for one text: int64 [1, T] by input name, T at most max_tokens, no padding.
+
+        A lone surrogate, which no tokenizer takes, is read as U+FFFD.
+
+        Raises:
+            UserError: if the target is longer than `MAX_TARGET_CHARS` characters.
+        """
+        encoding = self._encode(text) if target is None else self._encode_pair(text, target)
+        values = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask, "token_type_ids": encoding.type_ids}
+        return {name: np.array([values[name]], dtype=np.int64) for name in self._inputs}
+
+    def _encode(self, text: str) -> Encoding:
+        """The text's encoding, truncated."""
+        if len(text) <= CHARS_PER_TOKEN * self._max_tokens:
+            return self._tokenizer.encode(_readable(text))
+        return self._settled(text, self._max_tokens)[1]
+
+    def _encode_pair(self, text: str, target: str) -> Encoding:
+        """The encoding of text and target, truncated as one: the longer of the two loses tokens first."""
+        if len(target) > MAX_TARGET_CHARS:
+            raise UserError(f"a target has {len(target)} characters; at most {MAX_TARGET_CHARS} are allowed, name it more briefly")
+        target = _readable(target)
+        if len(text) <= CHARS_PER_TOKEN * self._max_tokens:
+            return self._tokenizer.encode(_readable(text), target)
+        alone = self._tokenizer.encode(target)
+        n_target = sum(len(piece.ids) for piece in [alone, *alone.overflowing])
+        text, _ = self._settled(text, max(self._max_tokens, n_target) + 1)  # enough to tell which of the two is longer
+        return self._tokenizer.encode(text, target)
+
+    def _settled(self, text: str, n_tokens: int) -> tuple[str, Encoding]:
+        """A cut of the text that settles this many tokens, or the whole of it, and its encoding."""
+        text = text[:MAX_CHARS]
+        n_chars = CHARS_PER_TOKEN * self._max_tokens
+        while True:
+            prefix = self._shorten(_readable(text[:n_chars]))
+            encoding = self._tokenizer.encode(prefix)
+            if n_chars >= len(text) or self._n_settled(encoding, len(prefix)) >= n_tokens:
+                return prefix, encoding
+            n_chars *= GROWTH
+
+    def _n_settled(self, encoding: Encoding, n_chars: int) -> int:
+        """Tokens of a prefix of this many characters that no continuation of it can change."""
+        pieces = [encoding, *encoding.overflowing]
+        tokens = [
+            (word, end)
+            for piece in pieces
+            for word, (_, end) in zip(piece.word_ids, piece.offsets, strict=True)
+            if word is not None
+        ]
+        last_word = max((word for word, _ in tokens), default=0)
+        whole_until = n_chars - MARGIN
+        inside_until = 0 if self._runs else n_chars - INSIDE_WORD_MARGIN
+        return sum((word < last_word and end <= whole_until) or end <= inside_until for word, end in tokens)
+
+    def _shorten(self, prefix: str) -> str:
+        """The prefix without the middle of its overlong runs; the same tokens."""
+        for run in self._runs:
+            prefix = run.sub(lambda match: match[0][: self._kept_head] + match[0][-_KEPT_TAIL:], prefix)
+        return prefix
+
+
+def _readable(text: str) -> str:
+    """The text with each lone surrogate as U+FFFD; every other character stays in its place."""
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
+
+
+def _runs_to_shorten(content: dict[str, Any], max_tokens: int) -> tuple[list[re.Pattern[str]], int]:
+    """Patterns of the runs whose middle does not matter to this tokenizer, none if unsure, and how much of their head stays."""
+    model, added = content.get("model") or {}, content.get("added_tokens") or []
+    parts = [(content.get(key) or {}).get("type") for key in ("normalizer", "pre_tokenizer")]
+    special = all(_BRACKETED.fullmatch(token["content"]) for token in added)
+    if model.get("type") != "WordPiece" or parts != ["BertNormalizer", "BertPreTokenizer"] or not special:
+        return [], 0
+    head = max(int(model["max_input_chars_per_word"]), max_tokens) + 1
+    longer = f"{{{head + _KEPT_TAIL + 1},}}"
+    runs = [rf"[^\W_{_IDEOGRAPHS}]{longer}", rf"[ \t\n\r\u00a0\u2000-\u200a\u3000]{longer}", rf"(.)\1{longer}"]
+    return [re.compile(run, re.DOTALL) for run in runs], head

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from export.quantize import dynamic_int8, int8_embeddings, static_int8, wrong_products
+from export.smooth import weight_products
+from serve.session import session_options
+
+V, H, N = 3000, 32, 48
+
+
+def a_graph(*, shared: bool = False) -> onnx.ModelProto:
+    """Two dense layers over an embedding with a few outlier channels, and a head: ids int64 [B, T] in, logits [B, 3] out."""
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(V, H)) * np.where(np.arange(H) % 16 == 3, 20.0, 1.0)
+    weights = {
+        "table": table,
+        "one": rng.normal(size=(H, N)) / 6,
+        "two": rng.normal(size=(N, H)) / 7,
+        "head": rng.normal(size=(H, 3)),
+    }
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["x"], "gather"),
+        helper.make_node("MatMul", ["x", "one"], ["y"], "first"),
+        helper.make_node("Tanh", ["y"], ["z"], "tanh"),
+        helper.make_node("MatMul", ["z", "two"], ["w"], "second"),
+        *([helper.make_node("MatMul", ["w", "one"], ["unused"], "third")] if shared else []),
+        helper.make_node("ReduceMean", ["w", "middle"], ["mean"], "mean", keepdims=0),
+        helper.make_node("Gemm", ["mean", "head"], ["logits"], "head"),
+    ]
+    inputs = [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["B", "T"])]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 3])]
+    outputs += [helper.make_tensor_value_info("unused", TensorProto.FLOAT, ["B", "T", N])] if shared else []
+    constants = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
+    constants.append(numpy_helper.from_array(np.array([1]), "middle"))
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+FEEDS = [{"input_ids": np.random.default_rng(i).integers(0, V, (1, 5 + i))} for i in range(20)]
+
+
+def logits(model: onnx.ModelProto, feeds=FEEDS) -> np.ndarray:
+    session = ort.InferenceSession(model.SerializeToString(), session_options(threads=1), providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run(["logits"], feed)[0] for feed in feeds])
+
+
+def test_the_head_and_activations_are_not_counted_as_products_with_weights():
+    assert [node.name for node in weight_products(a_graph())] == ["first", "second"]
+
+
+def test_an_embedding_row_moves_by_at_most_half_a_step_of_its_own():
+    model = int8_embeddings(a_graph())
+    parts = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    table = numpy_helper.to_array(next(tensor for tensor in a_graph().graph.initializer if tensor.name == "table"))
+    assert (parts["table_int8"].dtype, parts["table_row_scale"].shape) == (np.int8, (V, 1))
+    assert "table" not in parts
+    assert np.all(np.abs(parts["table_int8"] * parts["table_row_scale"] - table) <= parts["table_row_scale"] / 2 + 1e-6)
+    assert np.abs(logits(model) - logits(a_graph())).max() < 0.03 * np.abs(logits(a_graph())).max()
+
+
+def test_a_table_that_something_else_reads_too_stays_float():
+    model = a_graph()
+    model.graph.node.append(helper.make_node("ReduceSum", ["table"], ["sum"], "sum"))
+    assert "table" in {tensor.name for tensor in int8_embeddings(model).graph.initializer}
+
+
+def test_static_int8_answers_like_float_and_the_same_in_any_batch(tmp_path):
+    model = static_int8(a_graph(), FEEDS, tmp_path)
+    assert wrong_products(model, 2, tmp_path) == ""
+    expected, found = logits(a_graph()), logits(model)
+    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+    ids = np.random.default_rng(9).integers(0, V, (6, 9))
+    alone = logits(model, [{"input_ids": row[None]} for row in ids])
+    np.testing.assert_allclose(logits(model, [{"input_ids": ids}]), alone, atol=2e-6)  # what float32 sums leave
+
+
+def test_outlier_channels_cost_static_int8_less_when_smoothed(tmp_path, monkeypatch):
+    smoothed = np.abs(logits(static_int8(a_graph(), FEEDS, tmp_path)) - logits(a_graph())).mean()
+    monkeypatch.setattr("export.smooth.EXPONENTS", ())
+    plain = np.abs(logits(static_int8(a_graph(), FEEDS, tmp_path)) - logits(a_graph())).mean()
+    assert smoothed < 0.7 * plain
+
+
+@pytest.mark.parametrize("quantize", [lambda model, scratch: static_int8(model, FEEDS, scratch), dynamic_int8])
+def test_a_weight_with_two_readers_stays_float(tmp_path, quantize):
+    assert [node.name for node in weight_products(a_graph(shared=True))] == ["second"]
+    model = quantize(a_graph(shared=True), tmp_path)
+    assert wrong_products(model, 1, tmp_path) == ""
+    expected = logits(a_graph(shared=True))
+    assert np.abs(logits(model) - expected).max() < 0.1 * np.abs(expected).max()
+
+
+def test_dynamic_int8_answers_like_float(tmp_path):
+    model = dynamic_int8(a_graph(), tmp_path)
+    assert wrong_products(model, 2, tmp_path) == ""
+    expected = logits(a_graph())
+    assert np.abs(logits(model) - expected).max() < 0.1 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("make", [a_graph, lambda: int8_embeddings(a_graph())])
+def test_a_graph_whose_products_stay_float_is_caught(tmp_path, make):
+    assert wrong_products(make(), 2, tmp_path) == "0 of 2 products run in int8 (0 with dequantized weights)"
+
+
+def test_a_graph_of_dequantized_weights_is_caught(tmp_path):
+    model = a_graph()
+    rng = np.random.default_rng(1)
+    for name, shape in (("one", (H, N)), ("two", (N, H))):
+        old = next(tensor for tensor in model.graph.initializer if tensor.name == name)
+        model.graph.initializer.remove(old)
+        model.graph.initializer.append(numpy_helper.from_array(rng.integers(-64, 64, shape).astype(np.int8), f"{name}_int8"))
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(0.01), f"{name}_scale"))
+        model.graph.node.insert(
+            0, helper.make_node("DequantizeLinear", [f"{name}_int8", f"{name}_scale"], [name], f"dequantize_{name}")
+        )
+    assert wrong_products(model, 2, tmp_path).startswith("0 of 2 products run in int8")

@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BertConfig, PreTrainedTokenizerFast
+
+from contract.bundle import read_golden, read_manifest
+from contract.checkpoint import Student, write_student
+from contract.errors import FormatError, UserError
+from contract.soft_label import SoftLabel, write_soft_labels
+from contract.task import Example, Input, Label, Task, task_to_json
+from contract.texts import Text, text_id, write_texts
+from export.config import ExportConfig
+from export.gate import Quality
+from export.graph import one_torch_thread
+from export.run import export_bundle
+from serve.classifier import Classifier
+
+LABELS = ["up", "flat", "down"]
+WORDS = [
+    "the",
+    "price",
+    "will",
+    "rise",
+    "fall",
+    "stay",
+    "acme",
+    "today",
+    "never",
+    "always",
+    "soon",
+    "very",
+    "much",
+    "calls",
+    "puts",
+]
+LOOSE = ExportConfig(max_drop=0.2, min_agreement=0.8, threads=1)  # an untrained net decides by a hair
+
+
+def write_checkpoint(folder: Path, *, target: bool = False) -> Path:
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = [*special, *WORDS, *"abcdefghijklmnopqrstuvwxyz.,!?", *(f"##{one}" for one in "abcdefghijklmnopqrstuvwxyz")]
+    vocabulary += [f"w{i}" for i in range(2100 - len(vocabulary))]  # enough rows for an int8 table
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=40,
+        initializer_range=0.25,
+        num_labels=3,
+    )
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    model.save_pretrained(folder)
+    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.enable_truncation(32)
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(WORDS, rng.integers(2, 20))) for _ in range(90)]
+    about = "acme" if target else None
+    with one_torch_thread(), torch.inference_mode():
+        encodings = [tokenizer.encode(text, about) if target else tokenizer.encode(text) for text in texts]
+        inputs = [{"input_ids": torch.tensor([e.ids]), "token_type_ids": torch.tensor([e.type_ids])} for e in encodings]
+        probs = np.concatenate([torch.softmax(model(**one).logits.double(), 1).numpy() for one in inputs])
+    rows = {}
+    for text, row in zip(texts[:60], probs, strict=False):
+        votes = {name: 8 * (i == row.argmax()) for i, name in enumerate(LABELS)}
+        label = SoftLabel(
+            id=text_id(text, about),
+            text=text,
+            target=about,
+            probs=dict(zip(LABELS, row.tolist(), strict=True)),
+            votes={name: int(n) for name, n in votes.items()},
+            agreement=1.0,
+            n_paths=8,
+            entropy=0.5,
+            label_mass=1.0,
+            method="mean",
+            teacher_digest="t",
+            task_digest="d",
+        )
+        rows[label.id] = label
+    write_soft_labels(folder / "validation.jsonl", list(rows.values()))
+    (folder / "calibration.jsonl").write_bytes(write_texts([Text(text, target=about) for text in texts[60:]]))
+    examples = [Example(text=f"it will {name}", rationale="it says so", label=name, target=about) for name in LABELS]
+    labels = [Label(name=name, meaning=f"the price goes | {name}") for name in LABELS]
+    task = Task(
+        format=1,
+        name="tiny",
+        question="Where to?",
+        guideline="Guess.",
+        labels=labels,
+        examples=examples,
+        input=Input(target=target),
+    )
+    (folder / "task.json").write_bytes(task_to_json(task))
+    student = Student(
+        format=1,
+        task_name="tiny",
+        labels=LABELS,
+        family="encoder",
+        target=target,
+        max_tokens=32,
+        temperature=1.25,
+        thresholds={"up": 0.5},
+        loss="reg",
+        seed=0,
+        task_digest=task.digest,
+        soft_labels_digest="s",
+        teacher_digest="t",
+        backbone="tiny",
+        backbone_digest="b",
+        n_train=60,
+        n_validation=len(rows),
+        scores={},
+    )
+    write_student(folder, student)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint, tmp_path_factory):
+    return export_bundle(checkpoint, tmp_path_factory.mktemp("exported") / "bundle", LOOSE)
+
+
+@pytest.fixture(scope="module")
+def bundle(exported):
+    return exported.bundle
+
+
+def quality(bundle: Path) -> Quality:
+    return msgspec.json.decode((bundle / "quality.json").read_bytes(), type=Quality)
+
+
+def test_the_static_form_is_chosen_when_it_passes_and_answers_like_torch(checkpoint, bundle):
+    manifest = read_manifest(bundle)
+    assert (manifest.variant, manifest.labels, manifest.max_tokens, manifest.thresholds) == ("static_int8", LABELS, 32, {"up": 0.5})
+    texts = ["the price will rise", "puts calls never", "stay very much today soon"]
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
+    tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    with Classifier.open(bundle) as classifier, torch.inference_mode():
+        expected = np.concatenate([model(torch.tensor([tokenizer.encode(text).ids])).logits.numpy() for text in texts])
+        found = classifier.logits(texts)
+    assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+
+
+def test_the_chosen_form_is_the_same_alone_and_in_any_batch_as_measured(bundle):
+    assert read_manifest(bundle).batch_invariant
+    assert quality(bundle).forms[1].batch_change_max == 0
+
+
+def test_the_gate_reports_every_form_with_its_numbers(exported, bundle):
+    found = quality(bundle)
+    assert [(form.variant, form.problem) for form in found.forms] == [("float", ""), ("static_int8", "")]
+    assert found.forms[0].macro_f1 == found.forms[0].agreement == 1  # the soft labels are the checkpoint's own answers
+    assert found.torch_change_max < 1e-5
+    assert found.n_validation == found.forms[1].n == read_manifest(bundle).scores["validation"]["macro_f1"].n
+    assert found.forms[1].bytes < found.forms[0].bytes
+    assert "static_int8" in exported.as_text() and "answers are the same in any batch" in exported.as_text()
+
+
+def test_a_second_export_elsewhere_gives_the_same_bytes(checkpoint, bundle, tmp_path):
+    again = tmp_path / "again"
+    command = [sys.executable, "-m", "commands.main", "export", str(checkpoint), str(again), "--threads", "1"]
+    command += ["--max-drop", str(LOOSE.max_drop), "--min-agreement", str(LOOSE.min_agreement)]
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "static_int8" in done.stdout
+    names = sorted(path.name for path in bundle.iterdir())
+    assert names == sorted(path.name for path in again.iterdir())
+    for name in names:
+        assert (bundle / name).read_bytes() == (again / name).read_bytes(), name
+
+
+def test_a_form_that_fails_is_named_with_the_reason_and_the_next_one_is_taken(checkpoint, tmp_path):
+    report = export_bundle(checkpoint, tmp_path / "bundle", ExportConfig(max_drop=1, min_agreement=1.01, threads=1))
+    found = quality(tmp_path / "bundle")
+    assert [form.variant for form in found.forms] == ["float", "static_int8", "dynamic_int8"]
+    assert all(form.problem.endswith("texts keep float's label, at least 1.01 must") for form in found.forms[1:])
+    assert report.manifest.variant == found.variant == "float"
+    assert report.manifest.temperature == 1.25  # float's own, as the trainer fitted it
+    assert report.as_text().count("at least 1.01 must") == 2
+    assert "at least 1.01 must" in (tmp_path / "bundle" / "README.md").read_text()
+
+
+def test_dynamic_int8_is_measured_as_dependent_on_its_batch(checkpoint, tmp_path):
+    config = ExportConfig(max_drop=0.5, min_agreement=0.5, variant="dynamic_int8", threads=1)
+    report = export_bundle(checkpoint, tmp_path / "bundle", config)
+    assert report.manifest.variant == "dynamic_int8"
+    assert not report.manifest.batch_invariant
+    assert report.quality.forms[-1].batch_change_max > 1e-4
+    texts = ["rise", "the price will never fall much", "stay"]
+    with Classifier.open(tmp_path / "bundle") as classifier:  # potstill runs each text alone, so here nothing moves
+        assert classifier.classify(texts) == [classifier.classify([text])[0] for text in texts]
+
+
+def test_a_form_that_was_asked_for_and_fails_leaves_the_old_bundle_alone(checkpoint, bundle, tmp_path):
+    target = tmp_path / "bundle"
+    export_bundle(checkpoint, target, ExportConfig(variant="float", threads=1))
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    with pytest.raises(UserError, match="static_int8 does not pass: .* at least 1.01 must; allow more with --max-drop"):
+        export_bundle(checkpoint, target, ExportConfig(max_drop=1, variant="static_int8", min_agreement=1.01, threads=1))
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+    export_bundle(checkpoint, target, LOOSE)
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == {
+        path.name: path.read_bytes() for path in bundle.iterdir()
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_an_unknown_variant_is_refused_before_any_work(checkpoint, tmp_path):
+    with pytest.raises(UserError, match="^variant is 'int4'; allowed: auto, static_int8, dynamic_int8, float$"):
+        export_bundle(checkpoint, tmp_path / "bundle", ExportConfig(variant="int4"))
+
+
+def test_a_task_with_targets_is_exported_and_answered_in_pairs(tmp_path):
+    checkpoint = write_checkpoint(tmp_path / "pairs", target=True)
+    export_bundle(checkpoint, tmp_path / "bundle", LOOSE)
+    assert {row.target for row in read_golden(tmp_path / "bundle")} == {"acme"}
+    with Classifier.open(tmp_path / "bundle") as classifier:
+        assert classifier.classify(["it will rise"], ["acme"]) != classifier.classify(["it will rise"], ["puts"])
+
+
+def test_hugging_face_tools_read_the_tokenizer_and_the_labels(bundle):
+    config = AutoConfig.from_pretrained(bundle)
+    assert [config.id2label[i] for i in range(3)] == LABELS
+    assert config.label2id == {name: i for i, name in enumerate(LABELS)}
+    tokenizer = AutoTokenizer.from_pretrained(bundle)
+    with Classifier.open(bundle) as classifier:
+        for text in ("the price will rise", "Never! " * 40):
+            expected = tokenizer(text, truncation=True)["input_ids"]
+            assert classifier.tokenize.ids(text)["input_ids"][0].tolist() == expected
+
+
+def test_the_bundle_says_nothing_about_the_machine_it_was_made_on(bundle, checkpoint):
+    for path in bundle.iterdir():
+        data = path.read_bytes()
+        assert str(checkpoint).encode() not in data and b"/tmp" not in data, path.name
+
+
+def test_the_model_card_has_the_scores_and_its_plain_onnxruntime_lines_run(bundle, tmp_path, monkeypatch, capsys):
+    card = (bundle / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nlibrary_name: onnx\npipeline_tag: text-classification\n")
+    assert "| `up` | the price goes \\| up |" in card
+    assert f"| validation | macro-F1 | {read_manifest(bundle).scores['validation']['macro_f1'].as_text()} |" in card
+    code = card.split("```python\n")[2].split("```")[0]
+    monkeypatch.chdir(bundle)
+    exec(compile(code, "card", "exec"), {})
+    shown = dict(
+        item.split(": ") for item in capsys.readouterr().out.replace("np.float32(", "").replace(")", "").strip("{}\n").split(", ")
+    )
+    with Classifier.open(bundle) as classifier:
+        expected = classifier.classify(["some text"])[0].probs
+    assert [float(value) for value in shown.values()] == pytest.approx(list(expected.values()), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", ["student.json", "task.json", "calibration.jsonl", "validation.jsonl", "tokenizer.json", "config.json"]
+)
+def test_a_checkpoint_without_one_of_its_files_is_refused(checkpoint, tmp_path, name):
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    for path in checkpoint.iterdir():
+        if path.name != name:
+            (folder / path.name).symlink_to(path)
+    with pytest.raises(FormatError) as caught:
+        export_bundle(folder, tmp_path / "bundle", LOOSE)
+    assert name in str(caught.value) or name == "config.json"
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_soft_labels_of_another_task_are_refused(checkpoint, tmp_path):
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    for path in checkpoint.iterdir():
+        if path.name != "validation.jsonl":
+            (folder / path.name).symlink_to(path)
+    row = json.loads((checkpoint / "validation.jsonl").read_text().splitlines()[0])
+    row["probs"] = {"yes": 0.5, "no": 0.5}
+    (folder / "validation.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(FormatError, match="validation.jsonl: line 1: probs: has labels"):
+        export_bundle(folder, tmp_path / "bundle", LOOSE)

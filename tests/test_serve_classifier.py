@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from contract.bundle import Golden, Manifest, Provenance, read_golden, read_manifest, write_golden, write_manifest, write_sums
+from contract.errors import FormatError, UserError
+from serve.classifier import Answer, Classifier, softmax
+from serve.session import open_session
+from serve.tokenize import Tokenize
+
+LABELS = ["up", "flat", "down"]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz!?.", "price", "rise", "fall", "stay", "the", "will"]
+
+
+def a_graph() -> bytes:
+    """Mean of word vectors, and a dense layer: ids int64 [B, T] in, logits float32 [B, 3] out."""
+    rng = np.random.default_rng(0)
+    weights = {"table": rng.normal(size=(len(WORDS), 8)), "dense": rng.normal(size=(8, 3)), "bias": rng.normal(size=3)}
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["vectors"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
+        helper.make_node("Mul", ["vectors", "column"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "middle"], ["sum"], keepdims=0),
+        helper.make_node("ReduceSum", ["column", "middle"], ["count"], keepdims=0),
+        helper.make_node("Div", ["sum", "count"], ["mean"]),
+        helper.make_node("Gemm", ["mean", "dense", "bias"], ["logits"]),
+    ]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["B", "T"]) for name in ("input_ids", "attention_mask")]
+    constants = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
+    constants += [numpy_helper.from_array(np.array([at]), name) for name, at in (("last", 2), ("middle", 1))]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 3])]
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+
+
+def a_tokenizer() -> bytes:
+    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return tokenizer.to_str().encode()
+
+
+def a_manifest(**changes) -> Manifest:
+    origin = Provenance(
+        task_digest="a", teacher_digest="b", backbone="tiny", backbone_digest="c", soft_labels_digest="d", loss="reg", n_train=9
+    )
+    parts = {
+        "format": 1,
+        "name": "tiny",
+        "labels": LABELS,
+        "target": False,
+        "max_tokens": 16,
+        "temperature": 1.5,
+        "thresholds": None,
+    }
+    return Manifest(**{**parts, "variant": "float", "batch_invariant": True, "scores": {}, "provenance": origin, **changes})
+
+
+def write_bundle(folder: Path, **changes) -> Path:
+    texts = ["the price will rise!", "fall", "stay. stay?"]
+    folder.mkdir()
+    manifest = a_manifest(**changes)
+    (folder / "model.onnx").write_bytes(a_graph())
+    (folder / "tokenizer.json").write_bytes(a_tokenizer())
+    (folder / "quality.json").write_bytes(b"{}\n")
+    write_manifest(folder, manifest)
+    tokenize = Tokenize(folder / "tokenizer.json", manifest.max_tokens, ["input_ids", "attention_mask"])
+    classifier = Classifier(manifest, tokenize, open_session(folder / "model.onnx"))
+    targets = ["the price"] * len(texts) if manifest.target else None
+    rows = classifier.probs(texts, targets).tolist()
+    target = targets[0] if targets else None
+    write_golden(folder, [Golden(text=text, probs=row, target=target) for text, row in zip(texts, rows, strict=True)])
+    write_sums(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return write_bundle(tmp_path_factory.mktemp("classifier") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def classifier(bundle):
+    with Classifier.open(bundle) as classifier:
+        yield classifier
+
+
+TEXTS = st.text(max_size=80) | st.sampled_from(["", "\0", "\ud83d", "rise " * 3000, "x" * 100_000, "שלום عليكم", "🚀" * 500])
+
+
+@settings(max_examples=40, deadline=None)
+@given(texts=st.lists(TEXTS, min_size=1, max_size=6), data=st.data())
+def test_a_text_has_the_same_answer_alone_and_among_any_others(classifier, texts, data):
+    at = data.draw(st.integers(0, len(texts) - 1))
+    assert classifier.classify(texts)[at] == classifier.classify([texts[at]])[0]
+
+
+def test_a_text_has_the_same_answer_in_any_thread(classifier):
+    texts = [f"the price will {word} {n}" for n in range(40) for word in ("rise", "fall")]
+    expected = classifier.classify(texts)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda text: classifier.classify([text])[0], texts)) == expected
+
+
+def test_probabilities_are_a_distribution_in_label_order(classifier):
+    answer = classifier.classify(["the price will rise"])[0]
+    assert list(answer.probs) == LABELS
+    assert sum(answer.probs.values()) == pytest.approx(1, abs=1e-12)
+    assert answer.label == max(answer.probs, key=answer.probs.get)
+
+
+def test_probabilities_are_the_softmax_of_logits_over_temperature(classifier):
+    texts = ["rise", "fall!"]
+    logits = classifier.logits(texts)
+    assert (logits.dtype, logits.shape) == (np.float32, (2, 3))
+    np.testing.assert_allclose(classifier.probs(texts), softmax(logits, 1.5), atol=1e-12)
+    weights = np.exp(logits.astype(np.float64) / 1.5)
+    np.testing.assert_allclose(classifier.probs(texts), weights / weights.sum(axis=1, keepdims=True), atol=1e-12)
+
+
+@pytest.mark.parametrize("shift", [-1e4, 0.0, 1e4])
+def test_adding_one_number_to_every_logit_changes_nothing(shift):
+    logits = np.array([[2.0, -1.0, 0.5]])
+    np.testing.assert_allclose(softmax(logits + shift, 2.0), softmax(logits, 2.0), atol=1e-9)
+
+
+def test_an_answer_below_its_threshold_is_not_confident(tmp_path):
+    low = write_bundle(tmp_path / "low", thresholds=dict.fromkeys(LABELS, 0.0))
+    high = write_bundle(tmp_path / "high", thresholds=dict.fromkeys(LABELS, 1.0))
+    assert [Classifier.open(folder).classify(["rise"])[0].confident for folder in (low, high)] == [True, False]
+
+
+def test_no_texts_give_no_answers(classifier):
+    assert classifier.classify([]) == []
+    assert classifier.logits([]).shape == (0, 3)
+
+
+def test_a_bundle_with_targets_answers_pairs_and_refuses_bare_texts(tmp_path):
+    with Classifier.open(write_bundle(tmp_path / "pairs", target=True)) as classifier:
+        assert isinstance(classifier.classify(["the price will rise"], ["fall"])[0], Answer)
+        assert classifier.classify(["rise"], ["fall"]) != classifier.classify(["rise"], ["stay"])
+        with pytest.raises(UserError, match="^targets are missing; this bundle answers about a target, so give one for each text$"):
+            classifier.classify(["rise"])
+        with pytest.raises(UserError, match="^there are 2 targets for 1 texts; give one for each$"):
+            classifier.classify(["rise"], ["a", "b"])
+
+
+def test_a_bundle_without_targets_refuses_them(classifier):
+    with pytest.raises(UserError, match="^targets are given, but this bundle answers without a target; leave them out$"):
+        classifier.classify(["rise"], ["the price"])
+
+
+def test_one_bare_string_is_refused_rather_than_split_into_letters(classifier):
+    with pytest.raises(TypeError, match="texts is one string; give a list of strings"):
+        classifier.classify("rise")
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "model.onnx", "tokenizer.json", "golden.jsonl", "quality.json"])
+def test_one_flipped_byte_in_any_file_is_refused_by_its_hash_before_a_parser_reads_it(tmp_path, name):
+    path = write_bundle(tmp_path / "bundle") / name
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1  # the first byte: every parser would fail on it, too
+    path.write_bytes(data)
+    with pytest.raises(FormatError, match="was changed: its SHA-256 is") as caught:
+        Classifier.open(path.parent)
+    assert caught.value.path == path
+
+
+def test_an_incomplete_or_stuffed_bundle_is_refused_with_the_name_of_the_file(tmp_path):
+    outside = tmp_path / "outside.json"
+    outside.write_bytes(b"{}\n")
+    attacks = {
+        "missing": ("quality.json", lambda path: path.unlink()),
+        "extra": ("model.onnx.data", lambda path: path.write_bytes(b"")),
+        "link": ("quality.json", lambda path: (path.unlink(), path.symlink_to(outside))),
+        "folder": ("tokenizer.json", lambda path: (path.unlink(), path.mkdir())),
+        "short": ("model.onnx", lambda path: path.write_bytes(path.read_bytes()[:-1])),
+        "sums": ("SHA256SUMS", lambda path: path.write_text(path.read_text().replace("golden.jsonl", "../golden.jsonl"))),
+    }
+    for kind, (name, attack) in attacks.items():
+        folder = write_bundle(tmp_path / kind)
+        attack(folder / name)
+        with pytest.raises(FormatError) as caught:
+            Classifier.open(folder)
+        assert caught.value.path.name == name, kind
+
+
+def test_an_unknown_format_number_is_refused(tmp_path):
+    folder = write_bundle(tmp_path / "bundle")
+    write_manifest(folder, a_manifest(format=2))
+    write_sums(folder)
+    with pytest.raises(FormatError, match=r"bundle\.json: format: is 2; this version reads 1$"):
+        Classifier.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("model.onnx", b"no graph", "cannot load it"),
+        ("tokenizer.json", b"{}", "tokenizers cannot load it"),
+        ("golden.jsonl", b"\n", "holds no text"),
+        ("bundle.json", b"[]", "expected `object`"),
+    ],
+)
+def test_a_file_that_its_parser_refuses_is_named(tmp_path, name, content, problem):
+    folder = write_bundle(tmp_path / "bundle")
+    (folder / name).write_bytes(content)
+    write_sums(folder)
+    with pytest.raises(FormatError, match=problem) as caught:
+        Classifier.open(folder)
+    assert caught.value.path == folder / name
+
+
+def test_labels_and_classes_of_another_number_are_refused(tmp_path):
+    folder = write_bundle(tmp_path / "bundle")
+    write_manifest(folder, a_manifest(labels=["up", "down"]))
+    write_sums(folder)
+    with pytest.raises(FormatError, match=r"model\.onnx: outputs: has 3 classes; the manifest names 2 labels$"):
+        Classifier.open(folder)
+
+
+def test_golden_texts_that_drift_refuse_to_serve_and_say_what_differs(tmp_path):
+    folder = write_bundle(tmp_path / "bundle")
+    rows = read_golden(folder)
+    moved = [rows[0].probs[0] - 0.002, rows[0].probs[1] + 0.002, rows[0].probs[2]]
+    write_golden(folder, [Golden(text=rows[0].text, probs=moved), *rows[1:]])
+    write_sums(folder)
+    with pytest.raises(
+        UserError, match=r"the golden texts drifted: onnxruntime \S+ on .+ moves a probability by 0\.002, at most 0\.001 is"
+    ):
+        Classifier.open(folder)
+    Classifier.open(folder, check=False).close()
+
+
+def test_the_manifest_is_the_one_on_disk(bundle, classifier):
+    assert classifier.manifest == read_manifest(bundle)
+
+
+def test_a_fresh_interpreter_answers_without_the_training_or_http_stack(bundle):
+    code = (
+        "import sys; from pathlib import Path; from serve.classifier import Classifier\n"
+        "Classifier.open(Path(sys.argv[1])).classify(['rise'])\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code, bundle], capture_output=True, text=True, cwd=root, timeout=120, check=True)
+    heavy = {
+        "torch",
+        "transformers",
+        "optimum",
+        "onnx",
+        "sklearn",
+        "scipy",
+        "pyarrow",
+        "click",
+        "rich",
+        "uvicorn",
+        "starlette",
+        "asyncio",
+    }
+    assert not heavy & set(done.stdout.split())
