@@ -116,9 +116,7 @@ class LocalTeacher:
         n_live_texts = max(1, self._config.n_live_paths // most_paths if draw.samples else self._config.n_batch // 8)
         n_live_texts = min(n_live_texts, len(asks), (MAX_SEQUENCES - 1) // sequences_per_text)
         if n_live_texts < 1:
-            raise UserError(
-                f"{most_paths} paths need {sequences_per_text} sequences; at most {MAX_SEQUENCES} exist: ask for fewer"
-            )
+            raise UserError(f"{most_paths} paths need {sequences_per_text} sequences; at most {MAX_SEQUENCES} exist: ask for fewer")
         # While a text's paths finish one by one, its own cells stay, but are counted by shares: hence `longest` once more.
         cells = draw.prefix_length + n_live_texts * (draw.n_cells(longest, most_paths) + longest)
         if not draw.samples:  # prompts live for one batch only

@@ -26,8 +26,8 @@ class TrainConfig:
     patience: int = 2  # epochs without a lower validation loss before training stops; see min_validation
     min_validation: int = 200  # texts; with fewer the last epoch is kept, because chance would choose among the epochs
     batch_size: int = 16  # texts
-    learning_rate: float = 3e-4  # highest, of the encoder
-    head_multiplier: float = 3.0  # the head's learning rate over the encoder's; a head starts from nothing
+    learning_rate: float = 2e-4  # highest, of the encoder
+    head_multiplier: float = 5.0  # the head's learning rate over the encoder's; a head starts from nothing
     warmup_share: float = 0.1  # of the steps, 0 to 1
     weight_decay: float = 0.01
     max_tokens: int = 128  # special tokens count; longer texts are truncated

@@ -1,4 +1,4 @@
-"""The training loop: Hugging Face's `Trainer`, on features and target distributions, keeping the best epoch where that can be told."""
+"""The training loop: Hugging Face's `Trainer`, on features and target distributions, keeping the best epoch where one can tell."""
 
 from __future__ import annotations
 
@@ -170,7 +170,8 @@ class ReportSteps(TrainerCallback):
 def _calibrated_loss(prediction: EvalPrediction) -> dict[str, float]:
     """Cross-entropy against the targets, in nats, at the temperature that makes it lowest.
 
-    The temperature is fitted after training in any case; without it, the epoch in which a student is least sure of itself would win.
+    The temperature is fitted after training in any case; without it, the epoch in which a student is least sure
+    of itself would win.
     """
     logits, targets = (np.asarray(values, dtype=np.float64) for values in (prediction.predictions, prediction.label_ids))
     return {"calibrated_loss": lowest_loss(logits, targets)[1]}

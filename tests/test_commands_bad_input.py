@@ -1,0 +1,98 @@
+"""Each kind of bad input at the real console: one line, exit code 1, and nothing half-written."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SMALL_TASK = """
+format = 1
+name = "t"
+question = "Up or down?"
+guideline = ""
+[[labels]]
+name = "up"
+meaning = "u"
+[[labels]]
+name = "down"
+meaning = "d"
+[[examples]]
+text = "I buy"
+rationale = "Bought."
+label = "up"
+[[examples]]
+text = "I sell"
+rationale = "Sold."
+label = "down"
+"""
+
+
+def run(console: list[str], folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*console, *args], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "task.toml").write_text(SMALL_TASK)
+    (tmp_path / "texts.jsonl").write_text('{"text": "hm"}\n')
+    return tmp_path
+
+
+CASES = [
+    (("label", "no.toml", "texts.jsonl", "out"), {}, "no.toml: no such file"),
+    (("label", "task.toml", "no.jsonl", "out"), {}, "no.jsonl: no such file"),
+    (("label", "task.toml", "texts.txt", "out"), {"texts.txt": b"hm"}, "texts.txt: unknown kind '.txt'; allowed: .jsonl, .csv"),
+    (("label", "task.toml", "texts.jsonl", "out"), {"texts.jsonl": b""}, "texts.jsonl: holds no usable text"),
+    (("label", "task.toml", "texts.jsonl", "out"), {"texts.jsonl": b'{"text": "a\xff"}\n'}, "texts.jsonl: line 1: byte 0xff is not UTF-8"),
+    (("label", "task.toml", "texts.jsonl", "out"), {"texts.jsonl": b'{"text": "a"}\n{"txt": 1}\n'}, "texts.jsonl: line 2: "),
+    (("label", "task.toml", "texts.jsonl", "out", "--teacher", "no-such"), {}, "'no-such' is neither a file nor a known teacher"),
+    (("label", "task.toml", "texts.jsonl", "out", "--teacher", "cut.gguf"), {"cut.gguf": b"GGUF\x03\0\0\0"}, "cut.gguf: is cut short"),
+    (("label", "task.toml", "texts.jsonl", "out", "--teacher", "x.gguf"), {"x.gguf": b"PK\x03\x04"}, "x.gguf: is not a GGUF file"),
+    (("label", "task.toml", "texts.jsonl", "out", "--paths", "0"), {}, "paths is 0; it must be at least 1"),
+    (("label", "task.toml", "texts.jsonl", "out", "--temperature", "-1"), {}, "temperature is -1.0; it must be above 0"),
+    (("label", "task.toml", "texts.jsonl", "out", "--gold", "texts.jsonl"), {}, "has no gold label"),
+    (("task", "check", "task.toml"), {"task.toml": SMALL_TASK.replace('"down"\nm', '"up"\nm').encode()}, "labels[1].name: repeats 'up'"),
+    (("task", "check", "task.toml"), {"task.toml": SMALL_TASK.encode() + b"colour = 1"}, "task.toml: examples[1]: "),
+    (("labels", "summary", "labels.db"), {}, "labels.db: no such label store; make one with: potstill label"),
+    (("train", "task.toml", "no.parquet", "student"), {}, "no.parquet: no such file"),
+    (("train", "task.toml", "bad.parquet", "student"), {"bad.parquet": b"PAR1"}, "bad.parquet: not a readable Parquet file"),
+    (("export", "student", "bundle"), {}, "student: is not a checkpoint: it has no student.json"),
+    (("predict", "bundle", "texts.jsonl"), {}, "bundle: is not a bundle: it has no SHA256SUMS"),
+    (("evaluate", "student", "texts.jsonl"), {}, "student: is not a checkpoint"),
+    (("bench", "bundle", "bundle"), {}, "bundle: is not a bundle"),
+    (("serve", "bundle"), {}, "bundle: is not a bundle"),
+    (("run", "project.toml"), {}, "project.toml: no such file"),
+    (("run", "project.toml"), {"project.toml": b"format = 1\n[label]\npaths = 3\n"}, "label.paths: is not a setting; allowed: mode, n_paths"),
+    (("run", "project.toml"), {"project.toml": b"format = 9\n"}, "project.toml: format: is 9; this version reads 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("args", "files", "message"), CASES, ids=[f"{' '.join(case[0])}: {case[2][:40]}" for case in CASES])
+def test_bad_input_is_one_line_and_exit_code_1(console, folder, args, files, message):
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    before = sorted(path.name for path in folder.iterdir())
+    done = run(console, folder, *args)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("potstill: ")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert message in done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("args", [("label",), ("label", "task.toml", "texts.jsonl", "out", "--mode", "wild"), ("nothing",)])
+def test_wrong_usage_is_exit_code_2(console, folder, args):
+    assert run(console, folder, *args).returncode == 2
+
+
+def test_init_writes_a_task_that_is_sound_and_refuses_to_overwrite(console, folder):
+    assert run(console, folder, "init", "mine").returncode == 0
+    assert "sound; 3 labels, 6 worked examples" in run(console, folder, "task", "check", "mine/task.toml").stdout
+    again = run(console, folder, "init", "mine")
+    assert again.returncode == 1
+    assert "is already there; choose another folder" in again.stderr
+
+
+def test_task_show_prints_the_exact_prompt(console, folder):
+    shown = run(console, folder, "task", "show", "task.toml", "hm", "--mode", "cot").stdout
+    assert shown.endswith("Text: I sell\nOpinion: Sold.\nAnswer: down\n\nText: hm\nOpinion:\n")
