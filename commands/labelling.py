@@ -29,6 +29,7 @@ class LabelPlan:
     gold: Texts | None
     out: Path
     config: LabelConfig
+    gold_file: Path | None = None  # where the gold texts come from
     teacher: str = TEACHER
     method: Method = "calibrated"
     pack: Pack = "auto"
@@ -79,7 +80,7 @@ def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping
                 gold or texts, "", f"shares {len(both) or len(same)} texts with {texts} ({found!r}, say); remove them from one file"
             )
     others = {key: value for key, value in options.items() if key not in names}
-    return LabelPlan(task, read, read_gold, out, config, **others)
+    return LabelPlan(task, read, read_gold, out, config, gold, **others)
 
 
 def run(labelling: LabelPlan, progress: Progress | None = None) -> LabellingReport:

@@ -9,7 +9,7 @@ import click
 
 from commands.failure import FAILED, INTERRUPTED, OK, missing_extra, one_line
 from commands.lazy import LazyGroup, Row
-from contract.errors import UserError
+from contract.errors import StoppedError, UserError
 
 COMMANDS: dict[str, Row] = {
     "demo": Row("commands.demo", "Label, train, export and measure on the example that comes with potstill.", "all"),
@@ -63,7 +63,7 @@ def run(args: Sequence[str]) -> int:
         return INTERRUPTED
     except UserError as error:
         click.echo(one_line(error), err=True)
-        return FAILED
+        return INTERRUPTED if isinstance(error, StoppedError) else FAILED
     except ModuleNotFoundError as error:  # a library that a command imports while it works
         if (told := missing_extra(error, None)) is None:
             raise

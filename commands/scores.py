@@ -41,7 +41,7 @@ def measure(outcome: Outcome) -> Measured:
         "student": predict(outcome.checkpoint, texts),
         "int8": int8,
     }
-    report = bench(outcome.bundle, BenchConfig())
+    report = bench(outcome.bundle, BenchConfig(texts=outcome.plan.gold_file))
     return Measured(len(rows), {name: metrics.scores(values, gold) for name, values in probs.items()}, report)
 
 

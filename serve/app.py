@@ -18,9 +18,10 @@ from typing import Any
 
 import msgspec
 
+from contract.cores import usable_cores
 from contract.errors import UserError
 from serve.classifier import Answer, Classifier
-from serve.limits import Limits, usable_cores
+from serve.limits import Limits
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

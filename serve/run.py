@@ -11,10 +11,10 @@ from pathlib import Path
 
 import uvicorn
 
+from contract.cores import usable_cores
 from contract.errors import UserError
 from serve.app import create_app
 from serve.classifier import Classifier
-from serve.limits import usable_cores
 
 BACKLOG = 2048  # connections that the kernel holds while the process is busy
 
