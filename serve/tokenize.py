@@ -20,8 +20,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
@@ -46,6 +46,28 @@ _BRACKETED = re.compile(
 _IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00010000-\U0010ffff"  # BERT makes a word of each (above U+FFFF: of some)
 
 
+class _Part(msgspec.Struct, frozen=True):
+    """A part of a tokenizer, as far as it is looked at here."""
+
+    type: str = ""
+    max_input_chars_per_word: int = 100
+
+
+class _Added(msgspec.Struct, frozen=True):
+    """A token that is matched in the text itself."""
+
+    content: str
+
+
+class _Layout(msgspec.Struct, frozen=True):
+    """What a `tokenizer.json` is made of; its vocabulary is left to the library."""
+
+    model: _Part = _Part()
+    normalizer: _Part | None = None
+    pre_tokenizer: _Part | None = None
+    added_tokens: list[_Added] = []
+
+
 class Tokenize:
     """A tokenizer with truncation on and padding off. It is never changed after it is built, so threads may share it."""
 
@@ -61,7 +83,7 @@ class Tokenize:
         """
         path = tokenizer_json if isinstance(tokenizer_json, Path) else Path("tokenizer.json")
         data = tokenizer_json if isinstance(tokenizer_json, bytes) else decode.read_bytes(path)
-        content = decode.json(path, data, dict[str, Any])
+        layout = decode.json(path, data, _Layout)
         try:
             self._tokenizer = Tokenizer.from_buffer(data)
         except ValueError as error:
@@ -72,7 +94,7 @@ class Tokenize:
         self._tokenizer.enable_truncation(max_tokens, strategy="longest_first", direction="right")
         self._max_tokens = max_tokens
         self._inputs = tuple(inputs)
-        self._runs, self._kept_head = _runs_to_shorten(content, max_tokens)
+        self._runs, self._kept_head = _runs_to_shorten(layout, max_tokens)
 
     def ids(self, text: str, target: str | None = None) -> Feeds:
         """What the graph is fed for one text: int64 [1, T] by input name, T at most max_tokens, no padding.
@@ -141,14 +163,13 @@ def _readable(text: str) -> str:
     return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
-def _runs_to_shorten(content: dict[str, Any], max_tokens: int) -> tuple[list[re.Pattern[str]], int]:
+def _runs_to_shorten(layout: _Layout, max_tokens: int) -> tuple[list[re.Pattern[str]], int]:
     """Patterns of the runs whose middle does not matter to this tokenizer, none if unsure, and how much of their head stays."""
-    model, added = content.get("model") or {}, content.get("added_tokens") or []
-    parts = [(content.get(key) or {}).get("type") for key in ("normalizer", "pre_tokenizer")]
-    special = all(_BRACKETED.fullmatch(token["content"]) for token in added)
-    if model.get("type") != "WordPiece" or parts != ["BertNormalizer", "BertPreTokenizer"] or not special:
+    parts = (layout.model.type, layout.normalizer and layout.normalizer.type, layout.pre_tokenizer and layout.pre_tokenizer.type)
+    special = all(_BRACKETED.fullmatch(token.content) for token in layout.added_tokens)
+    if parts != ("WordPiece", "BertNormalizer", "BertPreTokenizer") or not special:
         return [], 0
-    head = max(int(model["max_input_chars_per_word"]), max_tokens) + 1
+    head = max(layout.model.max_input_chars_per_word, max_tokens) + 1
     longer = f"{{{head + _KEPT_TAIL + 1},}}"
     runs = [rf"[^\W_{_IDEOGRAPHS}]{longer}", rf"[ \t\n\r\u00a0\u2000-\u200a\u3000]{longer}", rf"(.)\1{longer}"]
     return [re.compile(run, re.DOTALL) for run in runs], head
