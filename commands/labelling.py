@@ -7,12 +7,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from contract.errors import FormatError
+from contract.errors import FormatError, UserError
 from contract.soft_label import SoftLabel, write_soft_labels
 from contract.task import Task
 from contract.texts import Text, Texts, read_texts
-from labeler.aggregate import Method, soft_labels
-from labeler.open import Pack, open_local
+from labeler.aggregate import METHODS, Method, soft_labels
+from labeler.open import PACKS, Pack, open_local
 from labeler.run import LabelConfig, LabelReport, Progress, check_config, label
 from labeler.store import LabelStore
 
@@ -80,6 +80,9 @@ def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping
                 gold or texts, "", f"shares {len(both) or len(same)} texts with {texts} ({found!r}, say); remove them from one file"
             )
     others = {key: value for key, value in options.items() if key not in names}
+    for name, allowed in (("method", METHODS), ("pack", PACKS)):
+        if others.get(name, allowed[0]) not in allowed:
+            raise UserError(f"{name} is {others[name]!r}; allowed: {', '.join(allowed)}")
     return LabelPlan(task, read, read_gold, out, config, gold, **others)
 
 

@@ -141,9 +141,9 @@ def _label_plan(path: Path, project: Project) -> LabelPlan:
     """The project's labelling settings, with its files read."""
     here = path.parent
     table = dict(project.label)
-    extra = {key: table.pop(key) for key in ("method", "pack", "threads") if key in table}
+    extra: dict[str, Any] = {key: table.pop(key) for key in ("method", "pack", "threads") if key in table}
     config = settings(path, "label", table, LabelConfig)
-    options = {
+    options: dict[str, Any] = {
         **{field.name: getattr(config, field.name) for field in dataclasses.fields(config)},
         **extra,
         "teacher": project.teacher,

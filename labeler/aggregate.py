@@ -94,7 +94,7 @@ def _mean(logprobs: NDArray[np.float64], _votes: NDArray[np.int64]) -> NDArray[n
 
 def _vote_shares(_logprobs: NDArray[np.float64], votes: NDArray[np.int64]) -> NDArray[np.float64]:
     """Share of the votes, float [C]."""
-    return votes / votes.sum()
+    return np.asarray(votes / votes.sum(), dtype=np.float64)
 
 
 def _soft_label(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from contract.cores import usable_cores
 from labeler.llama_engine import LlamaEngine
@@ -13,6 +13,7 @@ from models.catalog import find_teacher
 from models.repack import repacked
 
 Pack = Literal["auto", "as-is", "Q8_0", "Q4_0"]
+PACKS: tuple[str, ...] = get_args(Pack)
 SLOW_IN_BATCHES = frozenset({"Q4_1", "Q5_0", "Q5_1"})  # no faster for many tokens at once than for one: docs/log.md
 
 

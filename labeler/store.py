@@ -205,9 +205,8 @@ class LabelStore:
         )
         with _located(self.path):
             for row in self._connection.execute(query, (run.number,)):
-                *head, logprobs, n_prompt_tokens, n_generated = row
-                words = msgspec.json.decode(logprobs, type=tuple[float, ...])
-                yield TeacherPath(*head, words, n_prompt_tokens, n_generated)
+                words = msgspec.json.decode(row[5], type=tuple[float, ...])
+                yield TeacherPath(row[0], row[1], row[2], row[3], row[4], words, row[6], row[7])
 
     def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
         """All rows in one transaction."""

@@ -63,6 +63,7 @@ CASES = [
     (("serve", "bundle"), {}, "bundle: is not a bundle"),
     (("run", "project.toml"), {}, "project.toml: no such file"),
     (("run", "project.toml"), {"project.toml": b"format = 1\n[label]\npaths = 3\n"}, "label.paths: is not a setting; allowed: mode, n_paths"),
+    (("run", "project.toml"), {"project.toml": b"format = 1\n[label]\npack = 'Q9'\n"}, "pack is 'Q9'; allowed: auto, as-is, Q8_0, Q4_0"),
     (("run", "project.toml"), {"project.toml": b"format = 9\n"}, "project.toml: format: is 9; this version reads 1"),
 ]  # fmt: skip
 
