@@ -1,9 +1,14 @@
-"""Each kind of bad input at the real console: one line, exit code 1, and nothing half-written."""
+"""Each kind of bad input at the console: one line, exit code 1, and nothing half-written.
 
-import subprocess
+In this process: a fresh one for each of these would import torch each time. test_pipeline.py starts the real command.
+"""
+
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+
+from commands.main import run as console
 
 SMALL_TASK = """
 format = 1
@@ -27,8 +32,21 @@ label = "down"
 """
 
 
-def run(console: list[str], folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*console, *args], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def run(*args: str) -> Done:
+        monkeypatch.chdir(folder)
+        capsys.readouterr()
+        code = console(args)
+        return Done(code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture
@@ -69,11 +87,11 @@ CASES = [
 
 
 @pytest.mark.parametrize(("args", "files", "message"), CASES, ids=[f"{' '.join(case[0])}: {case[2][:40]}" for case in CASES])
-def test_bad_input_is_one_line_and_exit_code_1(console, folder, args, files, message):
+def test_bad_input_is_one_line_and_exit_code_1(run, folder, args, files, message):
     for name, data in files.items():
         (folder / name).write_bytes(data)
     before = sorted(path.name for path in folder.iterdir())
-    done = run(console, folder, *args)
+    done = run(*args)
     assert done.returncode == 1, done.stderr
     assert done.stderr.startswith("potstill: ")
     assert len(done.stderr.splitlines()) == 1, done.stderr
@@ -82,18 +100,18 @@ def test_bad_input_is_one_line_and_exit_code_1(console, folder, args, files, mes
 
 
 @pytest.mark.parametrize("args", [("label",), ("label", "task.toml", "texts.jsonl", "out", "--mode", "wild"), ("nothing",)])
-def test_wrong_usage_is_exit_code_2(console, folder, args):
-    assert run(console, folder, *args).returncode == 2
+def test_wrong_usage_is_exit_code_2(run, args):
+    assert run(*args).returncode == 2
 
 
-def test_init_writes_a_task_that_is_sound_and_refuses_to_overwrite(console, folder):
-    assert run(console, folder, "init", "mine").returncode == 0
-    assert "sound; 3 labels, 6 worked examples" in run(console, folder, "task", "check", "mine/task.toml").stdout
-    again = run(console, folder, "init", "mine")
+def test_init_writes_a_task_that_is_sound_and_refuses_to_overwrite(run):
+    assert run("init", "mine").returncode == 0
+    assert "sound; 3 labels, 6 worked examples" in run("task", "check", "mine/task.toml").stdout
+    again = run("init", "mine")
     assert again.returncode == 1
     assert "is already there; choose another folder" in again.stderr
 
 
-def test_task_show_prints_the_exact_prompt(console, folder):
-    shown = run(console, folder, "task", "show", "task.toml", "hm", "--mode", "cot").stdout
+def test_task_show_prints_the_exact_prompt(run):
+    shown = run("task", "show", "task.toml", "hm", "--mode", "cot").stdout
     assert shown.endswith("Text: I sell\nOpinion: Sold.\nAnswer: down\n\nText: hm\nOpinion:\n")
