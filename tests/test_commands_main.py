@@ -92,11 +92,17 @@ def test_control_c_prints_one_line_and_exits_130(tmp_path, repository):
         f"import sys; sys.path[:0] = [{str(repository)!r}, {str(tmp_path)!r}]; from commands import main;"
         "main.COMMANDS['slow'] = main.Row('slow_command', 'Waits.', None); sys.exit(main.run(['slow']))"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    # a shell's background job, as these tests may be one, ignores the signal, and so would every process below it
+    heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes, **heed) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        try:
+            _, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, errors.strip()) == (130, "potstill: interrupted")
 
 

@@ -25,7 +25,7 @@ PREFIX = {
 }
 TEXTS = ["Loaded up on calls before the print.", "anyone know when they report?", "Sold it all. Dead money, worse management 😞"]
 WORDS = ("positive", "negative", "neutral")
-TOLERANCE = 0.01  # nats; batches of other sizes round differently
+TOLERANCE = {"atol": 0.01, "rtol": 2e-3}  # nats; batches of other sizes round differently
 
 
 def reading(mode: str, words: tuple[str, ...] = WORDS) -> Reading:
@@ -90,21 +90,21 @@ def reference(half_floats: Path) -> Reference:
 def test_direct_reads_the_probabilities_that_one_sequence_alone_has(engine, reference):
     for path, ask in zip(drawn(engine, "direct"), asks("direct"), strict=True):
         expected = [reference.logprob(PREFIX["direct"] + ask.prompt, word) for word in WORDS]
-        np.testing.assert_allclose(path.word_logprobs, expected, atol=TOLERANCE)
+        np.testing.assert_allclose(path.word_logprobs, expected, **TOLERANCE)
 
 
 def test_words_of_several_tokens_are_walked_exactly(engine, reference):
     words = ("positive", "up and away", "going down the drain")
     for path, ask in zip(drawn(engine, "direct", words=words), asks("direct"), strict=True):
         expected = [reference.logprob(PREFIX["direct"] + ask.prompt, word) for word in words]
-        np.testing.assert_allclose(path.word_logprobs, expected, atol=TOLERANCE)
+        np.testing.assert_allclose(path.word_logprobs, expected, **TOLERANCE)
 
 
 def test_a_sampled_path_is_read_after_its_own_rationale(engine, reference):
     for path in drawn(engine, "cot", paths=2):
         ask = asks("cot")[int(path.text_id)]
         text = f"{PREFIX['cot']}{ask.prompt} {path.rationale}\nSentiment:"
-        np.testing.assert_allclose(path.word_logprobs, [reference.logprob(text, word) for word in WORDS], atol=TOLERANCE)
+        np.testing.assert_allclose(path.word_logprobs, [reference.logprob(text, word) for word in WORDS], **TOLERANCE)
         assert 0 < path.n_generated <= 12
         assert "\n" not in path.rationale
 
@@ -113,7 +113,7 @@ def test_long_words_are_walked_after_a_rationale_too(engine, reference):
     words = ("positive", "going down the drain")
     path = drawn(engine, "cot", paths=2, words=words)[0]
     text = f"{PREFIX['cot']}{asks('cot')[0].prompt} {path.rationale}\nSentiment:"
-    np.testing.assert_allclose(path.word_logprobs, [reference.logprob(text, word) for word in words], atol=TOLERANCE)
+    np.testing.assert_allclose(path.word_logprobs, [reference.logprob(text, word) for word in words], **TOLERANCE)
 
 
 def test_paths_of_one_text_differ_and_have_seeds_of_their_own(engine):
