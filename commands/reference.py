@@ -35,7 +35,8 @@ def reference() -> str:
 
 def _sections(path: str, command: click.Command) -> Iterator[str]:
     """A command's section, and those of its own commands."""
-    ctx = click.Context(command, info_name=path, max_content_width=100, terminal_width=100)
+    names = group.context_settings["help_option_names"]  # a context without a parent does not know them
+    ctx = click.Context(command, info_name=path, max_content_width=100, terminal_width=100, help_option_names=names)
     yield f"\n## {path}\n\n```text\n{command.get_help(ctx)}\n```\n"
     if isinstance(command, click.Group):
         for name in command.list_commands(ctx):
