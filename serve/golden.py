@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from contract.bundle import GOLDEN_FILE, Golden
+from contract.cores import usable_cores
 from contract.errors import FormatError, UserError
 
 TOLERANCE = 1e-3  # largest accepted change of a probability; kernels of another CPU round differently in the last bits
@@ -29,8 +32,8 @@ def replay(bundle: Path, golden: list[Golden], probs: Probs) -> float:
         FormatError: if the golden probabilities do not fit the model's labels.
         UserError: if a probability differs by more than `TOLERANCE`.
     """
-    targets = [row.target or "" for row in golden] if golden[0].target is not None else None
-    found = probs([row.text for row in golden], targets)  # [N, C]
+    with ThreadPoolExecutor(usable_cores()) as pool:  # it stands between the start and the first answer
+        found = np.concatenate(list(pool.map(partial(_answer, probs), golden)))  # [N, C]
     for number, row in enumerate(golden, 1):
         if len(row.probs) != found.shape[1]:
             raise FormatError(
@@ -44,6 +47,11 @@ def replay(bundle: Path, golden: list[Golden], probs: Probs) -> float:
             "export the bundle again on a machine like this one"
         )
     return change
+
+
+def _answer(probs: Probs, row: Golden) -> NDArray[np.float64]:
+    """One golden text's probabilities, float [1, C]."""
+    return probs([row.text], None if row.target is None else [row.target])
 
 
 def cpu_name() -> str:
