@@ -18,7 +18,7 @@ from contract.soft_label import SoftLabel, entropy
 from contract.texts import Text
 from labeler.calibrate import batch_calibrated, label_logprobs, sharpened
 from labeler.paths import TeacherPath
-from labeler.store import LabelStore, Run
+from labeler.store import LabelStore, Run, RunSettings
 
 Method = Literal["calibrated", "mean", "votes"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -55,7 +55,7 @@ def soft_labels(store: LabelStore, run: Run, method: Method = "calibrated", ids:
     if not paths:
         raise UserError(f"{store.path}: holds no path of this run yet; run: potstill label")
     table = path_table(paths, run)
-    per_path = calibrated(table, run.settings.mode) if method == "calibrated" else table.logprobs
+    per_path = calibrated(table, run.settings) if method == "calibrated" else table.logprobs
     texts = store.texts()
     rows: dict[str, list[int]] = {}
     for row, text_id in enumerate(table.text_ids):
@@ -75,12 +75,12 @@ def path_table(paths: Sequence[TeacherPath], run: Run) -> PathTable:
     )
 
 
-def calibrated(table: PathTable, mode: str) -> NDArray[np.float64]:
+def calibrated(table: PathTable, settings: RunSettings) -> NDArray[np.float64]:
     """Log-probabilities [P, C], batch-calibrated within each prompt variant (each has habits of its own) and sharpened."""
     out = np.empty_like(table.logprobs)
     for variant in np.unique(table.variants):
         rows = table.variants == variant
-        out[rows] = sharpened(batch_calibrated(table.logprobs[rows]), SHARPNESS[mode])
+        out[rows] = sharpened(batch_calibrated(table.logprobs[rows]), SHARPNESS[settings.mode_of(int(variant))])
     return out
 
 

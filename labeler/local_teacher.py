@@ -15,7 +15,7 @@ from labeler.label_words import LabelWords
 from labeler.llama_engine import EngineConfig, LlamaEngine, OutOfCellsError, Token
 from labeler.paths import Ask, TeacherPath, TooLong
 from labeler.streams import Draw, PromptStream, Stream
-from labeler.teacher import Identity, Reading
+from labeler.teacher import Enough, Identity, Reading, never
 
 PREFIX = 0  # sequence of the shared prefix
 
@@ -68,7 +68,7 @@ class LocalTeacher:
         self._engine.close()
 
     def answer(
-        self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int
+        self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int, enough: Enough = never
     ) -> Iterator[TeacherPath | TooLong]:
         """Every wanted path, each as soon as it is complete; see :class:`labeler.teacher.Teacher`.
 

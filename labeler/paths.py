@@ -12,7 +12,8 @@ class Ask:
 
     text_id: str
     prompt: str  # from the text to the cue that the teacher continues
-    paths: tuple[int, ...]  # numbers of the paths that are wanted, each drawn with its own seed
+    paths: tuple[int, ...]  # numbers of the paths that are wanted, in the order of drawing, each with its own seed
+    n_first: int = 0  # of them, drawn whatever they say; the others one by one while the text is undecided. 0: all
 
 
 @dataclass(frozen=True)

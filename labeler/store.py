@@ -53,6 +53,17 @@ class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     temperature: float
     max_rationale_tokens: int
     seed: int
+    n_direct: int = 0  # mode `cascade`: variants below this number are asked directly, the others reason first
+    bound: float = 0.0  # above 0: a text gets no further path once its leading label is this probable to be the leader
+    template: str = "plain"  # or "chat": the model's own chat template
+    examples: str = "given"  # how worked examples are chosen
+    guideline: bool = True  # whether the prompt holds the guideline
+
+    def mode_of(self, variant: int) -> str:
+        """`direct` or `cot`: how paths of that variant were asked."""
+        if self.mode != "cascade":
+            return self.mode
+        return "direct" if variant < self.n_direct else "cot"
 
     @property
     def digest(self) -> str:

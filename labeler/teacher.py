@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from labeler.paths import Ask, TeacherPath, TooLong
 
 Mode = Literal["direct", "cot"]
+Enough = Callable[[str], bool]  # whether the text of that id is decided, so that no further path of it is begun
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Identity:
     build: str  # the software that runs it
 
 
+def never(_text_id: str) -> bool:
+    """No text is decided before all its paths are drawn."""
+    return False
+
+
 class Teacher(Protocol):
     """Draws paths. Open it, ask any number of times, close it."""
 
@@ -42,13 +48,14 @@ class Teacher(Protocol):
         ...
 
     def answer(
-        self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int
+        self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int, enough: Enough = never
     ) -> Iterator[TeacherPath | TooLong]:
         """Every wanted path of every ask, each as soon as it is complete, in any order.
 
         Args:
             prefix: the part of the prompt that all asks share: guideline and worked examples.
             variant: number of that prefix; copied into the paths.
+            enough: asked before each path after an ask's first ones, when the caller has seen all paths handed out so far.
         """
         ...
 

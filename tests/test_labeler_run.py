@@ -16,7 +16,7 @@ from contract.texts import Text
 from labeler.paths import Ask, TeacherPath, TooLong, path_seed
 from labeler.run import LabelConfig, label
 from labeler.store import LabelStore
-from labeler.teacher import Identity, Reading
+from labeler.teacher import Enough, Identity, Reading, never
 
 TASK = Task(
     format=1,
@@ -43,7 +43,7 @@ class Table:
         return Identity("table", self._digest, self._digest, "build 1")
 
     def answer(
-        self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int
+        self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int, enough: Enough = never
     ) -> Iterator[TeacherPath | TooLong]:
         for ask in asks:
             if ask.text_id == "long":
