@@ -32,8 +32,9 @@ class EngineConfig:
 
     n_cells: int = 4096
     n_batch: int = 512  # tokens that one decode takes; llama.cpp aborts the process if it is below n_sequences
-    n_sequences: int = 96
+    n_sequences: int = 96  # also the most tokens of one decode that want logits: each costs a row of the vocabulary's size
     n_threads: int = 2
+    flash_attention: bool = True  # fast from 64 tokens a decode on, slow below: docs/log.md
 
 
 @dataclass(frozen=True)
@@ -241,5 +242,7 @@ def _context_params(config: EngineConfig) -> llama_cpp.llama_context_params:
     params.n_batch = params.n_ubatch = config.n_batch
     params.n_seq_max = config.n_sequences
     params.n_threads = params.n_threads_batch = config.n_threads
+    params.n_outputs_max = config.n_sequences  # llama.cpp aborts the process below that
+    params.flash_attn_type = int(config.flash_attention)
     params.kv_unified = params.swa_full = params.no_perf = True
     return params

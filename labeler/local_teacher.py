@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from contract.errors import UserError
+from labeler.draw import Draw
 from labeler.label_words import LabelWords
 from labeler.llama_engine import EngineConfig, LlamaEngine, OutOfCellsError, Token
 from labeler.paths import Ask, TeacherPath, TooLong
-from labeler.streams import Draw, PromptStream, Stream
+from labeler.streams import PromptStream, Stream, TextInWork
 from labeler.teacher import Enough, Identity, Reading, never
 
 PREFIX = 0  # sequence of the shared prefix
@@ -26,7 +27,8 @@ class LocalConfig:
 
     n_threads: int = 2
     n_batch: int = 512  # tokens of one decode
-    n_live_paths: int = 64  # sampled paths that are stepped together
+    n_live_paths: int = 24  # sampled paths that are stepped together
+    flash_attention: bool = False  # for sampled paths; prompts alone always use it
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,10 @@ class _Work:
 
     draw: Draw
     waiting: deque[tuple[Ask, list[int]]]
+    enough: Enough
+    free: list[int]  # sequence numbers
+    texts: list[TextInWork] = field(default_factory=list)
     live: list[Stream] = field(default_factory=list)
-    free: list[int] = field(default_factory=list)  # sequence numbers
 
 
 class LocalTeacher:
@@ -93,7 +97,7 @@ class LocalTeacher:
         if fitting:
             engine.start(self._engine_config(draw, fitting))
             self._decode_prefix(prefix_tokens)
-            yield from self._run(_Work(draw, deque(fitting), free=list(range(engine.config.n_sequences - 1, PREFIX, -1))))
+            yield from self._run(_Work(draw, deque(fitting), enough, list(range(engine.config.n_sequences - 1, PREFIX, -1))))
 
     def _shared(self, prefix: str, prompt: str) -> tuple[list[int], _Seam]:
         """Tokens of the prefix that stay the same whatever follows, and how to tokenize what does.
@@ -113,19 +117,20 @@ class LocalTeacher:
         longest = max(len(tokens) for _, tokens in asks)
         most_paths = max(len(ask.paths) for ask, _ in asks)
         sequences_per_text = draw.n_sequences(most_paths)
-        n_live_texts = max(1, self._config.n_live_paths // most_paths if draw.samples else self._config.n_batch // 8)
-        n_live_texts = min(n_live_texts, len(asks), (MAX_SEQUENCES - 1) // sequences_per_text)
-        if n_live_texts < 1:
+        # Paths that share their tokens are one stream, so twice the texts keep the wanted number of streams alive.
+        n_texts = -(-2 * self._config.n_live_paths // most_paths) if draw.samples else self._config.n_batch // 8
+        n_texts = min(max(1, n_texts), len(asks), (MAX_SEQUENCES - 1) // sequences_per_text)
+        if n_texts < 1:
             raise UserError(f"{most_paths} paths need {sequences_per_text} sequences; at most {MAX_SEQUENCES} exist: ask for fewer")
-        # While a text's paths finish one by one, its own cells stay, but are counted by shares: hence `longest` once more.
-        cells = draw.prefix_length + n_live_texts * (draw.n_cells(longest, most_paths) + longest)
+        cells = draw.prefix_length + n_texts * draw.n_cells(longest, most_paths)
         if not draw.samples:  # prompts live for one batch only
-            cells = draw.prefix_length + self._config.n_batch + 2 * longest + n_live_texts * draw.n_cells(0, 1)
+            cells = draw.prefix_length + self._config.n_batch + 2 * longest + n_texts * draw.n_cells(0, 1)
         return EngineConfig(
             n_cells=-(-cells // CELL_BLOCK) * CELL_BLOCK,
-            n_batch=max(self._config.n_batch, 1 + n_live_texts * sequences_per_text),
-            n_sequences=1 + n_live_texts * sequences_per_text,
+            n_batch=max(self._config.n_batch, 1 + n_texts * sequences_per_text),
+            n_sequences=1 + n_texts * sequences_per_text,
             n_threads=self._config.n_threads,
+            flash_attention=self._config.flash_attention if draw.samples else True,
         )
 
     def _decode_prefix(self, tokens: list[int]) -> None:
@@ -144,31 +149,37 @@ class LocalTeacher:
         finally:
             for stream in work.live:
                 stream.close()
+            for text in work.texts:
+                text.close()
 
     def _admit(self, work: _Work) -> None:
-        """Start as many waiting texts as fill a batch, within the sequences and cells that are free."""
+        """Start as many waiting texts as keep a batch full, within the sequences and cells that are left."""
         draw, config = work.draw, self._engine.config
         n_pending = sum(len(stream.pending) for stream in work.live)
-        n_reserved = draw.prefix_length + sum(stream.n_cells for stream in work.live)
-        while work.waiting and n_pending < config.n_batch:
+        n_streams = len(work.live)
+        n_sequences = sum(text.n_sequences for text in work.texts)
+        n_cells = draw.prefix_length + sum(text.n_cells for text in work.texts)
+        while work.waiting and n_pending < config.n_batch and n_streams < self._config.n_live_paths:
             ask, tokens = work.waiting[0]
-            n_cells = draw.n_cells(len(tokens), len(ask.paths))
-            if len(work.free) < draw.n_sequences(len(ask.paths)) or n_reserved + n_cells > config.n_cells:
+            n_sequences += draw.n_sequences(len(ask.paths))
+            n_cells += draw.n_cells(len(tokens), len(ask.paths))
+            if n_sequences >= config.n_sequences or n_cells > config.n_cells:  # the prefix has a sequence too
                 if not work.live:
                     raise UserError(f"text {ask.text_id} needs {n_cells} cells of the cache and too few are free; lower --paths")
                 return
             work.waiting.popleft()
-            sequences = [work.free.pop() for _ in range(draw.n_sequences(len(ask.paths)))]
-            self._engine.fork(PREFIX, sequences[0])
-            work.live.append(PromptStream(draw, ask, tokens, sequences))
+            text = TextInWork(draw, ask, len(tokens), work.free)
+            self._engine.fork(PREFIX, text.sequence)
+            work.texts.append(text)
+            work.live.append(PromptStream(text, tokens, draw.prefix_length))
             n_pending += len(tokens)
-            n_reserved += n_cells
+            n_streams += (ask.n_first or len(ask.paths)) if draw.samples else 0
 
     def _step(self, work: _Work) -> Iterator[TeacherPath]:
         """One decode, and what its logits lead to."""
         limit = self._engine.config.n_batch
         while True:
-            chosen, tokens = _gather(work.live, limit)
+            chosen, tokens = _gather(work.live, limit, self._engine.config.n_sequences)
             try:
                 rows = self._engine.decode(tokens)
                 break
@@ -180,27 +191,30 @@ class LocalTeacher:
             stream.advance(n_tokens)
         ready = [stream for stream, _ in chosen if not stream.pending]
         for stream, row in zip(ready, rows, strict=True):
-            followers, finished = stream.on_logits(row)
+            step = stream.on_logits(row)
             if not stream.pending:
                 work.live.remove(stream)
-            work.live.extend(followers)
-            for path, sequences in finished:
-                work.free.extend(sequences)
+            work.live.extend(follower for follower in step.followers if follower.pending)
+            for path in step.finished:
                 yield path
+                work.live.extend(stream.text.next_path(work.enough))
+            if not stream.text.n_open:
+                work.texts.remove(stream.text)
 
 
-def _gather(live: list[Stream], limit: int) -> tuple[list[tuple[Stream, int]], list[Token]]:
-    """Waiting tokens of the streams in turn, at most ``limit``; logits are wanted after a stream's last one."""
+def _gather(live: list[Stream], limit: int, n_outputs: int) -> tuple[list[tuple[Stream, int]], list[Token]]:
+    """Waiting tokens of the streams in turn, at most ``limit``; logits are wanted after a stream's last one, ``n_outputs`` at most."""
     chosen: list[tuple[Stream, int]] = []
     tokens: list[Token] = []
     for stream in live:
         n = min(len(stream.pending), limit - len(tokens))
-        if n == 0:
+        if n == 0 or n_outputs == 0:
             break
         first = stream.position
         tokens += [Token(t, first + i, stream.sequence) for i, t in enumerate(stream.pending[:n])]
         if n == len(stream.pending):
             tokens[-1] = replace(tokens[-1], wants_logits=True)
+            n_outputs -= 1
         chosen.append((stream, n))
     return chosen, tokens
 

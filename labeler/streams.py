@@ -1,71 +1,118 @@
 """Streams: sequences of the KV cache that wait for tokens to be decoded, and what the logits after them lead to.
 
-PromptStream ── direct ──────────────────────────────> label read
-             └─ cot: one RationaleStream a path ──────> label read
+TextInWork ─ PromptStream ─ direct ───────────────────────────────> label read
+                          └ cot: RationaleStream, which branches ──> label read
 label read: done at once, or one WordStream for each label word of several tokens
+
+The sampled paths of a text are decoded as a tree: paths whose tokens are the same so far are one stream, which branches where their
+draws part. Each path still draws every token with its own sampler and seed, from the logits that it would have had alone.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import dataclass, field, replace
 
-from labeler.label_words import LabelWords, logprobs
-from labeler.llama_engine import LlamaEngine, Sampler
+from labeler.draw import Draw
+from labeler.label_words import logprobs
+from labeler.llama_engine import Sampler
 from labeler.paths import Ask, TeacherPath, path_seed
-from labeler.teacher import Reading
-
-Finished = list[tuple[TeacherPath, list[int]]]  # complete paths, each with the sequences that it gives back
+from labeler.teacher import Enough
 
 
-class Draw:
-    """What all streams of one prompt variant share."""
+@dataclass
+class Step:
+    """What a stream's logits led to."""
 
-    def __init__(
-        self, engine: LlamaEngine, words: LabelWords, reading: Reading, variant: int, run_seed: int, prefix_length: int
-    ) -> None:
-        """Take the shared parts and tokenize the answer cue."""
-        self.engine, self.words, self.reading = engine, words, reading
-        self.variant, self.run_seed, self.prefix_length = variant, run_seed, prefix_length
-        self.cue = engine.tokenize_after("x", f"\n{reading.answer_cue}")
-        self._pieces: dict[int, bytes] = {}
+    followers: list[Stream] = field(default_factory=list)
+    finished: list[TeacherPath] = field(default_factory=list)
+
+
+@dataclass
+class Member:
+    """One path of a text while its rationale is being sampled."""
+
+    path: TeacherPath
+    sampler: Sampler
+    first_token: int = -1  # drawn from the logits after the prompt, which are gone when a path that was held back begins
+
+
+class TextInWork:
+    """One text whose paths are being drawn: what it may take of the cache, and which of its paths have not begun."""
+
+    def __init__(self, draw: Draw, ask: Ask, n_prompt_tokens: int, free: list[int]) -> None:
+        """Args: free, the numbers of the unused sequences; this text takes from them and gives them back."""
+        self.draw, self.ask, self.n_prompt_tokens, self._free = draw, ask, n_prompt_tokens, free
+        self.sequence = self.take()  # holds the prompt; kept as long as a path may still fork it
+        self.position = 0  # after the prompt
+        self.held_back: deque[Member] = deque()
+        self.n_open = len(ask.paths)  # paths that are not finished, begun or not
 
     @property
-    def samples(self) -> bool:
-        """Whether paths are sampled rationales."""
-        return self.reading.mode == "cot"
+    def n_sequences(self) -> int:
+        """Sequences that it may need from now on."""
+        return self.draw.n_sequences(self.n_open)
 
     @property
-    def n_after_prompt(self) -> int:
-        """Most tokens that one path adds after its prompt."""
-        rationale = self.reading.max_rationale_tokens + len(self.cue) + 2 if self.samples else 0
-        return rationale + max(len(word) for word in self.words.tokens)
+    def n_cells(self) -> int:
+        """Cells that it may take from now on."""
+        return self.draw.n_cells(self.n_prompt_tokens, self.n_open)
 
-    def n_sequences(self, n_paths: int) -> int:
-        """Sequences that one text needs: its own, its paths', and those that walk words of several tokens."""
-        n_long = len(self.words.long_words)
-        return 1 + n_paths * (1 + n_long) if self.samples else 1 + n_long
+    def take(self) -> int:
+        """An unused sequence."""
+        return self._free.pop()
 
-    def n_cells(self, n_prompt_tokens: int, n_paths: int) -> int:
-        """Cells that one text takes at most."""
-        n_words = sum(len(self.words.tokens[i]) for i in self.words.long_words)
-        after = n_paths * (self.reading.max_rationale_tokens + len(self.cue) + 2) if self.samples else 0
-        return n_prompt_tokens + after + max(1, n_paths) * n_words
+    def give_back(self, sequence: int) -> None:
+        """Forget what a sequence holds; its number is unused again."""
+        self.draw.engine.free(sequence)
+        self._free.append(sequence)
 
-    def piece(self, token: int) -> bytes:
-        """The token's bytes, remembered."""
-        if token not in self._pieces:
-            self._pieces[token] = self.engine.piece(token)
-        return self._pieces[token]
+    def branch(self, source: int) -> int:
+        """A new sequence that goes on from another."""
+        sequence = self.take()
+        self.draw.engine.fork(source, sequence)
+        return sequence
+
+    def begin(self, number: int) -> TeacherPath:
+        """A path without rationale and label so far."""
+        seed = path_seed(self.draw.run_seed, self.ask.text_id, number)
+        return TeacherPath(self.ask.text_id, number, self.draw.variant, seed, "", (), self.n_prompt_tokens, 0)
+
+    def next_path(self, enough: Enough) -> list[Stream]:
+        """The next path that was held back, or none when the text is decided."""
+        if not self.held_back:
+            return []
+        if enough(self.ask.text_id):
+            self.drop_held_back()
+            return []
+        member = self.held_back.popleft()
+        stream = RationaleStream(self, [member], self.branch(self.sequence), self.position, [])
+        stream.take(member.first_token)
+        if not self.held_back:
+            self.give_back(self.sequence)
+        return [stream]
+
+    def drop_held_back(self) -> None:
+        """No path begins any more."""
+        if self.held_back:
+            self.n_open -= len(self.held_back)
+            self.close()
+            self.give_back(self.sequence)
+
+    def close(self) -> None:
+        """Free the samplers of the paths that have not begun."""
+        while self.held_back:
+            self.held_back.pop().sampler.close()
 
 
 class Stream(ABC):
     """One sequence and the tokens that wait to be decoded into it."""
 
+    text: TextInWork
     sequence: int
     position: int
     pending: list[int]
-    n_cells: int  # reserved in the cache
 
     def advance(self, n_tokens: int) -> None:
         """The first ``n_tokens`` waiting ones are decoded."""
@@ -73,128 +120,135 @@ class Stream(ABC):
         self.pending = self.pending[n_tokens:]
 
     @abstractmethod
-    def on_logits(self, row: int) -> tuple[list[Stream], Finished]:
+    def on_logits(self, row: int) -> Step:
         """Use the logits after the last waiting token; either set ``pending`` again or be over."""
 
     def close(self) -> None:  # noqa: B027  # most streams hold nothing outside the cache
         """Give back what is not in the cache."""
 
 
-@dataclass
-class _Reader:
-    """One path whose label words are being read."""
-
-    draw: Draw
-    path: TeacherPath
-    sequences: list[int]  # all that this path gives back; the first holds its text and rationale
-    logprobs: list[float] = field(default_factory=list)
-    n_open: int = 0
-
-    def read(self, row: int, position: int, n_cells: int) -> tuple[list[Stream], Finished]:
-        """Take every word's first token from the row; walk the longer words."""
-        engine, words = self.draw.engine, self.draw.words
-        self.logprobs = words.first_logprobs(engine.logits(row))
-        walkers: list[Stream] = []
-        for index, sequence in zip(words.long_words, self.sequences[1:], strict=False):
-            engine.fork(self.sequences[0], sequence)
-            walkers.append(WordStream(self, index, sequence, position, n_cells if not walkers else 0))
-        self.n_open = len(walkers)
-        return walkers, self.finished()
-
-    def finished(self) -> Finished:
-        """The path, once no word is open."""
-        if self.n_open:
-            return []
-        for sequence in self.sequences:
-            self.draw.engine.free(sequence)
-        values = {**self.path.__dict__, "word_logprobs": tuple(self.logprobs)}
-        return [(TeacherPath(**values), self.sequences)]
-
-
 class PromptStream(Stream):
     """A text's prompt on its way into the cache."""
 
-    def __init__(self, draw: Draw, ask: Ask, tokens: list[int], sequences: list[int]) -> None:
-        """Args: sequences as many as :meth:`Draw.n_sequences` says; the first already holds the prefix."""
-        self.draw, self.ask, self.sequences = draw, ask, sequences
-        self.sequence, self.position, self.pending = sequences[0], draw.prefix_length, tokens
-        self.n_prompt_tokens, self.n_cells = len(tokens), draw.n_cells(len(tokens), len(ask.paths))
+    def __init__(self, text: TextInWork, tokens: list[int], position: int) -> None:
+        """Args: text, whose sequence already holds the prefix; position, where the tokens begin."""
+        self.text, self.sequence, self.position, self.pending = text, text.sequence, position, tokens
 
-    def on_logits(self, row: int) -> tuple[list[Stream], Finished]:
+    def on_logits(self, row: int) -> Step:
         """Read the labels at once (`direct`), or let every path draw its first token (`cot`)."""
-        if not self.draw.samples:
-            (number,) = self.ask.paths  # equal prompts have equal answers when nothing is sampled, so one path is all there is
-            return _Reader(self.draw, self._path(number), self.sequences).read(row, self.position, self.n_cells)
-        followers: list[Stream] = []
-        n_words = len(self.draw.words.long_words)
-        own = [self.sequences[1 + i * (1 + n_words) : 1 + (i + 1) * (1 + n_words)] for i in range(len(self.ask.paths))]
-        own[0].append(self.sequence)  # given back with the first path
-        share = -(-self.n_cells // len(own))
-        for number, sequences in zip(self.ask.paths, own, strict=True):
-            self.draw.engine.fork(self.sequence, sequences[0])
-            followers.append(RationaleStream(self.draw, self._path(number), sequences, self.position, share))
-        for stream in followers:
-            stream.on_logits(row)
-        self.draw.engine.free(self.sequence)  # its cells live on in the paths
-        return followers, []
-
-    def _path(self, number: int) -> TeacherPath:
-        """The path so far."""
-        seed = path_seed(self.draw.run_seed, self.ask.text_id, number)
-        return TeacherPath(self.ask.text_id, number, self.draw.variant, seed, "", (), self.n_prompt_tokens, 0)
+        text = self.text
+        if not text.draw.samples:
+            (number,) = text.ask.paths  # equal prompts have equal answers when nothing is sampled, so one path is all there is
+            return _Reader(text, [text.begin(number)], self.sequence).read(row, self.position)
+        text.position = self.position
+        temperature = text.draw.reading.temperature
+        members = [Member(path, Sampler(temperature, path.seed)) for path in map(text.begin, text.ask.paths)]
+        n_first = text.ask.n_first or len(members)
+        for member in members[n_first:]:
+            member.first_token = text.draw.engine.sample(member.sampler, row)
+        text.held_back.extend(members[n_first:])
+        root = RationaleStream(text, members[:n_first], text.branch(self.sequence), self.position, [])
+        step = root.on_logits(row)
+        if not text.held_back:
+            text.give_back(self.sequence)  # its cells live on in the paths
+        return Step([root, *step.followers], step.finished)
 
 
 class RationaleStream(Stream):
-    """A rationale being sampled; then the answer cue, forced; then the label is read."""
+    """A rationale being sampled by the paths that share it so far; then the answer cue, forced; then the label is read."""
 
-    def __init__(self, draw: Draw, path: TeacherPath, sequences: list[int], position: int, n_cells: int) -> None:
-        """Args: sequences of this path; the first already holds the prompt."""
-        self.draw, self.path, self.sequences = draw, path, sequences
-        self.sequence, self.position, self.pending, self.n_cells = sequences[0], position, [], n_cells
-        self._sampler = Sampler(draw.reading.temperature, path.seed)
-        self._pieces: list[bytes] = []
+    def __init__(self, text: TextInWork, members: list[Member], sequence: int, position: int, pieces: list[bytes]) -> None:
+        """Args: sequence, which holds the prompt and the pieces; position, after them."""
+        self.text, self.members, self.sequence, self.position, self.pending = text, members, sequence, position, []
+        self._pieces = pieces
         self._asked = False  # whether the answer cue was given
 
-    def on_logits(self, row: int) -> tuple[list[Stream], Finished]:
-        """Draw the next token, or read the label."""
+    def on_logits(self, row: int) -> Step:
+        """Let every path draw its next token and branch where they differ; after the cue, read the label."""
+        engine = self.text.draw.engine
         if self._asked:
-            self.close()
-            rationale = b"".join(self._pieces).decode("utf-8", "replace").strip()
-            values = {**self.path.__dict__, "rationale": rationale, "n_generated": len(self._pieces)}
-            return _Reader(self.draw, TeacherPath(**values), self.sequences).read(row, self.position, self.n_cells)
-        engine = self.draw.engine
-        token = engine.sample(self._sampler, row)
-        piece = b"" if engine.ends(token) else self.draw.piece(token)
-        head, line_break, _ = piece.partition(b"\n")
+            return self._read(row)
+        drawn: dict[int, list[Member]] = {}
+        for member in self.members:
+            drawn.setdefault(engine.sample(member.sampler, row), []).append(member)
+        (token, own), *others = sorted(drawn.items(), key=lambda item: -len(item[1]))
+        followers: list[Stream] = []
+        for other, members in others:
+            branch = RationaleStream(self.text, members, self.text.branch(self.sequence), self.position, list(self._pieces))
+            branch.take(other)
+            followers.append(branch)
+        self.members = own
+        self.take(token)
+        return Step(followers)
+
+    def take(self, token: int) -> None:
+        """All its paths have drawn this token."""
+        draw = self.text.draw
+        ends = draw.engine.ends(token)
+        head, line_break, _ = (b"" if ends else draw.piece(token)).partition(b"\n")
         self._pieces.append(head)
         self.pending = [token]
-        if line_break or engine.ends(token) or len(self._pieces) >= self.draw.reading.max_rationale_tokens:
+        if line_break or ends or len(self._pieces) >= draw.reading.max_rationale_tokens:
             # a token that holds a line break never enters the cache: its text before the break does, then the cue
-            kept = [token] if not line_break and head else engine.tokenize(head.decode("utf-8", "replace")) if head else []
-            self.pending = kept + self.draw.cue
+            kept = [token] if not line_break and head else draw.engine.tokenize(head.decode("utf-8", "replace")) if head else []
+            self.pending = kept + draw.cue
             self._asked = True
-        return [], []
+
+    def _read(self, row: int) -> Step:
+        """Read the label once for all paths that came here."""
+        self.close()
+        rationale = b"".join(self._pieces).decode("utf-8", "replace").strip()
+        paths = [replace(member.path, rationale=rationale, n_generated=len(self._pieces)) for member in self.members]
+        return _Reader(self.text, paths, self.sequence).read(row, self.position)
 
     def close(self) -> None:
-        """Free the sampler."""
-        self._sampler.close()
+        """Free the samplers."""
+        for member in self.members:
+            member.sampler.close()
+
+
+class _Reader:
+    """Paths with the same text and rationale whose label words are being read."""
+
+    def __init__(self, text: TextInWork, paths: list[TeacherPath], sequence: int) -> None:
+        """Args: sequence, which holds everything before the label."""
+        self.text, self._paths, self._sequence = text, paths, sequence
+        self.logprobs: list[float] = []  # by word
+        self.n_open = 0  # words that are still walked
+
+    def read(self, row: int, position: int) -> Step:
+        """Take every word's first token from the row; walk the longer words."""
+        draw = self.text.draw
+        self.logprobs = draw.words.first_logprobs(draw.engine.logits(row))
+        walkers = [WordStream(self, index, self.text.branch(self._sequence), position) for index in draw.words.long_words]
+        self.n_open = len(walkers)
+        return Step([*walkers], self.finished())
+
+    def finished(self) -> list[TeacherPath]:
+        """The paths, once no word is open."""
+        if self.n_open:
+            return []
+        self.text.give_back(self._sequence)
+        self.text.n_open -= len(self._paths)
+        return [replace(path, word_logprobs=tuple(self.logprobs)) for path in self._paths]
 
 
 class WordStream(Stream):
     """A label word of several tokens, walked one by one."""
 
-    def __init__(self, reader: _Reader, index: int, sequence: int, position: int, n_cells: int) -> None:
-        """Args: index of the word; sequence that already holds everything before the word."""
-        self.reader, self.index, self.sequence, self.position, self.n_cells = reader, index, sequence, position, n_cells
-        self._tokens = list(reader.draw.words.tokens[index])
+    def __init__(self, reader: _Reader, index: int, sequence: int, position: int) -> None:
+        """Args: index of the word; sequence, which already holds everything before the word."""
+        self.reader, self.index, self.text, self.sequence, self.position = reader, index, reader.text, sequence, position
+        self._tokens = list(reader.text.draw.words.tokens[index])
         self.pending = [self._tokens.pop(0)]
 
-    def on_logits(self, row: int) -> tuple[list[Stream], Finished]:
+    def on_logits(self, row: int) -> Step:
         """Add the next token's log-probability; after the last one the word is closed."""
         token = self._tokens.pop(0)
-        self.reader.logprobs[self.index] += logprobs(self.reader.draw.engine.logits(row), [token])[0]
+        self.reader.logprobs[self.index] += logprobs(self.text.draw.engine.logits(row), [token])[0]
         if self._tokens:
             self.pending = [token]
-            return [], []
+            return Step()
+        self.text.give_back(self.sequence)
         self.reader.n_open -= 1
-        return [], self.reader.finished()
+        return Step(finished=self.reader.finished())
