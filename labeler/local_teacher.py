@@ -203,7 +203,7 @@ class LocalTeacher:
 
 
 def _gather(live: list[Stream], limit: int, n_outputs: int) -> tuple[list[tuple[Stream, int]], list[Token]]:
-    """Waiting tokens of the streams in turn, at most ``limit``; logits are wanted after a stream's last one, ``n_outputs`` at most."""
+    """Waiting tokens of the streams in turn, at most ``limit``; logits after a stream's last one, ``n_outputs`` at most."""
     chosen: list[tuple[Stream, int]] = []
     tokens: list[Token] = []
     for stream in live:
