@@ -11,6 +11,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "accelerate": ("train", "export"),
     "httptools": ("serve",),
     "huggingface_hub": ("label", "train"),
+    "jinja2": ("label",),
     "llama_cpp": ("label",),
     "onnx": ("export",),
     "onnxruntime": ("serve", "export"),

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 import click
 
 from commands import labelling
-from commands.progress import progress
+from commands.label_progress import label_progress
 from contract.task import load_task
+from labeler.adaptive import BOUND
 from labeler.aggregate import METHODS
+from labeler.config import EXAMPLES, RUN_MODES, TEMPLATES, LabelConfig
 from labeler.open import Pack
-from labeler.run import LabelConfig
-from labeler.teacher import Mode
 
 FILE = click.Path(path_type=Path)
 
@@ -28,21 +29,52 @@ FILE = click.Path(path_type=Path)
 )
 @click.option(
     "--mode",
-    type=click.Choice(get_args(Mode)),
+    type=click.Choice(RUN_MODES),
     default=LabelConfig.mode,
     show_default=True,
-    help="Reason first, or answer at once.",
+    help="Reason first; answer at once; or answer at once and reason only about uncertain texts.",
 )
-@click.option("--paths", "n_paths", default=LabelConfig.n_paths, show_default=True, help="Answers per text.")
+@click.option("--paths", "n_paths", default=LabelConfig.n_paths, show_default=True, help="Answers per text, at most.")
 @click.option("--variants", "n_variants", type=int, help="Prompts to share the paths among.  [default: paths in direct, 1 in cot]")
+@click.option("--direct", "n_direct", default=LabelConfig.n_direct, show_default=True, help="Direct answers per text in cascade.")
+@click.option(
+    "--uncertain", default=LabelConfig.uncertain, show_default=True, help="Share of texts to reason about in cascade, 0 to 1."
+)
+@click.option(
+    "--adaptive",
+    "bound",
+    is_flag=False,
+    flag_value=BOUND,
+    default=LabelConfig.bound,
+    type=float,
+    help=f"Stop a text's paths when its leading label leads with this probability, 0.5 to 1.  [{BOUND} if no number is given]",
+)
+@click.option(
+    "--examples",
+    type=click.Choice(EXAMPLES),
+    default=LabelConfig.examples,
+    show_default=True,
+    help="Worked examples: the first of each label; drawn anew for each prompt; the most similar to each text.",
+)
+@click.option("--examples-per-label", "n_examples_per_label", default=LabelConfig.n_examples_per_label, show_default=True)
+@click.option("--guideline/--no-guideline", default=LabelConfig.guideline, show_default=True, help="Show the task's guideline.")
+@click.option(
+    "--template",
+    type=click.Choice(TEMPLATES),
+    default=LabelConfig.template,
+    show_default=True,
+    help="A document that goes on, or the model's own chat template.",
+)
 @click.option("--temperature", default=LabelConfig.temperature, show_default=True, help="Of the sampled rationales, above 0.")
 @click.option("--seed", default=LabelConfig.seed, show_default=True, help="Of the variants and the rationales.")
+@click.option("--deterministic", is_flag=True, help="The same paths bit for bit, also after a kill; slower.")
 @click.option("--method", type=click.Choice(METHODS), default=METHODS[0], show_default=True, help="How paths become soft labels.")
 @click.option("--pack", type=click.Choice(get_args(Pack)), default="auto", show_default=True, help="Re-pack the teacher's weights.")
-@click.option("--threads", type=int, help="CPU threads.  [default: all usable]")
+@click.option("--threads", type=int, help="CPU threads.  [default: measured]")
+@click.option("--parallel", type=int, help="Sampled paths to step at once.  [default: measured]")
 @click.option("--new-run", is_flag=True, help="Label again beside the runs that OUT holds.")
 def command(task: Path, texts: Path, out: Path, gold: Path | None, **options: object) -> None:
     """Label TEXTS for TASK into the folder OUT: labels.db with every path, soft_labels.parquet for training."""
     plan = labelling.plan(load_task(task), texts, gold, out, options)
-    with progress("texts", plan.config.n_paths) as show:
-        click.echo(labelling.run(plan, show).as_text())
+    with label_progress() as show:
+        click.echo(labelling.run(plan, show, partial(click.echo, err=True)).as_text())

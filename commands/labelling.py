@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,11 @@ from contract.soft_label import SoftLabel, write_soft_labels
 from contract.task import Task
 from contract.texts import Text, Texts, read_texts
 from labeler.aggregate import METHODS, Method, soft_labels
+from labeler.config import LabelConfig, check_config
+from labeler.drawing import Progress
+from labeler.local_teacher import LocalConfig
 from labeler.open import PACKS, Pack, open_local
-from labeler.run import LabelConfig, LabelReport, Progress, check_config, label
+from labeler.run import LabelReport, label
 from labeler.store import LabelStore
 
 TEACHER = "smollm2-135m-instruct"
@@ -34,6 +37,7 @@ class LabelPlan:
     method: Method = "calibrated"
     pack: Pack = "auto"
     threads: int | None = None
+    parallel: int | None = None
 
     @property
     def all_texts(self) -> list[Text]:
@@ -86,9 +90,10 @@ def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping
     return LabelPlan(task, read, read_gold, out, config, gold, **others)
 
 
-def run(labelling: LabelPlan, progress: Progress | None = None) -> LabellingReport:
+def run(labelling: LabelPlan, progress: Progress | None = None, tell: Callable[[str], None] = lambda _: None) -> LabellingReport:
     """Label everything and write the soft labels; raises as :func:`labeler.run.label` does."""
-    teacher = open_local(labelling.teacher, pack=labelling.pack, threads=labelling.threads)
+    config = LocalConfig(labelling.threads, n_live_paths=labelling.parallel, deterministic=labelling.config.deterministic)
+    teacher = open_local(labelling.teacher, pack=labelling.pack, config=config, tell=tell)
     store_path = labelling.out / STORE_FILE
     try:
         report = label(labelling.task, labelling.all_texts, store_path, teacher, labelling.config, progress)

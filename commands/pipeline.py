@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from commands import labelling
+from commands.label_progress import label_progress
 from commands.labelling import GOLD_LABELS_FILE, SOFT_LABELS_FILE, STORE_FILE, LabelPlan
 from contract import atomic, digest
 from contract.bundle import SUMS_FILE
@@ -19,7 +20,7 @@ from contract.project import Project, load_project, settings
 from contract.task import load_task
 from export.config import ExportConfig
 from export.run import export_bundle
-from labeler.run import LabelConfig
+from labeler.config import LabelConfig
 from models.catalog import find_backbone, find_teacher
 from trainer.config import TrainConfig
 from trainer.run import train
@@ -77,8 +78,8 @@ def run(project_file: Path, tell: Tell, show: Callable[[str, float], Any]) -> Ou
     stages = _Stages(out, tell)
 
     def label_stage() -> str:
-        with show("texts", plan.config.n_paths) as progress:
-            return labelling.run(plan, progress).as_text()
+        with label_progress() as progress:
+            return labelling.run(plan, progress, tell).as_text()
 
     def train_stage() -> str:
         with show("steps", 1) as progress:

@@ -9,7 +9,7 @@ import click
 
 from contract.task import load_task
 from labeler import prompt
-from labeler.run import LabelConfig
+from labeler.config import LabelConfig
 from labeler.teacher import Mode
 
 FILE = click.Path(path_type=Path)

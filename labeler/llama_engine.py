@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,22 +86,34 @@ class LlamaEngine:
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = llama_cpp.llama_batch_init(config.n_batch, 0, 1)
 
+    def set_threads(self, n_threads: int) -> None:
+        """Let later decodes use so many threads."""
+        llama_cpp.llama_set_n_threads(self._context, n_threads, n_threads)
+        self.config = replace(self.config, n_threads=n_threads)
+
     @staticmethod
     def build() -> str:
         """Version of the binding, which fixes the version of llama.cpp."""
         return f"llama-cpp-python {llama_cpp.__version__}"
 
-    def tokenize(self, text: str, *, start: bool = False) -> list[int]:
-        """Token ids of the text; control tokens spelled in it stay plain text.
+    @property
+    def chat_template(self) -> str:
+        """The Jinja template of the model's conversations, as its file holds it; empty if it holds none."""
+        found = llama_cpp.llama_model_chat_template(self._model, None)
+        return (found or b"").decode("utf-8", "replace")
+
+    def tokenize(self, text: str, *, start: bool = False, control: bool = False) -> list[int]:
+        """Token ids of the text.
 
         Args:
             text: any string; lone surrogates become U+FFFD.
             start: whether the text begins the prompt, so that the model's own opening token (BOS) goes before it.
+            control: whether control tokens spelled in it count as such; off, they stay plain text.
         """
         raw = text.encode("utf-8", "replace")
         size = len(raw) + 8
         buffer = (llama_cpp.llama_token * size)()
-        n = llama_cpp.llama_tokenize(self._vocab, raw, len(raw), buffer, size, start, False)
+        n = llama_cpp.llama_tokenize(self._vocab, raw, len(raw), buffer, size, start, control)
         return list(buffer[:n])
 
     def tokenize_after(self, before: str, text: str) -> list[int]:
@@ -119,6 +131,10 @@ class LlamaEngine:
         buffer = ctypes.create_string_buffer(256)
         n = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
         return buffer.raw[: max(n, 0)]
+
+    def is_control(self, token: int) -> bool:
+        """Whether the token steers the model and stands for no text."""
+        return bool(llama_cpp.llama_vocab_is_control(self._vocab, token))
 
     def ends(self, token: int) -> bool:
         """Whether the token ends the model's turn."""
@@ -156,6 +172,21 @@ class LlamaEngine:
     def free(self, sequence: int) -> None:
         """Forget a sequence. Idle ones slow down the live ones, so free early."""
         llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def state(self, sequence: int) -> bytes:
+        """What the cache holds of a sequence, for :meth:`restore` in a context of the same kind."""
+        size = llama_cpp.llama_state_seq_get_size(self._context, sequence)
+        buffer = (ctypes.c_uint8 * size)()
+        n = llama_cpp.llama_state_seq_get_data(self._context, buffer, size, sequence)
+        return bytes(memoryview(buffer)[:n])
+
+    def restore(self, state: bytes, sequence: int) -> bool:
+        """Put a state back as an empty sequence's content; False, and nothing changed, if llama.cpp does not take it."""
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        if llama_cpp.llama_state_seq_set_data(self._context, buffer, len(state), sequence) == len(state):
+            return True
+        self.free(sequence)
+        return False
 
     def close(self) -> None:
         """Give the memory back; safe to call twice."""

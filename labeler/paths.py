@@ -15,6 +15,11 @@ class Ask:
     paths: tuple[int, ...]  # numbers of the paths that are wanted, in the order of drawing, each with its own seed
     n_first: int = 0  # of them, drawn whatever they say; the others one by one while the text is undecided. 0: all
 
+    @property
+    def n_at_once(self) -> int:
+        """Paths that are drawn at the same time, at most."""
+        return min(self.n_first or len(self.paths), len(self.paths))
+
 
 @dataclass(frozen=True)
 class TeacherPath:

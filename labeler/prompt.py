@@ -22,20 +22,24 @@ class Variant:
     examples: tuple[Example, ...]
 
 
-def variants(task: Task, n_variants: int, n_per_label: int, seed: int) -> list[Variant]:
+def variants(task: Task, n_variants: int, n_per_label: int, seed: int, *, examples: str = "diverse") -> list[Variant]:
     """Different prompts for one task.
 
-    The first is the task's own examples in their own order. In the others, the examples are drawn anew (where a label has
-    more than needed) and shuffled, and the label of the last example goes round: the teacher leans towards what it read last.
+    The first is the task's own examples in their own order. In the others they are shuffled, and the label of the last example goes
+    round: the teacher leans towards what it read last.
 
     Args:
         n_variants: at least 1.
         n_per_label: worked examples of each label; fewer where the task has fewer.
         seed: equal seeds give equal variants.
+        examples: `diverse` draws each variant's examples anew where a label has more than needed; with `given` all variants have
+            those of the first.
     """
     rng = random.Random(seed)
     by_label = {name: [e for e in task.examples if e.label == name] for name in task.label_names}
     first = [e for e in task.examples if e in by_label[e.label][:n_per_label]]
+    if examples == "given":
+        by_label = {name: [e for e in first if e.label == name] for name in task.label_names}
     made = [Variant(0, tuple(first))]
     for number in range(1, n_variants):
         chosen = [e for pool in by_label.values() for e in rng.sample(pool, min(n_per_label, len(pool)))]
@@ -47,22 +51,38 @@ def variants(task: Task, n_variants: int, n_per_label: int, seed: int) -> list[V
     return made
 
 
-def prefix(task: Task, variant: Variant, mode: Mode) -> str:
+def prefix(task: Task, variant: Variant, mode: Mode, *, guideline: bool = True) -> str:
     """Guideline, question and worked examples; ends with a blank line."""
+    return "\n\n".join((head(task, guideline=guideline), *(worked(task, e, mode) for e in variant.examples))) + "\n\n"
+
+
+def head(task: Task, *, guideline: bool = True) -> str:
+    """Guideline, question and what may be answered."""
     answers = [f"- {label.spellings[0]}: {label.meaning}" for label in task.labels]
-    head = "\n".join(part for part in (task.guideline.strip(), task.question.strip(), *answers) if part)
-    blocks = [f"{block(task, e.text, e.target, mode)}{_answer(task, e, mode)}" for e in variant.examples]
-    return "\n\n".join((head, *blocks)) + "\n\n"
+    return "\n".join(part for part in (task.guideline.strip() * guideline, task.question.strip(), *answers) if part)
+
+
+def worked(task: Task, example: Example, mode: Mode) -> str:
+    """A worked example: its block and the answer that the teacher is to imitate."""
+    return block(task, example.text, example.target, mode) + answer(task, example, mode)
 
 
 def block(task: Task, text: str, target: str | None, mode: Mode) -> str:
     """One text up to the cue that the teacher continues: terms it holds, target, text, cue."""
+    return f"{told(task, text, target)}\n{cue(task, mode)}"
+
+
+def told(task: Task, text: str, target: str | None) -> str:
+    """What the teacher is told about one text: terms it holds, target, text."""
     lines = [f"Note: {entry.term} = {entry.meaning}" for entry in knowledge_in(task, text)]
     if task.input.target and target:
         lines.append(f"{task.input.target_noun}: {target}")
-    lines.append(f"{task.input.noun}: {shown(task, text)}")
-    cue = task.prompt.rationale if mode == "cot" else task.prompt.answer
-    return "\n".join((*lines, f"{cue}:"))
+    return "\n".join((*lines, f"{task.input.noun}: {shown(task, text)}"))
+
+
+def cue(task: Task, mode: Mode) -> str:
+    """What the teacher continues: `Opinion:` or `Answer:`."""
+    return f"{task.prompt.rationale if mode == 'cot' else task.prompt.answer}:"
 
 
 def shown(task: Task, text: str) -> str:
@@ -76,7 +96,7 @@ def knowledge_in(task: Task, text: str) -> list[Knowledge]:
     return [e for e in task.knowledge if re.search(rf"(?<!\w){re.escape(e.term)}(?!\w)", visible, re.IGNORECASE)]
 
 
-def _answer(task: Task, example: Example, mode: Mode) -> str:
+def answer(task: Task, example: Example, mode: Mode) -> str:
     """What the teacher is to imitate after the cue."""
     word = next(label.spellings[0] for label in task.labels if label.name == example.label)
     if mode == "direct":

@@ -58,6 +58,7 @@ class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     template: str = "plain"  # or "chat": the model's own chat template
     examples: str = "given"  # how worked examples are chosen
     guideline: bool = True  # whether the prompt holds the guideline
+    deterministic: bool = False  # whether the schedule was fixed, so that the same run gives the same paths bit for bit
 
     def mode_of(self, variant: int) -> str:
         """`direct` or `cot`: how paths of that variant were asked."""

@@ -52,12 +52,12 @@ class TextInWork:
     @property
     def n_sequences(self) -> int:
         """Sequences that it may need from now on."""
-        return self.draw.n_sequences(self.n_open)
+        return self.draw.n_sequences(min(self.n_open, self.ask.n_at_once))
 
     @property
     def n_cells(self) -> int:
         """Cells that it may take from now on."""
-        return self.draw.n_cells(self.n_prompt_tokens, self.n_open)
+        return self.draw.n_cells(self.n_prompt_tokens, min(self.n_open, self.ask.n_at_once))
 
     def take(self) -> int:
         """An unused sequence."""
@@ -143,7 +143,7 @@ class PromptStream(Stream):
         text.position = self.position
         temperature = text.draw.reading.temperature
         members = [Member(path, Sampler(temperature, path.seed)) for path in map(text.begin, text.ask.paths)]
-        n_first = text.ask.n_first or len(members)
+        n_first = text.ask.n_at_once
         for member in members[n_first:]:
             member.first_token = text.draw.engine.sample(member.sampler, row)
         text.held_back.extend(members[n_first:])

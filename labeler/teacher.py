@@ -22,6 +22,8 @@ class Reading:
     answer_cue: str  # goes before the label: "Answer:"
     temperature: float  # of the sampled rationale; above 0
     max_rationale_tokens: int
+    chat: bool = False  # whether the prompt is a conversation, so that its prefix and tail hold control tokens
+    tail: str = ""  # of a conversation: what follows every text, up to the cue
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Identity:
     digest: str  # SHA-256 of the file that runs
     source_digest: str  # of the file it was re-packed from; the same where it was not
     build: str  # the software that runs it
+    chat_template: str = ""  # Jinja template of its conversations; empty: it has none
 
 
 def never(_text_id: str) -> bool:

@@ -7,6 +7,7 @@ rounding moves a log-probability by a tenth of a nat, in llama.cpp's own single 
 import ctypes
 import math
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -53,12 +54,15 @@ def engine(half_floats: Path):
     engine.close()
 
 
-def teacher(engine: LlamaEngine, **config: int) -> LocalTeacher:
-    return LocalTeacher(engine, Identity("smollm2", "d", "d", engine.build()), LocalConfig(**config))
+STATED = {"n_threads": 2, "n_batch": 512, "n_live_paths": 24, "flash_attention": False}
+
+
+def teacher(engine: LlamaEngine, **config: Any) -> LocalTeacher:
+    return LocalTeacher(engine, Identity("smollm2", "d", "d", engine.build()), LocalConfig(**(STATED | config)))
 
 
 def drawn(
-    engine: LlamaEngine, mode: str, paths: int = 1, words: tuple[str, ...] = WORDS, seed: int = 0, **config: int
+    engine: LlamaEngine, mode: str, paths: int = 1, words: tuple[str, ...] = WORDS, seed: int = 0, **config: Any
 ) -> list[TeacherPath]:
     results = list(teacher(engine, **config).answer(PREFIX[mode], 0, asks(mode, paths), reading(mode, words), seed))
     assert all(isinstance(result, TeacherPath) for result in results)

@@ -13,8 +13,9 @@ import pytest
 from contract.errors import StoppedError, UserError
 from contract.task import Example, Label, Task
 from contract.texts import Text
+from labeler.config import LabelConfig
 from labeler.paths import Ask, TeacherPath, TooLong, path_seed
-from labeler.run import LabelConfig, label
+from labeler.run import label
 from labeler.store import LabelStore
 from labeler.teacher import Enough, Identity, Reading, never
 
@@ -142,17 +143,23 @@ def test_settings_that_cannot_draw_a_path_are_refused_before_anything_is_written
 
 def test_progress_ends_at_everything(tmp_path: Path):
     seen = []
-    label(TASK, TEXTS, tmp_path / "labels.db", Table(), LabelConfig(n_paths=2), lambda *args: seen.append(args))
-    assert seen[-1] == ("label", 12, 12)
+    label(
+        TASK, TEXTS, tmp_path / "labels.db", Table(), LabelConfig(n_paths=2), lambda live: seen.append((live.n_paths, live.total))
+    )
+    assert seen[-1] == (12, 12)
 
 
 KILLED = """
 import sys
 from pathlib import Path
 from test_labeler_run import TASK, TEXTS
+from labeler.local_teacher import LocalConfig
 from labeler.open import open_local
-from labeler.run import LabelConfig, label
-teacher = open_local("smollm2-135m-instruct", threads=1, n_live_paths=8)
+from labeler.config import LabelConfig
+from labeler.run import label
+teacher = open_local(
+    "smollm2-135m-instruct", config=LocalConfig(n_threads=1, n_batch=512, n_live_paths=8, flash_attention=False)
+)
 label(TASK, TEXTS, Path(sys.argv[1]), teacher, LabelConfig(n_paths=4, max_rationale_tokens=6))
 """
 

@@ -1,0 +1,107 @@
+"""Stepping all live streams of one prompt variant: every step gathers the tokens that wait, prompt tokens of new texts and next
+tokens of living paths alike, into one decode; what finishes makes room for the next text at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+
+from contract.errors import UserError
+from labeler.draw import Draw
+from labeler.llama_engine import OutOfCellsError, Token
+from labeler.paths import Ask, TeacherPath
+from labeler.streams import PromptStream, Stream, TextInWork
+from labeler.teacher import Enough
+
+PREFIX = 0  # sequence of the shared prefix
+
+
+class Scheduler:
+    """The texts that wait, the texts in work, and the streams that live. One for each call; used up by :meth:`paths`."""
+
+    def __init__(self, draw: Draw, waiting: list[tuple[Ask, list[int]]], n_live_paths: int, enough: Enough) -> None:
+        """Args: waiting, each ask with its prompt's tokens after the prefix; n_live_paths, streams that are wanted alive."""
+        self._draw, self._waiting, self._n_live_paths, self._enough = draw, deque(waiting), n_live_paths, enough
+        self._engine, self._config = draw.engine, draw.engine.config
+        self._free = list(range(self._config.n_sequences - 1, PREFIX, -1))  # sequence numbers
+        self._texts: list[TextInWork] = []
+        self._live: list[Stream] = []
+
+    def paths(self) -> Iterator[TeacherPath]:
+        """Step until nothing waits and nothing lives; each path as soon as it is complete."""
+        try:
+            while self._waiting or self._live:
+                self._admit()
+                yield from self._step()
+        finally:
+            for stream in self._live:
+                stream.close()
+            for text in self._texts:
+                text.close()
+
+    def _admit(self) -> None:
+        """Start as many waiting texts as keep a batch full, within the sequences and cells that are left."""
+        draw, config = self._draw, self._config
+        n_pending = sum(len(stream.pending) for stream in self._live)
+        n_streams = len(self._live)
+        n_sequences = sum(text.n_sequences for text in self._texts)
+        n_cells = draw.prefix_length + sum(text.n_cells for text in self._texts)
+        while self._waiting and n_pending < config.n_batch and n_streams < self._n_live_paths:
+            ask, tokens = self._waiting[0]
+            n_sequences += draw.n_sequences(ask.n_at_once)
+            n_cells += draw.n_cells(len(tokens), ask.n_at_once)
+            if n_sequences >= config.n_sequences or n_cells > config.n_cells:  # the prefix has a sequence too
+                if not self._live:
+                    raise UserError(f"text {ask.text_id} needs {n_cells} cells of the cache and too few are free; lower --paths")
+                return
+            self._waiting.popleft()
+            text = TextInWork(draw, ask, len(tokens), self._free)
+            self._engine.fork(PREFIX, text.sequence)
+            self._texts.append(text)
+            self._live.append(PromptStream(text, tokens, draw.prefix_length))
+            n_pending += len(tokens)
+            n_streams += ask.n_at_once if draw.samples else 0
+
+    def _step(self) -> Iterator[TeacherPath]:
+        """One decode, and what its logits lead to."""
+        limit = self._config.n_batch
+        while True:
+            chosen, tokens = gather(self._live, limit, self._config.n_sequences)
+            try:
+                rows = self._engine.decode(tokens)
+                break
+            except OutOfCellsError:
+                if limit == 1:
+                    raise UserError("the KV cache is full although nothing else runs; lower --paths or --parallel") from None
+                limit = max(1, limit // 2)
+        for stream, n_tokens in chosen:
+            stream.advance(n_tokens)
+        ready = [stream for stream, _ in chosen if not stream.pending]
+        for stream, row in zip(ready, rows, strict=True):
+            step = stream.on_logits(row)
+            if not stream.pending:
+                self._live.remove(stream)
+            self._live.extend(follower for follower in step.followers if follower.pending)
+            for path in step.finished:
+                yield path
+                self._live.extend(stream.text.next_path(self._enough))
+            if not stream.text.n_open:
+                self._texts.remove(stream.text)
+
+
+def gather(live: list[Stream], limit: int, n_outputs: int) -> tuple[list[tuple[Stream, int]], list[Token]]:
+    """Waiting tokens of the streams in turn, at most ``limit``; logits after a stream's last one, ``n_outputs`` at most."""
+    chosen: list[tuple[Stream, int]] = []
+    tokens: list[Token] = []
+    for stream in live:
+        n = min(len(stream.pending), limit - len(tokens))
+        if n == 0 or n_outputs == 0:
+            break
+        first = stream.position
+        tokens += [Token(t, first + i, stream.sequence) for i, t in enumerate(stream.pending[:n])]
+        if n == len(stream.pending):
+            tokens[-1] = replace(tokens[-1], wants_logits=True)
+            n_outputs -= 1
+        chosen.append((stream, n))
+    return chosen, tokens

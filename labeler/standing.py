@@ -1,0 +1,54 @@
+"""How the texts of a run stand after its first questions: who is decided, and who is least certain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.texts import Text
+from labeler.adaptive import leader_probability
+from labeler.aggregate import calibrated, path_table
+from labeler.calibrate import batch_calibrated
+from labeler.paths import TeacherPath
+from labeler.store import LabelStore, Run, RunSettings
+
+
+def habit(paths: Sequence[TeacherPath], settings: RunSettings) -> NDArray[np.float64]:
+    """What has to be added to label log-probabilities so that these paths prefer no label, float [C].
+
+    Args:
+        paths: of one variant, at least one.
+    """
+    raw = path_table(paths, Run(0, settings)).logprobs
+    return np.asarray((batch_calibrated(raw) - raw)[0])  # the same for every path, up to a constant that no favourite depends on
+
+
+def undecided(store: LabelStore, run: Run, texts: Sequence[Text], bound: float, *, below: int) -> list[Text]:
+    """The texts whose leading label, by the variants below that number, is not the leader with probability ``bound``."""
+    standings = _standings(store, run, below)
+    votes = {i: np.bincount(rows.argmax(axis=1), minlength=rows.shape[1]).astype(np.float64) for i, rows in standings.items()}
+    return [text for text in texts if text.id not in votes or leader_probability(votes[text.id]) < bound]
+
+
+def least_certain(store: LabelStore, run: Run, texts: Sequence[Text], share: float, *, below: int) -> list[Text]:
+    """The given share of the texts, in their order: those whose favourite is least probable by the variants below that number."""
+    standings = _standings(store, run, below)
+    certainty = {i: float(np.exp(rows).mean(axis=0).max()) for i, rows in standings.items()}
+    ranked = sorted((text for text in texts if text.id in certainty), key=lambda text: (certainty[text.id], text.id))
+    chosen = {text.id for text in ranked[: round(share * len(ranked))]}
+    return [text for text in texts if text.id in chosen]
+
+
+def _standings(store: LabelStore, run: Run, below: int) -> dict[str, NDArray[np.float64]]:
+    """Calibrated log-probabilities [P, C] of each text's paths, by text id."""
+    paths = [path for path in store.paths(run) if path.variant < below]
+    if not paths:
+        return {}
+    table = path_table(paths, run)
+    logprobs = calibrated(table, run.settings)
+    rows: dict[str, list[int]] = {}
+    for row, text_id in enumerate(table.text_ids):
+        rows.setdefault(text_id, []).append(row)
+    return {text_id: logprobs[indices] for text_id, indices in rows.items()}
