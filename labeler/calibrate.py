@@ -1,6 +1,6 @@
 """Taking the teacher's habit of preferring one label out of its probabilities, without any gold label.
 
-Axes: N paths of one prompt variant, C labels.
+Axes: N paths of one prompt variant, W label words, C labels.
 """
 
 from __future__ import annotations
@@ -11,30 +11,52 @@ from scipy.special import log_softmax, logsumexp
 
 _MAX_STEPS = 200
 _TOLERANCE = 1e-6  # largest accepted gap between a label's share and its prior
+_MAX_HALVINGS = 40  # of a step where the curvature is nearly 0, as it is for a teacher that is always sure
+_DESCENT = 1e-4  # part of the descent that the slope promises; Armijo's rule with its usual constant
+_RIDGE = 1e-9  # the curvature is 0 along a shift of all labels at once, which changes nothing
 
 
-def batch_calibrated(logprobs: NDArray[np.float64], prior: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+def batch_calibrated(
+    logprobs: NDArray[np.float64], prior: NDArray[np.float64] | None = None, weights: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """Log-probabilities after one shift per label that makes the labels' mean probabilities equal the prior.
 
-    One step of the iteration, with an even prior, is batch calibration (Zhou et al. 2023, arXiv:2309.17249, equation 4): divide by
-    the mean probability and normalise. After that one step the means are still uneven when the teacher is very sure of one label;
-    repeating it until they are even (iterative proportional fitting on one margin) removes the rest.
+    With an even prior, one step of iterative proportional fitting is batch calibration (Zhou et al. 2023, arXiv:2309.17249,
+    equation 4): divide by the mean probability and normalise. After that one step the means are still uneven when the teacher is
+    very sure of one label. Fitting on removes the rest: the shift is the minimum of a convex function, so Newton's steps are taken,
+    halved until they descend, and a step of proportional fitting, which always does, where none would.
 
     Args:
         logprobs: float [N, C], normalised over C, finite.
         prior: float [C], above 0, sums to 1: the wanted share of each label; None means even shares.
+        weights: float [N], at least 0, not all 0: what each path counts in the means; None: all the same.
     Returns:
-        float [N, C], normalised over C; the exponentials' column means equal the prior within 1e-6.
+        float [N, C], normalised over C; the exponentials' weighted column means equal the prior within 1e-6.
     """
     n, n_labels = logprobs.shape
-    log_prior = np.log(np.full(n_labels, 1 / n_labels) if prior is None else prior)
-    shifted = logprobs
+    prior = np.full(n_labels, 1 / n_labels) if prior is None else prior
+    weights = np.full(n, 1 / n) if weights is None else weights / weights.sum()
+    with np.errstate(divide="ignore"):  # a path that does not count has the logarithm -inf
+        log_weights = np.log(weights)[:, None]  # [N, 1]
+
+    def height(shift: NDArray[np.float64]) -> float:
+        """The convex function: its slope is the gap between the labels' means and the prior."""
+        return float(weights @ logsumexp(logprobs + shift, axis=1) - prior @ shift)
+
+    shift = np.log(prior) - logsumexp(logprobs + log_weights, axis=0)  # one step of fitting: it comes near from however far
     for _ in range(_MAX_STEPS):
-        log_mean = logsumexp(shifted, axis=0) - np.log(n)
-        if np.abs(np.exp(log_mean) - np.exp(log_prior)).max() < _TOLERANCE:
+        shifted = log_softmax(logprobs + shift, axis=1)
+        log_mean = logsumexp(shifted + log_weights, axis=0)
+        probs, gap = np.exp(shifted), np.exp(log_mean) - prior
+        if np.abs(gap).max() < _TOLERANCE:
             break
-        shifted = log_softmax(shifted + log_prior - log_mean, axis=1)
-    return np.asarray(shifted, dtype=np.float64)
+        curvature = np.diag(np.exp(log_mean)) - probs.T @ (weights[:, None] * probs)  # [C, C]
+        step = -np.linalg.solve(curvature + _RIDGE * np.eye(n_labels), gap)
+        here, fitting = height(shift), np.log(prior) - log_mean
+        halved = (step / 2**n for n in range(_MAX_HALVINGS))
+        shift = shift + next((s for s in halved if height(shift + s) < here + _DESCENT * gap @ s), fitting)
+        shift -= shift.mean()
+    return np.asarray(log_softmax(logprobs + shift, axis=1), dtype=np.float64)
 
 
 def sharpened(logprobs: NDArray[np.float64], power: float) -> NDArray[np.float64]:

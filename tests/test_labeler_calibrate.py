@@ -59,3 +59,30 @@ def test_squaring_squares_the_odds():
 def test_a_label_is_as_probable_as_its_words_together():
     words = np.log(np.array([[0.1, 0.2, 0.3]]))
     np.testing.assert_allclose(np.exp(label_logprobs(words, [0, 1, 0], 2)), [[0.4, 0.2]])
+
+
+@pytest.mark.parametrize("scale", [0.5, 20.0, 200.0])
+@pytest.mark.parametrize("bias", [0.0, 300.0])
+def test_the_prior_is_met_within_a_millionth_however_sure_the_teacher_is(scale, bias):
+    rng = np.random.default_rng(0)
+    logprobs = log_softmax(scale * rng.normal(size=(500, 3)) + np.array([bias, 0, -bias]), axis=1)
+    prior = np.array([0.05, 0.15, 0.8])
+    assert np.abs(np.exp(batch_calibrated(logprobs, prior)).mean(axis=0) - prior).max() < 1e-6
+
+
+def test_the_shift_is_that_of_proportional_fitting():
+    shifted = some()
+    for _ in range(500):
+        shifted = log_softmax(shifted - np.log(np.exp(shifted).mean(axis=0)), axis=1)
+    np.testing.assert_allclose(batch_calibrated(some()), shifted, atol=1e-5)
+
+
+def test_a_weight_counts_like_that_many_paths():
+    doubled = np.vstack([some(), some()[:50]])
+    weights = np.where(np.arange(200) < 50, 2.0, 1.0)
+    np.testing.assert_allclose(batch_calibrated(some(), weights=weights), batch_calibrated(doubled)[:200], atol=1e-5)
+
+
+def test_a_path_of_no_weight_is_shifted_with_the_others():
+    weights = np.where(np.arange(200) < 50, 0.0, 1.0)
+    np.testing.assert_allclose(batch_calibrated(some(), weights=weights)[50:], batch_calibrated(some()[50:]), atol=1e-5)
