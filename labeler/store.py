@@ -36,8 +36,11 @@ create table too_long (
 """
 
 
-class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Everything that decides a run's paths; two runs are the same when all of it is equal."""
+class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Everything that decides a run's paths; two runs are the same when all of it is equal.
+
+    Defaults are left out of the digest: a setting that a later version adds leaves earlier runs their names.
+    """
 
     task_digest: str
     prompt_digest: str  # of the prefixes of all variants
@@ -132,7 +135,10 @@ class LabelStore:
         """All runs, oldest first; raises FormatError if the store is damaged."""
         with _located(self.path):
             rows = self._connection.execute("select run, settings from runs order by run").fetchall()
-        return [Run(number, msgspec.json.decode(settings, type=RunSettings)) for number, settings in rows]
+        try:
+            return [Run(number, msgspec.json.decode(settings, type=RunSettings)) for number, settings in rows]
+        except msgspec.MsgspecError as error:
+            raise FormatError(self.path, "runs", f"settings cannot be read ({error}); look with: potstill labels check") from error
 
     def find_run(self, number: int | None) -> Run:
         """The run of that number, or the newest; raises UserError if there is none."""
@@ -217,8 +223,17 @@ class LabelStore:
         )
         with _located(self.path):
             for row in self._connection.execute(query, (run.number,)):
-                words = msgspec.json.decode(row[5], type=tuple[float, ...])
+                try:
+                    words = msgspec.json.decode(row[5], type=tuple[float, ...])
+                except msgspec.MsgspecError as error:
+                    place, problem = f"path {row[1]} of text {row[0]!r}", f"{error}; look with: potstill labels check"
+                    raise FormatError(self.path, place, problem) from error
                 yield TeacherPath(row[0], row[1], row[2], row[3], row[4], words, row[6], row[7])
+
+    def query(self, question: str, *values: Any) -> list[tuple[Any, ...]]:
+        """The rows that answer a question that changes nothing; raises FormatError if the store is damaged."""
+        with _located(self.path):
+            return self._connection.execute(question, values).fetchall()
 
     def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
         """All rows in one transaction."""

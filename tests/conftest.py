@@ -7,12 +7,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
+import math
 import sys
 from pathlib import Path
 
 import pytest
 
 from contract.errors import UserError
+from contract.texts import Text
+from labeler.paths import TeacherPath, path_seed
+from labeler.store import LabelStore, RunSettings
 from models.catalog import find_backbone, find_teacher
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -47,6 +51,41 @@ def console() -> list[str]:
     """The command line of the real console: `subprocess.run([*console, "task", ...])`, from any folder."""
     start = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from commands.main import main; main()"
     return [sys.executable, "-c", start]
+
+
+@pytest.fixture
+def stored(tmp_path: Path):
+    """A function that fills a real label store with made-up paths, and returns it with its run.
+
+    Its arguments: for each text the (variant, probability of every label) of its paths, one word a label; gold labels and texts by text id;
+    settings of the run that differ from two labels, up and down, asked directly.
+    """
+    opened = []
+
+    def fill(table, gold=None, texts=None, **settings):
+        defaults = {
+            "task_digest": "t", "prompt_digest": "p", "labels": ["up", "down"], "teacher": "m", "teacher_digest": "d" * 64,
+            "source_digest": "d", "build": "b", "mode": "direct", "n_variants": 8, "temperature": 0.5, "max_rationale_tokens": 40, "seed": 0,
+        }  # fmt: skip
+        values = {**defaults, **settings}
+        words = values.setdefault("words", values["labels"])
+        values.setdefault("word_labels", list(range(len(words))))
+        store = LabelStore.create(tmp_path / "labels.db")
+        opened.append(store)
+        run = store.begin_run(RunSettings(**values))
+        store.add_texts([Text((texts or {}).get(i, f"text {i}"), i, gold=(gold or {}).get(i)) for i in table])
+        paths = []
+        for text_id, own in table.items():
+            for number, (variant, probs) in enumerate(own):
+                seed = path_seed(run.settings.seed, text_id, number)
+                logprobs = tuple(math.log(p) for p in probs)
+                paths.append(TeacherPath(text_id, number, variant, seed, "", logprobs, 5, 0 if values["mode"] == "direct" else 7))
+        store.add(run, paths)
+        return store, run
+
+    yield fill
+    for store in opened:
+        store.close()
 
 
 @pytest.fixture(autouse=True)
