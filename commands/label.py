@@ -9,10 +9,10 @@ from typing import get_args
 import click
 
 from commands import labelling
+from commands.derive_options import derive_options
 from commands.label_progress import label_progress
 from contract.task import load_task
 from labeler.adaptive import BOUND
-from labeler.aggregate import METHODS
 from labeler.config import EXAMPLES, RUN_MODES, TEMPLATES, LabelConfig
 from labeler.open import Pack
 
@@ -68,7 +68,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--temperature", default=LabelConfig.temperature, show_default=True, help="Of the sampled rationales, above 0.")
 @click.option("--seed", default=LabelConfig.seed, show_default=True, help="Of the variants and the rationales.")
 @click.option("--deterministic", is_flag=True, help="The same paths bit for bit, also after a kill; slower.")
-@click.option("--method", type=click.Choice(METHODS), default=METHODS[0], show_default=True, help="How paths become soft labels.")
+@derive_options
 @click.option("--pack", type=click.Choice(get_args(Pack)), default="auto", show_default=True, help="Re-pack the teacher's weights.")
 @click.option("--threads", type=int, help="CPU threads.  [default: measured]")
 @click.option("--parallel", type=int, help="Sampled paths to step at once.  [default: measured]")

@@ -7,12 +7,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from commands.derive_options import derive_config
 from contract.errors import FormatError, UserError
 from contract.soft_label import SoftLabel, write_soft_labels
 from contract.task import Task
 from contract.texts import Text, Texts, read_texts
-from labeler.aggregate import METHODS, Method, soft_labels
+from labeler import aggregate
 from labeler.config import LabelConfig, check_config
+from labeler.derive import DEFAULTS, DeriveConfig, check_derive
 from labeler.drawing import Progress
 from labeler.local_teacher import LocalConfig
 from labeler.open import PACKS, Pack, open_local
@@ -34,7 +36,7 @@ class LabelPlan:
     config: LabelConfig
     gold_file: Path | None = None  # where the gold texts come from
     teacher: str = TEACHER
-    method: Method = "calibrated"
+    derive: DeriveConfig = DEFAULTS
     pack: Pack = "auto"
     threads: int | None = None
     parallel: int | None = None
@@ -73,6 +75,8 @@ def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping
     names = {field.name for field in fields(LabelConfig)}
     config = LabelConfig(**{key: value for key, value in options.items() if key in names})
     check_config(config)
+    derive = derive_config(options)
+    check_derive(derive, task.label_names)
     read = read_texts(texts, labels=task.label_names, target=task.input.target)
     read_gold = _gold(gold, task) if gold else None
     if read_gold:
@@ -83,11 +87,10 @@ def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping
             raise FormatError(
                 gold or texts, "", f"shares {len(both) or len(same)} texts with {texts} ({found!r}, say); remove them from one file"
             )
-    others = {key: value for key, value in options.items() if key not in names}
-    for name, allowed in (("method", METHODS), ("pack", PACKS)):
-        if others.get(name, allowed[0]) not in allowed:
-            raise UserError(f"{name} is {others[name]!r}; allowed: {', '.join(allowed)}")
-    return LabelPlan(task, read, read_gold, out, config, gold, **others)
+    others = {key: value for key, value in options.items() if key not in names | {field.name for field in fields(DeriveConfig)}}
+    if others.get("pack", PACKS[0]) not in PACKS:
+        raise UserError(f"pack is {others['pack']!r}; allowed: {', '.join(PACKS)}")
+    return LabelPlan(task, read, read_gold, out, config, gold, derive=derive, **others)
 
 
 def run(labelling: LabelPlan, progress: Progress | None = None, tell: Callable[[str], None] = lambda _: None) -> LabellingReport:
@@ -100,10 +103,12 @@ def run(labelling: LabelPlan, progress: Progress | None = None, tell: Callable[[
     finally:
         teacher.close()
     with LabelStore.read(store_path) as store:
-        rows = soft_labels(store, report.run, labelling.method, [text.id for text in labelling.all_texts])
+        derived = aggregate.derive(store, report.run, labelling.derive, [text.id for text in labelling.all_texts])
+    for doubt in derived.doubts:
+        tell(f"note: {doubt}")
     # rows that carry a gold label are for scores: a student trained on them would have seen its exam
-    for_training = [row for row in rows if row.gold is None]
-    with_gold = [row for row in rows if row.gold is not None]
+    for_training = [row for row in derived.rows if row.gold is None]
+    with_gold = [row for row in derived.rows if row.gold is not None]
     write_soft_labels(labelling.out / SOFT_LABELS_FILE, for_training)
     if with_gold:
         write_soft_labels(labelling.out / GOLD_LABELS_FILE, with_gold)

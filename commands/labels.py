@@ -3,39 +3,65 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 
+from commands.derive_options import compare_options, derive_config, derive_options, tell_doubts
+from commands.failure import FAILED
 from contract.soft_label import write_soft_labels
-from labeler.aggregate import METHODS, soft_labels
+from labeler import aggregate
+from labeler.check_store import check_store
 from labeler.store import LabelStore
 from labeler.summary import summary
+from labeler.summary_text import as_text
 
 FILE = click.Path(path_type=Path)
+run_option = click.option("--run", "number", type=int, help="Number of the run.  [default: the newest]")
 
 
 @click.group("labels")
 def command() -> None:
-    """Derive and inspect soft labels of a label store."""
+    """Derive, compare and check the soft labels of a label store."""
 
 
 @command.command("derive")
 @click.argument("store", type=FILE)
 @click.argument("soft_labels_file", metavar="SOFT_LABELS", type=FILE)
-@click.option("--method", type=click.Choice(METHODS), default=METHODS[0], show_default=True, help="How paths become soft labels.")
-@click.option("--run", "number", type=int, help="Number of the run.  [default: the newest]")
-def derive(store: Path, soft_labels_file: Path, method: str, number: int | None) -> None:
+@derive_options
+@run_option
+def derive(store: Path, soft_labels_file: Path, number: int | None, **options: Any) -> None:
     """Write the soft labels of a STORE's run to SOFT_LABELS (.parquet or .jsonl)."""
     with LabelStore.read(store) as opened:
-        rows = soft_labels(opened, opened.find_run(number), method)  # type: ignore[arg-type]  # click has checked the choice
-    write_soft_labels(soft_labels_file, rows)
-    click.echo(f"wrote {len(rows)} soft labels to {soft_labels_file}")
+        derived = aggregate.derive(opened, opened.find_run(number), derive_config(options))
+    write_soft_labels(soft_labels_file, derived.rows)
+    tell_doubts(derived.doubts)
+    click.echo(f"wrote {len(derived.rows)} soft labels to {soft_labels_file} ({derived.rows[0].method})")
 
 
 @command.command("summary")
 @click.argument("store", type=FILE)
-@click.option("--run", "number", type=int, help="Number of the run.  [default: the newest]")
-def show(store: Path, number: int | None) -> None:
-    """Compare what each method makes of a STORE's paths: label shares, agreement, scores on gold."""
+@compare_options
+@run_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+def show(store: Path, number: int | None, as_json: bool, **options: Any) -> None:
+    """Compare what each method makes of a STORE's paths: scores on gold, label shares, agreement, cost."""
     with LabelStore.read(store) as opened:
-        click.echo(summary(opened, opened.find_run(number)))
+        found = summary(opened, opened.find_run(number), derive_config(options))
+    tell_doubts(found.doubts)
+    click.echo(msgspec.json.encode(found).decode() if as_json else as_text(found))
+
+
+@command.command("check")
+@click.argument("store", type=FILE)
+@click.pass_context
+def check(ctx: click.Context, store: Path) -> None:
+    """Look for damage in a STORE: in the file, and in every path."""
+    with LabelStore.read(store) as opened:
+        found = check_store(opened)
+    for fault in found.faults:
+        click.echo(f"potstill: {store}: {fault}", err=True)
+    if found.faults:
+        ctx.exit(FAILED)
+    click.echo("\n".join([f"{store}: sound; {found.counts[0]}", *(f"  {line}" for line in found.counts[1:])]))

@@ -21,6 +21,7 @@ from contract.task import load_task
 from export.config import ExportConfig
 from export.run import export_bundle
 from labeler.config import LabelConfig
+from labeler.derive import DeriveConfig
 from models.catalog import find_backbone, find_teacher
 from trainer.config import TrainConfig
 from trainer.run import train
@@ -90,7 +91,7 @@ def run(project_file: Path, tell: Tell, show: Callable[[str, float], Any]) -> Ou
             return export_bundle(out / CHECKPOINT_FOLDER, out / BUNDLE_FOLDER, export_config, progress).as_text()
 
     files = [here / project.texts, *([here / project.gold] if project.gold else [])]
-    asked = [plan.task.digest, teacher.sha256, dataclasses.asdict(plan.config), plan.method, plan.pack]
+    asked = [plan.task.digest, teacher.sha256, dataclasses.asdict(plan.config), dataclasses.asdict(plan.derive), plan.pack]
     stages.run("label", [*asked, *map(digest.of_file, files)], [SOFT_LABELS_FILE, *gold_files], label_stage)
     made_of = [plan.task.digest, digest.of_file(out / SOFT_LABELS_FILE), find_backbone(train_config.backbone).sha256]
     student_files = [f"{CHECKPOINT_FOLDER}/{name}" for name in (STUDENT_FILE, "model.safetensors")]
@@ -142,10 +143,12 @@ def _label_plan(path: Path, project: Project) -> LabelPlan:
     """The project's labelling settings, with its files read."""
     here = path.parent
     table = dict(project.label)
-    extra: dict[str, Any] = {key: table.pop(key) for key in ("method", "pack", "threads") if key in table}
+    names = [field.name for field in dataclasses.fields(DeriveConfig)]
+    extra: dict[str, Any] = {key: table.pop(key) for key in ("pack", "threads") if key in table}
+    derive = settings(path, "label", {key: table.pop(key) for key in names if key in table}, DeriveConfig)
     config = settings(path, "label", table, LabelConfig)
     options: dict[str, Any] = {
-        **{field.name: getattr(config, field.name) for field in dataclasses.fields(config)},
+        **{field.name: getattr(each, field.name) for each in (config, derive) for field in dataclasses.fields(each)},
         **extra,
         "teacher": project.teacher,
     }

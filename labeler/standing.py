@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from contract.texts import Text
 from labeler.adaptive import leader_probability
-from labeler.aggregate import calibrated, path_table
+from labeler.aggregate import calibrated
 from labeler.calibrate import batch_calibrated
+from labeler.path_table import path_logprobs, path_table
 from labeler.paths import TeacherPath
 from labeler.store import LabelStore, Run, RunSettings
 
@@ -21,7 +23,7 @@ def habit(paths: Sequence[TeacherPath], settings: RunSettings) -> NDArray[np.flo
     Args:
         paths: of one variant, at least one.
     """
-    raw = path_table(paths, Run(0, settings)).logprobs
+    raw = np.asarray(log_softmax(path_logprobs(paths, settings), axis=1))
     return np.asarray((batch_calibrated(raw) - raw)[0])  # the same for every path, up to a constant that no favourite depends on
 
 
@@ -46,9 +48,7 @@ def _standings(store: LabelStore, run: Run, below: int) -> dict[str, NDArray[np.
     paths = [path for path in store.paths(run) if path.variant < below]
     if not paths:
         return {}
-    table = path_table(paths, run)
-    logprobs = calibrated(table, run.settings)
-    rows: dict[str, list[int]] = {}
-    for row, text_id in enumerate(table.text_ids):
-        rows.setdefault(text_id, []).append(row)
-    return {text_id: logprobs[indices] for text_id, indices in rows.items()}
+    table = path_table(store, run, paths)
+    by_text = np.argsort(table.owners, kind="stable")
+    rows = np.split(calibrated(table, run.settings)[by_text], np.cumsum(table.n_paths)[:-1])
+    return {text.id: own for text, own in zip(table.texts, rows, strict=True)}

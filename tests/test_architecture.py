@@ -39,6 +39,7 @@ EXCEPTIONS = {
     "contract/metrics.py": {"numpy"},  # the scores; nothing else of contract/ computes
     "models/fetch.py": {"huggingface_hub"},  # inside one function: finding a model needs no client
     "models/repack.py": {"llama_cpp"},  # inside one function: it is the one who quantizes
+    "labeler/embed.py": {"torch", "transformers", "safetensors"},  # loaded only where soft labels are smoothed
     "labeler/llama_engine.py": {"llama_cpp"},  # the one file of the labeler that knows llama.cpp
     "labeler/chat.py": {"jinja2"},  # the language of chat templates
 }

@@ -82,6 +82,11 @@ CASES = [
     (("run", "project.toml"), {}, "project.toml: no such file"),
     (("run", "project.toml"), {"project.toml": b"format = 1\n[label]\npaths = 3\n"}, "label.paths: is not a setting; allowed: mode, n_paths"),
     (("run", "project.toml"), {"project.toml": b"format = 1\n[label]\npack = 'Q9'\n"}, "pack is 'Q9'; allowed: auto, as-is, Q8_0, Q4_0"),
+    (("run", "project.toml"), {"project.toml": b"format = 1\n[label]\nmethod = 'best'\n"}, "project.toml: label: Invalid enum value 'best'"),
+    (("run", "project.toml"), {"project.toml": b"format = 1\n[label]\nsmooth = 'ten'\n"}, "project.toml: label: Expected `int`, got `str`"),
+    (("run", "project.toml"), {"project.toml": b"format = 1\n[label.prior]\nup = 1\n"}, "prior: up is 1; each share must be above 0 and below 1"),
+    (("label", "task.toml", "texts.jsonl", "out", "--prior", "up=0.7"), {}, "prior: lacks 'down'; state a share for each of up, down"),
+    (("labels", "check", "labels.db"), {}, "labels.db: no such label store; make one with: potstill label"),
     (("run", "project.toml"), {"project.toml": b"format = 9\n"}, "project.toml: format: is 9; this version reads 1"),
 ]  # fmt: skip
 
