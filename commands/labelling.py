@@ -14,6 +14,7 @@ from contract.texts import Text, Texts, read_texts
 from labeler.aggregate import METHODS, Method, soft_labels
 from labeler.config import LabelConfig, check_config
 from labeler.drawing import Progress
+from labeler.forecast import Forecast, forecast
 from labeler.local_teacher import LocalConfig
 from labeler.open import PACKS, Pack, open_local
 from labeler.run import LabelReport, label
@@ -92,8 +93,7 @@ def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping
 
 def run(labelling: LabelPlan, progress: Progress | None = None, tell: Callable[[str], None] = lambda _: None) -> LabellingReport:
     """Label everything and write the soft labels; raises as :func:`labeler.run.label` does."""
-    config = LocalConfig(labelling.threads, n_live_paths=labelling.parallel, deterministic=labelling.config.deterministic)
-    teacher = open_local(labelling.teacher, pack=labelling.pack, config=config, tell=tell)
+    teacher = open_local(labelling.teacher, pack=labelling.pack, config=_local_config(labelling), tell=tell)
     store_path = labelling.out / STORE_FILE
     try:
         report = label(labelling.task, labelling.all_texts, store_path, teacher, labelling.config, progress)
@@ -109,6 +109,20 @@ def run(labelling: LabelPlan, progress: Progress | None = None, tell: Callable[[
         write_soft_labels(labelling.out / GOLD_LABELS_FILE, with_gold)
     skipped = [line for read in (labelling.texts, labelling.gold) if read and (line := read.skipped_line())]
     return LabellingReport(report, skipped, for_training, with_gold, labelling.out)
+
+
+def dry_run(labelling: LabelPlan, tell: Callable[[str], None] = lambda _: None) -> Forecast:
+    """What :func:`run` would cost from its beginning; raises as :func:`labeler.forecast.forecast` does."""
+    teacher = open_local(labelling.teacher, pack=labelling.pack, config=_local_config(labelling), tell=tell)
+    try:
+        return forecast(labelling.task, labelling.all_texts, teacher, labelling.config)
+    finally:
+        teacher.close()
+
+
+def _local_config(labelling: LabelPlan) -> LocalConfig:
+    """How much runs at once."""
+    return LocalConfig(labelling.threads, n_live_paths=labelling.parallel, deterministic=labelling.config.deterministic)
 
 
 def _gold(path: Path, task: Task) -> Texts:

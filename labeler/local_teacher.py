@@ -91,6 +91,22 @@ class LocalTeacher:
             yield from Scheduler(draw, fitting, found.n_live_paths, enough).paths()
             self._loaded = prompts.shared
 
+    def count_tokens(self, prefix: str, prompts: Sequence[str], reading: Reading | None) -> tuple[int, list[int]]:
+        """Tokens of the shared part and, of each prompt, after it; without a reading, of plain texts that stand alone."""
+        if reading is None:
+            return 0, [len(self._engine.tokenize(prompt)) for prompt in prompts]
+        tokens = PromptTokens(self._engine, prefix, prompts[0], reading)
+        return len(tokens.shared), [len(tokens.of(prompt)) for prompt in prompts]
+
+    def pace_after(self, prefix: str, prompt: str, reading: Reading) -> Pace:
+        """How fast this machine is with such prompts; measured even where the settings are stated."""
+        shared = PromptTokens(self._engine, prefix, prompt, reading).shared
+        found = self.pace(shared)
+        if not found.path_tokens_per_s:
+            self._loaded = None
+            found = pace.measured(self._engine, shared, [found.n_threads])
+        return found
+
     def pace(self, prefix: list[int]) -> Pace:
         """How much runs at once, and how fast; measured for prefixes of about this length unless all of it was stated.
 
