@@ -70,7 +70,7 @@ def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping
     config = LabelConfig(**{key: value for key, value in options.items() if key in names})
     check_config(config)
     read = read_texts(texts, labels=task.label_names, target=task.input.target)
-    read_gold = _gold(gold, task) if gold else None
+    read_gold = read_texts(gold, labels=task.label_names, target=task.input.target, gold=True) if gold else None
     if read_gold:
         both = {text.id for text in read.texts} & {text.id for text in read_gold.texts}
         same = {(text.text, text.target) for text in read.texts} & {(text.text, text.target) for text in read_gold.texts}
@@ -104,12 +104,3 @@ def run(labelling: LabelPlan, progress: Progress | None = None) -> LabellingRepo
         write_soft_labels(labelling.out / GOLD_LABELS_FILE, with_gold)
     skipped = [line for read in (labelling.texts, labelling.gold) if read and (line := read.skipped_line())]
     return LabellingReport(report, skipped, for_training, with_gold, labelling.out)
-
-
-def _gold(path: Path, task: Task) -> Texts:
-    """Texts that all have a gold label."""
-    read = read_texts(path, labels=task.label_names, target=task.input.target)
-    for text in read.texts:
-        if text.gold is None:
-            raise FormatError(path, f"text {text.id!r}", "has no gold label; give it one, or move it to the other texts")
-    return read
