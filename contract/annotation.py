@@ -51,7 +51,7 @@ def the_question(names: set[str]) -> str | None:
 
 def the_text(fields: dict[str, object]) -> str | None:
     """Which field holds the text: `text`, or the only one that holds a string beside id and target; None if that is not clear."""
-    if isinstance(fields.get("text"), str):
-        return "text"
+    if fields.get("text") is not None:
+        return "text" if isinstance(fields["text"], str) else None
     names = [name for name, value in fields.items() if isinstance(value, str) and name not in ("id", "target")]
     return names[0] if len(names) == 1 else None
