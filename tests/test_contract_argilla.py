@@ -101,7 +101,7 @@ def test_answers_without_a_status_count_where_the_record_is_completed_and_that_i
 
 
 def test_the_only_field_is_the_text_and_the_only_question_the_gold_one(tmp_path):
-    row = {**flat("x", ("up", "submitted"), question="mood"), "text": None, "body": "one"}
+    row = {**flat("x", ("up", "submitted"), question="mood"), "text": None, "body": "one", "mood.suggestion": "up"}
     assert [(text.text, text.gold) for text in read_texts(written(tmp_path, [row])).texts] == [("one", "up")]
 
 
