@@ -56,7 +56,13 @@ FILE = click.Path(path_type=Path)
     show_default=True,
     help="Worked examples: the first of each label; drawn anew for each prompt; the most similar to each text.",
 )
-@click.option("--examples-per-label", "n_examples_per_label", default=LabelConfig.n_examples_per_label, show_default=True)
+@click.option(
+    "--examples-per-label",
+    "n_examples_per_label",
+    default=LabelConfig.n_examples_per_label,
+    show_default=True,
+    help="Worked examples of each label in a prompt, at least 1.",
+)
 @click.option("--guideline/--no-guideline", default=LabelConfig.guideline, show_default=True, help="Show the task's guideline.")
 @click.option(
     "--template",

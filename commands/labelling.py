@@ -75,7 +75,7 @@ def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping
     config = LabelConfig(**{key: value for key, value in options.items() if key in names})
     check_config(config)
     read = read_texts(texts, labels=task.label_names, target=task.input.target)
-    read_gold = _gold(gold, task) if gold else None
+    read_gold = read_texts(gold, labels=task.label_names, target=task.input.target, gold=True) if gold else None
     if read_gold:
         both = {text.id for text in read.texts} & {text.id for text in read_gold.texts}
         same = {(text.text, text.target) for text in read.texts} & {(text.text, text.target) for text in read_gold.texts}
@@ -123,12 +123,3 @@ def dry_run(labelling: LabelPlan, tell: Callable[[str], None] = lambda _: None) 
 def _local_config(labelling: LabelPlan) -> LocalConfig:
     """How much runs at once."""
     return LocalConfig(labelling.threads, n_live_paths=labelling.parallel, deterministic=labelling.config.deterministic)
-
-
-def _gold(path: Path, task: Task) -> Texts:
-    """Texts that all have a gold label."""
-    read = read_texts(path, labels=task.label_names, target=task.input.target)
-    for text in read.texts:
-        if text.gold is None:
-            raise FormatError(path, f"text {text.id!r}", "has no gold label; give it one, or move it to the other texts")
-    return read

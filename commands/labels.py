@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from commands import labels_export
 from contract.soft_label import write_soft_labels
 from labeler.aggregate import METHODS, soft_labels
 from labeler.store import LabelStore
@@ -16,7 +17,10 @@ FILE = click.Path(path_type=Path)
 
 @click.group("labels")
 def command() -> None:
-    """Derive and inspect soft labels of a label store."""
+    """Derive, inspect and export soft labels of a label store."""
+
+
+command.add_command(labels_export.command)
 
 
 @command.command("derive")

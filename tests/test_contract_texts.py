@@ -83,7 +83,7 @@ def test_a_byte_order_mark_is_dropped(tmp_path):
 
 
 BROKEN = [
-    ("t.txt", "a\n", "unknown kind '.txt'; allowed: .jsonl, .csv, .tsv, .parquet"),
+    ("t.txt", "a\n", "unknown kind '.txt'; allowed: .jsonl, .csv, .tsv, .parquet, .json, or a folder of datasets"),
     ("t.jsonl", "", "holds no usable text (0 rows skipped); each row needs a text"),
     ("t.jsonl", '{"text": " "}\n', "holds no usable text (1 rows skipped); each row needs a text"),
     ("t.jsonl", '{"text": "a"}\n\n{"text": 3}\n', "line 3: text: expected `str`, got `int`"),
