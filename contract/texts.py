@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,7 @@ class Texts:
         if not self.skipped:
             return ""
         n_skipped = sum(self.skipped.values())
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
-        return f"skipped {n_skipped} of {n_skipped + len(self.texts)} rows: {reasons}"
+        return f"skipped {n_skipped} of {n_skipped + len(self.texts)} rows: {_reasons(self.skipped)}"
 
 
 def read_texts(path: Path, *, labels: list[str] | None = None, target: bool | None = None) -> Texts:
@@ -73,7 +72,7 @@ def read_texts(path: Path, *, labels: list[str] | None = None, target: bool | No
             reason = "duplicate"
         skipped[reason] += 1
     if not seen:
-        raise FormatError(path, "", f"holds no usable text ({sum(skipped.values())} rows skipped); each row needs a text")
+        raise FormatError(path, "", f"holds no usable text ({_reasons(skipped) or 'no rows'}); each row needs a text")
     return Texts(list(seen.values()), dict(skipped))
 
 
@@ -87,6 +86,11 @@ def write_texts(texts: Iterable[Text]) -> bytes:
     encoder = msgspec.json.Encoder()
     rows = ({key: value for key, value in msgspec.structs.asdict(text).items() if value} for text in texts)
     return b"".join(encoder.encode(row) + b"\n" for row in rows)
+
+
+def _reasons(skipped: Mapping[str, int]) -> str:
+    """`2 empty, 1 duplicate`."""
+    return ", ".join(f"{count} {reason}" for reason, count in skipped.items())
 
 
 def _check(path: Path, place: str, row: Text, labels: list[str] | None, target: bool | None) -> None:
