@@ -92,13 +92,22 @@ def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping
 
 
 def run(labelling: LabelPlan, progress: Progress | None = None, tell: Callable[[str], None] = lambda _: None) -> LabellingReport:
-    """Label everything and write the soft labels; raises as :func:`labeler.run.label` does."""
+    """Label everything and write the soft labels.
+
+    Raises:
+        UserError: if no text fits into the teacher's context; else as :func:`labeler.run.label`.
+    """
     teacher = open_local(labelling.teacher, pack=labelling.pack, config=_local_config(labelling), tell=tell)
     store_path = labelling.out / STORE_FILE
     try:
         report = label(labelling.task, labelling.all_texts, store_path, teacher, labelling.config, progress)
     finally:
         teacher.close()
+    if not report.n_paths:
+        raise UserError(
+            f"none of the {report.n_texts} texts fits into the context of {labelling.teacher}, so none has a label; "
+            "show the teacher less of each with input.max_chars in the task"
+        )
     with LabelStore.read(store_path) as store:
         rows = soft_labels(store, report.run, labelling.method, [text.id for text in labelling.all_texts])
     # rows that carry a gold label are for scores: a student trained on them would have seen its exam

@@ -134,7 +134,7 @@ def _none_usable(path: Path, skipped: Counter[str], gold: bool) -> FormatError:
     n_skipped = sum(skipped.values())
     if gold and n_skipped:
         return FormatError(path, "", f"holds no text with a gold label (rows: {_counted(skipped)}); annotate some, or leave it out")
-    return FormatError(path, "", f"holds no usable text ({n_skipped} rows skipped); each row needs a text")
+    return FormatError(path, "", f"holds no usable text ({_counted(skipped) or 'no rows'}); each row needs a text")
 
 
 def _counted(counts: Mapping[str, int]) -> str:

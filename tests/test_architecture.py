@@ -22,6 +22,8 @@ EDGES = {
     "commands": {"labeler", "trainer", "export", "serve", "models", "contract"},
 }
 
+HANDS_OVER = {"serve/beside.py"}  # catches everything in one thread, to raise it in another
+
 HTTP = {"uvicorn", "starlette", "httptools", "uvloop"}
 # Which third-party packages a package may import.
 LIBRARIES = {
@@ -135,7 +137,9 @@ def test_a_file_neither_prints_nor_asserts_nor_swallows(path):
             names = {kind.id if isinstance(kind, ast.Name) else None if kind is None else "" for kind in caught}
             reraises = any(isinstance(inner, ast.Raise) and inner.exc is None for inner in ast.walk(node))
             too_wide = names & {None, "Exception", "BaseException"}
-            assert not too_wide or reraises, f"{place} catches everything; name what is expected, or raise the rest again"
+            assert not too_wide or reraises or name(path) in HANDS_OVER, (
+                f"{place} catches everything; name what is expected, or raise the rest again"
+            )
 
 
 @each_file

@@ -179,7 +179,7 @@ BROKEN = [
     (lambda path: hub(path, "a.parquet", {"text": ["one"], "label": [0.5]}), "d/a.parquet: row 1: gold: expected `str | null`, got `float`"),
     (lambda path: hub(path, "a.parquet", {"text": [3]}), "d/a.parquet: row 1: text: expected `str`, got `int`"),
     (lambda path: hub(path, "a.parquet", {"text": ["a"], "gold": ["flat"]}), "d/a.parquet: row 1: gold: 'flat' is not a label; allowed: up, down"),
-    (lambda path: hub(path, "a.parquet", {"text": [" "]}), "d: holds no usable text (1 rows skipped); each row needs a text"),
+    (lambda path: hub(path, "a.parquet", {"text": [" "]}), "d: holds no usable text (1 empty); each row needs a text"),
 ]  # fmt: skip
 
 

@@ -134,7 +134,7 @@ BROKEN = [
         [task({"text": "a"}, annotation("up", result=[{"type": "choices", "from_name": "label", "value": {}}]))],
         "[0]: annotations: a choice of 'label' holds no list of labels (value.choices)",
     ),
-    ([task({"text": " "})], "holds no usable text (1 rows skipped); each row needs a text"),
+    ([task({"text": " "})], "holds no usable text (1 empty); each row needs a text"),
     (
         [task({"text": "a", "id": "1"}), task({"text": "b", "id": "1"})],
         "[1]: id '1' already belongs to another text; ids must be unique",
