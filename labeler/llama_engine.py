@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from contract.errors import UserError
 
+TOP_K = 40  # as in the paper's sampling from PaLM's family; it also spares a sort of the whole vocabulary
 NO_SLOT = 1  # llama_decode: no room in the cache for this batch; nothing was changed
 
 
@@ -101,6 +102,16 @@ class LlamaEngine:
         """The Jinja template of the model's conversations, as its file holds it; empty if it holds none."""
         found = llama_cpp.llama_model_chat_template(self._model, None)
         return (found or b"").decode("utf-8", "replace")
+
+    @property
+    def cache_bytes(self) -> int:
+        """Size of the KV cache of a model whose layers all attend and are alike; 0 before :meth:`start`."""
+        if not self._context:
+            return 0
+        width = llama_cpp.llama_model_n_embd(self._model) // llama_cpp.llama_model_n_head(self._model)
+        key, value = (self._number(f"attention.{part}_length") or width for part in ("key", "value"))
+        n_values = llama_cpp.llama_model_n_layer(self._model) * llama_cpp.llama_model_n_head_kv(self._model) * (key + value)
+        return int(llama_cpp.llama_n_ctx(self._context) * n_values * 2)  # 16-bit floats
 
     def tokenize(self, text: str, *, start: bool = False, control: bool = False) -> list[int]:
         """Token ids of the text.
@@ -195,6 +206,14 @@ class LlamaEngine:
             llama_cpp.llama_model_free(self._model)
             self._model = _NOTHING
 
+    def _number(self, key: str) -> int:
+        """A number from the model's own metadata, named below its architecture; 0 if it is not stated."""
+        name = ctypes.create_string_buffer(64)
+        llama_cpp.llama_model_meta_val_str(self._model, b"general.architecture", name, len(name))
+        found = ctypes.create_string_buffer(32)
+        n = llama_cpp.llama_model_meta_val_str(self._model, b"%s.%s" % (name.value, key.encode()), found, len(found))
+        return int(found.value) if n > 0 else 0
+
     def _stop(self) -> None:
         """Give the context back."""
         if self._context:
@@ -217,7 +236,7 @@ class Sampler:
     def __init__(self, temperature: float, seed: int) -> None:
         """Args: temperature above 0; seed from 0 to 2^32 - 1."""
         self.chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        llama_cpp.llama_sampler_chain_add(self.chain, llama_cpp.llama_sampler_init_top_k(_TOP_K))
+        llama_cpp.llama_sampler_chain_add(self.chain, llama_cpp.llama_sampler_init_top_k(TOP_K))
         llama_cpp.llama_sampler_chain_add(self.chain, llama_cpp.llama_sampler_init_temp(temperature))
         llama_cpp.llama_sampler_chain_add(self.chain, llama_cpp.llama_sampler_init_dist(seed))
 
@@ -229,7 +248,6 @@ class Sampler:
 
 
 _NOTHING: Any = None  # where llama.cpp's handle will be, or was
-_TOP_K = 40  # as in the paper's sampling from PaLM's family; it also spares a sort of the whole vocabulary
 _words: list[str] = []  # llama.cpp's latest log lines: the only place where it says why it failed
 
 

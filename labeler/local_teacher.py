@@ -58,6 +58,11 @@ class LocalTeacher:
         """The file and the build that answer."""
         return self._identity
 
+    @property
+    def cache_bytes(self) -> int:
+        """Size of its KV cache now."""
+        return self._engine.cache_bytes
+
     def close(self) -> None:
         """Close the engine."""
         self._engine.close()
