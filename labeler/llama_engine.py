@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.errors import UserError
+from labeler.long_calls import LongCalls, is_raised
 
 TOP_K = 40  # as in the paper's sampling from PaLM's family; it also spares a sort of the whole vocabulary
 NO_SLOT = 1  # llama_decode: no room in the cache for this batch; nothing was changed
@@ -60,10 +61,12 @@ class LlamaEngine:
         self._path = model_path
         self._context = self._memory = self._batch = _NOTHING
         self.config = EngineConfig()
+        self._calls = LongCalls()
         _silence()
         llama_cpp.llama_backend_init()
-        self._model = llama_cpp.llama_model_load_from_file(str(model_path).encode(), _model_params())
+        self._model = self._calls.run(llama_cpp.llama_model_load_from_file, str(model_path).encode(), _model_params())
         if not self._model:
+            self._calls.close()
             raise UserError(f"{model_path}: llama.cpp cannot load it ({_last_words()}); check it with: potstill models verify")
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
@@ -79,11 +82,13 @@ class LlamaEngine:
             raise ValueError(f"n_batch is {config.n_batch}; it must be at least n_sequences, {config.n_sequences}")
         self._stop()
         self.config = config
-        self._context = llama_cpp.llama_init_from_model(self._model, _context_params(config))
+        self._context = self._calls.run(llama_cpp.llama_init_from_model, self._model, _context_params(config))
         if not self._context:
             raise UserError(
                 f"{self._path}: no context of {config.n_cells} tokens ({_last_words()}); free memory or lower --parallel"
             )
+        give_up = llama_cpp.ggml_abort_callback(is_raised())
+        llama_cpp.llama_set_abort_callback(self._context, give_up, ctypes.addressof(self._calls.flag))
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = llama_cpp.llama_batch_init(config.n_batch, 0, 1)
 
@@ -159,13 +164,15 @@ class LlamaEngine:
         Raises:
             OutOfCellsError: if the cache has no room; nothing was changed.
             UserError: if llama.cpp fails.
+            KeyboardInterrupt: at once, also in the middle; what the cache holds then is unknown.
         """
         self._fill(tokens)
-        status = llama_cpp.llama_decode(self._context, self._batch)
+        status = self._calls.run(llama_cpp.llama_decode, self._context, self._batch)
         if status == NO_SLOT:
             raise OutOfCellsError
         if status != 0:
-            raise UserError(f"llama.cpp could not decode ({status}: {_last_words()}); paths already drawn are kept")
+            reason = f"{status}: {_last_words()}"
+            raise UserError(f"llama.cpp could not decode ({reason}); paths drawn before are kept, and the same command goes on")
         return [row for row, token in enumerate(tokens) if token.wants_logits]
 
     def logits(self, row: int) -> NDArray[np.float32]:
@@ -201,6 +208,7 @@ class LlamaEngine:
 
     def close(self) -> None:
         """Give the memory back; safe to call twice."""
+        self._calls.close()
         self._stop()
         if self._model:
             llama_cpp.llama_model_free(self._model)
