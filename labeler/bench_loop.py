@@ -9,8 +9,8 @@ from llama_cpp import Llama
 
 from labeler.bench_turns import Turn
 from labeler.bench_workload import STOP, Counted, Workload
-from labeler.llama_engine import TOP_K
 from labeler.paths import path_seed
+from labeler.sampler import TOP_K
 
 
 class Loop:

@@ -18,8 +18,8 @@ from typing import Any
 from contract.errors import UserError
 from labeler.bench_turns import Turn
 from labeler.bench_workload import STOP, Counted, Workload
-from labeler.llama_engine import TOP_K
 from labeler.paths import path_seed
+from labeler.sampler import TOP_K
 
 HOST = "127.0.0.1"
 WATCH = Path(__file__).with_name("watch.py")

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from contract.errors import UserError
 from labeler.long_calls import LongCalls, is_raised
+from labeler.sampler import Sampler
 
-TOP_K = 40  # as in the paper's sampling from PaLM's family; it also spares a sort of the whole vocabulary
 NO_SLOT = 1  # llama_decode: no room in the cache for this batch; nothing was changed
 
 
@@ -236,23 +236,6 @@ class LlamaEngine:
         for i, token in enumerate(tokens):
             batch.token[i], batch.pos[i], batch.logits[i] = token.token, token.position, token.wants_logits
             batch.n_seq_id[i], batch.seq_id[i][0] = 1, token.sequence
-
-
-class Sampler:
-    """One path's own chain: temperature, then a draw with its own seed. Freed by :meth:`close`."""
-
-    def __init__(self, temperature: float, seed: int) -> None:
-        """Args: temperature above 0; seed from 0 to 2^32 - 1."""
-        self.chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        llama_cpp.llama_sampler_chain_add(self.chain, llama_cpp.llama_sampler_init_top_k(TOP_K))
-        llama_cpp.llama_sampler_chain_add(self.chain, llama_cpp.llama_sampler_init_temp(temperature))
-        llama_cpp.llama_sampler_chain_add(self.chain, llama_cpp.llama_sampler_init_dist(seed))
-
-    def close(self) -> None:
-        """Give the chain back; safe to call twice."""
-        if self.chain:
-            llama_cpp.llama_sampler_free(self.chain)
-            self.chain = None
 
 
 _NOTHING: Any = None  # where llama.cpp's handle will be, or was

@@ -42,7 +42,8 @@ EXCEPTIONS = {
     "contract/metrics.py": {"numpy"},  # the scores; nothing else of contract/ computes
     "models/fetch.py": {"huggingface_hub"},  # inside one function: finding a model needs no client
     "models/repack.py": {"llama_cpp"},  # inside one function: it is the one who quantizes
-    "labeler/llama_engine.py": {"llama_cpp"},  # the one file of the labeler that knows llama.cpp
+    "labeler/llama_engine.py": {"llama_cpp"},  # the one file of the labeler that knows llama.cpp's contexts
+    "labeler/sampler.py": {"llama_cpp"},  # and its samplers
     "labeler/bench_loop.py": {"llama_cpp"},  # the peer that it is measured against is llama_cpp's own class
     "labeler/chat.py": {"jinja2"},  # the language of chat templates
 }
