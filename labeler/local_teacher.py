@@ -38,6 +38,7 @@ class LocalConfig:
     deterministic: bool = False  # every call starts from an empty context, and the schedule is a fixed one
 
 
+BUSY = "; it is busy with other work, so the next start measures again"
 # What a deterministic run takes in place of a measurement: the same on every machine.
 DETERMINISTIC = LocalConfig(n_threads=2, n_batch=512, n_live_paths=24, flash_attention=False)
 
@@ -125,10 +126,11 @@ class LocalTeacher:
         key = digest.of_value([self._identity.digest, self._identity.build, threads, -(-len(prefix) // 256), "pace"])
         found = pace.remembered(config.cache, key) if config.cache else None
         if found is None:
-            self._tell("measuring how this machine draws paths fastest, once for this teacher")
+            busy = pace.is_busy()
+            self._tell("measuring how this machine draws paths fastest" + BUSY * busy)
             found = pace.measured(self._engine, prefix, threads)
             self._loaded = None
-            if config.cache:
+            if config.cache and not busy:
                 pace.remember(config.cache, key, found)
         self._pace = Pace(
             n_threads=found.n_threads,
