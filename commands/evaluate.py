@@ -19,9 +19,9 @@ from trainer.evaluate import evaluate
 def command(checkpoint: Path, gold: Path, as_json: bool) -> None:
     """Score CHECKPOINT on the file GOLD of texts with gold labels: accuracy, macro-F1, log-loss in nats, calibration error."""
     student = read_student(checkpoint)
-    rows = read_texts(gold, labels=student.labels, target=student.target)
-    if rows.skipped:
-        click.echo(rows.skipped_line(), err=True)
+    rows = read_texts(gold, labels=student.labels, target=student.target, gold=True)
+    if line := rows.skipped_line():
+        click.echo(line, err=True)
     scores = evaluate(checkpoint, rows.texts)
     if as_json:
         click.echo(msgspec.json.encode(scores))

@@ -56,7 +56,13 @@ FILE = click.Path(path_type=Path)
     show_default=True,
     help="Worked examples: the first of each label; drawn anew for each prompt; the most similar to each text.",
 )
-@click.option("--examples-per-label", "n_examples_per_label", default=LabelConfig.n_examples_per_label, show_default=True)
+@click.option(
+    "--examples-per-label",
+    "n_examples_per_label",
+    default=LabelConfig.n_examples_per_label,
+    show_default=True,
+    help="Worked examples of each label in a prompt, at least 1.",
+)
 @click.option("--guideline/--no-guideline", default=LabelConfig.guideline, show_default=True, help="Show the task's guideline.")
 @click.option(
     "--template",
@@ -72,9 +78,14 @@ FILE = click.Path(path_type=Path)
 @click.option("--pack", type=click.Choice(get_args(Pack)), default="auto", show_default=True, help="Re-pack the teacher's weights.")
 @click.option("--threads", type=int, help="CPU threads.  [default: measured]")
 @click.option("--parallel", type=int, help="Sampled paths to step at once.  [default: measured]")
+@click.option("--dry-run", is_flag=True, help="Only say how many tokens and how much time it would take here.")
 @click.option("--new-run", is_flag=True, help="Label again beside the runs that OUT holds.")
-def command(task: Path, texts: Path, out: Path, gold: Path | None, **options: object) -> None:
+def command(task: Path, texts: Path, out: Path, gold: Path | None, dry_run: bool, **options: object) -> None:
     """Label TEXTS for TASK into the folder OUT: labels.db with every path, soft_labels.parquet for training."""
     plan = labelling.plan(load_task(task), texts, gold, out, options)
+    tell = partial(click.echo, err=True)
+    if dry_run:
+        click.echo(labelling.dry_run(plan, tell).as_text())
+        return
     with label_progress() as show:
-        click.echo(labelling.run(plan, show, partial(click.echo, err=True)).as_text())
+        click.echo(labelling.run(plan, show, tell).as_text())

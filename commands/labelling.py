@@ -16,6 +16,7 @@ from labeler import aggregate
 from labeler.config import LabelConfig, check_config
 from labeler.derive import DEFAULTS, DeriveConfig, check_derive
 from labeler.drawing import Progress
+from labeler.forecast import Forecast, forecast
 from labeler.local_teacher import LocalConfig
 from labeler.open import PACKS, Pack, open_local
 from labeler.run import LabelReport, label
@@ -78,7 +79,7 @@ def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping
     derive = derive_config(options)
     check_derive(derive, task.label_names)
     read = read_texts(texts, labels=task.label_names, target=task.input.target)
-    read_gold = _gold(gold, task) if gold else None
+    read_gold = read_texts(gold, labels=task.label_names, target=task.input.target, gold=True) if gold else None
     if read_gold:
         both = {text.id for text in read.texts} & {text.id for text in read_gold.texts}
         same = {(text.text, text.target) for text in read.texts} & {(text.text, text.target) for text in read_gold.texts}
@@ -94,14 +95,22 @@ def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping
 
 
 def run(labelling: LabelPlan, progress: Progress | None = None, tell: Callable[[str], None] = lambda _: None) -> LabellingReport:
-    """Label everything and write the soft labels; raises as :func:`labeler.run.label` does."""
-    config = LocalConfig(labelling.threads, n_live_paths=labelling.parallel, deterministic=labelling.config.deterministic)
-    teacher = open_local(labelling.teacher, pack=labelling.pack, config=config, tell=tell)
+    """Label everything and write the soft labels.
+
+    Raises:
+        UserError: if no text fits into the teacher's context; else as :func:`labeler.run.label`.
+    """
+    teacher = open_local(labelling.teacher, pack=labelling.pack, config=_local_config(labelling), tell=tell)
     store_path = labelling.out / STORE_FILE
     try:
         report = label(labelling.task, labelling.all_texts, store_path, teacher, labelling.config, progress)
     finally:
         teacher.close()
+    if not report.n_paths:
+        raise UserError(
+            f"none of the {report.n_texts} texts fits into the context of {labelling.teacher}, so none has a label; "
+            "show the teacher less of each with input.max_chars in the task"
+        )
     with LabelStore.read(store_path) as store:
         derived = aggregate.derive(store, report.run, labelling.derive, [text.id for text in labelling.all_texts])
     for doubt in derived.doubts:
@@ -116,10 +125,15 @@ def run(labelling: LabelPlan, progress: Progress | None = None, tell: Callable[[
     return LabellingReport(report, skipped, for_training, with_gold, labelling.out)
 
 
-def _gold(path: Path, task: Task) -> Texts:
-    """Texts that all have a gold label."""
-    read = read_texts(path, labels=task.label_names, target=task.input.target)
-    for text in read.texts:
-        if text.gold is None:
-            raise FormatError(path, f"text {text.id!r}", "has no gold label; give it one, or move it to the other texts")
-    return read
+def dry_run(labelling: LabelPlan, tell: Callable[[str], None] = lambda _: None) -> Forecast:
+    """What :func:`run` would cost from its beginning; raises as :func:`labeler.forecast.forecast` does."""
+    teacher = open_local(labelling.teacher, pack=labelling.pack, config=_local_config(labelling), tell=tell)
+    try:
+        return forecast(labelling.task, labelling.all_texts, teacher, labelling.config)
+    finally:
+        teacher.close()
+
+
+def _local_config(labelling: LabelPlan) -> LocalConfig:
+    """How much runs at once."""
+    return LocalConfig(labelling.threads, n_live_paths=labelling.parallel, deterministic=labelling.config.deterministic)

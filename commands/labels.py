@@ -8,6 +8,7 @@ from typing import Any
 import click
 import msgspec
 
+from commands import labels_export
 from commands.derive_options import compare_options, derive_config, derive_options, tell_doubts
 from commands.failure import FAILED
 from contract.soft_label import write_soft_labels
@@ -23,7 +24,10 @@ run_option = click.option("--run", "number", type=int, help="Number of the run. 
 
 @click.group("labels")
 def command() -> None:
-    """Derive, compare and check the soft labels of a label store."""
+    """Derive, compare, check and export the soft labels of a label store."""
+
+
+command.add_command(labels_export.command)
 
 
 @command.command("derive")

@@ -92,7 +92,7 @@ def run(project_file: Path, tell: Tell, show: Callable[[str, float], Any]) -> Ou
 
     files = [here / project.texts, *([here / project.gold] if project.gold else [])]
     asked = [plan.task.digest, teacher.sha256, dataclasses.asdict(plan.config), dataclasses.asdict(plan.derive), plan.pack]
-    stages.run("label", [*asked, *map(digest.of_file, files)], [SOFT_LABELS_FILE, *gold_files], label_stage)
+    stages.run("label", [*asked, *map(digest.of_path, files)], [SOFT_LABELS_FILE, *gold_files], label_stage)
     made_of = [plan.task.digest, digest.of_file(out / SOFT_LABELS_FILE), find_backbone(train_config.backbone).sha256]
     student_files = [f"{CHECKPOINT_FOLDER}/{name}" for name in (STUDENT_FILE, "model.safetensors")]
     stages.run("train", [*made_of, dataclasses.asdict(train_config)], student_files, train_stage)

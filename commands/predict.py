@@ -17,7 +17,7 @@ from serve.predict import PredictConfig, predict_file
     "--workers", type=click.IntRange(min=1), default=PredictConfig.workers, help="Texts answered at once.  [default: usable cores]"
 )
 def command(bundle: Path, file: Path, workers: int | None) -> None:
-    """Classify the texts of FILE (.jsonl, .csv, .tsv, .parquet) with BUNDLE; one line of JSON each, in order."""
+    """Classify the texts of FILE (.jsonl, .csv, .tsv, .parquet, .json, a folder) with BUNDLE; one line of JSON each, in order."""
     predictions, skipped = predict_file(bundle, file, PredictConfig(workers=workers))
     if skipped:
         click.echo(skipped, err=True)

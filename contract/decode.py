@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Any, TypeVar, dataclass_transform
 
@@ -43,6 +42,8 @@ def utf8(path: Path, data: bytes) -> str:
 
 def toml(path: Path, kind: type[T]) -> T:
     """The TOML file as a ``kind``; raises FormatError with the line or field that is wrong."""
+    import tomllib  # here, because answering with a bundle reads none
+
     text = utf8(path, read_bytes(path))
     try:
         content = tomllib.loads(text)

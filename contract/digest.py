@@ -20,6 +20,13 @@ def of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def of_path(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of the names and digests of all files in a folder; raises OSError if unreadable."""
+    if not path.is_dir():
+        return of_file(path)
+    return of_value({str(file.relative_to(path)): of_file(file) for file in path.rglob("*") if file.is_file()})
+
+
 def of_value(value: Any) -> str:
     """SHA-256 of a value's JSON with sorted keys: equal content gives an equal digest, whatever its layout on disk."""
     return of_bytes(msgspec.json.encode(value, order="sorted"))

@@ -20,6 +20,15 @@ def read(path: Path, form: str | None = None) -> list[dict[str, Any]]:
         FormatError: if the file is missing, damaged, or of another format.
         MissingExtraError: without pyarrow.
     """
+    rows, metadata = read_with_metadata(path)
+    found = metadata.get(b"format", b"").decode("utf-8", "replace")
+    if form and found and found != form:
+        raise FormatError(path, "format", f"is {found!r}; this version reads {form!r}")
+    return rows
+
+
+def read_with_metadata(path: Path) -> tuple[list[dict[str, Any]], dict[bytes, bytes]]:
+    """The rows of a Parquet file and the metadata of its schema; raises as :func:`read` does."""
     data = decode.read_bytes(path)
     pyarrow, parquet = _pyarrow()
     try:
@@ -27,10 +36,7 @@ def read(path: Path, form: str | None = None) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = table.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise FormatError(path, "", f"not a readable Parquet file: {error}") from error
-    found = (table.schema.metadata or {}).get(b"format", b"").decode("utf-8", "replace")
-    if form and found and found != form:
-        raise FormatError(path, "format", f"is {found!r}; this version reads {form!r}")
-    return rows
+    return rows, table.schema.metadata or {}
 
 
 def encode(rows: list[dict[str, Any]], metadata: dict[str, str]) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc
 
-BOUND = 0.9  # of --adaptive when no number is given
+BOUND = 0.85  # of --adaptive when no number is given
 N_PILOT = 96  # texts whose first paths show which label the teacher prefers, before any text is called decided
 N_FIRST = 2  # paths that every text gets
 

@@ -26,7 +26,7 @@ class LabelConfig:
     uncertain: float = 0.3  # mode `cascade`: share of the texts, the least certain ones, that the teacher reasons about
     bound: float = 0.0  # above 0: no further path once a text's leading label is the leader with this probability
     n_examples_per_label: int = 2
-    examples: Examples = "given"
+    examples: Examples = "diverse"
     guideline: bool = True  # whether the prompt holds the task's guideline
     template: Template = "plain"
     temperature: float = 0.5

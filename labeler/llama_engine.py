@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.errors import UserError
+from labeler.long_calls import LongCalls, is_raised
+from labeler.sampler import Sampler
 
 NO_SLOT = 1  # llama_decode: no room in the cache for this batch; nothing was changed
 
@@ -59,10 +61,12 @@ class LlamaEngine:
         self._path = model_path
         self._context = self._memory = self._batch = _NOTHING
         self.config = EngineConfig()
+        self._calls = LongCalls()
         _silence()
         llama_cpp.llama_backend_init()
-        self._model = llama_cpp.llama_model_load_from_file(str(model_path).encode(), _model_params())
+        self._model = self._calls.run(llama_cpp.llama_model_load_from_file, str(model_path).encode(), _model_params())
         if not self._model:
+            self._calls.close()
             raise UserError(f"{model_path}: llama.cpp cannot load it ({_last_words()}); check it with: potstill models verify")
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
@@ -78,11 +82,13 @@ class LlamaEngine:
             raise ValueError(f"n_batch is {config.n_batch}; it must be at least n_sequences, {config.n_sequences}")
         self._stop()
         self.config = config
-        self._context = llama_cpp.llama_init_from_model(self._model, _context_params(config))
+        self._context = self._calls.run(llama_cpp.llama_init_from_model, self._model, _context_params(config))
         if not self._context:
             raise UserError(
                 f"{self._path}: no context of {config.n_cells} tokens ({_last_words()}); free memory or lower --parallel"
             )
+        give_up = llama_cpp.ggml_abort_callback(is_raised())
+        llama_cpp.llama_set_abort_callback(self._context, give_up, ctypes.addressof(self._calls.flag))
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = llama_cpp.llama_batch_init(config.n_batch, 0, 1)
 
@@ -101,6 +107,16 @@ class LlamaEngine:
         """The Jinja template of the model's conversations, as its file holds it; empty if it holds none."""
         found = llama_cpp.llama_model_chat_template(self._model, None)
         return (found or b"").decode("utf-8", "replace")
+
+    @property
+    def cache_bytes(self) -> int:
+        """Size of the KV cache of a model whose layers all attend and are alike; 0 before :meth:`start`."""
+        if not self._context:
+            return 0
+        width = llama_cpp.llama_model_n_embd(self._model) // llama_cpp.llama_model_n_head(self._model)
+        key, value = (self._number(f"attention.{part}_length") or width for part in ("key", "value"))
+        n_values = llama_cpp.llama_model_n_layer(self._model) * llama_cpp.llama_model_n_head_kv(self._model) * (key + value)
+        return int(llama_cpp.llama_n_ctx(self._context) * n_values * 2)  # 16-bit floats
 
     def tokenize(self, text: str, *, start: bool = False, control: bool = False) -> list[int]:
         """Token ids of the text.
@@ -148,13 +164,15 @@ class LlamaEngine:
         Raises:
             OutOfCellsError: if the cache has no room; nothing was changed.
             UserError: if llama.cpp fails.
+            KeyboardInterrupt: at once, also in the middle; what the cache holds then is unknown.
         """
         self._fill(tokens)
-        status = llama_cpp.llama_decode(self._context, self._batch)
+        status = self._calls.run(llama_cpp.llama_decode, self._context, self._batch)
         if status == NO_SLOT:
             raise OutOfCellsError
         if status != 0:
-            raise UserError(f"llama.cpp could not decode ({status}: {_last_words()}); paths already drawn are kept")
+            reason = f"{status}: {_last_words()}"
+            raise UserError(f"llama.cpp could not decode ({reason}); paths drawn before are kept, and the same command goes on")
         return [row for row, token in enumerate(tokens) if token.wants_logits]
 
     def logits(self, row: int) -> NDArray[np.float32]:
@@ -190,10 +208,19 @@ class LlamaEngine:
 
     def close(self) -> None:
         """Give the memory back; safe to call twice."""
+        self._calls.close()
         self._stop()
         if self._model:
             llama_cpp.llama_model_free(self._model)
             self._model = _NOTHING
+
+    def _number(self, key: str) -> int:
+        """A number from the model's own metadata, named below its architecture; 0 if it is not stated."""
+        name = ctypes.create_string_buffer(64)
+        llama_cpp.llama_model_meta_val_str(self._model, b"general.architecture", name, len(name))
+        found = ctypes.create_string_buffer(32)
+        n = llama_cpp.llama_model_meta_val_str(self._model, b"%s.%s" % (name.value, key.encode()), found, len(found))
+        return int(found.value) if n > 0 else 0
 
     def _stop(self) -> None:
         """Give the context back."""
@@ -211,25 +238,7 @@ class LlamaEngine:
             batch.n_seq_id[i], batch.seq_id[i][0] = 1, token.sequence
 
 
-class Sampler:
-    """One path's own chain: temperature, then a draw with its own seed. Freed by :meth:`close`."""
-
-    def __init__(self, temperature: float, seed: int) -> None:
-        """Args: temperature above 0; seed from 0 to 2^32 - 1."""
-        self.chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        llama_cpp.llama_sampler_chain_add(self.chain, llama_cpp.llama_sampler_init_top_k(_TOP_K))
-        llama_cpp.llama_sampler_chain_add(self.chain, llama_cpp.llama_sampler_init_temp(temperature))
-        llama_cpp.llama_sampler_chain_add(self.chain, llama_cpp.llama_sampler_init_dist(seed))
-
-    def close(self) -> None:
-        """Give the chain back; safe to call twice."""
-        if self.chain:
-            llama_cpp.llama_sampler_free(self.chain)
-            self.chain = None
-
-
 _NOTHING: Any = None  # where llama.cpp's handle will be, or was
-_TOP_K = 40  # as in the paper's sampling from PaLM's family; it also spares a sort of the whole vocabulary
 _words: list[str] = []  # llama.cpp's latest log lines: the only place where it says why it failed
 
 

@@ -38,6 +38,7 @@ class LocalConfig:
     deterministic: bool = False  # every call starts from an empty context, and the schedule is a fixed one
 
 
+BUSY = "; it is busy with other work, so the next start measures again"
 # What a deterministic run takes in place of a measurement: the same on every machine.
 DETERMINISTIC = LocalConfig(n_threads=2, n_batch=512, n_live_paths=24, flash_attention=False)
 
@@ -57,6 +58,11 @@ class LocalTeacher:
     def identity(self) -> Identity:
         """The file and the build that answer."""
         return self._identity
+
+    @property
+    def cache_bytes(self) -> int:
+        """Size of its KV cache now."""
+        return self._engine.cache_bytes
 
     def close(self) -> None:
         """Close the engine."""
@@ -91,6 +97,22 @@ class LocalTeacher:
             yield from Scheduler(draw, fitting, found.n_live_paths, enough).paths()
             self._loaded = prompts.shared
 
+    def count_tokens(self, prefix: str, prompts: Sequence[str], reading: Reading | None) -> tuple[int, list[int]]:
+        """Tokens of the shared part and, of each prompt, after it; without a reading, of plain texts that stand alone."""
+        if reading is None:
+            return 0, [len(self._engine.tokenize(prompt)) for prompt in prompts]
+        tokens = PromptTokens(self._engine, prefix, prompts[0], reading)
+        return len(tokens.shared), [len(tokens.of(prompt)) for prompt in prompts]
+
+    def pace_after(self, prefix: str, prompt: str, reading: Reading) -> Pace:
+        """How fast this machine is with such prompts; measured even where the settings are stated."""
+        shared = PromptTokens(self._engine, prefix, prompt, reading).shared
+        found = self.pace(shared)
+        if not found.path_tokens_per_s:
+            self._loaded = None
+            found = pace.measured(self._engine, shared, [found.n_threads])
+        return found
+
     def pace(self, prefix: list[int]) -> Pace:
         """How much runs at once, and how fast; measured for prefixes of about this length unless all of it was stated.
 
@@ -104,10 +126,11 @@ class LocalTeacher:
         key = digest.of_value([self._identity.digest, self._identity.build, threads, -(-len(prefix) // 256), "pace"])
         found = pace.remembered(config.cache, key) if config.cache else None
         if found is None:
-            self._tell("measuring how this machine draws paths fastest, once for this teacher")
+            busy = pace.is_busy()
+            self._tell("measuring how this machine draws paths fastest" + BUSY * busy)
             found = pace.measured(self._engine, prefix, threads)
             self._loaded = None
-            if config.cache:
+            if config.cache and not busy:
                 pace.remember(config.cache, key, found)
         self._pace = Pace(
             n_threads=found.n_threads,

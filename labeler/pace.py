@@ -7,6 +7,7 @@ share each reading of the weights, and lengthen the cache that every one of them
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from labeler.llama_engine import EngineConfig, LlamaEngine, Token
 LIVE_PATHS = {False: (16, 24, 32), True: (64,)}  # by whether attention is flash attention, which is slow below 64
 BATCHES = (256, 512)  # tokens of a decode; larger ones were never faster
 N_TEXT = 32  # tokens of a made-up text
+CLEARLY_FASTER = 1.15  # fewer threads or a smaller batch must be faster by this factor: less may be the noise of other work
+FLASH_FASTER = 1.25
 _PATHS_PER_TEXT = 8
 _N_STEPS = 3  # timed; the fastest counts, because other work on the machine only ever slows a step
 
@@ -81,14 +84,20 @@ def measured(engine: LlamaEngine, prefix: list[int], threads: Sequence[int]) -> 
     n_cells = len(prefix) + 2 * BATCHES[-1] + most * (_N_STEPS + 2) + 256
     bench.start(EngineConfig(n_cells, BATCHES[-1], max(n_texts, most) + 1, max(threads), flash_attention=True))
     by_threads = {n: _prompt_speed(bench, BATCHES[0] // 2, n) for n in threads}
-    n_threads = max(by_threads, key=lambda n: by_threads[n])
+    n_threads = max(by_threads, key=lambda n: by_threads[n] / (1 if n == max(threads) else CLEARLY_FASTER))
     by_batch = {n: _prompt_speed(bench, n, n_threads) for n in BATCHES}
-    n_batch = max(by_batch, key=lambda n: by_batch[n])
+    n_batch = max(by_batch, key=lambda n: by_batch[n] / (1 if n == max(BATCHES) else CLEARLY_FASTER))
     drawn = [(n / _step_seconds(bench, n), n, True) for n in LIVE_PATHS[True]]
     bench.start(replace(engine.config, flash_attention=False))
     drawn += [(n / _step_seconds(bench, n), n, False) for n in LIVE_PATHS[False]]
-    speed, n_live, flash = max(drawn)
+    # The number of live paths sinks whenever texts end together, and below 64 flash attention is far slower.
+    speed, n_live, flash = max(drawn, key=lambda found: found[0] / (FLASH_FASTER if found[2] else 1))
     return Pace(n_threads, n_batch, n_live, flash, by_batch[n_batch], speed)
+
+
+def is_busy() -> bool:
+    """Whether other work keeps this machine's cores busy, so that a measurement should not be remembered."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1)
 
 
 def remembered(folder: Path, key: str) -> Pace | None:

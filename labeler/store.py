@@ -9,7 +9,6 @@ from __future__ import annotations
 import pathlib
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +17,9 @@ import msgspec
 from contract import digest
 from contract.errors import FormatError, UserError
 from contract.texts import Text
+from labeler import store_file
 from labeler.paths import TeacherPath, TooLong
 
-FORMAT = 1
 _SCHEMA = """
 create table runs (
     run integer primary key, digest text not null unique, settings text not null);
@@ -95,28 +94,44 @@ class LabelStore:
         """The store at ``path``, made if absent, for its only writer.
 
         Raises:
-            FormatError: if another kind of file stands there, or the store is damaged or of another format.
-            UserError: if somebody else is writing to it.
+            FormatError: if another kind of file stands there, or the store is damaged or of another format; it is left as it was.
+            UserError: if somebody else is writing to it, or the disk refuses.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _lock(path)
-        with _located(path):
-            connection = sqlite3.connect(path, isolation_level=None)
-            connection.execute("pragma journal_mode = wal")
-            connection.execute("pragma synchronous = full")
-            if connection.execute("pragma user_version").fetchone()[0] == 0 and not _tables(connection):
-                connection.executescript(f"begin; {_SCHEMA} pragma user_version = {FORMAT}; commit;")
-            _check_format(path, connection)
-        return cls(path, connection, lock)
+        with store_file.located(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        lock = store_file.lock(path)
+        try:
+            with store_file.located(path):
+                if path.exists():
+                    store_file.check_whole(path)
+                connection = sqlite3.connect(path, isolation_level=None)
+        except BaseException:
+            lock.close()
+            raise
+        store = cls(path, connection, lock)
+        try:
+            with store_file.located(path):
+                connection.execute("pragma journal_mode = wal")
+                connection.execute("pragma synchronous = full")
+                if store_file.is_empty(connection):
+                    connection.executescript(f"begin; {_SCHEMA} pragma user_version = {store_file.FORMAT}; commit;")
+        except BaseException:
+            store.close()
+            raise
+        return store
 
     @classmethod
     def read(cls, path: pathlib.Path) -> LabelStore:
         """The store at ``path``, to read from, also while another process writes; raises FormatError."""
         if not path.is_file():
             raise FormatError(path, "", "no such label store; make one with: potstill label")
-        with _located(path):
-            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-            _check_format(path, connection)
+        with store_file.located(path):
+            connection = store_file.reading(path)
+            try:
+                store_file.check_format(path, connection)
+            except BaseException:
+                connection.close()
+                raise
         return cls(path, connection, None)
 
     def close(self) -> None:
@@ -133,12 +148,9 @@ class LabelStore:
 
     def runs(self) -> list[Run]:
         """All runs, oldest first; raises FormatError if the store is damaged."""
-        with _located(self.path):
+        with store_file.located(self.path):
             rows = self._connection.execute("select run, settings from runs order by run").fetchall()
-        try:
-            return [Run(number, msgspec.json.decode(settings, type=RunSettings)) for number, settings in rows]
-        except msgspec.MsgspecError as error:
-            raise FormatError(self.path, "runs", f"settings cannot be read ({error}); look with: potstill labels check") from error
+        return [Run(number, _settings(self.path, number, settings)) for number, settings in rows]
 
     def find_run(self, number: int | None) -> Run:
         """The run of that number, or the newest; raises UserError if there is none."""
@@ -152,18 +164,32 @@ class LabelStore:
         return runs[number]
 
     def begin_run(self, settings: RunSettings) -> Run:
-        """The run with these settings, new or found again."""
-        with _located(self.path):
-            self._connection.execute(
-                "insert or ignore into runs (digest, settings) values (?, ?)",
-                (settings.digest, msgspec.json.encode(settings).decode()),
-            )
-            row = self._connection.execute("select run from runs where digest = ?", (settings.digest,)).fetchone()
-        return Run(row[0], settings)
+        """The run with these settings, new or found again.
+
+        Settings are compared, not digests: a version that knows more of them gives an older run's another digest.
+        """
+        for run in self.runs():
+            if run.settings == settings:
+                return run
+        row = (settings.digest, msgspec.json.encode(settings).decode())
+        self._write("insert into runs (digest, settings) values (?, ?)", [row])
+        return self.runs()[-1]
 
     def add_texts(self, texts: Iterable[Text]) -> None:
-        """Remember the texts; a text already there keeps its row but takes the newer gold."""
+        """Remember the texts; a text already there keeps its row but takes the newer gold.
+
+        Raises:
+            UserError: if an id belongs to another text here: its paths would be taken for those of the new text.
+        """
         rows = [(_storable(t.id), _storable(t.text), t.target and _storable(t.target), t.gold) for t in texts]
+        stored = self.texts()
+        for text_id, text, target, _ in rows:
+            known = stored.get(text_id)
+            if known and (known.text, known.target) != (text, target):
+                raise UserError(
+                    f"{self.path}: text {text_id!r} was another text when it was labelled ({known.text[:40]!r}); "
+                    "give the changed text a new id, or label into another folder"
+                )
         statement = "insert into texts values (?, ?, ?, ?) on conflict (id) do update set gold = coalesce(excluded.gold, gold)"
         self._write(statement, rows)
 
@@ -199,19 +225,19 @@ class LabelStore:
     def done(self, run: Run) -> dict[str, set[int]]:
         """Numbers of the stored paths, by text id."""
         found: dict[str, set[int]] = {}
-        with _located(self.path):
+        with store_file.located(self.path):
             for text_id, path in self._connection.execute("select text_id, path from paths where run = ?", (run.number,)):
                 found.setdefault(text_id, set()).add(path)
         return found
 
     def too_long(self, run: Run) -> set[str]:
         """Ids of the texts that did not fit."""
-        with _located(self.path):
+        with store_file.located(self.path):
             return {row[0] for row in self._connection.execute("select text_id from too_long where run = ?", (run.number,))}
 
     def texts(self) -> dict[str, Text]:
         """All texts, by id."""
-        with _located(self.path):
+        with store_file.located(self.path):
             rows = self._connection.execute("select text, id, target, gold from texts").fetchall()
         return {row[1]: Text(*row) for row in rows}
 
@@ -221,25 +247,21 @@ class LabelStore:
             "select text_id, path, variant, seed, rationale, word_logprobs, n_prompt_tokens, n_generated "
             "from paths where run = ? order by text_id, path"
         )
-        with _located(self.path):
+        with store_file.located(self.path):
             for row in self._connection.execute(query, (run.number,)):
-                try:
-                    words = msgspec.json.decode(row[5], type=tuple[float, ...])
-                except msgspec.MsgspecError as error:
-                    place, problem = f"path {row[1]} of text {row[0]!r}", f"{error}; look with: potstill labels check"
-                    raise FormatError(self.path, place, problem) from error
+                words = _word_logprobs(self.path, row[0], row[1], row[5], len(run.settings.words))
                 yield TeacherPath(row[0], row[1], row[2], row[3], row[4], words, row[6], row[7])
 
     def query(self, question: str, *values: Any) -> list[tuple[Any, ...]]:
         """The rows that answer a question that changes nothing; raises FormatError if the store is damaged."""
-        with _located(self.path):
+        with store_file.located(self.path):
             return self._connection.execute(question, values).fetchall()
 
     def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
         """All rows in one transaction."""
         if not rows:
             return
-        with _located(self.path):
+        with store_file.located(self.path):
             self._connection.execute("begin immediate")
             try:
                 self._connection.executemany(statement, rows)
@@ -255,42 +277,22 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _lock(path: pathlib.Path) -> sqlite3.Connection:
-    """A lock that the operating system drops when its holder dies, however it dies."""
-    lock = sqlite3.connect(path.with_name(path.name + ".lock"), isolation_level=None, timeout=0)
+def _settings(path: pathlib.Path, number: int, stored: str) -> RunSettings:
+    """A run's settings as they were stored."""
     try:
-        lock.execute("begin exclusive")
-    except sqlite3.OperationalError as error:
-        lock.close()
-        raise UserError(f"{path}: another process is writing to it; wait for it, or label into another folder") from error
-    return lock
+        return msgspec.json.decode(stored, type=RunSettings)
+    except msgspec.MsgspecError as error:
+        problem = f"are damaged or of a newer version ({error}); restore a copy, update potstill, or label into another folder"
+        raise FormatError(path, f"settings of run {number}", problem) from error
 
 
-def _tables(connection: sqlite3.Connection) -> set[str]:
-    """Names of the tables."""
-    return {row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")}
-
-
-def _check_format(path: pathlib.Path, connection: sqlite3.Connection) -> None:
-    """The file is a label store of this format."""
-    found = connection.execute("pragma user_version").fetchone()[0]
-    if found != FORMAT or not {"runs", "texts", "paths", "too_long"} <= _tables(connection):
-        connection.close()
-        raise FormatError(path, "", f"is not a label store of format {FORMAT} (found {found}); choose another place")
-
-
-@contextmanager
-def _located(path: pathlib.Path) -> Iterator[None]:
-    """SQLite's complaints, with the file and what to do."""
+def _word_logprobs(path: pathlib.Path, text_id: str, number: int, stored: str, n_words: int) -> tuple[float, ...]:
+    """A path's log-probabilities as they were stored."""
     try:
-        yield
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-            raise UserError(
-                f"{path}: the disk is full; paths stored so far are kept: free some space and run the same command again"
-            ) from error
-        raise UserError(f"{path}: {error}; check the disk and the file's permissions") from error
-    except sqlite3.DatabaseError as error:
-        raise FormatError(
-            path, "", f"is damaged or not a label store ({error}); restore a copy or label into another folder"
-        ) from error
+        words = msgspec.json.decode(stored, type=tuple[float, ...])
+    except msgspec.MsgspecError:
+        words = ()
+    if len(words) != n_words:
+        problem = f"is damaged: its log-probabilities are {stored[:60]!r}; restore a copy, or label into another folder"
+        raise FormatError(path, f"path {number} of text {text_id!r}", problem)
+    return words

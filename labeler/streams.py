@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 
 from labeler.draw import Draw
 from labeler.label_words import logprobs
-from labeler.llama_engine import Sampler
 from labeler.paths import Ask, TeacherPath, path_seed
+from labeler.sampler import Sampler
 from labeler.teacher import Enough
 
 

@@ -18,6 +18,7 @@ FILE_TYPES = {0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9:
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _DEFAULT_ALIGNMENT = 32
+_MOST_DIMS = 4  # GGML_MAX_DIMS
 
 # Bytes of a block of 1, 32 or 256 values by tensor type, from ggml's type table. A type that is not here counts as 0 bytes:
 # a new one must not make a good file look short.
@@ -72,7 +73,9 @@ class _Reader:
             key = self.string()
             fields[key] = self.value(self.number("<I"))
         n_data = max((self.tensor_end() for _ in range(n_tensors)), default=0)
-        alignment = int(fields.get("general.alignment") or _DEFAULT_ALIGNMENT)
+        alignment = fields.get("general.alignment") or _DEFAULT_ALIGNMENT
+        if not isinstance(alignment, int) or alignment < 1:
+            raise self.damaged(f"its alignment is {alignment!r}")
         n_bytes = -(-self.file.tell() // alignment) * alignment + n_data
         if n_bytes > self.size:
             raise self.short(n_bytes)
@@ -84,8 +87,10 @@ class _Reader:
     def tensor_end(self) -> int:
         """Where the next described tensor ends, in bytes from the start of the tensor data."""
         self.string()
-        n_values = 1
-        for _ in range(self.number("<I")):
+        n_values, n_dims = 1, self.number("<I")
+        if n_dims > _MOST_DIMS:
+            raise self.damaged(f"a tensor has {n_dims} dimensions, at most {_MOST_DIMS} exist")
+        for _ in range(n_dims):
             n_values *= self.number("<Q")
         per_block, block_bytes = _BLOCKS.get(self.number("<I"), (1, 0))
         offset: int = self.number("<Q")
@@ -104,7 +109,7 @@ class _Reader:
                     self.value(inner)
             return None
         if kind not in _SCALARS:
-            raise FormatError(self.path, "", f"is damaged: its header holds a value of unknown kind {kind}; fetch it again")
+            raise self.damaged(f"its header holds a value of unknown kind {kind}")
         return self.number(_SCALARS[kind])
 
     def string(self) -> str:
@@ -120,6 +125,10 @@ class _Reader:
         if self.file.tell() + n_bytes > self.size:
             raise self.short(self.file.tell() + n_bytes)
         return self.file.read(n_bytes)
+
+    def damaged(self, what: str) -> FormatError:
+        """The header cannot be true."""
+        return FormatError(self.path, "", f"is damaged: {what}; fetch it again")
 
     def short(self, n_bytes: int) -> FormatError:
         """The file ends too early."""

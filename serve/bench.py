@@ -18,7 +18,7 @@ import numpy as np
 
 from contract.bundle import read_golden
 from contract.errors import UserError
-from contract.texts import Text, read_texts, write_texts
+from contract.texts import Text, read_texts
 from serve.classifier import Classifier
 from serve.fresh import Fresh
 from serve.tokenize import Feeds
@@ -129,10 +129,10 @@ def _classify(classifier: Classifier, text: Text) -> None:
 
 def _starts(bundle: Path, texts: list[Text], n_starts: int) -> list[tuple[float, int]]:
     """(seconds to the first answer, resident bytes) of fresh processes."""
-    unique = {(text.text, text.target): Text(text.text, target=text.target) for text in texts}
+    unique = list(dict.fromkeys((text.text, text.target) for text in texts))
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "texts.jsonl"
-        file.write_bytes(write_texts(unique.values()))
+        file = Path(folder) / "texts.json"
+        file.write_bytes(msgspec.json.encode(unique))
         return [_start(bundle, file) for _ in range(n_starts)]
 
 

@@ -1,7 +1,7 @@
 """What a fresh process costs, for the benchmark: `python -m serve.fresh BUNDLE TEXTS`.
 
-It opens the bundle and answers the first text, then all the others, and prints one line of JSON: the monotonic clock at the
-first answer, in seconds, and the memory that is resident at the end, in bytes.
+It opens the bundle, as any process would, and answers the first text, then all the others. It prints one line of JSON: the
+monotonic clock at the first answer, in seconds, and the memory that is resident at the end, in bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from contract.texts import read_texts
+from contract import decode
 from serve.classifier import Classifier
 
 STATUS = Path("/proc/self/status")
@@ -27,12 +27,11 @@ class Fresh(msgspec.Struct, frozen=True):
 
 
 def main(bundle: Path, texts: Path) -> None:
-    """Measure this process; it must do nothing else."""
+    """Measure this process; it must do nothing else. The texts are a JSON list of pairs of text and target (or null)."""
     with Classifier.open(bundle) as classifier:
-        rows = read_texts(texts, target=classifier.manifest.target).texts
         first_answer_s = 0.0
-        for row in rows:
-            classifier.classify([row.text], None if row.target is None else [row.target])
+        for text, target in decode.json(texts, decode.read_bytes(texts), list[tuple[str, str | None]]):
+            classifier.classify([text], None if target is None else [target])
             first_answer_s = first_answer_s or time.monotonic()
         sys.stdout.buffer.write(msgspec.json.encode(Fresh(first_answer_s, resident_bytes())) + b"\n")
 

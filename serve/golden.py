@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from contract.bundle import GOLDEN_FILE, Golden
 from contract.cores import usable_cores
 from contract.errors import FormatError, UserError
+from serve.beside import Beside
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 TOLERANCE = 1e-3  # largest accepted change of a probability; kernels of another CPU round differently in the last bits
 
-Probs = Callable[[Sequence[str], Sequence[str] | None], NDArray[np.float64]]
+Probs = Callable[[Sequence[str], Sequence[str] | None], "NDArray[np.float64]"]
 
 
 def replay(bundle: Path, golden: list[Golden], probs: Probs) -> float:
@@ -32,8 +34,7 @@ def replay(bundle: Path, golden: list[Golden], probs: Probs) -> float:
         FormatError: if the golden probabilities do not fit the model's labels.
         UserError: if a probability differs by more than `TOLERANCE`.
     """
-    with ThreadPoolExecutor(usable_cores()) as pool:  # it stands between the start and the first answer
-        found = np.concatenate(list(pool.map(partial(_answer, probs), golden)))  # [N, C]
+    found = np.concatenate(_answers(probs, golden))  # [N, C]
     for number, row in enumerate(golden, 1):
         if len(row.probs) != found.shape[1]:
             raise FormatError(
@@ -49,9 +50,20 @@ def replay(bundle: Path, golden: list[Golden], probs: Probs) -> float:
     return change
 
 
-def _answer(probs: Probs, row: Golden) -> NDArray[np.float64]:
-    """One golden text's probabilities, float [1, C]."""
-    return probs([row.text], None if row.target is None else [row.target])
+def _answers(probs: Probs, golden: list[Golden]) -> list[NDArray[np.float64]]:
+    """The probabilities of each text, float [1, C], in order. All cores work, as this stands before the first answer."""
+    found = [np.empty(0)] * len(golden)
+    longest_first = iter(sorted(range(len(golden)), key=lambda i: -len(golden[i].text)))  # else one core ends up alone with it
+
+    def work() -> None:
+        """Answer what no other thread has taken."""
+        for i in longest_first:
+            target = golden[i].target
+            found[i] = probs([golden[i].text], None if target is None else [target])
+
+    for worker in [Beside(work) for _ in range(min(usable_cores(), len(golden)))]:
+        worker.result()
+    return found
 
 
 def cpu_name() -> str:

@@ -38,7 +38,7 @@ def predict_file(bundle: Path, path: Path, config: PredictConfig) -> tuple[Itera
 
     Args:
         bundle: the folder.
-        path: texts as .jsonl, .csv, .tsv or .parquet; gold labels in it are not looked at.
+        path: texts in any form that `contract/texts.py` reads; gold labels in it are not looked at.
         config: how.
     Raises:
         FormatError: if the texts or the bundle are malformed, or targets are missing or superfluous. Nothing is answered then.

@@ -22,6 +22,8 @@ EDGES = {
     "commands": {"labeler", "trainer", "export", "serve", "models", "contract"},
 }
 
+HANDS_OVER = {"serve/beside.py"}  # catches everything in one thread, to raise it in another
+
 HTTP = {"uvicorn", "starlette", "httptools", "uvloop"}
 # Which third-party packages a package may import.
 LIBRARIES = {
@@ -36,11 +38,14 @@ LIBRARIES = {
 # What single files may import on top, and why.
 EXCEPTIONS = {
     "contract/parquet.py": {"pyarrow"},  # inside one function: JSON lines and CSV need no extra
+    "contract/arrow_stream.py": {"pyarrow"},  # inside one function, as above: the rows of a `datasets` folder
     "contract/metrics.py": {"numpy"},  # the scores; nothing else of contract/ computes
     "models/fetch.py": {"huggingface_hub"},  # inside one function: finding a model needs no client
     "models/repack.py": {"llama_cpp"},  # inside one function: it is the one who quantizes
     "labeler/embed.py": {"torch", "transformers", "safetensors"},  # loaded only where soft labels are smoothed
-    "labeler/llama_engine.py": {"llama_cpp"},  # the one file of the labeler that knows llama.cpp
+    "labeler/llama_engine.py": {"llama_cpp"},  # the one file of the labeler that knows llama.cpp's contexts
+    "labeler/sampler.py": {"llama_cpp"},  # and its samplers
+    "labeler/bench_loop.py": {"llama_cpp"},  # the peer that it is measured against is llama_cpp's own class
     "labeler/chat.py": {"jinja2"},  # the language of chat templates
 }
 # A bundle answers over HTTP only where it is asked to: the rest of serve/ must load without an HTTP stack.
@@ -102,7 +107,7 @@ def test_serving_loads_no_training_library(module):
     assert {"torch", "transformers", "sklearn", "pyarrow", "optimum", "click", "rich"}.isdisjoint(done.stdout.split())
 
 
-@pytest.mark.parametrize("path", ["models/fetch.py", "models/repack.py", "contract/parquet.py"])
+@pytest.mark.parametrize("path", ["models/fetch.py", "models/repack.py", "contract/parquet.py", "contract/arrow_stream.py"])
 def test_a_heavy_exception_is_imported_inside_a_function(path):
     top = {alias.name for node in tree(ROOT / path).body if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names}
     assert top.isdisjoint(EXCEPTIONS[path])
@@ -135,7 +140,9 @@ def test_a_file_neither_prints_nor_asserts_nor_swallows(path):
             names = {kind.id if isinstance(kind, ast.Name) else None if kind is None else "" for kind in caught}
             reraises = any(isinstance(inner, ast.Raise) and inner.exc is None for inner in ast.walk(node))
             too_wide = names & {None, "Exception", "BaseException"}
-            assert not too_wide or reraises, f"{place} catches everything; name what is expected, or raise the rest again"
+            assert not too_wide or reraises or name(path) in HANDS_OVER, (
+                f"{place} catches everything; name what is expected, or raise the rest again"
+            )
 
 
 @each_file

@@ -3,6 +3,7 @@
 In this process: a fresh one for each of these would import torch each time. test_pipeline.py starts the real command.
 """
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,6 +62,8 @@ CASES = [
     (("label", "task.toml", "no.jsonl", "out"), {}, "no.jsonl: no such file"),
     (("label", "task.toml", "texts.txt", "out"), {"texts.txt": b"hm"}, "texts.txt: unknown kind '.txt'; allowed: .jsonl, .csv"),
     (("label", "task.toml", "texts.jsonl", "out"), {"texts.jsonl": b""}, "texts.jsonl: holds no usable text"),
+    (("label", "task.toml", "texts.jsonl", "out"), {"texts.jsonl": b'{"text": ""}\n'}, "texts.jsonl: holds no usable text (1 empty)"),
+    (("label", "task.toml", "texts.jsonl", "out"), {"texts.jsonl": b'{"text": "a\\u0000"}'}, "no usable text (1 with a NUL character)"),
     (("label", "task.toml", "texts.jsonl", "out"), {"texts.jsonl": b'{"text": "a\xff"}\n'}, "texts.jsonl: line 1: byte 0xff is not UTF-8"),
     (("label", "task.toml", "texts.jsonl", "out"), {"texts.jsonl": b'{"text": "a"}\n{"txt": 1}\n'}, "texts.jsonl: line 2: "),
     (("label", "task.toml", "texts.jsonl", "out", "--teacher", "no-such"), {}, "'no-such' is neither a file nor a known teacher"),
@@ -102,6 +105,42 @@ def test_bad_input_is_one_line_and_exit_code_1(run, folder, args, files, message
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert message in done.stderr
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+LABEL = ("--mode", "direct", "--paths", "1", "--pack", "as-is")
+MEGABYTE = "up and down. " * 80_000  # about 320,000 tokens; the teacher's context holds 8192
+
+
+def texts(*rows: str) -> str:
+    return "".join(json.dumps({"id": f"row {number}", "text": row}) + "\n" for number, row in enumerate(rows, 1))
+
+
+def test_an_overlong_an_empty_and_a_nul_text_are_counted_and_the_others_labelled(run, folder):
+    (folder / "texts.jsonl").write_text(texts("I buy more.", MEGABYTE, "", "I\0sell"))
+    cut = run("label", "task.toml", "texts.jsonl", "cut", *LABEL)
+    assert cut.returncode == 0
+    skipped, stored, wrote = cut.stdout.splitlines()
+    assert skipped == "skipped 2 of 4 rows: 1 empty, 1 with a NUL character"
+    assert stored.startswith("2 paths of 2 texts are stored; ") and stored.endswith("; 1 texts were cut for the prompt")
+    assert wrote == "wrote 2 soft labels to cut/soft_labels.parquet"
+    (folder / "whole.toml").write_text(SMALL_TASK + "[input]\nmax_chars = 2000000\n")
+    whole = run("label", "whole.toml", "texts.jsonl", "whole", *LABEL)
+    assert whole.returncode == 0
+    assert whole.stdout.splitlines()[1].endswith("; 1 texts are too long for the teacher's context and have no label")
+    assert whole.stdout.splitlines()[2] == "wrote 1 soft labels to whole/soft_labels.parquet"
+
+
+def test_texts_that_are_all_too_long_for_the_teacher_are_one_line_that_says_what_to_do(run, folder):
+    (folder / "texts.jsonl").write_text(texts(MEGABYTE))
+    (folder / "task.toml").write_text(SMALL_TASK + "[input]\nmax_chars = 2000000\n")
+    for _ in range(2):  # the second time they are known from the store
+        done = run("label", "task.toml", "texts.jsonl", "out", *LABEL)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1] == (
+            "potstill: none of the 1 texts fits into the context of smollm2-135m-instruct, so none has a label; "
+            "show the teacher less of each with input.max_chars in the task"
+        )
+        assert not (folder / "out" / "soft_labels.parquet").exists()
 
 
 @pytest.mark.parametrize("args", [("label",), ("label", "task.toml", "texts.jsonl", "out", "--mode", "wild"), ("nothing",)])

@@ -78,11 +78,11 @@ def test_check_prints_a_line_a_fault_and_exits_with_1(labels):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ("update paths set word_logprobs = '[' where text_id = '03'", "labels.db: path 0 of text '03': Input data was truncated; look with: potstill labels check"),
-        ("update runs set settings = '{'", "labels.db: runs: settings cannot be read (Input data was truncated); look with: potstill labels check"),
+        ("update paths set word_logprobs = '[' where text_id = '03'", "labels.db: path 0 of text '03': is damaged: its log-probabilities are '['; restore a copy, or label into another folder"),
+        ("update runs set settings = '{'", "labels.db: settings of run 1: are damaged or of a newer version (Input data was truncated); restore a copy, update potstill, or label into another folder"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_one_line_that_names_the_check(labels, change, line):
+def test_what_cannot_be_read_is_one_line(labels, change, line):
     with sqlite3.connect("labels.db") as connection:
         connection.execute(change)
     connection.close()

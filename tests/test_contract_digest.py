@@ -19,3 +19,21 @@ def test_a_large_file_has_the_digest_of_its_bytes(tmp_path):
 def test_the_order_of_keys_does_not_change_a_value_and_the_order_of_a_list_does():
     assert digest.of_value({"a": 1, "b": {"c": 2, "d": 3}}) == digest.of_value({"b": {"d": 3, "c": 2}, "a": 1})
     assert digest.of_value([1, 2]) != digest.of_value([2, 1])
+
+
+def test_a_folder_s_digest_changes_with_its_files_their_names_and_nothing_else(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_bytes(b"1")
+    first = digest.of_path(tmp_path)
+    (tmp_path / "b").write_bytes(b"2")
+    assert digest.of_path(tmp_path) != first
+    (tmp_path / "b").rename(tmp_path / "c")
+    (tmp_path / "c").unlink()
+    assert digest.of_path(tmp_path) == first
+    (tmp_path / "in" / "a").rename(tmp_path / "a")
+    assert digest.of_path(tmp_path) != first
+
+
+def test_a_file_s_digest_as_a_path_is_that_of_its_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    assert digest.of_path(tmp_path / "a") == digest.of_bytes(b"1")

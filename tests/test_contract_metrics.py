@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import bootstrap
 from sklearn import metrics as sk
 
-from contract.metrics import accuracy, ece, log_loss, macro_f1, score, scores
+from contract.metrics import accuracy, difference, ece, log_loss, macro_f1, score, scores
 from contract.metrics_record import Score
 
 
@@ -82,3 +83,30 @@ def test_no_text_is_no_score():
 
 def test_a_score_prints_with_its_interval():
     assert Score(value=0.6123, low=0.5701, high=0.653, n=9).as_text() == "0.612 [0.570, 0.653]"
+
+
+@given(seeds)
+def test_nothing_scores_higher_than_itself(seed):
+    probs, gold = sample(seed)
+    assert difference(macro_f1, probs, probs, gold) == Score(value=0, low=0, high=0, n=40)
+
+
+def test_a_difference_turned_round_changes_its_sign():
+    (first, gold), (second, _) = sample(1), sample(2)
+    there, back = difference(macro_f1, first, second, gold), difference(macro_f1, second, first, gold)
+    assert (there.value, there.low, there.high) == pytest.approx((-back.value, -back.high, -back.low))
+
+
+def test_the_interval_of_a_difference_is_that_of_scipys_paired_bootstrap():
+    (first, gold), (second, _) = sample(3, n=200), sample(4, n=200)
+    right = [(probs.argmax(1) == gold).astype(float) for probs in (first, second)]
+    theirs = bootstrap(
+        right, lambda a, b, axis: (a - b).mean(axis), paired=True, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    ours = difference(accuracy, first, second, gold)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
+
+
+def test_no_text_has_no_difference():
+    with pytest.raises(ValueError, match=r"^no text to score$"):
+        difference(accuracy, np.empty((0, 2)), np.empty((0, 2)), np.empty(0, dtype=np.int64))

@@ -83,9 +83,9 @@ def test_a_byte_order_mark_is_dropped(tmp_path):
 
 
 BROKEN = [
-    ("t.txt", "a\n", "unknown kind '.txt'; allowed: .jsonl, .csv, .tsv, .parquet"),
-    ("t.jsonl", "", "holds no usable text (0 rows skipped); each row needs a text"),
-    ("t.jsonl", '{"text": " "}\n', "holds no usable text (1 rows skipped); each row needs a text"),
+    ("t.txt", "a\n", "unknown kind '.txt'; allowed: .jsonl, .csv, .tsv, .parquet, .json, or a folder of datasets"),
+    ("t.jsonl", "", "holds no usable text (no rows); each row needs a text"),
+    ("t.jsonl", '{"text": " "}\n', "holds no usable text (1 empty); each row needs a text"),
     ("t.jsonl", '{"text": "a"}\n\n{"text": 3}\n', "line 3: text: expected `str`, got `int`"),
     ("t.jsonl", '{"txt": "a"}\n', "line 1: object contains unknown field `txt`"),
     ("t.jsonl", '{"id": "a"}\n', "line 1: object missing required field `text`"),
@@ -128,7 +128,7 @@ def test_a_broken_file_is_refused_with_place_and_problem(tmp_path, name, data, p
         ({"text": ["a", None]}, "row 2: text: expected `str`, got `null`"),
         ({"text": ["a"], "id": [7]}, "row 1: id: expected `str`, got `int`"),
         ({"text": [b"a"]}, "row 1: text: expected `str`, got `bytes`"),
-        ({"text": pyarrow.array([], pyarrow.string())}, "holds no usable text (0 rows skipped); each row needs a text"),
+        ({"text": pyarrow.array([], pyarrow.string())}, "holds no usable text (no rows); each row needs a text"),
     ],
 )
 def test_a_broken_table_is_refused_with_place_and_problem(tmp_path, columns, problem):

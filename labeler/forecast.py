@@ -1,0 +1,94 @@
+"""What a labelling run will cost on this machine, before it starts: prompts, tokens and time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from contract.task import Task
+from contract.texts import Text
+from labeler.config import LabelConfig
+from labeler.local_teacher import LocalTeacher
+from labeler.questions import Nearest, Question, questions
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The cost of a run from its beginning; an upper bound where texts may need fewer paths."""
+
+    n_texts: int
+    n_questions: int  # prompt variants
+    n_paths: int
+    prefix_tokens: int  # of all variants together; each is decoded once
+    prompt_tokens: int  # of all texts and variants, after the prefixes
+    path_tokens: int  # sampled; as long as the worked examples' rationales on average
+    prompt_tokens_per_s: float
+    path_tokens_per_s: float
+    at_most: bool
+
+    @property
+    def seconds(self) -> float:
+        """Expected time."""
+        prompts = (self.prefix_tokens + self.prompt_tokens) / self.prompt_tokens_per_s
+        return prompts + self.path_tokens / self.path_tokens_per_s
+
+    def as_text(self) -> str:
+        """A few lines for a person."""
+        most = "at most " if self.at_most else ""
+        return "\n".join(
+            [
+                f"{self.n_texts} texts, {self.n_questions} prompt variants, {most}{self.n_paths} paths",
+                f"tokens: {self.prefix_tokens} shared, {self.prompt_tokens} of texts, about {self.path_tokens} sampled",
+                f"this machine reads {self.prompt_tokens_per_s:.0f} and draws {self.path_tokens_per_s:.0f} tokens/s",
+                f"about {most}{_duration(self.seconds)}, {self.seconds / self.n_texts:.2f} s a text",
+            ]
+        )
+
+
+def forecast(
+    task: Task, texts: Sequence[Text], teacher: LocalTeacher, config: LabelConfig, nearest: Nearest | None = None
+) -> Forecast:
+    """Count the tokens of every prompt, and measure the machine's speed if it was not measured before.
+
+    Raises:
+        UserError: as :func:`labeler.questions.questions` does.
+    """
+    asked = questions(task, config, teacher.identity, nearest)
+    counted = [_tokens(question, texts, teacher, config) for question in asked]
+    pace = teacher.pace_after(asked[0].prefix, asked[0].prompt(texts[0]), asked[0].reading)
+    return Forecast(
+        n_texts=len(texts),
+        n_questions=len(asked),
+        n_paths=sum(_n_texts(question, texts, config) * len(question.paths) for question in asked),
+        prefix_tokens=sum(prefix for prefix, _, _ in counted),
+        prompt_tokens=sum(prompt for _, prompt, _ in counted),
+        path_tokens=sum(sampled for _, _, sampled in counted),
+        prompt_tokens_per_s=pace.prompt_tokens_per_s,
+        path_tokens_per_s=pace.path_tokens_per_s,
+        at_most=config.bound > 0,
+    )
+
+
+def _tokens(question: Question, texts: Sequence[Text], teacher: LocalTeacher, config: LabelConfig) -> tuple[int, int, int]:
+    """(shared, of texts, sampled) tokens of one question."""
+    prefix, own = teacher.count_tokens(question.prefix, [question.prompt(text) for text in texts], question.reading)
+    n_texts = _n_texts(question, texts, config)
+    sampled = 0.0
+    if question.mode == "cot":
+        rationales = [example.rationale for example in question.task.examples]
+        _, lengths = teacher.count_tokens("", [f" {rationale}\n{question.reading.answer_cue}" for rationale in rationales], None)
+        sampled = n_texts * len(question.paths) * sum(lengths) / len(lengths)
+    return prefix, round(sum(own) * n_texts / len(texts)), round(sampled)
+
+
+def _n_texts(question: Question, texts: Sequence[Text], config: LabelConfig) -> int:
+    """Texts that the question is put to."""
+    return round(config.uncertain * len(texts)) if config.mode == "cascade" and question.mode == "cot" else len(texts)
+
+
+def _duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from contract.bundle import Golden
+from contract.errors import FormatError, UserError
+from serve import golden
+from serve.golden import replay
+
+TEXTS = ["b", "a much longer text", "ccc", "dd", "a text"]
+ROWS = [Golden(text=text, probs=[len(text) / 100, 1 - len(text) / 100]) for text in TEXTS]
+
+
+def by_length(texts, targets):
+    return np.array([[len(text) / 100, 1 - len(text) / 100] for text in texts])
+
+
+def test_each_text_is_compared_with_its_own_probabilities_whatever_thread_answered_it(tmp_path):
+    assert replay(tmp_path, ROWS, by_length) == 0
+    assert replay(tmp_path, ROWS[:1], by_length) == 0
+
+
+def test_the_longest_text_is_answered_first_so_that_no_core_ends_up_alone_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(golden, "usable_cores", lambda: 1)
+    seen = []
+    replay(tmp_path, ROWS, lambda texts, targets: (seen.extend(texts), by_length(texts, targets))[1])
+    assert seen == ["a much longer text", "a text", "ccc", "dd", "b"]
+
+
+def test_all_usable_cores_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(golden, "usable_cores", lambda: 3)
+    together = threading.Barrier(3, timeout=10)
+
+    def meet(texts, targets):
+        together.wait()  # passes only if three threads answer at once
+        return by_length(texts, targets)
+
+    assert replay(tmp_path, [*ROWS, ROWS[0]], meet) == 0
+
+
+def test_a_golden_text_that_cannot_be_answered_stops_the_start(tmp_path):
+    def refuse(texts, targets):
+        raise UserError("a target has 2000 characters")
+
+    with pytest.raises(UserError, match="^a target has 2000 characters$"):
+        replay(tmp_path, ROWS, refuse)
+
+
+def test_a_row_of_another_width_is_named_by_its_line(tmp_path):
+    rows = [*ROWS[:2], Golden(text="x", probs=[0.2, 0.3, 0.5])]
+    with pytest.raises(FormatError, match=r"golden\.jsonl: line 3: has 3 probabilities; the model gives 2$"):
+        replay(tmp_path, rows, by_length)
