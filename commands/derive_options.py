@@ -37,6 +37,12 @@ class Prior(click.ParamType):  # type: ignore[type-arg]  # generic in click's ne
         return shares
 
 
+backbone_option = click.option(
+    "--backbone",
+    default=DEFAULTS.backbone,
+    show_default=True,
+    help="Encoder that says which texts are near: a name or a folder.",
+)
 _prior = click.option(
     "--prior", type=Prior(), help="Share of each label among such texts, above 0, summing to 1.  [default: even shares]"
 )
@@ -45,12 +51,7 @@ _smooth = (
     click.option(
         "--smooth-weight", default=DEFAULTS.smooth_weight, show_default=True, help="Share of the neighbours in the mixture, 0 to 1."
     ),
-    click.option(
-        "--backbone",
-        default=DEFAULTS.backbone,
-        show_default=True,
-        help="Encoder that says which texts are near: a name or a folder.",
-    ),
+    backbone_option,
 )
 
 

@@ -11,9 +11,11 @@ import click
 from commands import labelling
 from commands.derive_options import derive_options
 from commands.label_progress import label_progress
+from commands.prompt_options import prompt_options
+from contract.project import TEACHER
 from contract.task import load_task
 from labeler.adaptive import BOUND
-from labeler.config import EXAMPLES, RUN_MODES, TEMPLATES, LabelConfig
+from labeler.config import RUN_MODES, LabelConfig
 from labeler.open import Pack
 
 FILE = click.Path(path_type=Path)
@@ -24,9 +26,7 @@ FILE = click.Path(path_type=Path)
 @click.argument("texts", type=FILE)
 @click.argument("out", type=FILE)
 @click.option("--gold", type=FILE, help="Texts with a gold label: labelled too, for scores, but kept apart from the others.")
-@click.option(
-    "--teacher", default=labelling.TEACHER, show_default=True, help="Teacher: a name of `potstill models list`, or a GGUF file."
-)
+@click.option("--teacher", default=TEACHER, show_default=True, help="Teacher: a name of `potstill models list`, or a GGUF file.")
 @click.option(
     "--mode",
     type=click.Choice(RUN_MODES),
@@ -49,28 +49,7 @@ FILE = click.Path(path_type=Path)
     type=float,
     help=f"Stop a text's paths when its leading label leads with this probability, 0.5 to 1.  [{BOUND} if no number is given]",
 )
-@click.option(
-    "--examples",
-    type=click.Choice(EXAMPLES),
-    default=LabelConfig.examples,
-    show_default=True,
-    help="Worked examples: the first of each label; drawn anew for each prompt; the most similar to each text.",
-)
-@click.option(
-    "--examples-per-label",
-    "n_examples_per_label",
-    default=LabelConfig.n_examples_per_label,
-    show_default=True,
-    help="Worked examples of each label in a prompt, at least 1.",
-)
-@click.option("--guideline/--no-guideline", default=LabelConfig.guideline, show_default=True, help="Show the task's guideline.")
-@click.option(
-    "--template",
-    type=click.Choice(TEMPLATES),
-    default=LabelConfig.template,
-    show_default=True,
-    help="A document that goes on, or the model's own chat template.",
-)
+@prompt_options
 @click.option("--temperature", default=LabelConfig.temperature, show_default=True, help="Of the sampled rationales, above 0.")
 @click.option("--seed", default=LabelConfig.seed, show_default=True, help="Of the variants and the rationales.")
 @click.option("--deterministic", is_flag=True, help="The same paths bit for bit, also after a kill; slower.")

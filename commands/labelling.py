@@ -9,6 +9,7 @@ from typing import Any
 
 from commands.derive_options import derive_config
 from contract.errors import FormatError, UserError
+from contract.project import TEACHER
 from contract.soft_label import SoftLabel, write_soft_labels
 from contract.task import Task
 from contract.texts import Text, Texts, read_texts
@@ -19,10 +20,11 @@ from labeler.drawing import Progress
 from labeler.forecast import Forecast, forecast
 from labeler.local_teacher import LocalConfig
 from labeler.open import PACKS, Pack, open_local
+from labeler.questions import Nearest
 from labeler.run import LabelReport, label
 from labeler.store import LabelStore
+from models.catalog import find_backbone
 
-TEACHER = "smollm2-135m-instruct"
 STORE_FILE, SOFT_LABELS_FILE, GOLD_LABELS_FILE = "labels.db", "soft_labels.parquet", "gold_labels.parquet"
 
 
@@ -100,10 +102,11 @@ def run(labelling: LabelPlan, progress: Progress | None = None, tell: Callable[[
     Raises:
         UserError: if no text fits into the teacher's context; else as :func:`labeler.run.label`.
     """
+    nearest = _nearest(labelling, tell)
     teacher = open_local(labelling.teacher, pack=labelling.pack, config=_local_config(labelling), tell=tell)
     store_path = labelling.out / STORE_FILE
     try:
-        report = label(labelling.task, labelling.all_texts, store_path, teacher, labelling.config, progress)
+        report = label(labelling.task, labelling.all_texts, store_path, teacher, labelling.config, progress, nearest)
     finally:
         teacher.close()
     if not report.n_paths:
@@ -127,9 +130,10 @@ def run(labelling: LabelPlan, progress: Progress | None = None, tell: Callable[[
 
 def dry_run(labelling: LabelPlan, tell: Callable[[str], None] = lambda _: None) -> Forecast:
     """What :func:`run` would cost from its beginning; raises as :func:`labeler.forecast.forecast` does."""
+    nearest = _nearest(labelling, tell)
     teacher = open_local(labelling.teacher, pack=labelling.pack, config=_local_config(labelling), tell=tell)
     try:
-        return forecast(labelling.task, labelling.all_texts, teacher, labelling.config)
+        return forecast(labelling.task, labelling.all_texts, teacher, labelling.config, nearest)
     finally:
         teacher.close()
 
@@ -137,3 +141,15 @@ def dry_run(labelling: LabelPlan, tell: Callable[[str], None] = lambda _: None) 
 def _local_config(labelling: LabelPlan) -> LocalConfig:
     """How much runs at once."""
     return LocalConfig(labelling.threads, n_live_paths=labelling.parallel, deterministic=labelling.config.deterministic)
+
+
+def _nearest(labelling: LabelPlan, tell: Callable[[str], None]) -> Nearest | None:
+    """The worked examples that are most similar to each text, where those are wanted."""
+    config = labelling.config
+    if config.examples != "nearest":
+        return None
+    from labeler.nearest import nearest_examples  # torch is loaded only here
+
+    backbone = find_backbone(labelling.derive.backbone)
+    tell(f"choosing the worked examples for {len(labelling.all_texts)} texts with {backbone.name}")
+    return nearest_examples(labelling.task, labelling.all_texts, config.n_examples_per_label, backbone)

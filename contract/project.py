@@ -13,6 +13,7 @@ from contract.decode import Strict
 from contract.errors import FormatError
 
 FORMAT = 1
+TEACHER = "smollm2-135m-instruct"
 T = TypeVar("T")
 
 
@@ -24,7 +25,7 @@ class Project(Strict):
     texts: str = "texts.jsonl"
     gold: str | None = None  # texts with a gold label, for scores only; never trained on
     out: str = "out"
-    teacher: str = "smollm2-135m-instruct"
+    teacher: str = TEACHER
     label: dict[str, Any] = {}
     train: dict[str, Any] = {}
     export: dict[str, Any] = {}

@@ -79,3 +79,8 @@ def check_config(config: LabelConfig) -> None:
     ):
         if value_of not in allowed:
             raise UserError(f"{name} is {value_of!r}; allowed: {', '.join(allowed)}")
+    if config.template == "chat" and config.examples == "nearest":
+        raise UserError(
+            "examples nearest needs template plain: a conversation has its worked examples before all texts; "
+            "use template plain, or examples diverse"
+        )

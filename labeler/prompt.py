@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contract.task import Example, Knowledge, Task
@@ -43,12 +44,18 @@ def variants(task: Task, n_variants: int, n_per_label: int, seed: int, *, exampl
     made = [Variant(0, tuple(first))]
     for number in range(1, n_variants):
         chosen = [e for pool in by_label.values() for e in rng.sample(pool, min(n_per_label, len(pool)))]
-        rng.shuffle(chosen)
-        last_label = task.label_names[number % len(task.labels)]
-        last = next(i for i in reversed(range(len(chosen))) if chosen[i].label == last_label)
-        chosen.append(chosen.pop(last))
-        made.append(Variant(number, tuple(chosen)))
+        made.append(Variant(number, shuffled(task, chosen, number, rng)))
     return made
+
+
+def shuffled(task: Task, examples: Sequence[Example], number: int, rng: random.Random) -> tuple[Example, ...]:
+    """The examples in another order, with one of the label whose turn it is as the last. Args: number, of the variant."""
+    mixed = list(examples)
+    rng.shuffle(mixed)
+    last_label = task.label_names[number % len(task.labels)]
+    last = next(i for i in reversed(range(len(mixed))) if mixed[i].label == last_label)
+    mixed.append(mixed.pop(last))
+    return tuple(mixed)
 
 
 def prefix(task: Task, variant: Variant, mode: Mode, *, guideline: bool = True) -> str:

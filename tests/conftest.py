@@ -9,14 +9,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import math
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from contract.errors import UserError
 from contract.texts import Text
-from labeler.paths import TeacherPath, path_seed
+from labeler.paths import Ask, TeacherPath, TooLong, path_seed
 from labeler.store import LabelStore, RunSettings
+from labeler.teacher import Enough, Identity, Reading, never
 from models.catalog import find_backbone, find_teacher
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -86,6 +88,40 @@ def stored(tmp_path: Path):
     yield fill
     for store in opened:
         store.close()
+
+
+class RuledTeacher:
+    """Answers from a rule, and remembers what it was asked: for rules under test that are about prompts and votes."""
+
+    def __init__(self, rule: Callable[[str, int], Sequence[float]], chat_template: str = "") -> None:
+        """Args: rule, from a whole prompt and the path's number to the log-probability of every label word."""
+        self._rule, self._chat_template = rule, chat_template
+        self.asked: list[tuple[str, int, int]] = []  # (text id, variant, path) of every path drawn
+        self.prompts: dict[tuple[str, int], str] = {}  # by text id and variant
+
+    @property
+    def identity(self) -> Identity:
+        return Identity("rule", "d", "d", "build 1", self._chat_template)
+
+    def answer(
+        self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int, enough: Enough = never
+    ) -> Iterator[TeacherPath | TooLong]:
+        n_generated = 0 if reading.mode == "direct" else 7
+        for ask in asks:
+            prompt = self.prompts[ask.text_id, variant] = prefix + ask.prompt + reading.tail
+            for path in ask.paths:
+                self.asked.append((ask.text_id, variant, path))
+                seed, logprobs = path_seed(run_seed, ask.text_id, path), tuple(self._rule(prompt, path))
+                yield TeacherPath(ask.text_id, path, variant, seed, "", logprobs, len(ask.prompt), n_generated)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def ruled_teacher() -> type[RuledTeacher]:
+    """The class of teachers that answer from a rule."""
+    return RuledTeacher
 
 
 @pytest.fixture(autouse=True)
