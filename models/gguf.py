@@ -1,4 +1,5 @@
-"""The header of a GGUF file: enough to refuse a file that is damaged before an engine maps it, and to know its context length.
+"""The header of a GGUF file: enough to refuse a file that is damaged before an engine maps it, and to know its context length
+and its chat template.
 
 Source: the GGUF specification of ggml, versions 2 and 3 (little endian).
 """
@@ -37,6 +38,7 @@ class Header:
     n_tensors: int
     n_bytes: int  # that the file must have at least
     file_type: str | None  # of most tensors: "Q4_1", say; None: not stated, or none of FILE_TYPES
+    chat_template: str  # Jinja template of its conversations; empty: it has none
 
 
 def read_header(path: Path) -> Header:
@@ -82,7 +84,15 @@ class _Reader:
         architecture = str(fields.get("general.architecture", ""))
         n_ctx = fields.get(f"{architecture}.context_length")
         file_type = FILE_TYPES.get(fields.get("general.file_type", -1))
-        return Header(architecture, n_ctx if isinstance(n_ctx, int) else None, n_tensors, n_bytes, file_type)
+        template = fields.get("tokenizer.chat_template")
+        return Header(
+            architecture=architecture,
+            n_ctx_train=n_ctx if isinstance(n_ctx, int) else None,
+            n_tensors=n_tensors,
+            n_bytes=n_bytes,
+            file_type=file_type,
+            chat_template=template if isinstance(template, str) else "",
+        )
 
     def tensor_end(self) -> int:
         """Where the next described tensor ends, in bytes from the start of the tensor data."""
