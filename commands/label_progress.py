@@ -31,19 +31,23 @@ def label_progress() -> Iterator[Callable[[Live], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[looks]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        bar = bars.add_task("label", total=None, speed="", looks="")
-        looked = 0.0
+    bars = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar = bars.add_task("label", total=None, speed="", looks="")
+    looked = 0.0
 
-        def show(live: Live) -> None:
-            nonlocal looked
-            bars.update(bar, completed=live.n_paths, total=live.total)
-            if time.monotonic() - looked >= SECONDS_BETWEEN_LOOKS:
-                looked = time.monotonic()
-                now = live.snapshot()
-                bars.update(bar, speed=f"{now.texts_per_s or 0:.1f} texts/s,", looks=looks(now))
+    def show(live: Live) -> None:
+        nonlocal looked
+        bars.start()  # now and not before, so that what is told about the start stands above the bar
+        bars.update(bar, completed=live.n_paths, total=live.total)
+        if time.monotonic() - looked >= SECONDS_BETWEEN_LOOKS:
+            looked = time.monotonic()
+            now = live.snapshot()
+            bars.update(bar, speed=f"{now.texts_per_s or 0:.1f} texts/s,", looks=looks(now))
 
+    try:
         yield show
+    finally:
+        bars.stop()
 
 
 def looks(now: Snapshot) -> str:

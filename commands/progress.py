@@ -63,10 +63,10 @@ def _lines(unit: str, per_unit: float) -> Callback:
         nonlocal shown
         now = time.monotonic()
         start, first = began.setdefault(stage, (now, done))
-        if now - shown < SECONDS_BETWEEN_LINES or now == start:
+        if now - shown < SECONDS_BETWEEN_LINES or now == start or done == first:  # no speed without work
             return
         shown = now
-        speed = max((done - first) / (now - start), 1e-9)
+        speed = (done - first) / (now - start)
         left = (total - done) / speed
         sys.stderr.write(f"{stage}: {done} of {total}, {speed / per_unit:.2f} {unit}/s, {left:.0f} s left\n")
         sys.stderr.flush()

@@ -33,3 +33,10 @@ def test_a_stage_that_ends_at_once_prints_nothing(capsys):
     with progress.progress() as show:
         show("train", 5, 5)
     assert capsys.readouterr().err == ""
+
+
+def test_before_anything_is_done_no_time_left_is_made_up(clock, capsys):
+    with progress.progress() as show:
+        for done in (3, 3, 3):
+            show("train", done, 9)
+    assert capsys.readouterr().err == ""
