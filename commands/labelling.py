@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from contract.errors import FormatError, UserError
+from commands.stopping import heeding_sigterm
+from contract.errors import FormatError, StoppedError, UserError
 from contract.soft_label import SoftLabel, write_soft_labels
 from contract.task import Task
 from contract.texts import Text, Texts, read_texts
@@ -84,6 +85,8 @@ def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping
                 gold or texts, "", f"shares {len(both) or len(same)} texts with {texts} ({found!r}, say); remove them from one file"
             )
     others = {key: value for key, value in options.items() if key not in names}
+    if config.deterministic and others.get("parallel"):
+        raise UserError("a deterministic run fixes how many paths are stepped at once; leave out --parallel or --deterministic")
     for name, allowed in (("method", METHODS), ("pack", PACKS)):
         if others.get(name, allowed[0]) not in allowed:
             raise UserError(f"{name} is {others[name]!r}; allowed: {', '.join(allowed)}")
@@ -91,10 +94,23 @@ def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping
 
 
 def run(labelling: LabelPlan, progress: Progress | None = None, tell: Callable[[str], None] = lambda _: None) -> LabellingReport:
-    """Label everything and write the soft labels; raises as :func:`labeler.run.label` does."""
+    """Label everything and write the soft labels; raises as :func:`labeler.run.label` does. SIGTERM stops it as Ctrl-C does."""
+    with heeding_sigterm():
+        try:
+            return _run(labelling, progress, tell)
+        except KeyboardInterrupt as stop:  # before the first path, or after the last one
+            raise StoppedError(
+                f"stopped; what is labelled is kept in {labelling.out}; the same command goes on from there"
+            ) from stop
+
+
+def _run(labelling: LabelPlan, progress: Progress | None, tell: Callable[[str], None]) -> LabellingReport:
+    """Label everything and write the soft labels."""
+    store_path = labelling.out / STORE_FILE
+    if store_path.exists():
+        LabelStore.create(store_path).close()  # a store that is in use or damaged is found before the teacher is loaded
     config = LocalConfig(labelling.threads, n_live_paths=labelling.parallel, deterministic=labelling.config.deterministic)
     teacher = open_local(labelling.teacher, pack=labelling.pack, config=config, tell=tell)
-    store_path = labelling.out / STORE_FILE
     try:
         report = label(labelling.task, labelling.all_texts, store_path, teacher, labelling.config, progress)
     finally:
