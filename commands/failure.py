@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contract.errors import MissingExtraError
 
-OK, FAILED, INTERRUPTED = 0, 1, 130  # wrong usage exits with click's own 2
+OK, FAILED, INTERRUPTED, TERMINATED = 0, 1, 130, 143  # wrong usage exits with click's own 2
 
 # Extras that bring each third-party module, the most fitting first. A test holds this table against pyproject.toml.
 EXTRAS: dict[str, tuple[str, ...]] = {

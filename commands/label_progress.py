@@ -15,6 +15,7 @@ from labeler.live import Live, Snapshot
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_LOOKS = 1.0  # on a terminal; what the labels look like is computed from all paths
+_LOOK_SHARE = 0.02  # of the time may go into looks, when there are many paths
 
 
 @contextmanager
@@ -33,16 +34,18 @@ def label_progress() -> Iterator[Callable[[Live], None]]:
     )
     bars = Progress(*columns, console=Console(stderr=True), transient=True)
     bar = bars.add_task("label", total=None, speed="", looks="")
-    looked = 0.0
+    next_look = 0.0
 
     def show(live: Live) -> None:
-        nonlocal looked
+        nonlocal next_look
         bars.start()  # now and not before, so that what is told about the start stands above the bar
         bars.update(bar, completed=live.n_paths, total=live.total)
-        if time.monotonic() - looked >= SECONDS_BETWEEN_LOOKS:
-            looked = time.monotonic()
+        began = time.monotonic()
+        if began >= next_look:
             now = live.snapshot()
             bars.update(bar, speed=f"{now.texts_per_s or 0:.1f} texts/s,", looks=looks(now))
+            ended = time.monotonic()
+            next_look = ended + max(SECONDS_BETWEEN_LOOKS, (ended - began) / _LOOK_SHARE)
 
     try:
         yield show

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from commands.derive_options import derive_config
-from contract.errors import FormatError, UserError
+from commands.stopping import heeding_sigterm
+from contract.errors import FormatError, StoppedError, UserError
 from contract.project import TEACHER
 from contract.soft_label import SoftLabel, write_soft_labels
 from contract.task import Task
@@ -91,20 +92,35 @@ def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping
                 gold or texts, "", f"shares {len(both) or len(same)} texts with {texts} ({found!r}, say); remove them from one file"
             )
     others = {key: value for key, value in options.items() if key not in names | {field.name for field in fields(DeriveConfig)}}
+    if config.deterministic and others.get("parallel"):
+        raise UserError("a deterministic run fixes how many paths are stepped at once; leave out --parallel or --deterministic")
     if others.get("pack", PACKS[0]) not in PACKS:
         raise UserError(f"pack is {others['pack']!r}; allowed: {', '.join(PACKS)}")
     return LabelPlan(task, read, read_gold, out, config, gold, derive=derive, **others)
 
 
 def run(labelling: LabelPlan, progress: Progress | None = None, tell: Callable[[str], None] = lambda _: None) -> LabellingReport:
-    """Label everything and write the soft labels.
+    """Label everything and write the soft labels. SIGTERM stops it as Ctrl-C does.
 
     Raises:
         UserError: if no text fits into the teacher's context; else as :func:`labeler.run.label`.
     """
+    with heeding_sigterm():
+        try:
+            return _run(labelling, progress, tell)
+        except KeyboardInterrupt as stop:  # before the first path, or after the last one
+            raise StoppedError(
+                f"stopped; what is labelled is kept in {labelling.out}; the same command goes on from there"
+            ) from stop
+
+
+def _run(labelling: LabelPlan, progress: Progress | None, tell: Callable[[str], None]) -> LabellingReport:
+    """Label everything and write the soft labels."""
+    store_path = labelling.out / STORE_FILE
+    if store_path.exists():
+        LabelStore.create(store_path).close()  # a store that is in use or damaged is found before the teacher is loaded
     nearest = _nearest(labelling, tell)
     teacher = open_local(labelling.teacher, pack=labelling.pack, config=_local_config(labelling), tell=tell)
-    store_path = labelling.out / STORE_FILE
     try:
         report = label(labelling.task, labelling.all_texts, store_path, teacher, labelling.config, progress, nearest)
     finally:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import click
 
-from commands.failure import FAILED, INTERRUPTED, OK, missing_extra, one_line
+from commands.failure import FAILED, OK, missing_extra, one_line
 from commands.lazy import LazyGroup, Row
+from commands.stopping import exit_code
 from contract.errors import StoppedError, UserError
 
 COMMANDS: dict[str, Row] = {
@@ -58,12 +59,12 @@ def run(args: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as stop:
         click.echo("potstill: interrupted", err=True)
-        return INTERRUPTED
+        return exit_code(stop)
     except UserError as error:
         click.echo(one_line(error), err=True)
-        return INTERRUPTED if isinstance(error, StoppedError) else FAILED
+        return exit_code(error) if isinstance(error, StoppedError) else FAILED
     except ModuleNotFoundError as error:  # a library that a command imports while it works
         if (told := missing_extra(error, None)) is None:
             raise

@@ -2,19 +2,21 @@
 
 A text's answers are votes with unknown shares. With a flat prior over the two foremost labels, the share of the leader among the
 votes for either has a beta distribution, and the leader leads in truth with the probability that this share is above one half
-(Adaptive-Consistency, Aggarwal et al. 2023, arXiv:2305.11860, section 3). A vote is a path's favourite after calibration: without
-it a small teacher is unanimous about one label whatever it reads.
+(Adaptive-Consistency, Aggarwal et al. 2023, arXiv:2305.11860, section 3). A vote is a path's answer after calibration, sharpened: without
+calibration a small teacher is unanimous about one label whatever it reads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc
+from scipy.special import betainc, softmax
 
-BOUND = 0.85  # of --adaptive when no number is given
+BOUND = 0.75  # of --adaptive when no number is given
+VOTE_POWER = 8.0  # whole votes save as many paths and lose more; without sharpening nothing is ever decided (docs/log.md)
 N_PILOT = 96  # texts whose first paths show which label the teacher prefers, before any text is called decided
 N_FIRST = 2  # paths that every text gets
 
@@ -29,27 +31,64 @@ def leader_probability(votes: Sequence[float] | NDArray[np.float64]) -> float:
     return float(1 - betainc(first + 1, second + 1, 0.5))
 
 
-class Ballot:
-    """The votes so far of every text, for one prompt variant that is being drawn."""
+def as_vote(logprobs: NDArray[np.float64], power: float = VOTE_POWER) -> NDArray[np.float64]:
+    """One path's vote, shared out among the labels: its distribution, sharpened.
 
-    def __init__(self, shift: NDArray[np.float64], word_labels: Sequence[int], bound: float) -> None:
+    A path that hardly prefers its favourite should not count as much as one that is sure of it.
+
+    Args:
+        logprobs: float [..., C], up to a constant in each row.
+        power: above 0, no unit; larger comes closer to one whole vote for the favourite.
+    Returns:
+        float [..., C], at least 0; each row sums to 1.
+    """
+    return np.asarray(softmax(power * logprobs, axis=-1), dtype=np.float64)
+
+
+class Ballot:
+    """The votes so far of every text, for one prompt variant that is being drawn.
+
+    Votes count in the order of the paths' numbers, not of their arrival: short rationales arrive first and may say something else.
+    So whether a text is decided depends on its paths alone, and a decided text stays so when a path that had begun comes in late.
+    """
+
+    def __init__(self, shift: NDArray[np.float64], word_labels: Sequence[int], bound: float, order: Sequence[int]) -> None:
         """Start with no vote.
 
         Args:
             shift: float [C], added to a path's label log-probabilities before its favourite is taken.
             word_labels: index of the label that each word stands for.
             bound: a text is decided when its leader leads with this probability; from 0.5 to 1.
+            order: numbers of the variant's paths, as they are drawn.
         """
         self._shift, self._word_labels, self._bound = shift, np.asarray(word_labels), bound
-        self._votes: dict[str, NDArray[np.float64]] = {}
+        self._places = {number: place for place, number in enumerate(order)}
+        self._texts: dict[str, _Votes] = {}
 
-    def add(self, text_id: str, word_logprobs: Sequence[float]) -> None:
-        """One path's answer."""
+    def add(self, text_id: str, path: int, word_logprobs: Sequence[float]) -> None:
+        """One path's answer; a path that was added already changes nothing."""
         probs = np.bincount(self._word_labels, weights=np.exp(np.asarray(word_logprobs)), minlength=len(self._shift))
-        favourite = int(np.argmax(np.log(np.maximum(probs, 1e-300)) + self._shift))
-        self._votes.setdefault(text_id, np.zeros(len(self._shift)))[favourite] += 1
+        vote = as_vote(np.log(np.maximum(probs, 1e-300)) + self._shift)
+        votes = self._texts.setdefault(text_id, _Votes(np.zeros(len(self._shift))))
+        place = self._places[path]
+        if place >= votes.n_counted:
+            votes.waiting[place] = vote
+        while votes.n_counted in votes.waiting:
+            votes.by_label += votes.waiting.pop(votes.n_counted)
+            votes.n_counted += 1
+            votes.decided |= votes.n_counted >= N_FIRST and leader_probability(votes.by_label) >= self._bound
 
     def decided(self, text_id: str) -> bool:
         """Whether the text needs no further path."""
-        votes = self._votes.get(text_id)
-        return votes is not None and votes.sum() >= N_FIRST and leader_probability(votes) >= self._bound
+        votes = self._texts.get(text_id)
+        return votes is not None and votes.decided
+
+
+@dataclass
+class _Votes:
+    """One text's votes."""
+
+    by_label: NDArray[np.float64]  # [C], of the paths counted
+    n_counted: int = 0  # paths, from the first on without a gap
+    waiting: dict[int, NDArray[np.float64]] = field(default_factory=dict)  # votes of later paths, by their place
+    decided: bool = False

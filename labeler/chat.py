@@ -49,7 +49,7 @@ def _rendered(template: str, turns: list[dict[str, str]]) -> str:
     environment.globals.update(raise_exception=_refuse, strftime_now=lambda layout: datetime(2025, 1, 1).strftime(layout))
     try:
         return environment.from_string(template).render(messages=turns, add_generation_prompt=True, bos_token="", eos_token="")
-    except jinja2.TemplateError as error:
+    except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
         raise UserError(f"the teacher's chat template cannot be rendered ({error}); use --template plain") from error
 
 

@@ -46,7 +46,16 @@ class LabelWords:
 
 
 def logprobs(logits: NDArray[np.float32], tokens: list[int]) -> list[float]:
-    """Log-probabilities (nats) of the tokens under the softmax of the logits. Args: logits float32 [V]; token ids below V."""
+    """Log-probabilities (nats) of the tokens under the softmax of the logits.
+
+    Args:
+        logits: float32 [V].
+        tokens: ids below V.
+    Raises:
+        UserError: if they are no numbers: what a damaged weight makes of all logits.
+    """
     peak = float(logits.max())
+    if not np.isfinite(peak):
+        raise UserError(f"the teacher's logits are {peak}: its weights are damaged; check the file with: potstill models verify")
     log_total = peak + float(np.log(np.exp(logits - peak).sum(dtype=np.float64)))
     return [float(logits[token]) - log_total for token in tokens]

@@ -12,7 +12,6 @@ from contract.task import Task
 from contract.texts import Text
 from labeler.config import LabelConfig, check_config
 from labeler.drawing import Drawing, Progress
-from labeler.live import Live
 from labeler.questions import Nearest, Question, questions, questions_digest
 from labeler.store import LabelStore, Run, RunSettings
 from labeler.teacher import Teacher
@@ -63,22 +62,20 @@ def label(
     with LabelStore.create(store_path) as store:
         run = _begin(store, run_settings(task, asked, teacher, config), config)
         store.add_texts(texts)
-        gold = {text.id: text.gold for text in texts if text.gold is not None}
-        total = len(texts) * sum(len(question.paths) for question in asked)
-        live = Live(run.settings, gold, len(texts), total)
-        drawing = Drawing(store, run, teacher, config, live)
+        drawing = Drawing(store, run, teacher, config, texts, asked)
         drawing.progress = progress or drawing.progress
+        live = drawing.live
         began = time.monotonic()
         try:
             for question in asked:
-                drawing.draw(question, texts)
-        except KeyboardInterrupt:
+                drawing.draw(question)
+        except KeyboardInterrupt as stop:
             raise StoppedError(
                 f"stopped; {live.n_paths} of {live.total} paths are in {store_path}; the same command draws the rest"
-            ) from None
+            ) from stop
         n_cut = sum(len(" ".join(text.text.split())) > task.input.max_chars for text in texts)
-        n_paths = sum(len(drawing.done.get(text.id, ())) for text in texts)
-        return LabelReport(run, len(texts), n_paths, live.n_drawn, len(drawing.too_long), n_cut, time.monotonic() - began)
+        n_without = len(drawing.too_long - drawing.done.keys())  # one that is too long for some prompts has a label all the same
+        return LabelReport(run, len(texts), live.n_paths, live.n_drawn, n_without, n_cut, time.monotonic() - began)
 
 
 def run_settings(task: Task, asked: Sequence[Question], teacher: Teacher, config: LabelConfig) -> RunSettings:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from contract.texts import Text
-from labeler.adaptive import leader_probability
-from labeler.aggregate import calibrated
+from labeler.adaptive import VOTE_POWER, as_vote, leader_probability
+from labeler.aggregate import SHARPNESS, calibrated
 from labeler.calibrate import batch_calibrated
 from labeler.path_table import path_logprobs, path_table
 from labeler.paths import TeacherPath
@@ -30,7 +30,7 @@ def habit(paths: Sequence[TeacherPath], settings: RunSettings) -> NDArray[np.flo
 def undecided(store: LabelStore, run: Run, texts: Sequence[Text], bound: float, *, below: int) -> list[Text]:
     """The texts whose leading label, by the variants below that number, is not the leader with probability ``bound``."""
     standings = _standings(store, run, below)
-    votes = {i: np.bincount(rows.argmax(axis=1), minlength=rows.shape[1]).astype(np.float64) for i, rows in standings.items()}
+    votes = {i: as_vote(rows, VOTE_POWER / SHARPNESS["direct"]).sum(axis=0) for i, rows in standings.items()}
     return [text for text in texts if text.id not in votes or leader_probability(votes[text.id]) < bound]
 
 
