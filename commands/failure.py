@@ -10,6 +10,7 @@ OK, FAILED, INTERRUPTED = 0, 1, 130  # wrong usage exits with click's own 2
 EXTRAS: dict[str, tuple[str, ...]] = {
     "accelerate": ("train", "export"),
     "httptools": ("serve",),
+    "httpx": ("label",),
     "huggingface_hub": ("label", "train"),
     "jinja2": ("label",),
     "llama_cpp": ("label",),

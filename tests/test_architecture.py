@@ -42,6 +42,7 @@ EXCEPTIONS = {
     "contract/metrics.py": {"numpy"},  # the scores; nothing else of contract/ computes
     "models/fetch.py": {"huggingface_hub"},  # inside one function: finding a model needs no client
     "models/repack.py": {"llama_cpp"},  # inside one function: it is the one who quantizes
+    "labeler/openai_client.py": {"httpx"},  # the one file of the labeler that knows HTTP
     "labeler/llama_engine.py": {"llama_cpp"},  # the one file of the labeler that knows llama.cpp
     "labeler/chat.py": {"jinja2"},  # the language of chat templates
 }
