@@ -15,6 +15,7 @@ from labeler.adaptive import BOUND
 from labeler.aggregate import METHODS
 from labeler.config import EXAMPLES, RUN_MODES, TEMPLATES, LabelConfig
 from labeler.open import Pack
+from labeler.openai_client import ServerConfig
 
 FILE = click.Path(path_type=Path)
 
@@ -25,8 +26,13 @@ FILE = click.Path(path_type=Path)
 @click.argument("out", type=FILE)
 @click.option("--gold", type=FILE, help="Texts with a gold label: labelled too, for scores, but kept apart from the others.")
 @click.option(
-    "--teacher", default=labelling.TEACHER, show_default=True, help="Teacher: a name of `potstill models list`, or a GGUF file."
+    "--teacher",
+    default=labelling.TEACHER,
+    show_default=True,
+    help="Teacher: a name of `potstill models list`, a GGUF file, or a server's address, such as http://127.0.0.1:8000/v1.",
 )
+@click.option("--model", help="The server's model.  [default: its only one]")
+@click.option("--concurrency", type=int, help=f"Requests at the server at once.  [default: {ServerConfig.concurrency}]")
 @click.option(
     "--mode",
     type=click.Choice(RUN_MODES),

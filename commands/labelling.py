@@ -16,9 +16,10 @@ from labeler.config import LabelConfig, check_config
 from labeler.drawing import Progress
 from labeler.forecast import Forecast, forecast
 from labeler.local_teacher import LocalConfig
-from labeler.open import PACKS, Pack, open_local
+from labeler.open import PACKS, Pack, is_server, open_local, open_teacher
 from labeler.run import LabelReport, label
 from labeler.store import LabelStore
+from labeler.teacher import Teacher
 
 TEACHER = "smollm2-135m-instruct"
 STORE_FILE, SOFT_LABELS_FILE, GOLD_LABELS_FILE = "labels.db", "soft_labels.parquet", "gold_labels.parquet"
@@ -39,6 +40,8 @@ class LabelPlan:
     pack: Pack = "auto"
     threads: int | None = None
     parallel: int | None = None
+    model: str | None = None  # of a server
+    concurrency: int | None = None  # requests at a server at once
 
     @property
     def all_texts(self) -> list[Text]:
@@ -88,6 +91,9 @@ def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping
     for name, allowed in (("method", METHODS), ("pack", PACKS)):
         if others.get(name, allowed[0]) not in allowed:
             raise UserError(f"{name} is {others[name]!r}; allowed: {', '.join(allowed)}")
+    concurrency = others.get("concurrency")
+    if concurrency is not None and not (isinstance(concurrency, int) and concurrency >= 1):
+        raise UserError(f"concurrency is {concurrency!r}; it must be a whole number, at least 1")
     return LabelPlan(task, read, read_gold, out, config, gold, **others)
 
 
@@ -97,7 +103,7 @@ def run(labelling: LabelPlan, progress: Progress | None = None, tell: Callable[[
     Raises:
         UserError: if no text fits into the teacher's context; else as :func:`labeler.run.label`.
     """
-    teacher = open_local(labelling.teacher, pack=labelling.pack, config=_local_config(labelling), tell=tell)
+    teacher = teacher_of(labelling, tell)
     store_path = labelling.out / STORE_FILE
     try:
         report = label(labelling.task, labelling.all_texts, store_path, teacher, labelling.config, progress)
@@ -121,12 +127,30 @@ def run(labelling: LabelPlan, progress: Progress | None = None, tell: Callable[[
 
 
 def dry_run(labelling: LabelPlan, tell: Callable[[str], None] = lambda _: None) -> Forecast:
-    """What :func:`run` would cost from its beginning; raises as :func:`labeler.forecast.forecast` does."""
+    """What :func:`run` would cost from its beginning.
+
+    Raises:
+        UserError: if the teacher is a server, whose speed cannot be measured from here; else as :func:`labeler.forecast.forecast`.
+    """
+    if is_server(labelling.teacher):
+        raise UserError(f"a dry run is for a teacher in this process; for {labelling.teacher}, label a few texts and see")
     teacher = open_local(labelling.teacher, pack=labelling.pack, config=_local_config(labelling), tell=tell)
     try:
         return forecast(labelling.task, labelling.all_texts, teacher, labelling.config)
     finally:
         teacher.close()
+
+
+def teacher_of(labelling: LabelPlan, tell: Callable[[str], None] = lambda _: None) -> Teacher:
+    """The plan's teacher, loaded or connected; raises as :func:`labeler.open.open_teacher` does."""
+    return open_teacher(
+        labelling.teacher,
+        pack=labelling.pack,
+        config=_local_config(labelling),
+        model=labelling.model,
+        concurrency=labelling.concurrency,
+        tell=tell,
+    )
 
 
 def _local_config(labelling: LabelPlan) -> LocalConfig:
