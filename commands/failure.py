@@ -10,6 +10,7 @@ OK, FAILED, INTERRUPTED, TERMINATED = 0, 1, 130, 143  # wrong usage exits with c
 EXTRAS: dict[str, tuple[str, ...]] = {
     "accelerate": ("train", "export"),
     "httptools": ("serve",),
+    "httpx": ("label",),
     "huggingface_hub": ("label", "train"),
     "jinja2": ("label",),
     "llama_cpp": ("label",),

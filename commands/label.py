@@ -17,6 +17,7 @@ from contract.task import load_task
 from labeler.adaptive import BOUND
 from labeler.config import RUN_MODES, LabelConfig
 from labeler.open import Pack
+from labeler.openai_client import ServerConfig
 
 FILE = click.Path(path_type=Path)
 
@@ -26,7 +27,14 @@ FILE = click.Path(path_type=Path)
 @click.argument("texts", type=FILE)
 @click.argument("out", type=FILE)
 @click.option("--gold", type=FILE, help="Texts with a gold label: labelled too, for scores, but kept apart from the others.")
-@click.option("--teacher", default=TEACHER, show_default=True, help="Teacher: a name of `potstill models list`, or a GGUF file.")
+@click.option(
+    "--teacher",
+    default=TEACHER,
+    show_default=True,
+    help="Teacher: a name of `potstill models list`, a GGUF file, or a server's address, such as http://127.0.0.1:8000/v1.",
+)
+@click.option("--model", help="The server's model.  [default: its only one]")
+@click.option("--concurrency", type=int, help=f"Requests at the server at once.  [default: {ServerConfig.concurrency}]")
 @click.option(
     "--mode",
     type=click.Choice(RUN_MODES),

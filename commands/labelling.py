@@ -20,10 +20,11 @@ from labeler.derive import DEFAULTS, DeriveConfig, check_derive
 from labeler.drawing import Progress
 from labeler.forecast import Forecast, forecast
 from labeler.local_teacher import LocalConfig
-from labeler.open import PACKS, Pack, open_local
+from labeler.open import PACKS, Pack, is_server, open_local, open_teacher
 from labeler.questions import Nearest
 from labeler.run import LabelReport, label
 from labeler.store import LabelStore
+from labeler.teacher import Teacher
 from models.catalog import find_backbone
 
 STORE_FILE, SOFT_LABELS_FILE, GOLD_LABELS_FILE = "labels.db", "soft_labels.parquet", "gold_labels.parquet"
@@ -44,6 +45,8 @@ class LabelPlan:
     pack: Pack = "auto"
     threads: int | None = None
     parallel: int | None = None
+    model: str | None = None  # of a server
+    concurrency: int | None = None  # requests at a server at once
 
     @property
     def all_texts(self) -> list[Text]:
@@ -96,6 +99,9 @@ def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping
         raise UserError("a deterministic run fixes how many paths are stepped at once; leave out --parallel or --deterministic")
     if others.get("pack", PACKS[0]) not in PACKS:
         raise UserError(f"pack is {others['pack']!r}; allowed: {', '.join(PACKS)}")
+    concurrency = others.get("concurrency")
+    if concurrency is not None and not (isinstance(concurrency, int) and concurrency >= 1):
+        raise UserError(f"concurrency is {concurrency!r}; it must be a whole number, at least 1")
     return LabelPlan(task, read, read_gold, out, config, gold, derive=derive, **others)
 
 
@@ -120,7 +126,7 @@ def _run(labelling: LabelPlan, progress: Progress | None, tell: Callable[[str], 
     if store_path.exists():
         LabelStore.create(store_path).close()  # a store that is in use or damaged is found before the teacher is loaded
     nearest = _nearest(labelling, tell)
-    teacher = open_local(labelling.teacher, pack=labelling.pack, config=_local_config(labelling), tell=tell)
+    teacher = teacher_of(labelling, tell)
     try:
         report = label(labelling.task, labelling.all_texts, store_path, teacher, labelling.config, progress, nearest)
     finally:
@@ -145,13 +151,31 @@ def _run(labelling: LabelPlan, progress: Progress | None, tell: Callable[[str], 
 
 
 def dry_run(labelling: LabelPlan, tell: Callable[[str], None] = lambda _: None) -> Forecast:
-    """What :func:`run` would cost from its beginning; raises as :func:`labeler.forecast.forecast` does."""
+    """What :func:`run` would cost from its beginning.
+
+    Raises:
+        UserError: if the teacher is a server, whose speed cannot be measured from here; else as :func:`labeler.forecast.forecast`.
+    """
+    if is_server(labelling.teacher):
+        raise UserError(f"a dry run is for a teacher in this process; for {labelling.teacher}, label a few texts and see")
     nearest = _nearest(labelling, tell)
     teacher = open_local(labelling.teacher, pack=labelling.pack, config=_local_config(labelling), tell=tell)
     try:
         return forecast(labelling.task, labelling.all_texts, teacher, labelling.config, nearest)
     finally:
         teacher.close()
+
+
+def teacher_of(labelling: LabelPlan, tell: Callable[[str], None] = lambda _: None) -> Teacher:
+    """The plan's teacher, loaded or connected; raises as :func:`labeler.open.open_teacher` does."""
+    return open_teacher(
+        labelling.teacher,
+        pack=labelling.pack,
+        config=_local_config(labelling),
+        model=labelling.model,
+        concurrency=labelling.concurrency,
+        tell=tell,
+    )
 
 
 def _local_config(labelling: LabelPlan) -> LocalConfig:

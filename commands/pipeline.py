@@ -22,11 +22,13 @@ from export.config import ExportConfig
 from export.run import export_bundle
 from labeler.config import LabelConfig
 from labeler.derive import DeriveConfig
+from labeler.open import is_server
 from models.catalog import find_backbone, find_teacher
 from trainer.config import TrainConfig
 from trainer.run import train
 
 STATE_FILE, CHECKPOINT_FOLDER, BUNDLE_FOLDER = "state.json", "student", "bundle"
+_BESIDE_CONFIG = ("pack", "threads", "model", "concurrency")  # keys of [label] that are no field of a configuration
 Tell = Callable[[str], None]
 Show = Callable[[str, int, int], None]
 
@@ -74,7 +76,7 @@ def run(project_file: Path, tell: Tell, show: Callable[[str, float], Any]) -> Ou
     plan = _label_plan(project_file, project)
     train_config = settings(project_file, "train", project.train, TrainConfig)
     export_config = settings(project_file, "export", project.export, ExportConfig)
-    teacher = find_teacher(project.teacher)
+    teacher_digest = _teacher_digest(plan)
     gold_files = [GOLD_LABELS_FILE] if plan.gold else []
     stages = _Stages(out, tell)
 
@@ -91,14 +93,25 @@ def run(project_file: Path, tell: Tell, show: Callable[[str, float], Any]) -> Ou
             return export_bundle(out / CHECKPOINT_FOLDER, out / BUNDLE_FOLDER, export_config, progress).as_text()
 
     files = [here / project.texts, *([here / project.gold] if project.gold else [])]
-    asked = [plan.task.digest, teacher.sha256, dataclasses.asdict(plan.config), dataclasses.asdict(plan.derive), plan.pack]
+    asked = [plan.task.digest, teacher_digest, dataclasses.asdict(plan.config), dataclasses.asdict(plan.derive), plan.pack]
     stages.run("label", [*asked, *map(digest.of_path, files)], [SOFT_LABELS_FILE, *gold_files], label_stage)
     made_of = [plan.task.digest, digest.of_file(out / SOFT_LABELS_FILE), find_backbone(train_config.backbone).sha256]
     student_files = [f"{CHECKPOINT_FOLDER}/{name}" for name in (STUDENT_FILE, "model.safetensors")]
     stages.run("train", [*made_of, dataclasses.asdict(train_config)], student_files, train_stage)
     made_of = [digest.of_file(out / name) for name in student_files]
     stages.run("export", [*made_of, dataclasses.asdict(export_config)], [f"{BUNDLE_FOLDER}/{SUMS_FILE}"], export_stage)
-    return Outcome(plan, out, teacher.sha256, stages.seconds(), stages.skipped)
+    return Outcome(plan, out, teacher_digest, stages.seconds(), stages.skipped)
+
+
+def _teacher_digest(plan: LabelPlan) -> str:
+    """SHA-256 that stands for the teacher: of its file, or of what its server says about it, for which the server must be up."""
+    if not is_server(plan.teacher):
+        return find_teacher(plan.teacher).sha256
+    teacher = labelling.teacher_of(plan)
+    try:
+        return digest.of_value([teacher.identity.digest, teacher.identity.build])
+    finally:
+        teacher.close()
 
 
 class _Stages:
@@ -144,7 +157,7 @@ def _label_plan(path: Path, project: Project) -> LabelPlan:
     here = path.parent
     table = dict(project.label)
     names = [field.name for field in dataclasses.fields(DeriveConfig)]
-    extra: dict[str, Any] = {key: table.pop(key) for key in ("pack", "threads") if key in table}
+    extra: dict[str, Any] = {key: table.pop(key) for key in _BESIDE_CONFIG if key in table}
     derive = settings(path, "label", {key: table.pop(key) for key in names if key in table}, DeriveConfig)
     config = settings(path, "label", table, LabelConfig)
     options: dict[str, Any] = {

@@ -2,8 +2,8 @@
 
 A text's answers are votes with unknown shares. With a flat prior over the two foremost labels, the share of the leader among the
 votes for either has a beta distribution, and the leader leads in truth with the probability that this share is above one half
-(Adaptive-Consistency, Aggarwal et al. 2023, arXiv:2305.11860, section 3). A vote is a path's answer after calibration, sharpened: without
-calibration a small teacher is unanimous about one label whatever it reads.
+(Adaptive-Consistency, Aggarwal et al. 2023, arXiv:2305.11860, section 3). A vote is a path's answer after calibration, sharpened:
+without calibration a small teacher is unanimous about one label whatever it reads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Opening a teacher by its name or path, re-packed first where that makes it faster."""
+"""Opening a teacher: a model of this machine by its name or path, re-packed where that is faster, or a server by its address."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from contract.errors import UserError
 from labeler.llama_engine import LlamaEngine
 from labeler.local_teacher import LocalConfig, LocalTeacher
-from labeler.teacher import Identity
+from labeler.openai_client import ServerConfig
+from labeler.openai_teacher import open_remote
+from labeler.teacher import Identity, Teacher
 from models import gguf
 from models.catalog import ModelFile, find_teacher
 from models.places import cache_folder
@@ -19,6 +22,41 @@ Pack = Literal["auto", "as-is", "Q8_0", "Q4_0"]
 PACKS: tuple[str, ...] = get_args(Pack)
 SLOW_IN_BATCHES = frozenset({"Q4_1", "Q5_0", "Q5_1"})  # no faster for many tokens at once than for one: docs/log.md
 MEASURE = LocalConfig()
+
+
+def is_server(name: str) -> bool:
+    """Whether a teacher's name is the address of a server."""
+    return name.startswith(("http://", "https://"))
+
+
+def open_teacher(
+    name: str,
+    *,
+    pack: Pack = "auto",
+    config: LocalConfig = MEASURE,
+    model: str | None = None,
+    concurrency: int | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Teacher:
+    """The teacher of that name, path or address.
+
+    Args:
+        pack, config, tell: see :func:`open_local`; for a teacher in this process.
+        model: id of the server's model; None where it has only one.
+        concurrency: requests at the server at once; None takes the default.
+    Raises:
+        UserError: if there is no such teacher, or a setting does not go with it.
+        FormatError: if the file is not a whole GGUF.
+    """
+    if is_server(name):
+        if pack != "auto" or config != MEASURE:
+            raise UserError(
+                f"pack, threads, parallel and deterministic are for a teacher in this process; {name} runs as it was started"
+            )
+        return open_remote(name, model=model, config=ServerConfig(concurrency=concurrency or ServerConfig.concurrency))
+    if model is not None or concurrency is not None:
+        raise UserError(f"model and concurrency are for a server's address; {name!r} runs in this process")
+    return open_local(name, pack=pack, config=config, tell=tell)
 
 
 @dataclass(frozen=True)

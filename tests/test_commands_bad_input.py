@@ -57,6 +57,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+NOBODY = "http://127.0.0.1:9/v1"  # where nothing listens
+SERVED = f"format = 1\nteacher = '{NOBODY}'\n[label]\n".encode()
 CASES = [
     (("label", "no.toml", "texts.jsonl", "out"), {}, "no.toml: no such file"),
     (("label", "task.toml", "no.jsonl", "out"), {}, "no.jsonl: no such file"),
@@ -72,6 +74,13 @@ CASES = [
     (("label", "task.toml", "texts.jsonl", "out", "--paths", "0"), {}, "paths is 0; it must be at least 1"),
     (("label", "task.toml", "texts.jsonl", "out", "--temperature", "-1"), {}, "temperature is -1.0; it must be above 0"),
     (("label", "task.toml", "texts.jsonl", "out", "--gold", "texts.jsonl"), {}, "has no gold label"),
+    (("label", "task.toml", "texts.jsonl", "out", "--teacher", NOBODY), {}, f"{NOBODY}: no server answers there (All connection attempts"),
+    (("label", "task.toml", "texts.jsonl", "out", "--teacher", "http://"), {}, "http://: is not the address of a server; it looks like"),
+    (("label", "task.toml", "texts.jsonl", "out", "--teacher", NOBODY, "--threads", "2"), {}, f"in this process; {NOBODY} runs as it was"),
+    (("label", "task.toml", "texts.jsonl", "out", "--teacher", NOBODY, "--deterministic"), {}, f"in this process; {NOBODY} runs as it was"),
+    (("label", "task.toml", "texts.jsonl", "out", "--teacher", NOBODY, "--dry-run"), {}, f"for {NOBODY}, label a few texts and see"),
+    (("label", "task.toml", "texts.jsonl", "out", "--teacher", NOBODY, "--concurrency", "0"), {}, "concurrency is 0; it must be a whole number"),
+    (("label", "task.toml", "texts.jsonl", "out", "--model", "m"), {}, "model and concurrency are for a server's address; 'smollm2-135m"),
     (("task", "check", "task.toml"), {"task.toml": SMALL_TASK.replace('"down"\nm', '"up"\nm').encode()}, "labels[1].name: repeats 'up'"),
     (("task", "check", "task.toml"), {"task.toml": SMALL_TASK.encode() + b"colour = 1"}, "task.toml: examples[1]: "),
     (("labels", "summary", "labels.db"), {}, "labels.db: no such label store; make one with: potstill label"),
@@ -90,6 +99,8 @@ CASES = [
     (("run", "project.toml"), {"project.toml": b"format = 1\n[label.prior]\nup = 1\n"}, "prior: up is 1; each share must be above 0 and below 1"),
     (("label", "task.toml", "texts.jsonl", "out", "--prior", "up=0.7"), {}, "prior: lacks 'down'; state a share for each of up, down"),
     (("labels", "check", "labels.db"), {}, "labels.db: no such label store; make one with: potstill label"),
+    (("run", "project.toml"), {"project.toml": SERVED + b"model = 'm'\nconcurrency = 2\n"}, f"{NOBODY}: no server answers there"),
+    (("run", "project.toml"), {"project.toml": SERVED + b"concurrency = 'x'\n"}, "concurrency is 'x'; it must be a whole number, at least 1"),
     (("run", "project.toml"), {"project.toml": b"format = 9\n"}, "project.toml: format: is 9; this version reads 1"),
 ]  # fmt: skip
 
