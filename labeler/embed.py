@@ -54,13 +54,13 @@ def _encoder(folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Tokenizer and model; raises FormatError if they cannot be read."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
-        model = AutoModel.from_pretrained(folder, local_files_only=True, torch_dtype=torch.float32)
+        model = AutoModel.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # for a malformed file, tokenizers raises nothing more exact
         if not (type(error) is Exception or isinstance(error, OSError | ValueError | KeyError | ImportError | SafetensorError)):
             raise
         found = str(error).strip().split("\n")[0].rstrip(".")
         raise FormatError(folder, "", f"holds no encoder that transformers can read ({found}); name another backbone") from error
-    return tokenizer, model.eval()
+    return tokenizer, model.float().eval()
 
 
 def _features(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str | None]]) -> list[Feature]:
