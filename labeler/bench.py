@@ -68,7 +68,7 @@ def bench(example: Path, config: BenchConfig, progress: Progress | None = None) 
         # a cache of its own: nothing that an earlier run measured or decoded is taken over
         cache = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         bench = _Bench(example, config, {part: packed_file(config.teacher, pack) for part, pack in PACKS.items()}, cache)
-        turns, n_in_flight = bench.turns(progress)
+        turns, server = bench.turns(progress)
         return BenchReport(
             machine=_machine(),
             teacher=config.teacher,
@@ -77,7 +77,7 @@ def bench(example: Path, config: BenchConfig, progress: Progress | None = None) 
             n_paths=config.n_paths,
             threads=bench.threads,
             n_per_turn=config.n_per_turn,
-            n_in_flight=n_in_flight,
+            server=server,
             turns=turns,
             memory=bench.memory() if "memory" in config.chosen else {},
             saving=bench.saving(progress) if "adaptive" in config.chosen else None,
@@ -107,15 +107,16 @@ class _Bench:
         shipped, default = found["same_file"], found["engine"]
         return {**found, "loop": shipped, "server": shipped, "direct": default, "one_variant": default, "limit": default}
 
-    def turns(self, progress: Progress | None) -> tuple[dict[str, list[Turn]], int]:
-        """Turns of every part that takes them, and how many texts at once the server did best with (0: it was not asked)."""
+    def turns(self, progress: Progress | None) -> tuple[dict[str, list[Turn]], str]:
+        """Turns of every part that takes them, and what the server did best with."""
         config = self._config
         with ExitStack() as stack:
             parts = [stack.enter_context(closing(part)) for part in self._parts()]
             for part in parts:
                 part.warm_up()
             turns = take_turns(parts, config.n, config.n_per_turn, progress)
-            return turns, next((part.n_in_flight for part in parts if isinstance(part, ServerPart)), 0)
+            best = [f"-fa {part.flash}, {part.n_in_flight} at once" for part in parts if isinstance(part, ServerPart)]
+            return turns, "".join(best)
 
     def memory(self) -> dict[str, Memory]:
         """By type of weights, the default packing's first."""

@@ -41,7 +41,7 @@ class BenchReport:
     n_paths: int
     threads: int
     n_per_turn: int  # texts
-    n_in_flight: int  # texts at once that the server did best with
+    server: str  # what the server did best with
     turns: Mapping[str, list[Turn]]  # by part
     memory: Mapping[str, Memory]  # by type of weights, the default packing's first
     saving: Saving | None
@@ -99,7 +99,7 @@ class BenchReport:
             "engine": "cot, default packing",
             "same_file": "cot, the file as shipped",
             "q4_0": "cot, packed to Q4_0",
-            "server": f"llama-server, {self.n_in_flight} texts in flight",
+            "server": f"llama-server, {self.server}",
             "direct": f"direct, {self.n_paths} variants",
             "one_variant": "direct, one variant, prefix decoded",
             "limit": "llama.cpp's bare prompt processing",

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ WATCH = Path(__file__).with_name("watch.py")
 START_S = 120.0  # until it must answer
 ANSWER_S = 300.0  # for one text
 IN_FLIGHT = (1, 2, 4)  # numbers of texts at once that are tried
-N_TRIAL = 8  # texts of a trial
+FLASH = ("on", "off")  # kinds of attention that are tried; its own choice is `on`, which is slow for few paths on a CPU
+N_TRIAL = 4  # texts of a trial
 
 
 def check_program(program: Path) -> None:
@@ -40,16 +42,32 @@ def check_program(program: Path) -> None:
 class Server:
     """A llama-server of our own on loopback; it ends with this process, and after ``life_s`` seconds at the latest."""
 
-    def __init__(self, program: Path, model: Path, *, n_slots: int, n_cells: int, n_threads: int, life_s: float) -> None:
+    def __init__(
+        self, program: Path, model: Path, flash: str, *, n_slots: int, n_cells: int, n_threads: int, life_s: float
+    ) -> None:
         """Start it and wait until it answers.
 
+        Args:
+            flash: `on` or `off`, whether it uses flash attention.
         Raises:
             UserError: if it ends, or does not answer in time; with its own last words.
         """
         check_program(program)
         self._program, self._port = program, _free_port()
         arguments = ["-m", str(model), "--host", HOST, "--port", str(self._port), "-t", str(n_threads), "-tb", str(n_threads)]
-        arguments += ["-np", str(n_slots), "--kv-unified", "-c", str(n_cells), "--cache-ram", "0", "--no-ui", "--offline"]
+        arguments += [
+            "-np",
+            str(n_slots),
+            "--kv-unified",
+            "-c",
+            str(n_cells),
+            "-fa",
+            flash,
+            "--cache-ram",
+            "0",
+            "--no-ui",
+            "--offline",
+        ]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
         self._process = subprocess.Popen(
             [sys.executable, "-I", str(WATCH), str(life_s), str(program), *arguments],
@@ -113,7 +131,7 @@ class Server:
 
 
 class ServerPart:
-    """One request a text, as many texts at once as suit it best."""
+    """One request a text, with the kind of attention and as many texts at once as suit the server best."""
 
     name = "server"
 
@@ -121,7 +139,8 @@ class ServerPart:
         """Start the server; raises UserError if that fails."""
         self._load, self._counts = load, counts
         n_slots = load.n_paths * max(IN_FLIGHT)
-        self._server = Server(
+        self._start = partial(
+            Server,
             program,
             model,
             n_slots=n_slots,
@@ -129,16 +148,19 @@ class ServerPart:
             n_threads=n_threads,
             life_s=600 + 60 * len(load.texts),
         )
-        self.n_in_flight = 1
+        self.flash, self.n_in_flight = FLASH[0], IN_FLIGHT[0]
+        self._server = self._start(self.flash)
 
     def warm_up(self) -> None:
-        """Find out how many texts at once are fastest."""
-        self._label([0])
+        """Find out what it does best with."""
         rows = range(min(N_TRIAL, len(self._load.texts)))
         trials = {}
-        for self.n_in_flight in IN_FLIGHT:
-            trials[self.n_in_flight] = self.turn(rows).seconds
-        self.n_in_flight = min(trials, key=lambda n: trials[n])
+        for flash in FLASH:
+            self._use(flash)
+            for self.n_in_flight in IN_FLIGHT:
+                trials[flash, self.n_in_flight] = self.turn(rows).seconds
+        flash, self.n_in_flight = min(trials, key=lambda tried: trials[tried])
+        self._use(flash)
 
     def turn(self, rows: range) -> Turn:
         """Label these texts."""
@@ -149,6 +171,13 @@ class ServerPart:
     def close(self) -> None:
         """End the server."""
         self._server.close()
+
+    def _use(self, flash: str) -> None:
+        """Go on with a server that has this kind of attention, and the prefix in its cache."""
+        if flash != self.flash:
+            self._server.close()
+            self.flash, self._server = flash, self._start(flash)
+        self._label([0])
 
     def _label(self, rows: Sequence[int]) -> int:
         """Draw every path of the texts; returns the tokens that were written."""

@@ -109,7 +109,7 @@ def test_ratios_are_of_the_totals_and_lie_in_their_range(report):
 def test_the_table_names_machine_parts_and_ranges():
     turns = {"loop": [Turn(4.0, 80), Turn(2.0, 40)], "engine": [Turn(2.0, 90), Turn(0.5, 35)]}
     types = {"loop": "Q4_1", "engine": "Q8_0"}
-    report = BenchReport("Some CPU", "a teacher", types, 4, 8, 2, 2, 0, turns, {}, None)
+    report = BenchReport("Some CPU", "a teacher", types, 4, 8, 2, 2, "", turns, {}, None)
     assert report.as_text() == "\n".join(
         [
             "machine: Some CPU, threads: 2",
