@@ -32,12 +32,13 @@ def load(folder: Path, key: str) -> bytes | None:
 
 def save(folder: Path, key: str, state: bytes) -> None:
     """Keep a state under the key, whole or not at all. A disk that refuses is no error: nothing but time is lost."""
-    if len(state) > MAX_BYTES:
+    data = hashlib.sha256(state).digest() + state
+    if len(data) > MAX_BYTES:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _make_room(folder.glob("*.kv"), len(state))
-        atomic.write_file(folder / f"{key}.kv", hashlib.sha256(state).digest() + state)
+        _make_room(folder.glob("*.kv"), len(data))
+        atomic.write_file(folder / f"{key}.kv", data)
     except (OSError, UserError):
         pass
 

@@ -112,6 +112,8 @@ class _Reader:
             return self.string()
         if kind == _ARRAY:
             inner, count = self.number("<I"), self.number("<Q")
+            if inner == _ARRAY:
+                raise self.damaged("its header holds an array of arrays")
             if inner in _SCALARS:
                 self.take(struct.calcsize(_SCALARS[inner]) * count)
             else:

@@ -1,6 +1,8 @@
 import struct
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from contract.errors import FormatError
 from models.gguf import read_header
@@ -68,6 +70,16 @@ def test_a_tensor_of_an_unknown_type_makes_no_good_file_look_short(tmp_path):
         (gguf()[:20], "is cut short: it has 20 bytes, its header needs at least 24; fetch it again"),
         (gguf(n_fields=1), "is cut short: it has 32 bytes, its header needs at least 36; fetch it again"),
         (gguf(packed(b"k") + struct.pack("<I", 13), 1), "is damaged: its header holds a value of unknown kind 13; fetch it again"),
+        (gguf(packed(b"k") + struct.pack("<IIQ", 9, 9, 1), 1), "is damaged: its header holds an array of arrays; fetch it again"),
+        (
+            gguf(tensors=tensor(shape=(2,) * 5), n_tensors=1),
+            "is damaged: a tensor has 5 dimensions, at most 4 exist; fetch it again",
+        ),
+        (
+            gguf(packed(b"general.alignment") + struct.pack("<II", 5, 2**32 - 32), 1),
+            "is damaged: its alignment is -32; fetch it again",
+        ),
+        (gguf(string_field(b"general.alignment", b"32"), 1), "is damaged: its alignment is '32'; fetch it again"),
         (
             gguf(struct.pack("<Q", 2**60), 1),
             f"is cut short: it has 32 bytes, its header needs at least {2**60 + 32}; fetch it again",
@@ -82,6 +94,20 @@ def test_a_damaged_file_is_refused_with_what_is_wrong(tmp_path, data, problem):
     with pytest.raises(FormatError) as caught:
         read(tmp_path, data)
     assert str(caught.value) == f"{tmp_path / 'm.gguf'}: {problem}"
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4))
+@settings(deadline=1000)
+def test_flipped_bits_in_a_header_are_refused_in_one_line_or_do_no_harm(tmp_path_factory, flips):
+    fields = string_field(b"general.architecture", b"tiny") + packed(b"general.alignment") + struct.pack("<II", 4, 32)
+    fields += packed(b"words") + struct.pack("<IIQ", 9, 8, 2) + packed(b"a") + packed(b"bc")
+    data = bytearray(gguf(fields, 3, tensor() + tensor(b"v", offset=96), 2, data=b"\0" * 200))
+    for place, bits in flips:
+        data[place % (len(data) - 200)] ^= bits
+    try:
+        read(tmp_path_factory.mktemp("flipped"), bytes(data))
+    except FormatError as error:
+        assert "m.gguf: " in str(error)
 
 
 def test_a_file_that_is_whole_to_the_byte_passes(tmp_path):
