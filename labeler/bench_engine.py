@@ -9,10 +9,10 @@ from pathlib import Path
 
 from labeler.bench_turns import Turn
 from labeler.bench_workload import Counted, Workload
+from labeler.draw import PREFIX
 from labeler.llama_engine import EngineConfig, LlamaEngine, Token
 from labeler.local_teacher import LocalTeacher
 from labeler.paths import TeacherPath, TooLong
-from labeler.scheduler import PREFIX
 from labeler.teacher import Mode
 
 LIMIT_BATCH = 512  # tokens of one decode of the limit; larger ones were never faster

@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Many
+from typing import Protocol
+
 from labeler.label_words import LabelWords
-from labeler.llama_engine import LlamaEngine
+from labeler.llama_engine import LlamaEngine, Token
 from labeler.teacher import Reading
+
+PREFIX = 0  # sequence of the shared prefix
+
+
+class Sequences(Protocol):
+    """Where tokens are decoded into sequences: the engine itself, or :class:`labeler.one_by_one.OneByOne`."""
+
+    one_at_a_time: bool  # whether a decode takes one sequence only, and no other takes cells meanwhile
+
+    @property
+    def n_sequences(self) -> int:
+        """How many there may be, the prefix's own among them."""
+        ...
+
+    def decode(self, tokens: Many[Token]) -> list[int]:
+        """See :meth:`labeler.llama_engine.LlamaEngine.decode`."""
+        ...
+
+    def fork(self, source: int, target: int) -> None:
+        """Let a new sequence continue from all of another."""
+        ...
+
+    def free(self, sequence: int) -> None:
+        """Forget a sequence."""
+        ...
 
 
 class Draw:
@@ -15,6 +43,7 @@ class Draw:
     ) -> None:
         """Take the shared parts and tokenize the answer cue."""
         self.engine, self.words, self.reading = engine, words, reading
+        self.sequences: Sequences = engine
         self.variant, self.run_seed, self.prefix_length = variant, run_seed, prefix_length
         self.cue = engine.tokenize_after("x", f"\n{reading.answer_cue}")
         self._pieces: dict[int, bytes] = {}
@@ -41,7 +70,8 @@ class Draw:
     def n_cells(self, n_prompt_tokens: int, n_paths: int) -> int:
         """Cells that one text takes at most while ``n_paths`` of it are being drawn."""
         n_words = sum(len(self.words.tokens[i]) for i in self.words.long_words)
-        return n_prompt_tokens + (n_paths if self.samples else 1) * (self._n_rationale + n_words)
+        n_branches = n_paths if self.samples and not self.sequences.one_at_a_time else 1
+        return n_prompt_tokens + n_branches * (self._n_rationale + n_words)
 
     def piece(self, token: int) -> bytes:
         """The token's bytes, remembered."""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.errors import UserError
+from labeler.llama_params import model_params
 from labeler.long_calls import LongCalls, is_raised
 from labeler.sampler import Sampler
 
@@ -26,6 +27,10 @@ NO_SLOT = 1  # llama_decode: no room in the cache for this batch; nothing was ch
 
 class OutOfCellsError(Exception):
     """The cache has no room for the batch; decode a smaller one, or free sequences first."""
+
+
+class NoContextError(UserError):
+    """llama.cpp makes no context of that size: too little memory, or a model that wants fewer sequences."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Token:
 class LlamaEngine:
     """A model and its context. Not for several threads at once: one engine, one caller."""
 
+    one_at_a_time = False  # see labeler.draw.Sequences
+
     def __init__(self, model_path: Path) -> None:
         """Load the weights; :meth:`start` makes the context.
 
@@ -64,29 +71,31 @@ class LlamaEngine:
         self._calls = LongCalls()
         _silence()
         llama_cpp.llama_backend_init()
-        self._model = self._calls.run(llama_cpp.llama_model_load_from_file, str(model_path).encode(), _model_params())
+        _words.clear()
+        self._model = self._calls.run(llama_cpp.llama_model_load_from_file, str(model_path).encode(), model_params())
         if not self._model:
             self._calls.close()
             raise UserError(f"{model_path}: llama.cpp cannot load it ({_last_words()}); check it with: potstill models verify")
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
         self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(self._model)
+        self.can_cut = not (llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model))
 
     def start(self, config: EngineConfig) -> None:
         """Make an empty context of this size, in place of an earlier one.
 
         Raises:
-            UserError: if the context does not fit in memory.
+            NoContextError: if the context does not fit in memory, or the model wants fewer sequences.
         """
         if config.n_batch < config.n_sequences:
             raise ValueError(f"n_batch is {config.n_batch}; it must be at least n_sequences, {config.n_sequences}")
         self._stop()
         self.config = config
+        _words.clear()
         self._context = self._calls.run(llama_cpp.llama_init_from_model, self._model, _context_params(config))
         if not self._context:
-            raise UserError(
-                f"{self._path}: no context of {config.n_cells} tokens ({_last_words()}); free memory or lower --parallel"
-            )
+            size = f"{config.n_cells} tokens and {config.n_sequences} sequences"
+            raise NoContextError(f"{self._path}: no context of {size} ({_last_words()}); free memory or lower --parallel")
         give_up = llama_cpp.ggml_abort_callback(is_raised())
         llama_cpp.llama_set_abort_callback(self._context, give_up, ctypes.addressof(self._calls.flag))
         self._memory = llama_cpp.llama_get_memory(self._context)
@@ -96,6 +105,11 @@ class LlamaEngine:
         """Let later decodes use so many threads."""
         llama_cpp.llama_set_n_threads(self._context, n_threads, n_threads)
         self.config = replace(self.config, n_threads=n_threads)
+
+    @property
+    def n_sequences(self) -> int:
+        """Sequences that the context holds."""
+        return self.config.n_sequences
 
     @staticmethod
     def build() -> str:
@@ -167,6 +181,7 @@ class LlamaEngine:
             KeyboardInterrupt: at once, also in the middle; what the cache holds then is unknown.
         """
         self._fill(tokens)
+        _words.clear()
         status = self._calls.run(llama_cpp.llama_decode, self._context, self._batch)
         if status == NO_SLOT:
             raise OutOfCellsError
@@ -191,6 +206,10 @@ class LlamaEngine:
         """Forget a sequence. Idle ones slow down the live ones, so free early."""
         llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
+    def cut(self, sequence: int, n_tokens: int) -> None:
+        """Forget all of a sequence but its first ``n_tokens``; only where ``can_cut``."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, n_tokens, -1)
+
     def state(self, sequence: int) -> bytes:
         """What the cache holds of a sequence, for :meth:`restore` in a context of the same kind."""
         size = llama_cpp.llama_state_seq_get_size(self._context, sequence)
@@ -201,7 +220,8 @@ class LlamaEngine:
     def restore(self, state: bytes, sequence: int) -> bool:
         """Put a state back as an empty sequence's content; False, and nothing changed, if llama.cpp does not take it."""
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        if llama_cpp.llama_state_seq_set_data(self._context, buffer, len(state), sequence) == len(state):
+        n_read = llama_cpp.llama_state_seq_set_data(self._context, buffer, len(state), sequence)
+        if n_read and n_read == len(state):
             return True
         self.free(sequence)
         return False
@@ -250,7 +270,7 @@ def _listen(level: int, text: bytes, _: ctypes.c_void_p) -> None:
         del _words[:-5]
 
 
-_ERROR = 3  # in ggml_log_level
+_ERROR = 4  # in ggml_log_level
 
 
 def _silence() -> None:
@@ -261,18 +281,6 @@ def _silence() -> None:
 def _last_words() -> str:
     """llama.cpp's latest complaints on one line."""
     return "; ".join(_words) or "it gave no reason"
-
-
-def _model_params() -> llama_cpp.llama_model_params:
-    """Defaults, but no AMX kernels.
-
-    GCC 12 drops stores to the tile configuration that they load, and the process dies of a general protection fault; a build
-    without AMX (as `make` makes it) keeps the other re-packed kernels.
-    """
-    params = llama_cpp.llama_model_default_params()
-    if b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info():
-        params.use_extra_bufts = False
-    return params
 
 
 def _context_params(config: EngineConfig) -> llama_cpp.llama_context_params:

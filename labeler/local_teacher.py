@@ -1,6 +1,7 @@
 """The teacher in this process: a GGUF whose paths are all stepped together over one shared KV cache.
 
-Sequence 0 holds the prefix of a prompt variant. Each text forks it, each path forks its text.
+Sequence 0 holds the prefix of a prompt variant. Each text forks it, each path forks its text. Where no context of many sequences
+can be made, the paths take turns in one.
 """
 
 from __future__ import annotations
@@ -9,21 +10,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from contract import digest
 from contract.cores import usable_cores
 from contract.errors import UserError
 from labeler import pace, prefix_store
-from labeler.draw import Draw
+from labeler.context_size import context_for, context_for_one
+from labeler.draw import PREFIX, Draw, Sequences
 from labeler.label_words import LabelWords
-from labeler.llama_engine import EngineConfig, LlamaEngine, Token
+from labeler.llama_engine import EngineConfig, LlamaEngine, NoContextError, Token
+from labeler.one_by_one import OneByOne
 from labeler.pace import Pace
 from labeler.paths import Ask, TeacherPath, TooLong
 from labeler.prompt_tokens import PromptTokens
-from labeler.scheduler import PREFIX, Scheduler
+from labeler.scheduler import Scheduler
 from labeler.teacher import Enough, Identity, Reading, never
-
-CELL_BLOCK = 256  # llama.cpp rounds the cache up to this many cells
-MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ of the pinned build
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class LocalConfig:
 
 
 BUSY = "; it is busy with other work, so the next start measures again"
+# Where no context of many sequences can be made to measure in.
+UNMEASURED = Pace(2, 512, n_live_paths=16, flash_attention=False, prompt_tokens_per_s=0.0, path_tokens_per_s=0.0)
 # What a deterministic run takes in place of a measurement: the same on every machine.
 DETERMINISTIC = LocalConfig(n_threads=2, n_batch=512, n_live_paths=24, flash_attention=False)
 
@@ -53,6 +57,8 @@ class LocalTeacher:
         self._engine, self._identity, self._config, self._tell = engine, identity, config, tell
         self._pace = _stated(DETERMINISTIC if config.deterministic else config, config)
         self._loaded: list[int] | None = None  # tokens of the prefix in the cache, while nothing else is
+        self._sequences: Sequences = engine
+        self._told_one_by_one = False
 
     @property
     def identity(self) -> Identity:
@@ -91,10 +97,9 @@ class LocalTeacher:
         yield from (TooLong(ask.text_id, len(tokens), n_free) for ask, tokens in tokenized if len(tokens) > n_free)
         fitting = [(ask, tokens) for ask, tokens in tokenized if len(tokens) <= n_free]
         if fitting:
-            found = self.pace(prompts.shared)
-            self._load(prompts.shared, _engine_config(found, draw, fitting))
+            found = self._begin(prompts.shared, draw, fitting)
             self._loaded = None  # until all streams have ended, the cache holds more than the prefix
-            yield from Scheduler(draw, fitting, found.n_live_paths, enough).paths()
+            yield from Scheduler(draw, fitting, found.n_live_paths, enough).paths(self._tell)
             self._loaded = prompts.shared
 
     def count_tokens(self, prefix: str, prompts: Sequence[str], reading: Reading | None) -> tuple[int, list[int]]:
@@ -122,16 +127,22 @@ class LocalTeacher:
         config = self._config
         if self._pace is not None:
             return self._pace
+        if config.n_live_paths == 1:  # nothing to choose: nearly all decodes take one token
+            self._pace = Pace(config.n_threads or usable_cores(), config.n_batch or 512, 1, bool(config.flash_attention), 0.0, 0.0)
+            return self._pace
         threads = [config.n_threads] if config.n_threads else sorted({usable_cores(), -(-usable_cores() // 2)}, reverse=True)
         key = digest.of_value([self._identity.digest, self._identity.build, threads, -(-len(prefix) // 256), "pace"])
         found = pace.remembered(config.cache, key) if config.cache else None
         if found is None:
             busy = pace.is_busy()
             self._tell("measuring how this machine draws paths fastest" + BUSY * busy)
-            found = pace.measured(self._engine, prefix, threads)
             self._loaded = None
-            if config.cache and not busy:
-                pace.remember(config.cache, key, found)
+            try:
+                found = pace.measured(self._engine, prefix, threads)
+                if config.cache and not busy:
+                    pace.remember(config.cache, key, found)
+            except NoContextError:
+                found = replace(UNMEASURED, n_threads=threads[0])
         self._pace = Pace(
             n_threads=found.n_threads,
             n_batch=config.n_batch or found.n_batch,
@@ -142,14 +153,39 @@ class LocalTeacher:
         )
         return self._pace
 
+    def _begin(self, prefix: list[int], draw: Draw, asks: list[tuple[Ask, list[int]]]) -> Pace:
+        """A context with the prefix in it, for as many paths at once as memory and model allow; how many that is."""
+        found, refusal = self.pace(prefix), ""
+        while found.n_live_paths > 1:
+            try:
+                self._load(prefix, context_for(found, draw, asks))
+                break
+            except NoContextError as error:
+                refusal = str(error)
+                found = replace(found, n_live_paths=found.n_live_paths // 2)
+        if found.n_live_paths == 1:
+            self._load(prefix, context_for_one(found, draw, asks))
+            if not self._told_one_by_one:
+                self._tell(
+                    f"drawing paths one at a time in a context of one sequence, which is slower: {refusal or '--parallel 1'}"
+                )
+            self._told_one_by_one = True
+        elif refusal:
+            self._tell(f"drawing {found.n_live_paths} paths at once, which is slower than more: {refusal}")
+        self._pace, draw.sequences = found, self._sequences
+        return found
+
     def _load(self, prefix: list[int], wanted: EngineConfig) -> None:
         """A context of at least that size with the prefix, and nothing else, in it."""
         now = self._engine.config
         large_enough = now.n_cells >= wanted.n_cells and now.n_sequences >= wanted.n_sequences
         alike = now.n_batch >= wanted.n_batch and now.flash_attention == wanted.flash_attention
+        alike = alike and (now.n_sequences == 1) == (wanted.n_sequences == 1)
         if self._loaded == prefix and large_enough and alike and not self._config.deterministic:
             return
+        self._loaded = None
         self._engine.start(wanted)
+        self._sequences = OneByOne(self._engine, prefix) if wanted.n_sequences == 1 else self._engine
         key = digest.of_value([self._identity.digest, self._identity.build, prefix, wanted.n_batch, wanted.flash_attention])
         state = prefix_store.load(self._config.cache, key) if self._config.cache else None
         if state and self._engine.restore(state, PREFIX):
@@ -159,28 +195,6 @@ class LocalTeacher:
             self._engine.decode([Token(t, start + i, PREFIX) for i, t in enumerate(chunk)])
         if self._config.cache:
             prefix_store.save(self._config.cache, key, self._engine.state(PREFIX))
-
-
-def _engine_config(found: Pace, draw: Draw, asks: list[tuple[Ask, list[int]]]) -> EngineConfig:
-    """A context that holds the prefix, a full batch of prompts, and the paths that live at once."""
-    longest = max(len(tokens) for _, tokens in asks)
-    most_paths = max(ask.n_at_once for ask, _ in asks)
-    sequences_per_text = draw.n_sequences(most_paths)
-    # Paths that share their tokens are one stream, so twice the texts keep the wanted number of streams alive.
-    n_texts = -(-2 * found.n_live_paths // most_paths) if draw.samples else found.n_batch // 8
-    n_texts = min(max(1, n_texts), len(asks), (MAX_SEQUENCES - 1) // sequences_per_text)
-    if n_texts < 1:
-        raise UserError(f"{most_paths} paths need {sequences_per_text} sequences; at most {MAX_SEQUENCES} exist: ask for fewer")
-    cells = draw.prefix_length + n_texts * draw.n_cells(longest, most_paths)
-    if not draw.samples:  # prompts live for one batch only
-        cells = draw.prefix_length + found.n_batch + 2 * longest + n_texts * draw.n_cells(0, 1)
-    return EngineConfig(
-        n_cells=-(-cells // CELL_BLOCK) * CELL_BLOCK,
-        n_batch=max(found.n_batch, 1 + n_texts * sequences_per_text),
-        n_sequences=1 + n_texts * sequences_per_text,
-        n_threads=found.n_threads,
-        flash_attention=found.flash_attention if draw.samples else True,
-    )
 
 
 def _stated(config: LocalConfig, over: LocalConfig) -> Pace | None:

@@ -4,17 +4,15 @@ tokens of living paths alike, into one decode; what finishes makes room for the 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from contract.errors import UserError
-from labeler.draw import Draw
+from labeler.draw import PREFIX, Draw
 from labeler.llama_engine import OutOfCellsError, Token
 from labeler.paths import Ask, TeacherPath
 from labeler.streams import PromptStream, Stream, TextInWork
 from labeler.teacher import Enough
-
-PREFIX = 0  # sequence of the shared prefix
 
 
 class Scheduler:
@@ -23,13 +21,20 @@ class Scheduler:
     def __init__(self, draw: Draw, waiting: list[tuple[Ask, list[int]]], n_live_paths: int, enough: Enough) -> None:
         """Args: waiting, each ask with its prompt's tokens after the prefix; n_live_paths, streams that are wanted alive."""
         self._draw, self._waiting, self._n_live_paths, self._enough = draw, deque(waiting), n_live_paths, enough
-        self._engine, self._config = draw.engine, draw.engine.config
-        self._free = list(range(self._config.n_sequences - 1, PREFIX, -1))  # sequence numbers
+        self._sequences, self._config = draw.sequences, draw.engine.config
+        self._free = list(range(self._sequences.n_sequences - 1, PREFIX, -1))  # sequence numbers
         self._texts: list[TextInWork] = []
-        self._live: list[Stream] = []
+        self._live: list[Stream] = []  # in the order in which they are stepped where not all can be
+        self._n_refused = 0  # decodes for which the cache had no room
 
-    def paths(self) -> Iterator[TeacherPath]:
-        """Step until nothing waits and nothing lives; each path as soon as it is complete."""
+    def paths(self, tell: Callable[[str], None] = lambda _: None) -> Iterator[TeacherPath]:
+        """Step until nothing waits and nothing lives; each path as soon as it is complete.
+
+        Args:
+            tell: takes a line for a person in the end, if the cache was too small at times.
+        Raises:
+            UserError: if one text alone overfills the cache, or llama.cpp fails; the paths handed out before are whole.
+        """
         try:
             while self._waiting or self._live:
                 self._admit()
@@ -39,6 +44,8 @@ class Scheduler:
                 stream.close()
             for text in self._texts:
                 text.close()
+        if self._n_refused:
+            tell(f"the KV cache had no room for {self._n_refused} decodes; smaller ones took their place, which is slower")
 
     def _admit(self) -> None:
         """Start as many waiting texts as keep a batch full, within the sequences and cells that are left."""
@@ -51,13 +58,13 @@ class Scheduler:
             ask, tokens = self._waiting[0]
             n_sequences += draw.n_sequences(ask.n_at_once)
             n_cells += draw.n_cells(len(tokens), ask.n_at_once)
-            if n_sequences >= config.n_sequences or n_cells > config.n_cells:  # the prefix has a sequence too
+            if n_sequences >= self._sequences.n_sequences or n_cells > config.n_cells:  # the prefix has a sequence too
                 if not self._live:
                     raise UserError(f"text {ask.text_id} needs {n_cells} cells of the cache and too few are free; lower --paths")
                 return
             self._waiting.popleft()
-            text = TextInWork(draw, ask, len(tokens), self._free)
-            self._engine.fork(PREFIX, text.sequence)
+            text = TextInWork(draw, ask, tokens, self._free)
+            self._sequences.fork(PREFIX, text.sequence)
             self._texts.append(text)
             self._live.append(PromptStream(text, tokens, draw.prefix_length))
             n_pending += len(tokens)
@@ -65,29 +72,49 @@ class Scheduler:
 
     def _step(self) -> Iterator[TeacherPath]:
         """One decode, and what its logits lead to."""
-        limit = self._config.n_batch
-        while True:
-            chosen, tokens = gather(self._live, limit, self._config.n_sequences)
-            try:
-                rows = self._engine.decode(tokens)
-                break
-            except OutOfCellsError:
-                if limit == 1:
-                    raise UserError("the KV cache is full although nothing else runs; lower --paths or --parallel") from None
-                limit = max(1, limit // 2)
+        chosen, rows = self._decode()
         for stream, n_tokens in chosen:
             stream.advance(n_tokens)
         ready = [stream for stream, _ in chosen if not stream.pending]
         for stream, row in zip(ready, rows, strict=True):
             step = stream.on_logits(row)
-            if not stream.pending:
-                self._live.remove(stream)
-            self._live.extend(follower for follower in step.followers if follower.pending)
+            # Followers go right behind the stream that they branch from: with one sequence they find most of it in the context.
+            at = self._live.index(stream)
+            self._live[at : at + 1] = [follower for follower in (stream, *step.followers) if follower.pending]
             for path in step.finished:
                 yield path
                 self._live.extend(stream.text.next_path(self._enough))
-            if not stream.text.n_open:
+            if not stream.text.open:
                 self._texts.remove(stream.text)
+
+    def _decode(self) -> tuple[list[tuple[Stream, int]], list[int]]:
+        """Decode what waits, as much of it as the cache takes; the streams with their numbers of tokens, and the rows of logits."""
+        limit = self._config.n_batch
+        while True:
+            chosen, tokens = gather(self._live, limit, self._config.n_sequences)
+            try:
+                return chosen, self._sequences.decode(tokens)
+            except OutOfCellsError:
+                self._n_refused += 1
+            limit = len(tokens) // 2
+            if not limit:
+                self._give_way()
+                limit = 1
+
+    def _give_way(self) -> None:
+        """The youngest text leaves the cache and begins anew later; its paths have the same seeds then.
+
+        Raises:
+            UserError: if there is but one text.
+        """
+        if len(self._texts) == 1:
+            raise UserError(f"text {self._texts[0].ask.text_id} alone overfills the KV cache; lower --paths or shorten the text")
+        text = self._texts.pop()
+        leaving = [stream for stream in self._live if stream.text is text]
+        self._live = [stream for stream in self._live if stream.text is not text]
+        for stream in leaving:
+            stream.close()
+        self._waiting.appendleft((text.give_way(), text.prompt))
 
 
 def gather(live: list[Stream], limit: int, n_outputs: int) -> tuple[list[tuple[Stream, int]], list[Token]]:

@@ -41,43 +41,46 @@ class Member:
 class TextInWork:
     """One text whose paths are being drawn: what it may take of the cache, and which of its paths have not begun."""
 
-    def __init__(self, draw: Draw, ask: Ask, n_prompt_tokens: int, free: list[int]) -> None:
-        """Args: free, the numbers of the unused sequences; this text takes from them and gives them back."""
-        self.draw, self.ask, self.n_prompt_tokens, self._free = draw, ask, n_prompt_tokens, free
+    def __init__(self, draw: Draw, ask: Ask, prompt: list[int], free: list[int]) -> None:
+        """Args: prompt, its tokens after the prefix; free, the numbers of the unused sequences, which this text takes from."""
+        self.draw, self.ask, self.prompt, self._free = draw, ask, prompt, free
+        self._taken: set[int] = set()
         self.sequence = self.take()  # holds the prompt; kept as long as a path may still fork it
         self.position = 0  # after the prompt
         self.held_back: deque[Member] = deque()
-        self.n_open = len(ask.paths)  # paths that are not finished, begun or not
+        self.open = set(ask.paths)  # paths that are not finished, begun or not
 
     @property
     def n_sequences(self) -> int:
         """Sequences that it may need from now on."""
-        return self.draw.n_sequences(min(self.n_open, self.ask.n_at_once))
+        return self.draw.n_sequences(min(len(self.open), self.ask.n_at_once))
 
     @property
     def n_cells(self) -> int:
         """Cells that it may take from now on."""
-        return self.draw.n_cells(self.n_prompt_tokens, min(self.n_open, self.ask.n_at_once))
+        return self.draw.n_cells(len(self.prompt), min(len(self.open), self.ask.n_at_once))
 
     def take(self) -> int:
         """An unused sequence."""
-        return self._free.pop()
+        self._taken.add(sequence := self._free.pop())
+        return sequence
 
     def give_back(self, sequence: int) -> None:
         """Forget what a sequence holds; its number is unused again."""
-        self.draw.engine.free(sequence)
+        self.draw.sequences.free(sequence)
+        self._taken.remove(sequence)
         self._free.append(sequence)
 
     def branch(self, source: int) -> int:
         """A new sequence that goes on from another."""
         sequence = self.take()
-        self.draw.engine.fork(source, sequence)
+        self.draw.sequences.fork(source, sequence)
         return sequence
 
     def begin(self, number: int) -> TeacherPath:
         """A path without rationale and label so far."""
         seed = path_seed(self.draw.run_seed, self.ask.text_id, number)
-        return TeacherPath(self.ask.text_id, number, self.draw.variant, seed, "", (), self.n_prompt_tokens, 0)
+        return TeacherPath(self.ask.text_id, number, self.draw.variant, seed, "", (), len(self.prompt), 0)
 
     def next_path(self, enough: Enough) -> list[Stream]:
         """The next path that was held back, or none when the text is decided."""
@@ -96,9 +99,18 @@ class TextInWork:
     def drop_held_back(self) -> None:
         """No path begins any more."""
         if self.held_back:
-            self.n_open -= len(self.held_back)
+            self.open -= {member.path.path for member in self.held_back}
             self.close()
             self.give_back(self.sequence)
+
+    def give_way(self) -> Ask:
+        """Leave the cache to others; returns what is still to be asked. Its streams must not be stepped any more."""
+        self.close()
+        for sequence in list(self._taken):
+            self.give_back(sequence)
+        left = tuple(number for number in self.ask.paths if number in self.open)
+        n_first = self.ask.n_first and max(1, self.ask.n_first - (len(self.ask.paths) - len(left)))
+        return replace(self.ask, paths=left, n_first=n_first)
 
     def close(self) -> None:
         """Free the samplers of the paths that have not begun."""
@@ -229,7 +241,7 @@ class _Reader:
         if self.n_open:
             return []
         self.text.give_back(self._sequence)
-        self.text.n_open -= len(self._paths)
+        self.text.open -= {path.path for path in self._paths}
         return [replace(path, word_logprobs=tuple(self.logprobs)) for path in self._paths]
 
 

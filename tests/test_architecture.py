@@ -44,6 +44,7 @@ EXCEPTIONS = {
     "models/repack.py": {"llama_cpp"},  # inside one function: it is the one who quantizes
     "labeler/embed.py": {"torch", "transformers", "safetensors"},  # loaded only where soft labels are smoothed
     "labeler/llama_engine.py": {"llama_cpp"},  # the one file of the labeler that knows llama.cpp's contexts
+    "labeler/llama_params.py": {"llama_cpp"},  # how its models are loaded
     "labeler/sampler.py": {"llama_cpp"},  # and its samplers
     "labeler/bench_loop.py": {"llama_cpp"},  # the peer that it is measured against is llama_cpp's own class
     "labeler/openai_client.py": {"httpx"},  # the one file of the labeler that knows HTTP

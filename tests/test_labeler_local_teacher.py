@@ -12,6 +12,7 @@ from typing import Any
 import llama_cpp
 import numpy as np
 import pytest
+from single_sequence import SingleSequence
 
 from contract.errors import UserError
 from labeler.llama_engine import EngineConfig, LlamaEngine, OutOfCellsError, Token
@@ -69,26 +70,9 @@ def drawn(
     return sorted(results, key=lambda path: (path.text_id, path.path))
 
 
-class Reference:
-    """llama-cpp-python's high-level class: one sequence, the whole prompt, one token after the other."""
-
-    def __init__(self, model: Path) -> None:
-        self.llama = llama_cpp.Llama(str(model), n_ctx=256, logits_all=True, n_threads=2, verbose=False)
-
-    def logprob(self, text: str, word: str) -> float:
-        before = self.llama.tokenize(text.encode(), special=False)
-        whole = self.llama.tokenize(f"{text} {word}".encode(), special=False)
-        assert whole[: len(before)] == before
-        self.llama.reset()
-        self.llama.eval(whole)
-        rows = np.asarray(self.llama.scores[: len(whole)], dtype=np.float64)
-        rows -= np.log(np.exp(rows - rows.max(axis=1, keepdims=True)).sum(axis=1, keepdims=True)) + rows.max(axis=1, keepdims=True)
-        return float(sum(rows[i - 1, whole[i]] for i in range(len(before), len(whole))))
-
-
 @pytest.fixture(scope="module")
-def reference(half_floats: Path) -> Reference:
-    return Reference(half_floats)
+def reference(half_floats: Path) -> SingleSequence:
+    return SingleSequence(half_floats)
 
 
 def test_direct_reads_the_probabilities_that_one_sequence_alone_has(engine, reference):
@@ -118,6 +102,15 @@ def test_long_words_are_walked_after_a_rationale_too(engine, reference):
     path = drawn(engine, "cot", paths=2, words=words)[0]
     text = f"{PREFIX['cot']}{asks('cot')[0].prompt} {path.rationale}\nSentiment:"
     np.testing.assert_allclose(path.word_logprobs, [reference.logprob(text, word) for word in words], **TOLERANCE)
+
+
+@pytest.mark.parametrize("mode", ["direct", "cot"])
+def test_one_at_a_time_draws_the_paths_that_many_at_once_draw(engine, mode):
+    words = ("positive", "going down the drain")
+    together = drawn(engine, mode, paths=4 if mode == "cot" else 1, words=words)
+    in_turn = drawn(engine, mode, paths=4 if mode == "cot" else 1, words=words, n_live_paths=1)
+    assert [(p.text_id, p.path, p.rationale) for p in in_turn] == [(p.text_id, p.path, p.rationale) for p in together]
+    np.testing.assert_allclose([p.word_logprobs for p in in_turn], [p.word_logprobs for p in together], **TOLERANCE)
 
 
 def test_paths_of_one_text_differ_and_have_seeds_of_their_own(engine):

@@ -1,0 +1,112 @@
+"""A cache that is too small: smaller decodes, then fewer texts at once, and the same paths all the same."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from contract.errors import UserError
+from labeler.draw import PREFIX, Draw
+from labeler.label_words import LabelWords
+from labeler.llama_engine import EngineConfig, LlamaEngine, Token
+from labeler.paths import Ask, TeacherPath
+from labeler.scheduler import Scheduler
+from labeler.teacher import Enough, Reading, never
+
+READING = Reading("cot", ("positive", "going down the drain"), "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=12)
+SENTENCES = (
+    "Loaded up on calls before the print, then read the report twice and sold half of them at the open. Management talks about growth "
+    "every quarter while the debt keeps climbing, and nobody on this board wants to hear it. My uncle works there and says that the new "
+    "plant is two years late; make of it what you like. Still, the chart looks fine to me, volume is up and shorts are paying nine percent."
+)
+N_CELLS = 512  # of a context in which everything fits
+
+
+@pytest.fixture(params=["dense", "hybrid", "sliding"])  # recurrent memory has a place for each sequence and is never full
+def engine(request: pytest.FixtureRequest, tiny_models):
+    engine = LlamaEngine(tiny_models[request.param])
+    yield engine
+    engine.close()
+
+
+def drawn(
+    engine: LlamaEngine,
+    n_cells: int,
+    n_words: int = 60,
+    tell: Callable[[str], None] = lambda _: None,
+    enough: Enough = never,
+    n_first: int = 0,
+) -> list[TeacherPath]:
+    """Three texts of three paths, admitted as if there were room for all."""
+    engine.start(EngineConfig(n_cells=n_cells, n_batch=256, n_sequences=64))
+    engine.config = replace(engine.config, n_cells=10_000)  # what the scheduler believes
+    prefix = engine.tokenize("Posts and what they say:\n")
+    engine.decode([Token(t, i, PREFIX) for i, t in enumerate(prefix)])
+    draw = Draw(engine, LabelWords.of(engine, READING), READING, 0, 0, len(prefix))
+    waiting = []
+    for i in range(3):
+        ask = Ask(str(i), f"Post: {' '.join((SENTENCES.split() * 4)[i : i + n_words])}\nOpinion:", (0, 1, 2), n_first)
+        waiting.append((ask, engine.tokenize(ask.prompt)))
+    paths = list(Scheduler(draw, waiting, 24, enough).paths(tell))
+    return sorted(paths, key=lambda path: (path.text_id, path.path))
+
+
+def assert_same(paths: list[TeacherPath], others: list[TeacherPath]) -> None:
+    assert [(p.text_id, p.path, p.rationale) for p in paths] == [(p.text_id, p.path, p.rationale) for p in others]
+    np.testing.assert_allclose([p.word_logprobs for p in paths], [p.word_logprobs for p in others], atol=0.01, rtol=2e-3)
+
+
+def test_a_batch_that_finds_no_room_is_made_smaller_and_that_is_said_once(engine):
+    told: list[str] = []
+    paths = drawn(engine, 256, n_words=65, tell=told.append)
+    assert len(told) == 1
+    assert told[0].startswith("the KV cache had no room for ")
+    assert told[0].endswith(" decodes; smaller ones took their place, which is slower")
+    assert_same(paths, drawn(engine, N_CELLS, n_words=65, tell=told.append))
+    assert len(told) == 1
+
+
+def test_a_text_that_leaves_a_full_cache_begins_anew_and_draws_the_same_paths(engine, monkeypatch):
+    left = []
+    give_way = Scheduler._give_way
+    monkeypatch.setattr(Scheduler, "_give_way", lambda self: left.append(give_way(self)))
+    assert_same(drawn(engine, 256, n_words=100), drawn(engine, N_CELLS, n_words=100))
+    assert left
+
+
+def test_a_text_that_leaves_is_not_asked_again_for_the_paths_that_it_has(engine):
+    begun: list[str] = []
+
+    def enough(text_id: str) -> bool:
+        begun.append(text_id)
+        return False
+
+    paths = drawn(engine, 256, n_words=100, enough=enough, n_first=1)
+    assert [(path.text_id, path.path) for path in paths] == [(text, n) for text in "012" for n in range(3)]
+    assert begun
+
+
+def test_a_text_that_overfills_the_cache_alone_is_named(engine):
+    with pytest.raises(UserError) as caught:
+        drawn(engine, 256, n_words=650)
+    assert str(caught.value) == "text 0 alone overfills the KV cache; lower --paths or shorten the text"
+
+
+@pytest.mark.parametrize("engine", ["dense"], indirect=True)
+def test_a_decode_that_fails_for_good_keeps_the_paths_that_were_drawn(engine):
+    decode, paths = engine.decode, []
+    engine.start(EngineConfig(n_cells=N_CELLS, n_batch=256, n_sequences=64))
+    prefix = engine.tokenize("Posts and what they say:\n")
+    engine.decode([Token(t, i, PREFIX) for i, t in enumerate(prefix)])
+    draw = Draw(engine, LabelWords.of(engine, READING), READING, 0, 0, len(prefix))
+    prompt = engine.tokenize("Post: up\nOpinion:")
+    waiting = [(Ask("0", "", (0,)), prompt), (Ask("1", "", (0,)), prompt)]
+    results = Scheduler(draw, waiting, 1, never).paths()
+    paths.append(next(results))
+    engine.decode = lambda tokens: decode([replace(token, token=-7) for token in tokens])  # type: ignore[method-assign]
+    with pytest.raises(
+        UserError, match=r"^llama\.cpp could not decode \(-1: init: invalid token\[0\] = -7; .*paths drawn before are kept, and the same command goes on$"
+    ):
+        paths.extend(results)
+    assert [path.text_id for path in paths] == ["0"]
