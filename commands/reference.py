@@ -22,6 +22,7 @@ EXIT_CODES = """
 | 1 | something that you can fix; one line on stderr says what and how |
 | 2 | wrong usage |
 | 130 | interrupted with Ctrl-C |
+| 143 | asked to end by the system (SIGTERM) while labelling |
 """
 
 

@@ -106,7 +106,8 @@ def test_a_decode_that_fails_for_good_keeps_the_paths_that_were_drawn(engine):
     paths.append(next(results))
     engine.decode = lambda tokens: decode([replace(token, token=-7) for token in tokens])  # type: ignore[method-assign]
     with pytest.raises(
-        UserError, match=r"^llama\.cpp could not decode \(-1: init: invalid token\[0\] = -7; .*paths drawn before are kept, and the same command goes on$"
+        UserError,
+        match=r"^llama\.cpp could not decode \(-1: init: invalid token\[0\] = -7; .*paths drawn before are kept, and the same command goes on$",
     ):
         paths.extend(results)
     assert [path.text_id for path in paths] == ["0"]

@@ -1,10 +1,12 @@
 """The label store keeps every path, repeats none, and says what is wrong with a file that is not one."""
 
+import json
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from contract.errors import FormatError, UserError
@@ -39,6 +41,55 @@ def test_equal_settings_find_the_same_run_and_others_make_a_new_one(tmp_path: Pa
         assert (
             store.begin_run(RunSettings(**{**{f: getattr(SETTINGS, f) for f in SETTINGS.__struct_fields__}, "seed": 1})).number == 2
         )
+
+
+def test_a_run_of_a_version_that_knew_fewer_settings_is_found_again(tmp_path: Path):
+    with LabelStore.create(tmp_path / "labels.db") as store:
+        run = store.begin_run(SETTINGS)
+        store.add(run, [path()])
+    older = {
+        key: value for key, value in msgspec.to_builtins(SETTINGS).items() if key not in ("n_direct", "bound", "deterministic")
+    }
+    with sqlite3.connect(tmp_path / "labels.db") as connection:
+        connection.execute("update runs set settings = ?, digest = 'of fewer settings'", (json.dumps(older),))
+    connection.close()
+    with LabelStore.create(tmp_path / "labels.db") as store:
+        assert store.begin_run(SETTINGS) == run
+        assert store.done(run) == {"a": {0}}
+
+
+def test_a_text_keeps_its_words_and_takes_newer_gold(tmp_path: Path):
+    with LabelStore.create(tmp_path / "labels.db") as store:
+        store.add_texts([Text("text", "a", "X"), Text("bad \ud800", "b")])
+        store.add_texts([Text("text", "a", "X", "up"), Text("bad \ud800", "b")])
+        assert store.texts()["a"] == Text("text", "a", "X", "up")
+        for changed in (Text("other", "a", "X"), Text("text", "a", "Y"), Text("text", "a")):
+            with pytest.raises(UserError, match="text 'a' was another text when it was labelled"):
+                store.add_texts([Text("new", "c"), changed])
+        assert store.texts().keys() == {"a", "b"}
+
+
+def test_a_lock_that_cannot_be_taken_blames_nobody_else(tmp_path: Path):
+    (tmp_path / "labels.db.lock").mkdir()
+    with pytest.raises(UserError) as caught:
+        LabelStore.create(tmp_path / "labels.db")
+    expected = f"{tmp_path}/labels.db.lock: unable to open database file; check the disk and the file's permissions"
+    assert str(caught.value) == expected
+
+
+def test_a_store_that_is_refused_keeps_no_lock(tmp_path: Path):
+    not_a_database(tmp_path / "labels.db")
+    with pytest.raises(FormatError) as kept:  # the error is kept, and with it the frames that it went through
+        LabelStore.create(tmp_path / "labels.db")
+    (tmp_path / "labels.db").unlink()
+    LabelStore.create(tmp_path / "labels.db").close()
+    assert kept
+
+
+def test_an_empty_file_becomes_a_store(tmp_path: Path):
+    (tmp_path / "labels.db").touch()
+    with LabelStore.create(tmp_path / "labels.db") as store:
+        assert store.begin_run(SETTINGS).number == 1
 
 
 def test_a_batch_with_a_path_that_is_there_already_is_refused_whole(tmp_path: Path):
