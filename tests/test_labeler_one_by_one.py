@@ -41,11 +41,12 @@ def test_a_model_that_demands_one_sequence_gets_it_and_that_is_said_once(tiny_mo
     assert paths == drawn(LlamaEngine(tiny_models[kind]), STATED, told)
 
 
-def test_a_model_that_cannot_even_be_measured_with_many_sequences_is_drawn_from(tiny_models):
+def test_a_model_that_cannot_even_be_measured_with_many_sequences_is_drawn_from(tiny_models, monkeypatch):
+    monkeypatch.setattr("labeler.pace.is_busy", lambda: False)
     told: list[str] = []
     paths = drawn(Demanding(tiny_models["dense"]), LocalConfig(n_threads=1), told)
     assert told == [
-        "measuring how this machine draws paths fastest, once for this teacher",
+        "measuring how this machine draws paths fastest",
         "drawing paths one at a time in a context of one sequence, which is slower: at most 1 sequences",
     ]
     assert len(paths) == 2 * len(ASKS)

@@ -49,9 +49,10 @@ def teacher(smollm2: Path, tmp_path: Path):
 def test_a_teacher_measures_once_and_says_so_and_measures_again_when_the_file_is_damaged(teacher, tmp_path: Path, monkeypatch):
     measured = []
     monkeypatch.setattr(local_teacher.pace, "measured", lambda *_: measured.append(1) or FOUND)
+    monkeypatch.setattr(local_teacher.pace, "is_busy", lambda: False)
     first = teacher()
     assert first.pace([1] * 300) == first.pace([1] * 20) == FOUND
-    assert first.said == ["measuring how this machine draws paths fastest, once for this teacher"]
+    assert first.said == ["measuring how this machine draws paths fastest"]
     again = teacher(n_live_paths=8)
     assert again.pace([1] * 300) == Pace(2, 256, 8, False, 400.0, 90.0)
     assert (again.said, len(measured)) == ([], 1)
@@ -59,6 +60,15 @@ def test_a_teacher_measures_once_and_says_so_and_measures_again_when_the_file_is
     file.write_bytes(file.read_bytes()[:-5])
     assert teacher().pace([1] * 300) == FOUND
     assert len(measured) == 2
+
+
+def test_what_was_measured_beside_other_work_is_said_and_not_kept(teacher, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(local_teacher.pace, "measured", lambda *_: FOUND)
+    monkeypatch.setattr(local_teacher.pace, "is_busy", lambda: True)
+    opened = teacher()
+    assert opened.pace([1] * 300) == FOUND
+    assert opened.said == ["measuring how this machine draws paths fastest" + local_teacher.BUSY]
+    assert not list(tmp_path.glob("*.json"))
 
 
 def test_nothing_is_measured_where_everything_is_stated_or_the_schedule_is_fixed(teacher):

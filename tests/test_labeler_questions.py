@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from contract.errors import UserError
 from contract.texts import Text
 from labeler.config import LabelConfig, check_config
-from labeler.questions import questions, questions_digest
+from labeler.questions import Nearest, questions, questions_digest
 from labeler.teacher import Identity
 from tests.test_labeler_run import TASK
 
@@ -41,7 +41,7 @@ def test_asking_for_more_paths_of_a_sampled_run_keeps_its_prompts_and_its_paths(
 
 
 @pytest.mark.parametrize(
-    "change", [{"examples": "diverse"}, {"guideline": False}, {"mode": "direct", "n_variants": 4}, {"n_examples_per_label": 2}]
+    "change", [{"examples": "given"}, {"guideline": False}, {"mode": "direct", "n_variants": 4}, {"n_examples_per_label": 2}]
 )
 def test_whatever_changes_a_prompt_changes_the_digest(change):
     examples = [*TASK.examples, *(msgspec.structs.replace(example, text=example.text + " too") for example in TASK.examples)]
@@ -59,7 +59,8 @@ def test_prefix_and_prompt_together_are_the_whole_plain_prompt():
 
 
 def test_nearest_examples_stand_between_the_shared_head_and_the_text():
-    (question,) = questions(TASK, LabelConfig(n_paths=1, examples="nearest"), IDENTITY, lambda text: (TASK.examples[1],))
+    chosen = Nearest({"a": (TASK.examples[1],)}, "key")
+    (question,) = questions(TASK, LabelConfig(n_paths=1, examples="nearest"), IDENTITY, chosen)
     assert question.prefix == "Up or down?\n- positive: u\n- negative: d\n\n"
     assert question.prompt(Text("hm", "a")) == "Text: I sell\nOpinion: Sold.\nAnswer: negative\n\nText: hm\nOpinion:"
 
