@@ -9,7 +9,7 @@ from commands.lazy import LazyGroup, Row
 ROWS: dict[str, Row] = {
     "check": Row("commands.task_check", "Say whether TASK is a sound task file, and its digest.", None),
     "show": Row("commands.task_show", "Print the exact prompt that the teacher of TASK reads for TEXT.", None),
-    # "tune": Row("commands.task_tune", "Find the mode and the prompt that do best on texts with gold.", "label"),
+    "tune": Row("commands.task_tune", "Find the mode and the prompt that do best on texts with gold.", "label"),
 }
 
 

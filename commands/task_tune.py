@@ -1,0 +1,118 @@
+"""`potstill task tune`: which way to ask does best on texts with gold."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from commands import label
+from commands.derive_options import backbone_option
+from commands.label_progress import label_progress
+from commands.prompt_options import examples_per_label_option
+from contract import atomic
+from contract.project import TEACHER
+from contract.task import load_task
+from labeler.config import EXAMPLES, TEMPLATES
+from labeler.gold_halves import MOST, gold_halves
+from labeler.local_teacher import LocalConfig
+from labeler.open import Pack, open_local
+from labeler.prompt_choices import TuneConfig
+from labeler.tune import Tuned, tune
+from labeler.tune_text import as_text, full_name, judged
+from labeler.tuned_settings import tuned_settings, tuned_toml
+
+FILE = click.Path(path_type=Path)
+WINNER_FILE = "tuned.toml"
+
+
+@click.command("tune")
+@click.argument("task", type=FILE)
+@click.argument("gold", type=FILE)
+@click.argument("out", type=FILE)
+@click.option("--teacher", default=TEACHER, show_default=True, help="Teacher: a name of `potstill models list`, or a GGUF file.")
+@click.option(
+    "--examples",
+    type=click.Choice(EXAMPLES),
+    multiple=True,
+    default=TuneConfig.examples,
+    help="Choice of worked examples to try; may be repeated.  [default: all]",
+)
+@click.option(
+    "--template",
+    "templates",
+    type=click.Choice(TEMPLATES),
+    multiple=True,
+    default=TuneConfig.templates,
+    help="Form of the prompt to try; may be repeated.  [default: all]",
+)
+@click.option("--cot/--no-cot", default=TuneConfig.cot, show_default=True, help="Try answers after a rationale, too.")
+@examples_per_label_option
+@click.option("--seed", default=TuneConfig.seed, show_default=True, help="Of the variants and the rationales.")
+@click.option("--max-texts", default=MOST, show_default=True, help="Gold texts to use at most, at least 20.")
+@backbone_option
+@click.option("--pack", type=click.Choice(get_args(Pack)), default="auto", show_default=True, help="Re-pack the teacher's weights.")
+@click.option("--threads", type=int, help="CPU threads.  [default: measured]")
+@click.option("--parallel", type=int, help="Sampled paths to step at once.  [default: measured]")
+def command(
+    task: Path,
+    gold: Path,
+    out: Path,
+    teacher: str,
+    max_texts: int,
+    pack: Pack,
+    threads: int | None,
+    parallel: int | None,
+    **options: Any,
+) -> None:
+    """Try ways to ask about TASK on the texts of GOLD, compare them, and write the best one's settings to OUT/tuned.toml.
+
+    Compared are prompts (form, guideline, worked examples), numbers of answers, answers after a rationale, and how soft labels are
+    derived. Every answer is kept in OUT/tune.db: stopped and started again, it goes on where it was.
+    """
+    loaded, config = load_task(task), TuneConfig(**options)
+    halves = gold_halves(loaded, gold, max_texts)
+    tell = partial(click.echo, err=True)
+    opened = open_local(teacher, pack=pack, config=LocalConfig(threads, n_live_paths=parallel), tell=tell)
+    try:
+        with label_progress() as show:
+            found = tune(loaded, halves, out, opened, config, show, tell)
+    finally:
+        opened.close()
+    click.echo(as_text(found))
+    settings = tuned_settings(found.choice.winner) | ({} if pack == "auto" else {"pack": pack})
+    atomic.write_file(out / WINNER_FILE, tuned_toml(settings, _remarks(found, gold, opened.identity.name)).encode())
+    click.echo(f"\nwrote {out / WINNER_FILE}, a table for project.toml; as options of potstill label:")
+    click.echo(f"  {label_options(settings, teacher, gold)}")
+
+
+def label_options(settings: Mapping[str, Any], teacher: str, gold: Path) -> str:
+    """The settings as `potstill label` takes them."""
+    words = [] if teacher == TEACHER else ["--teacher", teacher]
+    for option in label.command.params:
+        if option.name not in settings:
+            continue
+        value = settings[option.name]
+        if isinstance(value, bool):
+            words.append(option.opts[0] if value else option.secondary_opts[0])
+        else:
+            words += [option.opts[0], str(value)]
+    if settings["method"] == "affine":  # which is fitted on gold
+        words += ["--gold", str(gold)]
+    return shlex.join(words)
+
+
+def _remarks(tuned: Tuned, gold: Path, teacher: str) -> list[str]:
+    """What a reader of the settings should know."""
+    remarks = [
+        "The [label] table of a project.toml, chosen by: potstill task tune",
+        f"teacher {teacher}, {int(tuned.answered.sum())} texts of {gold.name}: {full_name(tuned.choice.winner)}",
+        f"on the {int(tuned.judges.sum())} texts that had no say: {judged(tuned)}",
+    ]
+    if tuned.choice.winner.derive.method == "affine":
+        remarks.append("method affine is fitted on gold texts: the project must name some")
+    return remarks
