@@ -42,7 +42,9 @@ def test_the_winner_is_the_same_in_a_project_and_as_options(tmp_path: Path, monk
     assert (plan.config, plan.derive, plan.pack) == (config, derive, "Q4_0")
 
     words = label_options(settings, "a teacher.gguf", Path("my gold.jsonl"))
-    context = label.command.make_context("label", ["task.toml", "texts.jsonl", "out", *shlex.split(words)])
+    context = label.command.make_context(
+        "label", ["task.toml", "texts.jsonl", "out", *shlex.split(words)], help_option_names=["-h", "--help"]
+    )
     options = {name: value for name, value in context.params.items() if name not in ("task", "texts", "out", "gold", "dry_run")}
     plan = labelling.plan(load_task(EXAMPLE / "task.toml"), EXAMPLE / "texts.jsonl", None, tmp_path, options)
     assert (plan.config, plan.derive, plan.pack, plan.teacher) == (config, derive, "Q4_0", "a teacher.gguf")
