@@ -230,9 +230,9 @@ class LlamaEngine:
         """Give the memory back; safe to call twice."""
         self._calls.close()
         self._stop()
-        if self._model:
-            llama_cpp.llama_model_free(self._model)
-            self._model = _NOTHING
+        model, self._model = self._model, _NOTHING
+        if model:
+            llama_cpp.llama_model_free(model)
 
     def _number(self, key: str) -> int:
         """A number from the model's own metadata, named below its architecture; 0 if it is not stated."""
@@ -243,11 +243,13 @@ class LlamaEngine:
         return int(found.value) if n > 0 else 0
 
     def _stop(self) -> None:
-        """Give the context back."""
-        if self._context:
-            llama_cpp.llama_batch_free(self._batch)
-            llama_cpp.llama_free(self._context)
-            self._context = _NOTHING
+        """Give the context back. Handles are forgotten before they are freed: an interrupt in between must not free them twice."""
+        context, batch = self._context, self._batch
+        self._context = self._batch = _NOTHING
+        if batch is not _NOTHING:
+            llama_cpp.llama_batch_free(batch)
+        if context:
+            llama_cpp.llama_free(context)
 
     def _fill(self, tokens: Sequence[Token]) -> None:
         """Copy the tokens into llama.cpp's batch."""

@@ -18,7 +18,7 @@ class Sampler:
         llama_cpp.llama_sampler_chain_add(self.chain, llama_cpp.llama_sampler_init_dist(seed))
 
     def close(self) -> None:
-        """Give the chain back; safe to call twice."""
-        if self.chain:
-            llama_cpp.llama_sampler_free(self.chain)
-            self.chain = None
+        """Give the chain back; safe to call twice, also after an interrupt in the middle."""
+        chain, self.chain = self.chain, None
+        if chain:
+            llama_cpp.llama_sampler_free(chain)

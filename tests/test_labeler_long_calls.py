@@ -5,10 +5,12 @@ import signal
 import threading
 import time
 
+import llama_cpp
 import pytest
 
 from labeler.llama_engine import EngineConfig, LlamaEngine, Token
 from labeler.long_calls import LongCalls
+from labeler.sampler import Sampler
 
 
 @pytest.fixture
@@ -88,3 +90,37 @@ def test_an_interrupt_ends_a_decode_in_its_middle_and_the_engine_can_start_again
     engine.start(EngineConfig(n_cells=256, n_sequences=2, n_batch=256))
     assert engine.decode(tokens[:10]) == []
     engine.close()
+
+
+@pytest.mark.parametrize("function", ["llama_batch_free", "llama_free", "llama_model_free"])
+def test_an_interrupt_while_something_is_freed_frees_nothing_twice(tiny_models, monkeypatch, function):
+    freed = []
+    free = getattr(llama_cpp, function)
+
+    def interrupted(handle):
+        freed.append(handle)
+        free(handle)
+        raise KeyboardInterrupt  # as Python raises it when the signal came while C was busy
+
+    engine = LlamaEngine(tiny_models["dense"])
+    engine.start(EngineConfig(n_cells=256, n_batch=256, n_sequences=2))
+    monkeypatch.setattr(llama_cpp, function, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.close()
+    engine.close()
+    assert len(freed) == 1
+
+
+def test_a_sampler_interrupted_while_it_is_freed_is_not_freed_twice(monkeypatch):
+    freed = []
+    sampler = Sampler(0.5, 1)
+
+    def interrupted(chain):
+        freed.append(chain)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(llama_cpp, "llama_sampler_free", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sampler.close()
+    sampler.close()
+    assert len(freed) == 1
