@@ -80,7 +80,8 @@ class GoldRuns:
         with LabelStore.read(self.store_path) as store:
             paths = [path for path in store.paths(report.run) if path.text_id in ids and path.path < config.n_paths]
         timed = self._times.get(key)
-        rate = timed.seconds / timed.n_paths * len(paths) / token_cost(paths) if timed and paths else None
+        cost = token_cost(paths)
+        rate = timed.seconds / timed.n_paths * len(paths) / cost if timed and cost else None
         return GoldPaths(report.run, paths, rate)
 
 

@@ -162,6 +162,8 @@ def test_what_is_tried_differs(ruled_teacher):
         UserError, match="nothing is left to try: examples nearest needs template plain and an encoder; template chat"
     ):
         names(examples=("nearest",), templates=("chat",))
+    with pytest.raises(UserError, match="examples per label is 0; it must be at least 1"):
+        names(n_examples_per_label=0)
 
 
 SEVENTY = answering(lambda prompt, path: 0.7)
