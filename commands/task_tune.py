@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -14,13 +15,16 @@ from commands import label
 from commands.derive_options import backbone_option
 from commands.label_progress import label_progress
 from commands.prompt_options import examples_per_label_option
+from commands.stopping import heeding_sigterm
 from contract import atomic
+from contract.errors import StoppedError
 from contract.project import TEACHER
-from contract.task import load_task
+from contract.task import Task, load_task
 from labeler.config import EXAMPLES, TEMPLATES
-from labeler.gold_halves import MOST, gold_halves
+from labeler.gold_halves import MOST, GoldHalves, gold_halves
 from labeler.local_teacher import LocalConfig
-from labeler.open import Pack, open_local
+from labeler.open import Pack, open_teacher
+from labeler.openai_client import ServerConfig
 from labeler.prompt_choices import TuneConfig
 from labeler.tune import Tuned, tune
 from labeler.tune_text import as_text, full_name, judged
@@ -28,13 +32,21 @@ from labeler.tuned_settings import tuned_settings, tuned_toml
 
 FILE = click.Path(path_type=Path)
 WINNER_FILE = "tuned.toml"
+KEPT = ("pack", "model", "concurrency")  # options about the teacher that labelling needs, too
 
 
 @click.command("tune")
 @click.argument("task", type=FILE)
 @click.argument("gold", type=FILE)
 @click.argument("out", type=FILE)
-@click.option("--teacher", default=TEACHER, show_default=True, help="Teacher: a name of `potstill models list`, or a GGUF file.")
+@click.option(
+    "--teacher",
+    default=TEACHER,
+    show_default=True,
+    help="Teacher: a name of `potstill models list`, a GGUF file, or a server's address.",
+)
+@click.option("--model", help="The server's model.  [default: its only one]")
+@click.option("--concurrency", type=int, help=f"Requests at the server at once.  [default: {ServerConfig.concurrency}]")
 @click.option(
     "--examples",
     type=click.Choice(EXAMPLES),
@@ -58,36 +70,39 @@ WINNER_FILE = "tuned.toml"
 @click.option("--pack", type=click.Choice(get_args(Pack)), default="auto", show_default=True, help="Re-pack the teacher's weights.")
 @click.option("--threads", type=int, help="CPU threads.  [default: measured]")
 @click.option("--parallel", type=int, help="Sampled paths to step at once.  [default: measured]")
-def command(
-    task: Path,
-    gold: Path,
-    out: Path,
-    teacher: str,
-    max_texts: int,
-    pack: Pack,
-    threads: int | None,
-    parallel: int | None,
-    **options: Any,
-) -> None:
+def command(task: Path, gold: Path, out: Path, max_texts: int, **options: Any) -> None:
     """Try ways to ask about TASK on the texts of GOLD, compare them, and write the best one's settings to OUT/tuned.toml.
 
     Compared are prompts (form, guideline, worked examples), numbers of answers, answers after a rationale, and how soft labels are
     derived. Every answer is kept in OUT/tune.db: stopped and started again, it goes on where it was.
     """
-    loaded, config = load_task(task), TuneConfig(**options)
+    loaded = load_task(task)
     halves = gold_halves(loaded, gold, max_texts)
-    tell = partial(click.echo, err=True)
-    opened = open_local(teacher, pack=pack, config=LocalConfig(threads, n_live_paths=parallel), tell=tell)
-    try:
-        with label_progress() as show:
-            found = tune(loaded, halves, out, opened, config, show, tell)
-    finally:
-        opened.close()
+    config = TuneConfig(**{field.name: options.pop(field.name) for field in fields(TuneConfig)})
+    found = _tuned(loaded, halves, out, config, options)
     click.echo(as_text(found))
-    settings = tuned_settings(found.choice.winner) | ({} if pack == "auto" else {"pack": pack})
-    atomic.write_file(out / WINNER_FILE, tuned_toml(settings, _remarks(found, gold, opened.identity.name)).encode())
+    settings = tuned_settings(found.choice.winner)
+    settings |= {name: options[name] for name in KEPT if options[name] not in (None, "auto")}
+    atomic.write_file(out / WINNER_FILE, tuned_toml(settings, _remarks(found, gold, options["teacher"])).encode())
     click.echo(f"\nwrote {out / WINNER_FILE}, a table for project.toml; as options of potstill label:")
-    click.echo(f"  {label_options(settings, teacher, gold)}")
+    click.echo(f"  {label_options(settings, options['teacher'], gold)}")
+
+
+def _tuned(task: Task, halves: GoldHalves, out: Path, config: TuneConfig, options: Mapping[str, Any]) -> Tuned:
+    """What is found with the teacher of the options, which is open meanwhile. SIGTERM stops it as Ctrl-C does."""
+    tell = partial(click.echo, err=True)
+    with heeding_sigterm():
+        try:
+            local = LocalConfig(options["threads"], n_live_paths=options["parallel"])
+            server = {"model": options["model"], "concurrency": options["concurrency"]}
+            teacher = open_teacher(options["teacher"], pack=options["pack"], config=local, **server, tell=tell)
+            try:
+                with label_progress() as show:
+                    return tune(task, halves, out, teacher, config, show, tell)
+            finally:
+                teacher.close()
+        except KeyboardInterrupt as stop:
+            raise StoppedError(f"stopped; what is answered is kept in {out}; the same command goes on from there") from stop
 
 
 def label_options(settings: Mapping[str, Any], teacher: str, gold: Path) -> str:

@@ -19,6 +19,7 @@ from labeler.derive import DEFAULTS, DeriveConfig
 from labeler.gold_halves import GoldHalves
 from labeler.path_table import NO_GOLD, path_table
 from labeler.paths import TeacherPath
+from labeler.prompt_choices import prompt_name, way_name
 from labeler.store import LabelStore, Run
 from labeler.trial import Choice, Trial, choose
 
@@ -67,9 +68,10 @@ class Comparison:
         probs = self._probs(run, paths, DEFAULTS)
         self.trials.append(Trial(group, name, config, DEFAULTS, run, paths, probs, per_text))
 
-    def add_derived(self, group: str, trial: Trial, derive: DeriveConfig) -> None:
+    def add_derived(self, trial: Trial, derive: DeriveConfig) -> None:
         """A trial's paths once more, their soft labels derived in another way, unless that is not possible."""
-        name = f"{trial.name}, {derive.name(adaptive=False).removeprefix(f'{DEFAULTS.method}+')}"
+        otherwise = derive.name(adaptive=False).removeprefix(f"{DEFAULTS.method}+").partition("@")[0]
+        name, group = f"{way_name(trial.config)}, {otherwise}", f"soft labels, {prompt_name(trial.config)}"
         try:
             probs = self._probs(trial.run, trial.paths, derive)
         except UserError as error:

@@ -15,19 +15,14 @@ from contract.texts import Text
 from labeler.config import LabelConfig
 from labeler.drawing import Progress
 from labeler.paths import TeacherPath, token_cost
-from labeler.questions import Nearest
-from labeler.run import label
+from labeler.questions import Nearest, questions
+from labeler.run import label, run_settings
+from labeler.stopwatch import Stopwatch, Timed
 from labeler.store import LabelStore, Run
 from labeler.teacher import Teacher
 
 STORE_FILE, TIMES_FILE = "tune.db", "tune.json"
-
-
-class Timed(msgspec.Struct, frozen=True):
-    """How long the paths of a run took that one comparison added, over all sittings."""
-
-    seconds: float
-    n_paths: int
+MIN_TIMED = 0.1  # share of a run's paths: after a kill, hardly any may be left to time
 
 
 @dataclass(frozen=True)
@@ -63,25 +58,34 @@ class GoldRuns:
     def draw(self, config: LabelConfig) -> GoldPaths:
         """The paths of the configuration, those drawn first that are not stored yet; raises as :func:`labeler.run.label`.
 
-        The first text is asked alone and not timed: it pays for loading, measuring and the shared prefix, which thousands of texts
-        pay only once.
+        The first text is asked alone and not timed: it pays for the shared prefixes, which thousands of texts pay only once.
         """
-        wanted = replace(config, new_run=True)
+        asked = questions(self.task, config, self.teacher.identity, self.nearest)
+        settings = run_settings(self.task, asked, self.teacher, config)
+        key = f"{settings.digest} {config.n_paths}"  # by number, so that what is known stays as it is when more are drawn
+        wanted, watch = replace(config, new_run=True), Stopwatch(self.progress)
         label(self.task, self.texts[:1], self.store_path, self.teacher, wanted, self.progress, self.nearest)
-        report = label(self.task, self.texts, self.store_path, self.teacher, wanted, self.progress, self.nearest)
-        key = (
-            f"{report.run.settings.digest} {config.n_paths}"  # by number, so that what is known stays as it is when more are drawn
-        )
-        if report.n_drawn:
-            earlier = self._times.get(key, Timed(0.0, 0))
-            self._times[key] = Timed(earlier.seconds + report.seconds, earlier.n_paths + report.n_drawn)
-            atomic.write_file(self._times_path, msgspec.json.format(msgspec.json.encode(self._times), indent=2) + b"\n")
+        try:
+            report = label(self.task, self.texts, self.store_path, self.teacher, wanted, watch, self.nearest)
+        finally:  # stopped, too: the next sitting may have hardly any paths left to time
+            self._remember(key, watch.timed())
         ids = {text.id for text in self.texts}
         with LabelStore.read(self.store_path) as store:
             paths = [path for path in store.paths(report.run) if path.text_id in ids and path.path < config.n_paths]
-        timed = self._times.get(key)
-        rate = timed.seconds / timed.n_paths * len(paths) / token_cost(paths) if timed and paths else None
-        return GoldPaths(report.run, paths, rate)
+        return GoldPaths(report.run, paths, self._seconds_per_cost(key, paths))
+
+    def _remember(self, key: str, timed: Timed) -> None:
+        """Add what was timed now."""
+        if timed.n_paths:
+            self._times[key] = self._times.get(key, Timed(0.0, 0)) + timed
+            atomic.write_file(self._times_path, msgspec.json.format(msgspec.json.encode(self._times), indent=2) + b"\n")
+
+    def _seconds_per_cost(self, key: str, paths: Sequence[TeacherPath]) -> float | None:
+        """Time of one unit of cost; None where too few of the paths were timed to say."""
+        timed, cost = self._times.get(key), token_cost(paths)
+        if timed is None or not cost or timed.n_paths < MIN_TIMED * len(paths):
+            return None
+        return timed.seconds / timed.n_paths * len(paths) / cost
 
 
 def _read_times(path: pathlib.Path) -> dict[str, Timed]:

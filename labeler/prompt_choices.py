@@ -8,7 +8,7 @@ from itertools import product
 
 from contract.errors import UserError
 from contract.task import Task
-from labeler.config import EXAMPLES, TEMPLATES, LabelConfig
+from labeler.config import EXAMPLES, TEMPLATES, LabelConfig, check_config
 from labeler.derive import DeriveConfig
 from labeler.questions import questions
 from labeler.teacher import Identity
@@ -35,8 +35,9 @@ def prompt_choices(task: Task, config: TuneConfig, identity: Identity, *, simila
     Args:
         similar: whether examples can be chosen by similarity.
     Raises:
-        UserError: if nothing is left to try.
+        UserError: if nothing is left to try, or no prompt can have so few examples.
     """
+    check_config(_prompt(config, "plain", "diverse", guideline=True))
     guidelines = (True, False) if task.guideline.strip() else (True,)
     wanted, left_out = [], []
     for template in config.templates:

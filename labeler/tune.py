@@ -156,18 +156,12 @@ def _compare_derivations(comparison: Comparison, backbone: str | None) -> None:
     by_config = {repr(trial.config): trial for trial in comparison.trials}  # of two that are the same, the later one
     winner, best = by_config[repr(choice.winner.config)], by_config[repr(choice.best.config)]
     most_direct = [trial for trial in comparison.trials if trial.config.mode == "direct"][-1]
-    for trial in _different([winner, best]):
-        comparison.add_derived("soft labels", trial, DeriveConfig(method="affine"))
+    for trial in {id(trial): trial for trial in (winner, best, most_direct)}.values():
+        comparison.add_derived(trial, DeriveConfig(method="affine"))
         if backbone:
-            comparison.add_derived("soft labels", trial, DeriveConfig(smooth=N_SMOOTH, backbone=backbone))
-    for trial in _different([winner, best, most_direct]):
+            comparison.add_derived(trial, DeriveConfig(smooth=N_SMOOTH, backbone=backbone))
         if len({path.variant for path in trial.paths}) >= MIN_VARIANTS:
-            comparison.add_derived("soft labels", trial, DeriveConfig(weighting="agreement"))
-
-
-def _different(trials: Sequence[Trial]) -> list[Trial]:
-    """The trials, each once."""
-    return list({id(trial): trial for trial in trials}.values())
+            comparison.add_derived(trial, DeriveConfig(weighting="agreement"))
 
 
 def _backbone(name: str) -> tuple[ModelFolder | None, str]:

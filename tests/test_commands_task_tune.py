@@ -96,7 +96,7 @@ def test_the_real_teacher_is_tuned_and_called_again_is_asked_nothing(smollm2, tm
     [(6, "holds 18 usable texts with gold; tuning needs at least 20: label more by hand")],
 )
 def test_too_little_gold_is_told_before_a_model_is_loaded(tmp_path: Path, capsys, monkeypatch, n, message):
-    monkeypatch.setattr("commands.task_tune.open_local", None)
+    monkeypatch.setattr("commands.task_tune.open_teacher", None)
     file = few(tmp_path, n)
     assert console(["task", "tune", str(EXAMPLE / "task.toml"), str(file), str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err == f"potstill: {file}: {message}\n"

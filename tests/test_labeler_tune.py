@@ -162,6 +162,8 @@ def test_what_is_tried_differs(ruled_teacher):
         UserError, match="nothing is left to try: examples nearest needs template plain and an encoder; template chat"
     ):
         names(examples=("nearest",), templates=("chat",))
+    with pytest.raises(UserError, match="examples per label is 0; it must be at least 1"):
+        names(n_examples_per_label=0)
 
 
 SEVENTY = answering(lambda prompt, path: 0.7)
@@ -190,6 +192,8 @@ def test_stopped_and_called_again_it_asks_nothing_twice_and_finds_the_same(ruled
     found = tuned(tmp_path, second, n=60)
     assert len(first.asked) == stop_after
     assert len(first.asked) + len(second.asked) == n_wanted
+    times = json.loads((tmp_path / "out" / "tune.json").read_text())
+    assert len(times) == 4  # two prompts, more of one of them, and rationales: also the run that was stopped
     again = tuned(tmp_path, third, n=60)
     assert not third.asked
     for one, two, three in zip(wanted.trials, found.trials, again.trials, strict=True):
@@ -197,7 +201,6 @@ def test_stopped_and_called_again_it_asks_nothing_twice_and_finds_the_same(ruled
         np.testing.assert_array_equal(one.probs, two.probs)
         np.testing.assert_array_equal(one.probs, three.probs)
         assert two.seconds == three.seconds
-        assert two.seconds is not None
     assert again.choice.winner.name == found.choice.winner.name
 
 
