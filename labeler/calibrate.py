@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax, logsumexp
+from scipy.optimize import brentq
+from scipy.special import entr, log_softmax, logsumexp, softmax
 
 _MAX_STEPS = 200
 _TOLERANCE = 1e-6  # largest accepted gap between a label's share and its prior
 _MAX_HALVINGS = 40  # of a step where the curvature is nearly 0, as it is for a teacher that is always sure
 _DESCENT = 1e-4  # part of the descent that the slope promises; Armijo's rule with its usual constant
+_MAX_POWER = 20.0  # of distributions that were all but certain before, and are all but even now: they gain no more from more
+_TINY = 1e-12
 _RIDGE = 1e-9  # the curvature is 0 along a shift of all labels at once, which changes nothing
 
 
@@ -69,6 +72,35 @@ def sharpened(logprobs: NDArray[np.float64], power: float) -> NDArray[np.float64
         float [N, C], normalised over C.
     """
     return np.asarray(log_softmax(power * logprobs, axis=1), dtype=np.float64)
+
+
+def as_sure_as(probs: NDArray[np.float64], surer: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The distributions sharpened until their mean entropy is that of others, relative to their mean distribution.
+
+    Relative to the mean, so that a label that is common, and likely everywhere for that, gains nothing by it.
+
+    Args:
+        probs: float [N, C], rows sum to 1.
+        surer: float [M, C], rows sum to 1. If its mean entropy is not the lower one, nothing changes.
+    Returns:
+        float [N, C], rows sum to 1.
+    """
+    log_mean = np.log(np.clip(probs.mean(axis=0), _TINY, 1))
+    lift = np.log(np.clip(probs, _TINY, 1)) - log_mean
+
+    def excess(power: float) -> float:
+        """Mean entropy over the wanted one, in nats; it falls as the power grows."""
+        return _mean_entropy(softmax(power * lift + log_mean, axis=1)) - _mean_entropy(surer)
+
+    if excess(1.0) <= 0:
+        return probs
+    power = _MAX_POWER if excess(_MAX_POWER) > 0 else float(brentq(excess, 1.0, _MAX_POWER, xtol=1e-6))
+    return np.asarray(softmax(power * lift + log_mean, axis=1), dtype=np.float64)
+
+
+def _mean_entropy(probs: NDArray[np.float64]) -> float:
+    """In nats, over the rows."""
+    return float(entr(probs).sum(axis=1).mean())
 
 
 def label_logprobs(word_logprobs: NDArray[np.float64], word_labels: list[int], n_labels: int) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ Weighting = Literal["even", "agreement"]
 METHODS: tuple[str, ...] = get_args(Method)
 WEIGHTINGS: tuple[str, ...] = get_args(Weighting)
 UNCALIBRATED = ("votes", "mean")  # methods that take the teacher's preference for a label as it is
+VOTING = ("votes", "majority")  # methods that count votes
 PRIOR_TOLERANCE = 1e-3  # shares are typed by hand
 
 

@@ -256,6 +256,6 @@ def test_smoothing_with_the_real_backbone_mixes_in_texts_that_say_the_same(store
     store, run = stored(table, texts=said, mode="cot")
     plain, smooth = ({row.id: row for row in soft_labels(store, run, DeriveConfig(smooth=k))} for k in (0, 2))
     assert plain["q"].probs["up"] < 0.5 < smooth["q"].probs["up"]
-    assert smooth["x"].probs["up"] == pytest.approx(plain["x"].probs["up"], abs=0.02)
+    assert smooth["x"].probs["up"] == pytest.approx(plain["x"].probs["up"], abs=0.05)  # no more than being made surer again
     assert smooth["q"].votes == plain["q"].votes
     assert smooth["q"].method == "calibrated+smooth2"

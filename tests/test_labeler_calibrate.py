@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from labeler.calibrate import batch_calibrated, label_logprobs, sharpened
+from labeler.calibrate import as_sure_as, batch_calibrated, label_logprobs, sharpened
 
 
 def some(n=200, c=3, bias=(3.0, 0.0, -1.0), seed=0):
@@ -54,6 +54,30 @@ def test_sharpening_keeps_every_favourite_and_one_changes_nothing():
 
 def test_squaring_squares_the_odds():
     np.testing.assert_allclose(np.exp(sharpened(np.log([[0.6, 0.4]]), 2.0)), [[0.36 / 0.52, 0.16 / 0.52]])
+
+
+def mean_entropy(probs):
+    return -(probs * np.log(probs)).sum(axis=1).mean()
+
+
+def test_flattened_distributions_are_made_as_sure_as_they_were():
+    sure = np.exp(some(bias=(0.0, 0.0, 0.0)))
+    flat = 0.5 * sure + 0.5 * sure.mean(axis=0)
+    found = as_sure_as(flat, sure)
+    assert mean_entropy(flat) > mean_entropy(sure) + 0.05
+    assert mean_entropy(found) == pytest.approx(mean_entropy(sure), abs=1e-4)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12)
+
+
+def test_being_made_surer_gives_a_common_label_no_more_than_its_share():
+    common = np.array([[0.8, 0.1, 0.1]] * 5)
+    np.testing.assert_allclose(as_sure_as(common, np.eye(3)), common, atol=1e-9)
+
+
+@pytest.mark.parametrize("surer", [np.full((4, 3), 1 / 3), np.exp(some())])
+def test_what_is_sure_enough_is_left_alone(surer):
+    probs = np.exp(some())
+    assert as_sure_as(probs, surer) is probs
 
 
 def test_a_label_is_as_probable_as_its_words_together():
