@@ -1,8 +1,9 @@
 """Int8 forms of a float graph, by onnxruntime's own quantizer.
 
 Both forms compute the products of activations with weights in int8 and all else in float: attention scores, layer norms,
-and the classification head (whose dense layers are `Gemm`, not `MatMul`). Weights get 7 bits per channel: on x86 without
-VNNI the sum of two full-range products does not fit the 16 bits that the instruction gives it. Embedding tables get 8 bits per row.
+and the classification head (whose dense layers are `Gemm`, not `MatMul`). On x86 without VNNI the sum of two full-range products
+does not fit the 16 bits that the instruction gives it: dynamic weights get 7 bits per channel, static ones share the room in pairs
+(`compensate.py`). Embedding tables get 8 bits per row.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,8 +19,9 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
+from export.compensate import best_steps, compensated
 from export.graph import infer_shapes, quiet, without_origin
-from export.smooth import smooth, weight_products
+from export.smooth import Matrix, smooth, weight_products
 from serve.session import session_options
 from serve.tokenize import Feeds
 
@@ -38,7 +41,8 @@ def static_int8(model: onnx.ModelProto, feeds: Sequence[Feeds], scratch: Path) -
     """
     smoothed = smooth(int8_embeddings(model), feeds)
     typed = infer_shapes(smoothed.model)  # without types, products of fused graphs stay weight-only, and slower than float
-    ranges = {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in smoothed.ranges.items()}
+    overrides = {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in smoothed.ranges.items()}
+    overrides |= _rounded_weights(typed, smoothed.grams)
     target = scratch / "static.onnx"
     with quiet():
         quantize_static(
@@ -49,14 +53,13 @@ def static_int8(model: onnx.ModelProto, feeds: Sequence[Feeds], scratch: Path) -
             op_types_to_quantize=["MatMul"],
             nodes_to_quantize=[node.name for node in weight_products(typed)],  # in this form the quantizer ignores MatMulConstBOnly
             per_channel=True,
-            reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             extra_options={
                 "OpTypesToExcludeOutputQuantization": [
                     "MatMul"
                 ],  # products come out in float, for the residual stream and layer norms
-                "TensorQuantOverrides": ranges,
+                "TensorQuantOverrides": overrides,
             },
         )
     return without_origin(onnx.load(target))
@@ -123,6 +126,19 @@ def wrong_products(model: onnx.ModelProto, n_products: int, scratch: Path) -> st
     if counts["MatMulNBits"] or found != n_products:
         return f"{found} of {n_products} products run in int8 ({counts['MatMulNBits']} with dequantized weights)"
     return ""
+
+
+def _rounded_weights(model: onnx.ModelProto, grams: dict[str, Matrix]) -> dict[str, list[dict[str, Any]]]:
+    """Put the weights of the products onto their grids, in place; returns the grids, as the quantizer takes them."""
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    grids = {}
+    for node in weight_products(model):
+        activation, name = node.input
+        exact = numpy_helper.to_array(weights[name])
+        steps = best_steps(exact)
+        weights[name].CopyFrom(numpy_helper.from_array(compensated(exact, grams[activation], steps), name))
+        grids[name] = [{"axis": 1, "scale": step, "zero_point": np.int8(0)} for step in steps.astype(np.float32)]
+    return grids
 
 
 class _Feeds(CalibrationDataReader):

@@ -20,6 +20,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from export.compensate import nearest, safe_steps
 from serve.session import session_options
 from serve.tokenize import Feeds
 
@@ -28,7 +29,7 @@ Matrix = NDArray[np.float32]
 EXPONENTS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # tried beside no smoothing at all
 N_ROWS = 512  # calibration tokens on which the exponents compete
 MIN_MAGNITUDE = 1e-5  # keeps the scale of a dead channel finite
-ACTIVATION_STEPS, WEIGHT_STEPS = 255, 64  # of the int8 forms: unsigned 8 bits, and 7 bits with a sign
+ACTIVATION_STEPS = 255  # unsigned 8 bits
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,16 @@ class Activations:
     low: Matrix  # [H], over all tokens
     high: Matrix  # [H]
     rows: Matrix  # [at most N_ROWS, H], tokens at equal steps
+    gram: Matrix  # [H, H], the sum over all tokens of their outer products with themselves
 
 
 @dataclass(frozen=True)
 class Smoothed:
-    """The graph after smoothing, and the range of every tensor that is to be quantized, as (low, high)."""
+    """The graph after smoothing, and what its quantization needs to know of the activations."""
 
     model: onnx.ModelProto
-    ranges: dict[str, tuple[float, float]]
+    ranges: dict[str, tuple[float, float]]  # (low, high) of every tensor that is to be quantized
+    grams: dict[str, Matrix]  # of the same tensors, see Activations
 
 
 def smooth(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> Smoothed:
@@ -61,15 +64,16 @@ def smooth(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> Smoothed:
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in weight_products(copy):
         readers.setdefault(node.input[0], []).append(node)
-    ranges, divisions = {}, {}
+    ranges, grams, divisions = {}, {}, {}
     for name, seen in observe(model, list(readers), feeds).items():
         names = sorted({node.input[1] for node in readers[name]})
         beside = np.concatenate([numpy_helper.to_array(weights[weight]) for weight in names], axis=1)
         scale = best_scale(seen, beside)
         if scale is None:
-            ranges[name] = _range(seen.low, seen.high)
+            ranges[name], grams[name] = _range(seen.low, seen.high), seen.gram
             continue
         ranges[f"{name}_smooth"] = _range(seen.low / scale, seen.high / scale)
+        grams[f"{name}_smooth"] = seen.gram / np.outer(scale, scale)
         for weight in names:
             scaled = numpy_helper.to_array(weights[weight]) * scale[:, None]
             weights[weight].CopyFrom(numpy_helper.from_array(scaled, weight))
@@ -78,7 +82,7 @@ def smooth(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> Smoothed:
         copy.graph.initializer.append(numpy_helper.from_array(1 / scale, f"{name}_unscale"))
         divisions[name] = helper.make_node("Mul", [name, f"{name}_unscale"], [f"{name}_smooth"], f"{name}_smooth")
     _insert(copy.graph, divisions)
-    return Smoothed(copy, ranges)
+    return Smoothed(copy, ranges, grams)
 
 
 def weight_products(model: onnx.ModelProto) -> list[onnx.NodeProto]:
@@ -124,15 +128,17 @@ def observe(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feeds]
     lows: dict[str, list[Matrix]] = {name: [] for name in names}
     highs: dict[str, list[Matrix]] = {name: [] for name in names}
     rows: dict[str, list[Matrix]] = {name: [] for name in names}
+    grams: dict[str, Matrix] = {}
     for feed in feeds:
         for name, value in zip(names, session.run(list(names), feed), strict=True):
             flat = value.reshape(-1, value.shape[-1])  # [T, H]
             lows[name].append(flat.min(axis=0))
             highs[name].append(flat.max(axis=0))
             rows[name].append(flat[-first % step :: step].copy())
+            grams[name] = grams.get(name, np.float32(0)) + flat.T @ flat
         first += feed["input_ids"].shape[1]
     return {
-        name: Activations(np.min(lows[name], axis=0), np.max(highs[name], axis=0), np.concatenate(rows[name])[:N_ROWS])
+        name: Activations(np.min(lows[name], axis=0), np.max(highs[name], axis=0), np.concatenate(rows[name])[:N_ROWS], grams[name])
         for name in names
     }
 
@@ -144,8 +150,7 @@ def _error(seen: Activations, weights: Matrix, exact: Matrix, scale: Matrix) -> 
     zero = np.rint(-low / step)
     x = (np.clip(np.rint(seen.rows / scale / step) + zero, 0, ACTIVATION_STEPS) - zero) * step
     scaled = weights * scale[:, None]
-    steps = np.maximum(np.abs(scaled).max(axis=0), MIN_MAGNITUDE) / WEIGHT_STEPS  # [N], one for each output channel
-    w = np.rint(scaled / steps) * steps
+    w = nearest(scaled, safe_steps(scaled))
     return float(np.mean((x.astype(np.float32) @ w.astype(np.float32) - exact) ** 2))
 
 

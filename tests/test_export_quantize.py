@@ -6,6 +6,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from export.compensate import PAIR_LIMIT
 from export.quantize import dynamic_int8, int8_embeddings, static_int8, wrong_products
 from export.smooth import weight_products
 from serve.session import session_options
@@ -77,6 +78,13 @@ def test_static_int8_answers_like_float_and_the_same_in_any_batch(tmp_path):
     ids = np.random.default_rng(9).integers(0, V, (6, 9))
     alone = logits(model, [{"input_ids": row[None]} for row in ids])
     np.testing.assert_allclose(logits(model, [{"input_ids": ids}]), alone, atol=2e-6)  # what float32 sums leave
+
+
+def test_static_weights_are_on_the_grid_that_was_chosen_for_them(tmp_path):
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in static_int8(a_graph(), FEEDS, tmp_path).graph.initializer}
+    products = [stored[f"{name}_quantized"].astype(np.int64) for name in ("one", "two")]
+    assert all(np.abs(weights).max() > 64 for weights in products)  # more than 7 bits
+    assert all(np.abs(weights.reshape(-1, 2, weights.shape[1]).sum(axis=1)).max() <= PAIR_LIMIT for weights in products)
 
 
 def test_outlier_channels_cost_static_int8_less_when_smoothed(tmp_path, monkeypatch):

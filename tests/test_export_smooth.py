@@ -38,7 +38,7 @@ def outputs(model: onnx.ModelProto) -> np.ndarray:
 
 
 def seen(rows: np.ndarray) -> Activations:
-    return Activations(rows.min(axis=0), rows.max(axis=0), rows)
+    return Activations(rows.min(axis=0), rows.max(axis=0), rows, rows.T @ rows)
 
 
 def test_smoothing_computes_what_the_graph_did():
@@ -88,3 +88,10 @@ def test_calibration_sees_the_extremes_of_all_tokens_and_keeps_rows_at_equal_ste
     many = observe(a_graph(), ["x"], FEEDS * 40)["x"]
     step = len(every) * 40 // N_ROWS
     np.testing.assert_array_equal(many.rows, np.tile(every, (40, 1))[::step][:N_ROWS])
+
+
+def test_what_is_known_of_the_activations_together_is_that_of_the_smoothed_tensor():
+    smoothed = smooth(a_graph(), FEEDS)
+    unscale = next(numpy_helper.to_array(tensor) for tensor in smoothed.model.graph.initializer if tensor.name == "x_unscale")
+    rows = np.concatenate([feed["input_ids"][0] for feed in FEEDS]) * unscale
+    np.testing.assert_allclose(smoothed.grams["x_smooth"], rows.T @ rows, rtol=1e-3, atol=1e-2)
