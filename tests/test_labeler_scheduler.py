@@ -12,7 +12,8 @@ from labeler.label_words import LabelWords
 from labeler.llama_engine import EngineConfig, LlamaEngine, Token
 from labeler.paths import Ask, TeacherPath
 from labeler.scheduler import Scheduler
-from labeler.teacher import Enough, Reading, never
+from labeler.streams import TextInWork
+from labeler.teacher import Reading, never
 
 READING = Reading("cot", ("positive", "going down the drain"), "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=12)
 SENTENCES = (
@@ -35,20 +36,21 @@ def drawn(
     n_cells: int,
     n_words: int = 60,
     tell: Callable[[str], None] = lambda _: None,
-    enough: Enough = never,
-    n_first: int = 0,
+    reading: Reading = READING,
 ) -> list[TeacherPath]:
-    """Three texts of three paths, admitted as if there were room for all."""
+    """The paths of texts that are admitted as if there were room for all."""
     engine.start(EngineConfig(n_cells=n_cells, n_batch=256, n_sequences=64))
     engine.config = replace(engine.config, n_cells=10_000)  # what the scheduler believes
     prefix = engine.tokenize("Posts and what they say:\n")
     engine.decode([Token(t, i, PREFIX) for i, t in enumerate(prefix)])
-    draw = Draw(engine, LabelWords.of(engine, READING), READING, 0, 0, len(prefix))
+    draw = Draw(engine, LabelWords.of(engine, reading), reading, 0, 0, len(prefix))
     waiting = []
     for i in range(3):
-        ask = Ask(str(i), f"Post: {' '.join((SENTENCES.split() * 4)[i : i + n_words])}\nOpinion:", (0, 1, 2), n_first)
+        ask = Ask(
+            str(i), f"Post: {' '.join((SENTENCES.split() * 4)[i : i + n_words])}\nOpinion:", (0, 1, 2) if draw.samples else (0,)
+        )
         waiting.append((ask, engine.tokenize(ask.prompt)))
-    paths = list(Scheduler(draw, waiting, 24, enough).paths(tell))
+    paths = list(Scheduler(draw, waiting, 24, never).paths(tell))
     return sorted(paths, key=lambda path: (path.text_id, path.path))
 
 
@@ -57,34 +59,40 @@ def assert_same(paths: list[TeacherPath], others: list[TeacherPath]) -> None:
     np.testing.assert_allclose([p.word_logprobs for p in paths], [p.word_logprobs for p in others], atol=0.01, rtol=2e-3)
 
 
-def test_a_batch_that_finds_no_room_is_made_smaller_and_that_is_said_once(engine):
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One element for each text that had to leave the cache."""
+    give_way, found = Scheduler._give_way, []
+    monkeypatch.setattr(Scheduler, "_give_way", lambda self: found.append(give_way(self)))
+    return found
+
+
+def test_a_batch_that_finds_no_room_is_made_smaller_and_that_is_said_once(engine, left):
     told: list[str] = []
-    paths = drawn(engine, 256, n_words=65, tell=told.append)
+    direct = replace(READING, mode="direct")
+    paths = drawn(engine, 256, n_words=85, tell=told.append, reading=direct)
     assert len(told) == 1
     assert told[0].startswith("the KV cache had no room for ")
     assert told[0].endswith(" decodes; smaller ones took their place, which is slower")
-    assert_same(paths, drawn(engine, N_CELLS, n_words=65, tell=told.append))
+    assert not left
+    assert_same(paths, drawn(engine, N_CELLS, n_words=85, tell=told.append, reading=direct))
     assert len(told) == 1
 
 
-def test_a_text_that_leaves_a_full_cache_begins_anew_and_draws_the_same_paths(engine, monkeypatch):
-    left = []
-    give_way = Scheduler._give_way
-    monkeypatch.setattr(Scheduler, "_give_way", lambda self: left.append(give_way(self)))
+def test_a_text_that_leaves_a_full_cache_begins_anew_and_draws_the_same_paths(engine, left):
     assert_same(drawn(engine, 256, n_words=100), drawn(engine, N_CELLS, n_words=100))
     assert left
 
 
 def test_a_text_that_leaves_is_not_asked_again_for_the_paths_that_it_has(engine):
-    begun: list[str] = []
-
-    def enough(text_id: str) -> bool:
-        begun.append(text_id)
-        return False
-
-    paths = drawn(engine, 256, n_words=100, enough=enough, n_first=1)
-    assert [(path.text_id, path.path) for path in paths] == [(text, n) for text in "012" for n in range(3)]
-    assert begun
+    free = [4, 3, 2, 1]
+    draw = Draw(engine, LabelWords.of(engine, READING), READING, 0, 0, 0)
+    engine.start(EngineConfig(n_cells=256, n_batch=256, n_sequences=8))
+    text = TextInWork(draw, Ask("a", "prompt", (2, 3, 4, 7), n_first=2), [1, 2, 3], free)
+    text.branch(text.sequence)
+    text.open.remove(3)
+    assert text.give_way() == Ask("a", "prompt", (2, 4, 7), n_first=1)
+    assert sorted(free) == [1, 2, 3, 4]
 
 
 def test_a_text_that_overfills_the_cache_alone_is_named(engine):
