@@ -3,7 +3,8 @@
 student.json        this file's :class:`Student`
 task.json           the parsed task that the student was trained for
 calibration.jsonl   texts of the training split, for the quantizer's activation ranges
-validation.jsonl    soft labels of the validation split, for the export gate
+validation.jsonl    soft labels of the validation split, for scores and the export gate
+gate.jsonl          further soft labels for the export gate: training texts that the quantizer does not see
 config.json, model.safetensors, tokenizer.json, ...   as `transformers` writes them
 """
 
@@ -20,7 +21,7 @@ from contract.metrics_record import Scores
 
 FORMAT = 1
 STUDENT_FILE, TASK_FILE = "student.json", "task.json"
-CALIBRATION_FILE, VALIDATION_FILE = "calibration.jsonl", "validation.jsonl"
+CALIBRATION_FILE, VALIDATION_FILE, GATE_FILE = "calibration.jsonl", "validation.jsonl", "gate.jsonl"
 
 
 class Student(Strict):

@@ -57,12 +57,13 @@ def write_soft_labels(path: Path, rows: list[SoftLabel]) -> None:
     atomic.write_file(path, data)
 
 
-def read_soft_labels(path: Path, *, labels: list[str] | None = None) -> list[SoftLabel]:
-    """The rows of a soft-label file, at least one.
+def read_soft_labels(path: Path, *, labels: list[str] | None = None, empty: bool = False) -> list[SoftLabel]:
+    """The rows of a soft-label file.
 
     Args:
         path: a .parquet or .jsonl file.
         labels: the task's label names in order; None takes those of the first row.
+        empty: whether a file without rows is right too.
     Raises:
         FormatError: if the file is missing, malformed or empty, or a row breaks a promise: labels of the task only,
             probabilities from 0 to 1 that sum to 1 within 1e-6, votes that add up to at most n_paths, agreement from 0 to 1.
@@ -76,9 +77,9 @@ def read_soft_labels(path: Path, *, labels: list[str] | None = None) -> list[Sof
         rows = [(place, decode.json(path, line, SoftLabel, place)) for place, line in lines]
     else:
         raise FormatError(path, "", f"unknown kind {path.suffix!r}; allowed: .parquet, .jsonl")
-    if not rows:
+    if not rows and not empty:
         raise FormatError(path, "", "holds no soft label; run: potstill label")
-    names = labels if labels is not None else list(rows[0][1].probs)
+    names = labels if labels is not None else list(rows[0][1].probs) if rows else []
     seen: set[str] = set()
     for place, row in rows:
         _check(path, place, row, names)

@@ -60,7 +60,7 @@ def _scores(manifest: Manifest, quality: Quality) -> list[str]:
         "| --- | --- | --- | --- |",
         *rows,
         "",
-        f"The form in this bundle is `{manifest.variant}`. Every form that was tried, on {quality.n_validation} texts:",
+        f"The form in this bundle is `{manifest.variant}`. Every form that was tried, on {quality.forms[0].n} texts:",
         "",
         "| form | macro-F1 | same label as float | change in a padded batch | MB | verdict |",
         "| --- | --- | --- | --- | --- | --- |",

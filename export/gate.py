@@ -1,4 +1,7 @@
-"""The gate: what quantization costs on the validation texts, and whether that is little enough.
+"""The gate: what quantization costs, and whether that is little enough.
+
+It is measured on the validation texts and, where these are few, on training texts too: what a form changes in an answer needs no
+text that the student has not seen, only texts that the quantizer has not seen. Scores of a form are on validation alone.
 
 Every form of the model answers the same texts through the session and tokenizer that will serve it. Axes: N texts, C classes.
 """
@@ -33,17 +36,18 @@ INVARIANT = 1e-6  # a probability that moves less than this is the same one: flo
 
 
 @dataclass(frozen=True)
-class Validation:
-    """The validation texts as the graph is fed, and what the teacher said of them."""
+class GateTexts:
+    """The gate's texts as the graph is fed, those of validation first, and what the teacher said of them."""
 
     feeds: list[Feeds]
+    n_validation: int
     targets: NDArray[np.float64]  # [N, C], soft labels
     majority: NDArray[np.int64]  # [N]
     pad_id: int
 
 
 class Form(Strict):
-    """One form of the model on the validation texts."""
+    """One form of the model on the gate's texts."""
 
     variant: str
     n: int
@@ -61,7 +65,7 @@ class Quality(Strict):
     """`quality.json`: which form was chosen, and the evidence."""
 
     variant: str
-    n_validation: int
+    n_validation: int  # of the gate's texts; the others are training texts that the quantizer did not see
     torch_change_max: float  # of a probability, between torch and the float graph
     max_drop: float
     min_agreement: float
@@ -71,10 +75,10 @@ class Quality(Strict):
     forms: list[Form]
 
 
-def validation(rows: Sequence[SoftLabel], labels: list[str], feeds: list[Feeds], pad_id: int) -> Validation:
+def gate_texts(rows: Sequence[SoftLabel], labels: list[str], feeds: list[Feeds], n_validation: int, pad_id: int) -> GateTexts:
     """The rows and their feeds in the order of the labels."""
     targets = np.array([[row.probs[name] for name in labels] for row in rows])
-    return Validation(feeds, targets, np.array([labels.index(row.majority) for row in rows]), pad_id)
+    return GateTexts(feeds, n_validation, targets, np.array([labels.index(row.majority) for row in rows]), pad_id)
 
 
 def torch_logits(checkpoint: Path, feeds: Sequence[Feeds]) -> NDArray[np.float32]:
@@ -109,7 +113,7 @@ def logits(model: Path, feeds: Sequence[Feeds], threads: int) -> NDArray[np.floa
 
 
 def measure(
-    variant: str, model: Path, found: NDArray[np.float32], reference: NDArray[np.float32], on: Validation, temperature: float
+    variant: str, model: Path, found: NDArray[np.float32], reference: NDArray[np.float32], on: GateTexts, temperature: float
 ) -> Form:
     """The form's row of the table, not yet judged.
 
@@ -118,7 +122,7 @@ def measure(
         model: its file.
         found: its logits [N, C].
         reference: the float graph's logits [N, C].
-        on: the validation texts.
+        on: the gate's texts.
         temperature: that turns logits into probabilities.
     """
     probs, wanted = softmax(found, temperature), softmax(reference, temperature)
@@ -135,7 +139,7 @@ def measure(
     )
 
 
-def batch_change(model: Path, alone: NDArray[np.float32], on: Validation, temperature: float) -> float:
+def batch_change(model: Path, alone: NDArray[np.float32], on: GateTexts, temperature: float) -> float:
     """The largest change of a probability when texts share a batch and are padded, against answers given alone."""
     session = open_session(model)
     change = 0.0

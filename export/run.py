@@ -53,12 +53,14 @@ class ExportReport:
         ]
         invariant = "the same in any batch" if self.manifest.batch_invariant else "not the same in every batch"
         said = f"{self.bundle}: {self.manifest.variant}, {self.size_bytes / 1e6:.1f} MB, answers are {invariant}"
-        return "\n".join([f"on {self.quality.n_validation} validation texts:", head, *lines, said])
+        n, more = self.quality.n_validation, self.quality.forms[0].n - self.quality.n_validation
+        texts = f"on {n} validation texts" + (f" and {more} training texts that the quantizer has not seen" if more else "")
+        return "\n".join([f"{texts}:", head, *lines, said])
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A form of the model, its logits on the validation texts [N, C], and its row."""
+    """A form of the model, its logits on the gate's texts [N, C], and its row."""
 
     model: onnx.ModelProto
     logits: NDArray[np.float32]
@@ -92,7 +94,7 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig, progress
         source = read_source(checkpoint, student, [node.name for node in raw.graph.input])
         tell("quantize", 1, 4)
         reference = _candidate("float", raw, None, source, config, scratch)
-        parity = gate.check_parity(checkpoint, source.validation.feeds, reference.logits)
+        parity = gate.check_parity(checkpoint, source.gate.feeds, reference.logits)
         tried = [reference]
         chosen = next(_passing(wanted, tried, source, config, scratch), None)
     if chosen is None:
@@ -102,7 +104,7 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig, progress
         )
     tell("prove", 3, 4)
     manifest = _manifest(source, reference, chosen)
-    quality = _quality(manifest, [candidate.form for candidate in tried], parity, config)
+    quality = _quality(manifest, source.gate.n_validation, [candidate.form for candidate in tried], parity, config)
     write_bundle(bundle, Parts(checkpoint, source.task, chosen.model, manifest, quality))
     tell("done", 4, 4)
     return ExportReport(bundle, manifest, quality, sum(path.stat().st_size for path in bundle.iterdir()))
@@ -144,9 +146,9 @@ def _candidate(
     """Measure a form; without a reference it is the reference. `wrong` is a problem found already."""
     path = scratch / f"{variant}.model.onnx"
     path.write_bytes(model.SerializeToString(deterministic=True))
-    found = gate.logits(path, source.validation.feeds, config.threads)
+    found = gate.logits(path, source.gate.feeds, config.threads)
     base = found if reference is None else reference.logits
-    form = gate.measure(variant, path, found, base, source.validation, source.student.temperature)
+    form = gate.measure(variant, path, found, base, source.gate, source.student.temperature)
     if reference is not None:
         wrong = wrong or gate.problem(form, reference.form, config.max_drop, config.min_agreement)
     return _Candidate(model, found, msgspec.structs.replace(form, problem=wrong))
@@ -154,9 +156,11 @@ def _candidate(
 
 def _manifest(source: Source, reference: _Candidate, chosen: _Candidate) -> Manifest:
     """How the chosen form's logits become answers, and what they are worth."""
-    student, on = source.student, source.validation
+    student, on = source.student, source.gate
+    held_out = slice(on.n_validation)
+    float_logits, logits = (candidate.logits[held_out] for candidate in (reference, chosen))
     temperature = corrected_temperature(
-        student.temperature, reference.logits.astype(np.float64), chosen.logits.astype(np.float64), on.targets
+        student.temperature, float_logits.astype(np.float64), logits.astype(np.float64), on.targets[held_out]
     )
     return Manifest(
         format=FORMAT,
@@ -168,7 +172,7 @@ def _manifest(source: Source, reference: _Candidate, chosen: _Candidate) -> Mani
         thresholds=student.thresholds,
         variant=chosen.form.variant,
         batch_invariant=chosen.form.batch_change_max <= gate.INVARIANT,
-        scores={"validation": scores(softmax(chosen.logits, temperature), on.majority)},
+        scores={"validation": scores(softmax(logits, temperature), on.majority[held_out])},
         provenance=Provenance(
             task_digest=student.task_digest,
             teacher_digest=student.teacher_digest,
@@ -181,11 +185,11 @@ def _manifest(source: Source, reference: _Candidate, chosen: _Candidate) -> Mani
     )
 
 
-def _quality(manifest: Manifest, forms: list[Form], parity: float, config: ExportConfig) -> Quality:
+def _quality(manifest: Manifest, n_validation: int, forms: list[Form], parity: float, config: ExportConfig) -> Quality:
     """The evidence, without a time or a date, so that a second export writes the same."""
     return Quality(
         variant=manifest.variant,
-        n_validation=forms[0].n,
+        n_validation=n_validation,
         torch_change_max=parity,
         max_drop=config.max_drop,
         min_agreement=config.min_agreement,

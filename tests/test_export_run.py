@@ -43,6 +43,7 @@ WORDS = [
     "calls",
     "puts",
 ]
+N_VALIDATION = 40  # of the 60 labelled texts; the others are the further texts of the gate
 LOOSE = ExportConfig(max_drop=0.2, min_agreement=0.8, threads=1)  # an untrained net decides by a hair
 
 
@@ -95,7 +96,8 @@ def write_checkpoint(folder: Path, *, target: bool = False) -> Path:
             task_digest="d",
         )
         rows[label.id] = label
-    write_soft_labels(folder / "validation.jsonl", list(rows.values()))
+    write_soft_labels(folder / "validation.jsonl", list(rows.values())[:N_VALIDATION])
+    write_soft_labels(folder / "gate.jsonl", list(rows.values())[N_VALIDATION:])
     (folder / "calibration.jsonl").write_bytes(write_texts([Text(text, target=about) for text in texts[60:]]))
     examples = [Example(text=f"it will {name}", rationale="it says so", label=name, target=about) for name in LABELS]
     labels = [Label(name=name, meaning=f"the price goes | {name}") for name in LABELS]
@@ -126,7 +128,7 @@ def write_checkpoint(folder: Path, *, target: bool = False) -> Path:
         backbone="tiny",
         backbone_digest="b",
         n_train=60,
-        n_validation=len(rows),
+        n_validation=N_VALIDATION,
         scores={},
     )
     write_student(folder, student)
@@ -174,7 +176,10 @@ def test_the_gate_reports_every_form_with_its_numbers(exported, bundle):
     assert [(form.variant, form.problem) for form in found.forms] == [("float", ""), ("static_int8", "")]
     assert found.forms[0].macro_f1 == found.forms[0].agreement == 1  # the soft labels are the checkpoint's own answers
     assert found.torch_change_max < 1e-5
-    assert found.n_validation == found.forms[1].n == read_manifest(bundle).scores["validation"]["macro_f1"].n
+    assert found.n_validation == read_manifest(bundle).scores["validation"]["macro_f1"].n == N_VALIDATION
+    assert found.forms[0].n == found.forms[1].n > N_VALIDATION  # further texts say what changes, and nothing about quality
+    more = found.forms[0].n - N_VALIDATION
+    assert f"on {N_VALIDATION} validation texts and {more} training texts that the quantizer has not seen" in exported.as_text()
     assert found.forms[1].bytes < found.forms[0].bytes
     assert "static_int8" in exported.as_text() and "answers are the same in any batch" in exported.as_text()
 
@@ -276,7 +281,7 @@ def test_the_model_card_has_the_scores_and_its_plain_onnxruntime_lines_run(bundl
 
 
 @pytest.mark.parametrize(
-    "name", ["student.json", "task.json", "calibration.jsonl", "validation.jsonl", "tokenizer.json", "config.json"]
+    "name", ["student.json", "task.json", "calibration.jsonl", "validation.jsonl", "gate.jsonl", "tokenizer.json", "config.json"]
 )
 def test_a_checkpoint_without_one_of_its_files_is_refused(checkpoint, tmp_path, name):
     folder = tmp_path / "checkpoint"

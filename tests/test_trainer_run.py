@@ -158,7 +158,7 @@ def test_the_checkpoint_is_a_plain_transformers_folder_with_our_files_beside_it(
     folder = trained[0].checkpoint
     assert {path.name for path in folder.iterdir()} == {
         *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
-        *("student.json", "task.json", "calibration.jsonl", "validation.jsonl"),
+        *("student.json", "task.json", "calibration.jsonl", "validation.jsonl", "gate.jsonl"),
     }
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
     config = AutoModelForSequenceClassification.from_pretrained(folder).config
@@ -168,7 +168,10 @@ def test_the_checkpoint_is_a_plain_transformers_folder_with_our_files_beside_it(
     validation = read_soft_labels(folder / "validation.jsonl", labels=LABELS)
     calibration = read_texts(folder / "calibration.jsonl").texts
     assert len(validation) == trained[0].student.n_validation
-    assert len(calibration) == 256
+    assert len(calibration) == min(256, -(-trained[0].student.n_train // 2))
+    gate = read_soft_labels(folder / "gate.jsonl", labels=LABELS)
+    assert 0 < len(gate) <= 512 - len(validation)
+    assert not {row.text for row in gate} & ({row.text for row in validation} | {text.text for text in calibration})
     assert not {row.text for row in validation} & {text.text for text in calibration}
     assert {row.text for row in validation} | {text.text for text in calibration} <= {
         row.text for row in read_soft_labels(soft_labels)
