@@ -8,7 +8,7 @@ import click
 
 from commands.progress import progress
 from contract.task import load_task
-from trainer.config import TrainConfig
+from trainer.config import WEIGHTINGS, TrainConfig
 from trainer.losses import OBJECTIVES
 from trainer.run import train
 
@@ -21,6 +21,11 @@ FILE = click.Path(path_type=Path)  # whether it is there is for its reader to sa
 @click.argument("checkpoint", type=FILE)
 @click.option("--backbone", default=TrainConfig.backbone, show_default=True, help="Encoder to start from: a name or a folder.")
 @click.option("--loss", type=click.Choice(list(OBJECTIVES)), default=TrainConfig.loss, show_default=True, help="What to match.")
+@click.option("--distill-temperature", default=TrainConfig.distill_temperature, show_default=True, help="Of the loss kl, above 0.")
+@click.option("--label-smoothing", default=TrainConfig.label_smoothing, show_default=True, help="Share of every target, 0 to 1.")
+@click.option(
+    "--weighting", type=click.Choice(WEIGHTINGS), default=TrainConfig.weighting, show_default=True, help="What each text counts."
+)
 @click.option("--min-agreement", default=TrainConfig.min_agreement, show_default=True, help="Least share of like paths, 0 to 1.")
 @click.option("--epochs", type=int, default=TrainConfig.epochs, help="Most passes over the texts.  [default: by their number]")
 @click.option("--batch-size", default=TrainConfig.batch_size, show_default=True, help="Texts a step.")

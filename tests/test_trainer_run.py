@@ -318,7 +318,7 @@ def changed(index, **changes):
             r"the validation side of the split is empty \(1 texts, validation share 0.001\)",
         ),
         (lambda rows: rows[:1], {"validation_share": 0.999}, r"the training side of the split is empty"),
-        (lambda rows: rows, {"loss": "mse"}, r"^loss is 'mse'; allowed: cls, reg$"),
+        (lambda rows: rows, {"loss": "mse"}, r"^loss is 'mse'; allowed: cls, reg, soft_ce, kl$"),
         (lambda rows: rows, {"backbone": "no-such-model"}, r"'no-such-model' is neither a file nor a known backbone"),
         (lambda rows: rows, {"max_tokens": 4000}, r"^max_tokens is 4000; .* allows 6 to 64$"),
     ],

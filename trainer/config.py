@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from contract.errors import UserError
 
+WEIGHTINGS = ("even", "certainty")
 MIN_STEPS, MIN_EPOCHS, MAX_EPOCHS = 120, 3, 8
 
 
@@ -21,6 +22,9 @@ class TrainConfig:
 
     backbone: str = "all-minilm-l6-v2"  # a name of the catalog, or a folder with a transformers encoder
     loss: str = "reg"  # an entry of trainer.losses.OBJECTIVES
+    distill_temperature: float = 2.0  # of the loss kl: both distributions are flattened by it
+    label_smoothing: float = 0.0  # share of every target that is spread evenly over the labels, 0 to 1
+    weighting: str = "even"  # of the texts in the loss; "certainty": one minus the soft label's entropy over that of even shares
     min_agreement: float = 5 / 8  # share of a text's paths, 0 to 1; texts below it are not trained on
     epochs: int | None = None  # at most; None: chosen by the number of texts, see n_epochs
     patience: int = 2  # epochs without a lower validation loss before training stops; see min_validation
@@ -37,6 +41,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot train; raises UserError."""
+        _check("distill_temperature", self.distill_temperature, 0 < self.distill_temperature < float("inf"), "above 0")
+        _check("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "at least 0 and below 1")
+        _check("weighting", repr(self.weighting), self.weighting in WEIGHTINGS, f"one of {', '.join(WEIGHTINGS)}")
         _check("min_agreement", self.min_agreement, 0 <= self.min_agreement <= 1, "from 0 to 1")
         _check("epochs", self.epochs, self.epochs is None or self.epochs >= 1, "at least 1")
         _check("patience", self.patience, self.patience >= 1, "at least 1")

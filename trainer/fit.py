@@ -25,14 +25,19 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Examples:
-    """Features and their target distributions, one each."""
+    """Features, their target distributions and what each text counts, one each."""
 
     features: list[Feature]
     targets: list[list[float]]  # [N][C]
+    weights: list[float]  # [N], at least 0, not all 0
 
     def rows(self) -> list[dict[str, Any]]:
-        """What the loop draws batches from."""
-        return [{**feature, "labels": target} for feature, target in zip(self.features, self.targets, strict=True)]
+        """What the loop draws batches from; weights with mean 1, so that they change no learning rate."""
+        mean = sum(self.weights) / len(self.weights)
+        return [
+            {**feature, "labels": target, "weight": weight / mean}
+            for feature, target, weight in zip(self.features, self.targets, self.weights, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def fit(student: Encoder, training: Examples, validation: Examples, config: Trai
     with tempfile.TemporaryDirectory() as work:  # the loop insists on a folder, and writes nothing to it
         loop = DistillationTrainer(  # it sets the seed of batches and dropout by itself
             objective=find_objective(config.loss),
+            temperature=config.distill_temperature,
             model=student.model,
             args=_arguments(config, n_epochs, work),
             train_dataset=training.rows(),
@@ -84,10 +90,10 @@ def fit(student: Encoder, training: Examples, validation: Examples, config: Trai
 class DistillationTrainer(Trainer):
     """Hugging Face's loop with the objective's loss."""
 
-    def __init__(self, *, objective: Objective, **arguments: Any) -> None:
-        """Args: objective gives the loss; the rest is Trainer's own."""
+    def __init__(self, *, objective: Objective, temperature: float, **arguments: Any) -> None:
+        """Args: objective gives the loss, with its temperature; the rest is Trainer's own."""
         super().__init__(**arguments)
-        self.objective = objective
+        self.objective, self.temperature = objective, temperature
 
     def compute_loss(
         self,
@@ -97,9 +103,9 @@ class DistillationTrainer(Trainer):
         num_items_in_batch: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """The objective's loss on one batch; raises UserError when it is not a finite number."""
-        targets = inputs.pop("labels")
+        targets, weights = inputs.pop("labels"), inputs.pop("weight")
         outputs = model(**inputs)
-        loss = self.objective.loss(outputs.logits, targets)
+        loss = (weights * self.objective.loss(outputs.logits, targets, self.temperature)).mean()
         if not torch.isfinite(loss):
             place = f"step {self.state.global_step + 1} of {self.state.max_steps}"
             raise UserError(f"the training loss became {loss.item()} at {place}; lower the learning rate")
@@ -223,6 +229,7 @@ def _embeddings(student: Encoder) -> Sequence[torch.nn.Parameter]:
 
 
 def _collate(rows: list[dict[str, Any]], pad_id: int) -> dict[str, Tensor]:
-    """Rows as tensors: int64 [B, T] by input name, and the targets, float [B, C]."""
-    features = [{name: values for name, values in row.items() if name != "labels"} for row in rows]
-    return {**tokens.pad(features, pad_id), "labels": torch.tensor([row["labels"] for row in rows], dtype=torch.float32)}
+    """Rows as tensors: int64 [B, T] by input name, the targets, float [B, C], and their weights, float [B]."""
+    features = [{name: values for name, values in row.items() if name not in ("labels", "weight")} for row in rows]
+    judged = {name: torch.tensor([row[name] for row in rows], dtype=torch.float32) for name in ("labels", "weight")}
+    return {**tokens.pad(features, pad_id), **judged}

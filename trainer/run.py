@@ -23,7 +23,7 @@ from trainer import agreement, students
 from trainer.calibrate import Temperature, calibrated, fit_temperature
 from trainer.config import TrainConfig
 from trainer.fit import Examples, Fit, Progress, fit
-from trainer.losses import Objective, distribution_target, find_objective, majority_target
+from trainer.losses import Objective, certainty, distribution_target, find_objective, majority_target, smoothed
 from trainer.report import TrainReport
 from trainer.save import Held, save_checkpoint
 from trainer.split import split
@@ -98,14 +98,22 @@ def _fit(
     """The trained student. The seed is set first, so that the head is drawn alike whatever ran before."""
     set_seed(config.seed)
     encoder = students.from_backbone(backbone.path, task.label_names, max_tokens=config.max_tokens, pair=task.input.target)
-    training, validation = (_examples(encoder, task, rows, objective) for rows in (held.training, held.validation))
+    training, validation = (
+        _examples(encoder, task.label_names, rows, objective, config) for rows in (held.training, held.validation)
+    )
     return encoder, fit(encoder, training, validation, config, progress)
 
 
-def _examples(encoder: Encoder, task: Task, rows: list[SoftLabel], objective: Objective) -> Examples:
+def _examples(encoder: Encoder, labels: list[str], rows: list[SoftLabel], objective: Objective, config: TrainConfig) -> Examples:
     """The rows as the loop takes them."""
     features = encoder.encode([(row.text, row.target) for row in rows])
-    return Examples(features, [objective.target(row, task.label_names) for row in rows])
+    targets = [smoothed(objective.target(row, labels), config.label_smoothing) for row in rows]
+    weights = [certainty(row, len(labels)) if config.weighting == "certainty" else 1.0 for row in rows]
+    if not any(weights):
+        raise UserError(
+            f"all {len(rows)} soft labels are even shares, so that none would count; use weighting even, or label again"
+        )
+    return Examples(features, targets, weights)
 
 
 def _judge(encoder: Encoder, task: Task, validation: list[SoftLabel]) -> tuple[Temperature, dict[str, Scores]]:
