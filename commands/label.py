@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import click
 
@@ -12,12 +11,10 @@ from commands import labelling
 from commands.derive_options import derive_options
 from commands.label_progress import label_progress
 from commands.prompt_options import prompt_options
-from contract.project import TEACHER
+from commands.teacher_options import machine_options, teacher_options
 from contract.task import load_task
 from labeler.adaptive import BOUND
 from labeler.config import RUN_MODES, LabelConfig
-from labeler.open import Pack
-from labeler.openai_client import ServerConfig
 
 FILE = click.Path(path_type=Path)
 
@@ -27,14 +24,7 @@ FILE = click.Path(path_type=Path)
 @click.argument("texts", type=FILE)
 @click.argument("out", type=FILE)
 @click.option("--gold", type=FILE, help="Texts with a gold label: labelled too, for scores, but kept apart from the others.")
-@click.option(
-    "--teacher",
-    default=TEACHER,
-    show_default=True,
-    help="Teacher: a name of `potstill models list`, a GGUF file, or a server's address, such as http://127.0.0.1:8000/v1.",
-)
-@click.option("--model", help="The server's model.  [default: its only one]")
-@click.option("--concurrency", type=int, help=f"Requests at the server at once.  [default: {ServerConfig.concurrency}]")
+@teacher_options
 @click.option(
     "--mode",
     type=click.Choice(RUN_MODES),
@@ -62,9 +52,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--seed", default=LabelConfig.seed, show_default=True, help="Of the variants and the rationales.")
 @click.option("--deterministic", is_flag=True, help="The same paths bit for bit, also after a kill; slower.")
 @derive_options
-@click.option("--pack", type=click.Choice(get_args(Pack)), default="auto", show_default=True, help="Re-pack the teacher's weights.")
-@click.option("--threads", type=int, help="CPU threads.  [default: measured]")
-@click.option("--parallel", type=int, help="Sampled paths to step at once.  [default: measured]")
+@machine_options
 @click.option("--dry-run", is_flag=True, help="Only say how many tokens and how much time it would take here.")
 @click.option("--new-run", is_flag=True, help="Label again beside the runs that OUT holds.")
 def command(task: Path, texts: Path, out: Path, gold: Path | None, dry_run: bool, **options: object) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
@@ -16,6 +16,7 @@ from commands.derive_options import backbone_option
 from commands.label_progress import label_progress
 from commands.prompt_options import examples_per_label_option
 from commands.stopping import heeding_sigterm
+from commands.teacher_options import machine_options, teacher_options
 from contract import atomic
 from contract.errors import StoppedError
 from contract.project import TEACHER
@@ -23,8 +24,7 @@ from contract.task import Task, load_task
 from labeler.config import EXAMPLES, TEMPLATES
 from labeler.gold_halves import MOST, GoldHalves, gold_halves
 from labeler.local_teacher import LocalConfig
-from labeler.open import Pack, open_teacher
-from labeler.openai_client import ServerConfig
+from labeler.open import open_teacher
 from labeler.prompt_choices import TuneConfig
 from labeler.tune import Tuned, tune
 from labeler.tune_text import as_text, full_name, judged
@@ -39,14 +39,7 @@ KEPT = ("pack", "model", "concurrency")  # options about the teacher that labell
 @click.argument("task", type=FILE)
 @click.argument("gold", type=FILE)
 @click.argument("out", type=FILE)
-@click.option(
-    "--teacher",
-    default=TEACHER,
-    show_default=True,
-    help="Teacher: a name of `potstill models list`, a GGUF file, or a server's address.",
-)
-@click.option("--model", help="The server's model.  [default: its only one]")
-@click.option("--concurrency", type=int, help=f"Requests at the server at once.  [default: {ServerConfig.concurrency}]")
+@teacher_options
 @click.option(
     "--examples",
     type=click.Choice(EXAMPLES),
@@ -67,9 +60,7 @@ KEPT = ("pack", "model", "concurrency")  # options about the teacher that labell
 @click.option("--seed", default=TuneConfig.seed, show_default=True, help="Of the variants and the rationales.")
 @click.option("--max-texts", default=MOST, show_default=True, help="Gold texts to use at most, at least 20.")
 @backbone_option
-@click.option("--pack", type=click.Choice(get_args(Pack)), default="auto", show_default=True, help="Re-pack the teacher's weights.")
-@click.option("--threads", type=int, help="CPU threads.  [default: measured]")
-@click.option("--parallel", type=int, help="Sampled paths to step at once.  [default: measured]")
+@machine_options
 def command(task: Path, gold: Path, out: Path, max_texts: int, **options: Any) -> None:
     """Try ways to ask about TASK on the texts of GOLD, compare them, and write the best one's settings to OUT/tuned.toml.
 

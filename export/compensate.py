@@ -61,10 +61,10 @@ def compensated(weights: Matrix, gram: Matrix, step: Floats) -> Matrix:
     """
     order = np.argsort(-np.diag(gram), kind="stable")
     upper = _inverse_factor(gram[np.ix_(order, order)])
-    rest = _fitted(weights, step)[order]  # in steps
-    out = np.zeros((len(rest) + len(rest) % 2, rest.shape[1]))  # in steps, in the order of the channels
     if upper is None:
         return np.asarray(nearest(weights, step), dtype=np.float32)
+    rest = _fitted(weights, step)[order]  # in steps
+    out = np.zeros((len(rest) + len(rest) % 2, rest.shape[1]))  # in steps, in the order of the channels
     for start in range(0, len(rest), _BLOCK):
         end = min(start + _BLOCK, len(rest))
         errors = np.empty_like(rest[start:end])

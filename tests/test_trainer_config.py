@@ -22,12 +22,19 @@ from trainer.config import MAX_EPOCHS, MIN_EPOCHS, MIN_STEPS, TrainConfig
         ("validation_share", 1.0, "above 0 and below 1"),
         ("seed", -1, "from 0 to 4294967295"),
         ("threads", 0, "at least 1"),
+        ("distill_temperature", 0.0, "above 0"),
+        ("label_smoothing", 1.0, "at least 0 and below 1"),
     ],
 )
 def test_a_value_out_of_range_is_refused(field, value, allowed):
     with pytest.raises(UserError) as caught:
         TrainConfig(**{field: value})
     assert str(caught.value) == f"{field} is {value}; it must be {allowed}"
+
+
+def test_an_unknown_weighting_is_refused_with_the_known_ones():
+    with pytest.raises(UserError, match=r"^weighting is 'odd'; it must be one of even, certainty$"):
+        TrainConfig(weighting="odd")
 
 
 def test_few_texts_get_many_epochs_and_many_texts_few():
