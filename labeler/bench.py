@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import platform
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from contract.cores import usable_cores
@@ -15,17 +16,18 @@ from contract.task import load_task
 from contract.texts import read_texts
 from labeler.adaptive import BOUND
 from labeler.bench_adaptive import Saving, measure_saving
-from labeler.bench_engine import BesidesSetUp, ClockedEngine, EnginePart, Limit
+from labeler.bench_engine import Limit, Opening, efficiency_part, label_part
 from labeler.bench_loop import Loop
 from labeler.bench_memory import measure_memory
+from labeler.bench_process import OwnProcess
 from labeler.bench_report import BenchReport
 from labeler.bench_server import ServerPart, check_program
 from labeler.bench_turns import Part, Progress, Turn, take_turns
 from labeler.bench_workload import Workload, counted
 from labeler.fresh import Memory
 from labeler.llama_engine import LlamaEngine
-from labeler.local_teacher import LocalConfig, LocalTeacher
-from labeler.open import MEASURE, Pack, PackedFile, open_local, packed_file
+from labeler.local_teacher import LocalConfig
+from labeler.open import MEASURE, Pack, PackedFile, packed_file
 from labeler.teacher import Identity
 from models import gguf
 
@@ -132,32 +134,30 @@ class _Bench:
         task = self._load.task
         gold = read_texts(self._example / GOLD_FILE, labels=task.label_names, target=task.input.target).texts
         fixed = self._load.config("cot")
-        with closing(self._teacher()) as teacher:
+        with closing(self._opening().teacher()) as teacher:
             return measure_saving(task, gold, teacher, fixed, replace(fixed, bound=BOUND), progress)
 
     def _parts(self) -> Iterator[Part]:
         """Those that take turns, loaded one by one."""
-        load, chosen = self._load, self._config.chosen
+        load, chosen, threads = self._load, self._config.chosen, self.threads
         shipped, default = self._files["same_file"].path, self._files["engine"].path
         counts = counted(load, shipped)
         if "loop" in chosen:
-            yield Loop(load, counts, shipped, self.threads)
+            yield OwnProcess("loop", partial(Loop, load, counts, shipped, threads))
         for part, pack in PACKS.items():
             if part in chosen:
-                yield EnginePart(part, load, self._teacher(pack), "cot")
+                yield OwnProcess(part, partial(label_part, part, load, self._opening(pack), "cot"))
         if "server" in chosen and self._config.server:
-            yield ServerPart(load, counts, self._config.server, shipped, self.threads)
+            yield ServerPart(load, counts, self._config.server, shipped, threads)
         if "direct" in chosen:
-            yield EnginePart("direct", load, self._teacher(), "direct")
+            yield OwnProcess("direct", partial(label_part, "direct", load, self._opening(), "direct"))
         if "efficiency" in chosen:
-            engine = ClockedEngine(default)
-            one_variant = EnginePart("one_variant", load, self._teacher(open_engine=lambda _: engine), "direct", n_variants=1)
-            yield BesidesSetUp(one_variant, engine)
-            yield Limit(load, counts, default, self.threads)
+            yield OwnProcess("one_variant", partial(efficiency_part, load, self._opening(), default))
+            yield OwnProcess("limit", partial(Limit, load, counts, default, threads))
 
-    def _teacher(self, pack: Pack = "auto", open_engine: Callable[[Path], LlamaEngine] = LlamaEngine) -> LocalTeacher:
-        """The teacher, opened as `potstill label` opens it."""
-        return open_local(self._config.teacher, pack=pack, config=self._local, open_engine=open_engine)
+    def _opening(self, pack: Pack = "auto") -> Opening:
+        """Of the teacher, as all parts have it."""
+        return Opening(self._config.teacher, self._local, pack)
 
 
 def _check(config: BenchConfig) -> None:

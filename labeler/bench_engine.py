@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from labeler.bench_turns import Turn
 from labeler.bench_workload import Counted, Workload
 from labeler.draw import PREFIX
 from labeler.llama_engine import EngineConfig, LlamaEngine, Token
-from labeler.local_teacher import LocalTeacher
+from labeler.local_teacher import LocalConfig, LocalTeacher
+from labeler.open import Pack, open_local
 from labeler.paths import TeacherPath, TooLong
 from labeler.teacher import Mode
 
@@ -43,6 +45,19 @@ class ClockedEngine(LlamaEngine):
         if all(token.sequence == PREFIX for token in tokens):
             self.set_up_s += time.perf_counter() - began
         return rows
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How `potstill label` opens a teacher."""
+
+    name: str
+    config: LocalConfig
+    pack: Pack = "auto"
+
+    def teacher(self, open_engine: Callable[[Path], LlamaEngine] = LlamaEngine) -> LocalTeacher:
+        """The open teacher; raises UserError."""
+        return open_local(self.name, pack=self.pack, config=self.config, open_engine=open_engine)
 
 
 class EnginePart:
@@ -139,6 +154,18 @@ class Limit:
         self._engine.free(PREFIX)
         (row,) = self._engine.decode([Token(t, i, PREFIX, i == len(batch) - 1) for i, t in enumerate(batch)])
         self._engine.logits(row)
+
+
+def label_part(name: str, load: Workload, opening: Opening, mode: Mode) -> EnginePart:
+    """All of the mode's prompt variants."""
+    return EnginePart(name, load, opening.teacher(), mode)
+
+
+def efficiency_part(load: Workload, opening: Opening, model: Path) -> BesidesSetUp:
+    """One variant of `direct`, by a clock that leaves set-up out."""
+    engine = ClockedEngine(model)
+    part = EnginePart("one_variant", load, opening.teacher(lambda _: engine), "direct", n_variants=1)
+    return BesidesSetUp(part, engine)
 
 
 def _n_tokens(path: TeacherPath | TooLong) -> int:
