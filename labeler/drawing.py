@@ -88,9 +88,9 @@ class Drawing:
             ballot.add(path.text_id, path.path, path.word_logprobs)
         asks = []
         for text in texts:
-            wanted = rest if text.id in pilot_ids else question.paths
+            wanted, n_first = (rest, 1) if text.id in pilot_ids else (question.paths, N_FIRST)
             if wanted and not ballot.decided(text.id):
-                asks.append(Ask(text.id, question.prompt(text), wanted, n_first=min(N_FIRST, len(wanted))))
+                asks.append(Ask(text.id, question.prompt(text), wanted, n_first=min(n_first, len(wanted))))
             else:
                 self._close(text.id)
         self._ask(question, asks, known, ballot)

@@ -81,8 +81,8 @@ class Scheduler:
             # Followers go right behind the stream that they branch from: with one sequence they find most of it in the context.
             at = self._live.index(stream)
             self._live[at : at + 1] = [follower for follower in (stream, *step.followers) if follower.pending]
-            for path in step.finished:
-                yield path
+            yield from step.finished
+            if step.finished:
                 self._live.extend(stream.text.next_path(self._enough))
             if not stream.text.open:
                 self._texts.remove(stream.text)

@@ -47,18 +47,19 @@ class TextInWork:
         self._taken: set[int] = set()
         self.sequence = self.take()  # holds the prompt; kept as long as a path may still fork it
         self.position = 0  # after the prompt
+        self._n_at_once = ask.n_at_once  # paths
         self.held_back: deque[Member] = deque()
         self.open = set(ask.paths)  # paths that are not finished, begun or not
 
     @property
     def n_sequences(self) -> int:
         """Sequences that it may need from now on."""
-        return self.draw.n_sequences(min(len(self.open), self.ask.n_at_once))
+        return self.draw.n_sequences(min(len(self.open), self._n_at_once))
 
     @property
     def n_cells(self) -> int:
         """Cells that it may take from now on."""
-        return self.draw.n_cells(len(self.prompt), min(len(self.open), self.ask.n_at_once))
+        return self.draw.n_cells(len(self.prompt), min(len(self.open), self._n_at_once))
 
     def take(self) -> int:
         """An unused sequence."""
@@ -83,12 +84,14 @@ class TextInWork:
         return TeacherPath(self.ask.text_id, number, self.draw.variant, seed, "", (), len(self.prompt), 0)
 
     def next_path(self, enough: Enough) -> list[Stream]:
-        """The next path that was held back, or none when the text is decided."""
-        if not self.held_back:
+        """The next path that was held back; none when the text is decided, or while a path is on its way that may decide it."""
+        n_begun = len(self.open) - len(self.held_back)
+        if not self.held_back or n_begun:
             return []
         if enough(self.ask.text_id):
             self.drop_held_back()
             return []
+        self._n_at_once = 1
         member = self.held_back.popleft()
         stream = RationaleStream(self, [member], self.branch(self.sequence), self.position, [])
         stream.take(member.first_token)

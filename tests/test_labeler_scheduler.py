@@ -1,5 +1,6 @@
 """A cache that is too small: smaller decodes, then fewer texts at once, and the same paths all the same."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -93,6 +94,19 @@ def test_a_text_that_leaves_is_not_asked_again_for_the_paths_that_it_has(engine)
     text.open.remove(3)
     assert text.give_way() == Ask("a", "prompt", (2, 4, 7), n_first=1)
     assert sorted(free) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("n_wanted", [2, 3, 5])
+def test_no_path_begins_while_another_may_still_decide_its_text(engine, n_wanted):
+    engine.start(EngineConfig(n_cells=N_CELLS, n_batch=256, n_sequences=64))
+    prefix = engine.tokenize("Posts and what they say:\n")
+    engine.decode([Token(t, i, PREFIX) for i, t in enumerate(prefix)])
+    draw = Draw(engine, LabelWords.of(engine, READING), READING, 0, 0, len(prefix))
+    waiting = [(Ask(str(i), "", tuple(range(6)), n_first=2), engine.tokenize(f"Post: {i} up\nOpinion:")) for i in range(4)]
+    counts: Counter[str] = Counter()
+    for path in Scheduler(draw, waiting, 24, lambda text_id: counts[text_id] >= n_wanted).paths():
+        counts[path.text_id] += 1
+    assert counts == {str(i): n_wanted for i in range(4)}
 
 
 def test_a_text_that_overfills_the_cache_alone_is_named(engine):
