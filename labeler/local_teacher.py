@@ -113,10 +113,15 @@ class LocalTeacher:
         """How fast this machine is with such prompts; measured even where the settings are stated."""
         shared = PromptTokens(self._engine, prefix, prompt, reading).shared
         found = self.pace(shared)
-        if not found.path_tokens_per_s:
-            self._loaded = None
-            found = pace.measured(self._engine, shared, [found.n_threads])
-        return found
+        if found.path_tokens_per_s:
+            return found
+        self._loaded = None
+        if found.n_live_paths > 1:
+            try:
+                return pace.measured(self._engine, shared, [found.n_threads])
+            except NoContextError:
+                pass  # it will draw one path at a time
+        return pace.of_one(self._engine, shared, found)
 
     def pace(self, prefix: list[int]) -> Pace:
         """How much runs at once, and how fast; measured for prefixes of about this length unless all of it was stated.

@@ -95,6 +95,21 @@ def measured(engine: LlamaEngine, prefix: list[int], threads: Sequence[int]) -> 
     return Pace(n_threads, n_batch, n_live, flash, by_batch[n_batch], speed)
 
 
+def of_one(engine: LlamaEngine, prefix: list[int], settings: Pace) -> Pace:
+    """The settings with the speeds of a context of one sequence: one text at a time, then one path.
+
+    Args:
+        engine: its context is replaced.
+        prefix: tokens of the shared prefix, at least one.
+    """
+    bench, n = _Bench(engine, prefix), len(prefix)
+    n_cells = n + N_TEXT + _N_STEPS + 1
+    bench.start(EngineConfig(n_cells, settings.n_batch, 1, settings.n_threads, settings.flash_attention))
+    text_s = bench.seconds([Token(prefix[i % n], n + i, 0, wants_logits=i == N_TEXT - 1) for i in range(N_TEXT)])
+    steps = [bench.seconds([Token(prefix[0], n + N_TEXT + i, 0, wants_logits=True)]) for i in range(_N_STEPS + 1)]
+    return msgspec.structs.replace(settings, prompt_tokens_per_s=N_TEXT / text_s, path_tokens_per_s=1 / min(steps[1:]))
+
+
 def is_busy() -> bool:
     """Whether other work keeps this machine's cores busy, so that a measurement should not be remembered."""
     return hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1)

@@ -15,7 +15,7 @@ import pytest
 from single_sequence import SingleSequence
 
 from contract.errors import UserError
-from labeler.llama_engine import EngineConfig, LlamaEngine, OutOfCellsError, Token
+from labeler.llama_engine import EngineConfig, LlamaEngine, NoContextError, OutOfCellsError, Token
 from labeler.local_teacher import LocalConfig, LocalTeacher
 from labeler.paths import Ask, TeacherPath, TooLong
 from labeler.teacher import Identity, Reading
@@ -111,6 +111,27 @@ def test_one_at_a_time_draws_the_paths_that_many_at_once_draw(engine, mode):
     in_turn = drawn(engine, mode, paths=4 if mode == "cot" else 1, words=words, n_live_paths=1)
     assert [(p.text_id, p.path, p.rationale) for p in in_turn] == [(p.text_id, p.path, p.rationale) for p in together]
     np.testing.assert_allclose([p.word_logprobs for p in in_turn], [p.word_logprobs for p in together], **TOLERANCE)
+
+
+def test_the_speed_of_one_at_a_time_is_measured_in_a_context_of_one_sequence(engine):
+    alone = teacher(engine, n_threads=2, n_live_paths=1)
+    found = alone.pace_after(PREFIX["cot"], asks("cot")[0].prompt, reading("cot"))
+    assert (found.n_live_paths, found.n_threads, engine.config.n_sequences) == (1, 2, 1)
+    assert 0 < found.path_tokens_per_s < 100_000 and 0 < found.prompt_tokens_per_s < 1_000_000
+
+
+def test_where_no_context_of_many_sequences_can_be_made_the_speed_of_one_is_measured(engine, monkeypatch):
+    start = engine.start
+
+    def only_one(config):
+        if config.n_sequences > 1:
+            raise NoContextError("no memory")
+        start(config)
+
+    monkeypatch.setattr(engine, "start", only_one)
+    alone = teacher(engine, n_threads=2, n_live_paths=16, n_batch=512, flash_attention=False)
+    found = alone.pace_after(PREFIX["cot"], asks("cot")[0].prompt, reading("cot"))
+    assert found.path_tokens_per_s > 0 and engine.config.n_sequences == 1
 
 
 def test_paths_of_one_text_differ_and_have_seeds_of_their_own(engine):
