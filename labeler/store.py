@@ -126,7 +126,7 @@ class LabelStore:
         if not path.is_file():
             raise FormatError(path, "", "no such label store; make one with: potstill label")
         with store_file.located(path):
-            connection = store_file.reading(path)
+            connection = store_file.reading(path, tidy=True)
             try:
                 store_file.check_format(path, connection)
             except BaseException:
@@ -135,7 +135,7 @@ class LabelStore:
         return cls(path, connection, None)
 
     def close(self) -> None:
-        """Close the file; the last writer folds the WAL into it."""
+        """Close the file; whoever closes it last folds the WAL into it."""
         self._connection.close()
         if self._lock is not None:
             self._lock.close()

@@ -30,9 +30,11 @@ def lock(path: pathlib.Path) -> sqlite3.Connection:
     return held
 
 
-def reading(path: pathlib.Path) -> sqlite3.Connection:
-    """A connection that changes nothing."""
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+def reading(path: pathlib.Path, *, tidy: bool = False) -> sqlite3.Connection:
+    """A connection that changes nothing. Args: tidy, whether it removes the files beside the store if it is the last to close."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={'rw' if tidy else 'ro'}", uri=True, isolation_level=None)
+    connection.execute("pragma query_only = on")
+    return connection
 
 
 def check_whole(path: pathlib.Path) -> None:

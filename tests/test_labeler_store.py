@@ -35,6 +35,25 @@ def test_a_stored_path_comes_back_as_it_was(tmp_path: Path):
         assert store.texts() == {"a": Text("text", "a")}
 
 
+def test_a_closed_store_is_one_file_to_copy_also_after_it_was_read(tmp_path: Path):
+    for number in range(2):
+        with LabelStore.create(tmp_path / "labels.db") as store:
+            store.add(store.begin_run(SETTINGS), [path(number=number)])
+        with LabelStore.read(tmp_path / "labels.db") as store:
+            assert len(list(store.paths(store.runs()[0]))) == number + 1
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["labels.db", "labels.db.lock"]
+
+
+def test_a_store_that_is_being_read_can_be_closed(tmp_path: Path):
+    with LabelStore.create(tmp_path / "labels.db") as store:
+        store.add(store.begin_run(SETTINGS), [path()])
+        reader = LabelStore.read(tmp_path / "labels.db")
+        paths = reader.paths(reader.runs()[0])
+        assert next(paths) == path()
+    assert list(paths) == []
+    reader.close()
+
+
 def test_equal_settings_find_the_same_run_and_others_make_a_new_one(tmp_path: Path):
     with LabelStore.create(tmp_path / "labels.db") as store:
         assert store.begin_run(SETTINGS) == store.begin_run(SETTINGS)
