@@ -8,10 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from labeler.derive import UNCALIBRATED, DeriveConfig
-from labeler.path_table import PathTable
+from labeler.path_table import UNREADABLE_MASS, PathTable
 from labeler.store import RunSettings
 
-UNREADABLE_MASS = 0.05  # a path that gives all label words together less than this said something else
 MAX_UNREADABLE = 0.20  # share of such paths
 MIN_VOTES, MAX_VOTES = 0.02, 0.90  # share of the uncalibrated votes that a label may have
 MIN_OF_EVEN = 0.2  # with many labels, the lower bound is this part of an even share

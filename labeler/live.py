@@ -12,10 +12,10 @@ import numpy as np
 from scipy.special import log_softmax
 
 from labeler.calibrate import batch_calibrated, label_logprobs
+from labeler.path_table import UNREADABLE_MASS
 from labeler.paths import TeacherPath
 from labeler.store import RunSettings
 
-UNREADABLE = 0.05  # a path that gives all label words together less than this probability answered something else
 _MIN_TO_CALIBRATE = 12  # paths of a variant; with fewer, its mean says nothing
 
 
@@ -101,7 +101,7 @@ class Live:
         return {
             "shares": dict(zip(labels, shares.tolist(), strict=True)),
             "agreement": float((several.max(axis=1) / several.sum(axis=1)).mean()) if len(several) else None,
-            "unreadable": float(np.mean(np.exp(raw).sum(axis=1) < UNREADABLE)),
+            "unreadable": float(np.mean(np.exp(raw).sum(axis=1) < UNREADABLE_MASS)),
             "accuracy": float(np.mean(right)) if right else None,
             "n_gold": len(right),
         }

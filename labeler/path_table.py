@@ -19,6 +19,7 @@ from labeler.paths import TeacherPath
 from labeler.store import LabelStore, Run, RunSettings
 
 NO_GOLD = -1
+UNREADABLE_MASS = 0.05  # a path that gives all label words together less than this probability said something else
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from labeler import live
 from labeler.calibrate import batch_calibrated
-from labeler.live import UNREADABLE, Live
+from labeler.live import Live
+from labeler.path_table import UNREADABLE_MASS
 from labeler.paths import TeacherPath
 from tests.test_labeler_store import SETTINGS
 
@@ -46,7 +47,7 @@ def test_a_snapshot_equals_a_recount(drawn):
     assert now.shares == pytest.approx({"up": counts[0] / len(drawn), "down": counts[1] / len(drawn)})
     several = [max(Counter(favourites[i] for i in rows).values()) / len(rows) for rows in by_text.values() if len(rows) > 1]
     assert now.agreement == (pytest.approx(np.mean(several)) if several else None)
-    assert now.unreadable == pytest.approx(np.mean([sum(map(math.exp, row)) < UNREADABLE for _, _, row in drawn]))
+    assert now.unreadable == pytest.approx(np.mean([sum(map(math.exp, row)) < UNREADABLE_MASS for _, _, row in drawn]))
     judged = {t: np.mean([probs[i] for i in by_text[int(t)]], axis=0) for t in GOLD if int(t) in by_text}
     assert now.n_gold == len(judged)
     if judged and all(abs(row[0] - row[1]) > 1e-9 for row in judged.values()):
