@@ -28,7 +28,6 @@ teacher = "smollm2-135m-instruct"
 [label]
 mode = "direct"     # "cot" lets the teacher reason first; on these posts it is no better and takes longer
 n_paths = 3         # of the usual 8, to end within minutes: one prompt variant each
-pack = "Q4_0"       # the type with the fastest kernels; on the gold posts as good as Q8_0
 """
 LIVE = (
     "Took a second job just to buy more of this before earnings, and I would do it again.",

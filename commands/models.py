@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from models.catalog import Entry, Package, load_catalog, place
+from models.catalog import Entry, Package, Packing, load_catalog, place
 from models.fetch import fetch
-from models.repack import PACKINGS, Packing, repack
+from models.repack import PACKINGS, repack
 from models.verify import verify
 
 COLUMNS = ("name", "kind", "here", "MB", "context", "licence", "where")

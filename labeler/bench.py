@@ -31,7 +31,7 @@ from labeler.open import MEASURE, Pack, PackedFile, packed_file
 from labeler.teacher import Identity
 from models import gguf
 
-PACKS: dict[str, Pack] = {"engine": "auto", "same_file": "as-is", "q4_0": "Q4_0"}  # parts that run `cot` on our engine
+PACKS: dict[str, Pack] = {"engine": "auto", "same_file": "as-is", "q8_0": "Q8_0"}  # parts that run `cot` on our engine
 PARTS = ("loop", *PACKS, "server", "direct", "efficiency", "memory", "adaptive")
 TASK_FILE, TEXTS_FILE, GOLD_FILE = "task.toml", "texts.jsonl", "gold.jsonl"  # of the example
 CPU_INFO = Path("/proc/cpuinfo")

@@ -52,7 +52,7 @@ class BenchReport:
         found = {
             "speedup": time_ratio(self.turns, "loop", "engine"),
             "speedup_same_file": time_ratio(self.turns, "loop", "same_file"),
-            "speedup_q4_0": time_ratio(self.turns, "loop", "q4_0"),
+            "speedup_q8_0": time_ratio(self.turns, "loop", "q8_0"),
             "speedup_server": time_ratio(self.turns, "server", "same_file"),
             "direct_speedup": time_ratio(self.turns, "loop", "direct"),
             "efficiency": speed_ratio(self.turns, "one_variant", "limit"),
@@ -98,7 +98,7 @@ class BenchReport:
             "loop": "create_completion, one by one",
             "engine": "cot, default packing",
             "same_file": "cot, the file as shipped",
-            "q4_0": "cot, packed to Q4_0",
+            "q8_0": "cot, packed to Q8_0",
             "server": f"llama-server, {self.server}",
             "direct": f"direct, {self.n_paths} variants",
             "one_variant": "direct, one variant, prefix decoded",
@@ -115,7 +115,7 @@ class BenchReport:
         names = {
             "speedup": "cot over create_completion",
             "speedup_same_file": "the same, both on the file as shipped",
-            "speedup_q4_0": "the same, ours packed to Q4_0",
+            "speedup_q8_0": "the same, ours packed to Q8_0",
             "speedup_server": "cot over llama-server, file as shipped",
             "direct_speedup": "direct over create_completion",
             "efficiency": "direct over bare prompt processing",

@@ -72,7 +72,8 @@ class LlamaEngine:
         _silence()
         llama_cpp.llama_backend_init()
         _words.clear()
-        self._model = self._calls.run(llama_cpp.llama_model_load_from_file, str(model_path).encode(), model_params())
+        params = model_params(model_path)
+        self._model = self._calls.run(llama_cpp.llama_model_load_from_file, str(model_path).encode(), params)
         if not self._model:
             self._calls.close()
             raise UserError(f"{model_path}: llama.cpp cannot load it ({_last_words()}); check it with: potstill models verify")

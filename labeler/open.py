@@ -14,7 +14,7 @@ from labeler.openai_client import ServerConfig
 from labeler.openai_teacher import open_remote
 from labeler.teacher import Identity, Teacher
 from models import gguf
-from models.catalog import ModelFile, find_teacher
+from models.catalog import ModelFile, Packing, find_teacher
 from models.places import cache_folder
 from models.repack import repacked
 
@@ -72,17 +72,23 @@ def packed_file(name_or_path: str, pack: Pack = "auto") -> PackedFile:
     """The teacher of that name or path, re-packed if wanted.
 
     Args:
-        pack: the type to re-pack its weights to; `auto` re-packs only types whose batched kernels are slow, to Q8_0.
+        pack: the type to re-pack its weights to; `auto` takes the catalog's advice for a model that it knows, and otherwise
+            re-packs only types whose batched kernels are slow, to Q8_0.
     Raises:
         UserError: if there is no such teacher, or it cannot be re-packed.
         FormatError: if the file is not a whole GGUF.
     """
     model = find_teacher(name_or_path)
-    kind = ("Q8_0" if gguf.read_header(model.path).file_type in SLOW_IN_BATCHES else None) if pack == "auto" else pack
+    kind = _advised(model) if pack == "auto" else pack
     if kind == "Q8_0" or kind == "Q4_0":
         packed = repacked(model, kind)
         return PackedFile(packed.path, packed.sha256, model)
     return PackedFile(model.path, model.sha256, model)
+
+
+def _advised(model: ModelFile) -> Packing | None:
+    """What to re-pack a model to; None: nothing."""
+    return model.pack or ("Q8_0" if gguf.read_header(model.path).file_type in SLOW_IN_BATCHES else None)
 
 
 def open_local(

@@ -18,6 +18,7 @@ TOKENIZERS = ("tokenizer.json", "vocab.txt")
 CONFIG = "config.json"
 
 Kind = Literal["teacher", "backbone"]
+Packing = Literal["Q8_0", "Q4_0"]
 
 
 class Package(Strict, tag="package", tag_field="from"):
@@ -46,6 +47,7 @@ class Entry(Strict):
     context: int
     licence: str
     others: list[str] = []
+    pack: Packing | None = None
     sha256: str | None = None
 
     @property
@@ -69,6 +71,7 @@ class ModelFile:
     path: Path
     sha256: str
     n_ctx_train: int | None  # tokens
+    pack: Packing | None = None  # the type that labels best when its weights are re-packed to it, where that was measured
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def find_teacher(name_or_path: str) -> ModelFile:
     if path.is_dir():
         raise FormatError(path, "", "is a folder; a teacher is a .gguf file in it")
     header = gguf.read_header(path)
-    return ModelFile(name_or_path, path, checked_digest(entry, path), header.n_ctx_train)
+    return ModelFile(name_or_path, path, checked_digest(entry, path), header.n_ctx_train, entry.pack if entry else None)
 
 
 def find_backbone(name_or_path: str) -> ModelFolder:

@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from contract import digest
 from contract.errors import MissingExtraError, UserError
 from models import gguf, places
-from models.catalog import ModelFile
+from models.catalog import ModelFile, Packing
 
-Packing = Literal["Q8_0", "Q4_0"]
 PACKINGS: tuple[str, ...] = get_args(Packing)
 
 

@@ -108,7 +108,7 @@ def test_ratios_are_of_the_totals_and_lie_in_their_range(report):
 
 def test_the_table_names_machine_parts_and_ranges():
     turns = {"loop": [Turn(4.0, 80), Turn(2.0, 40)], "engine": [Turn(2.0, 90), Turn(0.5, 35)]}
-    types = {"loop": "Q4_1", "engine": "Q8_0"}
+    types = {"loop": "Q4_1", "engine": "Q4_0"}
     report = BenchReport("Some CPU", "a teacher", types, 4, 8, 2, 2, "", turns, {}, None)
     assert report.as_text() == "\n".join(
         [
@@ -117,7 +117,7 @@ def test_the_table_names_machine_parts_and_ranges():
             "",
             "part                                weights    s/text  tokens/s",
             "create_completion, one by one       Q4_1        1.500        20",
-            "cot, default packing                Q8_0        0.625        50",
+            "cot, default packing                Q4_0        0.625        50",
             "",
             "speed                                     of totals   range over the turns",
             "cot over create_completion                    2.40x   2.00 to 4.00",
@@ -152,7 +152,7 @@ def test_adaptive_paths_are_scored_against_fixed_ones_on_the_same_texts(example,
         (
             ["--only", "loop,fast"],
             "--only: there is no part 'fast'; "
-            "the parts are loop, engine, same_file, q4_0, server, direct, efficiency, memory, adaptive",
+            "the parts are loop, engine, same_file, q8_0, server, direct, efficiency, memory, adaptive",
         ),
         (
             ["--only", "server"],
