@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.bundle import read_manifest, verify_files
 from contract.checkpoint import Student, read_student
 from contract.cores import usable_cores
 from contract.errors import FormatError
@@ -82,14 +83,14 @@ def bundle_answers(classifier: Classifier, texts: list[Text], student: Student) 
 
 def _open_bundle(folder: Path, student: Student) -> Classifier:
     """The bundle, which must decide what the student decides."""
-    classifier = Classifier.open(folder)
-    manifest = classifier.manifest
+    verify_files(folder)
+    manifest = read_manifest(folder)
     if set(manifest.labels) != set(student.labels):
         raise FormatError(folder, "labels", f"are {', '.join(manifest.labels)}; the student's are {', '.join(student.labels)}")
     if manifest.target != student.target:
         wanted = "text and target" if student.target else "the text alone"
         raise FormatError(folder, "target", f"is {str(manifest.target).lower()}, but the student reads {wanted}; export it again")
-    return classifier
+    return Classifier.open(folder)
 
 
 def _own(name: str, probs: NDArray[np.float64], label_map: LabelMap, notes: list[str]) -> System:

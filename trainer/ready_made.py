@@ -92,7 +92,7 @@ def _tokenizer(folder: Path) -> transformers.PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # for a malformed file, tokenizers raises nothing more exact
-        if not (type(error) is Exception or isinstance(error, OSError | ValueError | ImportError)):
+        if not (type(error) is Exception or isinstance(error, OSError | ValueError | TypeError | ImportError)):
             raise
         raise FormatError(folder, "", f"holds no readable tokenizer ({first_line(error)}); add its files") from error
 
