@@ -98,7 +98,7 @@ def test_the_gold_baseline_is_trained_and_scored_by_folds(potstill):
     code, out, err = potstill("student", "gold.jsonl", "--baseline", "gold")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()[2:5]] == ["system", "student", "gold"]
-    assert err == "gold: 5 students of the same backbone, each trained on the gold labels of the other folds\n"
+    assert err == "gold: 5 students of the same backbone, each trained on the gold labels of the other folds, its temperature too\n"
 
 
 def test_texts_that_the_teacher_lacks_are_scored_for_nobody(potstill, place):

@@ -4,13 +4,16 @@ from collections import Counter
 import msgspec
 import numpy as np
 import pytest
+from scipy.special import softmax
 from toy_moves import LABELS, a_task, gold_texts, trained_student
 
+from contract import metrics
 from contract.checkpoint import read_student
 from contract.errors import UserError
+from contract.soft_label import read_soft_labels
 from contract.texts import Text
 from trainer import cross_fit
-from trainer.cross_fit import N_FOLDS, cross_fitted, folds, gold_row
+from trainer.cross_fit import N_FOLDS, cross_fitted, folds, gold_row, recalibrated
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,7 @@ def test_every_text_is_answered_once_by_a_student_that_never_saw_it(checkpoint, 
     texts, trained_on, answered = gold_texts(60), [], []
 
     def remember_training(task, path, *rest):
-        trained_on.append({row.text for row in cross_fit_rows(path)})
+        trained_on.append({row.text for row in read_soft_labels(path)})
         return real_train(task, path, *rest)
 
     def remember_answers(folder, asked):
@@ -59,10 +62,22 @@ def test_every_text_is_answered_once_by_a_student_that_never_saw_it(checkpoint, 
     assert list(dict.fromkeys(stage for stage, _, _ in seen)) == [f"fold {i} of 5" for i in range(1, 6)]
 
 
-def cross_fit_rows(path):
-    from contract.soft_label import read_soft_labels
+def test_answers_that_are_too_sure_are_flattened_and_keep_their_label():
+    rng = np.random.default_rng(0)
+    honest = rng.dirichlet(np.ones(3), 500)
+    gold = np.array([rng.choice(3, p=row) for row in honest])
+    sure = softmax(3 * np.log(honest), axis=1)  # as if every logit were three times too large
+    found = recalibrated(sure, gold, np.arange(500) % N_FOLDS)
+    np.testing.assert_array_equal(found.argmax(axis=1), sure.argmax(axis=1))
+    assert metrics.log_loss(found, gold) == pytest.approx(metrics.log_loss(honest, gold), abs=0.01)
+    assert metrics.log_loss(sure, gold) > metrics.log_loss(honest, gold) + 0.2
 
-    return read_soft_labels(path)
+
+def test_a_folds_own_gold_plays_no_part_in_its_temperature():
+    rng = np.random.default_rng(1)
+    probs, gold, place = rng.dirichlet(np.ones(3), 200), rng.integers(0, 3, 200), np.arange(200) % N_FOLDS
+    other = np.where(place == 2, (gold + 1) % 3, gold)
+    np.testing.assert_array_equal(recalibrated(probs, gold, place)[place == 2], recalibrated(probs, other, place)[place == 2])
 
 
 def test_a_gold_row_is_certain():

@@ -112,7 +112,7 @@ def _gold(ground: Ground) -> System:
     """The same kind of student, taught by people."""
     probs = cross_fitted(ground.checkpoint, ground.student, ground.gold.texts, ground.progress)
     own, n_even = ground.gold.label_map.own(probs)
-    note = f"{N_FOLDS} students of the same backbone, each trained on the gold labels of the other folds"
+    note = f"{N_FOLDS} students of the same backbone, each trained on the gold labels of the other folds, its temperature too"
     return System("gold", own, "; ".join([note, *even_note(n_even)]))
 
 

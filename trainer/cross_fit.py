@@ -19,12 +19,14 @@ from contract.soft_label import SoftLabel, write_soft_labels
 from contract.task import Task, task_from_json
 from contract.texts import Text
 from models.catalog import find_backbone
+from trainer.calibrate import calibrated, fit_temperature
 from trainer.config import TrainConfig
 from trainer.evaluate import predict
 from trainer.fit import Progress
 from trainer.run import train
 
 N_FOLDS = 5
+MIN_PROB = 1e-12  # keeps the logarithm of a probability of 0 finite
 MIN_TEXTS = 10  # different ones with each of at least two labels, so that every fold's student has two labels to tell apart
 
 
@@ -62,7 +64,23 @@ def cross_fitted(checkpoint: Path, student: Student, texts: list[Text], progress
             except UserError as error:
                 raise UserError(f"baseline gold, {name}: {error}") from error
             probs[asked] = predict(Path(work) / "student", [texts[i] for i in asked])
-    return probs
+    return recalibrated(probs, np.array([student.labels.index(text.gold or "") for text in texts]), place)
+
+
+def recalibrated(probs: NDArray[np.float64], gold: NDArray[np.int64], place: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The answers of each fold at the temperature that suits the answers of the other folds, float64 [N, S].
+
+    A fold's student rarely has validation texts enough for a temperature of its own, and without one a network that was trained on
+    few certain labels is far too sure of itself. The answers of the other folds are held-out ones, too.
+
+    Args: probs float [N, S], rows sum to 1; gold int [N], class of each text; place int [N], fold of each text.
+    """
+    logits, targets = np.log(np.maximum(probs, MIN_PROB)), np.eye(probs.shape[1])[gold]
+    found = np.empty_like(probs)
+    for fold in np.unique(place):
+        here = place == fold
+        found[here] = calibrated(logits[here], fit_temperature(logits[~here], targets[~here]).value)
+    return found
 
 
 def folds(texts: list[Text]) -> list[int]:

@@ -18,7 +18,7 @@ from contract.soft_label import SoftLabel
 from trainer.losses import distribution_target
 from trainer.taught import Taught
 
-STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)  # inverse regularization; the one with the lowest validation loss is taken
+STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # inverse regularization; the one with the lowest validation loss is taken
 MAX_FEATURES = 100_000  # of each kind, the most frequent
 MAX_STEPS = 2000
 MIN_PROB = 1e-12
