@@ -20,7 +20,7 @@ COMMANDS: dict[str, Row] = {
     "label": Row("commands.label", "Have the teacher label texts into a label store.", "label"),
     "labels": Row("commands.labels", "Derive soft labels from a label store.", "label"),
     "train": Row("commands.train", "Distil soft labels into a student checkpoint.", "train"),
-    "evaluate": Row("commands.evaluate", "Score a checkpoint or a bundle against gold labels.", "train"),
+    "evaluate": Row("commands.evaluate", "Score a checkpoint, its bundle, its teacher and baselines on gold labels.", "train"),
     "export": Row("commands.export", "Write a checkpoint as an int8 bundle, and prove it.", "export"),
     "predict": Row("commands.predict", "Classify the texts of a file with a bundle.", "serve"),
     "serve": Row("commands.serve", "Answer over HTTP with a bundle.", "serve"),

@@ -109,4 +109,4 @@ def test_a_changed_task_is_refused_by_the_store_with_what_to_do(project, console
 def test_evaluate_scores_the_checkpoint_on_gold(project, console):
     folder, _ = project
     said = potstill(console, "evaluate", "out/student", "gold.jsonl", "--json", folder=folder).stdout
-    assert json.loads(said)["accuracy"]["n"] == N_GOLD
+    assert json.loads(said)["systems"]["student"]["accuracy"]["n"] == N_GOLD

@@ -1,0 +1,135 @@
+"""Which label of the student a name in another file or model stands for, and what that makes of their probabilities.
+
+Axes: N texts, S labels of the student, F labels of another classifier, C labels that are scored.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.errors import UserError
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Names to labels of the student. A name that is not in ``sides`` stands for the label of that name, upper or lower case."""
+
+    labels: tuple[str, ...]  # the student's, in output order
+    sides: Mapping[str, str] = field(default_factory=dict)  # name -> label; an empty label leaves out what has the name
+
+    @property
+    def scored(self) -> list[str]:
+        """The labels that answers are scored on, in output order: all but those that are left out and that no name stands for."""
+        dropped = {_find(name, self.labels) for name, label in self.sides.items() if not label}
+        return [label for label in self.labels if label not in dropped or label in self.sides.values()]
+
+    def resolve(self, names: Iterable[str], where: str) -> dict[str, str]:
+        """The label that each name stands for; an empty one where the name is left out.
+
+        Args:
+            names: the labels in one file or of one classifier.
+            where: what they are labels of, for the message.
+        Raises:
+            UserError: for a name that stands for no label, or names that only case tells apart and that fit one entry.
+        """
+        found = {}
+        alike = defaultdict(list)
+        for name in dict.fromkeys(names):
+            alike[_folded(name)].append(name)
+        for group in alike.values():
+            for name in group:
+                key = _find(name, self.sides)
+                fits = key if key is not None else _find(name, self.labels)
+                if len(group) > 1 and fits != name:
+                    both = " and ".join(repr(each) for each in group)
+                    raise UserError(f"{where}: {both} differ in case only; map each by its exact name, with --map")
+                if fits is None:
+                    raise UserError(
+                        f"{where}: {name!r} is not a label; allowed: {', '.join(self.labels)}; "
+                        f"say what it stands for with --map '{name}=LABEL', or leave it out with --map '{name}='"
+                    )
+                found[name] = self.sides[fits] if key is not None else fits
+        return found
+
+    def check_used(self, names: Mapping[str, Iterable[str]]) -> None:
+        """Refuse an entry for a name that nothing has. Args: names by what they are labels of. Raises UserError."""
+        known = [*self.labels, *(name for each in names.values() for name in each)]
+        for name in self.sides:
+            if _folded(name) not in map(_folded, known):
+                listed = "; ".join(f"{where} has {', '.join(sorted(each))}" for where, each in names.items())
+                raise UserError(f"map: {name!r} is the name of no label; {listed}; the student has {', '.join(self.labels)}")
+
+    def own(self, probs: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
+        """Answers over the student's labels as answers over the scored ones, and how many of them had given those no probability.
+
+        Args: probs float [N, S], rows sum to 1. Returns: float [N, C], rows sum to 1; such a row becomes even shares.
+        """
+        return _renormalised(probs[:, [self.labels.index(label) for label in self.scored]])
+
+    def foreign(self, probs: NDArray[np.float64], names: list[str], where: str) -> tuple[NDArray[np.float64], int]:
+        """Answers over another classifier's labels as :meth:`own` gives them; names that stand for one label add up.
+
+        Args: probs float [N, F], rows sum to 1; names [F]; where as in :meth:`resolve`. Raises UserError as there.
+        """
+        stands_for = self.resolve(names, where)
+        scored = self.scored
+        moved = np.zeros((len(names), len(scored)))  # [F, C]
+        for i, name in enumerate(names):
+            if stands_for[name] in scored:
+                moved[i, scored.index(stands_for[name])] = 1
+        return _renormalised(probs @ moved)
+
+
+def parse_label_map(entries: Iterable[str], labels: list[str]) -> LabelMap:
+    """The map that `positive=bullish,neutral=` writes down.
+
+    Args:
+        entries: each one or several NAME=LABEL with commas between; nothing after `=` leaves NAME out.
+        labels: the student's, in output order.
+    Raises:
+        UserError: if an entry has no name, no `=` or an unknown label, a name comes twice, or fewer than two labels remain.
+    """
+    allowed = ", ".join(labels)
+    sides: dict[str, str] = {}
+    for entry in (part.strip() for each in entries for part in each.split(",")):
+        name, equals, label = (part.strip() for part in entry.rpartition("="))
+        if not equals or not name:
+            raise UserError(f"map: {entry!r} is not NAME=LABEL, or NAME= to leave NAME out; the labels are {allowed}")
+        if name in sides:
+            raise UserError(f"map: names {name!r} twice; keep one of the two")
+        known = _find(label, labels) if label else ""
+        if known is None:
+            raise UserError(f"map: {entry!r} ends with no label; allowed: {allowed}, or nothing to leave {name!r} out")
+        sides[name] = known
+    label_map = LabelMap(tuple(labels), sides)
+    if len(label_map.scored) < 2:
+        left = ", ".join(label_map.scored) or "none"
+        raise UserError(f"map: leaves fewer than two labels to score ({left}); leave out less")
+    return label_map
+
+
+def _find(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is this one, or the only one that differs from it in case alone."""
+    known = list(known)
+    if name in known:
+        return name
+    alike = [each for each in known if _folded(each) == _folded(name)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _folded(name: str) -> str:
+    """The name without its case."""
+    return name.strip().casefold()
+
+
+def _renormalised(mass: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
+    """Rows that sum to 1, and how many summed to 0. Args: mass float [N, C], at least 0."""
+    total = mass.sum(axis=1, keepdims=True)
+    empty = total[:, 0] <= 0
+    probs = np.where(empty[:, None], 1 / mass.shape[1], mass / np.where(total > 0, total, 1))
+    return probs, int(empty.sum())

@@ -1,0 +1,84 @@
+"""The baseline without a network: TF-IDF of words and characters, and a multinomial logistic regression on soft labels.
+
+Axes: N texts, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import FeatureUnion
+
+from contract.soft_label import SoftLabel
+from trainer.losses import distribution_target
+from trainer.taught import Taught
+
+STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # inverse regularization; the one with the lowest validation loss is taken
+MAX_FEATURES = 100_000  # of each kind, the most frequent
+MAX_STEPS = 2000
+MIN_PROB = 1e-12
+
+
+def tfidf_answers(taught: Taught, labels: list[str], texts: list[tuple[str, str | None]]) -> tuple[NDArray[np.float64], float]:
+    """What the baseline answers after the same lessons as the student, and the inverse regularization that it took.
+
+    Args:
+        taught: the rows that the student was trained on, and those that choose the regularization.
+        labels: [C], in output order.
+        texts: N pairs of text and target; a target is read as further words.
+    Returns:
+        (float [N, C], rows sum to 1; an entry of STRENGTHS).
+    """
+    features = _features()
+    training = features.fit_transform([_joined(row.text, row.target) for row in taught.training])
+    validation = features.transform([_joined(row.text, row.target) for row in taught.validation])
+    targets, wanted = _targets(taught.training, labels), _targets(taught.validation, labels)
+    losses = {}
+    for strength in STRENGTHS:
+        probs = _probs(_regression(training, targets, strength), validation, len(labels))
+        losses[strength] = float(-np.mean(np.sum(wanted * np.log(np.maximum(probs, MIN_PROB)), axis=1)))
+    strength = min(losses, key=losses.__getitem__)
+    asked = features.transform([_joined(text, target) for text, target in texts])
+    return _probs(_regression(training, targets, strength), asked, len(labels)), strength
+
+
+def _features() -> FeatureUnion:
+    """Words alone and in pairs, and the characters within words, each weighted by how few texts have them."""
+    words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]", sublinear_tf=True, max_features=MAX_FEATURES)
+    chars = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, max_features=MAX_FEATURES)
+    return FeatureUnion([("words", words), ("chars", chars)])
+
+
+def _regression(features: Any, targets: NDArray[np.float64], strength: float) -> LogisticRegression:
+    """The regression that minimizes cross-entropy against the targets.
+
+    Every text stands there once for each class that its target allows, weighted by the target: the same loss, from a library that
+    takes only hard labels.
+
+    Args: features sparse [N, F]; targets float [N, C].
+    """
+    texts, classes = np.nonzero(targets > 0)
+    model = LogisticRegression(C=strength, max_iter=MAX_STEPS)
+    return model.fit(csr_matrix(features)[texts], classes, sample_weight=targets[texts, classes])
+
+
+def _probs(model: LogisticRegression, features: Any, n_classes: int) -> NDArray[np.float64]:
+    """float64 [N, C]; a class that no target had gets 0. Args: features sparse [N, F]."""
+    probs = np.zeros((features.shape[0], n_classes))
+    probs[:, model.classes_] = model.predict_proba(features)
+    return probs
+
+
+def _targets(rows: list[SoftLabel], labels: list[str]) -> NDArray[np.float64]:
+    """float64 [N, C]: the soft labels."""
+    return np.array([distribution_target(row, labels) for row in rows])
+
+
+def _joined(text: str, target: str | None) -> str:
+    """Text and target as one."""
+    return text if target is None else f"{text}\n{target}"
