@@ -17,7 +17,7 @@ from trainer.evaluate import evaluate
 @click.argument("gold", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(checkpoint: Path, gold: Path, as_json: bool) -> None:
-    """Score CHECKPOINT on the file GOLD of texts with gold labels: accuracy, macro-F1, log-loss in nats, calibration error."""
+    """Score CHECKPOINT on GOLD, texts with gold labels: accuracy, macro-F1, log-loss in nats, Brier score, calibration error."""
     student = read_student(checkpoint)
     rows = read_texts(gold, labels=student.labels, target=student.target, gold=True)
     if line := rows.skipped_line():

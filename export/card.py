@@ -7,7 +7,13 @@ from contract.task import Task
 from export.gate import Quality
 
 FILE = "README.md"
-METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log-loss (nats)", "ece": "calibration error"}
+METRICS = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "log_loss": "log-loss (nats)",
+    "brier": "Brier score (0 to 2)",
+    "ece": "calibration error",
+}
 
 
 def text(task: Task, manifest: Manifest, quality: Quality) -> str:

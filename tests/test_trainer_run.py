@@ -446,7 +446,13 @@ def test_the_console_trains_and_evaluates(backbone, tmp_path, capsys):
     assert console(["train", paths["task.toml"], paths["soft_labels.jsonl"], paths["student"], *options]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"wrote {paths['student']} in ")
     assert console(["evaluate", paths["student"], paths["gold.jsonl"]]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["accuracy", "macro_f1", "log_loss", "ece"]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "accuracy",
+        "macro_f1",
+        "log_loss",
+        "brier",
+        "ece",
+    ]
     assert console(["evaluate", paths["student"], paths["gold.jsonl"], "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["accuracy"]) == {"value", "low", "high", "n"}
     assert console(["evaluate", str(tmp_path), paths["gold.jsonl"]]) == 1

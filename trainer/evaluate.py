@@ -30,7 +30,7 @@ def predict(checkpoint: Path, texts: list[Text]) -> NDArray[np.float64]:
 
 
 def evaluate(checkpoint: Path, gold_texts: list[Text]) -> Scores:
-    """Accuracy, macro-F1, log-loss and calibration error on gold labels, with 95 % intervals.
+    """Accuracy, macro-F1, log-loss, Brier score and calibration error on gold labels, with 95 % intervals.
 
     Args:
         gold_texts: at least one; each has a gold label.
