@@ -24,6 +24,7 @@ COMMANDS: dict[str, Row] = {
     "calibrate": Row("commands.calibrate", "Choose thresholds and label sets of a checkpoint on gold labels.", "train"),
     "export": Row("commands.export", "Write a checkpoint as an int8 bundle, and prove it.", "export"),
     "predict": Row("commands.predict", "Classify the texts of a file with a bundle.", "serve"),
+    "adapt": Row("commands.adapt", "Fit a bundle to texts with other label shares.", "serve"),
     "serve": Row("commands.serve", "Answer over HTTP with a bundle.", "serve"),
     "bench": Row("commands.bench", "Measure latency, throughput, start-up and memory.", "serve"),
     "models": Row("commands.models", "List, fetch, verify and re-pack models.", None),

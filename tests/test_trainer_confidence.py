@@ -6,12 +6,14 @@ import pytest
 from test_trainer_run import QUICK, a_task, backbone, gold_texts, toy_rows, write  # noqa: F401  # the fixture of the tiny encoder
 
 from commands.main import run as console
-from contract.checkpoint import read_student
+from contract.checkpoint import read_student, write_student
 from contract.errors import FormatError, UserError
+from contract.metrics import scores
+from contract.prior_shift import adjusted, estimate
 from contract.texts import Text
 from trainer.confidence import ConfidenceConfig, calibrate
 from trainer.config import TrainConfig
-from trainer.evaluate import predict
+from trainer.evaluate import evaluate, predict
 from trainer.run import train
 
 N_ROWS = 1700  # so that at least 200 are held out, as vector scaling needs
@@ -128,3 +130,19 @@ def test_the_console_calibrates_and_prints_the_table(trained, tmp_path, capsys):
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(FormatError, match="is not a checkpoint"):
         calibrate(tmp_path, gold_texts(), ConfidenceConfig(precision=0.9))
+
+
+def test_evaluating_under_a_prior_shift_scores_the_probabilities_for_the_texts_own_shares(trained):
+    texts = [text for i, text in enumerate(gold_texts(240)) if text.gold != "up" or i % 6 == 0]
+    student, probs = read_student(trained.checkpoint), predict(trained.checkpoint, texts)
+    shift = estimate(probs, np.array([student.label_shares[name] for name in student.labels]))
+    assert shift.shares[0] < shift.source[0] - 0.1 and shift.p_value < 0.01
+    gold = np.array([student.labels.index(text.gold) for text in texts])
+    assert evaluate(trained.checkpoint, texts, prior_shift=True) == scores(adjusted(probs, shift), gold)
+    assert evaluate(trained.checkpoint, texts) == scores(probs, gold)
+    with pytest.raises(UserError, match="^there are 20 texts; label shares need at least 50$"):
+        evaluate(trained.checkpoint, texts[:20], prior_shift=True)
+    write_student(trained.checkpoint, msgspec.structs.replace(student, label_shares=None))
+    with pytest.raises(UserError, match=r"does not know its own label shares \(label_shares\); train it again$"):
+        evaluate(trained.checkpoint, texts, prior_shift=True)
+    write_student(trained.checkpoint, student)
