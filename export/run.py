@@ -172,7 +172,7 @@ def _manifest(source: Source, reference: _Candidate, chosen: _Candidate) -> Mani
         target=student.target,
         max_tokens=student.max_tokens,
         temperature=temperature,
-        thresholds=carried_thresholds(student.thresholds, student.labels, own, probs),
+        thresholds=carried_thresholds(student.thresholds, student.labels, own, probs) if student.precision else student.thresholds,
         variant=chosen.form.variant,
         batch_invariant=chosen.form.batch_change_max <= gate.INVARIANT,
         scores={"validation": scores(probs, on.majority[held_out])},
