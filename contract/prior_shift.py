@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+LEVEL = 0.05  # of significance: shares that differ less clearly are left alone, since adjusting by chance costs more than it gains
 MIN_TEXTS = 50  # on fewer, the interval of a share is wider than most shifts
 MIN_SHARE = 1e-3  # of a label: one that no text seems to have stays possible
 N_RESAMPLES = 200

@@ -15,9 +15,11 @@ from contract import atomic
 from contract.bundle import Manifest, read_golden, write_golden, write_manifest, write_sums
 from contract.cores import usable_cores
 from contract.errors import FormatError, UserError
-from contract.prior_shift import MIN_TEXTS, Shift, estimate
+from contract.prior_shift import LEVEL, MIN_TEXTS, Shift, estimate
 from contract.texts import Text, read_texts
 from serve.classifier import Classifier, softmax
+
+CARD_FILE, CARD_TITLE = "README.md", "## Adapted to other label shares"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class AdaptConfig:
         UserError: if the level is out of its range.
     """
 
-    level: float = 0.05  # of significance, above 0 and at most 1: shares that differ less clearly are left alone; 1 always adapts
+    level: float = LEVEL  # of significance, above 0 and at most 1: shares that differ less clearly are left alone; 1 always adapts
     workers: int | None = None  # texts answered at once; None: the usable cores
 
     def __post_init__(self) -> None:
@@ -94,6 +96,7 @@ def adapt_bundle(bundle: Path, texts: Path, out: Path, config: AdaptConfig) -> A
             for path in bundle.iterdir():
                 shutil.copyfile(path, folder / path.name)
             write_manifest(folder, manifest)
+            _write_card(folder / CARD_FILE, manifest, shift)
             _write_golden(folder, Classifier(manifest, classifier.tokenize, classifier.session))
             write_sums(folder)
             Classifier.open(folder).close()
@@ -119,6 +122,21 @@ def _shifted(manifest: Manifest, shift: Shift, level: float) -> Manifest:
     if shift.p_value >= level and level < 1:
         return msgspec.structs.replace(manifest, bias=None, conformal=manifest.conformal if manifest.bias is None else None)
     return msgspec.structs.replace(manifest, bias=shift.bias.tolist(), conformal=None)
+
+
+def _write_card(path: Path, manifest: Manifest, shift: Shift) -> None:
+    """The model card without what it said of an earlier shift, and with what there is to say of this one; a bundle may have none."""
+    if not path.is_file():
+        return
+    card = path.read_text(encoding="utf-8").partition(CARD_TITLE)[0]
+    if manifest.bias is not None:
+        rows = zip(manifest.labels, shift.shares, shift.source, strict=True)
+        lines = [f"- `{name}`: {here:.3f} of {shift.n} texts, {there:.3f} where it was made" for name, here, there in rows]
+        note = "The scores and thresholds above were measured before; label sets it has none any more."
+        card += "\n".join(
+            [CARD_TITLE, "", "It answers for texts with these label shares, estimated without labels:", "", *lines, "", note, ""]
+        )
+    path.write_text(card, encoding="utf-8", newline="\n")
 
 
 def _write_golden(folder: Path, classifier: Classifier) -> None:

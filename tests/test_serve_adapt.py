@@ -5,7 +5,7 @@ import pytest
 from test_serve_predict import LABELS, write_bundle
 
 from commands.main import run as console
-from contract.bundle import read_golden, read_manifest, verify_files
+from contract.bundle import read_golden, read_manifest, verify_files, write_sums
 from contract.decision import Conformal
 from contract.errors import FormatError, UserError
 from contract.prior_shift import estimate
@@ -81,6 +81,17 @@ def test_adapting_an_adapted_bundle_starts_from_where_it_was_made_even_in_place(
     direct = adapt_bundle(bundle, second, tmp_path / "direct", AdaptConfig())
     adapt_bundle(bundle, first, bundle, AdaptConfig())
     assert adapt_bundle(bundle, second, bundle, AdaptConfig()).manifest == direct.manifest
+
+
+def test_the_model_card_says_which_shift_it_answers_for_and_only_the_last_one(tmp_path):
+    bundle = write_bundle(tmp_path / "bundle", label_shares=OTHER)
+    (bundle / "README.md").write_text("# tiny\n\n")
+    write_sums(bundle)
+    adapt_bundle(bundle, write(tmp_path / "1.jsonl", some_texts(1)), bundle, AdaptConfig())
+    report = adapt_bundle(bundle, write(tmp_path / "2.jsonl", some_texts(2)), bundle, AdaptConfig())
+    card = (bundle / "README.md").read_text()
+    assert card.startswith("# tiny\n\n## Adapted to other label shares\n") and card.count("##") == 1
+    assert f"- `down`: {report.shift.shares[2]:.3f} of {report.shift.n} texts, 0.900 where it was made" in card
 
 
 @pytest.mark.parametrize("level", [0.0, 1.5, float("nan")])

@@ -10,6 +10,7 @@ from contract.checkpoint import read_student, write_student
 from contract.errors import FormatError, UserError
 from contract.metrics import scores
 from contract.prior_shift import adjusted, estimate
+from contract.soft_label import read_soft_labels
 from contract.texts import Text
 from trainer.confidence import ConfidenceConfig, calibrate
 from trainer.config import TrainConfig
@@ -140,6 +141,8 @@ def test_evaluating_under_a_prior_shift_scores_the_probabilities_for_the_texts_o
     gold = np.array([student.labels.index(text.gold) for text in texts])
     assert evaluate(trained.checkpoint, texts, prior_shift=True) == scores(adjusted(probs, shift), gold)
     assert evaluate(trained.checkpoint, texts) == scores(probs, gold)
+    like_training = [Text(row.text, row.id, gold=row.majority) for row in read_soft_labels(trained.checkpoint / "validation.jsonl")]
+    assert evaluate(trained.checkpoint, like_training, prior_shift=True) == evaluate(trained.checkpoint, like_training)
     with pytest.raises(UserError, match="^there are 20 texts; label shares need at least 50$"):
         evaluate(trained.checkpoint, texts[:20], prior_shift=True)
     write_student(trained.checkpoint, msgspec.structs.replace(student, label_shares=None))

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 from mapie.classification import SplitConformalClassifier
 from sklearn.base import BaseEstimator, ClassifierMixin
+from test_serve_predict import LABELS, write_bundle
 
 from contract.errors import UserError
+from serve.classifier import Classifier
 from trainer.conformal import fit_label_sets
 
 
@@ -40,6 +42,19 @@ def test_the_sets_are_those_of_mapie(coverage, n):
     _, expected = library.conformalize(probs, truth).predict_set(new)
     quantile = fit_label_sets(probs, truth, coverage, "gold").conformal.quantile
     assert np.array_equal(1 - new <= quantile + 1e-8, expected[:, :, 0])
+
+
+def test_a_bundle_answers_with_the_very_sets_of_mapie(tmp_path):
+    probs, truth = drawn(4, 80)
+    made = fit_label_sets(probs, truth, 0.8, "gold").conformal
+    texts = [f"{word} {'!' * n} {mark}" for word in ("rise", "fall", "stay", "the price") for n in range(4) for mark in "?.a"]
+    with Classifier.open(write_bundle(tmp_path / "bundle", conformal=made)) as classifier:
+        found = [answer.label_set for answer in classifier.classify(texts, sets=True)]
+        new = classifier.probs(texts)
+    library = SplitConformalClassifier(Given(), confidence_level=0.8, conformity_score="lac", prefit=True)
+    _, expected = library.conformalize(probs, truth).predict_set(new)
+    assert found == [[LABELS[c] for c in np.flatnonzero(row)] for row in expected[:, :, 0]]
+    assert len({len(names) for names in found}) > 1
 
 
 @pytest.mark.parametrize("coverage", [0.7, 0.9])

@@ -14,7 +14,7 @@ from contract import metrics
 from contract.checkpoint import Student, read_student
 from contract.errors import UserError
 from contract.metrics_record import Scores
-from contract.prior_shift import MIN_TEXTS, adjusted, estimate
+from contract.prior_shift import LEVEL, MIN_TEXTS, adjusted, estimate
 from contract.texts import Text
 from trainer import students
 from trainer.calibrate import calibrated
@@ -35,7 +35,8 @@ def evaluate(checkpoint: Path, gold_texts: list[Text], *, prior_shift: bool = Fa
 
     Args:
         gold_texts: at least one; each has a gold label.
-        prior_shift: whether the probabilities are first fitted to the texts' own label shares, without looking at gold.
+        prior_shift: whether the probabilities are first fitted to the texts' own label shares, as `potstill adapt` would; no gold
+            is looked at.
     Raises:
         FormatError: if the folder is no checkpoint, or is damaged.
         UserError: if a gold label is missing or none of the student's, a target is missing or unexpected, or label shares cannot be
@@ -61,12 +62,13 @@ def gold_classes(student: Student, texts: list[Text]) -> NDArray[np.int64]:
 
 
 def _shifted(checkpoint: Path, student: Student, probs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """float64 [N, C]: the probabilities for the label shares under which the texts are most likely."""
+    """float64 [N, C]: as a bundle adapted to the texts would answer; unchanged where chance explains other label shares."""
     if student.label_shares is None:
         raise UserError(f"{checkpoint}: does not know its own label shares (label_shares); train it again")
     if len(probs) < MIN_TEXTS:
         raise UserError(f"there are {len(probs)} texts; label shares need at least {MIN_TEXTS}")
-    return adjusted(probs, estimate(probs, np.array([student.label_shares[name] for name in student.labels])))
+    shift = estimate(probs, np.array([student.label_shares[name] for name in student.labels]))
+    return adjusted(probs, shift) if shift.p_value < LEVEL else probs
 
 
 def _predict(checkpoint: Path, student: Student, texts: list[Text]) -> NDArray[np.float64]:
