@@ -125,7 +125,7 @@ def _shifted(manifest: Manifest, shift: Shift, level: float) -> Manifest:
 
 
 def _write_card(path: Path, manifest: Manifest, shift: Shift) -> None:
-    """The model card without what it said of an earlier shift, and with what there is to say of this one; a bundle may have none."""
+    """The model card, if there is one, without what it said of an earlier shift, and with what there is to say of this one."""
     if not path.is_file():
         return
     card = path.read_text(encoding="utf-8").partition(CARD_TITLE)[0]
