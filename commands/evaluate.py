@@ -34,6 +34,9 @@ PATH = click.Path(path_type=Path)  # whether it is there is for its reader to sa
     metavar="NAME=LABEL,...",
     help="What other names for labels stand for; NAME= leaves NAME out. Repeatable.",
 )
+@click.option(
+    "--prior-shift", is_flag=True, help="Score the student fitted to the texts' own label shares too; gold is not looked at."
+)
 @click.option("--predictions", "predictions_file", type=PATH, help="JSON lines to write: everyone's probabilities for each text.")
 @click.option("--json", "as_json_", is_flag=True, help="Print everything as JSON.")
 def command(as_json_: bool, predictions_file: Path | None, **options: object) -> None:

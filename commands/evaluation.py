@@ -19,7 +19,7 @@ from contract.texts import Text
 from serve.classifier import Classifier
 from trainer.baselines import BUILT_IN, Ground, baseline, even_note, find_ready_made, ready_made
 from trainer.comparison import Comparison, System, compare
-from trainer.evaluate import predict
+from trainer.evaluate import predict, shifted
 from trainer.gold import Gold, read_gold
 from trainer.label_map import LabelMap, parse_label_map
 from trainer.taught import Taught, read_taught
@@ -39,6 +39,7 @@ class Sources:
     teacher: Path | None = None  # soft labels of the gold texts
     baselines: tuple[str, ...] = ()  # of trainer.baselines.BUILT_IN, or folders
     label_map: tuple[str, ...] = ()  # entries for trainer.label_map.parse_label_map
+    prior_shift: bool = False  # whether the student is scored a second time, fitted to the texts' own label shares
 
 
 def evaluation(sources: Sources, progress: Progress | None = None) -> Comparison:
@@ -61,7 +62,10 @@ def evaluation(sources: Sources, progress: Progress | None = None) -> Comparison
         teacher = read_teacher(sources.teacher, student, gold) if sources.teacher else None
         gold = teacher.gold if teacher else gold
         ground = Ground(sources.checkpoint, student, gold, taught, progress)
-        systems = [_own("student", predict(sources.checkpoint, gold.texts), label_map, _met(gold, taught))]
+        probs = predict(sources.checkpoint, gold.texts)
+        systems = [_own("student", probs, label_map, _met(gold, taught))]
+        if sources.prior_shift:
+            systems.append(_own("shifted", shifted(sources.checkpoint, student, probs), label_map, []))
         if teacher:
             systems.append(_teacher(teacher, label_map))
         if classifier:

@@ -16,9 +16,10 @@ from serve.predict import PredictConfig, predict_file
 @click.option(
     "--workers", type=click.IntRange(min=1), default=PredictConfig.workers, help="Texts answered at once.  [default: usable cores]"
 )
-def command(bundle: Path, file: Path, workers: int | None) -> None:
+@click.option("--sets", is_flag=True, help="List each text's label set too; the bundle must have been calibrated with --coverage.")
+def command(bundle: Path, file: Path, workers: int | None, sets: bool) -> None:
     """Classify the texts of FILE (.jsonl, .csv, .tsv, .parquet, .json, a folder) with BUNDLE; one line of JSON each, in order."""
-    predictions, skipped = predict_file(bundle, file, PredictConfig(workers=workers))
+    predictions, skipped = predict_file(bundle, file, PredictConfig(workers=workers, sets=sets))
     if skipped:
         click.echo(skipped, err=True)
     for prediction in predictions:

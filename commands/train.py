@@ -34,6 +34,10 @@ FILE = click.Path(path_type=Path)  # whether it is there is for its reader to sa
 @click.option(
     "--validation-share", default=TrainConfig.validation_share, show_default=True, help="Share of texts held out, 0 to 1."
 )
+@click.option(
+    "--precision", type=float, default=TrainConfig.precision, help="Abstain below it; agreement with the teacher, 0 to 1."
+)
+@click.option("--coverage", type=float, default=TrainConfig.coverage, help="Of label sets, by the teacher's label, 0 to 1.")
 @click.option("--seed", default=TrainConfig.seed, show_default=True, help="Of the head, the batches and dropout.")
 @click.option("--threads", type=int, default=TrainConfig.threads, help="CPU threads.  [default: all]")
 def command(task: Path, soft_labels: Path, checkpoint: Path, **options: object) -> None:

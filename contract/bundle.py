@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from contract import decode, digest
-from contract.checkpoint import check_decision
+from contract.decision import Conformal, Precision, check_bias, check_decision
 from contract.decode import Strict
 from contract.errors import FormatError
 from contract.metrics_record import Scores
@@ -50,11 +50,17 @@ class Manifest(Strict):
     target: bool  # whether a text comes with a target, as a pair
     max_tokens: int
     temperature: float
-    thresholds: dict[str, float] | None
+    thresholds: dict[str, float | None] | None  # by label: answered only at or above this probability; null: never; absent: always
     variant: str  # static_int8, dynamic_int8 or float
     batch_invariant: bool  # whether an answer is the same alone and in any batch
     scores: dict[str, Scores]
     provenance: Provenance
+    precision: Precision | None = None  # what the thresholds were chosen for
+    conformal: Conformal | None = None  # of the label sets
+    label_shares: dict[str, float] | None = None  # mean probability of each label over the held-out texts
+    bias: list[float] | None = (
+        None  # in label order, added to the logits after the temperature: what a shift of the labels asks for
+    )
 
 
 class Golden(Strict):
@@ -76,7 +82,8 @@ def read_manifest(folder: Path) -> Manifest:
     manifest = decode.json(path, decode.read_bytes(path), Manifest)
     if manifest.format != FORMAT:
         raise FormatError(path, "format", f"is {manifest.format}; this version reads {FORMAT}")
-    check_decision(path, manifest.labels, manifest.temperature, manifest.thresholds)
+    check_decision(path, manifest)
+    check_bias(path, manifest.labels, manifest.bias)
     return manifest
 
 

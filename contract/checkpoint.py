@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from contract import decode
+from contract.decision import Conformal, Precision, check_decision
 from contract.decode import Strict
 from contract.errors import FormatError
 from contract.metrics_record import Scores
@@ -34,7 +35,7 @@ class Student(Strict):
     target: bool  # whether the student reads text and target as a pair
     max_tokens: int  # longer texts are truncated; special tokens count
     temperature: float  # logits are divided by it before softmax; above 0
-    thresholds: dict[str, float] | None  # by label: answer it only at or above this probability; None: always answer
+    thresholds: dict[str, float | None] | None  # by label: answer it only at or above this probability; null: never; absent: always
     loss: str
     seed: int
     task_digest: str
@@ -45,11 +46,19 @@ class Student(Strict):
     n_train: int
     n_validation: int
     scores: dict[str, Scores]  # by split
+    precision: Precision | None = None  # what the thresholds were chosen for
+    conformal: Conformal | None = None  # of the label sets
+    label_shares: dict[str, float] | None = None  # mean probability of each label over the held-out texts
 
 
 def write_student(folder: Path, student: Student) -> None:
     """Write `student.json` into a folder that is being filled."""
-    (folder / STUDENT_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(student), indent=2) + b"\n")
+    (folder / STUDENT_FILE).write_bytes(student_json(student))
+
+
+def student_json(student: Student) -> bytes:
+    """The content of `student.json`."""
+    return msgspec.json.format(msgspec.json.encode(student), indent=2) + b"\n"
 
 
 def read_student(folder: Path) -> Student:
@@ -64,18 +73,5 @@ def read_student(folder: Path) -> Student:
     student = decode.json(path, decode.read_bytes(path), Student)
     if student.format != FORMAT:
         raise FormatError(path, "format", f"is {student.format}; this version reads {FORMAT}")
-    check_decision(path, student.labels, student.temperature, student.thresholds)
+    check_decision(path, student)
     return student
-
-
-def check_decision(path: Path, labels: list[str], temperature: float, thresholds: dict[str, float] | None) -> None:
-    """Refuse labels, temperature or thresholds that cannot decide anything; shared with the bundle's manifest."""
-    if len(labels) < 2 or len(set(labels)) != len(labels):
-        raise FormatError(path, "labels", f"are {labels}; there must be at least 2, all different")
-    if not 0 < temperature < float("inf"):
-        raise FormatError(path, "temperature", f"is {temperature}; it must be above 0")
-    for name, value in (thresholds or {}).items():
-        if name not in labels:
-            raise FormatError(path, f"thresholds.{name}", f"is not a label; allowed: {', '.join(labels)}")
-        if not 0 <= value <= 1:
-            raise FormatError(path, f"thresholds.{name}", f"is {value}; it must be from 0 to 1")

@@ -54,7 +54,16 @@ def ece(probs: NDArray[np.float64], gold: NDArray[np.int64]) -> float:
     return sum(gaps) / len(gold)
 
 
-METRICS: dict[str, Metric] = {"accuracy": accuracy, "macro_f1": macro_f1, "log_loss": log_loss, "ece": ece}
+def brier(probs: NDArray[np.float64], gold: NDArray[np.int64]) -> float:
+    """Mean over texts of the squared error summed over all classes, 0 to 2. Args: probs float [N, C]; gold int [N].
+
+    Source: Brier 1950, Monthly Weather Review 78(1), equation 2.
+    """
+    truth = probs[np.arange(len(gold)), gold]  # sum over c of (p_c - y_c)^2 is sum p_c^2 - 2 p_y + 1
+    return float(np.mean((probs**2).sum(axis=1) - 2 * truth + 1))
+
+
+METRICS: dict[str, Metric] = {"accuracy": accuracy, "macro_f1": macro_f1, "log_loss": log_loss, "brier": brier, "ece": ece}
 
 
 def score(metric: Metric, probs: NDArray[np.float64], gold: NDArray[np.int64], *, seed: int = 0) -> Score:

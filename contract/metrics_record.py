@@ -18,4 +18,4 @@ class Score(Strict):
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-Scores = dict[str, Score]  # by metric: accuracy, macro_f1, log_loss, ece
+Scores = dict[str, Score]  # by metric: accuracy, macro_f1, log_loss, brier, ece

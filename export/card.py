@@ -7,7 +7,13 @@ from contract.task import Task
 from export.gate import Quality
 
 FILE = "README.md"
-METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log-loss (nats)", "ece": "calibration error"}
+METRICS = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "log_loss": "log-loss (nats)",
+    "brier": "Brier score (0 to 2)",
+    "ece": "calibration error",
+}
 
 
 def text(task: Task, manifest: Manifest, quality: Quality) -> str:
@@ -21,6 +27,7 @@ def text(task: Task, manifest: Manifest, quality: Quality) -> str:
             "",
             *_labels(task),
             *_scores(manifest, quality),
+            *_confidence(manifest),
             *_use(manifest),
             *_origin(manifest),
         ]
@@ -69,6 +76,24 @@ def _scores(manifest: Manifest, quality: Quality) -> list[str]:
     ]
 
 
+def _confidence(manifest: Manifest) -> list[str]:
+    """When it abstains, and what its label sets promise."""
+    whose = {"gold": "labels that people gave", "teacher": "the teacher's labels, not people's"}
+    lines = []
+    if manifest.precision is not None:
+        made = manifest.precision
+        lines.append(f"Thresholds were chosen for a precision of {made.wanted:g} on {made.n} texts, by {whose[made.source]}.")
+    for name, least in (manifest.thresholds or {}).items():
+        lines.append(f"- `{name}`: " + ("always abstained from" if least is None else f"answered at {least:.3f} and above"))
+    if manifest.conformal is not None:
+        sets = manifest.conformal
+        lines += [
+            "",
+            f"Label sets cover {sets.coverage:.0%} of texts like the {sets.n} they were made on, by {whose[sets.source]}.",
+        ]
+    return ["## Confidence", "", *lines, ""] if lines else []
+
+
 def _use(manifest: Manifest) -> list[str]:
     """How to call it, with potstill and without."""
     pair = '"some text", "some target"' if manifest.target else '"some text"'
@@ -87,14 +112,17 @@ def _use(manifest: Manifest) -> list[str]:
         "Without potstill, with onnxruntime, tokenizers and numpy:",
         "",
         "```python",
-        "import numpy as np, onnxruntime, tokenizers",
+        "import json, numpy as np, onnxruntime, tokenizers",
+        "from pathlib import Path",
         "",
+        'manifest = json.loads(Path("bundle.json").read_text())',
         'session = onnxruntime.InferenceSession("model.onnx")',
         f'encoding = tokenizers.Tokenizer.from_file("tokenizer.json").encode({pair})',
         'values = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask, "token_type_ids": encoding.type_ids}',
         "logits = session.run(None, {node.name: np.array([values[node.name]]) for node in session.get_inputs()})[0][0]",
-        f"weights = np.exp((logits - logits.max()) / {manifest.temperature:.6g})",
-        f"print(dict(zip({manifest.labels!r}, weights / weights.sum())))",
+        'scores = logits / manifest["temperature"] + np.array(manifest["bias"] or 0)',
+        "weights = np.exp(scores - scores.max())",
+        'print(dict(zip(manifest["labels"], (weights / weights.sum()).tolist())))',
         "```",
         "",
     ]

@@ -26,6 +26,7 @@ from export.graph import export_float, fuse
 from export.quantize import dynamic_int8, static_int8, wrong_products
 from export.smooth import weight_products
 from export.source import Source, read_source
+from export.thresholds import carried_sets, carried_thresholds
 from serve.classifier import softmax
 from serve.golden import cpu_name
 
@@ -162,6 +163,8 @@ def _manifest(source: Source, reference: _Candidate, chosen: _Candidate) -> Mani
     temperature = corrected_temperature(
         student.temperature, float_logits.astype(np.float64), logits.astype(np.float64), on.targets[held_out]
     )
+    probs = softmax(logits, temperature)
+    own = softmax(float_logits, student.temperature)
     return Manifest(
         format=FORMAT,
         name=student.task_name,
@@ -169,10 +172,13 @@ def _manifest(source: Source, reference: _Candidate, chosen: _Candidate) -> Mani
         target=student.target,
         max_tokens=student.max_tokens,
         temperature=temperature,
-        thresholds=student.thresholds,
+        thresholds=carried_thresholds(student.thresholds, student.labels, own, probs) if student.precision else student.thresholds,
         variant=chosen.form.variant,
         batch_invariant=chosen.form.batch_change_max <= gate.INVARIANT,
-        scores={"validation": scores(softmax(logits, temperature), on.majority[held_out])},
+        scores={"validation": scores(probs, on.majority[held_out])},
+        precision=student.precision,
+        conformal=carried_sets(student.conformal, own, probs),
+        label_shares=_mean_shares(student.labels, probs),
         provenance=Provenance(
             task_digest=student.task_digest,
             teacher_digest=student.teacher_digest,
@@ -183,6 +189,12 @@ def _manifest(source: Source, reference: _Candidate, chosen: _Candidate) -> Mani
             n_train=student.n_train,
         ),
     )
+
+
+def _mean_shares(labels: list[str], probs: NDArray[np.float64]) -> dict[str, float]:
+    """By label: its mean probability over the texts [N, C], which is what this form takes to be the label's share."""
+    shares = probs.mean(axis=0)
+    return dict(zip(labels, (shares / shares.sum()).tolist(), strict=True))
 
 
 def _quality(manifest: Manifest, n_validation: int, forms: list[Form], parity: float, config: ExportConfig) -> Quality:

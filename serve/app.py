@@ -1,7 +1,8 @@
 """The HTTP application: raw ASGI and msgspec, so any ASGI server can run it.
 
     POST /predict   {"texts": ["...", ...]} or {"texts": [...], "targets": [...]}
-                    -> {"answers": [{"label": "...", "probs": {"...": 0.5, ...}, "confident": true}, ...]}, in order
+                    -> {"answers": [{"label": "...", "probs": {"...": 0.5, ...}, "abstain": false}, ...]}, in order
+                    with "sets": true beside the texts each answer has "label_set": ["...", ...] too
     GET  /livez     200 while the process answers at all
     GET  /readyz    200 once the bundle is proved, 503 before start-up is over and while shutting down
 
@@ -36,6 +37,7 @@ class PredictRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     texts: list[str]
     targets: list[str] | None = None
+    sets: bool = False  # whether every answer lists its label set
 
 
 class PredictResponse(msgspec.Struct, frozen=True):
@@ -144,7 +146,7 @@ class _Application:
         loop = asyncio.get_running_loop()
         targets: list[str] | list[None] = request.targets or [None] * len(request.texts)
         pairs = zip(request.texts, targets, strict=True)
-        jobs = [loop.run_in_executor(self._pool, self._answer, text, target) for text, target in pairs]
+        jobs = [loop.run_in_executor(self._pool, self._answer, text, target, request.sets) for text, target in pairs]
         try:
             return self._encoder.encode(PredictResponse(await asyncio.gather(*jobs)))
         except UserError as error:
@@ -155,6 +157,8 @@ class _Application:
         try:
             request = self._decoder.decode(body)
             self._classifier.check_targets(request.texts, request.targets)
+            if request.sets:
+                self._classifier.check_sets()
         except (msgspec.ValidationError, UserError) as error:
             raise Refused(422, str(error)) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -164,9 +168,9 @@ class _Application:
             raise Refused(422, f"texts holds {n_texts}; from 1 to {most} are allowed in one request")
         return request
 
-    def _answer(self, text: str, target: str | None) -> Answer:
+    def _answer(self, text: str, target: str | None, sets: bool) -> Answer:
         """One text's answer, in a worker thread."""
-        return self._classifier.classify([text], None if target is None else [target])[0]
+        return self._classifier.classify([text], None if target is None else [target], sets=sets)[0]
 
 
 async def _reply(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]], *, head: bool) -> None:

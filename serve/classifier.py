@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+import msgspec
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -17,14 +18,16 @@ from serve.golden import replay
 from serve.session import OUTPUT, open_session
 from serve.tokenize import Feeds, Tokenize
 
+SET_SLACK = 1e-8  # of a probability: a text whose score is the quantile itself belongs in, whatever the last bits
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is said about one text."""
 
     label: str  # the most probable one
     probs: dict[str, float]  # by label, in output order; sums to 1
-    confident: bool  # False: the label's probability is below its threshold, so better ask a person
+    abstain: bool  # True: the label's probability is below its threshold, so better ask a person
+    label_set: list[str] | None = None  # in output order, where it was asked for; may be empty: the text is like no other
 
 
 class Classifier:
@@ -38,7 +41,10 @@ class Classifier:
         self.manifest = manifest
         self.tokenize = tokenize
         self.session = session
-        self._thresholds = [(manifest.thresholds or {}).get(name, 0.0) for name in manifest.labels]
+        thresholds = manifest.thresholds or {}
+        never = math.inf
+        self._thresholds = [never if (least := thresholds.get(name, 0.0)) is None else least for name in manifest.labels]
+        self._bias = None if manifest.bias is None else np.array(manifest.bias)
 
     @classmethod
     def open(cls, bundle: Path, *, threads: int = 1, check: bool = True) -> Classifier:
@@ -67,20 +73,23 @@ class Classifier:
             replay(bundle, golden, classifier.probs)
         return classifier
 
-    def classify(self, texts: Sequence[str], targets: Sequence[str] | None = None) -> list[Answer]:
+    def classify(self, texts: Sequence[str], targets: Sequence[str] | None = None, *, sets: bool = False) -> list[Answer]:
         """An answer for each text, in order.
 
         Args:
             texts: B texts of any length; what lies beyond the manifest's max_tokens is not read.
             targets: B targets if the task asks about a target, else None.
+            sets: whether every answer lists its label set too.
         Raises:
-            UserError: if targets are missing, superfluous, of another number, or too long.
+            UserError: if targets are missing, superfluous, of another number, or too long, or the bundle has no label sets.
         """
-        return [self._answer(row) for row in self.probs(texts, targets).tolist()]
+        if sets:
+            self.check_sets()
+        return [self._answer(row, sets) for row in self.probs(texts, targets).tolist()]
 
     def probs(self, texts: Sequence[str], targets: Sequence[str] | None = None) -> NDArray[np.float64]:
         """Calibrated probabilities, float64 [B, C] in label order; rows sum to 1. Raises as :meth:`classify`."""
-        return softmax(self.logits(texts, targets), self.manifest.temperature)
+        return softmax(self.logits(texts, targets), self.manifest.temperature, self._bias)
 
     def logits(self, texts: Sequence[str], targets: Sequence[str] | None = None) -> NDArray[np.float32]:
         """The model's outputs, float32 [B, C] in label order. Raises as :meth:`classify`."""
@@ -93,6 +102,13 @@ class Classifier:
         """Logits float32 [B, C] of token ids; the bare session, no tokenizer."""
         logits: NDArray[np.float32] = self.session.run([OUTPUT], feeds)[0]
         return logits
+
+    def check_sets(self) -> None:
+        """Refuse to list label sets without a quantile; raises UserError."""
+        if self.manifest.conformal is None:
+            raise UserError(
+                "label sets are asked for, but this bundle has no conformal quantile; make one with: potstill calibrate --coverage"
+            )
 
     def check_targets(self, texts: Sequence[str], targets: Sequence[str] | None) -> None:
         """Refuse a call that does not fit the task; raises UserError, or TypeError for a bare string."""
@@ -117,16 +133,23 @@ class Classifier:
         """Close."""
         self.close()
 
-    def _answer(self, probs: list[float]) -> Answer:
+    def _answer(self, probs: list[float], sets: bool) -> Answer:
         """One row of probabilities as an answer; a tie goes to the earlier label."""
         best = max(range(len(probs)), key=probs.__getitem__)
         labels = self.manifest.labels
-        return Answer(labels[best], dict(zip(labels, probs, strict=True)), probs[best] >= self._thresholds[best])
+        label_set = None
+        if sets and self.manifest.conformal is not None:
+            most = self.manifest.conformal.quantile + SET_SLACK
+            label_set = [name for name, prob in zip(labels, probs, strict=True) if 1 - prob <= most]
+        abstain = probs[best] < self._thresholds[best]
+        return Answer(labels[best], dict(zip(labels, probs, strict=True)), abstain, label_set)
 
 
-def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """Probabilities float64 [B, C] of logits [B, C] divided by a temperature above 0; rows sum to 1."""
+def softmax(logits: NDArray[np.float32], temperature: float, bias: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """Probabilities float64 [B, C] of logits [B, C] over a temperature above 0, plus a bias [C] if any; rows sum to 1."""
     scaled = logits.astype(np.float64) / temperature
+    if bias is not None:
+        scaled = scaled + bias
     weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))  # the shift keeps exp() finite
     probs: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
     return probs

@@ -21,6 +21,7 @@ class PredictConfig:
     """How a file is answered."""
 
     workers: int | None = None  # texts answered at once; None: the usable cores
+    sets: bool = False  # whether every answer lists its label set
 
 
 class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -29,7 +30,8 @@ class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     label: str
     probs: dict[str, float]
-    confident: bool
+    abstain: bool
+    label_set: list[str] | None = None
     target: str | None = None
 
 
@@ -42,22 +44,25 @@ def predict_file(bundle: Path, path: Path, config: PredictConfig) -> tuple[Itera
         config: how.
     Raises:
         FormatError: if the texts or the bundle are malformed, or targets are missing or superfluous. Nothing is answered then.
-        UserError: if the bundle drifted; later, from the iterator, if a target is too long.
+        UserError: if the bundle drifted, or has no label sets where they are asked for; later, from the iterator, if a target is
+            too long.
     """
     classifier = Classifier.open(bundle)
+    if config.sets:
+        classifier.check_sets()
     texts = read_texts(path, target=classifier.manifest.target)
-    return _predictions(classifier, texts.texts, config.workers or usable_cores()), texts.skipped_line()
+    return _predictions(classifier, texts.texts, config), texts.skipped_line()
 
 
-def _predictions(classifier: Classifier, texts: list[Text], workers: int) -> Iterator[Prediction]:
+def _predictions(classifier: Classifier, texts: list[Text], config: PredictConfig) -> Iterator[Prediction]:
     """Answers in order, from several threads."""
-    with classifier, ThreadPoolExecutor(workers, thread_name_prefix="answer") as pool:
+    with classifier, ThreadPoolExecutor(config.workers or usable_cores(), thread_name_prefix="answer") as pool:
         for start in range(0, len(texts), CHUNK):
-            yield from pool.map(lambda text: _prediction(classifier, text), texts[start : start + CHUNK])
+            yield from pool.map(lambda text: _prediction(classifier, text, config.sets), texts[start : start + CHUNK])
 
 
-def _prediction(classifier: Classifier, text: Text) -> Prediction:
+def _prediction(classifier: Classifier, text: Text, sets: bool) -> Prediction:
     """One text's answer."""
     targets = [text.target or ""] if classifier.manifest.target else None
-    answer = classifier.classify([text.text], targets)[0]
-    return Prediction(text.id, answer.label, answer.probs, answer.confident, text.target)
+    answer = classifier.classify([text.text], targets, sets=sets)[0]
+    return Prediction(text.id, answer.label, answer.probs, answer.abstain, answer.label_set, text.target)

@@ -49,7 +49,7 @@ def test_summary_is_tables_for_a_person_and_one_object_for_a_machine(labels):
     found = json.loads(out)
     assert code == 0 and found["n_gold"] == 12
     assert [row["name"] for row in found["methods"]][:2] == ["calibrated(up=0.5,down=0.5)", "majority(up=0.5,down=0.5)"]
-    assert set(found["methods"][0]["scores"]) == {"accuracy", "macro_f1", "log_loss", "ece"}
+    assert set(found["methods"][0]["scores"]) == {"accuracy", "macro_f1", "log_loss", "brier", "ece"}
 
 
 def test_check_says_that_a_store_is_sound(labels):

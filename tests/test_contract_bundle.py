@@ -124,6 +124,13 @@ def test_a_folder_without_sums_is_no_bundle(tmp_path):
         ({"labels": ["up"]}, "labels: are ['up']; there must be at least 2, all different"),
         ({"temperature": 0.0}, "temperature: is 0.0; it must be above 0"),
         ({"thresholds": {"flat": 0.5}}, "thresholds.flat: is not a label; allowed: up, down"),
+        ({"bias": [0.5]}, "bias: has 1 numbers; there are 2 labels"),
+        ({"bias": [0.5, "x"]}, "bias[1]: expected `float`, got `str`"),
+        (
+            {"conformal": {"coverage": 0.9, "quantile": 2, "n": 9, "source": "gold"}},
+            "conformal.quantile: is 2.0; it must be from 0 to 1",
+        ),
+        ({"label_shares": {"up": 0.4, "down": 0.4}}, "label_shares: sum to 0.80000000; they must sum to 1 within 1e-06"),
         ({"batch_invariant": "yes"}, "batch_invariant: expected `bool`, got `str`"),
         ({"provenance": {}}, "provenance: object missing required field `task_digest`"),
     ],

@@ -1,8 +1,10 @@
 import json
 
+import msgspec
 import pytest
 
 from contract.checkpoint import Student, read_student, write_student
+from contract.decision import Conformal, Precision, texts_for
 from contract.errors import FormatError
 from contract.metrics_record import Score
 
@@ -11,11 +13,26 @@ STUDENT = Student(
     thresholds={"up": 0.6}, loss="reg", seed=0, task_digest="a", soft_labels_digest="b", teacher_digest="c", backbone="minilm",
     backbone_digest="d", n_train=10, n_validation=2, scores={"validation": {"accuracy": Score(value=0.5, low=0.4, high=0.6, n=2)}},
 )  # fmt: skip
+PRECISION = {"wanted": 0.9, "n": 200, "source": "gold"}
+CONFORMAL = {"coverage": 0.9, "quantile": 0.7, "n": 200, "source": "teacher"}
 
 
 def test_a_student_survives_being_written_and_read(tmp_path):
-    write_student(tmp_path, STUDENT)
-    assert read_student(tmp_path) == STUDENT
+    full = msgspec.structs.replace(
+        STUDENT,
+        thresholds={"up": 0.6, "down": None},
+        precision=Precision(**PRECISION),
+        conformal=Conformal(**CONFORMAL),
+        label_shares={"up": 0.25, "down": 0.75},
+    )
+    for student in (STUDENT, full):
+        write_student(tmp_path, student)
+        assert read_student(tmp_path) == student
+
+
+@pytest.mark.parametrize(("coverage", "n"), [(0.5, 1), (0.75, 3), (0.8, 4), (0.9, 9), (0.95, 19), (0.99, 99)])
+def test_a_coverage_takes_as_many_texts_as_the_textbook_says(coverage, n):
+    assert texts_for(coverage) == n
 
 
 def test_a_folder_without_a_student_is_no_checkpoint(tmp_path):
@@ -36,7 +53,25 @@ def test_a_folder_without_a_student_is_no_checkpoint(tmp_path):
         ({"temperature": 0}, "temperature: is 0.0; it must be above 0"),
         ({"temperature": -1.0}, "temperature: is -1.0; it must be above 0"),
         ({"thresholds": {"flat": 0.5}}, "thresholds.flat: is not a label; allowed: up, down"),
-        ({"thresholds": {"up": 1.5}}, "thresholds.up: is 1.5; it must be from 0 to 1"),
+        ({"thresholds": {"up": 1.5}}, "thresholds.up: is 1.5; it must be from 0 to 1, or null for a label never answered"),
+        (
+            {"thresholds": None, "precision": PRECISION},
+            "precision: is given without thresholds; leave it out, or calibrate again",
+        ),
+        ({"precision": PRECISION | {"wanted": 0}}, "precision.wanted: is 0.0; it must be above 0 and at most 1"),
+        ({"precision": PRECISION | {"wanted": 1.1}}, "precision.wanted: is 1.1; it must be above 0 and at most 1"),
+        ({"precision": PRECISION | {"n": 0}}, "precision.n: is 0; it must be at least 1"),
+        ({"precision": PRECISION | {"source": "me"}}, "precision.source: invalid enum value 'me'"),
+        ({"conformal": CONFORMAL | {"coverage": 1.0}}, "conformal.coverage: is 1.0; it must be above 0 and below 1"),
+        ({"conformal": CONFORMAL | {"quantile": -0.1}}, "conformal.quantile: is -0.1; it must be from 0 to 1"),
+        ({"conformal": CONFORMAL | {"n": 8}}, "conformal.n: is 8; a coverage of 0.9 takes at least 9 texts"),
+        ({"conformal": {"coverage": 0.9}}, "conformal: object missing required field `quantile`"),
+        ({"label_shares": {"up": 1.0}}, "label_shares: has labels ['up']; expected ['down', 'up']"),
+        ({"label_shares": {"up": 1.0, "down": 0.0}}, "label_shares.down: is 0.0; it must be above 0 and at most 1"),
+        (
+            {"label_shares": {"up": 0.5, "down": 0.4}},
+            "label_shares: sum to 0.90000000; they must sum to 1 within 1e-06",
+        ),
         ({"scores": {"gold": {"accuracy": 0.5}}}, "scores[...][...]: expected `object`, got `float`"),
         ({"max_tokens": "128"}, "max_tokens: expected `int`, got `str`"),
     ],

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap
 from sklearn import metrics as sk
 
-from contract.metrics import accuracy, difference, ece, log_loss, macro_f1, score, scores
+from contract.metrics import accuracy, brier, difference, ece, log_loss, macro_f1, score, scores
 from contract.metrics_record import Score
 
 
@@ -26,6 +26,7 @@ def test_the_scores_are_those_of_scikit_learn(seed):
         sk.f1_score(gold, probs.argmax(1), labels=labels, average="macro", zero_division=0), abs=1e-12
     )
     assert log_loss(probs, gold) == pytest.approx(sk.log_loss(gold, probs, labels=labels), abs=1e-9)
+    assert brier(probs, gold) == pytest.approx(sk.brier_score_loss(gold, probs, labels=labels, scale_by_half=False), abs=1e-12)
 
 
 def test_macro_f1_by_hand():
@@ -43,7 +44,13 @@ def test_calibration_error_by_hand():
 def test_certain_and_right_is_perfect_by_every_score():
     probs = np.eye(3)
     gold = np.arange(3)
-    assert (accuracy(probs, gold), macro_f1(probs, gold), log_loss(probs, gold), ece(probs, gold)) == (1, 1, 0, 0)
+    assert (accuracy(probs, gold), macro_f1(probs, gold)) == (1, 1)
+    assert (log_loss(probs, gold), brier(probs, gold), ece(probs, gold)) == (0, 0, 0)
+
+
+def test_certain_and_wrong_has_the_highest_brier_score_and_even_shares_a_known_one():
+    assert brier(np.array([[1.0, 0.0, 0.0]]), np.array([1])) == 2
+    assert brier(np.full((5, 4), 0.25), np.array([0, 1, 2, 3, 3])) == pytest.approx(0.75)
 
 
 def test_certain_and_wrong_costs_a_finite_log_loss():
@@ -54,7 +61,7 @@ def test_certain_and_wrong_costs_a_finite_log_loss():
 def test_the_order_of_the_texts_changes_nothing(seed):
     probs, gold = sample(seed)
     order = np.random.default_rng(seed).permutation(len(gold))
-    for metric in (accuracy, macro_f1, log_loss, ece):
+    for metric in (accuracy, macro_f1, log_loss, brier, ece):
         assert metric(probs[order], gold[order]) == pytest.approx(metric(probs, gold), abs=1e-12)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BertConfig, PreTrainedTokenizerFast
 
 from contract.bundle import read_golden, read_manifest
-from contract.checkpoint import Student, write_student
+from contract.checkpoint import Student, read_student, write_student
+from contract.decision import Conformal, Precision
 from contract.errors import FormatError, UserError
 from contract.soft_label import SoftLabel, write_soft_labels
 from contract.task import Example, Input, Label, Task, task_to_json
@@ -207,6 +209,28 @@ def test_a_form_that_fails_is_named_with_the_reason_and_the_next_one_is_taken(ch
     assert report.manifest.temperature == 1.25  # float's own, as the trainer fitted it
     assert report.as_text().count("at least 1.01 must") == 2
     assert "at least 1.01 must" in (tmp_path / "bundle" / "README.md").read_text()
+
+
+def test_measured_thresholds_and_sets_are_carried_to_int8_and_said_on_the_card_and_float_keeps_its_own(checkpoint, tmp_path):
+    calibrated = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, calibrated)
+    measured = {
+        "thresholds": {"up": 0.4, "flat": None},
+        "precision": Precision(wanted=0.8, n=70, source="gold"),
+        "conformal": Conformal(coverage=0.9, quantile=0.8, n=70, source="teacher"),
+    }
+    write_student(calibrated, msgspec.structs.replace(read_student(checkpoint), **measured))
+    kept = export_bundle(calibrated, tmp_path / "float", ExportConfig(variant="float", threads=1)).manifest
+    assert (kept.thresholds, kept.precision) == (measured["thresholds"], measured["precision"])
+    assert kept.conformal.quantile == pytest.approx(0.8, abs=1e-12)
+    moved = export_bundle(calibrated, tmp_path / "int8", LOOSE).manifest
+    assert moved.variant == "static_int8" and moved.thresholds["flat"] is None
+    assert 0 < abs(moved.conformal.quantile - 0.8) < 0.1 and abs(moved.thresholds["up"] - 0.4) < 0.1
+    assert sum(moved.label_shares.values()) == pytest.approx(1)
+    card = (tmp_path / "int8" / "README.md").read_text()
+    assert "Thresholds were chosen for a precision of 0.8 on 70 texts, by labels that people gave." in card
+    assert "- `flat`: always abstained from" in card
+    assert "Label sets cover 90% of texts like the 70 they were made on, by the teacher's labels, not people's." in card
 
 
 def test_dynamic_int8_is_measured_as_dependent_on_its_batch(checkpoint, tmp_path):

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from contract.bundle import Golden, Manifest, Provenance, write_golden, write_manifest, write_sums
+from contract.decision import Conformal
 from serve.app import create_app
 from serve.classifier import Classifier
 from serve.limits import Limits
@@ -156,7 +157,16 @@ def test_the_server_gives_the_answers_of_the_classifier_in_order(server, classif
     assert status == 200
     assert [answer["probs"] for answer in body["answers"]] == [answer.probs for answer in classifier.classify(texts)]
     assert [answer["label"] for answer in body["answers"]] == [answer.label for answer in classifier.classify(texts)]
-    assert all(answer["confident"] for answer in body["answers"])
+    assert not any(answer["abstain"] for answer in body["answers"])
+
+
+def test_label_sets_come_with_the_answers_where_they_are_asked_for(server, tmp_path):
+    status, body = server.predict(texts=["rise"], sets=True)
+    assert status == 422 and body["error"].startswith("label sets are asked for, but this bundle has no conformal quantile")
+    conformal = Conformal(coverage=0.8, quantile=1.0, n=20, source="gold")
+    with Classifier.open(write_bundle(tmp_path / "sets", conformal=conformal)) as holder, Server(holder) as other:
+        assert other.predict(texts=["rise"], sets=True)[1]["answers"][0]["label_set"] == LABELS
+        assert "label_set" not in other.predict(texts=["rise"])[1]["answers"][0]
 
 
 def test_requests_side_by_side_get_their_own_answers(server, classifier):

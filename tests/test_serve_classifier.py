@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from contract.bundle import Golden, Manifest, Provenance, read_golden, read_manifest, write_golden, write_manifest, write_sums
+from contract.decision import Conformal
 from contract.errors import FormatError, UserError
 from serve.classifier import Answer, Classifier, softmax
 from serve.session import open_session
@@ -135,10 +136,40 @@ def test_adding_one_number_to_every_logit_changes_nothing(shift):
     np.testing.assert_allclose(softmax(logits + shift, 2.0), softmax(logits, 2.0), atol=1e-9)
 
 
-def test_an_answer_below_its_threshold_is_not_confident(tmp_path):
+def test_an_answer_below_its_threshold_is_abstained_from(tmp_path):
     low = write_bundle(tmp_path / "low", thresholds=dict.fromkeys(LABELS, 0.0))
     high = write_bundle(tmp_path / "high", thresholds=dict.fromkeys(LABELS, 1.0))
-    assert [Classifier.open(folder).classify(["rise"])[0].confident for folder in (low, high)] == [True, False]
+    assert [Classifier.open(folder).classify(["rise"])[0].abstain for folder in (low, high)] == [False, True]
+
+
+def test_a_label_that_no_threshold_reaches_is_never_answered_and_one_without_a_threshold_always(tmp_path, classifier):
+    label = classifier.classify(["rise"])[0].label
+    never = write_bundle(tmp_path / "never", thresholds={label: None})
+    other = write_bundle(tmp_path / "other", thresholds={name: None for name in LABELS if name != label})
+    assert [Classifier.open(folder).classify(["rise"])[0].abstain for folder in (never, other)] == [True, False]
+
+
+def test_a_bias_is_added_after_the_temperature_and_multiplies_the_odds(tmp_path, classifier):
+    bias = [float(np.log(2)), 0.0, float(np.log(0.5))]
+    texts = ["rise", "the price will fall"]
+    plain = classifier.probs(texts) * np.array([2, 1, 0.5])
+    with Classifier.open(write_bundle(tmp_path / "shifted", bias=bias)) as shifted:
+        np.testing.assert_allclose(shifted.probs(texts), plain / plain.sum(axis=1, keepdims=True), atol=1e-12)
+
+
+def test_label_sets_are_listed_on_request_and_hold_what_the_quantile_allows(tmp_path, classifier):
+    texts = ["rise", "fall", "stay. stay?", "the price will rise"]
+    assert all(answer.label_set is None for answer in classifier.classify(texts))
+    for quantile in (0.0, 0.5, 0.7, 1.0):
+        conformal = Conformal(coverage=0.8, quantile=quantile, n=20, source="gold")
+        with Classifier.open(write_bundle(tmp_path / f"sets{quantile}", conformal=conformal)) as holder:
+            for answer in holder.classify(texts, sets=True):
+                assert answer.label_set == [name for name, prob in answer.probs.items() if 1 - prob <= quantile]
+
+
+def test_a_bundle_without_a_quantile_refuses_to_list_label_sets(classifier):
+    with pytest.raises(UserError, match="^label sets are asked for, but this bundle has no conformal quantile; make one with: "):
+        classifier.classify(["rise"], sets=True)
 
 
 def test_no_texts_give_no_answers(classifier):

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from commands.main import run as console
 from contract.bundle import Golden, Manifest, Provenance, write_golden, write_manifest, write_sums
+from contract.decision import Conformal
 from contract.errors import FormatError
 from serve.classifier import Classifier
 from serve.predict import PredictConfig, predict_file
@@ -144,3 +145,14 @@ def test_a_folder_that_is_no_bundle_is_one_line_and_exit_code_1(tmp_path, capsys
     out, err = capsys.readouterr()
     assert out == ""
     assert err == f"potstill: {tmp_path / 'none'}: is not a bundle: it has no SHA256SUMS; make one with: potstill export\n"
+
+
+def test_label_sets_are_written_on_request_and_refused_before_anything_is_answered(tmp_path, capsys):
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"text": "rise"}\n')
+    conformal = Conformal(coverage=0.8, quantile=1.0, n=20, source="gold")
+    holder, plain = write_bundle(tmp_path / "sets", conformal=conformal), write_bundle(tmp_path / "plain")
+    assert console(["predict", str(holder), str(texts), "--sets"]) == 0
+    assert json.loads(capsys.readouterr().out)["label_set"] == LABELS
+    assert console(["predict", str(plain), str(texts), "--sets"]) == 1
+    assert capsys.readouterr().err.startswith("potstill: label sets are asked for, but this bundle has no conformal quantile")

@@ -402,7 +402,7 @@ def test_a_checkpoint_whose_model_has_other_labels_is_refused(trained, tmp_path)
         for path in trained[0].checkpoint.iterdir():
             (staging / path.name).write_bytes(path.read_bytes())
     content = json.loads((folder / "student.json").read_text())
-    (folder / "student.json").write_text(json.dumps(content | {"labels": ["yes", "no", "maybe"]}))
+    (folder / "student.json").write_text(json.dumps(content | {"labels": ["yes", "no", "maybe"], "label_shares": None}))
     with pytest.raises(FormatError, match=r"config.json: id2label: is \['up', 'flat', 'down'\], but student.json has"):
         predict(folder, gold_texts()[:1])
 

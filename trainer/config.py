@@ -36,6 +36,10 @@ class TrainConfig:
     weight_decay: float = 0.01
     max_tokens: int = 128  # special tokens count; longer texts are truncated
     validation_share: float = 0.15  # of all texts, above 0 and below 1
+    precision: float | None = (
+        None  # wanted of every label's answers on the texts held out, above 0 and at most 1; None: no threshold
+    )
+    coverage: float | None = None  # wanted of the label sets there, above 0 and below 1; None: no sets
     seed: int = 0
     threads: int | None = None  # CPU threads; None: as many as torch takes
 
@@ -54,6 +58,8 @@ class TrainConfig:
         _check("warmup_share", self.warmup_share, 0 <= self.warmup_share <= 1, "from 0 to 1")
         _check("weight_decay", self.weight_decay, 0 <= self.weight_decay < float("inf"), "at least 0")
         _check("validation_share", self.validation_share, 0 < self.validation_share < 1, "above 0 and below 1")
+        _check("precision", self.precision, self.precision is None or 0 < self.precision <= 1, "above 0 and at most 1")
+        _check("coverage", self.coverage, self.coverage is None or 0 < self.coverage < 1, "above 0 and below 1")
         _check("seed", self.seed, 0 <= self.seed < 2**32, "from 0 to 4294967295")
         _check("threads", self.threads, self.threads is None or self.threads >= 1, "at least 1")
 

@@ -14,6 +14,7 @@ from contract import metrics
 from contract.checkpoint import Student, read_student
 from contract.errors import UserError
 from contract.metrics_record import Scores
+from contract.prior_shift import LEVEL, MIN_TEXTS, adjusted, estimate
 from contract.texts import Text
 from trainer import students
 from trainer.calibrate import calibrated
@@ -29,18 +30,22 @@ def predict(checkpoint: Path, texts: list[Text]) -> NDArray[np.float64]:
     return _predict(checkpoint, read_student(checkpoint), texts)
 
 
-def evaluate(checkpoint: Path, gold_texts: list[Text]) -> Scores:
-    """Accuracy, macro-F1, log-loss and calibration error on gold labels, with 95 % intervals.
+def evaluate(checkpoint: Path, gold_texts: list[Text], *, prior_shift: bool = False) -> Scores:
+    """Accuracy, macro-F1, log-loss, Brier score and calibration error on gold labels, with 95 % intervals.
 
     Args:
         gold_texts: at least one; each has a gold label.
+        prior_shift: whether the probabilities are first fitted to the texts' own label shares, as `potstill adapt` would; no gold
+            is looked at.
     Raises:
         FormatError: if the folder is no checkpoint, or is damaged.
-        UserError: if a gold label is missing or none of the student's, or a target is missing or unexpected.
+        UserError: if a gold label is missing or none of the student's, a target is missing or unexpected, or label shares cannot be
+            estimated.
     """
     student = read_student(checkpoint)
     gold = gold_classes(student, gold_texts)
-    return metrics.scores(_predict(checkpoint, student, gold_texts), gold)
+    probs = _predict(checkpoint, student, gold_texts)
+    return metrics.scores(shifted(checkpoint, student, probs) if prior_shift else probs, gold)
 
 
 def gold_classes(student: Student, texts: list[Text]) -> NDArray[np.int64]:
@@ -54,6 +59,22 @@ def gold_classes(student: Student, texts: list[Text]) -> NDArray[np.int64]:
         if text.gold not in student.labels:
             raise UserError(f"text {text.id!r} has the gold label {text.gold!r}, unknown to the student; allowed: {allowed}")
     return np.array([student.labels.index(text.gold or "") for text in texts], dtype=np.int64)
+
+
+def shifted(checkpoint: Path, student: Student, probs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64 [N, C]: as a bundle adapted to the texts would answer; unchanged where chance explains other label shares.
+
+    Args:
+        probs: float64 [N, C], the student's answers.
+    Raises:
+        UserError: if the checkpoint does not know its own label shares, or there are too few texts.
+    """
+    if student.label_shares is None:
+        raise UserError(f"{checkpoint}: does not know its own label shares (label_shares); train it again")
+    if len(probs) < MIN_TEXTS:
+        raise UserError(f"there are {len(probs)} texts; label shares need at least {MIN_TEXTS}")
+    shift = estimate(probs, np.array([student.label_shares[name] for name in student.labels]))
+    return adjusted(probs, shift) if shift.p_value < LEVEL else probs
 
 
 def _predict(checkpoint: Path, student: Student, texts: list[Text]) -> NDArray[np.float64]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from contract.checkpoint import Student
 from trainer.agreement import Selection
-from trainer.calibrate import Temperature
 from trainer.fit import Fit
+from trainer.judge import Judgement
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class TrainReport:
     student: Student
     selection: Selection
     fit: Fit
-    temperature: Temperature
+    judgement: Judgement
     warnings: tuple[str, ...]
     seconds: float
 
@@ -42,7 +42,7 @@ class TrainReport:
             f"trained on {self.n_kept} texts with loss {student.loss}; left out {self.n_dropped} "
             f"({self.selection.n_disagreed} below the wanted agreement, {self.selection.n_unread} that no path could label)",
             f"kept {self.fit.as_text()}",
-            f"temperature {self.temperature.as_text()}",
+            self.judgement.as_text(),
             f"agrees with the teacher on {student.n_validation} held-out texts: "
             f"accuracy {scores['accuracy'].as_text()}, macro-F1 {scores['macro_f1'].as_text()}",
             f"wrote {self.checkpoint} in {self.seconds:.0f} s",

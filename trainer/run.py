@@ -7,23 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import set_seed
 
 from contract import checkpoint as record
-from contract import digest, metrics
+from contract import digest
 from contract.checkpoint import Student
 from contract.errors import UserError
-from contract.metrics_record import Scores
 from contract.soft_label import SoftLabel, read_soft_labels
 from contract.task import Task
 from models.catalog import ModelFolder, find_backbone
 from trainer import agreement, students
-from trainer.calibrate import Temperature, calibrated, fit_temperature
 from trainer.config import TrainConfig
 from trainer.fit import Examples, Fit, Progress, fit
-from trainer.losses import Objective, certainty, distribution_target, find_objective, majority_target, smoothed
+from trainer.judge import Judgement, judge
+from trainer.losses import Objective, certainty, find_objective, smoothed
 from trainer.report import TrainReport
 from trainer.save import Held, save_checkpoint
 from trainer.split import split
@@ -54,11 +52,11 @@ def train(task: Task, soft_labels: Path, checkpoint: Path, config: TrainConfig, 
     held = Held(selection.kept, validation)
     with _threads(config.threads):
         encoder, fitted = _fit(task, backbone, held, objective, config, progress)
-        temperature, scores = _judge(encoder, task, validation)
-    student = _student(task, config, backbone, held, temperature, scores, soft_labels)
+        judgement = judge(encoder, task.label_names, validation, config)
+    student = _student(task, config, backbone, held, judgement, soft_labels)
     save_checkpoint(checkpoint, encoder, student, task, held)
     warnings = tuple(agreement.label_warnings(held.training, task.label_names))
-    return TrainReport(checkpoint, student, selection, fitted, temperature, warnings, time.perf_counter() - start)
+    return TrainReport(checkpoint, student, selection, fitted, judgement, warnings, time.perf_counter() - start)
 
 
 def _read(path: Path, task: Task) -> list[SoftLabel]:
@@ -116,25 +114,11 @@ def _examples(encoder: Encoder, labels: list[str], rows: list[SoftLabel], object
     return Examples(features, targets, weights)
 
 
-def _judge(encoder: Encoder, task: Task, validation: list[SoftLabel]) -> tuple[Temperature, dict[str, Scores]]:
-    """The temperature, and how well calibrated answers agree with the teacher's majority on the texts held out."""
-    labels = task.label_names
-    logits = encoder.logits(encoder.encode([(row.text, row.target) for row in validation])).astype(np.float64)
-    temperature = fit_temperature(logits, np.array([distribution_target(row, labels) for row in validation]))
-    majority = np.array([majority_target(row, labels) for row in validation]).argmax(axis=1)
-    return temperature, {"validation": metrics.scores(calibrated(logits, temperature.value), majority)}
-
-
 def _student(
-    task: Task,
-    config: TrainConfig,
-    backbone: ModelFolder,
-    held: Held,
-    temperature: Temperature,
-    scores: dict[str, Scores],
-    soft_labels: Path,
+    task: Task, config: TrainConfig, backbone: ModelFolder, held: Held, judgement: Judgement, soft_labels: Path
 ) -> Student:
     """The record that goes into `student.json`."""
+    thresholds, sets = judgement.thresholds, judgement.sets
     return Student(
         format=record.FORMAT,
         task_name=task.name,
@@ -142,8 +126,8 @@ def _student(
         family="encoder",
         target=task.input.target,
         max_tokens=config.max_tokens,
-        temperature=temperature.value,
-        thresholds=None,
+        temperature=judgement.temperature.value,
+        thresholds=thresholds.by_label if thresholds else None,
         loss=config.loss,
         seed=config.seed,
         task_digest=task.digest,
@@ -153,7 +137,10 @@ def _student(
         backbone_digest=backbone.sha256,
         n_train=len(held.training),
         n_validation=len(held.validation),
-        scores=scores,
+        scores=judgement.scores,
+        precision=thresholds.precision if thresholds else None,
+        conformal=sets.conformal if sets else None,
+        label_shares=judgement.label_shares,
     )
 
 
