@@ -21,6 +21,7 @@ COMMANDS: dict[str, Row] = {
     "labels": Row("commands.labels", "Derive soft labels from a label store.", "label"),
     "train": Row("commands.train", "Distil soft labels into a student checkpoint.", "train"),
     "evaluate": Row("commands.evaluate", "Score a checkpoint or a bundle against gold labels.", "train"),
+    "report": Row("commands.report", "Write a page about a checkpoint: scores, plots, slices, mistakes.", "train"),
     "export": Row("commands.export", "Write a checkpoint as an int8 bundle, and prove it.", "export"),
     "predict": Row("commands.predict", "Classify the texts of a file with a bundle.", "serve"),
     "serve": Row("commands.serve", "Answer over HTTP with a bundle.", "serve"),
