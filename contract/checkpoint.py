@@ -45,6 +45,8 @@ class Student(Strict):
     n_train: int
     n_validation: int
     scores: dict[str, Scores]  # by split
+    validation_losses: list[float] = []  # nats, after each epoch; empty: not noted
+    kept_epoch: int = 0  # from 1: the one whose weights these are; 0: not noted
 
 
 def write_student(folder: Path, student: Student) -> None:

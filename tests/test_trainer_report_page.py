@@ -41,6 +41,7 @@ def checkpoint(minilm, tmp_path_factory):
         format=1, task_name=task.name, labels=LABELS, family="encoder", target=False, max_tokens=32, temperature=1.0,
         thresholds={"up": 0.3}, loss="reg", seed=0, task_digest=task.digest, soft_labels_digest="s" * 64, teacher_digest="t" * 64,
         backbone="<b>minilm</b>", backbone_digest="b" * 64, n_train=2, n_validation=2, scores={},
+        validation_losses=[0.9, 0.8, 0.85], kept_epoch=2,
     )  # fmt: skip
     torch.manual_seed(0)
     encoder = students.from_backbone(minilm, LABELS, max_tokens=32, pair=False)
@@ -162,6 +163,11 @@ def test_many_labels_with_odd_names_can_be_drawn():
 @pytest.mark.parametrize("plot", [plots.learning_plot([(40, SMOOTH), (400, SMOOTH)]), plots.losses_plot([0.9, 0.8, 0.85], 2)])
 def test_curves_of_training_are_drawn(plot):
     assert ElementTree.fromstring(inline_svg(plot)).get("viewBox")
+
+
+def test_a_report_shows_every_plot_that_its_sources_allow(report):
+    names = {plot.name for plot in report.plots}
+    assert names == {"confusion", "precision-recall", "reliability", "agreement", "validation-loss"}
 
 
 def test_a_report_without_the_teacher_says_what_is_missing(sources):

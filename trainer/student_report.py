@@ -114,7 +114,8 @@ def build_report(sources: Sources, config: ReportConfig, progress: Progress | No
         raise UserError(f"{sources.teacher}: labels none of the {len(gold)} gold texts; give the file of soft labels made for them")
     scored, differences = _scores(judged, sources.bundle_probs)
     drawn = _plots(judged, student, training, known)
-    if config.learning_curve and sources.soft_labels is not None:
+    if config.learning_curve and sources.soft_labels is not None:  # it says more than the losses of one run
+        drawn = [plot for plot in drawn if plot.name != "validation-loss"]
         drawn.append(plots.learning_plot(learning_curve(task, student, sources.soft_labels, sources.texts, progress)))
     return Report(
         task_name=task.name,
@@ -195,6 +196,8 @@ def _plots(judged: Judged, student: Student, training: Sequence[SoftLabel], know
         plots.precision_recall_plot(lines, thresholds=bool(student.thresholds)),
         plots.reliability_plot(judged.probs, judged.gold),
     ]
+    if 0 < student.kept_epoch <= len(student.validation_losses):
+        drawn.append(plots.losses_plot(student.validation_losses, student.kept_epoch))
     if rows := training or known:
         drawn.append(plots.agreement_plot(rows, "training texts" if training else "gold texts"))
     return drawn
