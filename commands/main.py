@@ -22,6 +22,7 @@ COMMANDS: dict[str, Row] = {
     "train": Row("commands.train", "Distil soft labels into a student checkpoint.", "train"),
     "evaluate": Row("commands.evaluate", "Score a checkpoint, its bundle, its teacher and baselines on gold labels.", "train"),
     "calibrate": Row("commands.calibrate", "Choose thresholds and label sets of a checkpoint on gold labels.", "train"),
+    "report": Row("commands.report", "Write a page about a checkpoint: scores, plots, slices, mistakes.", "train"),
     "export": Row("commands.export", "Write a checkpoint as an int8 bundle, and prove it.", "export"),
     "predict": Row("commands.predict", "Classify the texts of a file with a bundle.", "serve"),
     "adapt": Row("commands.adapt", "Fit a bundle to texts with other label shares.", "serve"),

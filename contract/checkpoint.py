@@ -49,6 +49,8 @@ class Student(Strict):
     precision: Precision | None = None  # what the thresholds were chosen for
     conformal: Conformal | None = None  # of the label sets
     label_shares: dict[str, float] | None = None  # mean probability of each label over the held-out texts
+    validation_losses: list[float] = []  # nats, after each epoch; empty: not noted
+    kept_epoch: int = 0  # from 1: the one whose weights these are; 0: not noted
 
 
 def write_student(folder: Path, student: Student) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -41,6 +42,10 @@ class Knowledge(Strict):
 
     term: str
     meaning: str
+
+    def occurs_in(self, text: str) -> bool:
+        """Whether the term is in a text, as whole words, whatever the case."""
+        return re.search(rf"(?<!\w){re.escape(self.term)}(?!\w)", text, re.IGNORECASE) is not None
 
 
 class Input(Strict):

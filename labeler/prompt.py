@@ -7,7 +7,6 @@ the text is the *prefix*, shared by all texts of a prompt variant; the terms tha
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -100,7 +99,7 @@ def shown(task: Task, text: str) -> str:
 def knowledge_in(task: Task, text: str) -> list[Knowledge]:
     """The entries whose term occurs in the shown text as whole words, whatever the case."""
     visible = shown(task, text)
-    return [e for e in task.knowledge if re.search(rf"(?<!\w){re.escape(e.term)}(?!\w)", visible, re.IGNORECASE)]
+    return [entry for entry in task.knowledge if entry.occurs_in(visible)]
 
 
 def answer(task: Task, example: Example, mode: Mode) -> str:

@@ -143,6 +143,7 @@ def test_the_report_adds_up_and_ends_with_the_place(trained):
     report, _ = trained
     assert report.n_kept == report.student.n_train
     assert report.n_kept + report.n_dropped + report.student.n_validation == 400
+    assert (report.student.validation_losses, report.student.kept_epoch) == (report.fit.validation_losses, report.fit.kept_epoch)
     assert report.as_text().splitlines()[-1].startswith(f"wrote {report.checkpoint} in ")
     assert "warning" not in report.as_text()
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import torch
 from transformers import set_seed
 
@@ -54,6 +55,7 @@ def train(task: Task, soft_labels: Path, checkpoint: Path, config: TrainConfig, 
         encoder, fitted = _fit(task, backbone, held, objective, config, progress)
         judgement = judge(encoder, task.label_names, validation, config)
     student = _student(task, config, backbone, held, judgement, soft_labels)
+    student = msgspec.structs.replace(student, validation_losses=fitted.validation_losses, kept_epoch=fitted.kept_epoch)
     save_checkpoint(checkpoint, encoder, student, task, held)
     warnings = tuple(agreement.label_warnings(held.training, task.label_names))
     return TrainReport(checkpoint, student, selection, fitted, judgement, warnings, time.perf_counter() - start)

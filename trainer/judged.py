@@ -1,0 +1,58 @@
+"""Gold texts beside what a student answered to them and what its teacher had said: all that a report looks at.
+
+Axes: N texts, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.soft_label import SoftLabel
+from contract.task import Task
+from contract.texts import Text
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Every text has a gold label and an answer; a soft label only where the teacher's are known."""
+
+    task: Task
+    texts: list[Text]  # [N], at least one
+    gold: NDArray[np.int64]  # [N], class of the gold label
+    probs: NDArray[np.float64]  # [N, C], the student's; rows sum to 1
+    teacher: list[SoftLabel | None]  # [N]
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the classes, in output order."""
+        return self.task.label_names
+
+    @cached_property
+    def answers(self) -> NDArray[np.int64]:
+        """int64 [N]: the student's most probable class."""
+        return np.asarray(self.probs.argmax(axis=1), dtype=np.int64)
+
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """bool [N]: whether that class is the gold one."""
+        return np.asarray(self.answers == self.gold)
+
+    @cached_property
+    def taught(self) -> NDArray[np.bool_]:
+        """bool [N]: whether the teacher's soft label is known."""
+        return np.array([row is not None for row in self.teacher], dtype=bool)
+
+    def teacher_probs(self) -> NDArray[np.float64]:
+        """float64 [M, C]: the soft labels of the M texts that have one."""
+        return np.array([[row.probs[name] for name in self.labels] for row in self.teacher if row], dtype=np.float64)
+
+
+def beside(texts: Sequence[Text], rows: Iterable[SoftLabel]) -> list[SoftLabel | None]:
+    """The soft label of each text, or None; what counts is the text and its target, not the id that a file gave it."""
+    known = {(row.text, row.target or None): row for row in rows}
+    return [known.get((text.text, text.target or None)) for text in texts]

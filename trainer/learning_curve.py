@@ -1,0 +1,55 @@
+"""The learning curve: the same student trained on parts of its soft labels."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from contract.checkpoint import Student
+from contract.metrics_record import Score
+from contract.soft_label import SoftLabel, read_soft_labels, write_soft_labels
+from contract.task import Task
+from contract.texts import Text
+from trainer.config import TrainConfig
+from trainer.evaluate import evaluate
+from trainer.run import train
+
+SHARES = (0.1, 0.2, 0.5, 1.0)  # of the soft labels
+
+
+def learning_curve(
+    task: Task, student: Student, soft_labels: Path, texts: list[Text], progress: Callable[[str, int, int], None] | None = None
+) -> list[tuple[int, Score]]:
+    """(number of soft labels, macro-F1 on the gold texts) for each share, each by a student trained from the backbone.
+
+    Backbone, loss, seed and tokens are the checkpoint's, everything else as `potstill train` has it by default.
+
+    Args:
+        soft_labels: the whole file.
+        progress: told ("train", steps done, steps planned) for each of the students.
+    Raises:
+        FormatError: if the file or the backbone is malformed.
+        UserError: if the smallest part leaves too little to train on.
+    """
+    rows = read_soft_labels(soft_labels, labels=task.label_names)
+    config = TrainConfig(backbone=student.backbone, loss=student.loss, seed=student.seed, max_tokens=student.max_tokens)
+    points = []
+    with tempfile.TemporaryDirectory() as work:
+        for share in SHARES:
+            part = nested_part(rows, share)
+            path, checkpoint = Path(work) / "part.jsonl", Path(work) / "student"
+            write_soft_labels(path, part)
+            train(task, path, checkpoint, config, progress)
+            points.append((len(part), evaluate(checkpoint, texts)["macro_f1"]))
+    return points
+
+
+def nested_part(rows: Sequence[SoftLabel], share: float) -> list[SoftLabel]:
+    """That share of the rows, at least one, in file order; chosen by hash, so that a smaller part lies within every larger one."""
+    n = max(1, round(share * len(rows)))
+    ranked = sorted(
+        range(len(rows)), key=lambda i: hashlib.sha256(f"curve\0{rows[i].id}".encode("utf-8", "surrogatepass")).digest()
+    )
+    return [rows[i] for i in sorted(ranked[:n])]
