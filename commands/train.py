@@ -10,6 +10,7 @@ from commands.progress import progress
 from contract.task import load_task
 from trainer.config import WEIGHTINGS, TrainConfig
 from trainer.losses import OBJECTIVES
+from trainer.recipe import RECIPES
 from trainer.run import train
 
 FILE = click.Path(path_type=Path)  # whether it is there is for its reader to say
@@ -19,6 +20,10 @@ FILE = click.Path(path_type=Path)  # whether it is there is for its reader to sa
 @click.argument("task", type=FILE)
 @click.argument("soft_labels", type=FILE)
 @click.argument("checkpoint", type=FILE)
+@click.option("--family", type=click.Choice(list(RECIPES)), default=TrainConfig.family, show_default=True, help="Kind of student.")
+@click.option("--from", "from_student", help="Checkpoint that answers the texts instead of SOFT_LABELS; static takes its vectors.")
+@click.option("--pool", help="Texts without labels: answered by --from, read by --pretrain.")
+@click.option("--pretrain", default=TrainConfig.pretrain, show_default=True, help="Masked steps of a charformer before training.")
 @click.option("--backbone", default=TrainConfig.backbone, show_default=True, help="Encoder to start from: a name or a folder.")
 @click.option("--loss", type=click.Choice(list(OBJECTIVES)), default=TrainConfig.loss, show_default=True, help="What to match.")
 @click.option("--distill-temperature", default=TrainConfig.distill_temperature, show_default=True, help="Of the loss kl, above 0.")
@@ -29,8 +34,18 @@ FILE = click.Path(path_type=Path)  # whether it is there is for its reader to sa
 @click.option("--min-agreement", default=TrainConfig.min_agreement, show_default=True, help="Least share of like paths, 0 to 1.")
 @click.option("--epochs", type=int, default=TrainConfig.epochs, help="Most passes over the texts.  [default: by their number]")
 @click.option("--batch-size", default=TrainConfig.batch_size, show_default=True, help="Texts a step.")
-@click.option("--learning-rate", default=TrainConfig.learning_rate, show_default=True, help="Highest learning rate of the encoder.")
-@click.option("--max-tokens", default=TrainConfig.max_tokens, show_default=True, help="Longer texts are cut; special tokens count.")
+@click.option(
+    "--learning-rate",
+    default=TrainConfig.learning_rate,
+    show_default=True,
+    help="Highest one, of an encoder; static takes 10 x, charformer 2.5 x.",
+)
+@click.option(
+    "--max-tokens",
+    default=TrainConfig.max_tokens,
+    show_default=True,
+    help="Longer texts are cut; special tokens count, 4 bytes of a charformer are one.",
+)
 @click.option(
     "--validation-share", default=TrainConfig.validation_share, show_default=True, help="Share of texts held out, 0 to 1."
 )

@@ -21,6 +21,7 @@ from contract.errors import FormatError
 from contract.metrics_record import Scores
 
 FORMAT = 1
+FAMILIES = ("encoder", "static", "charformer")
 STUDENT_FILE, TASK_FILE = "student.json", "task.json"
 CALIBRATION_FILE, VALIDATION_FILE, GATE_FILE = "calibration.jsonl", "validation.jsonl", "gate.jsonl"
 
@@ -31,7 +32,7 @@ class Student(Strict):
     format: int
     task_name: str
     labels: list[str]  # in output order
-    family: str  # "encoder" in format 1
+    family: str  # one of FAMILIES
     target: bool  # whether the student reads text and target as a pair
     max_tokens: int  # longer texts are truncated; special tokens count
     temperature: float  # logits are divided by it before softmax; above 0
@@ -75,5 +76,7 @@ def read_student(folder: Path) -> Student:
     student = decode.json(path, decode.read_bytes(path), Student)
     if student.format != FORMAT:
         raise FormatError(path, "format", f"is {student.format}; this version reads {FORMAT}")
+    if student.family not in FAMILIES:
+        raise FormatError(path, "family", f"is {student.family!r}; allowed: {', '.join(FAMILIES)}")
     check_decision(path, student)
     return student

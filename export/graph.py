@@ -19,6 +19,8 @@ from optimum.exporters.onnx import main_export
 from transformers import AutoConfig
 
 from contract.errors import FormatError
+from export.own_graph import export_own
+from networks.register import family_of, register
 
 GRAPH_NAME = "classifier"
 CONTRIBUTED = "com.microsoft"  # the domain of onnxruntime's own operators
@@ -35,8 +37,11 @@ def export_float(checkpoint: Path, scratch: Path) -> onnx.ModelProto:
     Raises:
         FormatError: if transformers or optimum cannot read or export it.
     """
+    register()
     try:
         with quiet(), one_torch_thread():
+            if family_of(AutoConfig.from_pretrained(checkpoint, local_files_only=True).model_type) != "encoder":
+                return without_origin(export_own(checkpoint))
             main_export(
                 str(checkpoint),
                 scratch,

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from export.compensate import best_steps, compensated
-from export.graph import infer_shapes, quiet, without_origin
+from export.graph import CONTRIBUTED, infer_shapes, quiet, without_origin
 from export.smooth import Matrix, smooth, weight_products
 from serve.session import session_options
 from serve.tokenize import Feeds
@@ -39,6 +39,8 @@ def static_int8(model: onnx.ModelProto, feeds: Sequence[Feeds], scratch: Path) -
         feeds: calibration texts as the graph is fed, at least one; each runs alone.
         scratch: a folder for intermediate files.
     """
+    if not weight_products(model):  # a static student: its table is all there is to quantize
+        return int8_embeddings(model)
     smoothed = smooth(int8_embeddings(model), feeds)
     typed = infer_shapes(smoothed.model)  # without types, products of fused graphs stay weight-only, and slower than float
     overrides = {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in smoothed.ranges.items()}
@@ -62,11 +64,17 @@ def static_int8(model: onnx.ModelProto, feeds: Sequence[Feeds], scratch: Path) -
                 "TensorQuantOverrides": overrides,
             },
         )
-    return without_origin(onnx.load(target))
+    quantized = onnx.load(target)
+    if not any(node.domain == CONTRIBUTED for node in typed.graph.node):
+        # the session infers shapes of its own; those guessed here take bytes and whole blocks for equally many
+        del quantized.graph.value_info[:]
+    return without_origin(quantized)
 
 
 def dynamic_int8(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
     """Int8 with activation ranges taken from each batch as it comes; an answer then depends on its neighbours in the batch."""
+    if not weight_products(model):
+        return int8_embeddings(model)
     target = scratch / "dynamic.onnx"
     with quiet():
         quantize_dynamic(

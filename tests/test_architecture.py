@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("contract", "models", "labeler", "trainer", "export", "serve", "commands")
+PACKAGES = ("contract", "networks", "models", "labeler", "trainer", "export", "serve", "commands")
 
 # Which of our packages a package may import, deferred imports included.
 EDGES = {
     "contract": set(),
     "models": {"contract"},
     "labeler": {"models", "contract"},
-    "trainer": {"models", "contract"},
+    "networks": set(),
+    "trainer": {"networks", "models", "contract"},
     "serve": {"contract"},
-    "export": {"serve", "contract"},
+    "export": {"networks", "serve", "contract"},
     "commands": {"labeler", "trainer", "export", "serve", "models", "contract"},
 }
 
@@ -30,6 +31,7 @@ LIBRARIES = {
     "contract": {"msgspec"},
     "models": set(),
     "labeler": {"numpy", "scipy", "msgspec"},
+    "networks": {"torch", "transformers"},
     "trainer": {"torch", "transformers", "numpy", "scipy", "msgspec", "safetensors", "accelerate", "tokenizers"},
     "serve": {"onnxruntime", "tokenizers", "numpy", "msgspec", *HTTP},
     "export": {"torch", "transformers", "optimum", "onnx", "onnxruntime", "tokenizers", "numpy", "msgspec"},

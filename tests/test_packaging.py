@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-PACKAGES = ("contract", "models", "labeler", "trainer", "export", "serve", "commands")
+PACKAGES = ("contract", "networks", "models", "labeler", "trainer", "export", "serve", "commands")
 
 
 def pins(repository):

@@ -1,7 +1,8 @@
 import pytest
 
 from contract.errors import UserError
-from trainer.config import MAX_EPOCHS, MIN_EPOCHS, MIN_STEPS, TrainConfig
+from trainer.config import TrainConfig
+from trainer.recipe import RECIPES
 
 
 @pytest.mark.parametrize(
@@ -39,8 +40,12 @@ def test_an_unknown_weighting_is_refused_with_the_known_ones():
 
 def test_few_texts_get_many_epochs_and_many_texts_few():
     config = TrainConfig()
-    assert [config.n_epochs(n) for n in (1, 20, 100_000)] == [MAX_EPOCHS, MAX_EPOCHS, MIN_EPOCHS]
-    n_texts = MIN_STEPS // 5 * config.batch_size
+    assert [config.n_epochs(n) for n in (1, 20, 100_000)] == [
+        RECIPES["encoder"].max_epochs,
+        RECIPES["encoder"].max_epochs,
+        RECIPES["encoder"].min_epochs,
+    ]
+    n_texts = RECIPES["encoder"].min_steps // 5 * config.batch_size
     assert config.n_epochs(n_texts) == 5
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from contract.errors import UserError
+from trainer.recipe import find_recipe
 
 WEIGHTINGS = ("even", "certainty")
-MIN_STEPS, MIN_EPOCHS, MAX_EPOCHS = 120, 3, 8
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,11 @@ class TrainConfig:
         UserError: naming the first value that is out of its range.
     """
 
+    family: str = "encoder"  # an entry of trainer.recipe.RECIPES
     backbone: str = "all-minilm-l6-v2"  # a name of the catalog, or a folder with a transformers encoder
+    from_student: str | None = None  # a checkpoint whose answers are trained on instead of the soft labels
+    pool: str | None = None  # a file of texts without labels: answered by from_student, read by masked pre-training
+    pretrain: int = 0  # steps of masked pre-training of a charformer before it sees a label
     loss: str = "reg"  # an entry of trainer.losses.OBJECTIVES
     distill_temperature: float = 2.0  # of the loss kl: both distributions are flattened by it
     label_smoothing: float = 0.0  # share of every target that is spread evenly over the labels, 0 to 1
@@ -30,7 +34,7 @@ class TrainConfig:
     patience: int = 2  # epochs without a lower validation loss before training stops; see min_validation
     min_validation: int = 200  # texts; with fewer the last epoch is kept, because chance would choose among the epochs
     batch_size: int = 16  # texts
-    learning_rate: float = 2e-4  # highest, of the encoder
+    learning_rate: float = 2e-4  # highest, of an encoder's body; other families take a multiple of it
     head_multiplier: float = 5.0  # the head's learning rate over the encoder's; a head starts from nothing
     warmup_share: float = 0.1  # of the steps, 0 to 1
     weight_decay: float = 0.01
@@ -45,6 +49,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot train; raises UserError."""
+        find_recipe(self.family)
+        _check("pretrain", self.pretrain, self.pretrain >= 0, "at least 0")
+        if self.pretrain and self.family != "charformer":
+            raise UserError(f"pretrain is {self.pretrain}, but a student of family {self.family} takes none; use family charformer")
+        if self.pool and not (self.from_student or self.pretrain):
+            raise UserError(f"pool is {self.pool!r}, but nothing would read it; name a student to answer it (--from), or pre-train")
         _check("distill_temperature", self.distill_temperature, 0 < self.distill_temperature < float("inf"), "above 0")
         _check("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "at least 0 and below 1")
         _check("weighting", repr(self.weighting), self.weighting in WEIGHTINGS, f"one of {', '.join(WEIGHTINGS)}")
@@ -71,8 +81,14 @@ class TrainConfig:
         """
         if self.epochs is not None:
             return self.epochs
+        recipe = find_recipe(self.family)
         steps_per_epoch = max(1, -(-n_texts // self.batch_size))
-        return min(MAX_EPOCHS, max(MIN_EPOCHS, -(-MIN_STEPS // steps_per_epoch)))
+        return min(recipe.max_epochs, max(recipe.min_epochs, -(-recipe.min_steps // steps_per_epoch)))
+
+    @property
+    def max_ids(self) -> int:
+        """Ids kept of a text, tokens or bytes."""
+        return self.max_tokens * find_recipe(self.family).ids_per_token
 
 
 def _check(name: str, value: object, fits: bool, allowed: str) -> None:

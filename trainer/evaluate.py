@@ -80,7 +80,9 @@ def shifted(checkpoint: Path, student: Student, probs: NDArray[np.float64]) -> N
 def _predict(checkpoint: Path, student: Student, texts: list[Text]) -> NDArray[np.float64]:
     """float64 [N, C]: calibrated probabilities."""
     _check_targets(student, texts)
-    encoder = students.from_checkpoint(checkpoint, student.labels, max_tokens=student.max_tokens, pair=student.target)
+    encoder = students.from_checkpoint(
+        checkpoint, student.labels, max_tokens=student.max_tokens, pair=student.target, family=student.family
+    )
     features = encoder.encode([(text.text, text.target if student.target else None) for text in texts])
     return calibrated(encoder.logits(features).astype(np.float64), student.temperature)
 

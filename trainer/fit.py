@@ -17,6 +17,7 @@ from trainer import tokens
 from trainer.calibrate import lowest_loss
 from trainer.config import TrainConfig
 from trainer.losses import Objective, find_objective
+from trainer.recipe import find_recipe
 from trainer.students import BATCH_SIZE, Encoder
 from trainer.tokens import Feature
 
@@ -209,8 +210,8 @@ def _arguments(config: TrainConfig, n_epochs: int, work: str) -> TrainingArgumen
 def _optimizer(student: Encoder, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW with a higher learning rate for what starts from nothing: the head, and a pooler under it.
 
-    Word, position and type embeddings stay as they are: most of their rows would get no gradient from a small set of texts, and
-    in a small encoder they are half of what a step would have to update.
+    An encoder's word, position and type embeddings stay as they are: most of their rows would get no gradient from a small set of
+    texts, and in a small encoder they are half of what a step would have to update.
     """
     for parameter in _embeddings(student):
         parameter.requires_grad_(False)
@@ -218,12 +219,15 @@ def _optimizer(student: Encoder, config: TrainConfig) -> torch.optim.Optimizer:
     named = [(name, p) for name, p in student.model.named_parameters() if p.requires_grad]
     head = [p for name, p in named if not name.startswith(prefix) or ".pooler." in name]
     body = [p for name, p in named if name.startswith(prefix) and ".pooler." not in name]
-    groups = [{"params": body, "lr": config.learning_rate}, {"params": head, "lr": config.learning_rate * config.head_multiplier}]
+    rate = config.learning_rate * find_recipe(student.family).rate
+    groups = [{"params": body, "lr": rate}, {"params": head, "lr": rate * config.head_multiplier}]
     return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
 
 
 def _embeddings(student: Encoder) -> Sequence[torch.nn.Parameter]:
-    """The parameters below the first layer."""
+    """The parameters below the first layer, none where the family trains them too."""
+    if not find_recipe(student.family).freezes_embeddings:
+        return []
     embeddings = getattr(student.model.base_model, "embeddings", student.model.get_input_embeddings())
     return list(embeddings.parameters())
 

@@ -18,14 +18,17 @@ from contract.errors import UserError
 from contract.soft_label import SoftLabel, read_soft_labels
 from contract.task import Task
 from models.catalog import ModelFolder, find_backbone
-from trainer import agreement, students
+from trainer import agreement
 from trainer.config import TrainConfig
+from trainer.families import new_student
 from trainer.fit import Examples, Fit, Progress, fit
+from trainer.guide import guided, open_guide, unlabelled
 from trainer.judge import Judgement, judge
 from trainer.losses import Objective, certainty, find_objective, smoothed
+from trainer.masked_bytes import pretrain
 from trainer.report import TrainReport
 from trainer.save import Held, save_checkpoint
-from trainer.split import split
+from trainer.split import is_validation, split
 from trainer.students import Encoder
 
 
@@ -97,11 +100,23 @@ def _fit(
 ) -> tuple[Encoder, Fit]:
     """The trained student. The seed is set first, so that the head is drawn alike whatever ran before."""
     set_seed(config.seed)
-    encoder = students.from_backbone(backbone.path, task.label_names, max_tokens=config.max_tokens, pair=task.input.target)
-    training, validation = (
-        _examples(encoder, task.label_names, rows, objective, config) for rows in (held.training, held.validation)
-    )
+    guide = open_guide(Path(config.from_student), task) if config.from_student else None
+    pool = _pool(config, held)
+    encoder = new_student(task, backbone, config, guide, [*held.training, *pool])
+    if config.pretrain:
+        pretrain(encoder, [*held.training, *pool], config, progress)
+    taught = held.training if guide is None else guided(guide, [*held.training, *pool])
+    training, validation = (_examples(encoder, task.label_names, rows, objective, config) for rows in (taught, held.validation))
     return encoder, fit(encoder, training, validation, config, progress)
+
+
+def _pool(config: TrainConfig, held: Held) -> list[SoftLabel]:
+    """The texts without labels, less those that are held out."""
+    if not config.pool:
+        return []
+    known = {(row.text, row.target) for row in [*held.training, *held.validation]}
+    rows = unlabelled(Path(config.pool), held.validation[0])
+    return [row for row in rows if (row.text, row.target) not in known and not is_validation(row.text, config.validation_share)]
 
 
 def _examples(encoder: Encoder, labels: list[str], rows: list[SoftLabel], objective: Objective, config: TrainConfig) -> Examples:
@@ -125,9 +140,9 @@ def _student(
         format=record.FORMAT,
         task_name=task.name,
         labels=task.label_names,
-        family="encoder",
+        family=config.family,
         target=task.input.target,
-        max_tokens=config.max_tokens,
+        max_tokens=config.max_ids,
         temperature=judgement.temperature.value,
         thresholds=thresholds.by_label if thresholds else None,
         loss=config.loss,

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from contract.errors import FormatError
+from networks.register import family_of, register
 from trainer import tokens
 from trainer.tokens import Feature, first_line
 
@@ -33,6 +34,11 @@ class Encoder:
         """One feature for each (text, target)."""
         token_types = "token_type_ids" in inspect.signature(self.model.forward).parameters
         return tokens.encode(self.tokenizer, texts, token_types=token_types)
+
+    @property
+    def family(self) -> str:
+        """encoder, static or charformer."""
+        return family_of(self.model.config.model_type)
 
     @property
     def pad_id(self) -> int:
@@ -76,20 +82,23 @@ def from_backbone(folder: Path, labels: list[str], *, max_tokens: int, pair: boo
     return Encoder(model, _tokenizer(folder, config, max_tokens, pair=pair))
 
 
-def from_checkpoint(folder: Path, labels: list[str], *, max_tokens: int, pair: bool) -> Encoder:
+def from_checkpoint(folder: Path, labels: list[str], *, max_tokens: int, pair: bool, family: str | None = None) -> Encoder:
     """A trained student, as it was saved.
 
     Args:
         folder: a checkpoint.
-        labels, max_tokens, pair: as its `student.json` has them.
+        labels, max_tokens, pair, family: as its `student.json` has them; a family of None is not checked.
     Raises:
-        FormatError: if the folder's model has other labels, or lacks weights.
+        FormatError: if the folder's model has other labels or is of another family, or lacks weights.
     """
     config = _config(folder)
     found = [config.id2label.get(i) for i in range(config.num_labels)]
     if found != labels:
         problem = f"is {found}, but student.json has {labels}; train the checkpoint again"
         raise FormatError(folder / "config.json", "id2label", problem)
+    if family not in (None, family_of(config.model_type)):
+        problem = f"is {config.model_type!r}, but student.json says family {family!r}; train the checkpoint again"
+        raise FormatError(folder / "config.json", "model_type", problem)
     model, absent = _load(folder, config)
     if absent:
         raise FormatError(folder, "", f"lacks {len(absent)} weights, {absent[0]} for one; train the checkpoint again")
@@ -100,6 +109,7 @@ def _config(folder: Path) -> PretrainedConfig:
     """The folder's model configuration."""
     if not (folder / "config.json").is_file():
         raise FormatError(folder, "", "holds no config.json; name a folder with a transformers encoder")
+    register()
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:

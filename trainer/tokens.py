@@ -42,6 +42,11 @@ def load_tokenizer(folder: Path, max_tokens: int, *, pair: bool, n_positions: in
     most = min(tokenizer.model_max_length, n_positions or tokenizer.model_max_length)
     if not least <= max_tokens <= most:
         raise UserError(f"max_tokens is {max_tokens}; {folder.name} allows {least} to {most}")
+    return cut_at(tokenizer, max_tokens)
+
+
+def cut_at(tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> PreTrainedTokenizerFast:
+    """The same tokenizer, truncating to ``max_tokens`` and padding nothing."""
     tokenizer.backend_tokenizer.no_padding()  # some folders pad every text to a fixed length
     tokenizer.backend_tokenizer.enable_truncation(max_tokens, strategy="longest_first")
     tokenizer.model_max_length = max_tokens

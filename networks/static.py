@@ -1,0 +1,96 @@
+"""A static student: a vector and a weight for every token, their weighted mean, and a small head. No token sees another.
+
+Axes: B texts in a batch, T tokens, H numbers of a vector, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+MIN_WEIGHT = 1e-6  # of a whole text; keeps the mean of no tokens finite
+
+
+class StaticConfig(PretrainedConfig):
+    """Sizes of a static student."""
+
+    model_type = "potstill-static"
+
+    def __init__(
+        self,
+        vocab_size: int = 1,
+        hidden_size: int = 256,
+        head_size: int = 128,
+        pair: bool = False,
+        dropout: float = 0.1,
+        **more: Any,
+    ) -> None:
+        """Args: hidden_size of a vector; head_size of the hidden layer; pair: text and target get a mean each."""
+        super().__init__(**more)
+        self.vocab_size, self.hidden_size, self.head_size = vocab_size, hidden_size, head_size
+        self.pair, self.dropout = pair, dropout
+
+
+class Bag(nn.Module):
+    """The weighted mean of the tokens' vectors."""
+
+    def __init__(self, config: StaticConfig) -> None:
+        """Vectors of zeros, all of one weight."""
+        super().__init__()
+        self.vectors = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.log_weights = nn.Embedding(config.vocab_size, 1)
+
+    def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """Float [B, H] of ids int64 [B, T]; tokens whose mask, float [B, T], is 0 do not count.
+
+        The sum is a product of matrices, because those add in the order of the tokens: padding then changes not one bit.
+        """
+        weights = torch.exp(self.log_weights(input_ids)).squeeze(-1) * mask  # [B, T]
+        total = torch.bmm(weights.unsqueeze(1), self.vectors(input_ids)).squeeze(1)  # [B, H]
+        norm = torch.bmm(weights.unsqueeze(1), torch.ones_like(mask).unsqueeze(2)).squeeze(1)  # [B, 1]
+        return total / norm.clamp_min(MIN_WEIGHT)
+
+
+class StaticForSequenceClassification(PreTrainedModel):
+    """Weighted mean and head, as `transformers` saves and loads it."""
+
+    config_class = StaticConfig
+    base_model_prefix = "bag"
+    main_input_name = "input_ids"
+
+    def __init__(self, config: StaticConfig) -> None:
+        """Draw the head from torch's generator."""
+        super().__init__(config)
+        self.bag = Bag(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.dense = nn.Linear(config.hidden_size * (2 if config.pair else 1), config.head_size)
+        self.classifier = nn.Linear(config.head_size, config.num_labels)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """What has no weights yet gets some."""
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.zeros_(module.weight)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The tokens' vectors."""
+        return self.bag.vectors
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> SequenceClassifierOutput:
+        """Logits float [B, C] of ids int64 [B, T]; with `pair`, types are 0 in the text and 1 in the target."""
+        mask = attention_mask.to(self.dense.weight.dtype)
+        if self.config.pair and token_type_ids is not None:
+            of_target = token_type_ids.to(mask.dtype)
+            means = [self.bag(input_ids, mask * (1 - of_target)), self.bag(input_ids, mask * of_target)]
+            mean = torch.cat(means, dim=-1)
+        else:
+            mean = self.bag(input_ids, mask)
+        hidden = torch.nn.functional.relu(self.dense(self.dropout(mean)))
+        return SequenceClassifierOutput(logits=self.classifier(self.dropout(hidden)))
