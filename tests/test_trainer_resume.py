@@ -107,7 +107,7 @@ def test_a_signal_saves_after_the_step_and_says_how_to_go_on(start, tmp_path, nu
     assert process.returncode == 130
     step = int(output.split()[-1])
     assert errors.splitlines()[-1] == (
-        f"stopped at step {step} of 76; what is trained is kept in {tmp_path / 'student.partial'}; the same command goes on from there"
+        f"stopped at step {step} of 90; what is trained is kept in {tmp_path / 'student.partial'}; the same command goes on from there"
     )
     assert list((tmp_path / "student.partial" / "student").glob(f"checkpoint-{step}/kept.pt"))
 

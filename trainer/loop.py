@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,6 +81,9 @@ class ResumableTrainer(Trainer):
             if self.is_world_process_zero():
                 torch.save(self.beside_state(), folder / f"{SEAL_FILE}.new")
                 os.replace(folder / f"{SEAL_FILE}.new", folder / SEAL_FILE)
+                for older in self.part.folder.iterdir():  # they stayed until this one was whole
+                    if older != folder:
+                        shutil.rmtree(older)
         except (OSError, SafetensorError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):  # torch's word for a full disk
                 raise
@@ -181,7 +185,6 @@ def loop_arguments(config: TrainConfig, scratch: str, **changes: Any) -> Trainin
         lr_scheduler_type="linear",
         max_grad_norm=1.0,
         save_strategy="no",  # SaveStates decides
-        save_total_limit=2,  # the one before stays until the new one is whole
         logging_strategy="no",
         report_to=[],
         disable_tqdm=True,

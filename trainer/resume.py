@@ -89,20 +89,27 @@ def work_folder(checkpoint: Path, made_of: MadeOf, unfinished: Unfinished, save_
         work = Work(checkpoint.with_name(checkpoint.name + SUFFIX), made_of, stop, save_every_s, writes)
         try:
             if work.folder.exists():
-                _take_up(work, unfinished)
-            yield work
-        except LostError:
-            _remove(work)
-            raise
-        except BaseException:
-            if not any(work.folder.glob(f"*/*/{SEAL_FILE}")) and not any(work.folder.glob("*.npz")):
-                _remove(work)
-            raise
-        else:
-            _remove(work)
+                _take_up(work, unfinished)  # what it refuses is not ours to remove
+            with _kept_if_worth_it(work):
+                yield work
         finally:
             for lock in work._held:
                 lock.close()
+
+
+@contextmanager
+def _kept_if_worth_it(work: Work) -> Iterator[None]:
+    """Remove the folder when the block ends, unless it failed and there is something in it to go on from."""
+    try:
+        yield
+    except LostError:
+        _remove(work)
+        raise
+    except BaseException:
+        if not any(work.folder.glob(f"*/*/{SEAL_FILE}")) and not any(work.folder.glob("*.npz")):
+            _remove(work)
+        raise
+    _remove(work)
 
 
 def _take_up(work: Work, unfinished: Unfinished) -> None:
@@ -138,6 +145,6 @@ def _short(value: object) -> str:
 
 
 def _remove(work: Work) -> None:
-    """Take the folder away."""
-    if work.writes:
+    """Take the folder away, if this process has made it its own."""
+    if work.writes and work._held:
         shutil.rmtree(work.folder, ignore_errors=True)
