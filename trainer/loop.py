@@ -190,6 +190,7 @@ def loop_arguments(config: TrainConfig, scratch: str, **changes: Any) -> Trainin
         disable_tqdm=True,
         seed=config.seed,
         remove_unused_columns=False,
+        ddp_find_unused_parameters=False,  # every step uses all of them
         dataloader_pin_memory=torch.cuda.is_available(),
         **changes,
     )

@@ -71,6 +71,7 @@ def train(
     held = Held(selection.kept, validation)
     made_of = _made_of(task, soft_labels, backbone, config)
     main = is_main_process()
+    progress = progress if main else None
     with work_folder(checkpoint, made_of, unfinished, config.save_every, writes=main) as work, threads(config.threads):
         members = _members(task, backbone, held, config, progress, work) if config.seeds > 1 else None
         encoder, fitted = fit_student(task, backbone, held, config, progress, Part(work, "student"), members)
