@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from commands.evaluation import Sources, evaluation
-from commands.progress import progress
+from commands.train_progress import train_progress
 from contract import atomic
 from trainer.comparison_text import as_json, as_text, notes, predictions
 
@@ -44,7 +44,7 @@ def command(as_json_: bool, predictions_file: Path | None, **options: object) ->
 
     Everyone named answers the same texts. Each is tested against the student: paired bootstrap intervals, and McNemar's exact test.
     """
-    with progress() as show:
+    with train_progress() as show:
         found = evaluation(Sources(**options), show)  # type: ignore[arg-type]  # click gives each option the type of its field
     if predictions_file:
         atomic.write_file(predictions_file, predictions(found))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,10 +21,9 @@ from trainer.comparison import Comparison, System, compare
 from trainer.evaluate import predict, shifted
 from trainer.gold import Gold, read_gold
 from trainer.label_map import LabelMap, parse_label_map
+from trainer.loop import Progress
 from trainer.taught import Taught, read_taught
 from trainer.teacher_answers import TeacherAnswers, read_teacher
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

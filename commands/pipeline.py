@@ -13,6 +13,8 @@ import msgspec
 from commands import labelling
 from commands.label_progress import label_progress
 from commands.labelling import GOLD_LABELS_FILE, SOFT_LABELS_FILE, STORE_FILE, LabelPlan
+from commands.stopping import heeding_sigterm
+from commands.train_progress import train_progress
 from contract import atomic, digest
 from contract.bundle import SUMS_FILE
 from contract.checkpoint import STUDENT_FILE
@@ -85,8 +87,9 @@ def run(project_file: Path, tell: Tell, show: Callable[[str, float], Any]) -> Ou
             return labelling.run(plan, progress, tell).as_text()
 
     def train_stage() -> str:
-        with show("steps", 1) as progress:
-            return train(plan.task, out / SOFT_LABELS_FILE, out / CHECKPOINT_FOLDER, train_config, progress).as_text()
+        with heeding_sigterm(), train_progress() as progress:
+            made = (plan.task, out / SOFT_LABELS_FILE, out / CHECKPOINT_FOLDER, train_config)
+            return train(*made, progress, "resume or restart").as_text()
 
     def export_stage() -> str:
         with show("steps", 1) as progress:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from commands.progress import progress
 from commands.report_sources import bundle_answers, stored_rationales
+from commands.train_progress import train_progress
 from contract import atomic
 from contract.checkpoint import read_student
 from contract.texts import read_texts
@@ -78,7 +78,7 @@ def command(
         bundle_answers(bundle, student, rows.texts) if bundle else None,
         stored_rationales(store, student) if store else None,
     )
-    with progress() as show:
+    with train_progress() as show:
         report = build_report(sources, ReportConfig(**options), show)  # type: ignore[arg-type]  # click gives each its type
     if plots_folder:
         with atomic.folder(plots_folder) as folder:

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import click
 
-from commands.progress import progress
+from commands.stopping import heeding_sigterm
+from commands.train_progress import train_progress
 from contract.task import load_task
+from contract.texts import read_texts
 from trainer.config import WEIGHTINGS, TrainConfig
 from trainer.losses import OBJECTIVES
 from trainer.recipe import RECIPES
-from trainer.run import train
+from trainer.run import is_main_process, train
+from trainer.sweep import sweep
 
 FILE = click.Path(path_type=Path)  # whether it is there is for its reader to say
 
@@ -54,10 +57,34 @@ FILE = click.Path(path_type=Path)  # whether it is there is for its reader to sa
 )
 @click.option("--coverage", type=float, default=TrainConfig.coverage, help="Of label sets, by the teacher's label, 0 to 1.")
 @click.option("--seed", default=TrainConfig.seed, show_default=True, help="Of the head, the batches and dropout.")
+@click.option("--seeds", default=TrainConfig.seeds, show_default=True, help="Students; of several the mean is distilled into one.")
+@click.option(
+    "--folds", type=int, default=TrainConfig.folds, help="Folds that the seeds leave out in turn.  [default: seeds, at most 5]"
+)
+@click.option(
+    "--teacher-weight", default=TrainConfig.teacher_weight, show_default=True, help="Of the teacher beside the seeds' mean, 0 to 1."
+)
+@click.option("--sweep", "sweeps", is_flag=True, help="Write no CHECKPOINT; print a table of losses and agreements.")
+@click.option("--gold", type=FILE, help="Gold texts for the table of --sweep; the best setting is chosen without them.")
+@click.option("--save-every", default=TrainConfig.save_every, show_default=True, help="Seconds between states to go on from.")
+@click.option("--restart", is_flag=True, help="Begin anew instead of going on with a run that was killed.")
 @click.option("--threads", type=int, default=TrainConfig.threads, help="CPU threads.  [default: all]")
-def command(task: Path, soft_labels: Path, checkpoint: Path, **options: object) -> None:
-    """Train a student for TASK on SOFT_LABELS and write it to the folder CHECKPOINT."""
+def command(
+    task: Path, soft_labels: Path, checkpoint: Path, restart: bool, sweeps: bool, gold: Path | None, **options: object
+) -> None:
+    """Train a student for TASK on SOFT_LABELS and write it to the folder CHECKPOINT.
+
+    A run that was stopped or killed goes on from where it was when the same command is given again.
+    """
+    if gold and not sweeps:
+        raise click.UsageError("--gold is for the table of --sweep; score a checkpoint with: potstill evaluate")
     config = TrainConfig(**options)  # type: ignore[arg-type]  # click gives each option the type of its default
-    with progress() as show:
-        report = train(load_task(task), soft_labels, checkpoint, config, show)
-    click.echo(report.as_text())
+    read = load_task(task)
+    with heeding_sigterm(), train_progress() as show:
+        if sweeps:
+            texts = read_texts(gold, labels=read.label_names, target=read.input.target, gold=True).texts if gold else []
+            text = sweep(read, soft_labels, checkpoint, config, texts, show).as_text()
+        else:
+            text = train(read, soft_labels, checkpoint, config, show, "restart" if restart else "resume").as_text()
+    if is_main_process():
+        click.echo(text)

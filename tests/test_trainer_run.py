@@ -150,8 +150,8 @@ def test_the_report_adds_up_and_ends_with_the_place(trained):
 
 def test_progress_counts_every_step_to_the_end(trained):
     _, seen = trained
-    assert [done for _, done, _ in seen[:-1]] == list(range(1, len(seen)))
-    assert {stage for stage, _, _ in seen} == {"train"}
+    assert [done for _, done, *_ in seen[:-1]] == list(range(1, len(seen)))
+    assert {stage for stage, *_ in seen} == {"train"}
     assert seen[-1][1] == seen[-1][2]
 
 

@@ -15,8 +15,8 @@ from contract.checkpoint import Student
 from contract.errors import UserError
 from trainer.comparison import System
 from trainer.cross_fit import N_FOLDS, cross_fitted
-from trainer.fit import Progress
 from trainer.gold import Gold
+from trainer.loop import Progress
 from trainer.losses import distribution_target
 from trainer.ready_made import ReadyMade, answers, open_ready_made
 from trainer.taught import Taught

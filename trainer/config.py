@@ -8,6 +8,7 @@ from contract.errors import UserError
 from trainer.recipe import find_recipe
 
 WEIGHTINGS = ("even", "certainty")
+DEFAULT_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,14 @@ class TrainConfig:
     weight_decay: float = 0.01
     max_tokens: int = 128  # special tokens count; longer texts are truncated
     validation_share: float = 0.15  # of all texts, above 0 and below 1
-    precision: float | None = (
-        None  # wanted of every label's answers on the texts held out, above 0 and at most 1; None: no threshold
-    )
+    precision: float | None = None  # wanted of every label's answers on the texts held out, above 0 and at most 1; None: none
     coverage: float | None = None  # wanted of the label sets there, above 0 and below 1; None: no sets
     seed: int = 0
     threads: int | None = None  # CPU threads; None: as many as torch takes
+    save_every: float = 60.0  # seconds between two states that a killed run goes on from, at least
+    seeds: int = 1  # students that are trained; of several, the mean of their answers is distilled into one more
+    folds: int | None = None  # of several students each leaves out one in so many texts; 1: none; None: see n_folds
+    teacher_weight: float = 0.5  # of the teacher's label in what the one is taught, beside the mean of the several, 0 to 1
 
     def __post_init__(self) -> None:
         """Refuse what cannot train; raises UserError."""
@@ -71,7 +74,22 @@ class TrainConfig:
         _check("precision", self.precision, self.precision is None or 0 < self.precision <= 1, "above 0 and at most 1")
         _check("coverage", self.coverage, self.coverage is None or 0 < self.coverage < 1, "above 0 and below 1")
         _check("seed", self.seed, 0 <= self.seed < 2**32, "from 0 to 4294967295")
+        _check("save_every", self.save_every, self.save_every >= 0, "at least 0")
+        _check("seeds", self.seeds, self.seeds >= 1, "at least 1")
+        folds_fit = self.folds is None or 1 <= self.folds <= self.seeds
+        _check("folds", self.folds, folds_fit, f"from 1 to the number of seeds, {self.seeds}")
+        if self.seeds > 1 and self.from_student:
+            raise UserError("several seeds and another student both stand in for the teacher's labels; give one of the two")
+        _check("teacher_weight", self.teacher_weight, 0 <= self.teacher_weight <= 1, "from 0 to 1")
         _check("threads", self.threads, self.threads is None or self.threads >= 1, "at least 1")
+
+    @property
+    def n_folds(self) -> int:
+        """Folds among several students: by default 5, or as many as there are students if they are fewer.
+
+        The more folds, the more texts each student learns from, and the fewer have not seen a given text.
+        """
+        return min(self.seeds, DEFAULT_FOLDS) if self.folds is None else self.folds
 
     def n_epochs(self, n_texts: int) -> int:
         """Epochs to plan for ``n_texts`` training texts.

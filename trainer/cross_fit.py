@@ -22,7 +22,8 @@ from models.catalog import find_backbone
 from trainer.calibrate import calibrated, fit_temperature
 from trainer.config import TrainConfig
 from trainer.evaluate import predict
-from trainer.fit import Progress
+from trainer.loop import Progress
+from trainer.recipe import find_recipe
 from trainer.run import train
 
 N_FOLDS = 5
@@ -36,7 +37,7 @@ def cross_fitted(checkpoint: Path, student: Student, texts: list[Text], progress
     Args:
         checkpoint, student: whose backbone and settings to take.
         texts: N texts with gold labels of the student's.
-        progress: told ("fold 2 of 5", steps done, steps planned).
+        progress: told ("fold 2 of 5", steps done, steps planned, loss of the last step).
     Returns:
         float64 [N, S], rows sum to 1.
     Raises:
@@ -48,7 +49,12 @@ def cross_fitted(checkpoint: Path, student: Student, texts: list[Text], progress
     task_file = checkpoint / TASK_FILE
     task = task_from_json(task_file, task_file.read_bytes())
     config = TrainConfig(
-        backbone=student.backbone, loss=student.loss, seed=student.seed, max_tokens=student.max_tokens, min_agreement=0
+        family=student.family,
+        backbone=student.backbone,
+        loss=student.loss,
+        seed=student.seed,
+        max_tokens=student.max_tokens // find_recipe(student.family).ids_per_token,
+        min_agreement=0,
     )
     probs = np.empty((len(texts), len(student.labels)))
     place = np.array(folds(texts))
@@ -129,4 +135,4 @@ def _check_enough(texts: list[Text]) -> None:
 
 def _renamed(progress: Progress, name: str) -> Progress:
     """The same progress under another stage's name."""
-    return lambda _, done, total: progress(name, done, total)
+    return lambda _, done, total, loss: progress(name, done, total, loss)

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import EvalPrediction, PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from contract.errors import UserError
 from trainer import tokens
 from trainer.calibrate import lowest_loss
 from trainer.config import TrainConfig
+from trainer.loop import Part, Progress, ReportSteps, ResumableTrainer, SaveStates, loop_arguments, run_loop
 from trainer.losses import Objective, find_objective
 from trainer.recipe import find_recipe
-from trainer.students import BATCH_SIZE, Encoder
+from trainer.students import Encoder
 from trainer.tokens import Feature
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -55,25 +53,36 @@ class Fit:
         return f"epoch {self.kept_epoch} of {n_run}, {self.n_planned} planned (validation loss {loss:.4f})"
 
 
-def fit(student: Encoder, training: Examples, validation: Examples, config: TrainConfig, progress: Progress | None) -> Fit:
+def fit(
+    student: Encoder,
+    training: Examples,
+    validation: Examples,
+    config: TrainConfig,
+    progress: Progress | None = None,
+    part: Part | None = None,
+) -> Fit:
     """Train the student in place and leave it with the weights of its best epoch, or of its last if too few texts could judge.
 
     Args:
         student: its model is changed.
         training, validation: at least one example each.
-        progress: told ("train", steps done, steps planned).
+        progress: told ("train", steps done, steps planned, loss of the last step).
+        part: where states are kept and looked for, and who may ask the loop to stop; None: nowhere, nobody.
     Raises:
-        UserError: if the loss stops being a number.
+        UserError: if the loss stops being a number, or the disk refuses a state.
+        StoppedError: if somebody asked for it; the same call goes on from there.
     """
     n_epochs = config.n_epochs(len(training.features))
     epochs = KeepBest(config.patience) if len(validation.features) >= config.min_validation else KeepLast()
-    callbacks: list[TrainerCallback] = [epochs] if progress is None else [epochs, ReportSteps(progress)]
-    with tempfile.TemporaryDirectory() as work:  # the loop insists on a folder, and writes nothing to it
+    callbacks: list[TrainerCallback] = [epochs, *([SaveStates(part)] if part else [])]
+    with tempfile.TemporaryDirectory() as scratch:  # the loop insists on a folder
         loop = DistillationTrainer(  # it sets the seed of batches and dropout by itself
             objective=find_objective(config.loss),
             temperature=config.distill_temperature,
+            part=part,
+            epochs=epochs,
             model=student.model,
-            args=_arguments(config, n_epochs, work),
+            args=loop_arguments(config, scratch, num_train_epochs=n_epochs, eval_strategy="epoch", label_names=["labels"]),
             train_dataset=training.rows(),
             eval_dataset=validation.rows(),
             data_collator=lambda rows: _collate(rows, student.pad_id),
@@ -81,20 +90,29 @@ def fit(student: Encoder, training: Examples, validation: Examples, config: Trai
             compute_metrics=_calibrated_loss,
             callbacks=callbacks,
         )
-        loop.remove_callback(PrinterCallback)  # it would print every measurement to standard output
-        loop.train()
+        if progress is not None:
+            loop.add_callback(ReportSteps(progress, loop))
+        run_loop(loop, part)
     if isinstance(epochs, KeepBest):
         student.model.load_state_dict(epochs.weights)
     return Fit(epochs.losses, epochs.kept_epoch, n_epochs)
 
 
-class DistillationTrainer(Trainer):
+class DistillationTrainer(ResumableTrainer):
     """Hugging Face's loop with the objective's loss."""
 
-    def __init__(self, *, objective: Objective, temperature: float, **arguments: Any) -> None:
-        """Args: objective gives the loss, with its temperature; the rest is Trainer's own."""
+    def __init__(self, *, objective: Objective, temperature: float, epochs: KeepLast, **arguments: Any) -> None:
+        """Args: objective gives the loss, with its temperature; epochs holds what a state must hold too; the rest is the loop's."""
         super().__init__(**arguments)
-        self.objective, self.temperature = objective, temperature
+        self.objective, self.temperature, self.epochs = objective, temperature, epochs
+
+    def beside_state(self) -> dict[str, Any]:
+        """Losses of the epochs so far, and the weights of the best."""
+        return {"losses": self.epochs.losses, "weights": self.epochs.weights}
+
+    def take_beside_state(self, values: dict[str, Any]) -> None:
+        """What :meth:`beside_state` gave."""
+        self.epochs.losses[:], self.epochs.weights = values["losses"], values["weights"]
 
     def compute_loss(
         self,
@@ -107,9 +125,7 @@ class DistillationTrainer(Trainer):
         targets, weights = inputs.pop("labels"), inputs.pop("weight")
         outputs = model(**inputs)
         loss = (weights * self.objective.loss(outputs.logits, targets, self.temperature)).mean()
-        if not torch.isfinite(loss):
-            place = f"step {self.state.global_step + 1} of {self.state.max_steps}"
-            raise UserError(f"the training loss became {loss.item()} at {place}; lower the learning rate")
+        self.note(loss)
         return (loss, outputs) if return_outputs else loss
 
 
@@ -119,6 +135,7 @@ class KeepLast(TrainerCallback):
     def __init__(self) -> None:
         """Start with no epoch."""
         self.losses: list[float] = []
+        self.weights: dict[str, Tensor] = {}  # none are held: the model has them
 
     @property
     def kept_epoch(self) -> int:
@@ -142,7 +159,6 @@ class KeepBest(KeepLast):
         """Args: patience in epochs."""
         super().__init__()
         self.patience = patience
-        self.weights: dict[str, Tensor] = {}
 
     @property
     def kept_epoch(self) -> int:
@@ -156,22 +172,7 @@ class KeepBest(KeepLast):
             self.weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in more["model"].state_dict().items()}
         if len(self.losses) - self.kept_epoch >= self.patience:
             control.should_training_stop = True
-
-
-class ReportSteps(TrainerCallback):
-    """Tells the caller how far the loop is."""
-
-    def __init__(self, progress: Progress) -> None:
-        """Args: progress is told (stage, done, total)."""
-        self.progress = progress
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """One more step is done."""
-        self.progress("train", state.global_step, state.max_steps)
-
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """No step is left, early or not."""
-        self.progress("train", state.global_step, state.global_step)
+            control.should_save = False  # nothing is left to go on with
 
 
 def _calibrated_loss(prediction: EvalPrediction) -> dict[str, float]:
@@ -182,29 +183,6 @@ def _calibrated_loss(prediction: EvalPrediction) -> dict[str, float]:
     """
     logits, targets = (np.asarray(values, dtype=np.float64) for values in (prediction.predictions, prediction.label_ids))
     return {"calibrated_loss": lowest_loss(logits, targets)[1]}
-
-
-def _arguments(config: TrainConfig, n_epochs: int, work: str) -> TrainingArguments:
-    """The loop's settings: batches of like length, one validation an epoch, no files, no reports to anyone."""
-    return TrainingArguments(
-        output_dir=work,
-        num_train_epochs=n_epochs,
-        per_device_train_batch_size=config.batch_size,
-        per_device_eval_batch_size=BATCH_SIZE,
-        group_by_length=True,
-        warmup_ratio=config.warmup_share,
-        lr_scheduler_type="linear",
-        max_grad_norm=1.0,
-        eval_strategy="epoch",
-        save_strategy="no",
-        logging_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        seed=config.seed,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        dataloader_pin_memory=torch.cuda.is_available(),
-    )
 
 
 def _optimizer(student: Encoder, config: TrainConfig) -> torch.optim.Optimizer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from contract.checkpoint import Student
@@ -14,13 +14,15 @@ from contract.task import Task
 from contract.texts import Text
 from trainer.config import TrainConfig
 from trainer.evaluate import evaluate
+from trainer.loop import Progress
+from trainer.recipe import find_recipe
 from trainer.run import train
 
 SHARES = (0.1, 0.2, 0.5, 1.0)  # of the soft labels
 
 
 def learning_curve(
-    task: Task, student: Student, soft_labels: Path, texts: list[Text], progress: Callable[[str, int, int], None] | None = None
+    task: Task, student: Student, soft_labels: Path, texts: list[Text], progress: Progress | None = None
 ) -> list[tuple[int, Score]]:
     """(number of soft labels, macro-F1 on the gold texts) for each share, each by a student trained from the backbone.
 
@@ -28,13 +30,19 @@ def learning_curve(
 
     Args:
         soft_labels: the whole file.
-        progress: told ("train", steps done, steps planned) for each of the students.
+        progress: told ("train", steps done, steps planned, loss of the last step) for each of the students.
     Raises:
         FormatError: if the file or the backbone is malformed.
         UserError: if the smallest part leaves too little to train on.
     """
     rows = read_soft_labels(soft_labels, labels=task.label_names)
-    config = TrainConfig(backbone=student.backbone, loss=student.loss, seed=student.seed, max_tokens=student.max_tokens)
+    config = TrainConfig(
+        family=student.family,
+        backbone=student.backbone,
+        loss=student.loss,
+        seed=student.seed,
+        max_tokens=student.max_tokens // find_recipe(student.family).ids_per_token,
+    )
     points = []
     with tempfile.TemporaryDirectory() as work:
         for share in SHARES:

@@ -6,7 +6,7 @@ Axes: B texts in a batch, T bytes, S positions, V ids.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from contract.errors import UserError
 from contract.soft_label import SoftLabel
 from trainer import tokens
 from trainer.config import TrainConfig
+from trainer.loop import Progress
 from trainer.recipe import find_recipe
 from trainer.students import Encoder
 
@@ -23,9 +24,7 @@ SPAN = 5  # bytes hidden at once, about a word: a single one is guessed from its
 NOTHING = -100  # a byte that is not asked about, as torch's cross-entropy wants it
 
 
-def pretrain(
-    student: Encoder, rows: Sequence[SoftLabel], config: TrainConfig, progress: Callable[[str, int, int], None] | None
-) -> float:
+def pretrain(student: Encoder, rows: Sequence[SoftLabel], config: TrainConfig, progress: Progress | None) -> float:
     """Train the byte encoder in place on the texts alone, for the configured steps; the last tenth's mean loss, in nats a byte.
 
     Raises:
@@ -57,7 +56,7 @@ def pretrain(
         schedule.step()
         losses.append(loss.item())
         if progress is not None:
-            progress("pretrain", step + 1, config.pretrain)
+            progress("pretrain", step + 1, config.pretrain, losses[-1])
     last = losses[-max(1, len(losses) // 10) :]
     return sum(last) / len(last)
 

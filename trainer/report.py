@@ -9,6 +9,7 @@ from contract.checkpoint import Student
 from trainer.agreement import Selection
 from trainer.fit import Fit
 from trainer.judge import Judgement
+from trainer.seeds import Members
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class TrainReport:
     judgement: Judgement
     warnings: tuple[str, ...]
     seconds: float
+    members: Members | None = None  # several students whose mean this one was taught
 
     @property
     def n_kept(self) -> int:
@@ -43,6 +45,7 @@ class TrainReport:
             f"({self.selection.n_disagreed} below the wanted agreement, {self.selection.n_unread} that no path could label)",
             f"kept {self.fit.as_text()}",
             self.judgement.as_text(),
+            *(self.members.as_text().splitlines() if self.members else []),
             f"agrees with the teacher on {student.n_validation} held-out texts: "
             f"accuracy {scores['accuracy'].as_text()}, macro-F1 {scores['macro_f1'].as_text()}",
             f"wrote {self.checkpoint} in {self.seconds:.0f} s",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import set_seed
 
 from contract import checkpoint as record
@@ -19,52 +23,86 @@ from contract.soft_label import SoftLabel, read_soft_labels
 from contract.task import Task
 from models.catalog import ModelFolder, find_backbone
 from trainer import agreement
+from trainer.calibrate import calibrated
 from trainer.config import TrainConfig
 from trainer.families import new_student
-from trainer.fit import Examples, Fit, Progress, fit
+from trainer.fit import Examples, Fit, fit
 from trainer.guide import guided, open_guide, unlabelled
 from trainer.judge import Judgement, judge
-from trainer.losses import Objective, certainty, find_objective, smoothed
+from trainer.loop import Part, Progress
+from trainer.losses import certainty, find_objective, majority_target, smoothed
 from trainer.masked_bytes import pretrain
 from trainer.report import TrainReport
+from trainer.resume import MadeOf, Unfinished, Work, work_folder
 from trainer.save import Held, save_checkpoint
+from trainer.seeds import Answers, Members, mixed, taught_by_several
 from trainer.split import is_validation, split
 from trainer.students import Encoder
 
 
-def train(task: Task, soft_labels: Path, checkpoint: Path, config: TrainConfig, progress: Progress | None = None) -> TrainReport:
+def train(
+    task: Task,
+    soft_labels: Path,
+    checkpoint: Path,
+    config: TrainConfig,
+    progress: Progress | None = None,
+    unfinished: Unfinished = "resume",
+) -> TrainReport:
     """Train a student on soft labels and write it to ``checkpoint``.
 
     Validation texts are those of the split by hash that any path could label, whatever their agreement: the student will meet the
-    contested texts too. With one seed, one number of threads and one machine without an accelerator, the weights come out the same.
+    contested texts too. With one seed, one number of threads and one machine without an accelerator, the weights come out the same,
+    also when the run was killed and goes on from its last state.
 
     Args:
         task: the task that the soft labels were made for.
         soft_labels: a .parquet or .jsonl file.
         checkpoint: the folder to write; one that is already there is replaced when the new one is whole.
-        progress: told ("train", steps done, steps planned).
+        progress: told (stage, steps done, steps planned, loss of the last step).
+        unfinished: what to do with the work folder of a run that was killed.
     Raises:
         FormatError: if the file or the backbone is malformed.
-        UserError: if the labels belong to another task, too few texts are left, the loss stops being a number, or the disk refuses.
+        UserError: if the labels belong to another task, too few texts are left, the loss stops being a number, the disk refuses, or
+            an unfinished run of something else is there.
+        StoppedError: if Ctrl-C or SIGTERM came; the same call goes on from there.
     """
     start = time.perf_counter()
-    objective = find_objective(config.loss)
+    find_objective(config.loss)  # a wrong name is found before anything is read
     backbone = find_backbone(config.backbone)
-    training, validation = _sides(soft_labels, _read(soft_labels, task), config.validation_share)
+    training, validation = sides(soft_labels, read_rows(soft_labels, task), config.validation_share)
     selection = agreement.by_agreement(training, config.min_agreement)
     agreement.check_enough(soft_labels, training, selection, config.min_agreement)
     held = Held(selection.kept, validation)
-    with _threads(config.threads):
-        encoder, fitted = _fit(task, backbone, held, objective, config, progress)
+    made_of = _made_of(task, soft_labels, backbone, config)
+    main = is_main_process()
+    progress = progress if main else None
+    with work_folder(checkpoint, made_of, unfinished, config.save_every, writes=main) as work, threads(config.threads):
+        members = _members(task, backbone, held, config, progress, work) if config.seeds > 1 else None
+        encoder, fitted = fit_student(task, backbone, held, config, progress, Part(work, "student"), members)
         judgement = judge(encoder, task.label_names, validation, config)
-    student = _student(task, config, backbone, held, judgement, soft_labels)
-    student = msgspec.structs.replace(student, validation_losses=fitted.validation_losses, kept_epoch=fitted.kept_epoch)
-    save_checkpoint(checkpoint, encoder, student, task, held)
+        student = _student(task, config, backbone, held, judgement, soft_labels)
+        student = msgspec.structs.replace(student, validation_losses=fitted.validation_losses, kept_epoch=fitted.kept_epoch)
+        if main:
+            save_checkpoint(checkpoint, encoder, student, task, held)
     warnings = tuple(agreement.label_warnings(held.training, task.label_names))
-    return TrainReport(checkpoint, student, selection, fitted, judgement, warnings, time.perf_counter() - start)
+    return TrainReport(checkpoint, student, selection, fitted, judgement, warnings, time.perf_counter() - start, members)
 
 
-def _read(path: Path, task: Task) -> list[SoftLabel]:
+def _made_of(task: Task, soft_labels: Path, backbone: ModelFolder, config: TrainConfig) -> MadeOf:
+    """All that decides the student, but for the machine."""
+    settings = asdict(config)
+    for name in ("threads", "save_every"):
+        del settings[name]
+    digests = {"task": task.digest, "soft labels": digest.of_file(soft_labels), "backbone's weights": backbone.sha256}
+    return settings | digests
+
+
+def is_main_process() -> bool:
+    """Whether this process writes and prints: the first of those that `accelerate launch` started, or the only one."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def read_rows(path: Path, task: Task) -> list[SoftLabel]:
     """The rows, all of them made for this very task by one teacher."""
     rows = read_soft_labels(path, labels=task.label_names)
     for row in rows:
@@ -83,7 +121,7 @@ def _read(path: Path, task: Task) -> list[SoftLabel]:
     return rows
 
 
-def _sides(path: Path, rows: list[SoftLabel], share: float) -> tuple[list[SoftLabel], list[SoftLabel]]:
+def sides(path: Path, rows: list[SoftLabel], share: float) -> tuple[list[SoftLabel], list[SoftLabel]]:
     """(training, validation) rows; the latter are those that any path could label. Raises UserError when a side is empty."""
     training, validation = split(rows, share)
     validation = [row for row in validation if agreement.was_read(row)]
@@ -95,8 +133,34 @@ def _sides(path: Path, rows: list[SoftLabel], share: float) -> tuple[list[SoftLa
     return training, validation
 
 
-def _fit(
-    task: Task, backbone: ModelFolder, held: Held, objective: Objective, config: TrainConfig, progress: Progress | None
+def _members(task: Task, backbone: ModelFolder, held: Held, config: TrainConfig, progress: Progress | None, work: Work) -> Members:
+    """Students of the seeds that follow the configuration's own, and what they say together."""
+
+    def teach(member: int, places: list[int]) -> Answers:
+        own = replace(config, seed=(config.seed + member) % 2**32)
+        seen = Held([held.training[place] for place in places], held.validation)
+        encoder, _ = fit_student(task, backbone, seen, own, progress, Part(work, f"seed-{member}"))
+        temperature = judge(encoder, task.label_names, held.validation, replace(own, precision=None, coverage=None)).temperature
+        on_training, on_validation = (
+            calibrated(
+                encoder.logits(encoder.encode([(row.text, row.target) for row in rows])).astype(np.float64), temperature.value
+            )
+            for rows in (held.training, held.validation)
+        )
+        return on_training, on_validation
+
+    majority = np.array([majority_target(row, task.label_names) for row in held.validation]).argmax(axis=1)
+    return taught_by_several(held.training, majority, config.seeds, config.n_folds, work, teach)
+
+
+def fit_student(
+    task: Task,
+    backbone: ModelFolder,
+    held: Held,
+    config: TrainConfig,
+    progress: Progress | None,
+    part: Part | None,
+    members: Members | None = None,
 ) -> tuple[Encoder, Fit]:
     """The trained student. The seed is set first, so that the head is drawn alike whatever ran before."""
     set_seed(config.seed)
@@ -106,8 +170,14 @@ def _fit(
     if config.pretrain:
         pretrain(encoder, [*held.training, *pool], config, progress)
     taught = held.training if guide is None else guided(guide, [*held.training, *pool])
-    training, validation = (_examples(encoder, task.label_names, rows, objective, config) for rows in (taught, held.validation))
-    return encoder, fit(encoder, training, validation, config, progress)
+    training, validation = (
+        _examples(encoder, task.label_names, rows, config, answers)
+        for rows, answers in (
+            (taught, members.training if members else None),
+            (held.validation, members.validation if members else None),
+        )
+    )
+    return encoder, fit(encoder, training, validation, config, progress, part)
 
 
 def _pool(config: TrainConfig, held: Held) -> list[SoftLabel]:
@@ -119,10 +189,16 @@ def _pool(config: TrainConfig, held: Held) -> list[SoftLabel]:
     return [row for row in rows if (row.text, row.target) not in known and not is_validation(row.text, config.validation_share)]
 
 
-def _examples(encoder: Encoder, labels: list[str], rows: list[SoftLabel], objective: Objective, config: TrainConfig) -> Examples:
-    """The rows as the loop takes them."""
+def _examples(
+    encoder: Encoder, labels: list[str], rows: list[SoftLabel], config: TrainConfig, answers: NDArray[np.float64] | None
+) -> Examples:
+    """The rows as the loop takes them; where several students answered them, float [N, C], their answers are mixed in."""
+    objective = find_objective(config.loss)
     features = encoder.encode([(row.text, row.target) for row in rows])
-    targets = [smoothed(objective.target(row, labels), config.label_smoothing) for row in rows]
+    targets = [objective.target(row, labels) for row in rows]
+    if answers is not None:
+        targets = [mixed(target, mean, config.teacher_weight) for target, mean in zip(targets, answers, strict=True)]
+    targets = [smoothed(target, config.label_smoothing) for target in targets]
     weights = [certainty(row, len(labels)) if config.weighting == "certainty" else 1.0 for row in rows]
     if not any(weights):
         raise UserError(
@@ -162,7 +238,7 @@ def _student(
 
 
 @contextmanager
-def _threads(n: int | None) -> Iterator[None]:
+def threads(n: int | None) -> Iterator[None]:
     """Let torch use ``n`` CPU threads for a while; None leaves it alone."""
     before = torch.get_num_threads()
     torch.set_num_threads(n or before)

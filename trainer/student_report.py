@@ -5,7 +5,7 @@ Axes: N texts, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,12 +24,11 @@ from trainer.errors import N_ERRORS, Mistake, Rationales, most_confident
 from trainer.evaluate import gold_classes, predict
 from trainer.judged import Judged, beside
 from trainer.learning_curve import learning_curve
+from trainer.loop import Progress
 from trainer.plot_style import Plot
 from trainer.slice_scores import SliceScores, slice_scores
 from trainer.slices import compile_patterns, slices
 from trainer.terms import Term, error_terms
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,199 @@
+"""The table of arXiv:2212.11311: objective x least agreement, each with several seeds; which one is best, the validation texts say.
+
+Every measurement is a line of `<checkpoint>.sweep.jsonl` as soon as it is made, so that a sweep that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student_t
+
+from contract import decode, digest, metrics
+from contract.decode import Strict
+from contract.errors import FormatError, UserError
+from contract.soft_label import SoftLabel
+from contract.task import Task
+from contract.texts import Text
+from models.catalog import ModelFolder, find_backbone
+from trainer import agreement, run
+from trainer.calibrate import calibrated
+from trainer.config import TrainConfig
+from trainer.judge import judge
+from trainer.loop import Progress
+from trainer.losses import OBJECTIVES, majority_target
+from trainer.precision_recall import average_precision, precision_at_recall
+from trainer.save import Held
+
+SUFFIX = ".sweep.jsonl"
+THRESHOLDS = (0.0, 0.5, 5 / 8, 3 / 4, 1.0)
+RECALL = 0.5
+COLUMNS: dict[str, tuple[str, Callable[[NDArray[np.float64], NDArray[np.int64]], float]]] = {
+    "accuracy": ("accuracy", metrics.accuracy),
+    "macro_f1": ("macro-F1", metrics.macro_f1),
+    "precision": (f"precision at recall {RECALL}", lambda probs, gold: precision_at_recall(probs, gold, RECALL)),
+    "area": ("area under P-R", average_precision),
+}
+CHOSEN_BY = "macro_f1"
+
+
+class Measurement(Strict):
+    """One student of a sweep."""
+
+    made_of: str  # digest of everything but the cell
+    loss: str
+    min_agreement: float
+    seed: int
+    share: float  # of the training texts that were kept
+    validation: dict[str, float]  # against the teacher's majority labels
+    gold: dict[str, float]  # empty without gold
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A finished table."""
+
+    measurements: list[Measurement]
+    file: Path
+
+    def best(self) -> tuple[str, float]:
+        """(objective, least agreement) with the highest mean macro-F1 on the validation texts; gold plays no part."""
+        return max(self.cells(), key=lambda cell: float(np.mean([m.validation[CHOSEN_BY] for m in self.cells()[cell]])))
+
+    def cells(self) -> dict[tuple[str, float], list[Measurement]]:
+        """The students of every cell, in the table's order."""
+        cells: dict[tuple[str, float], list[Measurement]] = {}
+        for measurement in self.measurements:
+            cells.setdefault((measurement.loss, measurement.min_agreement), []).append(measurement)
+        return cells
+
+    def as_text(self) -> str:
+        """A Markdown table, and the best setting."""
+        scored = ["validation", *(["gold"] if self.measurements[0].gold else [])]
+        heads = ["objective", "agreement", "kept", *(f"{COLUMNS[name][0]} ({where})" for where in scored for name in COLUMNS)]
+        lines = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
+        for (loss, least), students in self.cells().items():
+            values = [mean_text([getattr(m, where)[name] for m in students]) for where in scored for name in COLUMNS]
+            lines.append(f"| {loss} | {least:g} | {students[0].share:.0%} | " + " | ".join(values) + " |")
+        loss, least = self.best()
+        return "\n".join([*lines, "", f"best by macro-F1 on the validation texts: --loss {loss} --min-agreement {least:g}"])
+
+
+def mean_text(values: Sequence[float]) -> str:
+    """`0.712 ± 0.021`: the mean and half the 95 % interval over seeds, by Student's t; without the latter for one seed."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return f"{mean:.3f}"
+    half = student_t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
+    return f"{mean:.3f} ± {half:.3f}"
+
+
+def sweep(
+    task: Task,
+    soft_labels: Path,
+    checkpoint: Path,
+    config: TrainConfig,
+    gold: list[Text],
+    progress: Progress | None = None,
+) -> Sweep:
+    """Train a student for every objective, least agreement and seed, and measure it. No checkpoint is written.
+
+    Args:
+        task, soft_labels, progress: as for :func:`trainer.run.train`.
+        checkpoint: names the file of measurements beside it.
+        config: loss and least agreement are the sweep's own; ``seeds`` says how many.
+        gold: texts with a gold label of the task; for the table only.
+    Raises:
+        FormatError, UserError: as :func:`trainer.run.train`; or if the file of measurements is damaged.
+    """
+    backbone = find_backbone(config.backbone)
+    training, validation = run.sides(soft_labels, run.read_rows(soft_labels, task), config.validation_share)
+    settings = {key: value for key, value in asdict(config).items() if key not in _NOT_MADE_OF}
+    made_of = digest.of_value([settings, task.digest, digest.of_file(soft_labels), backbone.sha256, gold])
+    file = checkpoint.with_name(checkpoint.name + SUFFIX)
+    done = {(m.loss, m.min_agreement, m.seed): m for m in _read(file) if m.made_of == made_of}
+    measurements = []
+    for loss in OBJECTIVES:
+        for least, kept in distinct(training):
+            for seed in range(config.seed, config.seed + config.seeds):
+                cell = replace(config, loss=loss, min_agreement=least, seed=seed, seeds=1)
+                if (loss, least, seed) not in done:
+                    scores = _measure(task, backbone, Held(kept, validation), cell, gold, progress)
+                    done[loss, least, seed] = Measurement(
+                        made_of=made_of,
+                        loss=loss,
+                        min_agreement=least,
+                        seed=seed,
+                        share=len(kept) / len(training),
+                        validation=scores[0],
+                        gold=scores[1],
+                    )
+                    _append(file, done[loss, least, seed])
+                measurements.append(done[loss, least, seed])
+    return Sweep(measurements, file)
+
+
+_NOT_MADE_OF = {"loss", "min_agreement", "seed", "seeds", "folds", "teacher_weight", "threads", "save_every"}
+
+
+def distinct(training: list[SoftLabel]) -> list[tuple[float, list[SoftLabel]]]:
+    """The thresholds that keep different texts, and at least two labels, each with what it keeps."""
+    found: list[tuple[float, list[SoftLabel]]] = []
+    for least in THRESHOLDS:
+        kept = agreement.by_agreement(training, least).kept
+        if len({row.majority for row in kept}) > 1 and (not found or len(kept) < len(found[-1][1])):
+            found.append((least, kept))
+    if not found:
+        raise UserError("the training texts have one majority label or none, but a student needs at least two; look at the labels")
+    return found
+
+
+def _measure(
+    task: Task, backbone: ModelFolder, held: Held, config: TrainConfig, gold: list[Text], progress: Progress | None
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The scores of one student on validation and on gold texts."""
+    labels = task.label_names
+    with run.threads(config.threads):
+        encoder, _ = run.fit_student(task, backbone, held, config, progress, None)
+        temperature = judge(encoder, labels, held.validation, replace(config, precision=None, coverage=None)).temperature
+
+        def scores(texts: list[tuple[str, str | None]], wanted: NDArray[np.int64]) -> dict[str, float]:
+            probs = calibrated(encoder.logits(encoder.encode(texts)).astype(np.float64), temperature.value)
+            return {name: measure(probs, wanted) for name, (_, measure) in COLUMNS.items()}
+
+        majority = np.array([majority_target(row, labels) for row in held.validation]).argmax(axis=1)
+        on_validation = scores([(row.text, row.target) for row in held.validation], majority)
+        if not gold:
+            return on_validation, {}
+        classes = np.array([labels.index(text.gold or "") for text in gold], dtype=np.int64)
+        return on_validation, scores([(text.text, text.target) for text in gold], classes)
+
+
+def _read(file: Path) -> list[Measurement]:
+    """The measurements so far; a last line that was cut off by a kill does not count."""
+    if not file.exists():
+        return []
+    lines = decode.read_bytes(file).split(b"\n")
+    try:
+        return [msgspec.json.decode(line, type=Measurement) for line in lines[:-1] if line.strip()]
+    except msgspec.MsgspecError as error:
+        raise FormatError(file, "", f"is no file of measurements ({error}); remove it to begin anew") from error
+
+
+def _append(file: Path, measurement: Measurement) -> None:
+    """One more line, after whole lines only."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        data = file.read_bytes() if file.exists() else b""
+        with file.open("r+b" if data else "wb") as out:
+            out.truncate(data.rfind(b"\n") + 1)
+            out.seek(0, 2)
+            out.write(msgspec.json.encode(measurement) + b"\n")
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written ({error.strerror}); free some space or choose another place") from error
