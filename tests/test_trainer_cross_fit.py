@@ -59,7 +59,7 @@ def test_every_text_is_answered_once_by_a_student_that_never_saw_it(checkpoint, 
     assert len(trained_on) == len(answered) == N_FOLDS
     for learned, asked in zip(trained_on, answered, strict=True):
         assert not learned & asked and learned | asked == {text.text for text in texts}
-    assert list(dict.fromkeys(stage for stage, _, _ in seen)) == [f"fold {i} of 5" for i in range(1, 6)]
+    assert list(dict.fromkeys(stage for stage, *_ in seen)) == [f"fold {i} of 5" for i in range(1, 6)]
 
 
 def test_answers_that_are_too_sure_are_flattened_and_keep_their_label():
