@@ -51,7 +51,7 @@ def evaluation(sources: Sources, progress: Progress | None = None) -> Comparison
         student = read_student(sources.checkpoint)
         label_map = parse_label_map(sources.label_map, student.labels)
         others = find_ready_made(list(sources.baselines))
-        classifier = held.enter_context(_open_bundle(sources.bundle, student)) if sources.bundle else None
+        classifier = held.enter_context(open_bundle(sources.bundle, student)) if sources.bundle else None
         gold = read_gold(sources.gold, student, label_map)
         label_map.check_used({str(sources.gold): gold.names, **{name: each.labels for name, each in others.items()}})
         for each in others.values():
@@ -83,7 +83,7 @@ def bundle_answers(classifier: Classifier, texts: list[Text], student: Student) 
         return np.concatenate(list(rows))[:, order]
 
 
-def _open_bundle(folder: Path, student: Student) -> Classifier:
+def open_bundle(folder: Path, student: Student) -> Classifier:
     """The bundle, which must decide what the student decides."""
     verify_files(folder)
     manifest = read_manifest(folder)

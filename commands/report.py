@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from commands.report_sources import bundle_answers, stored_rationales
+from commands.evaluation import bundle_answers, open_bundle
+from commands.report_sources import stored_rationales
 from commands.train_progress import train_progress
 from contract import atomic
 from contract.checkpoint import read_student
@@ -70,12 +71,16 @@ def command(
     rows = read_texts(gold, labels=student.labels, target=student.target, gold=True)
     if line := rows.skipped_line():
         click.echo(line, err=True)
+    bundle_probs = None
+    if bundle:
+        with open_bundle(bundle, student) as classifier:
+            bundle_probs = bundle_answers(classifier, rows.texts, student)
     sources = Sources(
         checkpoint,
         rows.texts,
         soft_labels,
         teacher,
-        bundle_answers(bundle, student, rows.texts) if bundle else None,
+        bundle_probs,
         stored_rationales(store, student) if store else None,
     )
     with train_progress() as show:

@@ -1,35 +1,14 @@
-"""What a report takes from the other stages: a bundle's answers, and the teacher's rationales out of a label store."""
+"""What a report takes from the labeler: the teacher's rationales out of a label store."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from contract.checkpoint import Student
 from contract.errors import UserError
-from contract.texts import Text
 from labeler.path_table import path_logprobs
 from labeler.store import LabelStore
-from serve.classifier import Classifier
 from trainer.errors import Rationale, Rationales
-
-
-def bundle_answers(bundle: Path, student: Student, texts: Sequence[Text]) -> NDArray[np.float64]:
-    """float64 [N, C]: the bundle's probabilities, labels in the student's order.
-
-    Raises:
-        FormatError, UserError: if the bundle cannot be opened, or was made for other labels.
-    """
-    with Classifier.open(bundle) as classifier:
-        labels = classifier.manifest.labels
-        if labels != student.labels:
-            found, wanted = ", ".join(labels), ", ".join(student.labels)
-            raise UserError(f"{bundle}: has the labels {found}, the checkpoint {wanted}; name a bundle of this checkpoint")
-        targets = [text.target or "" for text in texts] if student.target else None
-        return classifier.probs([text.text for text in texts], targets)
 
 
 def stored_rationales(path: Path, student: Student) -> Rationales:

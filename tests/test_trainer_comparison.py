@@ -7,8 +7,9 @@ from sklearn.metrics import confusion_matrix
 
 from contract import metrics
 from contract.texts import Text
-from trainer.comparison import System, compare, confusion
+from trainer.comparison import System, compare
 from trainer.comparison_text import as_json, as_text, notes, predictions
+from trainer.curves import confusion
 from trainer.gold import Gold
 from trainer.label_map import parse_label_map
 from trainer.mcnemar import mcnemar
@@ -55,7 +56,7 @@ def test_the_confusion_matrix_is_that_of_scikit_learn(compared):
 
 
 def test_a_label_that_never_occurs_has_its_row_and_column():
-    assert confusion(np.array([[0.9, 0.1, 0.0]]), np.array([1])).tolist() == [[0, 0, 0], [1, 0, 0], [0, 0, 0]]
+    assert confusion(np.array([1]), np.array([0]), 3).tolist() == [[0, 0, 0], [1, 0, 0], [0, 0, 0]]
 
 
 def test_the_text_has_three_tables_whose_columns_stand_under_each_other(compared):

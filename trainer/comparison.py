@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from contract import metrics
 from contract.metrics_record import Score, Scores
 from contract.texts import Text
+from trainer.curves import confusion
 from trainer.gold import Gold
 from trainer.mcnemar import McNemar, mcnemar
 
@@ -63,16 +64,9 @@ def compare(systems: list[System], gold: Gold) -> Comparison:
         systems=systems,
         scores={system.name: metrics.scores(system.probs, classes) for system in systems},
         against={other.name: _against(student, other, classes) for other in others},
-        confusion=confusion(student.probs, classes),
+        confusion=confusion(classes, student.probs.argmax(axis=1), len(gold.labels)),
         notes=gold.notes,
     )
-
-
-def confusion(probs: NDArray[np.float64], gold: NDArray[np.int64]) -> NDArray[np.int64]:
-    """int64 [C, C]: texts by gold class (row) and most probable class (column). Args: probs float [N, C]; gold int [N]."""
-    n_classes = probs.shape[1]
-    counts = np.bincount(gold * n_classes + probs.argmax(axis=1), minlength=n_classes**2)
-    return counts.reshape(n_classes, n_classes).astype(np.int64)
 
 
 def _against(student: System, other: System, gold: NDArray[np.int64]) -> Against:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from contract.checkpoint import Student
 from contract.errors import UserError
 from trainer.recipe import find_recipe
 
@@ -107,6 +108,18 @@ class TrainConfig:
     def max_ids(self) -> int:
         """Ids kept of a text, tokens or bytes."""
         return self.max_tokens * find_recipe(self.family).ids_per_token
+
+
+def as_trained(student: Student, *, min_agreement: float = TrainConfig.min_agreement) -> TrainConfig:
+    """What is recorded of how a student was trained; the rest as it is by default."""
+    return TrainConfig(
+        family=student.family,
+        backbone=student.backbone,
+        loss=student.loss,
+        seed=student.seed,
+        max_tokens=student.max_tokens // find_recipe(student.family).ids_per_token,
+        min_agreement=min_agreement,
+    )
 
 
 def _check(name: str, value: object, fits: bool, allowed: str) -> None:

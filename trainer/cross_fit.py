@@ -20,10 +20,9 @@ from contract.task import Task, task_from_json
 from contract.texts import Text
 from models.catalog import find_backbone
 from trainer.calibrate import calibrated, fit_temperature
-from trainer.config import TrainConfig
+from trainer.config import as_trained
 from trainer.evaluate import predict
 from trainer.loop import Progress
-from trainer.recipe import find_recipe
 from trainer.run import train
 
 N_FOLDS = 5
@@ -48,14 +47,7 @@ def cross_fitted(checkpoint: Path, student: Student, texts: list[Text], progress
         raise UserError(f"baseline gold: {student.backbone} is no longer what the student was trained from; restore its weights")
     task_file = checkpoint / TASK_FILE
     task = task_from_json(task_file, task_file.read_bytes())
-    config = TrainConfig(
-        family=student.family,
-        backbone=student.backbone,
-        loss=student.loss,
-        seed=student.seed,
-        max_tokens=student.max_tokens // find_recipe(student.family).ids_per_token,
-        min_agreement=0,
-    )
+    config = as_trained(student, min_agreement=0)
     probs = np.empty((len(texts), len(student.labels)))
     place = np.array(folds(texts))
     for fold in range(N_FOLDS):

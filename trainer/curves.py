@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.metrics import N_BINS
+from trainer.thresholds import wilson
 
 
 @dataclass(frozen=True)
@@ -78,17 +79,6 @@ def reliability(probs: NDArray[np.float64], gold: NDArray[np.int64]) -> list[Bin
         low, high = place / N_BINS, (place + 1) / N_BINS
         found.append(Bin(low, high, n, float(confidence[inside].mean()), n_right / n, wilson(n_right, n)))
     return found
-
-
-def wilson(n_right: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share, 0 to 1, that is sound for few texts too. Args: n above 0.
-
-    Source: Wilson 1927, Journal of the American Statistical Association 22(158).
-    """
-    z, share = 1.959964, n_right / n
-    middle = share + z * z / (2 * n)
-    half = z * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)))
-    return (max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n)))
 
 
 def confusion(gold: NDArray[np.int64], answers: NDArray[np.int64], n_classes: int) -> NDArray[np.int64]:

@@ -12,10 +12,9 @@ from contract.metrics_record import Score
 from contract.soft_label import SoftLabel, read_soft_labels, write_soft_labels
 from contract.task import Task
 from contract.texts import Text
-from trainer.config import TrainConfig
+from trainer.config import as_trained
 from trainer.evaluate import evaluate
 from trainer.loop import Progress
-from trainer.recipe import find_recipe
 from trainer.run import train
 
 SHARES = (0.1, 0.2, 0.5, 1.0)  # of the soft labels
@@ -36,13 +35,7 @@ def learning_curve(
         UserError: if the smallest part leaves too little to train on.
     """
     rows = read_soft_labels(soft_labels, labels=task.label_names)
-    config = TrainConfig(
-        family=student.family,
-        backbone=student.backbone,
-        loss=student.loss,
-        seed=student.seed,
-        max_tokens=student.max_tokens // find_recipe(student.family).ids_per_token,
-    )
+    config = as_trained(student)
     points = []
     with tempfile.TemporaryDirectory() as work:
         for share in SHARES:
