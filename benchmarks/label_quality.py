@@ -18,8 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from contract import metrics
+from contract.errors import UserError
 from contract.task import load_task
 from contract.texts import Text
+from labeler.adaptive import BOUND
 from labeler.aggregate import soft_labels
 from labeler.config import LabelConfig
 from labeler.derive import DeriveConfig
@@ -32,7 +34,7 @@ RUNS = {
     "direct, 8 variants": LabelConfig(mode="direct"),
     "direct, 8 variants, no guideline": LabelConfig(mode="direct", guideline=False),
     "cot, 8 paths": LabelConfig(mode="cot"),
-    "cot, adaptive": LabelConfig(mode="cot", bound=0.85),
+    "cot, adaptive": LabelConfig(mode="cot", bound=BOUND),
     "cascade, 4 direct, 8 cot for 30 %": LabelConfig(mode="cascade"),
     "direct, chat template": LabelConfig(mode="direct", n_paths=2, template="chat"),
 }
@@ -69,7 +71,11 @@ def main() -> None:
         print(f"{name}: {report.as_text()} ({time.monotonic() - began:.0f} s)", file=sys.stderr)
         with LabelStore.read(place) as store:
             for method, config in METHODS.items():
-                rows = {row.id: row for row in soft_labels(store, report.run, config)}
+                try:
+                    rows = {row.id: row for row in soft_labels(store, report.run, config)}
+                except UserError as error:  # a run of few variants cannot weigh them
+                    print(f"{name}, {method}: {error}", file=sys.stderr)
+                    continue
                 probs = np.array([[rows[text.id].probs[label] for label in task.label_names] for text in texts])
                 scores = metrics.scores(probs, gold)
                 cells = " | ".join(f"{scores[m].as_text()}" for m in ("accuracy", "macro_f1", "log_loss", "ece"))

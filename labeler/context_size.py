@@ -25,17 +25,22 @@ def context_for(found: Pace, draw: Draw, asks: list[tuple[Ask, list[int]]]) -> E
     """
     lengths = [len(tokens) for _, tokens in asks]
     average = -(-sum(lengths) // len(lengths))
-    most_paths = max(ask.n_at_once for ask, _ in asks)
+    most_at_once = max(ask.n_at_once for ask, _ in asks)
+    most_paths = max(len(ask.paths) for ask, _ in asks)
     sequences_per_text = draw.n_sequences(most_paths)
+    # A sequence of a recurrent model has a state of its own, of megabytes: held-back paths are counted as if they lived.
+    n_alive = most_at_once if draw.engine.can_cut else most_paths
     # Paths that share their tokens are one stream, so twice the texts keep the wanted number of streams alive.
-    n_texts = -(-2 * found.n_live_paths // most_paths) if draw.samples else found.n_batch // 8
+    n_texts = -(-2 * found.n_live_paths // n_alive) if draw.samples else found.n_batch // 8
     n_texts = min(max(1, n_texts), len(asks), (MAX_SEQUENCES - 1) // sequences_per_text)
     if n_texts < 1:
         raise UserError(f"{most_paths} paths need {sequences_per_text} sequences; at most {MAX_SEQUENCES} exist: ask for fewer")
     if draw.samples:
-        cells = draw.n_cells(max(lengths), most_paths) + (n_texts - 1) * draw.n_cells(average, most_paths)
+        cells = draw.n_cells(max(lengths), most_paths, most_at_once) + (n_texts - 1) * draw.n_cells(
+            average, most_paths, most_at_once
+        )
     else:  # prompts live for one batch only
-        cells = found.n_batch + max(lengths) + average + n_texts * draw.n_cells(0, 1)
+        cells = found.n_batch + max(lengths) + average + n_texts * draw.n_cells(0, 1, 1)
     return EngineConfig(
         n_cells=_rounded(draw.prefix_length + cells),
         n_batch=max(found.n_batch, 1 + n_texts * sequences_per_text),
@@ -49,7 +54,7 @@ def context_for_one(found: Pace, draw: Draw, asks: list[tuple[Ask, list[int]]]) 
     """A context of one sequence, for the longest text and one path at a time. Args: as for :func:`context_for`."""
     longest = max(len(tokens) for _, tokens in asks)
     return EngineConfig(
-        n_cells=_rounded(draw.prefix_length + draw.n_cells(longest, 1)),
+        n_cells=_rounded(draw.prefix_length + draw.n_cells(longest, 1, 1)),
         n_batch=found.n_batch,
         n_sequences=1,
         n_threads=found.n_threads,

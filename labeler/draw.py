@@ -64,13 +64,17 @@ class Draw:
         return 1 + len(self.words.long_words)
 
     def n_sequences(self, n_paths: int) -> int:
-        """Sequences that one text may need: its own and its paths'."""
-        return 1 + n_paths * self.n_sequences_per_path if self.samples else self.n_sequences_per_path
+        """Sequences that one text may need: one of its paths goes on in the sequence of its prompt."""
+        return n_paths * self.n_sequences_per_path if self.samples else self.n_sequences_per_path
 
-    def n_cells(self, n_prompt_tokens: int, n_paths: int) -> int:
-        """Cells that one text takes at most while ``n_paths`` of it are being drawn."""
+    def n_cells(self, n_prompt_tokens: int, n_paths: int, n_at_once: int) -> int:
+        """Cells that one text takes at most while ``n_at_once`` of its paths are being drawn.
+
+        Paths that are held back lie where they parted from drawn ones: together they get the cells of one path. Where that is too
+        little the youngest text gives way.
+        """
         n_words = sum(len(self.words.tokens[i]) for i in self.words.long_words)
-        n_branches = n_paths if self.samples and not self.sequences.one_at_a_time else 1
+        n_branches = min(n_paths, n_at_once + 1) if self.samples and not self.sequences.one_at_a_time else 1
         return n_prompt_tokens + n_branches * (self._n_rationale + n_words)
 
     def piece(self, token: int) -> bytes:

@@ -56,8 +56,8 @@ class Scheduler:
         n_cells = draw.prefix_length + sum(text.n_cells for text in self._texts)
         while self._waiting and n_pending < config.n_batch and n_streams < self._n_live_paths:
             ask, tokens = self._waiting[0]
-            n_sequences += draw.n_sequences(ask.n_at_once)
-            n_cells += draw.n_cells(len(tokens), ask.n_at_once)
+            n_sequences += draw.n_sequences(len(ask.paths))
+            n_cells += draw.n_cells(len(tokens), len(ask.paths), ask.n_at_once)
             if n_sequences >= self._sequences.n_sequences or n_cells > config.n_cells:  # the prefix has a sequence too
                 if not self._live:
                     raise UserError(f"text {ask.text_id} needs {n_cells} cells of the cache and too few are free; lower --paths")
@@ -82,8 +82,10 @@ class Scheduler:
             at = self._live.index(stream)
             self._live[at : at + 1] = [follower for follower in (stream, *step.followers) if follower.pending]
             yield from step.finished
-            if step.finished:
-                self._live.extend(stream.text.next_path(self._enough))
+            while step.finished:
+                step = stream.text.next_path(self._enough)
+                self._live.extend(step.followers)
+                yield from step.finished
             if not stream.text.open:
                 self._texts.remove(stream.text)
 

@@ -35,31 +35,35 @@ class Member:
 
     path: TeacherPath
     sampler: Sampler
-    first_token: int = -1  # drawn from the logits after the prompt, which are gone when a path that was held back begins
 
 
 class TextInWork:
-    """One text whose paths are being drawn: what it may take of the cache, and which of its paths have not begun."""
+    """One text whose paths are being drawn: what it may take of the cache, and which of its paths are wanted so far.
+
+    Paths that are held back ride along: they draw from the logits of the stream that they share with wanted ones, and are parked
+    where they part from all of those. So a path that is wanted later goes on from there, and one that never is has cost no decode.
+    """
 
     def __init__(self, draw: Draw, ask: Ask, prompt: list[int], free: list[int]) -> None:
         """Args: prompt, its tokens after the prefix; free, the numbers of the unused sequences, which this text takes from."""
         self.draw, self.ask, self.prompt, self._free = draw, ask, prompt, free
         self._taken: set[int] = set()
-        self.sequence = self.take()  # holds the prompt; kept as long as a path may still fork it
-        self.position = 0  # after the prompt
+        self.sequence = self.take()  # holds the prompt, and then one of the paths
+        self.open = set(ask.paths)  # paths that are not handed out
+        self._held_back = deque(ask.paths[ask.n_at_once :])
         self._n_at_once = ask.n_at_once  # paths
-        self.held_back: deque[Member] = deque()
-        self.open = set(ask.paths)  # paths that are not finished, begun or not
+        self._parked: list[RationaleStream] = []  # that no wanted path shares
+        self._ready: dict[int, TeacherPath] = {}  # paths that rode along to their end before they were wanted
 
     @property
     def n_sequences(self) -> int:
         """Sequences that it may need from now on."""
-        return self.draw.n_sequences(min(len(self.open), self._n_at_once))
+        return self.draw.n_sequences(len(self.open))
 
     @property
     def n_cells(self) -> int:
         """Cells that it may take from now on."""
-        return self.draw.n_cells(len(self.prompt), min(len(self.open), self._n_at_once))
+        return self.draw.n_cells(len(self.prompt), len(self.open), self._n_at_once)
 
     def take(self) -> int:
         """An unused sequence."""
@@ -83,28 +87,39 @@ class TextInWork:
         seed = path_seed(self.draw.run_seed, self.ask.text_id, number)
         return TeacherPath(self.ask.text_id, number, self.draw.variant, seed, "", (), len(self.prompt), 0)
 
-    def next_path(self, enough: Enough) -> list[Stream]:
-        """The next path that was held back; none when the text is decided, or while a path is on its way that may decide it."""
-        n_begun = len(self.open) - len(self.held_back)
-        if not self.held_back or n_begun:
-            return []
-        if enough(self.ask.text_id):
-            self.drop_held_back()
-            return []
-        self._n_at_once = 1
-        member = self.held_back.popleft()
-        stream = RationaleStream(self, [member], self.branch(self.sequence), self.position, [])
-        stream.take(member.first_token)
-        if not self.held_back:
-            self.give_back(self.sequence)
-        return [stream]
+    def wants(self, member: Member) -> bool:
+        """Whether the path is wanted already, and does not just ride along."""
+        return member.path.path not in self._held_back
 
-    def drop_held_back(self) -> None:
-        """No path begins any more."""
-        if self.held_back:
-            self.open -= {member.path.path for member in self.held_back}
-            self.close()
-            self.give_back(self.sequence)
+    def park(self, stream: RationaleStream) -> None:
+        """Keep a stream, with its cells, until one of its paths is wanted."""
+        self._parked.append(stream)
+
+    def finish(self, paths: list[TeacherPath]) -> list[TeacherPath]:
+        """Paths that are complete; returns those that are wanted so far and keeps the others."""
+        self._ready |= {path.path: path for path in paths if path.path in self._held_back}
+        wanted = [path for path in paths if path.path not in self._held_back]
+        self.open -= {path.path for path in wanted}
+        return wanted
+
+    def next_path(self, enough: Enough) -> Step:
+        """The next path that was held back: its stream, or itself where it is complete.
+
+        Nothing when the text is decided, or while a path is on its way that may decide it.
+        """
+        if not self._held_back or len(self.open) > len(self._held_back):
+            return Step()
+        if enough(self.ask.text_id):
+            self.open.clear()
+            self._drop_parked()
+            return Step()
+        self._n_at_once = 1
+        number = self._held_back.popleft()
+        if number in self._ready:
+            return Step(finished=self.finish([self._ready.pop(number)]))
+        stream = next(stream for stream in self._parked if any(member.path.path == number for member in stream.members))
+        self._parked.remove(stream)
+        return Step([stream])
 
     def give_way(self) -> Ask:
         """Leave the cache to others; returns what is still to be asked. Its streams must not be stepped any more."""
@@ -116,9 +131,15 @@ class TextInWork:
         return replace(self.ask, paths=left, n_first=n_first)
 
     def close(self) -> None:
-        """Free the samplers of the paths that have not begun."""
-        while self.held_back:
-            self.held_back.pop().sampler.close()
+        """Free the samplers of the parked streams."""
+        while self._parked:
+            self._parked.pop().close()
+
+    def _drop_parked(self) -> None:
+        """No path goes on any more."""
+        for stream in self._parked:
+            self.give_back(stream.sequence)
+        self.close()
 
 
 class Stream(ABC):
@@ -155,22 +176,18 @@ class PromptStream(Stream):
         if not text.draw.samples:
             (number,) = text.ask.paths  # equal prompts have equal answers when nothing is sampled, so one path is all there is
             return _Reader(text, [text.begin(number)], self.sequence).read(row, self.position)
-        text.position = self.position
         temperature = text.draw.reading.temperature
         members = [Member(path, Sampler(temperature, path.seed)) for path in map(text.begin, text.ask.paths)]
-        n_first = text.ask.n_at_once
-        for member in members[n_first:]:
-            member.first_token = text.draw.engine.sample(member.sampler, row)
-        text.held_back.extend(members[n_first:])
-        root = RationaleStream(text, members[:n_first], text.branch(self.sequence), self.position, [])
+        root = RationaleStream(text, members, self.sequence, self.position, [])
         step = root.on_logits(row)
-        if not text.held_back:
-            text.give_back(self.sequence)  # its cells live on in the paths
         return Step([root, *step.followers], step.finished)
 
 
 class RationaleStream(Stream):
-    """A rationale being sampled by the paths that share it so far; then the answer cue, forced; then the label is read."""
+    """A rationale being sampled by the paths that share it so far; then the answer cue, forced; then the label is read.
+
+    At least one of its paths is wanted while it is stepped.
+    """
 
     def __init__(self, text: TextInWork, members: list[Member], sequence: int, position: int, pieces: list[bytes]) -> None:
         """Args: sequence, which holds the prompt and the pieces; position, after them."""
@@ -186,12 +203,15 @@ class RationaleStream(Stream):
         drawn: dict[int, list[Member]] = {}
         for member in self.members:
             drawn.setdefault(engine.sample(member.sampler, row), []).append(member)
-        (token, own), *others = sorted(drawn.items(), key=lambda item: -len(item[1]))
+        (token, own), *others = sorted(drawn.items(), key=lambda item: (-sum(map(self.text.wants, item[1])), -len(item[1])))
         followers: list[Stream] = []
         for other, members in others:
             branch = RationaleStream(self.text, members, self.text.branch(self.sequence), self.position, list(self._pieces))
             branch.take(other)
-            followers.append(branch)
+            if any(map(self.text.wants, members)):
+                followers.append(branch)
+            else:
+                self.text.park(branch)
         self.members = own
         self.take(token)
         return Step(followers)
@@ -244,8 +264,7 @@ class _Reader:
         if self.n_open:
             return []
         self.text.give_back(self._sequence)
-        self.text.open -= {path.path for path in self._paths}
-        return [replace(path, word_logprobs=tuple(self.logprobs)) for path in self._paths]
+        return self.text.finish([replace(path, word_logprobs=tuple(self.logprobs)) for path in self._paths])
 
 
 class WordStream(Stream):

@@ -1,7 +1,7 @@
 """A cache that is too small: smaller decodes, then fewer texts at once, and the same paths all the same."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -96,17 +96,46 @@ def test_a_text_that_leaves_is_not_asked_again_for_the_paths_that_it_has(engine)
     assert sorted(free) == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("n_wanted", [2, 3, 5])
-def test_no_path_begins_while_another_may_still_decide_its_text(engine, n_wanted):
-    engine.start(EngineConfig(n_cells=N_CELLS, n_batch=256, n_sequences=64))
+def held_back(engine: LlamaEngine, n_first: int, n_wanted: int) -> tuple[list[TeacherPath], int]:
+    """Paths of four texts, six each at most, whose later ones are held back; and the tokens decoded for them."""
+    engine.start(EngineConfig(n_cells=2 * N_CELLS, n_batch=256, n_sequences=64))
     prefix = engine.tokenize("Posts and what they say:\n")
     engine.decode([Token(t, i, PREFIX) for i, t in enumerate(prefix)])
     draw = Draw(engine, LabelWords.of(engine, READING), READING, 0, 0, len(prefix))
-    waiting = [(Ask(str(i), "", tuple(range(6)), n_first=2), engine.tokenize(f"Post: {i} up\nOpinion:")) for i in range(4)]
+    waiting = [(Ask(str(i), "", tuple(range(6)), n_first), engine.tokenize(f"Post: {i} up\nOpinion:")) for i in range(4)]
     counts: Counter[str] = Counter()
-    for path in Scheduler(draw, waiting, 24, lambda text_id: counts[text_id] >= n_wanted).paths():
+    paths, n_decoded, decode = [], 0, engine.decode
+
+    def counting(tokens: Sequence[Token]) -> list[int]:
+        nonlocal n_decoded
+        n_decoded += len(tokens)
+        return decode(tokens)
+
+    engine.decode = counting  # type: ignore[method-assign]
+    scheduler = Scheduler(draw, waiting, 24, lambda text_id: counts[text_id] >= n_wanted)
+    for path in scheduler.paths():
         counts[path.text_id] += 1
-    assert counts == {str(i): n_wanted for i in range(4)}
+        paths.append(path)
+    engine.decode = decode  # type: ignore[method-assign]
+    assert len(scheduler._free) == 63  # every sequence came back
+    return sorted(paths, key=lambda path: (path.text_id, path.path)), n_decoded
+
+
+@pytest.mark.parametrize("n_wanted", [2, 3, 5])
+def test_no_path_begins_while_another_may_still_decide_its_text(engine, n_wanted):
+    paths, _ = held_back(engine, n_first=2, n_wanted=n_wanted)
+    assert [(path.text_id, path.path) for path in paths] == [(str(i), number) for i in range(4) for number in range(n_wanted)]
+
+
+def test_paths_that_were_held_back_are_the_same_and_cost_no_token_more(engine):
+    together, n_together = held_back(engine, n_first=0, n_wanted=6)
+    later, n_later = held_back(engine, n_first=2, n_wanted=6)
+    fewer, n_fewer = held_back(engine, n_first=2, n_wanted=3)
+    for paths in (later, fewer):  # other texts in the same decode change a logit's last bits, and so a draw now and then
+        drawn_too = {(p.text_id, p.path, p.rationale) for p in together}
+        assert sum((p.text_id, p.path, p.rationale) in drawn_too for p in paths) >= len(paths) - 3
+    assert n_later == pytest.approx(n_together, rel=0.1)
+    assert n_fewer < 0.8 * n_together
 
 
 def test_a_text_that_overfills_the_cache_alone_is_named(engine):
