@@ -39,10 +39,11 @@ FILE = click.Path(path_type=Path)  # whether it is there is for its reader to sa
 @click.option("--batch-size", default=TrainConfig.batch_size, show_default=True, help="Texts a step.")
 @click.option(
     "--learning-rate",
+    type=float,
     default=TrainConfig.learning_rate,
-    show_default=True,
-    help="Highest one, of an encoder; static takes 10 x, charformer 2.5 x.",
+    help="Highest one, of the body.  [default: by family and number of texts]",
 )
+@click.option("--head-rate", type=float, default=TrainConfig.head_rate, help="Highest one, of the new head.  [default: by family]")
 @click.option(
     "--max-tokens",
     default=TrainConfig.max_tokens,

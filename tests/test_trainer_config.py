@@ -16,7 +16,7 @@ from trainer.recipe import RECIPES
         ("batch_size", 0, "at least 1"),
         ("learning_rate", 0.0, "above 0"),
         ("learning_rate", float("nan"), "above 0"),
-        ("head_multiplier", -1.0, "above 0"),
+        ("head_rate", -1.0, "above 0"),
         ("warmup_share", 2.0, "from 0 to 1"),
         ("weight_decay", -0.1, "at least 0"),
         ("validation_share", 0.0, "above 0 and below 1"),
@@ -56,3 +56,13 @@ def test_more_texts_never_get_more_epochs():
 
 def test_wanted_epochs_are_taken_as_they_are():
     assert TrainConfig(epochs=17).n_epochs(5) == 17
+
+
+def test_the_body_learns_slower_from_many_texts_and_the_head_always_fast():
+    rates = [TrainConfig().rates(n) for n in (1, 400, 800, 1600, 100_000)]
+    assert rates == [(pytest.approx(rate), 2e-3) for rate in (1e-4, 1e-4, 1e-4 * 0.5**0.5, 5e-5, 5e-5)]
+
+
+@pytest.mark.parametrize("family", sorted(RECIPES))
+def test_stated_rates_are_taken_as_they_are(family):
+    assert TrainConfig(family=family, learning_rate=3e-4, head_rate=7e-3).rates(10_000) == (3e-4, 7e-3)

@@ -23,8 +23,8 @@ AWKWARD = ["", "rise", "x", "the price 🚀 will ça rise", "fall " * 300, "今�
 LOOSE = ExportConfig(max_drop=0.2, min_agreement=0.8, threads=1)
 QUICK = {"threads": 1, "batch_size": 8, "max_tokens": 16}
 OWN = {
-    "static": {"family": "static", "learning_rate": 2e-3, "epochs": 6},
-    "charformer": {"family": "charformer", "learning_rate": 4e-4, "epochs": 5, "pretrain": 3},
+    "static": {"family": "static", "learning_rate": 2e-2, "head_rate": 1e-1, "epochs": 6},
+    "charformer": {"family": "charformer", "learning_rate": 1e-3, "head_rate": 5e-3, "epochs": 5, "pretrain": 3},
 }
 
 
@@ -126,7 +126,7 @@ def test_a_static_student_keeps_the_words_of_the_texts_and_every_letter_with_the
 
 
 def test_a_student_learns_from_another_ones_answers_and_from_texts_without_labels(backbone, labelled, tmp_path):
-    encoder = {"backbone": str(backbone), "learning_rate": 6e-3, "head_multiplier": 1.0, "epochs": 5}
+    encoder = {"backbone": str(backbone), "learning_rate": 6e-3, "head_rate": 6e-3, "epochs": 5}
     guide = train(a_task(), labelled / "False.jsonl", tmp_path / "guide", TrainConfig(**encoder, **QUICK)).checkpoint
     more = [Text(row.text, row.id) for row in rows(200, a_task(), seed=3)]
     (tmp_path / "pool.jsonl").write_bytes(write_texts(more))

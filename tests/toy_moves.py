@@ -17,7 +17,7 @@ LABELS = ["up", "flat", "down"]
 CLUES = {"up": ["rise", "calls"], "flat": ["stay", "range"], "down": ["fall", "puts"]}
 FILLERS = ["the", "price", "will", "today", "maybe", "acme", "and", "so", "on", "it", "goes", "they", "say"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-QUICK = {"learning_rate": 6e-3, "head_multiplier": 1.0, "batch_size": 8, "epochs": 12, "threads": 1, "max_tokens": 16}
+QUICK = {"learning_rate": 6e-3, "head_rate": 6e-3, "batch_size": 8, "epochs": 12, "threads": 1, "max_tokens": 16}
 
 
 def a_task(target=False):

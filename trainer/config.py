@@ -27,17 +27,19 @@ class TrainConfig:
     from_student: str | None = None  # a checkpoint whose answers are trained on instead of the soft labels
     pool: str | None = None  # a file of texts without labels: answered by from_student, read by masked pre-training
     pretrain: int = 0  # steps of masked pre-training of a charformer before it sees a label
-    loss: str = "reg"  # an entry of trainer.losses.OBJECTIVES
+    loss: str = "soft_ce"  # an entry of trainer.losses.OBJECTIVES
     distill_temperature: float = 2.0  # of the loss kl: both distributions are flattened by it
     label_smoothing: float = 0.0  # share of every target that is spread evenly over the labels, 0 to 1
-    weighting: str = "even"  # of the texts in the loss; "certainty": one minus the soft label's entropy over that of even shares
+    weighting: str = (
+        "certainty"  # of the texts in the loss; "certainty": one minus the soft label's entropy over that of even shares
+    )
     min_agreement: float = 5 / 8  # share of a text's paths, 0 to 1; texts below it are not trained on
     epochs: int | None = None  # at most; None: chosen by the number of texts, see n_epochs
     patience: int = 2  # epochs without a lower validation loss before training stops; see min_validation
     min_validation: int = 200  # texts; with fewer the last epoch is kept, because chance would choose among the epochs
     batch_size: int = 16  # texts
-    learning_rate: float = 2e-4  # highest, of an encoder's body; other families take a multiple of it
-    head_multiplier: float = 5.0  # the head's learning rate over the encoder's; a head starts from nothing
+    learning_rate: float | None = None  # highest, of the body; None: by family and number of texts, see rates
+    head_rate: float | None = None  # highest, of what starts from nothing: the head, and a pooler under it; None: by family
     warmup_share: float = 0.1  # of the steps, 0 to 1
     weight_decay: float = 0.01
     max_tokens: int = 128  # special tokens count; longer texts are truncated
@@ -67,8 +69,8 @@ class TrainConfig:
         _check("patience", self.patience, self.patience >= 1, "at least 1")
         _check("min_validation", self.min_validation, self.min_validation >= 1, "at least 1")
         _check("batch_size", self.batch_size, self.batch_size >= 1, "at least 1")
-        _check("learning_rate", self.learning_rate, 0 < self.learning_rate < float("inf"), "above 0")
-        _check("head_multiplier", self.head_multiplier, 0 < self.head_multiplier < float("inf"), "above 0")
+        for name, rate in (("learning_rate", self.learning_rate), ("head_rate", self.head_rate)):
+            _check(name, rate, rate is None or 0 < rate < float("inf"), "above 0")
         _check("warmup_share", self.warmup_share, 0 <= self.warmup_share <= 1, "from 0 to 1")
         _check("weight_decay", self.weight_decay, 0 <= self.weight_decay < float("inf"), "at least 0")
         _check("validation_share", self.validation_share, 0 < self.validation_share < 1, "above 0 and below 1")
@@ -103,6 +105,11 @@ class TrainConfig:
         recipe = find_recipe(self.family)
         steps_per_epoch = max(1, -(-n_texts // self.batch_size))
         return min(recipe.max_epochs, max(recipe.min_epochs, -(-recipe.min_steps // steps_per_epoch)))
+
+    def rates(self, n_texts: int) -> tuple[float, float]:
+        """Highest learning rates of body and head for ``n_texts`` training texts."""
+        recipe = find_recipe(self.family)
+        return self.learning_rate or recipe.rate_for(n_texts), self.head_rate or recipe.head_rate
 
     @property
     def max_ids(self) -> int:

@@ -86,7 +86,7 @@ def fit(
             train_dataset=training.rows(),
             eval_dataset=validation.rows(),
             data_collator=lambda rows: _collate(rows, student.pad_id),
-            optimizers=(_optimizer(student, config), None),
+            optimizers=(_optimizer(student, *config.rates(len(training.features)), config.weight_decay), None),
             compute_metrics=_calibrated_loss,
             callbacks=callbacks,
         )
@@ -185,7 +185,7 @@ def _calibrated_loss(prediction: EvalPrediction) -> dict[str, float]:
     return {"calibrated_loss": lowest_loss(logits, targets)[1]}
 
 
-def _optimizer(student: Encoder, config: TrainConfig) -> torch.optim.Optimizer:
+def _optimizer(student: Encoder, rate: float, head_rate: float, weight_decay: float) -> torch.optim.Optimizer:
     """AdamW with a higher learning rate for what starts from nothing: the head, and a pooler under it.
 
     An encoder's word, position and type embeddings stay as they are: most of their rows would get no gradient from a small set of
@@ -197,9 +197,8 @@ def _optimizer(student: Encoder, config: TrainConfig) -> torch.optim.Optimizer:
     named = [(name, p) for name, p in student.model.named_parameters() if p.requires_grad]
     head = [p for name, p in named if not name.startswith(prefix) or ".pooler." in name]
     body = [p for name, p in named if name.startswith(prefix) and ".pooler." not in name]
-    rate = config.learning_rate * find_recipe(student.family).rate
-    groups = [{"params": body, "lr": rate}, {"params": head, "lr": rate * config.head_multiplier}]
-    return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+    groups = [{"params": body, "lr": rate}, {"params": head, "lr": head_rate}]
+    return torch.optim.AdamW(groups, weight_decay=weight_decay)
 
 
 def _embeddings(student: Encoder) -> Sequence[torch.nn.Parameter]:

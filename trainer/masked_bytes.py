@@ -16,7 +16,6 @@ from contract.soft_label import SoftLabel
 from trainer import tokens
 from trainer.config import TrainConfig
 from trainer.loop import Progress
-from trainer.recipe import find_recipe
 from trainer.students import Encoder
 
 SHARE = 0.2  # of the bytes that are hidden
@@ -34,7 +33,7 @@ def pretrain(student: Encoder, rows: Sequence[SoftLabel], config: TrainConfig, p
     features = student.encode([(row.text, row.target) for row in rows])
     guess = nn.Linear(model.config.hidden_size, stride * model.config.vocab_size).to(model.device)
     parameters = [*model.bytes.parameters(), *guess.parameters()]
-    rate = config.learning_rate * find_recipe(student.family).rate
+    rate, _ = config.rates(len(rows))
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=config.pretrain + 1, pct_start=config.warmup_share)
     draw = random.Random(config.seed)
