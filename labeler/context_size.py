@@ -28,17 +28,15 @@ def context_for(found: Pace, draw: Draw, asks: list[tuple[Ask, list[int]]]) -> E
     most_at_once = max(ask.n_at_once for ask, _ in asks)
     most_paths = max(len(ask.paths) for ask, _ in asks)
     sequences_per_text = draw.n_sequences(most_paths)
-    # A sequence of a recurrent model has a state of its own, of megabytes: held-back paths are counted as if they lived.
-    n_alive = most_at_once if draw.engine.can_cut else most_paths
-    # Paths that share their tokens are one stream, so twice the texts keep the wanted number of streams alive.
-    n_texts = -(-2 * found.n_live_paths // n_alive) if draw.samples else found.n_batch // 8
+    # Paths that share their tokens are one stream, so twice the texts keep the wanted number of streams alive. Held-back paths
+    # count as living ones: more texts would lengthen the cache that every token attends over, and be slower.
+    n_texts = -(-2 * found.n_live_paths // most_paths) if draw.samples else found.n_batch // 8
     n_texts = min(max(1, n_texts), len(asks), (MAX_SEQUENCES - 1) // sequences_per_text)
     if n_texts < 1:
         raise UserError(f"{most_paths} paths need {sequences_per_text} sequences; at most {MAX_SEQUENCES} exist: ask for fewer")
     if draw.samples:
-        cells = draw.n_cells(max(lengths), most_paths, most_at_once) + (n_texts - 1) * draw.n_cells(
-            average, most_paths, most_at_once
-        )
+        longest_and_others = [max(lengths), *[average] * (n_texts - 1)]
+        cells = sum(draw.n_cells(length, most_paths, most_at_once) for length in longest_and_others)
     else:  # prompts live for one batch only
         cells = found.n_batch + max(lengths) + average + n_texts * draw.n_cells(0, 1, 1)
     return EngineConfig(
