@@ -1,5 +1,7 @@
 """The size of the context, over the tokens of a real vocabulary."""
 
+from dataclasses import replace
+
 import pytest
 
 from contract.errors import UserError
@@ -48,16 +50,25 @@ def test_one_long_text_among_many_short_ones_costs_its_own_cells_and_no_more(dra
 def test_the_longest_text_always_fits(draw, lengths):
     n_paths = 8 if draw.samples else 1
     chosen = asks(*lengths, paths=n_paths)
-    assert context_for(PACE, draw, chosen).n_cells >= PREFIX + draw.n_cells(max(lengths), n_paths)
-    assert context_for_one(PACE, draw, chosen).n_cells >= PREFIX + draw.n_cells(max(lengths), 1)
+    assert context_for(PACE, draw, chosen).n_cells >= PREFIX + draw.n_cells(max(lengths), n_paths, n_paths)
+    assert context_for_one(PACE, draw, chosen).n_cells >= PREFIX + draw.n_cells(max(lengths), 1, 1)
 
 
 def test_equal_texts_get_the_cells_of_all_that_live_at_once(engine):
     draw = draw_of(engine, "cot")
-    assert context_for(PACE, draw, asks(*[SHORT] * 1000)).n_cells >= PREFIX + 6 * draw.n_cells(SHORT, 8)
+    assert context_for(PACE, draw, asks(*[SHORT] * 1000)).n_cells >= PREFIX + 6 * draw.n_cells(SHORT, 8, 8)
 
 
 def test_more_paths_than_there_are_sequences_are_refused(engine):
     draw = draw_of(engine, "cot")
-    with pytest.raises(UserError, match=rf"^200 paths need 401 sequences; at most {MAX_SEQUENCES} exist: ask for fewer$"):
+    with pytest.raises(UserError, match=rf"^200 paths need 400 sequences; at most {MAX_SEQUENCES} exist: ask for fewer$"):
         context_for(PACE, draw, asks(SHORT, paths=200))
+
+
+def test_held_back_paths_need_sequences_but_few_cells(engine):
+    draw = draw_of(engine, "cot")
+    alike = asks(*[SHORT] * 1000)
+    held_back = [(replace(ask, n_first=2), tokens) for ask, tokens in alike]
+    at_once, later = context_for(PACE, draw, alike), context_for(PACE, draw, held_back)
+    assert later.n_sequences == at_once.n_sequences
+    assert PREFIX + 6 * draw.n_cells(SHORT, 3, 3) <= later.n_cells < at_once.n_cells
