@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from trainer.calibrate import MIN_TEXTS, calibrated, fit_temperature, negative_log_likelihood
+from trainer.calibrate import MIN_TEXTS, as_sure_as_teacher, calibrated, fit_temperature, negative_log_likelihood
 
 
 @pytest.fixture
@@ -62,3 +62,48 @@ def test_calibrated_rows_sum_to_one_even_for_huge_float32_logits():
     probs = calibrated(np.array([[1e5, -1e5, 0]], dtype=np.float32), 0.1)
     assert probs.dtype == np.float64
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-12)
+
+
+def noisy_teacher(logits, noise):
+    """Answers around what the student says, each with noise of its own."""
+    return softmax(logits + np.random.default_rng(3).normal(0, noise, logits.shape), axis=1)
+
+
+def mean_entropy(probs):
+    return float(-(probs * np.log(probs)).sum(axis=1).mean())
+
+
+def test_a_student_of_a_noisy_teacher_is_made_as_sure_as_the_teacher(logits):
+    targets = noisy_teacher(logits, 0.7)
+    fitted, found = fit_temperature(logits, targets), as_sure_as_teacher(logits, targets)
+    assert mean_entropy(calibrated(logits, found.value)) == pytest.approx(mean_entropy(targets), rel=1e-4)
+    assert found.value < fitted.value == found.likeliest
+    assert found.as_text().startswith(f"{found.value:.3f} (as sure as the teacher on 400 texts; ")
+
+
+def test_drawn_from_a_truth_such_a_student_is_calibrated_and_the_fitted_one_is_too_modest():
+    rng = np.random.default_rng(5)
+    truth = rng.normal(0, 1.5, (20_000, 3))
+    gold = np.array([rng.choice(3, p=p) for p in softmax(truth, axis=1)])
+    targets = softmax(truth * 0.85 + rng.normal(0, 0.9, truth.shape), axis=1)  # as calibrated as the truth, and less often right
+    right = np.mean(truth.argmax(axis=1) == gold)
+    errors = [
+        abs(calibrated(truth, temperature.value).max(axis=1).mean() - right)
+        for temperature in (as_sure_as_teacher(truth, targets), fit_temperature(truth, targets))
+    ]
+    assert errors[0] < 0.5 * errors[1]
+
+
+def test_a_student_that_learned_nothing_is_not_made_sure(logits):
+    targets = np.random.default_rng(2).dirichlet([0.2, 0.2, 0.2], len(logits))
+    assert as_sure_as_teacher(logits, targets) == fit_temperature(logits, targets)
+
+
+def test_nobody_becomes_as_sure_as_a_teacher_that_votes(logits):
+    one_hot = np.eye(3)[logits.argmax(axis=1)]
+    assert as_sure_as_teacher(logits, one_hot) == fit_temperature(logits, one_hot)
+
+
+def test_too_few_texts_make_nobody_sure(logits):
+    few = logits[: MIN_TEXTS - 1]
+    assert as_sure_as_teacher(few, softmax(few * 3, axis=1)).value == 1

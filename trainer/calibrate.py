@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.optimize import brentq, minimize_scalar
+from scipy.special import entr, log_softmax, softmax
 
 MIN_TEXTS = 30  # one number fitted on fewer texts moves more by chance than by what it corrects
 BOUNDS = (0.05, 20.0)
@@ -25,11 +25,14 @@ class Temperature:
     nll_before: float  # nats a text, at temperature 1
     nll_after: float
     reason: str = ""  # empty: fitted
+    likeliest: float | None = None  # the one under which the targets are most likely, where a student is made as sure as they are
 
     def as_text(self) -> str:
-        """`1.32 (log-loss 0.94 -> 0.91 on 70 texts)`, or `1 (not fitted: ...)`."""
+        """`1.32 (log-loss 0.94 -> 0.91 on 70 texts)`, `1.05 (as sure as the teacher ...)`, or `1 (not fitted: ...)`."""
         if self.reason:
             return f"{self.value:g} (not fitted: {self.reason})"
+        if self.likeliest:
+            return f"{self.value:.3f} (as sure as the teacher on {self.n} texts; {self.likeliest:.3f} would match its answers best)"
         return f"{self.value:.3f} (log-loss {self.nll_before:.3f} -> {self.nll_after:.3f} on {self.n} texts)"
 
 
@@ -50,6 +53,35 @@ def fit_temperature(logits: NDArray[np.float64], targets: NDArray[np.float64]) -
         return Temperature(1.0, n, before, before, reason)
     value, after = lowest_loss(logits, targets)
     return Temperature(value, n, before, after)
+
+
+def as_sure_as_teacher(logits: NDArray[np.float64], targets: NDArray[np.float64]) -> Temperature:
+    """The temperature of a student that is as sure as its teacher: with the same mean entropy, on the same texts.
+
+    Fitted to the teacher's answers, a student is less sure than the teacher: it answers what the teacher would say on average over
+    texts that look alike to it, and a mean is flatter than what it is the mean of. But what a student averages away is mostly its
+    teacher's noise (docs/log.md has what this gains on gold). A student that agrees with its teacher less often than the teacher
+    trusts itself has not learned enough for that, and is left at :func:`fit_temperature`; nobody is made less sure than that.
+
+    Args:
+        logits: float [N, C], finite.
+        targets: float [N, C], the teacher's distributions, rows sum to 1.
+    """
+    fitted = fit_temperature(logits, targets)
+    wanted = float(np.mean(entr(targets).sum(axis=1)))
+    agreement = float(np.mean(logits.argmax(axis=1) == targets.argmax(axis=1)))
+    if fitted.reason or agreement < float(np.mean(targets.max(axis=1))):
+        return fitted
+    if not _entropy(logits, BOUNDS[0]) < wanted < _entropy(logits, fitted.value):
+        return fitted
+    value = float(np.exp(brentq(lambda log_t: _entropy(logits, np.exp(log_t)) - wanted, np.log(BOUNDS[0]), np.log(fitted.value))))
+    after = negative_log_likelihood(logits, targets, value)
+    return Temperature(value, fitted.n, fitted.nll_before, after, likeliest=fitted.value)
+
+
+def _entropy(logits: NDArray[np.float64], temperature: float) -> float:
+    """Mean entropy of the distributions, in nats. Args: logits float [N, C]."""
+    return float(np.mean(entr(softmax(logits / temperature, axis=1)).sum(axis=1)))
 
 
 def lowest_loss(logits: NDArray[np.float64], targets: NDArray[np.float64]) -> tuple[float, float]:

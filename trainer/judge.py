@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from contract import metrics
 from contract.metrics_record import Scores
 from contract.soft_label import SoftLabel
-from trainer.calibrate import Temperature, calibrated, fit_temperature
+from trainer.calibrate import Temperature, as_sure_as_teacher, calibrated
 from trainer.config import TrainConfig
 from trainer.conformal import LabelSets, fit_label_sets
 from trainer.losses import distribution_target, majority_target
@@ -62,7 +62,7 @@ def judge(encoder: Encoder, labels: list[str], validation: list[SoftLabel], conf
         if problem := fold(encoder, vector, features[:N_PROOF]):
             vector = VectorScaling(vector.factors, vector.bias, vector.gain, vector.error, problem)
         logits = encoder.logits(features).astype(np.float64)
-    temperature = fit_temperature(logits, targets)
+    temperature = as_sure_as_teacher(logits, targets)
     probs = calibrated(logits, temperature.value)
     return Judgement(
         temperature=temperature,
