@@ -4,7 +4,7 @@ import pytest
 from drawn_texts import drawn_texts
 
 from trainer.pool_check import check_pool
-from trainer.pool_check_text import as_json, as_text, warning
+from trainer.pool_check_text import advice, as_json, as_text, warning
 from trainer.pool_sample import SampleConfig, Side
 
 
@@ -57,3 +57,18 @@ def test_the_json_has_every_figure():
     assert content["auc"] == {"value": found.auc.value, "low": found.auc.low, "high": found.auc.high, "n": 200}
     assert content["found"]["pool_length"]["median"] == pytest.approx(found.found.pool_length.median)
     assert content["found"]["pool_words"] == [] and content["n_shared"] == 0
+
+
+def test_a_warning_says_what_to_do_and_no_warning_says_nothing():
+    short = drawn_texts(100, 2, words=(5, 15))
+    found = check([f"Title\n\n{text}" for text in drawn_texts(100, 1, words=(40, 80))], short)
+    length = found.found.target_length
+    assert advice(found) == [
+        f"drop or cut pool texts by length: half of the target texts have {length.low:.0f} to {length.high:.0f} characters",
+        "cut titles (100% of the pool, 0% of the target texts)",
+        "put each text on one line (100% of the pool, 0% of the target texts)",
+        *advice(found)[3:],
+    ]
+    assert advice(found)[-1] == "then check again" and "what to do:\n  drop or cut" in as_text(found)
+    alike = check(drawn_texts(100, 1), drawn_texts(100, 2))
+    assert advice(alike) == [] and "what to do" not in as_text(alike)

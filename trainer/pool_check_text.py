@@ -10,16 +10,25 @@ from trainer.pool_check import WARN_ABOVE, PoolCheck
 from trainer.table import aligned
 from trainer.telltale import Quartiles, Shares
 
+# What to do about a trait that the pool has more of, where that is easy.
+_CURES = {
+    "a title (short first line, then a blank one)": "cut titles",
+    "a line break": "put each text on one line",
+    "a URL": "cut URLs",
+    "markdown": "take markdown out",
+    "HTML": "take HTML out",
+}
+
 
 def as_text(check: PoolCheck) -> str:
     """The AUC, and what the two sides differ in."""
-    blocks = [_head(check), _auc(check), _lengths(check), *_differences(check)]
+    blocks = [_head(check), _auc(check), _lengths(check), *_differences(check), _what_to_do(check)]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
 def as_json(check: PoolCheck) -> bytes:
-    """One JSON object: the fields of the check, and whether it is a warning."""
-    return msgspec.json.encode({"warning": check.warns, **msgspec.to_builtins(check)})
+    """One JSON object: the fields of the check, and whether it is a warning, and what to do."""
+    return msgspec.json.encode({"warning": check.warns, "advice": advice(check), **msgspec.to_builtins(check)})
 
 
 def warning(check: PoolCheck) -> str:
@@ -30,6 +39,26 @@ def warning(check: PoolCheck) -> str:
         f"warning: pool and target texts are easy to tell apart (AUC {check.auc.value:.3f}, over {WARN_ABOVE}): "
         "what a student learns from such a pool may not hold for the target texts"
     )
+
+
+def advice(check: PoolCheck) -> list[str]:
+    """What brings the pool closer to the target texts, a line each; nothing if there is no warning."""
+    if not check.warns:
+        return []
+    found = check.found
+    lines = []
+    if found.pool_length.median > found.target_length.high or found.pool_length.median < found.target_length.low:
+        low, high = found.target_length.low, found.target_length.high
+        lines.append(f"drop or cut pool texts by length: half of the target texts have {low:.0f} to {high:.0f} characters")
+    for row in found.traits:
+        if row.pool > row.target:
+            cure = _CURES.get(row.name, f"take fewer texts with {row.name}")
+        else:
+            cure = f"take more texts with {row.name}"
+        lines.append(f"{cure} ({row.pool:.0%} of the pool, {row.target:.0%} of the target texts)")
+    if check.auc_by_words.value > WARN_ABOVE:
+        lines.append("the words differ too: take texts from where the target texts come from, such as comments instead of posts")
+    return [*lines, "then check again"]
 
 
 def _head(check: PoolCheck) -> list[str]:
@@ -77,3 +106,9 @@ def _differences(check: PoolCheck) -> list[list[str]]:
 def _shares(title: str, rows: Sequence[Shares]) -> list[str]:
     """Shares of texts on both sides."""
     return aligned([[title, "pool", "target"], *([row.name, f"{row.pool:.1%}", f"{row.target:.1%}"] for row in rows)])
+
+
+def _what_to_do(check: PoolCheck) -> list[str]:
+    """The advice under a heading."""
+    lines = advice(check)
+    return ["what to do:", *(f"  {line}" for line in lines)] if lines else []
