@@ -20,6 +20,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "optimum": ("export",),
     "pyarrow": ("label", "train", "export"),
     "scipy": ("label", "train"),
+    "sklearn": ("train",),
     "starlette": ("serve",),
     "sympy": ("export",),
     "tokenizers": ("serve", "export"),

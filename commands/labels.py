@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from commands import labels_export
+from commands import labels_check_pool, labels_export
 from commands.derive_options import compare_options, derive_config, derive_options, tell_doubts
 from commands.failure import FAILED
 from contract.soft_label import write_soft_labels
@@ -24,10 +24,11 @@ run_option = click.option("--run", "number", type=int, help="Number of the run. 
 
 @click.group("labels")
 def command() -> None:
-    """Derive, compare, check and export the soft labels of a label store."""
+    """Derive, compare, check and export the soft labels of a label store, and check the texts to be labelled."""
 
 
 command.add_command(labels_export.command)
+command.add_command(labels_check_pool.command)
 
 
 @command.command("derive")

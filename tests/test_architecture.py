@@ -52,6 +52,7 @@ EXCEPTIONS = {
     "labeler/sampler.py": {"llama_cpp"},  # and its samplers
     "labeler/bench_loop.py": {"llama_cpp"},  # the peer that it is measured against is llama_cpp's own class
     "trainer/tfidf.py": {"sklearn"},  # the baseline without a network
+    "trainer/tell_apart.py": {"sklearn"},  # the classifier that checks a pool
     "labeler/openai_client.py": {"httpx"},  # the one file of the labeler that knows HTTP
     "trainer/plot_style.py": {"matplotlib"},  # the report's plots
     "trainer/plots.py": {"matplotlib"},

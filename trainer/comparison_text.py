@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from contract.metrics_record import Score
 from trainer.comparison import Comparison
+from trainer.table import aligned
 
 _METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log-loss", "ece": "ECE"}
 
@@ -54,7 +54,7 @@ def _scores(found: Comparison) -> list[str]:
     n = str(len(found.texts))
     rows = [["system", "n", *_METRICS.values()]]
     rows += [[name, n, *(values[metric].as_text() for metric in _METRICS)] for name, values in found.scores.items()]
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _against(found: Comparison) -> list[str]:
@@ -63,22 +63,16 @@ def _against(found: Comparison) -> list[str]:
     for name, each in found.against.items():
         test = each.mcnemar
         rows.append([name, _signed(each.accuracy), _signed(each.macro_f1), f"{test.p:.2g}", str(test.n_first), str(test.n_second)])
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _confusion(found: Comparison) -> list[str]:
     """A line for each gold label."""
     rows = [["gold / student", *found.labels]]
     rows += [[name, *map(str, row)] for name, row in zip(found.labels, found.confusion.tolist(), strict=True)]
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _signed(score: Score) -> str:
     """`+0.021 [-0.010, +0.052]`."""
     return f"{score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows with their columns under each other."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

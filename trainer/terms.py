@@ -47,8 +47,13 @@ class Term:
 
 def terms_in(text: str) -> set[str]:
     """Words, symbols such as emoji, and pairs of neighbouring words, in lower case."""
+    return set(occurrences(text))
+
+
+def occurrences(text: str) -> list[str]:
+    """The terms of a text, each as often as it stands there."""
     tokens = [token for token in _TOKEN.findall(text.casefold()) if len(token) > 1 or _is_symbol(token)]
-    return {*tokens, *(f"{a} {b}" for a, b in pairwise(tokens)), *_pairs_of_characters(text)}
+    return [*tokens, *(f"{a} {b}" for a, b in pairwise(tokens)), *_pairs_of_characters(text)]
 
 
 def _pairs_of_characters(text: str) -> Iterator[str]:
