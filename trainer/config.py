@@ -24,6 +24,7 @@ class TrainConfig:
 
     family: str = "encoder"  # an entry of trainer.recipe.RECIPES
     backbone: str = "all-minilm-l6-v2"  # a name of the catalog, or a folder with a transformers encoder
+    init: str | None = None  # a folder whose weights training starts from instead: a checkpoint, or any of the family
     from_student: str | None = None  # a checkpoint whose answers are trained on instead of the soft labels
     pool: str | None = None  # a file of texts without labels: answered by from_student, read by masked pre-training
     pretrain: int = 0  # steps of masked pre-training of a charformer before it sees a label
