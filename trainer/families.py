@@ -11,6 +11,10 @@ from trainer import charformer, static, students
 from trainer.config import TrainConfig
 from trainer.guide import Guide
 from trainer.initial import Start, from_init
+from trainer.masked_bytes import byte_reading
+from trainer.masked_tokens import token_reading
+from trainer.pretrain import Reading
+from trainer.students import Encoder
 
 
 def new_student(task: Task, start: ModelFolder, config: TrainConfig, guide: Guide | None, rows: Sequence[SoftLabel]) -> Start:
@@ -38,3 +42,8 @@ def new_student(task: Task, start: ModelFolder, config: TrainConfig, guide: Guid
             encoder = students.from_backbone(start.path, labels, max_tokens=config.max_ids, pair=pair)
         return Start(static.from_encoder(encoder, [(row.text, row.target) for row in rows], labels, pair=pair))
     return Start(students.from_backbone(start.path, labels, max_tokens=config.max_ids, pair=pair))
+
+
+def reading_of(student: Encoder, start: ModelFolder, config: TrainConfig) -> Reading:
+    """How the student reads texts with hidden parts; a static one does not. Args: start as above. Raises UserError."""
+    return byte_reading(student, config) if config.family == "charformer" else token_reading(student, start.path, config)

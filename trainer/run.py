@@ -25,14 +25,14 @@ from models.catalog import ModelFolder
 from trainer import agreement
 from trainer.calibrate import calibrated
 from trainer.config import TrainConfig
-from trainer.families import new_student
+from trainer.families import new_student, reading_of
 from trainer.fit import Examples, Fit, fit
 from trainer.guide import guided, open_guide, unlabelled
 from trainer.initial import backbone_of, find_start
 from trainer.judge import Judgement, judge
 from trainer.loop import Part, Progress
 from trainer.losses import certainty, find_objective, majority_target, smoothed
-from trainer.masked_bytes import pretrain
+from trainer.pretrain import Texts, pretrain
 from trainer.read_files import file_digests
 from trainer.report import TrainReport
 from trainer.resume import MadeOf, Unfinished, Work, work_folder
@@ -173,8 +173,12 @@ def fit_student(
     pool = _pool(config, held)
     start = new_student(task, begun, config, guide, [*held.training, *pool])
     encoder = start.student
-    if config.pretrain:
-        pretrain(encoder, [*held.training, *pool], config, progress)
+    notes = [start.note] if start.note else []
+    if config.masked_reading[1]:
+        texts = Texts(
+            *(encoder.encode([(row.text, row.target) for row in rows]) for rows in ([*held.training, *pool], held.validation))
+        )
+        notes.append(pretrain(encoder, reading_of(encoder, begun, config), texts, config, progress, part).as_text())
     taught = held.training if guide is None else guided(guide, [*held.training, *pool])
     training, validation = (
         _examples(encoder, task.label_names, rows, config, answers)
@@ -186,7 +190,7 @@ def fit_student(
     if start.has_trained_head and config.head_rate is None:  # it does not start from nothing
         config = replace(config, head_rate=config.rates(len(taught))[0])
     fitted = fit(encoder, training, validation, config, progress, part)
-    return encoder, replace(fitted, notes=(start.note,) if start.note else ())
+    return encoder, replace(fitted, notes=tuple(notes))
 
 
 def _pool(config: TrainConfig, held: Held) -> list[SoftLabel]:

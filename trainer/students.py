@@ -126,7 +126,7 @@ def read_config(folder: Path) -> PretrainedConfig:
 def load_classifier(folder: Path, config: PretrainedConfig) -> tuple[PreTrainedModel, list[str]]:
     """The classifier, and the names of the weights that the folder does not have."""
     try:
-        with _quiet():
+        with quiet():
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 folder,
                 config=config,
@@ -164,7 +164,7 @@ def load_tokenizer(folder: Path, config: PretrainedConfig, max_tokens: int, *, p
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from telling people to train a head that is about to be trained."""
     before = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
