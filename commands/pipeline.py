@@ -25,8 +25,9 @@ from export.run import export_bundle
 from labeler.config import LabelConfig
 from labeler.derive import DeriveConfig
 from labeler.open import is_server
-from models.catalog import find_backbone, find_teacher
+from models.catalog import find_teacher
 from trainer.config import TrainConfig
+from trainer.read_files import file_digests
 from trainer.run import train
 
 STATE_FILE, CHECKPOINT_FOLDER, BUNDLE_FOLDER = "state.json", "student", "bundle"
@@ -98,7 +99,7 @@ def run(project_file: Path, tell: Tell, show: Callable[[str, float], Any]) -> Ou
     files = [here / project.texts, *([here / project.gold] if project.gold else [])]
     asked = [plan.task.digest, teacher_digest, dataclasses.asdict(plan.config), dataclasses.asdict(plan.derive), plan.pack]
     stages.run("label", [*asked, *map(digest.of_path, files)], [SOFT_LABELS_FILE, *gold_files], label_stage)
-    made_of = [plan.task.digest, digest.of_file(out / SOFT_LABELS_FILE), find_backbone(train_config.backbone).sha256]
+    made_of = [plan.task.digest, digest.of_file(out / SOFT_LABELS_FILE), file_digests(train_config)]
     student_files = [f"{CHECKPOINT_FOLDER}/{name}" for name in (STUDENT_FILE, "model.safetensors")]
     stages.run("train", [*made_of, dataclasses.asdict(train_config)], student_files, train_stage)
     made_of = [digest.of_file(out / name) for name in student_files]

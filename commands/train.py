@@ -25,9 +25,13 @@ FILE = click.Path(path_type=Path)  # whether it is there is for its reader to sa
 @click.argument("checkpoint", type=FILE)
 @click.option("--family", type=click.Choice(list(RECIPES)), default=TrainConfig.family, show_default=True, help="Kind of student.")
 @click.option("--from", "from_student", help="Checkpoint that answers the texts instead of SOFT_LABELS; static takes its vectors.")
-@click.option("--pool", help="Texts without labels: answered by --from, read by --pretrain.")
-@click.option("--pretrain", default=TrainConfig.pretrain, show_default=True, help="Masked steps of a charformer before training.")
+@click.option("--pool", help="Texts without labels: answered by --from, read by --tapt or --pretrain.")
+@click.option(
+    "--tapt", default=TrainConfig.tapt, show_default=True, help="Masked steps of an encoder on the texts before training."
+)
+@click.option("--pretrain", default=TrainConfig.pretrain, show_default=True, help="The same of a charformer.")
 @click.option("--backbone", default=TrainConfig.backbone, show_default=True, help="Encoder to start from: a name or a folder.")
+@click.option("--init", help="Folder to start from instead, a checkpoint for one; its head is kept if it has the task's labels.")
 @click.option("--loss", type=click.Choice(list(OBJECTIVES)), default=TrainConfig.loss, show_default=True, help="What to match.")
 @click.option("--distill-temperature", default=TrainConfig.distill_temperature, show_default=True, help="Of the loss kl, above 0.")
 @click.option("--label-smoothing", default=TrainConfig.label_smoothing, show_default=True, help="Share of every target, 0 to 1.")

@@ -52,6 +52,8 @@ class Student(Strict):
     label_shares: dict[str, float] | None = None  # mean probability of each label over the held-out texts
     validation_losses: list[float] = []  # nats, after each epoch; empty: not noted
     kept_epoch: int = 0  # from 1: the one whose weights these are; 0: not noted
+    init: str | None = None  # the folder that training started from, where that is not the backbone's
+    init_digest: str | None = None  # SHA-256 of its weights
 
 
 def write_student(folder: Path, student: Student) -> None:

@@ -24,9 +24,11 @@ class TrainConfig:
 
     family: str = "encoder"  # an entry of trainer.recipe.RECIPES
     backbone: str = "all-minilm-l6-v2"  # a name of the catalog, or a folder with a transformers encoder
+    init: str | None = None  # a folder whose weights training starts from instead: a checkpoint, or any of the family
     from_student: str | None = None  # a checkpoint whose answers are trained on instead of the soft labels
     pool: str | None = None  # a file of texts without labels: answered by from_student, read by masked pre-training
-    pretrain: int = 0  # steps of masked pre-training of a charformer before it sees a label
+    tapt: int = 0  # steps of masked reading of an encoder before it sees a label: task-adaptive pre-training
+    pretrain: int = 0  # the same of a charformer, which hides bytes
     loss: str = "soft_ce"  # an entry of trainer.losses.OBJECTIVES
     distill_temperature: float = 2.0  # of the loss kl: both distributions are flattened by it
     label_smoothing: float = 0.0  # share of every target that is spread evenly over the labels, 0 to 1
@@ -56,11 +58,15 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot train; raises UserError."""
         find_recipe(self.family)
-        _check("pretrain", self.pretrain, self.pretrain >= 0, "at least 0")
-        if self.pretrain and self.family != "charformer":
-            raise UserError(f"pretrain is {self.pretrain}, but a student of family {self.family} takes none; use family charformer")
-        if self.pool and not (self.from_student or self.pretrain):
-            raise UserError(f"pool is {self.pool!r}, but nothing would read it; name a student to answer it (--from), or pre-train")
+        for name, steps, family in (("tapt", self.tapt, "encoder"), ("pretrain", self.pretrain, "charformer")):
+            _check(name, steps, steps >= 0, "at least 0")
+            if steps and self.family != family:
+                raise UserError(f"{name} is {steps}, but a student of family {self.family} takes none; use family {family}")
+        if self.pool and not (self.from_student or self.tapt or self.pretrain):
+            raise UserError(
+                f"pool is {self.pool!r}, but nothing would read it; name a student to answer it (--from), or let a new one read it "
+                "(--tapt, --pretrain)"
+            )
         _check("distill_temperature", self.distill_temperature, 0 < self.distill_temperature < float("inf"), "above 0")
         _check("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "at least 0 and below 1")
         _check("weighting", repr(self.weighting), self.weighting in WEIGHTINGS, f"one of {', '.join(WEIGHTINGS)}")
@@ -85,6 +91,11 @@ class TrainConfig:
             raise UserError("several seeds and another student both stand in for the teacher's labels; give one of the two")
         _check("teacher_weight", self.teacher_weight, 0 <= self.teacher_weight <= 1, "from 0 to 1")
         _check("threads", self.threads, self.threads is None or self.threads >= 1, "at least 1")
+
+    @property
+    def masked_reading(self) -> tuple[str, int]:
+        """(what it is called, steps) of the masked reading before training; of a family that has none 0 steps."""
+        return ("tapt", self.tapt) if self.family == "encoder" else ("pretrain", self.pretrain)
 
     @property
     def n_folds(self) -> int:

@@ -46,6 +46,7 @@ class Fit:
     validation_losses: list[float]  # one an epoch: see _calibrated_loss
     kept_epoch: int  # from 1; the weights are as they were after it
     n_planned: int  # epochs
+    notes: tuple[str, ...] = ()  # what happened before
 
     def as_text(self) -> str:
         """`epoch 4 of 7, 10 planned (validation loss 0.0812)`."""

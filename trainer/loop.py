@@ -58,7 +58,8 @@ class ResumableTrainer(Trainer):
         self.last_loss = loss.item()
         if not torch.isfinite(loss):
             place = f"step {self.state.global_step + 1} of {self.state.max_steps}"
-            raise LostError(f"the training loss became {self.last_loss} at {place}; lower the learning rate")
+            kind = "training" if self.stage == "train" else self.stage
+            raise LostError(f"the {kind} loss became {self.last_loss} at {place}; lower the learning rate")
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthBuckets:
         """Batches that the seed and the epoch alone decide."""

@@ -1,71 +1,55 @@
-"""Masked pre-training of a charformer: spans of bytes are hidden, and the encoder's positions must say which they were.
+"""Masked reading of a charformer: spans of bytes are hidden, and the encoder's positions must say which they were.
 
-Axes: B texts in a batch, T bytes, S positions, V ids.
+Axes: B texts in a batch, T bytes, S positions, V ids, N bytes that are asked about.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from contract.errors import UserError
-from contract.soft_label import SoftLabel
-from trainer import tokens
 from trainer.config import TrainConfig
-from trainer.loop import Progress
+from trainer.pretrain import NOTHING, Reading
+from trainer.recipe import find_recipe
 from trainer.students import Encoder
 
 SHARE = 0.2  # of the bytes that are hidden
 SPAN = 5  # bytes hidden at once, about a word: a single one is guessed from its neighbours
-NOTHING = -100  # a byte that is not asked about, as torch's cross-entropy wants it
 
 
-def pretrain(student: Encoder, rows: Sequence[SoftLabel], config: TrainConfig, progress: Progress | None) -> float:
-    """Train the byte encoder in place on the texts alone, for the configured steps; the last tenth's mean loss, in nats a byte.
+class ByteGuesser(nn.Module):
+    """A charformer's byte encoder, and a guess at every byte of each position."""
 
-    Raises:
-        UserError: if the loss stops being a number.
-    """
-    model, stride = student.model, student.model.config.stride
-    features = student.encode([(row.text, row.target) for row in rows])
-    guess = nn.Linear(model.config.hidden_size, stride * model.config.vocab_size).to(model.device)
-    parameters = [*model.bytes.parameters(), *guess.parameters()]
-    rate, _ = config.rates(len(rows))
-    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=config.pretrain + 1, pct_start=config.warmup_share)
-    draw = random.Random(config.seed)
-    losses: list[float] = []
-    model.train()
-    for step in range(config.pretrain):
-        batch = tokens.pad([features[i] for i in draw.choices(range(len(features)), k=2 * config.batch_size)], student.pad_id)
-        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        hidden_bytes, asked = hide(batch["input_ids"], batch["attention_mask"], student.tokenizer.mask_token_id)
-        states, _ = model.bytes(hidden_bytes, batch["attention_mask"], batch["token_type_ids"] if model.config.pair else None)
-        logits = guess(states).reshape(len(asked), -1, model.config.vocab_size)[:, : asked.shape[1]]  # [B, T, V]
-        loss = nn.functional.cross_entropy(logits.transpose(1, 2), asked, ignore_index=NOTHING)
-        if not torch.isfinite(loss):
-            raise UserError(f"the loss of masked bytes became {loss.item()} at step {step + 1}; lower the learning rate")
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-        if progress is not None:
-            progress("pretrain", step + 1, config.pretrain, losses[-1])
-    last = losses[-max(1, len(losses) // 10) :]
-    return sum(last) / len(last)
+    def __init__(self, student: Encoder) -> None:
+        """The guesses are drawn from torch's generator; the byte encoder is the student's own."""
+        super().__init__()
+        self.config = student.model.config
+        self.bytes = student.model.bytes
+        self.guess = nn.Linear(self.config.hidden_size, self.config.stride * self.config.vocab_size)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, asked: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """The mean loss over the bytes that are asked about, in nats. Args: all int64 [B, T]."""
+        states, _ = self.bytes(input_ids, attention_mask, token_type_ids if self.config.pair else None)
+        logits = self.guess(states).reshape(len(asked), -1, self.config.vocab_size)[:, : asked.shape[1]]  # [B, T, V]
+        return nn.functional.cross_entropy(logits.transpose(1, 2), asked, ignore_index=NOTHING)
 
 
-def hide(ids: Tensor, mask: Tensor, mask_id: int) -> tuple[Tensor, Tensor]:
+def byte_reading(student: Encoder, config: TrainConfig) -> Reading:
+    """How a charformer reads hidden bytes, all of it at the body's rate."""
+    guesser = ByteGuesser(student)
+    rate = config.learning_rate or find_recipe(config.family).rate
+    hide = partial(hide_spans, student.tokenizer.mask_token_id)
+    return Reading(guesser, hide, [{"params": list(guesser.parameters()), "lr": rate}], "byte")
+
+
+def hide_spans(mask_id: int, ids: Tensor, mask: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
     """(ids with spans replaced by the mask's id, the hidden ids and `NOTHING` elsewhere), both int64 [B, T].
 
-    Spans start at random, drawn from torch's generator; padding is never hidden, and each batch has something hidden.
+    Spans start at random; padding is never hidden, and each batch has something hidden.
     """
-    starts = torch.rand(ids.shape, device=ids.device) < SHARE / SPAN
+    starts = torch.rand(ids.shape, generator=draw).to(ids.device) < SHARE / SPAN
     starts[0, 0] = True
     hidden = torch.zeros_like(starts)
     for shift in range(SPAN):

@@ -43,6 +43,7 @@ class TrainReport:
             *(f"warning: {warning}" for warning in self.warnings),
             f"trained on {self.n_kept} texts with loss {student.loss}; left out {self.n_dropped} "
             f"({self.selection.n_disagreed} below the wanted agreement, {self.selection.n_unread} that no path could label)",
+            *self.fit.notes,
             f"kept {self.fit.as_text()}",
             self.judgement.as_text(),
             *(self.members.as_text().splitlines() if self.members else []),

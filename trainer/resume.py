@@ -2,6 +2,7 @@
 
 run.json             what the run is made of; a run of something else does not go on from here
 <part>/checkpoint-N  the loop's state after step N: weights, optimizer, schedule, random numbers; whole once `kept.pt` is in it
+<part>-pretrain/...  the same for masked reading before it; `done/kept.pt` is the student that came of it
 seed-N.npz           what finished students of several answered
 
 Nothing is written before the first state, and everything vanishes once the checkpoint is whole.
@@ -24,6 +25,7 @@ from contract.errors import UserError
 from trainer.stop import Stop, noted_signals
 
 SUFFIX, RUN_FILE, LOCK_FILE, SEAL_FILE = ".partial", "run.json", "lock", "kept.pt"
+PRETRAINING = "-pretrain"  # follows a part's name
 MadeOf = dict[str, Any]
 Unfinished = Literal["resume", "restart", "resume or restart"]  # the last begins anew where the run is of something else
 
@@ -70,7 +72,8 @@ class Work:
     def forget(self, part: str) -> None:
         """Remove the states of a part that is finished."""
         if self.writes:
-            shutil.rmtree(self.folder / part, ignore_errors=True)
+            for name in (part, part + PRETRAINING):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
 
 
 @contextmanager

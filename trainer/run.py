@@ -21,17 +21,19 @@ from contract.checkpoint import Student
 from contract.errors import UserError
 from contract.soft_label import SoftLabel, read_soft_labels
 from contract.task import Task
-from models.catalog import ModelFolder, find_backbone
+from models.catalog import ModelFolder
 from trainer import agreement
 from trainer.calibrate import calibrated
 from trainer.config import TrainConfig
-from trainer.families import new_student
+from trainer.families import new_student, reading_of
 from trainer.fit import Examples, Fit, fit
 from trainer.guide import guided, open_guide, unlabelled
+from trainer.initial import backbone_of, find_start
 from trainer.judge import Judgement, judge
 from trainer.loop import Part, Progress
 from trainer.losses import certainty, find_objective, majority_target, smoothed
-from trainer.masked_bytes import pretrain
+from trainer.pretrain import Texts, pretrain
+from trainer.read_files import file_digests
 from trainer.report import TrainReport
 from trainer.resume import MadeOf, Unfinished, Work, work_folder
 from trainer.save import Held, save_checkpoint
@@ -68,19 +70,19 @@ def train(
     """
     start = time.perf_counter()
     find_objective(config.loss)  # a wrong name is found before anything is read
-    backbone = find_backbone(config.backbone)
+    begun = find_start(config)
     training, validation = sides(soft_labels, read_rows(soft_labels, task), config.validation_share)
     selection = agreement.by_agreement(training, config.min_agreement)
     agreement.check_enough(soft_labels, training, selection, config.min_agreement)
     held = Held(selection.kept, validation)
-    made_of = _made_of(task, soft_labels, backbone, config)
+    made_of = _made_of(task, soft_labels, config)
     main = is_main_process()
     progress = progress if main else None
     with work_folder(checkpoint, made_of, unfinished, config.save_every, writes=main) as work, threads(config.threads):
-        members = _members(task, backbone, held, config, progress, work) if config.seeds > 1 else None
-        encoder, fitted = fit_student(task, backbone, held, config, progress, Part(work, "student"), members)
+        members = _members(task, begun, held, config, progress, work) if config.seeds > 1 else None
+        encoder, fitted = fit_student(task, begun, held, config, progress, Part(work, "student"), members)
         judgement = judge(encoder, task.label_names, validation, config)
-        student = _student(task, config, backbone, held, judgement, soft_labels)
+        student = _student(task, config, begun, held, judgement, soft_labels)
         student = msgspec.structs.replace(student, validation_losses=fitted.validation_losses, kept_epoch=fitted.kept_epoch)
         if main:
             save_checkpoint(checkpoint, encoder, student, task, held)
@@ -88,13 +90,12 @@ def train(
     return TrainReport(checkpoint, student, selection, fitted, judgement, warnings, time.perf_counter() - start, members)
 
 
-def _made_of(task: Task, soft_labels: Path, backbone: ModelFolder, config: TrainConfig) -> MadeOf:
+def _made_of(task: Task, soft_labels: Path, config: TrainConfig) -> MadeOf:
     """All that decides the student, but for the machine."""
     settings = asdict(config)
     for name in ("threads", "save_every"):
         del settings[name]
-    digests = {"task": task.digest, "soft labels": digest.of_file(soft_labels), "backbone's weights": backbone.sha256}
-    return settings | digests
+    return settings | {"task": task.digest, "soft labels": digest.of_file(soft_labels)} | file_digests(config)
 
 
 def is_main_process() -> bool:
@@ -133,13 +134,13 @@ def sides(path: Path, rows: list[SoftLabel], share: float) -> tuple[list[SoftLab
     return training, validation
 
 
-def _members(task: Task, backbone: ModelFolder, held: Held, config: TrainConfig, progress: Progress | None, work: Work) -> Members:
+def _members(task: Task, begun: ModelFolder, held: Held, config: TrainConfig, progress: Progress | None, work: Work) -> Members:
     """Students of the seeds that follow the configuration's own, and what they say together."""
 
     def teach(member: int, places: list[int]) -> Answers:
         own = replace(config, seed=(config.seed + member) % 2**32)
         seen = Held([held.training[place] for place in places], held.validation)
-        encoder, _ = fit_student(task, backbone, seen, own, progress, Part(work, f"seed-{member}"))
+        encoder, _ = fit_student(task, begun, seen, own, progress, Part(work, f"seed-{member}"))
         temperature = judge(encoder, task.label_names, held.validation, replace(own, precision=None, coverage=None)).temperature
         on_training, on_validation = (
             calibrated(
@@ -155,20 +156,29 @@ def _members(task: Task, backbone: ModelFolder, held: Held, config: TrainConfig,
 
 def fit_student(
     task: Task,
-    backbone: ModelFolder,
+    begun: ModelFolder,
     held: Held,
     config: TrainConfig,
     progress: Progress | None,
     part: Part | None,
     members: Members | None = None,
 ) -> tuple[Encoder, Fit]:
-    """The trained student. The seed is set first, so that the head is drawn alike whatever ran before."""
+    """The trained student. The seed is set first, so that the head is drawn alike whatever ran before.
+
+    Args:
+        begun: the folder whose weights it starts from, see :func:`trainer.initial.find_start`.
+    """
     set_seed(config.seed)
     guide = open_guide(Path(config.from_student), task) if config.from_student else None
     pool = _pool(config, held)
-    encoder = new_student(task, backbone, config, guide, [*held.training, *pool])
-    if config.pretrain:
-        pretrain(encoder, [*held.training, *pool], config, progress)
+    start = new_student(task, begun, config, guide, [*held.training, *pool])
+    encoder = start.student
+    notes = [start.note] if start.note else []
+    if config.masked_reading[1]:
+        texts = Texts(
+            *(encoder.encode([(row.text, row.target) for row in rows]) for rows in ([*held.training, *pool], held.validation))
+        )
+        notes.append(pretrain(encoder, reading_of(encoder, begun, config), texts, config, progress, part).as_text())
     taught = held.training if guide is None else guided(guide, [*held.training, *pool])
     training, validation = (
         _examples(encoder, task.label_names, rows, config, answers)
@@ -177,7 +187,10 @@ def fit_student(
             (held.validation, members.validation if members else None),
         )
     )
-    return encoder, fit(encoder, training, validation, config, progress, part)
+    if start.has_trained_head and config.head_rate is None:  # it does not start from nothing
+        config = replace(config, head_rate=config.rates(len(taught))[0])
+    fitted = fit(encoder, training, validation, config, progress, part)
+    return encoder, replace(fitted, notes=tuple(notes))
 
 
 def _pool(config: TrainConfig, held: Held) -> list[SoftLabel]:
@@ -207,10 +220,9 @@ def _examples(
     return Examples(features, targets, weights)
 
 
-def _student(
-    task: Task, config: TrainConfig, backbone: ModelFolder, held: Held, judgement: Judgement, soft_labels: Path
-) -> Student:
+def _student(task: Task, config: TrainConfig, begun: ModelFolder, held: Held, judgement: Judgement, soft_labels: Path) -> Student:
     """The record that goes into `student.json`."""
+    backbone = backbone_of(begun)
     thresholds, sets = judgement.thresholds, judgement.sets
     return Student(
         format=record.FORMAT,
@@ -234,6 +246,8 @@ def _student(
         precision=thresholds.precision if thresholds else None,
         conformal=sets.conformal if sets else None,
         label_shares=judgement.label_shares,
+        init=config.init,
+        init_digest=begun.sha256 if config.init else None,
     )
 
 

@@ -71,15 +71,12 @@ def from_backbone(folder: Path, labels: list[str], *, max_tokens: int, pair: boo
         FormatError: if the folder holds no such encoder, or not all of its weights.
         UserError: if ``max_tokens`` does not suit it.
     """
-    config = _config(folder)
-    config.num_labels = len(labels)
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {name: i for i, name in enumerate(labels)}
-    config.problem_type = "single_label_classification"
-    model, absent = _load(folder, config)
-    _new_head(model)
-    _check_encoder(folder, model, absent)
-    return Encoder(model, _tokenizer(folder, config, max_tokens, pair=pair))
+    config = read_config(folder)
+    answer_with(config, labels)
+    model, absent = load_classifier(folder, config)
+    draw_head(model)
+    check_encoder(folder, model, absent)
+    return Encoder(model, load_tokenizer(folder, config, max_tokens, pair=pair))
 
 
 def from_checkpoint(folder: Path, labels: list[str], *, max_tokens: int, pair: bool, family: str | None = None) -> Encoder:
@@ -91,7 +88,7 @@ def from_checkpoint(folder: Path, labels: list[str], *, max_tokens: int, pair: b
     Raises:
         FormatError: if the folder's model has other labels or is of another family, or lacks weights.
     """
-    config = _config(folder)
+    config = read_config(folder)
     found = [config.id2label.get(i) for i in range(config.num_labels)]
     if found != labels:
         problem = f"is {found}, but student.json has {labels}; train the checkpoint again"
@@ -99,13 +96,21 @@ def from_checkpoint(folder: Path, labels: list[str], *, max_tokens: int, pair: b
     if family not in (None, family_of(config.model_type)):
         problem = f"is {config.model_type!r}, but student.json says family {family!r}; train the checkpoint again"
         raise FormatError(folder / "config.json", "model_type", problem)
-    model, absent = _load(folder, config)
+    model, absent = load_classifier(folder, config)
     if absent:
         raise FormatError(folder, "", f"lacks {len(absent)} weights, {absent[0]} for one; train the checkpoint again")
-    return Encoder(model, _tokenizer(folder, config, max_tokens, pair=pair))
+    return Encoder(model, load_tokenizer(folder, config, max_tokens, pair=pair))
 
 
-def _config(folder: Path) -> PretrainedConfig:
+def answer_with(config: PretrainedConfig, labels: list[str]) -> None:
+    """Let a model of this configuration choose one of the labels."""
+    config.num_labels = len(labels)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {name: i for i, name in enumerate(labels)}
+    config.problem_type = "single_label_classification"
+
+
+def read_config(folder: Path) -> PretrainedConfig:
     """The folder's model configuration."""
     if not (folder / "config.json").is_file():
         raise FormatError(folder, "", "holds no config.json; name a folder with a transformers encoder")
@@ -118,10 +123,10 @@ def _config(folder: Path) -> PretrainedConfig:
         ) from error
 
 
-def _load(folder: Path, config: PretrainedConfig) -> tuple[PreTrainedModel, list[str]]:
+def load_classifier(folder: Path, config: PretrainedConfig) -> tuple[PreTrainedModel, list[str]]:
     """The classifier, and the names of the weights that the folder does not have."""
     try:
-        with _quiet():
+        with quiet():
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 folder,
                 config=config,
@@ -136,7 +141,7 @@ def _load(folder: Path, config: PretrainedConfig) -> tuple[PreTrainedModel, list
     return model, sorted([*info["missing_keys"], *mismatched])
 
 
-def _new_head(model: PreTrainedModel) -> None:
+def draw_head(model: PreTrainedModel) -> None:
     """Draw everything outside the encoder anew: a head that a backbone brings along has other labels, or another order."""
     fresh = type(model)(model.config)
     for name, module in fresh.named_children():
@@ -144,7 +149,7 @@ def _new_head(model: PreTrainedModel) -> None:
             getattr(model, name).load_state_dict(module.state_dict())
 
 
-def _check_encoder(folder: Path, model: PreTrainedModel, absent: list[str]) -> None:
+def check_encoder(folder: Path, model: PreTrainedModel, absent: list[str]) -> None:
     """Refuse a folder whose encoder would be partly random; a missing pooler is part of the head here."""
     encoder = [name for name in absent if name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in name]
     if encoder:
@@ -152,14 +157,14 @@ def _check_encoder(folder: Path, model: PreTrainedModel, absent: list[str]) -> N
         raise FormatError(folder, "", problem)
 
 
-def _tokenizer(folder: Path, config: PretrainedConfig, max_tokens: int, *, pair: bool) -> PreTrainedTokenizerFast:
+def load_tokenizer(folder: Path, config: PretrainedConfig, max_tokens: int, *, pair: bool) -> PreTrainedTokenizerFast:
     """The folder's tokenizer, within the encoder's own limit."""
     n_positions = getattr(config, "max_position_embeddings", None)
     return tokens.load_tokenizer(folder, max_tokens, pair=pair, n_positions=n_positions)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from telling people to train a head that is about to be trained."""
     before = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()

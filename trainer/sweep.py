@@ -21,14 +21,16 @@ from contract.errors import FormatError, UserError
 from contract.soft_label import SoftLabel
 from contract.task import Task
 from contract.texts import Text
-from models.catalog import ModelFolder, find_backbone
+from models.catalog import ModelFolder
 from trainer import agreement, run
 from trainer.calibrate import calibrated
 from trainer.config import TrainConfig
+from trainer.initial import find_start
 from trainer.judge import judge
 from trainer.loop import Progress
 from trainer.losses import OBJECTIVES, majority_target
 from trainer.precision_recall import average_precision, precision_at_recall
+from trainer.read_files import file_digests
 from trainer.save import Held
 
 SUFFIX = ".sweep.jsonl"
@@ -112,10 +114,10 @@ def sweep(
     Raises:
         FormatError, UserError: as :func:`trainer.run.train`; or if the file of measurements is damaged.
     """
-    backbone = find_backbone(config.backbone)
+    begun = find_start(config)
     training, validation = run.sides(soft_labels, run.read_rows(soft_labels, task), config.validation_share)
     settings = {key: value for key, value in asdict(config).items() if key not in _NOT_MADE_OF}
-    made_of = digest.of_value([settings, task.digest, digest.of_file(soft_labels), backbone.sha256, gold])
+    made_of = digest.of_value([settings, task.digest, digest.of_file(soft_labels), file_digests(config), gold])
     file = checkpoint.with_name(checkpoint.name + SUFFIX)
     done = {(m.loss, m.min_agreement, m.seed): m for m in _read(file) if m.made_of == made_of}
     measurements = []
@@ -124,7 +126,7 @@ def sweep(
             for seed in range(config.seed, config.seed + config.seeds):
                 cell = replace(config, loss=loss, min_agreement=least, seed=seed, seeds=1)
                 if (loss, least, seed) not in done:
-                    scores = _measure(task, backbone, Held(kept, validation), cell, gold, progress)
+                    scores = _measure(task, begun, Held(kept, validation), cell, gold, progress)
                     done[loss, least, seed] = Measurement(
                         made_of=made_of,
                         loss=loss,
@@ -155,12 +157,12 @@ def distinct(training: list[SoftLabel]) -> list[tuple[float, list[SoftLabel]]]:
 
 
 def _measure(
-    task: Task, backbone: ModelFolder, held: Held, config: TrainConfig, gold: list[Text], progress: Progress | None
+    task: Task, begun: ModelFolder, held: Held, config: TrainConfig, gold: list[Text], progress: Progress | None
 ) -> tuple[dict[str, float], dict[str, float]]:
     """The scores of one student on validation and on gold texts."""
     labels = task.label_names
     with run.threads(config.threads):
-        encoder, _ = run.fit_student(task, backbone, held, config, progress, None)
+        encoder, _ = run.fit_student(task, begun, held, config, progress, None)
         temperature = judge(encoder, labels, held.validation, replace(config, precision=None, coverage=None)).temperature
 
         def scores(texts: list[tuple[str, str | None]], wanted: NDArray[np.int64]) -> dict[str, float]:
