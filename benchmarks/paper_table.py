@@ -20,8 +20,7 @@ from steps import ROOT, Steps
 from student_table import STUDENTS, Column, Plan, filled
 
 TASK = ROOT / "examples" / "market_stance" / "task.toml"
-MAP = "positive=bullish,negative=bearish"
-BINARY = ",neutral="
+MAP = {"positive": "bullish", "negative": "bearish"}  # of the sets that name a mood
 
 
 def main() -> None:
@@ -42,9 +41,11 @@ def main() -> None:
     for name, read in SETS.items():
         texts = read(options.data)
         gold, teacher = steps.gold(name, texts), steps.labels(name, TASK, texts, asked)
-        columns[name] = Column(gold, teacher, MAP)
+        labels = {text.gold for text in texts}
+        renamed = ",".join(f"{given}={label}" for given, label in MAP.items() if given in labels)
+        columns[name] = Column(gold, teacher, renamed)
         if name.startswith("FiQA"):
-            columns[f"{name}, binary"] = Column(gold, teacher, MAP + BINARY)
+            columns[f"{name}, binary"] = Column(gold, teacher, f"{renamed},neutral=")
     students = {row: STUDENTS[row] for row in options.rows}
     print(filled(steps, Plan(TASK, pool, columns, students, ["majority", "tfidf", *options.ready_made])))
     print(steps.as_text(), file=sys.stderr)

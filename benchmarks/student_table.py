@@ -9,13 +9,13 @@ from typing import Any
 
 from steps import Steps
 
-BEST = "soft_ce-5"  # the checkpoint that the smaller families learn from
+GUIDE = "soft_ce"  # the checkpoint that the smaller families learn from
 FROM = "FROM"  # stands for its folder
 STUDENTS: dict[str, tuple[str, list[str]]] = {  # checkpoint and options of `potstill train`, by row
+    "student, soft_ce": (GUIDE, ["--min-agreement", "0"]),
     "student, cls": ("cls", ["--loss", "cls", "--min-agreement", "0.6"]),
     "student, reg": ("reg", ["--loss", "reg", "--min-agreement", "0"]),
-    "student, soft_ce": ("soft_ce", ["--min-agreement", "0"]),
-    "student, soft_ce, 5 seeds": (BEST, ["--min-agreement", "0", "--seeds", "5"]),
+    "student, soft_ce, 5 seeds": ("soft_ce-5", ["--min-agreement", "0", "--seeds", "5"]),
     "static": ("static", ["--family", "static", "--from", FROM, "--min-agreement", "0"]),
     "charformer": ("charformer", ["--family", "charformer", "--from", FROM, "--pretrain", "500", "--min-agreement", "0"]),
 }
@@ -46,7 +46,7 @@ def filled(steps: Steps, plan: Plan) -> str:
     table: dict[str, dict[str, dict[str, Any]]] = {}
     for row, (name, settings) in plan.students.items():
         checkpoint = steps.out / "students" / name
-        settings = [str(steps.out / "students" / BEST) if part == FROM else part for part in settings]
+        settings = [str(steps.out / "students" / GUIDE) if part == FROM else part for part in settings]
         steps.run(f"train {row}", checkpoint, "train", plan.task, plan.pool, checkpoint, *settings)
         first = row == next(iter(plan.students))
         for title, column in plan.columns.items():
