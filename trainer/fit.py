@@ -85,7 +85,7 @@ def fit(
             model=student.model,
             args=loop_arguments(config, scratch, num_train_epochs=n_epochs, eval_strategy="epoch", label_names=["labels"]),
             train_dataset=training.rows(),
-            eval_dataset=validation.rows(),
+            eval_dataset=sorted(validation.rows(), key=lambda row: len(row["input_ids"])),  # like lengths share a batch
             data_collator=lambda rows: _collate(rows, student.pad_id),
             optimizers=(_optimizer(student, *config.rates(len(training.features)), config.weight_decay), None),
             compute_metrics=_calibrated_loss,

@@ -1,0 +1,92 @@
+"""How much faster the training loop is than the same loop with every text padded to the maximum length; the losses of both.
+
+    python benchmarks/train_speed.py TASK SOFT_LABELS [--n 640] [--turns 4] [--backbone all-minilm-l6-v2] [--threads N]
+
+Both train a fresh student for one epoch on the same texts with the same seed, in turns, so that a noisy machine is noisy for both;
+who begins changes from turn to turn. Prints a Markdown table, the ratio of totals and its range over the turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+from transformers import set_seed
+
+from contract.soft_label import SoftLabel
+from contract.task import Task, load_task
+from models.catalog import find_backbone
+from trainer import students
+from trainer.config import TrainConfig
+from trainer.fit import Examples, fit
+from trainer.losses import distribution_target
+from trainer.run import read_rows, sides
+from trainer.students import Encoder
+from trainer.tokens import Feature
+
+N_VALIDATION = 64  # texts; their one evaluation is part of the time of both
+
+
+def main() -> None:
+    """Train in turns and print what that took."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", type=Path)
+    parser.add_argument("soft_labels", type=Path)
+    parser.add_argument("--n", type=int, default=640, help="texts to train on")
+    parser.add_argument("--turns", type=int, default=4)
+    parser.add_argument("--backbone", default="all-minilm-l6-v2")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    task = load_task(options.task)
+    config = TrainConfig(backbone=options.backbone, epochs=1, min_validation=10**9)
+    training, validation = sides(options.soft_labels, read_rows(options.soft_labels, task), config.validation_share)
+    training, validation = training[: options.n], validation[:N_VALIDATION]
+    seconds: dict[bool, list[float]] = {False: [], True: []}  # by whether texts are padded
+    losses: dict[bool, list[float]] = {False: [], True: []}
+    for turn in range(options.turns):
+        for padded in (False, True) if turn % 2 == 0 else (True, False):
+            taken, loss = timed(task, training, validation, config, turn, padded=padded)
+            seconds[padded].append(taken)
+            losses[padded].append(loss)
+            print(f"turn {turn + 1}, {'padded' if padded else 'ours'}: {taken:.1f} s, loss {loss:.4f}", file=sys.stderr, flush=True)
+    ratios = [slow / fast for slow, fast in zip(seconds[True], seconds[False], strict=True)]
+    print(f"{len(training)} texts, {options.turns} turns, {options.threads} threads, {options.backbone}\n")
+    print("| loop | texts/s | validation loss, by turn |\n| --- | --- | --- |")
+    for padded, name in ((False, "batches of like length"), (True, f"padded to {config.max_tokens} tokens")):
+        speed = len(training) * options.turns / sum(seconds[padded])
+        print(f"| {name} | {speed:.1f} | {', '.join(f'{loss:.4f}' for loss in losses[padded])} |")
+    total = sum(seconds[True]) / sum(seconds[False])
+    print(f"\n{total:.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+def timed(
+    task: Task, training: list[SoftLabel], validation: list[SoftLabel], config: TrainConfig, seed: int, *, padded: bool
+) -> tuple[float, float]:
+    """Seconds of one epoch and its evaluation, and the validation loss after it."""
+    set_seed(seed)
+    backbone = find_backbone(config.backbone)
+    student = students.from_backbone(Path(backbone.path), task.label_names, max_tokens=config.max_tokens, pair=task.input.target)
+    sets = [examples(student, task, rows, config.max_tokens if padded else 0) for rows in (training, validation)]
+    began = time.perf_counter()
+    found = fit(student, *sets, config)
+    return time.perf_counter() - began, found.validation_losses[-1]
+
+
+def examples(student: Encoder, task: Task, rows: list[SoftLabel], length: int) -> Examples:
+    """The rows for the loop, each text with padding up to so many tokens."""
+    features = [padded_to(length, feature, student.pad_id) for feature in student.encode([(row.text, row.target) for row in rows])]
+    return Examples(features, [distribution_target(row, task.label_names) for row in rows], [1.0] * len(rows))
+
+
+def padded_to(length: int, feature: Feature, pad_id: int) -> Feature:
+    """The feature with masked ids behind it."""
+    n = max(0, length - len(feature["input_ids"]))
+    return {name: [*ids, *[pad_id if name == "input_ids" else 0] * n] for name, ids in feature.items()}
+
+
+if __name__ == "__main__":
+    main()
