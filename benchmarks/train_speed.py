@@ -2,8 +2,9 @@
 
     python benchmarks/train_speed.py TASK SOFT_LABELS [--n 640] [--turns 4] [--backbone all-minilm-l6-v2] [--threads N]
 
-Both train a fresh student for one epoch on the same texts with the same seed, another one each turn, in turns, so that a noisy machine is noisy for both;
-who begins changes from turn to turn. Prints a Markdown table, the ratio of totals and its range over the turns.
+Both train a fresh student for one epoch on the same texts with the same seed, another one each turn. They take turns, so that a
+noisy machine is noisy for both; who begins changes from turn to turn. Prints a Markdown table, the ratio of totals and its range
+over the turns.
 """
 
 from __future__ import annotations
