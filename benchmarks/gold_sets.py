@@ -16,10 +16,14 @@ N_CHARS = range(55, 701)  # nine of ten stance posts are as long; a pool of anot
 
 
 def reddit_pool(data: Path, n: int) -> list[Text]:
-    """The first ``n`` post bodies, without their titles, and comments, in turns. Args: data, folder of the sets."""
+    """The first ``n`` post bodies, without their titles, and comments, in turns, each on one line, as the stance posts are.
+
+    Args:
+        data: folder of the sets.
+    """
     gold = {text.text for text in stance(data)}
-    bodies = (row["text"][row["n_title_chars"] :].strip() for row in read_rows(data / POOL / "posts.jsonl.gz"))
-    comments = (row["text"] for row in read_rows(data / POOL / "comments.jsonl.gz"))
+    bodies = (_on_one_line(row["text"][row["n_title_chars"] :]) for row in read_rows(data / POOL / "posts.jsonl.gz"))
+    comments = (_on_one_line(row["text"]) for row in read_rows(data / POOL / "comments.jsonl.gz"))
     kept = [dict.fromkeys(text for text in source if len(text) in N_CHARS and text not in gold) for source in (bodies, comments)]
     mixed = dict.fromkeys(text for text in chain.from_iterable(zip_longest(*kept)) if text is not None)
     return [Text(text, f"pool-{i}") for i, text in enumerate(list(mixed)[:n])]
@@ -53,6 +57,11 @@ SETS: dict[str, Callable[[Path], list[Text]]] = {
     "PhraseBank": split_of("financial_phrasebank", "test"),
     "Twitter news": split_of("twitter_financial_news", "test"),
 }
+
+
+def _on_one_line(text: str) -> str:
+    """The text with single spaces."""
+    return " ".join(text.split())
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

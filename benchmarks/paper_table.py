@@ -1,7 +1,7 @@
 """The table of arXiv 2212.11311 on real data: teacher, students and baselines on Reddit posts, and on other sets unseen.
 
     python benchmarks/paper_table.py --data DATA [--out out/paper_table] [--n 6000] [--paths 3] [--pack Q4_0] [--ready-made FOLDER]
-        [--rows NAME ...]
+        [--rows NAME ...] [--sets NAME ...]
 
 DATA holds the folders that `benchmarks/gold_sets.py` names: gzip-compressed JSON lines with text and label. The task is the
 example's own, unchanged. Students are trained on the teacher's labels of the unlabelled Reddit pool alone, so every column but the
@@ -32,14 +32,15 @@ def main() -> None:
     parser.add_argument("--paths", type=int, default=3, help="of each text")
     parser.add_argument("--pack", default="Q4_0")
     parser.add_argument("--ready-made", action="append", default=[], help="folder of a ready-made classifier")
-    parser.add_argument("--rows", nargs="*", default=list(STUDENTS))
+    parser.add_argument("--rows", nargs="*", choices=list(STUDENTS), default=list(STUDENTS))
+    parser.add_argument("--sets", nargs="*", choices=list(SETS), default=list(SETS))
     options = parser.parse_args()
     steps = Steps(options.out.resolve())
     asked: list[object] = ["--mode", "direct", "--paths", options.paths, "--pack", options.pack]
     pool = steps.labels("pool", TASK, reddit_pool(options.data, options.n), asked)
     columns: dict[str, Column] = {}
-    for name, read in SETS.items():
-        texts = read(options.data)
+    for name in options.sets:
+        texts = SETS[name](options.data)
         gold, teacher = steps.gold(name, texts), steps.labels(name, TASK, texts, asked)
         labels = {text.gold for text in texts}
         renamed = ",".join(f"{given}={label}" for given, label in MAP.items() if given in labels)

@@ -2,18 +2,13 @@
 
 import itertools
 import json
-import os
-import pty
-import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from commands import label_progress
 from labeler.live import Live, Snapshot
 from labeler.paths import TeacherPath
+from tests.terminal import run_on_a_terminal
 from tests.test_labeler_store import SETTINGS
 
 
@@ -77,24 +72,9 @@ print("the result")
 """
 
 
-def test_on_a_terminal_there_is_a_bar_with_what_the_labels_look_like(repository: Path):
-    ours, theirs = pty.openpty()
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "160", "PYTHONPATH": str(repository)}
-    with subprocess.Popen(
-        [sys.executable, "-c", ON_A_TERMINAL], cwd=repository, env=environment, stdout=subprocess.PIPE, stderr=theirs, text=True
-    ) as process:
-        os.close(theirs)
-        shown = b""
-        try:
-            while chunk := os.read(ours, 4096):
-                shown += chunk
-        except OSError:  # the other end is closed
-            pass
-        assert process.stdout.read() == "the result\n"
-    os.close(ours)
-    assert process.returncode == 0
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-    assert "2/8 paths" in plain
+def test_on_a_terminal_there_is_a_bar_with_what_the_labels_look_like():
+    output, plain = run_on_a_terminal(ON_A_TERMINAL)
+    assert output == "the result\n"
     assert "8/8 paths" in plain
     assert "up 100% down 0%, agreement 1.00, gold 1.00 (n=1)" in plain
     assert "{" not in plain

@@ -2,14 +2,11 @@
 
 import itertools
 import json
-import os
-import pty
-import subprocess
-import sys
 
 import pytest
 
 from commands import train_progress
+from tests.terminal import run_on_a_terminal
 
 
 @pytest.fixture
@@ -68,16 +65,7 @@ def test_a_terminal_gets_a_bar_with_the_loss_and_keeps_stdout_clean():
         "        show('train', done, 5, 0.25)\n"
         "        time.sleep(0.1)\n"
     )
-    ours, theirs = pty.openpty()
-    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=theirs, timeout=60, check=True)
-    os.close(theirs)
-    shown = b""
-    try:
-        while chunk := os.read(ours, 65536):
-            shown += chunk
-    except OSError:  # the other end is closed
-        pass
-    os.close(ours)
-    assert done.stdout == b""
-    assert b"steps, loss 0.2500," in shown
-    assert b"left" in shown
+    output, shown = run_on_a_terminal(program)
+    assert output == ""
+    assert "steps, loss 0.2500," in shown
+    assert "left" in shown

@@ -2,13 +2,20 @@ import importlib.util
 import json
 import random
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoModelForSequenceClassification, BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    PreTrainedTokenizerFast,
+)
 
 from commands.main import run as console
 from contract import atomic
@@ -17,11 +24,11 @@ from contract.errors import FormatError, UserError
 from contract.soft_label import SoftLabel, read_soft_labels, write_soft_labels
 from contract.task import Example, Input, Label, Task, load_task, task_from_json, task_to_json
 from contract.texts import Text, read_texts, text_id
-from trainer import tokens
 from trainer.calibrate import fit_temperature
 from trainer.config import TrainConfig
 from trainer.evaluate import evaluate, predict
 from trainer.losses import distribution_target
+from trainer.recipe import RECIPES
 from trainer.run import train
 
 LABELS = ["up", "flat", "down"]
@@ -413,19 +420,20 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
         predict(tmp_path, gold_texts()[:1])
 
 
-def test_batches_are_bucketed_by_length(backbone, soft_labels, tmp_path, monkeypatch):
-    shapes = []
-    original = tokens.pad
+def test_batches_are_read_in_parts_of_like_length(backbone, soft_labels, tmp_path, monkeypatch):
+    read = []
+    original = BertForSequenceClassification.forward
 
-    def pad(features, pad_id):
-        batch = original(features, pad_id)
-        shapes.append((batch["attention_mask"].sum().item(), batch["attention_mask"].numel()))
-        return batch
+    def forward(self, *args, **inputs):
+        if self.training:
+            read.append((inputs["attention_mask"].sum().item(), inputs["attention_mask"].numel()))
+        return original(self, *args, **inputs)
 
-    monkeypatch.setattr(tokens, "pad", pad)
+    monkeypatch.setattr(BertForSequenceClassification, "forward", forward)
+    monkeypatch.setitem(RECIPES, "encoder", replace(RECIPES["encoder"], part_cost=1))  # the texts have about ten tokens
     train(a_task(), soft_labels, tmp_path / "student", quick(backbone, epochs=1))
-    real, total = map(sum, zip(*shapes))
-    assert real / total > 0.9  # drawn at random it is 0.79
+    real, total = map(sum, zip(*read))
+    assert real / total > 0.9  # in one piece it is 0.79
 
 
 TASK_TOML = """

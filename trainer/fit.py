@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from trainer import tokens
 from trainer.calibrate import lowest_loss
 from trainer.config import TrainConfig
 from trainer.loop import Part, Progress, ReportSteps, ResumableTrainer, SaveStates, loop_arguments, run_loop
 from trainer.losses import Objective, find_objective
+from trainer.parts import logits_in_parts
 from trainer.recipe import find_recipe
 from trainer.students import Encoder
 from trainer.tokens import Feature
@@ -81,6 +83,7 @@ def fit(
             objective=find_objective(config.loss),
             temperature=config.distill_temperature,
             part=part,
+            part_cost=find_recipe(config.family).part_cost,
             epochs=epochs,
             model=student.model,
             args=loop_arguments(config, scratch, num_train_epochs=n_epochs, eval_strategy="epoch", label_names=["labels"]),
@@ -124,10 +127,10 @@ class DistillationTrainer(ResumableTrainer):
     ) -> Tensor | tuple[Tensor, Any]:
         """The objective's loss on one batch; raises UserError when it is not a finite number."""
         targets, weights = inputs.pop("labels"), inputs.pop("weight")
-        outputs = model(**inputs)
-        loss = (weights * self.objective.loss(outputs.logits, targets, self.temperature)).mean()
+        logits = logits_in_parts(model, inputs, self.part_cost)
+        loss = (weights * self.objective.loss(logits, targets, self.temperature)).mean()
         self.note(loss)
-        return (loss, outputs) if return_outputs else loss
+        return (loss, SequenceClassifierOutput(logits=logits)) if return_outputs else loss
 
 
 class KeepLast(TrainerCallback):

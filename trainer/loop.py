@@ -1,8 +1,8 @@
-"""Hugging Face's `Trainer` as every training here runs it: batches of like length, states to go on from, progress, a clean stop."""
+"""Hugging Face's `Trainer` as every training here runs it: states to go on from, progress, a clean stop."""
 
 from __future__ import annotations
 
-import os
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from contract.errors import StoppedError, UserError
-from trainer.batches import LengthBuckets
+from contract.errors import StoppedError
+from trainer.batches import Shuffled
 from trainer.config import TrainConfig
-from trainer.resume import SEAL_FILE, LostError, Work
+from trainer.resume import SEAL_FILE, LostError, Work, disk_refusals, seal
 from trainer.students import BATCH_SIZE
 
 Progress = Callable[[str, int, int, float], None]  # (stage, steps done, steps planned, loss of the last step)
@@ -40,10 +39,18 @@ class Part:
 class ResumableTrainer(Trainer):
     """A loop whose states are whole or not there, and lie in the work folder."""
 
-    def __init__(self, *, part: Part | None, stage: str = "train", **arguments: Any) -> None:
-        """Args: part says where; stage is what the loop is called in messages; the rest is Trainer's own."""
+    def __init__(self, *, part: Part | None, part_cost: float, stage: str = "train", **arguments: Any) -> None:
+        """Set up the loop.
+
+        Args:
+            part: says where.
+            part_cost: in tokens, of a pass over a part of a batch on a CPU; see `trainer/parts.py`.
+            stage: what the loop is called in messages.
+            arguments: Trainer's own.
+        """
         super().__init__(**arguments)
         self.part, self.stage, self.last_loss = part, stage, float("nan")
+        self.part_cost = part_cost if self.args.device.type == "cpu" else math.inf  # elsewhere passes wait for each other
         self.remove_callback(PrinterCallback)  # it would print every measurement to standard output
 
     def beside_state(self) -> dict[str, Any]:
@@ -61,10 +68,9 @@ class ResumableTrainer(Trainer):
             kind = "training" if self.stage == "train" else self.stage
             raise LostError(f"the {kind} loss became {self.last_loss} at {place}; lower the learning rate")
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> LengthBuckets:
+    def _get_train_sampler(self, train_dataset: Any = None) -> Shuffled:
         """Batches that the seed and the epoch alone decide."""
-        lengths = [len(row["input_ids"]) for row in self.train_dataset]
-        return LengthBuckets(lengths, self.args.train_batch_size, self.args.seed)
+        return Shuffled(len(self.train_dataset), self.args.seed)
 
     def _get_output_dir(self, trial: Any) -> str:
         """The part's folder."""
@@ -76,22 +82,14 @@ class ResumableTrainer(Trainer):
             return
         self.part.work.claim()
         folder = self.part.folder / f"checkpoint-{self.state.global_step}"
-        try:
+        with disk_refusals(folder, "the state"):
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             if self.is_world_process_zero():
-                torch.save(self.beside_state(), folder / f"{SEAL_FILE}.new")
-                os.replace(folder / f"{SEAL_FILE}.new", folder / SEAL_FILE)
+                seal(folder, self.beside_state())
                 for older in self.part.folder.iterdir():  # they stayed until this one was whole
                     if older != folder:
                         shutil.rmtree(older)
-        except (OSError, SafetensorError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):  # torch's word for a full disk
-                raise
-            why = getattr(error, "strerror", None) or str(error).split("\n")[0]
-            raise UserError(
-                f"{folder}: the state cannot be saved ({why}); free some space, and the same command goes on from the last one"
-            ) from error
 
 
 def run_loop(loop: ResumableTrainer, part: Part | None) -> None:
@@ -192,6 +190,7 @@ def loop_arguments(config: TrainConfig, scratch: str, **changes: Any) -> Trainin
         seed=config.seed,
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,  # every step uses all of them
+        ddp_broadcast_buffers=False,  # they never change, and a batch's parts would each send them
         dataloader_pin_memory=torch.cuda.is_available(),
         **changes,
     )

@@ -48,10 +48,8 @@ class TokenGuesser(nn.Module):
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         states = self.body(input_ids=input_ids, attention_mask=attention_mask, **types)[0]  # [B, T, H]
         chosen = asked != NOTHING
-        logits = self.head(inputs_embeds=states[chosen].unsqueeze(0)).logits[
-            0
-        ]  # [N, V]; over all tokens it would cost twice as much
-        return nn.functional.cross_entropy(logits, asked[chosen])
+        given = states[chosen].unsqueeze(0)  # [1, N, H]; a head over all tokens would double the cost of a step
+        return nn.functional.cross_entropy(self.head(inputs_embeds=given).logits[0], asked[chosen])
 
 
 def token_reading(student: Encoder, folder: Path, config: TrainConfig) -> Reading:

@@ -7,7 +7,6 @@ Axes: B texts in a batch, T ids.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from contract.errors import UserError
 from trainer import tokens
 from trainer.config import TrainConfig
 from trainer.loop import Part, Progress, ReportSteps, ResumableTrainer, SaveStates, loop_arguments, run_loop
-from trainer.resume import PRETRAINING, SEAL_FILE
+from trainer.parts import in_parts
+from trainer.recipe import find_recipe
+from trainer.resume import PRETRAINING, SEAL_FILE, disk_refusals, seal
 from trainer.students import BATCH_SIZE, Encoder
 from trainer.tokens import Feature
 
@@ -109,6 +109,7 @@ def _read(
         loop = MaskedTrainer(
             hide=reading.hide,
             part=part,
+            part_cost=find_recipe(config.family).part_cost,
             stage=stage,
             model=reading.guesser,
             # weights that body and head share are no matter to torch's own format
@@ -153,9 +154,21 @@ class MaskedTrainer(ResumableTrainer):
         step = self.args.process_index + self.args.world_size * self.state.global_step
         draw = torch.Generator().manual_seed(self.args.seed * 1_000_003 + step)
         ids, asked = self.hide(inputs.pop("input_ids"), inputs["attention_mask"], draw)
-        loss: Tensor = model(input_ids=ids, asked=asked, **inputs)
+        loss = loss_in_parts(model, {"input_ids": ids, "asked": asked, **inputs}, self.part_cost)
         self.note(loss)
         return (loss, None) if return_outputs else loss
+
+
+def loss_in_parts(guesser: nn.Module, inputs: dict[str, Tensor], part_cost: float) -> Tensor:
+    """The mean loss over all that is asked about, in nats.
+
+    Args:
+        guesser, inputs: as :class:`Reading` has it; int64 [B, T] by name.
+        part_cost: as in `trainer/parts.py`.
+    """
+    n_asked = (inputs["asked"] != NOTHING).sum()
+    counted = ((part, (part["asked"] != NOTHING).sum()) for _, part in in_parts(inputs, part_cost))
+    return torch.stack([guesser(**part) * n / n_asked for part, n in counted if n]).sum()
 
 
 def held_out_loss(reading: Reading, features: Sequence[Feature], pad_id: int) -> float:
@@ -182,16 +195,8 @@ def _keep(part: Part, student: Encoder, before: float, after: float) -> None:
         return
     part.work.claim()
     folder = part.folder / "done"
-    try:
+    with disk_refusals(folder, "what was learned"):
         folder.mkdir(parents=True, exist_ok=True)
-        torch.save({"weights": student.model.state_dict(), "before": before, "after": after}, folder / f"{SEAL_FILE}.new")
-        os.replace(folder / f"{SEAL_FILE}.new", folder / SEAL_FILE)
+        seal(folder, {"weights": student.model.state_dict(), "before": before, "after": after})
         for older in part.folder.glob("checkpoint-*"):
             shutil.rmtree(older)
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):  # torch's word for a full disk
-            raise
-        why = getattr(error, "strerror", None) or str(error).split("\n")[0]
-        raise UserError(
-            f"{folder}: what was learned cannot be saved ({why}); free some space, and the same command goes on from the last state"
-        ) from error

@@ -19,6 +19,7 @@ class Recipe:
     min_steps: int
     min_epochs: int
     max_epochs: int
+    part_cost: float  # tokens (bytes for bytes) that a pass over a part of a batch costs beside its own; see `trainer/parts.py`
     ids_per_token: int = 1  # times max_tokens: a byte is no token, an English token has about four
     freezes_embeddings: bool = False
     rate_for_few: float | None = None  # the body's with N_FEW texts or fewer; None: the same
@@ -34,10 +35,17 @@ class Recipe:
 
 RECIPES = {
     "encoder": Recipe(
-        rate=5e-5, rate_for_few=1e-4, head_rate=2e-3, min_steps=120, min_epochs=2, max_epochs=8, freezes_embeddings=True
+        rate=5e-5,
+        rate_for_few=1e-4,
+        head_rate=2e-3,
+        min_steps=120,
+        min_epochs=2,
+        max_epochs=8,
+        part_cost=32,
+        freezes_embeddings=True,
     ),
-    "static": Recipe(rate=2e-3, head_rate=1e-2, min_steps=600, min_epochs=6, max_epochs=30),
-    "charformer": Recipe(rate=5e-4, head_rate=2.5e-3, min_steps=600, min_epochs=6, max_epochs=30, ids_per_token=4),
+    "static": Recipe(rate=2e-3, head_rate=1e-2, min_steps=600, min_epochs=6, max_epochs=30, part_cost=math.inf),
+    "charformer": Recipe(rate=5e-4, head_rate=2.5e-3, min_steps=600, min_epochs=6, max_epochs=30, part_cost=128, ids_per_token=4),
 }
 
 

@@ -11,6 +11,7 @@ Nothing is written before the first state, and everything vanishes once the chec
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import msgspec
+import torch
+from safetensors import SafetensorError
 
 from contract import atomic
 from contract.errors import UserError
@@ -28,6 +31,26 @@ SUFFIX, RUN_FILE, LOCK_FILE, SEAL_FILE = ".partial", "run.json", "lock", "kept.p
 PRETRAINING = "-pretrain"  # follows a part's name
 MadeOf = dict[str, Any]
 Unfinished = Literal["resume", "restart", "resume or restart"]  # the last begins anew where the run is of something else
+
+
+@contextmanager
+def disk_refusals(folder: Path, what: str) -> Iterator[None]:
+    """Raise UserError where the disk refuses what is written inside. Args: what, as in `the state`."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):  # torch's word for a full disk
+            raise
+        why = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        raise UserError(
+            f"{folder}: {what} cannot be saved ({why}); free some space, and the same command goes on from the last state"
+        ) from error
+
+
+def seal(folder: Path, values: dict[str, Any]) -> None:
+    """Write the file that says that the folder is whole."""
+    torch.save(values, folder / f"{SEAL_FILE}.new")
+    os.replace(folder / f"{SEAL_FILE}.new", folder / SEAL_FILE)
 
 
 class LostError(UserError):
