@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from collections.abc import Callable, Iterator
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -13,20 +14,40 @@ from contract.texts import Text
 
 POOL, STANCE, FIQA = "reddit_stocks_unlabelled", "reddit_wsb_stance", "fiqa2018_task1"
 N_CHARS = range(55, 701)  # nine of ten stance posts are as long; a pool of another shape costs the student points
+MIN_CHARS, MAX_CHARS = 20, 3000  # of the rest: less says nothing, and no student reads more
 
 
 def reddit_pool(data: Path, n: int) -> list[Text]:
-    """The first ``n`` post bodies, without their titles, and comments, in turns, each on one line, as the stance posts are.
-
-    Args:
-        data: folder of the sets.
-    """
+    """The first ``n`` post bodies, without their titles, and comments, in turns. Args: data, folder of the sets."""
     gold = {text.text for text in stance(data)}
-    bodies = (_on_one_line(row["text"][row["n_title_chars"] :]) for row in read_rows(data / POOL / "posts.jsonl.gz"))
-    comments = (_on_one_line(row["text"]) for row in read_rows(data / POOL / "comments.jsonl.gz"))
+    bodies = (row["text"][row["n_title_chars"] :].strip() for row in read_rows(data / POOL / "posts.jsonl.gz"))
+    comments = (row["text"] for row in read_rows(data / POOL / "comments.jsonl.gz"))
     kept = [dict.fromkeys(text for text in source if len(text) in N_CHARS and text not in gold) for source in (bodies, comments)]
     mixed = dict.fromkeys(text for text in chain.from_iterable(zip_longest(*kept)) if text is not None)
     return [Text(text, f"pool-{i}") for i, text in enumerate(list(mixed)[:n])]
+
+
+def reddit_rest(data: Path, n: int, pool: list[Text]) -> list[Text]:
+    """``n`` titles, bodies and comments of any length that are not in the pool, drawn at random, none of them a stance post.
+
+    Args:
+        data: folder of the sets.
+        pool: of :func:`reddit_pool`.
+    """
+    posts = list(read_rows(data / POOL / "posts.jsonl.gz"))
+    titles = (row["text"][: row["n_title_chars"]] for row in posts)
+    bodies = (row["text"][row["n_title_chars"] :] for row in posts)
+    comments = (row["text"] for row in read_rows(data / POOL / "comments.jsonl.gz"))
+    known = {_beginning(text.text) for text in [*pool, *stance(data)]}
+    kept = dict.fromkeys(text.strip() for text in chain(titles, bodies, comments))
+    texts = [text for text in kept if len(text) >= MIN_CHARS and _beginning(text) not in known]
+    random.Random(0).shuffle(texts)
+    return [Text(text[:MAX_CHARS], f"rest-{i}") for i, text in enumerate(texts[:n])]
+
+
+def _beginning(text: str) -> str:
+    """By which a text is known again, though it has been cut or laid out anew."""
+    return " ".join(text.split())[:50]
 
 
 def stance(data: Path) -> list[Text]:
@@ -57,11 +78,6 @@ SETS: dict[str, Callable[[Path], list[Text]]] = {
     "PhraseBank": split_of("financial_phrasebank", "test"),
     "Twitter news": split_of("twitter_financial_news", "test"),
 }
-
-
-def _on_one_line(text: str) -> str:
-    """The text with single spaces."""
-    return " ".join(text.split())
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

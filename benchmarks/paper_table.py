@@ -1,7 +1,7 @@
 """The table of arXiv 2212.11311 on real data: teacher, students and baselines on Reddit posts, and on other sets unseen.
 
-    python benchmarks/paper_table.py --data DATA [--out out/paper_table] [--n 6000] [--paths 3] [--pack Q4_0] [--ready-made FOLDER]
-        [--rows NAME ...] [--sets NAME ...]
+    python benchmarks/paper_table.py --data DATA [--out out/paper_table] [--n 6000] [--n-more 12000] [--paths 3] [--pack Q4_0]
+        [--ready-made FOLDER] [--rows NAME ...] [--sets NAME ...]
 
 DATA holds the folders that `benchmarks/gold_sets.py` names: gzip-compressed JSON lines with text and label. The task is the
 example's own, unchanged. Students are trained on the teacher's labels of the unlabelled Reddit pool alone, so every column but the
@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from gold_sets import SETS, reddit_pool
+from gold_sets import SETS, reddit_pool, reddit_rest
 from steps import ROOT, Steps
 from student_table import STUDENTS, Column, Plan, filled
 
@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("out/paper_table"))
     parser.add_argument("--n", type=int, default=6000, help="texts of the pool")
+    parser.add_argument("--n-more", type=int, default=12000, help="further texts, which a student labels for smaller ones")
     parser.add_argument("--paths", type=int, default=3, help="of each text")
     parser.add_argument("--pack", default="Q4_0")
     parser.add_argument("--ready-made", action="append", default=[], help="folder of a ready-made classifier")
@@ -37,7 +38,9 @@ def main() -> None:
     options = parser.parse_args()
     steps = Steps(options.out.resolve())
     asked: list[object] = ["--mode", "direct", "--paths", options.paths, "--pack", options.pack]
-    pool = steps.labels("pool", TASK, reddit_pool(options.data, options.n), asked)
+    unlabelled = reddit_pool(options.data, options.n)
+    pool = steps.labels("pool", TASK, unlabelled, asked)
+    more = steps.texts("rest", reddit_rest(options.data, options.n_more, unlabelled))
     columns: dict[str, Column] = {}
     for name in options.sets:
         texts = SETS[name](options.data)
@@ -48,7 +51,7 @@ def main() -> None:
         if name.startswith("FiQA"):
             columns[f"{name}, binary"] = Column(gold, teacher, f"{renamed},neutral=")
     students = {row: STUDENTS[row] for row in options.rows}
-    print(filled(steps, Plan(TASK, pool, columns, students, ["majority", "tfidf", *options.ready_made])))
+    print(filled(steps, Plan(TASK, pool, columns, students, ["majority", "tfidf", *options.ready_made], more)))
     print(steps.as_text(), file=sys.stderr)
 
 

@@ -47,6 +47,12 @@ class Steps:
         file.write_bytes(write_texts(texts))
         return file
 
+    def texts(self, name: str, texts: list[Text]) -> Path:
+        """A file of texts."""
+        file = self.out / f"{name}.jsonl"
+        file.write_bytes(write_texts(texts))
+        return file
+
     def labels(self, name: str, task: Path, texts: list[Text], asked: list[object]) -> Path:
         """The teacher's soft labels of the texts, which it sees without gold. Args: asked, options of `potstill label`."""
         folder = self.out / "labels" / name

@@ -10,14 +10,17 @@ from typing import Any
 from steps import Steps
 
 GUIDE = "soft_ce"  # the checkpoint that the smaller families learn from
-FROM = "FROM"  # stands for its folder
+FROM, MORE = "FROM", "MORE"  # stand for its folder, and for a file of further texts
 STUDENTS: dict[str, tuple[str, list[str]]] = {  # checkpoint and options of `potstill train`, by row
     "student, soft_ce": (GUIDE, ["--min-agreement", "0"]),
     "student, cls": ("cls", ["--loss", "cls", "--min-agreement", "0.6"]),
     "student, reg": ("reg", ["--loss", "reg", "--min-agreement", "0"]),
     "student, soft_ce, 5 seeds": ("soft_ce-5", ["--min-agreement", "0", "--seeds", "5"]),
-    "static": ("static", ["--family", "static", "--from", FROM, "--min-agreement", "0"]),
-    "charformer": ("charformer", ["--family", "charformer", "--from", FROM, "--pretrain", "500", "--min-agreement", "0"]),
+    "static": ("static", ["--family", "static", "--from", FROM, "--pool", MORE, "--min-agreement", "0"]),
+    "charformer": (
+        "charformer",
+        ["--family", "charformer", "--from", FROM, "--pool", MORE, "--pretrain", "500", "--min-agreement", "0"],
+    ),
 }
 
 
@@ -39,6 +42,7 @@ class Plan:
     columns: dict[str, Column]
     students: dict[str, tuple[str, list[str]]]  # like STUDENTS
     baselines: list[str] = field(default_factory=lambda: ["majority", "tfidf"])  # of `potstill evaluate`; scored once
+    more: Path | None = None  # further texts, which the guide answers for the smaller families; rows that name MORE need it
 
 
 def filled(steps: Steps, plan: Plan) -> str:
@@ -46,7 +50,8 @@ def filled(steps: Steps, plan: Plan) -> str:
     table: dict[str, dict[str, dict[str, Any]]] = {}
     for row, (name, settings) in plan.students.items():
         checkpoint = steps.out / "students" / name
-        settings = [str(steps.out / "students" / GUIDE) if part == FROM else part for part in settings]
+        names = {FROM: str(steps.out / "students" / GUIDE), MORE: str(plan.more)}
+        settings = [names.get(part, part) for part in settings]
         steps.run(f"train {row}", checkpoint, "train", plan.task, plan.pool, checkpoint, *settings)
         first = row == next(iter(plan.students))
         for title, column in plan.columns.items():
