@@ -8,6 +8,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from contract.errors import FormatError
+from contract.onnx_form import check_graph
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # what a graph may ask for
 OUTPUT = "logits"
@@ -29,11 +30,13 @@ def open_session(model: Path, threads: int = 1) -> ort.InferenceSession:
         model: the ONNX file.
         threads: cores that one run may use, at least 1; answers from several threads need only 1 each.
     Raises:
-        FormatError: if onnxruntime cannot load the file, or it asks for other inputs or has no output `logits`.
+        FormatError: if the file holds more than a classifier needs (`contract/onnx_form.py`), onnxruntime cannot load it, or it
+            asks for other inputs or has no output `logits`.
         ValueError: if threads is below 1.
     """
     if threads < 1:
         raise ValueError(f"threads is {threads}; it must be at least 1")
+    check_graph(model)
     try:
         session = ort.InferenceSession(str(model), session_options(threads), providers=["CPUExecutionProvider"])
     except _LOAD_ERRORS as error:
