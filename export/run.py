@@ -29,6 +29,7 @@ from export.source import Source, read_source
 from export.thresholds import carried_sets, carried_thresholds
 from serve.classifier import softmax
 from serve.golden import cpu_name
+from serve.this_machine import this_machine
 
 Progress = Callable[[str, int, int], None]
 
@@ -188,6 +189,7 @@ def _manifest(source: Source, reference: _Candidate, chosen: _Candidate) -> Mani
             loss=student.loss,
             n_train=student.n_train,
         ),
+        machine=this_machine(),
     )
 
 

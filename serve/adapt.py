@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract import atomic
-from contract.bundle import Manifest, read_golden, write_golden, write_manifest, write_sums
+from contract.bundle import SIGNATURE_FILE, Manifest, read_golden, write_golden, write_manifest, write_sums
 from contract.cores import usable_cores
 from contract.errors import FormatError, UserError
 from contract.prior_shift import LEVEL, MIN_TEXTS, Shift, estimate
 from contract.texts import Text, read_texts
 from serve.classifier import Classifier, softmax
+from serve.this_machine import this_machine
 
 CARD_FILE, CARD_TITLE = "README.md", "## Adapted to other label shares"
 
@@ -85,16 +86,19 @@ def adapt_bundle(bundle: Path, texts: Path, out: Path, config: AdaptConfig) -> A
     if out.exists() and out.resolve() != bundle.resolve() and not (out / "bundle.json").is_file() and any(out.iterdir()):
         raise UserError(f"{out}: is a folder with other files; name a bundle, or a place where nothing is yet")
     with Classifier.open(bundle) as classifier:
+        if classifier.manifest.cascade is not None:
+            raise UserError(f"{bundle}: is a cascade; adapt the two bundles that it was made of, and join them again")
         source = _source(bundle, classifier.manifest)
         found = read_texts(texts, target=classifier.manifest.target)
         if len(found.texts) < MIN_TEXTS:
             raise FormatError(texts, "", f"holds {len(found.texts)} usable texts; label shares need at least {MIN_TEXTS}")
         logits = _logits(classifier, found.texts, config.workers or usable_cores())
         shift = estimate(softmax(logits, classifier.manifest.temperature), source)
-        manifest = _shifted(classifier.manifest, shift, config.level)
+        manifest = msgspec.structs.replace(_shifted(classifier.manifest, shift, config.level), machine=this_machine())
         with atomic.folder(out) as folder:
             for path in bundle.iterdir():
-                shutil.copyfile(path, folder / path.name)
+                if path.name != SIGNATURE_FILE:  # it signs what the bundle was before
+                    shutil.copyfile(path, folder / path.name)
             write_manifest(folder, manifest)
             _write_card(folder / CARD_FILE, manifest, shift)
             _write_golden(folder, Classifier(manifest, classifier.tokenize, classifier.session))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime as ort
 
 from contract.bundle import GOLDEN_FILE, Golden
 from contract.cores import usable_cores
 from contract.errors import FormatError, UserError
+from contract.machine import Machine, difference
 from serve.beside import Beside
+from serve.this_machine import cpu_name, this_machine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,16 +23,17 @@ TOLERANCE = 1e-3  # largest accepted change of a probability; kernels of another
 Probs = Callable[[Sequence[str], Sequence[str] | None], "NDArray[np.float64]"]
 
 
-def replay(bundle: Path, golden: list[Golden], probs: Probs) -> float:
+def replay(bundle: Path, golden: list[Golden], probs: Probs, made: Machine | None = None) -> float:
     """Answer every golden text and return the largest change of a probability.
 
     Args:
         bundle: the folder, for the message.
         golden: at least one text with its probabilities in label order.
         probs: texts and their targets (or None) to float [B, C].
+        made: the machine that gave the golden probabilities, if the bundle says so.
     Raises:
         FormatError: if the golden probabilities do not fit the model's labels.
-        UserError: if a probability differs by more than `TOLERANCE`.
+        UserError: if a probability differs by more than `TOLERANCE`; it says which version or kernel differs.
     """
     found = np.concatenate(_answers(probs, golden))  # [N, C]
     for number, row in enumerate(golden, 1):
@@ -42,12 +43,20 @@ def replay(bundle: Path, golden: list[Golden], probs: Probs) -> float:
             )
     change = float(np.abs(found - np.array([row.probs for row in golden])).max())
     if not change <= TOLERANCE:  # this way round, NaN is refused too
-        where = f"onnxruntime {ort.__version__} on {cpu_name()}"
+        here = this_machine()
+        where = f"onnxruntime {here.onnxruntime} on {cpu_name()}"
         raise UserError(
             f"{bundle}: the golden texts drifted: {where} moves a probability by {change:.4g}, at most {TOLERANCE:g} is allowed; "
-            "export the bundle again on a machine like this one"
+            f"{_cause(made, here)}; export the bundle again on a machine like this one"
         )
     return change
+
+
+def _cause(made: Machine | None, here: Machine) -> str:
+    """What is known of why the probabilities differ."""
+    if made is None:
+        return "the bundle does not say what it was made with"
+    return difference(made, here) or "versions and kernels are those that it was made with, so a file was exchanged for another"
 
 
 def _answers(probs: Probs, golden: list[Golden]) -> list[NDArray[np.float64]]:
@@ -64,13 +73,3 @@ def _answers(probs: Probs, golden: list[Golden]) -> list[NDArray[np.float64]]:
     for worker in [Beside(work) for _ in range(min(usable_cores(), len(golden)))]:
         worker.result()
     return found
-
-
-def cpu_name() -> str:
-    """The processor's model name, or at least its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else os.uname().machine

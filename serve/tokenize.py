@@ -17,6 +17,7 @@ follow it. Merges depend on their neighbourhood, so inside a word of thousands o
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -35,6 +36,7 @@ Feeds = dict[str, NDArray[np.int64]]
 CHARS_PER_TOKEN = 8  # of the first prefix; English needs about 5, and a text shorter than the first prefix is never cut
 GROWTH = 4  # of the prefix, each time it does not settle enough tokens
 MAX_CHARS = 1_000_000  # read of a text that settles too few tokens until then, such as a megabyte of invisible characters
+BYTES_PER_CHAR = 4  # of UTF-8, at most
 MAX_TARGET_CHARS = 1000  # a target is a name; a longer one is refused, so that it never needs cutting
 MARGIN = 128  # characters before a cut in which a token is not settled; longer than any special token and any grapheme in use
 INSIDE_WORD_MARGIN = 1024
@@ -84,6 +86,8 @@ class Tokenize:
         path = tokenizer_json if isinstance(tokenizer_json, Path) else Path("tokenizer.json")
         data = tokenizer_json if isinstance(tokenizer_json, bytes) else decode.read_bytes(path)
         layout = decode.json(path, data, _Layout)
+        # One text at a time is all that is asked for here; a pool of threads would only be handed that text, and hand it back.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         try:
             self._tokenizer = Tokenizer.from_buffer(data)
         except ValueError as error:
@@ -95,32 +99,53 @@ class Tokenize:
         self._max_tokens = max_tokens
         self._inputs = tuple(inputs)
         self._runs, self._kept_head = _runs_to_shorten(layout, max_tokens)
+        self._uncut_chars = CHARS_PER_TOKEN * max_tokens
+        self._one_type = not any(self._tokenizer.encode("a").type_ids)  # of a text alone
+        self._constants: dict[int, Feeds] = {}
 
-    def ids(self, text: str, target: str | None = None) -> Feeds:
+    def ids(self, text: str | bytes, target: str | bytes | None = None) -> Feeds:
         """What the graph is fed for one text: int64 [1, T] by input name, T at most max_tokens, no padding.
 
-        A lone surrogate, which no tokenizer takes, is read as U+FFFD.
+        Bytes are read as UTF-8. What is not UTF-8, and a lone surrogate, which no tokenizer takes, is read as U+FFFD.
 
+        Returns:
+            arrays of which all but the ids may be shared with other calls; they cannot be written to.
         Raises:
             UserError: if the target is longer than `MAX_TARGET_CHARS` characters.
         """
-        encoding = self._encode(text) if target is None else self._encode_pair(text, target)
-        values = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask, "token_type_ids": encoding.type_ids}
-        return {name: np.array([values[name]], dtype=np.int64) for name in self._inputs}
+        text = _decoded(text)
+        if target is not None:
+            encoding = self._encode_pair(text, _decoded(target))
+        elif len(text) <= self._uncut_chars:
+            # of a list of one, because that form leaves out the offsets and lets go of Python's lock
+            encoding = self._tokenizer.encode_batch_fast([_readable(text)])[0]
+        else:
+            encoding = self._settled(text, self._max_tokens)[1]
+        ids = encoding.ids
+        types = encoding.type_ids if target is not None or not self._one_type else None
+        if (constants := self._constants.get(len(ids))) is None:
+            constants = self._new_constants(len(ids))
+        feeds = {"input_ids": np.array([ids], dtype=np.int64), **constants}
+        if types is not None and "token_type_ids" in constants:
+            feeds["token_type_ids"] = np.array([types], dtype=np.int64)
+        return feeds
 
-    def _encode(self, text: str) -> Encoding:
-        """The text's encoding, truncated."""
-        if len(text) <= CHARS_PER_TOKEN * self._max_tokens:
-            return self._tokenizer.encode(_readable(text))
-        return self._settled(text, self._max_tokens)[1]
+    def _new_constants(self, n_tokens: int) -> Feeds:
+        """A mask of ones and types of zeros for this many tokens, as far as the graph takes them; made once a length."""
+        feeds = {"attention_mask": np.ones((1, n_tokens), np.int64), "token_type_ids": np.zeros((1, n_tokens), np.int64)}
+        kept = {name: value for name, value in feeds.items() if name in self._inputs}
+        for value in kept.values():
+            value.flags.writeable = False
+        self._constants[n_tokens] = kept
+        return kept
 
     def _encode_pair(self, text: str, target: str) -> Encoding:
         """The encoding of text and target, truncated as one: the longer of the two loses tokens first."""
         if len(target) > MAX_TARGET_CHARS:
             raise UserError(f"a target has {len(target)} characters; at most {MAX_TARGET_CHARS} are allowed, name it more briefly")
         target = _readable(target)
-        if len(text) <= CHARS_PER_TOKEN * self._max_tokens:
-            return self._tokenizer.encode(_readable(text), target)
+        if len(text) <= self._uncut_chars:
+            return self._tokenizer.encode_batch_fast([(_readable(text), target)])[0]
         alone = self._tokenizer.encode(target)
         n_target = sum(len(piece.ids) for piece in [alone, *alone.overflowing])
         text, _ = self._settled(text, max(self._max_tokens, n_target) + 1)  # enough to tell which of the two is longer
@@ -129,7 +154,7 @@ class Tokenize:
     def _settled(self, text: str, n_tokens: int) -> tuple[str, Encoding]:
         """A cut of the text that settles this many tokens, or the whole of it, and its encoding."""
         text = text[:MAX_CHARS]
-        n_chars = CHARS_PER_TOKEN * self._max_tokens
+        n_chars = self._uncut_chars
         while True:
             prefix = self._shorten(_readable(text[:n_chars]))
             encoding = self._tokenizer.encode(prefix)
@@ -156,6 +181,11 @@ class Tokenize:
         for run in self._runs:
             prefix = run.sub(lambda match: match[0][: self._kept_head] + match[0][-_KEPT_TAIL:], prefix)
         return prefix
+
+
+def _decoded(text: str | bytes) -> str:
+    """The text, or the characters of bytes in UTF-8, as many as are ever read; U+FFFD stands for what is not UTF-8."""
+    return text if isinstance(text, str) else text[: MAX_CHARS * BYTES_PER_CHAR].decode("utf-8", "replace")
 
 
 def _readable(text: str) -> str:

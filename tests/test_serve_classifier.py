@@ -1,89 +1,24 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tiny_bundle import LABELS, a_manifest, write_bundle
 
-from contract.bundle import Golden, Manifest, Provenance, read_golden, read_manifest, write_golden, write_manifest, write_sums
+from contract.bundle import Golden, read_golden, read_manifest, write_golden, write_manifest, write_sums
 from contract.decision import Conformal
 from contract.errors import FormatError, UserError
 from serve.classifier import Answer, Classifier, softmax
-from serve.session import open_session
-from serve.tokenize import Tokenize
-
-LABELS = ["up", "flat", "down"]
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz!?.", "price", "rise", "fall", "stay", "the", "will"]
-
-
-def a_graph() -> bytes:
-    """Mean of word vectors, and a dense layer: ids int64 [B, T] in, logits float32 [B, 3] out."""
-    rng = np.random.default_rng(0)
-    weights = {"table": rng.normal(size=(len(WORDS), 8)), "dense": rng.normal(size=(8, 3)), "bias": rng.normal(size=3)}
-    nodes = [
-        helper.make_node("Gather", ["table", "input_ids"], ["vectors"]),
-        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
-        helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
-        helper.make_node("Mul", ["vectors", "column"], ["kept"]),
-        helper.make_node("ReduceSum", ["kept", "middle"], ["sum"], keepdims=0),
-        helper.make_node("ReduceSum", ["column", "middle"], ["count"], keepdims=0),
-        helper.make_node("Div", ["sum", "count"], ["mean"]),
-        helper.make_node("Gemm", ["mean", "dense", "bias"], ["logits"]),
-    ]
-    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["B", "T"]) for name in ("input_ids", "attention_mask")]
-    constants = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
-    constants += [numpy_helper.from_array(np.array([at]), name) for name, at in (("last", 2), ("middle", 1))]
-    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 3])]
-    graph = helper.make_graph(nodes, "tiny", inputs, outputs, constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
-
-
-def a_tokenizer() -> bytes:
-    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    return tokenizer.to_str().encode()
-
-
-def a_manifest(**changes) -> Manifest:
-    origin = Provenance(
-        task_digest="a", teacher_digest="b", backbone="tiny", backbone_digest="c", soft_labels_digest="d", loss="reg", n_train=9
-    )
-    parts = {
-        "format": 1,
-        "name": "tiny",
-        "labels": LABELS,
-        "target": False,
-        "max_tokens": 16,
-        "temperature": 1.5,
-        "thresholds": None,
-    }
-    return Manifest(**{**parts, "variant": "float", "batch_invariant": True, "scores": {}, "provenance": origin, **changes})
-
-
-def write_bundle(folder: Path, **changes) -> Path:
-    texts = ["the price will rise!", "fall", "stay. stay?"]
-    folder.mkdir()
-    manifest = a_manifest(**changes)
-    (folder / "model.onnx").write_bytes(a_graph())
-    (folder / "tokenizer.json").write_bytes(a_tokenizer())
-    (folder / "quality.json").write_bytes(b"{}\n")
-    write_manifest(folder, manifest)
-    tokenize = Tokenize(folder / "tokenizer.json", manifest.max_tokens, ["input_ids", "attention_mask"])
-    classifier = Classifier(manifest, tokenize, open_session(folder / "model.onnx"))
-    targets = ["the price"] * len(texts) if manifest.target else None
-    rows = classifier.probs(texts, targets).tolist()
-    target = targets[0] if targets else None
-    write_golden(folder, [Golden(text=text, probs=row, target=target) for text, row in zip(texts, rows, strict=True)])
-    write_sums(folder)
-    return folder
+from serve.scorer import softmax_row
+from serve.this_machine import this_machine
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +47,15 @@ def test_a_text_has_the_same_answer_in_any_thread(classifier):
     expected = classifier.classify(texts)
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda text: classifier.classify([text])[0], texts)) == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(logits=st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=8), temperature=st.floats(0.05, 20))
+def test_the_softmax_of_one_row_is_that_of_arrays(logits, temperature):
+    bias = [0.5 * at for at in range(len(logits))]
+    for more in (None, bias):
+        expected = softmax(np.array([logits]), temperature, None if more is None else np.array(more))[0]
+        np.testing.assert_allclose(softmax_row(logits, temperature, more), expected, atol=1e-12)
 
 
 def test_probabilities_are_a_distribution_in_label_order(classifier):
@@ -147,6 +91,39 @@ def test_a_label_that_no_threshold_reaches_is_never_answered_and_one_without_a_t
     never = write_bundle(tmp_path / "never", thresholds={label: None})
     other = write_bundle(tmp_path / "other", thresholds={name: None for name in LABELS if name != label})
     assert [Classifier.open(folder).classify(["rise"])[0].abstain for folder in (never, other)] == [True, False]
+
+
+def test_the_verdict_says_how_the_label_stands_to_its_threshold(tmp_path, classifier):
+    label = classifier.classify(["rise"])[0].label
+    assert classifier.classify(["rise"])[0].verdict == "no threshold"
+    wanted = {"reached": {label: 0.0}, "missed": {label: 1.0}, "never answered": {label: None}}
+    for verdict, thresholds in wanted.items():
+        with Classifier.open(write_bundle(tmp_path / verdict, thresholds=thresholds)) as holder:
+            answer = holder.classify(["rise"])[0]
+        assert (answer.verdict, answer.abstain) == (verdict, verdict != "reached")
+
+
+def test_the_scores_of_the_other_labels_can_be_left_out(classifier):
+    whole, short = classifier.classify(["rise"])[0], classifier.classify(["rise"], all_scores=False)[0]
+    assert short.probs == {whole.label: whole.probs[whole.label]}
+    assert (short.label, short.abstain) == (whole.label, whole.abstain)
+
+
+@pytest.mark.parametrize("text", ["the price will rise", "naïve 🚀", "", "x" * 100_000, "é" * 70_000])
+def test_bytes_are_answered_as_the_text_that_they_spell(classifier, text):
+    assert classifier.classify([text.encode()]) == classifier.classify([text])
+
+
+@pytest.mark.parametrize(
+    ("data", "text"), [(b"rise \xff fall", "rise \ufffd fall"), (b"rise \xf0\x9f\x9a", "rise \ufffd"), (b"\0rise", "\0rise")]
+)
+def test_bytes_that_are_no_utf8_are_read_as_the_sign_for_no_character(classifier, data, text):
+    assert classifier.classify([data]) == classifier.classify([text])
+
+
+def test_targets_may_be_bytes_too(tmp_path):
+    with Classifier.open(write_bundle(tmp_path / "pairs", target=True)) as pairs:
+        assert pairs.classify([b"rise"], [b"fall"]) == pairs.classify(["rise"], ["fall"])
 
 
 def test_a_bias_is_added_after_the_temperature_and_multiplies_the_odds(tmp_path, classifier):
@@ -193,8 +170,9 @@ def test_a_bundle_without_targets_refuses_them(classifier):
 
 
 def test_one_bare_string_is_refused_rather_than_split_into_letters(classifier):
-    with pytest.raises(TypeError, match="texts is one string; give a list of strings"):
-        classifier.classify("rise")
+    for text in ("rise", b"rise"):
+        with pytest.raises(TypeError, match="texts is one string; give a list of strings"):
+            classifier.classify(text)
 
 
 @pytest.mark.parametrize("name", ["bundle.json", "model.onnx", "tokenizer.json", "golden.jsonl", "quality.json"])
@@ -238,7 +216,7 @@ def test_an_unknown_format_number_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("model.onnx", b"no graph", "cannot load it"),
+        ("model.onnx", b"no graph", "is not an ONNX file, or cut short"),
         ("tokenizer.json", b"{}", "tokenizers cannot load it"),
         ("golden.jsonl", b"\n", "holds no text"),
         ("bundle.json", b"[]", "expected `object`"),
@@ -272,6 +250,18 @@ def test_golden_texts_that_drift_refuse_to_serve_and_say_what_differs(tmp_path):
     ):
         Classifier.open(folder)
     Classifier.open(folder, check=False).close()
+
+
+def test_a_drift_names_the_version_that_differs_from_the_one_that_made_the_bundle(tmp_path):
+    made = msgspec.structs.replace(this_machine(), onnxruntime="1.0.0")
+    folder = write_bundle(tmp_path / "bundle", machine=made)
+    Classifier.open(folder).close()  # another version alone is no reason to refuse
+    rows = read_golden(folder)
+    write_golden(folder, [msgspec.structs.replace(rows[0], probs=[0.2, 0.3, 0.5]), *rows[1:]])
+    write_sums(folder)
+    told = f"at most 0.001 is allowed; onnxruntime is {this_machine().onnxruntime}, the bundle was made with 1.0.0; export the"
+    with pytest.raises(UserError, match=re.escape(told)):
+        Classifier.open(folder)
 
 
 def test_the_manifest_is_the_one_on_disk(bundle, classifier):

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import threading
 
+import msgspec
 import numpy as np
 import pytest
 
 from contract.bundle import Golden
 from contract.errors import FormatError, UserError
+from contract.machine import difference
 from serve import golden
 from serve.golden import replay
+from serve.this_machine import this_machine
 
 TEXTS = ["b", "a much longer text", "ccc", "dd", "a text"]
 ROWS = [Golden(text=text, probs=[len(text) / 100, 1 - len(text) / 100]) for text in TEXTS]
@@ -39,6 +42,28 @@ def test_all_usable_cores_answer(tmp_path, monkeypatch):
         return by_length(texts, targets)
 
     assert replay(tmp_path, [*ROWS, ROWS[0]], meet) == 0
+
+
+MOVED = [msgspec.structs.replace(ROWS[0], probs=[0.5, 0.5])]
+
+
+def refusal(tmp_path, made):
+    with pytest.raises(UserError) as caught:
+        replay(tmp_path, MOVED, by_length, made)
+    return str(caught.value).split("; ", 1)[1].removesuffix("; export the bundle again on a machine like this one")
+
+
+def test_a_drift_says_which_kernels_and_versions_differ(tmp_path):
+    here = this_machine()
+    made = msgspec.structs.replace(here, cpu="Another", flags=["amx_int8"], tokenizers="0.1")
+    assert refusal(tmp_path, made) == difference(made, here)
+    assert "without amx_int8" in difference(made, here) and "was made with 0.1" in difference(made, here)
+
+
+def test_a_drift_on_the_same_machine_or_of_an_unknown_one_says_so(tmp_path):
+    assert refusal(tmp_path, None) == "the bundle does not say what it was made with"
+    same = "versions and kernels are those that it was made with, so a file was exchanged for another"
+    assert refusal(tmp_path, this_machine()) == same
 
 
 def test_a_golden_text_that_cannot_be_answered_stops_the_start(tmp_path):
