@@ -48,4 +48,9 @@ def missing_extra(error: ModuleNotFoundError, preferred: str | None) -> MissingE
 
 def one_line(error: BaseException) -> str:
     """The message of an error for people, on one line."""
-    return "potstill: " + " ".join(str(error).split("\n")).strip()
+    return line(str(error))
+
+
+def line(message: str) -> str:
+    """A message for people, on one line that says who speaks."""
+    return "potstill: " + " ".join(message.split("\n")).strip()

@@ -25,6 +25,8 @@ COMMANDS: dict[str, Row] = {
     "report": Row("commands.report", "Write a page about a checkpoint: scores, plots, slices, mistakes.", "train"),
     "export": Row("commands.export", "Write a checkpoint as an int8 bundle, and prove it.", "export"),
     "predict": Row("commands.predict", "Classify the texts of a file with a bundle.", "serve"),
+    "cascade": Row("commands.cascade", "Join a fast bundle and a good one: the fast one answers what it is sure of.", "serve"),
+    "verify": Row("commands.verify", "Check a bundle's sums, form, golden texts and signature.", "serve"),
     "adapt": Row("commands.adapt", "Fit a bundle to texts with other label shares.", "serve"),
     "serve": Row("commands.serve", "Answer over HTTP with a bundle.", "serve"),
     "bench": Row("commands.bench", "Measure latency, throughput, start-up and memory.", "serve"),
