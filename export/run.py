@@ -28,8 +28,7 @@ from export.smooth import weight_products
 from export.source import Source, read_source
 from export.thresholds import carried_sets, carried_thresholds
 from serve.classifier import softmax
-from serve.golden import cpu_name
-from serve.this_machine import this_machine
+from serve.this_machine import cpu_name, this_machine
 
 Progress = Callable[[str, int, int], None]
 

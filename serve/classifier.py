@@ -209,7 +209,8 @@ def _in_order(thresholds: dict[str, float | None] | None, labels: list[str]) -> 
 
 def _probs(scorer: Scorer, texts: Sequence[str], targets: Sequence[str] | None) -> NDArray[np.float64]:
     """What one graph alone says, float64 [B, C]."""
-    return np.array([scorer.probs(text, target) for text, target in zip(texts, targets or [None] * len(texts), strict=True)])
+    abouts: Sequence[str | None] = targets if targets is not None else [None] * len(texts)
+    return np.array([scorer.probs(text, about) for text, about in zip(texts, abouts, strict=True)])
 
 
 def softmax(logits: NDArray[np.float32], temperature: float, bias: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
