@@ -109,7 +109,7 @@ class Tokenize:
         Bytes are read as UTF-8. What is not UTF-8, and a lone surrogate, which no tokenizer takes, is read as U+FFFD.
 
         Returns:
-            arrays of which all but the ids may be shared with other calls; they cannot be written to.
+            arrays of which all but the ids may be shared with other calls: do not write to them.
         Raises:
             UserError: if the target is longer than `MAX_TARGET_CHARS` characters.
         """
@@ -134,8 +134,6 @@ class Tokenize:
         """A mask of ones and types of zeros for this many tokens, as far as the graph takes them; made once a length."""
         feeds = {"attention_mask": np.ones((1, n_tokens), np.int64), "token_type_ids": np.zeros((1, n_tokens), np.int64)}
         kept = {name: value for name, value in feeds.items() if name in self._inputs}
-        for value in kept.values():
-            value.flags.writeable = False
         self._constants[n_tokens] = kept
         return kept
 
