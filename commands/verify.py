@@ -12,10 +12,15 @@ from serve.verify import verify
 
 @click.command("verify")
 @click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Public key, in PEM, of who must have signed it.  [default: a signature is only told of]",
+)
 @click.pass_context
-def command(ctx: click.Context, bundle: Path) -> None:
+def command(ctx: click.Context, bundle: Path, key: Path | None) -> None:
     """Check the sums, the form and the golden texts of BUNDLE; a line for each file that fails, and exit code 1 then."""
-    found = verify(bundle)
+    found = verify(bundle, key)
     for problem in found.problems:
         click.echo(line(problem), err=True)
     if found.problems:

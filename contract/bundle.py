@@ -26,11 +26,12 @@ from contract.decode import Strict
 from contract.errors import FormatError
 from contract.machine import Machine
 from contract.metrics_record import Scores
+from contract.signature import SIGNATURE_FILE
 
 FORMAT = 1
 MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE = "bundle.json", "model.onnx", "tokenizer.json"
 FAST_MODEL_FILE, FAST_TOKENIZER_FILE = "fast.onnx", "fast_tokenizer.json"
-GOLDEN_FILE, QUALITY_FILE, SUMS_FILE, SIGNATURE_FILE = "golden.jsonl", "quality.json", "SHA256SUMS", "model.sig"
+GOLDEN_FILE, QUALITY_FILE, SUMS_FILE = "golden.jsonl", "quality.json", "SHA256SUMS"
 REQUIRED_FILES = (MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE, QUALITY_FILE)
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9_.-]*)")
 

@@ -44,6 +44,7 @@ class Told(msgspec.Struct, frozen=True):
     first_answer_s: float  # on the clock that all processes of this machine share
     rss_bytes: int
     batch_change_max: float  # of a probability
+    probs: list[list[float]]  # of each text alone, in the order of the labels' names, where batches were asked for
 
 
 def main(name: str, folder: Path, max_tokens: int, threads: int) -> None:
@@ -57,13 +58,15 @@ def main(name: str, folder: Path, max_tokens: int, threads: int) -> None:
         asked = msgspec.json.decode(line, type=Asked)
         texts = [text if target is None else {"text": text, "text_pair": target} for text, target in asked.texts]
         times_ms, change = [], 0.0
+        alone = np.array([_row(answer(text)) for text in texts]) if asked.batch else np.empty((0, 0))
         if asked.batch:
-            change = _batch_change(answer, texts)
+            together = np.array([_row(rows) for rows in answer(texts, batch_size=BATCH)])
+            change = float(np.abs(alone - together).max())
         else:
             for text in texts:
                 times_ms.append(milliseconds(lambda text=text: answer(text)))  # type: ignore[misc]
                 first_answer_s = first_answer_s or time.monotonic()
-        told = Told(times_ms, first_answer_s, resident_bytes(), change)
+        told = Told(times_ms, first_answer_s, resident_bytes(), change, alone.tolist())
         sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
         sys.stdout.buffer.flush()
 
@@ -83,13 +86,6 @@ def _pipeline(name: str, folder: Path, max_tokens: int, threads: int) -> Answer:
         "text-classification", model=model, tokenizer=tokenizer, top_k=None, truncation=True, max_length=max_tokens, device="cpu"
     )
     return answering
-
-
-def _batch_change(answer: Answer, texts: list[Any]) -> float:
-    """The largest change of a probability when texts share a padded batch."""
-    alone = np.array([_row(answer(text)) for text in texts])
-    together = np.array([_row(rows) for rows in answer(texts, batch_size=BATCH)])
-    return float(np.abs(alone - together).max())
 
 
 def _row(scores: Any) -> NDArray[np.float64]:

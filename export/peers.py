@@ -19,7 +19,6 @@ import onnx
 
 from contract.bundle import (
     MODEL_FILE,
-    SIGNATURE_FILE,
     TOKENIZER_FILE,
     Golden,
     read_golden,
@@ -30,6 +29,7 @@ from contract.bundle import (
     write_sums,
 )
 from contract.errors import UserError
+from contract.signature import SIGNATURE_FILE
 from contract.texts import Text
 from export.graph import export_float
 from export.peer_process import Asked, Told
@@ -66,6 +66,10 @@ class Pipeline:
         told = self._ask(texts[:32], batch=True)
         size = sum(path.stat().st_size for path in self._folder.iterdir() if path.suffix in (".onnx", ".safetensors", ".json"))
         return Facts(told.first_answer_s - self._start_s, told.rss_bytes / 1e6, size, told.batch_change_max)
+
+    def probs(self, texts: Sequence[Text]) -> list[list[float]]:
+        """Probabilities of each text alone, in the order of the labels' names; raises UserError if the process has failed."""
+        return self._ask(texts, batch=True).probs
 
     def close(self) -> None:
         """End the process."""

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract import atomic
-from contract.bundle import SIGNATURE_FILE, Manifest, read_golden, write_golden, write_manifest, write_sums
+from contract.bundle import Manifest, read_golden, write_golden, write_manifest, write_sums
 from contract.cores import usable_cores
 from contract.errors import FormatError, UserError
 from contract.prior_shift import LEVEL, MIN_TEXTS, Shift, estimate
+from contract.signature import SIGNATURE_FILE
 from contract.texts import Text, read_texts
 from serve.classifier import Classifier, softmax
 from serve.this_machine import this_machine

@@ -21,7 +21,6 @@ from contract.bundle import (
     FAST_TOKENIZER_FILE,
     MANIFEST_FILE,
     MODEL_FILE,
-    SIGNATURE_FILE,
     TOKENIZER_FILE,
     Cascade,
     Golden,
@@ -33,6 +32,7 @@ from contract.bundle import (
 )
 from contract.cores import usable_cores
 from contract.errors import UserError
+from contract.signature import SIGNATURE_FILE
 from contract.texts import Text, read_texts
 from serve.classifier import Classifier
 from serve.scorer import Scorer

@@ -9,6 +9,7 @@ from pathlib import Path
 from contract.bundle import FAST_MODEL_FILE, MODEL_FILE, SUMS_FILE, file_problems, read_golden, read_manifest
 from contract.errors import FormatError, UserError
 from contract.onnx_form import check_graph
+from contract.signature import SIGNATURE_FILE, check_signature
 from serve.classifier import Classifier
 
 
@@ -21,22 +22,29 @@ class Verified:
     n_files: int = 0
     n_golden: int = 0
     change: float = 0.0  # largest, of a golden probability
+    signature: str = "not signed"  # or whether that was checked
 
     def as_text(self) -> str:
         """One line on a sound bundle."""
         return (
-            f"{self.bundle}: sound; {self.n_files} files as they were written, {self.n_golden} golden texts, "
+            f"{self.bundle}: sound; {self.n_files} files as they were written, {self.signature}, {self.n_golden} golden texts, "
             f"the largest change of a probability is {self.change:.2g}"
         )
 
 
-def verify(bundle: Path) -> Verified:
+def verify(bundle: Path, key: Path | None = None) -> Verified:
     """Check every file of a bundle against its sum, then the form of manifest, golden texts and graphs, then the golden answers.
 
     What does not pass one of the three keeps the next from being looked at: no parser sees a byte that was changed, no graph of a
     wrong form is run.
+
+    Args:
+        bundle: the folder.
+        key: the public key of who must have signed it; None: a signature is only told of.
+    Raises:
+        UserError: if the key cannot be read.
     """
-    problems = [str(problem) for problem in file_problems(bundle)] or _wrong_form(bundle)
+    problems = [str(problem) for problem in file_problems(bundle)] or _wrong_signature(bundle, key) or _wrong_form(bundle)
     if problems:
         return Verified(bundle, problems)
     try:
@@ -45,8 +53,20 @@ def verify(bundle: Path) -> Verified:
             change = classifier.replay(bundle, golden)
     except UserError as error:
         return Verified(bundle, [str(error)])
-    n_files = sum(path.name != SUMS_FILE for path in bundle.iterdir())
-    return Verified(bundle, [], n_files, len(golden), change)
+    n_files = sum(path.name not in (SUMS_FILE, SIGNATURE_FILE) for path in bundle.iterdir())
+    unchecked = "signed (give --key to check by whom)" if (bundle / SIGNATURE_FILE).exists() else "not signed"
+    return Verified(bundle, [], n_files, len(golden), change, unchecked if key is None else f"signed by the holder of {key}")
+
+
+def _wrong_signature(bundle: Path, key: Path | None) -> list[str]:
+    """What is wrong with the signature, where there must be one."""
+    if key is None:
+        return []
+    try:
+        check_signature(bundle, key)
+    except FormatError as error:
+        return [str(error)]
+    return []
 
 
 def _wrong_form(bundle: Path) -> list[str]:

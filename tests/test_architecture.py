@@ -41,6 +41,7 @@ LIBRARIES = {
 EXCEPTIONS = {
     "contract/parquet.py": {"pyarrow"},  # inside one function: JSON lines and CSV need no extra
     "contract/arrow_stream.py": {"pyarrow"},  # inside one function, as above: the rows of a `datasets` folder
+    "contract/signature.py": {"model_signing", "cryptography"},  # inside its functions: only who signs or checks needs them
     "contract/metrics.py": {"numpy"},  # the scores
     "contract/prior_shift.py": {"numpy"},  # and what another share of labels does to them; nothing else of contract/ computes
     "models/fetch.py": {"huggingface_hub"},  # inside one function: finding a model needs no client
@@ -118,7 +119,9 @@ def test_serving_loads_no_training_library(module):
     assert {"torch", "transformers", "sklearn", "mapie", "pyarrow", "optimum", "click", "rich"}.isdisjoint(done.stdout.split())
 
 
-@pytest.mark.parametrize("path", ["models/fetch.py", "models/repack.py", "contract/parquet.py", "contract/arrow_stream.py"])
+@pytest.mark.parametrize(
+    "path", ["models/fetch.py", "models/repack.py", "contract/parquet.py", "contract/arrow_stream.py", "contract/signature.py"]
+)
 def test_a_heavy_exception_is_imported_inside_a_function(path):
     top = {alias.name for node in tree(ROOT / path).body if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names}
     assert top.isdisjoint(EXCEPTIONS[path])

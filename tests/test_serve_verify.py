@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 
 import onnx
 import pytest
@@ -15,6 +16,7 @@ from tiny_bundle import write_bundle
 from commands.main import run as console
 from contract.bundle import REQUIRED_FILES, write_sums
 from contract.errors import UserError
+from contract.signature import sign
 from serve.cascade import CascadeConfig, cascade_bundle
 from serve.classifier import Classifier
 from serve.verify import verify
@@ -53,7 +55,10 @@ def test_a_sound_bundle_is_told_so_in_one_line(sound, capsys):
     assert verify(sound).problems == []
     assert console(["verify", str(sound)]) == 0
     said = capsys.readouterr()
-    assert said.out == f"{sound}: sound; 8 files as they were written, 3 golden texts, the largest change of a probability is 0\n"
+    assert (
+        said.out
+        == f"{sound}: sound; 8 files as they were written, not signed, 3 golden texts, the largest change of a probability is 0\n"
+    )
     assert said.err == ""
 
 
@@ -117,6 +122,41 @@ def test_sums_that_are_a_link_are_refused(bundle, tmp_path):
     os.rename(bundle / "SHA256SUMS", tmp_path / "sums")
     (bundle / "SHA256SUMS").symlink_to(tmp_path / "sums")
     assert refusals(bundle) == [f"{bundle}: is not a bundle: it has no SHA256SUMS; make one with: potstill export"]
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """The private and the public key of a signer, and the public key of somebody else."""
+    pytest.importorskip("model_signing", reason="signing needs the package model-signing")
+    folder = tmp_path_factory.mktemp("keys")
+    for who in ("signer", "other"):
+        for command in (
+            ["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", f"{who}.pem"],
+            ["ec", "-in", f"{who}.pem", "-pubout", "-out", f"{who}.pub"],
+        ):
+            subprocess.run(["openssl", *command], cwd=folder, check=True, capture_output=True)
+    return folder / "signer.pem", folder / "signer.pub", folder / "other.pub"
+
+
+def test_a_signature_is_told_of_and_with_a_key_checked(bundle, keys, capsys):
+    private, public, other = keys
+    assert console(["verify", str(bundle), "--key", str(public)]) == 1
+    assert "is not signed: it has no model.sig" in capsys.readouterr().err
+    sign(bundle, private)
+    assert ", signed (give --key to check by whom), " in verify(bundle).as_text()
+    assert f", signed by the holder of {public}, " in verify(bundle, public).as_text()
+    (problem,) = verify(bundle, other).problems
+    assert problem.startswith(f"{bundle / 'model.sig'}: does not fit this key and these files")
+
+
+def test_whoever_writes_the_sums_anew_does_not_pass_the_signature(bundle, keys):
+    private, public, _ = keys
+    sign(bundle, private)
+    (bundle / "README.md").write_text("another card")
+    write_sums(bundle)
+    assert verify(bundle).problems == []
+    (problem,) = verify(bundle, public).problems
+    assert problem.startswith(f"{bundle / 'model.sig'}: does not fit this key and these files")
 
 
 # From here on the attacker has written the sums anew.
