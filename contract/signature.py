@@ -1,7 +1,7 @@
 """An offline signature of a bundle: who holds the public key can tell that no file was changed since it was signed.
 
 `SHA256SUMS` finds damage; whoever changes a file can write the sums anew, but not the signature. It lies in the bundle as
-`model.sig`, in the format of the OpenSSF's model signing (a sigstore bundle), made and checked with a key pair, without any network.
+`model.sig`, in the format of the OpenSSF's model signing (a sigstore bundle), made and checked with a key pair, without a network.
 """
 
 from __future__ import annotations
