@@ -12,7 +12,8 @@ from commands.pipeline import Outcome
 from contract import metrics
 from contract.metrics_record import Scores
 from contract.soft_label import read_soft_labels
-from serve.bench import BenchConfig, BenchReport, bench
+from serve.bench import BenchConfig, bench
+from serve.bench_report import BenchReport
 from serve.classifier import Classifier
 from trainer.evaluate import predict
 
