@@ -44,7 +44,7 @@ class Told(msgspec.Struct, frozen=True):
     first_answer_s: float  # on the clock that all processes of this machine share
     rss_bytes: int
     batch_change_max: float  # of a probability
-    probs: list[list[float]]  # of each text alone, in the order of the labels' names, where batches were asked for
+    probs: list[list[float]]  # of each text alone, in output order, where batches were asked for
 
 
 def main(name: str, folder: Path, max_tokens: int, threads: int) -> None:
@@ -58,9 +58,9 @@ def main(name: str, folder: Path, max_tokens: int, threads: int) -> None:
         asked = msgspec.json.decode(line, type=Asked)
         texts = [text if target is None else {"text": text, "text_pair": target} for text, target in asked.texts]
         times_ms, change = [], 0.0
-        alone = np.array([_row(answer(text)) for text in texts]) if asked.batch else np.empty((0, 0))
+        alone = np.array([_row(answer, answer(text)) for text in texts]) if asked.batch else np.empty((0, 0))
         if asked.batch:
-            together = np.array([_row(rows) for rows in answer(texts, batch_size=BATCH)])
+            together = np.array([_row(answer, rows) for rows in answer(texts, batch_size=BATCH)])
             change = float(np.abs(alone - together).max())
         else:
             for text in texts:
@@ -88,10 +88,11 @@ def _pipeline(name: str, folder: Path, max_tokens: int, threads: int) -> Answer:
     return answering
 
 
-def _row(scores: Any) -> NDArray[np.float64]:
-    """A text's probabilities, by the names of their labels."""
+def _row(answer: Any, scores: Any) -> NDArray[np.float64]:
+    """A text's probabilities in output order, of a pipeline's answer that names the labels, the most probable first."""
     rows = scores[0] if scores and isinstance(scores[0], list) else scores
-    return np.array([row["score"] for row in sorted(rows, key=lambda row: str(row["label"]))])
+    index = answer.model.config.label2id
+    return np.array([row["score"] for row in sorted(rows, key=lambda row: int(index[row["label"]]))])
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from serve.scorer import open_scorer
 
 ROOT = Path(__file__).parents[1]  # where the packages lie; a fresh process must find the same ones
 FLOAT, OPTIMUM, TORCH = "float", "optimum", "torch"
+CLOSE_S = 10  # for a process to end by itself
 
 
 class Pipeline:
@@ -68,14 +69,18 @@ class Pipeline:
         return Facts(told.first_answer_s - self._start_s, told.rss_bytes / 1e6, size, told.batch_change_max)
 
     def probs(self, texts: Sequence[Text]) -> list[list[float]]:
-        """Probabilities of each text alone, in the order of the labels' names; raises UserError if the process has failed."""
+        """Probabilities of each text alone, in output order; raises UserError if the process has failed."""
         return self._ask(texts, batch=True).probs
 
     def close(self) -> None:
         """End the process."""
         if self._process.stdin is not None:
             self._process.stdin.close()
-        self._process.wait(timeout=30)
+        try:
+            self._process.wait(timeout=CLOSE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # it has nothing to put away
+            self._process.wait()
 
     def _ask(self, texts: Sequence[Text], *, batch: bool) -> Told:
         """Send one line and read one."""
