@@ -19,7 +19,10 @@ from serve.this_machine import this_machine
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TOLERANCE = 1e-3  # largest accepted change of a probability; kernels of another CPU round differently in the last bits
+TOLERANCE = 1e-3  # largest accepted change of a probability with the versions and kernels that made the bundle, or unknown ones
+# With others: where a number lies between two steps of int8, last bits that round differently put it on the other one. Aarch64
+# moved a MiniLM in static int8 by 0.0025 (benchmarks/replay_on_aarch64); kernels that saturate move it by several hundredths.
+TOLERANCE_ELSEWHERE = 1e-2
 
 Probs = Callable[[Sequence[str], Sequence[str] | None], "NDArray[np.float64]"]
 
@@ -34,7 +37,8 @@ def replay(bundle: Path, golden: list[Golden], probs: Probs, made: Machine | Non
         made: the machine that gave the golden probabilities, if the bundle says so.
     Raises:
         FormatError: if the golden probabilities do not fit the model's labels.
-        UserError: if a probability differs by more than `TOLERANCE`; it says which version or kernel differs.
+        UserError: if a probability differs by more than `TOLERANCE`, or `TOLERANCE_ELSEWHERE` where versions or kernels are
+            known to be others; it says which.
     """
     found = np.concatenate(_answers(probs, golden))  # [N, C]
     for number, row in enumerate(golden, 1):
@@ -43,11 +47,14 @@ def replay(bundle: Path, golden: list[Golden], probs: Probs, made: Machine | Non
                 bundle / GOLDEN_FILE, f"line {number}", f"has {len(row.probs)} probabilities; the model gives {found.shape[1]}"
             )
     change = float(np.abs(found - np.array([row.probs for row in golden])).max())
-    if not change <= TOLERANCE:  # this way round, NaN is refused too
-        here = this_machine()
-        where = f"onnxruntime {here.onnxruntime} on {cpu_name()}"
+    if change <= TOLERANCE:
+        return change
+    here = this_machine()
+    most = TOLERANCE if made is None or not difference(made, here) else TOLERANCE_ELSEWHERE
+    if not change <= most:  # this way round, NaN is refused too
+        where = f"onnxruntime {here.onnxruntime} on {here.cpu}"
         raise UserError(
-            f"{bundle}: the golden texts drifted: {where} moves a probability by {change:.4g}, at most {TOLERANCE:g} is allowed; "
+            f"{bundle}: the golden texts drifted: {where} moves a probability by {change:.4g}, at most {most:g} is allowed; "
             f"{_cause(made, here)}; export the bundle again on a machine like this one"
         )
     return change

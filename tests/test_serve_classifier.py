@@ -261,7 +261,7 @@ def test_a_drift_names_the_version_that_differs_from_the_one_that_made_the_bundl
     rows = read_golden(folder)
     write_golden(folder, [msgspec.structs.replace(rows[0], probs=[0.2, 0.3, 0.5]), *rows[1:]])
     write_sums(folder)
-    told = f"at most 0.001 is allowed; onnxruntime is {this_machine().onnxruntime}, the bundle was made with 1.0.0; export the"
+    told = f"at most 0.01 is allowed; onnxruntime is {this_machine().onnxruntime}, the bundle was made with 1.0.0; export the"
     with pytest.raises(UserError, match=re.escape(told)):
         Classifier.open(folder)
 

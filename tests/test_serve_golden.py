@@ -60,6 +60,15 @@ def test_a_drift_says_which_kernels_and_versions_differ(tmp_path):
     assert "without amx_int8" in difference(made, here) and "was made with 0.1" in difference(made, here)
 
 
+def test_other_kernels_may_move_a_probability_further_than_the_same_ones(tmp_path):
+    moved = [msgspec.structs.replace(ROWS[0], probs=[ROWS[0].probs[0] + 0.005, ROWS[0].probs[1] - 0.005])]
+    other = msgspec.structs.replace(this_machine(), flags=["amx_int8"])
+    assert replay(tmp_path, moved, by_length, other) == pytest.approx(0.005)
+    for made in (this_machine(), None):
+        with pytest.raises(UserError, match=r"moves a probability by 0\.005, at most 0\.001 is allowed"):
+            replay(tmp_path, moved, by_length, made)
+
+
 def test_a_drift_on_the_same_machine_or_of_an_unknown_one_says_so(tmp_path):
     assert refusal(tmp_path, None) == "the bundle does not say what it was made with"
     same = "versions and kernels are those that it was made with, so a file was exchanged for another"
