@@ -95,7 +95,9 @@ def adapt_bundle(bundle: Path, texts: Path, out: Path, config: AdaptConfig) -> A
             raise FormatError(texts, "", f"holds {len(found.texts)} usable texts; label shares need at least {MIN_TEXTS}")
         logits = _logits(classifier, found.texts, config.workers or usable_cores())
         shift = estimate(softmax(logits, classifier.manifest.temperature), source)
-        manifest = msgspec.structs.replace(_shifted(classifier.manifest, shift, config.level), machine=this_machine())
+        manifest = _shifted(classifier.manifest, shift, config.level)
+        if manifest.machine is not None:
+            manifest = msgspec.structs.replace(manifest, machine=this_machine())  # which gives the new golden probabilities
         with atomic.folder(out) as folder:
             for path in bundle.iterdir():
                 if path.name != SIGNATURE_FILE:  # it signs what the bundle was before

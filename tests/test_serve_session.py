@@ -35,7 +35,7 @@ def test_a_session_of_one_thread_starts_none(tmp_path):
     session = open_session(path, 1)
     ids = np.ones((1, 4), np.int64)
     session.run(None, {"input_ids": ids, "attention_mask": ids})
-    assert len(os.listdir("/proc/self/task")) == before
+    assert len(os.listdir("/proc/self/task")) <= before  # fewer, where another test's thread has just ended
 
 
 def other_input(model):
