@@ -1,4 +1,4 @@
-"""`potstill serve`: a bundle over HTTP."""
+"""`potstill serve`: bundles over HTTP."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from serve.bundles import parse_wanted
+from serve.limits import Limits
 from serve.run import ServeConfig, serve
 
 
 @click.command("serve")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundles", metavar="[NAME=]BUNDLE...", nargs=-1, required=True)
 @click.option("--host", default=ServeConfig.host, show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -19,11 +21,46 @@ from serve.run import ServeConfig, serve
     show_default=True,
     help="Port to listen on; 0 takes a free one.",
 )
+@click.option("--unix", type=click.Path(path_type=Path), help="Listen at this path instead of an address.")
 @click.option(
     "--workers", type=click.IntRange(min=1), default=ServeConfig.workers, help="Texts answered at once.  [default: usable cores]"
 )
+@click.option(
+    "--keys",
+    type=click.Path(path_type=Path),
+    help="File of keys, one a line; a client must send one.  [default: those of the variable POTSTILL_KEYS, if any]",
+)
 @click.option("--insecure", is_flag=True, default=ServeConfig.insecure, help="Let other machines in, without a key.")
-def command(bundle: Path, host: str, port: int, workers: int | None, insecure: bool) -> None:
-    """Answer over HTTP with BUNDLE: POST /predict, GET /livez, GET /readyz."""
-    config = ServeConfig(host=host, port=port, workers=workers, insecure=insecure)
-    serve(bundle, config, announce=lambda line: click.echo(line, err=True))
+@click.option(
+    "--timeout-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    default=Limits.timeout_ms,
+    show_default=True,
+    help="Milliseconds in which a request wants its answer, if it does not say.",
+)
+@click.option(
+    "--grace-s",
+    type=click.FloatRange(min=0),
+    default=Limits.grace_s,
+    show_default=True,
+    help="Seconds in which accepted requests are finished when the server is told to stop.",
+)
+def command(
+    bundles: tuple[str, ...],
+    host: str,
+    port: int,
+    unix: Path | None,
+    workers: int | None,
+    keys: Path | None,
+    insecure: bool,
+    timeout_ms: float,
+    grace_s: float,
+) -> None:
+    """Answer over HTTP with bundles; the first one answers where a request names none.
+
+    POST /classify, POST /predict (as text-embeddings-inference), /v2 (the Open Inference Protocol), and a page to try it at /.
+    SIGTERM finishes what was accepted and stops; SIGHUP takes up new versions of the bundles.
+    """
+    limits = Limits(timeout_ms=timeout_ms, max_timeout_ms=max(timeout_ms, Limits.max_timeout_ms), grace_s=grace_s)
+    config = ServeConfig(host=host, port=port, unix=unix, workers=workers, insecure=insecure, keys=keys, limits=limits)
+    serve([parse_wanted(one) for one in bundles], config, announce=lambda line: click.echo(line, err=True))

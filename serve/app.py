@@ -1,181 +1,292 @@
 """The HTTP application: raw ASGI and msgspec, so any ASGI server can run it.
 
-    POST /predict   {"texts": ["...", ...]} or {"texts": [...], "targets": [...]}
-                    -> {"answers": [{"label": "...", "probs": {"...": 0.5, ...}, "abstain": false}, ...]}, in order
-                    with "sets": true beside the texts each answer has "label_set": ["...", ...] too
-    GET  /livez     200 while the process answers at all
-    GET  /readyz    200 once the bundle is proved, 503 before start-up is over and while shutting down
+    POST /classify                      the protocol of our own (own_protocol)
+    POST /predict                       as text-embeddings-inference (tei_protocol)
+    /v2, /v2/models/NAME/infer, ...     the Open Inference Protocol (oip_protocol)
+    /bundles/NAME/classify, .../predict another bundle than the first one
+    /livez, /readyz, /metrics           for whoever looks after the server
+    /, /openapi.json                    for people
 
-Every error is one line of JSON, {"error": "..."}: 400 not JSON, 404 no such path, 405 wrong method, 413 body too large,
-422 JSON of the wrong shape. Texts are never written anywhere.
+Texts are never written anywhere: not to the log, not to metrics, not to traces.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
-import msgspec
+import math
+import time
+from dataclasses import dataclass, field, replace
 
 from contract.cores import usable_cores
 from contract.errors import UserError
-from serve.classifier import Answer, Classifier
+from serve import oip_protocol, own_protocol, tei_protocol
+from serve.bundles import Bundles, renew
+from serve.exchange import App, Disconnected, Message, Receive, Refused, Reply, Send, header, json_reply, read_body, send_reply
+from serve.hosted import Hosted
+from serve.job import Expired, Job
+from serve.journal import Journal
+from serve.keys import Keys
 from serve.limits import Limits
+from serve.measures import Measures
+from serve.metrics import CONTENT_TYPE as METRICS_TYPE
+from serve.question import ask
+from serve.routes import FIXED, OPEN_KINDS, Route, find
+from serve.workers import HEADROOM, Overloaded, Workers
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
-
-METHODS = {"/predict": ("POST",), "/livez": ("GET", "HEAD"), "/readyz": ("GET", "HEAD")}
-
-
-class PredictRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a request."""
-
-    texts: list[str]
-    targets: list[str] | None = None
-    sets: bool = False  # whether every answer lists its label set
+PUBLISH_S = 1.0  # between two showings of this process's counts to the others
+_CLOSE = (b"connection", b"close")
 
 
-class PredictResponse(msgspec.Struct, frozen=True):
-    """The body of its answer."""
+@dataclass(frozen=True)
+class Parts:
+    """What an application is put together from."""
 
-    answers: list[Answer]
-
-
-class Refused(Exception):
-    """A request that gets an error instead of an answer."""
-
-    def __init__(self, status: int, message: str, headers: list[tuple[bytes, bytes]] | None = None) -> None:
-        """Args: HTTP status; one line for the client; extra headers."""
-        self.status, self.message, self.headers = status, message, headers or []
-        super().__init__(message)
+    bundles: Bundles
+    limits: Limits = field(default_factory=Limits)
+    n_workers: int = field(default_factory=usable_cores)
+    keys: Keys = field(default_factory=lambda: Keys([]))
+    journal: Journal = field(default_factory=Journal)
+    measures: Measures = field(default_factory=Measures)
+    version: str = "0"  # of the program
 
 
-class Disconnected(Exception):
-    """The client went away before its request was whole; nobody is left to answer."""
+class Application:
+    """An ASGI application; it starts and stops with the server's lifespan."""
 
-
-def create_app(classifier: Classifier, *, limits: Limits | None = None, workers: int | None = None) -> App:
-    """An ASGI application that answers with the classifier.
-
-    Args:
-        classifier: open, its golden texts replayed; the caller closes it.
-        limits: of one request.
-        workers: texts answered at once; None means the usable cores.
-    """
-    return _Application(classifier, limits or Limits(), workers or usable_cores())
-
-
-class _Application:
-    """The application's state: the classifier, its worker threads, and whether it is ready."""
-
-    def __init__(self, classifier: Classifier, limits: Limits, workers: int) -> None:
+    def __init__(self, parts: Parts) -> None:
         """Nothing runs before the server starts."""
-        self._classifier = classifier
-        self._limits = limits
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="answer")
-        self._ready = False
-        self._decoder = msgspec.json.Decoder(PredictRequest)
-        self._encoder = msgspec.json.Encoder()
+        self.parts = parts
+        self.draining = False
+        self._bundles, self._limits, self._measures = parts.bundles, parts.limits, parts.measures
+        self._workers = Workers(parts.n_workers)
+        self._started = False
+        self._renewing: asyncio.Task[None] | None = None
+        self._renew_again = False
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request, or the server's start and stop."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http":
-            try:
-                status, body, headers = await self._respond(scope, receive)
-            except Refused as refused:
-                status, body, headers = refused.status, self._encoder.encode({"error": refused.message}), refused.headers
-            except Disconnected:
+            await self._exchange(scope, receive, send)
+
+    def ready(self) -> bool:
+        """Whether a request that comes now would be answered: started, not stopping, and not so busy that it would be refused."""
+        return self._started and not self.draining and self._workers.wait_s() < HEADROOM * self._limits.timeout_ms / 1e3
+
+    def renew(self) -> None:
+        """Look for new versions of the bundles, in the background; call it in the event loop."""
+        if self._renewing is not None and not self._renewing.done():
+            self._renew_again = True
+        else:
+            self._renewing = asyncio.get_running_loop().create_task(self._renew())
+
+    async def _renew(self) -> None:
+        """Look at one bundle after the other, so that at most one is in memory twice."""
+        while True:
+            self._renew_again = False
+            for hosted in self._bundles.all:
+                renewal = await asyncio.to_thread(renew, hosted)
+                if renewal.hosted is not None:
+                    self._bundles.put(renewal.hosted)
+                self._measures.reloads.add(renewal.name, renewal.outcome)
+                self.parts.journal.line(renewal.line)
+            if not self._renew_again:
                 return
-            await _reply(send, status, body, headers, head=scope["method"] == "HEAD")
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        """Become ready when the server starts, and finish the running texts when it stops."""
+        """Become ready when the server starts, and finish what is queued when it stops."""
+        publishing: asyncio.Task[None] | None = None
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                self._ready = True
+                self._workers.start()
+                publishing = asyncio.get_running_loop().create_task(self._publish())
+                self._started = True
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                self._ready = False
-                await asyncio.to_thread(self._pool.shutdown)
+                self.draining = True
+                if publishing is not None:
+                    publishing.cancel()
+                await asyncio.to_thread(self._workers.close)
+                self._measures.publish()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    async def _respond(self, scope: Message, receive: Receive) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
-        """Status, body and extra headers; raises Refused or Disconnected."""
-        path, method = scope["path"], scope["method"]
-        if path not in METHODS:
-            raise Refused(404, f"there is no {path}; there are {', '.join(METHODS)}")
-        if method not in METHODS[path]:
-            allowed = ", ".join(METHODS[path])
-            raise Refused(405, f"{path} takes {allowed}, not {method}", [(b"allow", allowed.encode())])
-        if path == "/livez":
-            return 200, b'{"status":"alive"}', []
-        if path == "/readyz":
-            return (200, b'{"status":"ready"}', []) if self._ready else (503, b'{"status":"not ready"}', [])
-        return 200, await self._predict(await self._body(scope, receive)), []
-
-    async def _body(self, scope: Message, receive: Receive) -> bytes:
-        """The request's body, never held beyond the limit."""
-        most = self._limits.max_body_bytes
-        too_large = Refused(413, f"the body is larger than {most} bytes; send fewer texts at a time", [(b"connection", b"close")])
-        for name, value in scope["headers"]:
-            if name == b"content-length" and int(value) > most:
-                raise too_large
-        body = bytearray()
+    async def _publish(self) -> None:
+        """Show the counts to the other processes, now and then."""
         while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise Disconnected
-            body += message.get("body", b"")
-            if len(body) > most:
-                raise too_large
-            if not message.get("more_body", False):
-                return bytes(body)
+            self._measures.publish()
+            await asyncio.sleep(PUBLISH_S)
 
-    async def _predict(self, body: bytes) -> bytes:
-        """Answer a body; each text is a job of its own, so that a large request does not hold up a small one."""
-        request = self._checked(body)
-        loop = asyncio.get_running_loop()
-        targets: list[str] | list[None] = request.targets or [None] * len(request.texts)
-        pairs = zip(request.texts, targets, strict=True)
-        jobs = [loop.run_in_executor(self._pool, self._answer, text, target, request.sets) for text, target in pairs]
+    async def _exchange(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One request and its reply."""
+        start_s = time.monotonic()
+        route = find(scope["path"])
+        label = route.label if route is not None else "none"
         try:
-            return self._encoder.encode(PredictResponse(await asyncio.gather(*jobs)))
+            reply = await self._reply(route, scope, receive, start_s)
+        except Refused as refused:
+            reply = _error(route, refused)
+            if refused.reason is not None:
+                self._measures.shed.add(refused.reason)
+        except Disconnected:
+            self._measures.shed.add("gone")
+            return
+        except Exception:
+            self.parts.journal.bug(label)
+            self._measures.requests.add(label, "500")
+            await send_reply(send, _error(route, Refused(500, "this is a mistake in the server; its log says where")), head=False)
+            raise
+        if self.draining:
+            reply.headers.append(_CLOSE)
+        await send_reply(send, reply, head=scope["method"] == "HEAD")
+        self._measures.requests.add(label, str(reply.status))
+
+    async def _reply(self, route: Route | None, scope: Message, receive: Receive, start_s: float) -> Reply:
+        """The reply to a request; raises Refused or Disconnected."""
+        if route is None:
+            raise Refused(404, f"there is no such path; there are {', '.join(FIXED)}, and more in /openapi.json")
+        method = scope["method"]
+        if method not in route.methods:
+            allowed = ", ".join(route.methods)
+            raise Refused(405, f"{route.label} takes {allowed}, not {method}", [(b"allow", allowed.encode())])
+        if route.kind not in OPEN_KINDS:
+            self._check_key(scope)
+        if route.kind in ("classify", "predict", "infer"):
+            return await self._answer(route, scope, receive, start_s)
+        return self._look_up(route)
+
+    def _look_up(self, route: Route) -> Reply:
+        """The reply to a request that classifies nothing; raises Refused."""
+        match route.kind:
+            case "live":
+                return json_reply({"status": "alive"})
+            case "ready":
+                return json_reply({"status": "ready"}) if self.ready() else json_reply({"status": self._why_not_ready()}, 503)
+            case "metrics":
+                page = self._measures.page(self._bundles.all, self._workers.wait_s(), self.ready())
+                return Reply(200, page.encode(), METRICS_TYPE)
+            case "bundles":
+                return json_reply({"bundles": [own_protocol.describe(hosted) for hosted in self._bundles.all]})
+            case "v2":
+                return oip_protocol.server_metadata(self.parts.version)
+            case "model":
+                return oip_protocol.model_metadata(self._hosted(route))
+            case "model_ready":
+                name = self._hosted(route).name
+                return json_reply({"name": name, "ready": self.ready()}, 200 if self.ready() else 503)
+        raise Refused(404, f"{route.label} is not there")
+
+    def _why_not_ready(self) -> str:
+        """One word or two."""
+        return "stopping" if self.draining else "busy" if self._started else "starting"
+
+    def _check_key(self, scope: Message) -> None:
+        """Let nobody in without a key, if there are keys; raises Refused."""
+        if not len(self.parts.keys):
+            return
+        given = header(scope, b"x-api-key")
+        scheme, _, bearer = (header(scope, b"authorization") or b"").partition(b" ")
+        if given is None and scheme.lower() == b"bearer":
+            given = bearer.strip()
+        if not self.parts.keys.allow(given):
+            problem = "a key is needed" if given is None else "this key is not known"
+            raise Refused(
+                401,
+                f"{problem}; send one as Authorization: Bearer KEY, or X-API-Key: KEY",
+                [(b"www-authenticate", b"Bearer")],
+                "key",
+            )
+
+    def _hosted(self, route: Route) -> Hosted:
+        """The bundle that a route is about; raises Refused."""
+        hosted = self._bundles.get(route.bundle)
+        if hosted is None:
+            names = ", ".join(one.name for one in self._bundles.all)
+            raise Refused(404, f"there is no bundle of that name; there are {names}")
+        if route.version not in (None, hosted.version):
+            raise Refused(404, f"{hosted.name} has no such version; there is {hosted.version}")
+        return hosted
+
+    async def _answer(self, route: Route, scope: Message, receive: Receive, start_s: float) -> Reply:
+        """Classify; raises Refused or Disconnected."""
+        hosted = self._hosted(route)
+        body = await read_body(scope, receive, self._limits.max_body_bytes)
+        if route.kind == "classify":
+            question, request = own_protocol.read(body)
+            job = ask(question, hosted, self._limits, start_s)
+            await self._work(job, receive)
+            reply = own_protocol.write(job, request)
+        elif route.kind == "predict":
+            question, predict = tei_protocol.read(body, hosted, self._limits)
+            job = ask(question, hosted, self._limits, start_s)
+            await self._work(job, receive)
+            reply = tei_protocol.write(job, predict)
+        else:
+            question, infer = oip_protocol.read(body, header(scope, oip_protocol.HEADER_LENGTH))
+            job = ask(question, hosted, self._limits, start_s)
+            await self._work(job, receive)
+            reply = oip_protocol.write(job, infer)
+        now = time.monotonic()
+        self._measures.answered(job, now)
+        reply.headers.append((b"server-timing", _server_timing(job, now)))
+        return reply
+
+    async def _work(self, job: Job, receive: Receive) -> None:
+        """Have a job done; raises Refused or Disconnected."""
+        try:
+            if self._workers.answer_at_once(job):
+                return
+            future = self._workers.submit(job)
+            if not job.waits:  # it is being worked on by now, and what has begun is finished
+                await future
+                return
+            watch = asyncio.get_running_loop().create_task(self._watch(job, receive))
+            try:
+                await future
+            finally:
+                watch.cancel()
+        except Overloaded as overloaded:
+            retry_s = max(1, math.ceil(overloaded.wait_s))
+            raise Refused(
+                429,
+                f"the answer would come too late: an estimated {overloaded.wait_s * 1e3:.0f} ms to wait and "
+                f"{overloaded.work_s * 1e3:.0f} ms of work; come back later, or allow more time",
+                [(b"retry-after", b"%d" % retry_s)],
+                "deadline",
+            ) from overloaded
+        except Expired as expired:
+            raise Refused(504, "the time ran out before it was this request's turn", reason="expired") from expired
         except UserError as error:
             raise Refused(422, str(error)) from error
 
-    def _checked(self, body: bytes) -> PredictRequest:
-        """The decoded request; raises Refused."""
-        try:
-            request = self._decoder.decode(body)
-            self._classifier.check_targets(request.texts, request.targets)
-            if request.sets:
-                self._classifier.check_sets()
-        except (msgspec.ValidationError, UserError) as error:
-            raise Refused(422, str(error)) from error
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Refused(400, f"the body is not valid JSON: {error}") from error
-        n_texts, most = len(request.texts), self._limits.max_texts
-        if not 1 <= n_texts <= most:
-            raise Refused(422, f"texts holds {n_texts}; from 1 to {most} are allowed in one request")
-        return request
-
-    def _answer(self, text: str, target: str | None, sets: bool) -> Answer:
-        """One text's answer, in a worker thread."""
-        return self._classifier.classify([text], None if target is None else [target], sets=sets)[0]
+    async def _watch(self, job: Job, receive: Receive) -> None:
+        """Drop the job when its client goes."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._workers.drop(job)
+        if job.future is not None and not job.future.done():
+            job.future.set_exception(Disconnected())
 
 
-async def _reply(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]], *, head: bool) -> None:
-    """Send one JSON line; to HEAD, its headers only."""
-    body += b"\n"
-    length = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": length + headers})
-    await send({"type": "http.response.body", "body": b"" if head else body})
+def create_app(parts: Parts) -> App:
+    """An ASGI application that answers with open, proved bundles; the caller closes nothing."""
+    return Application(replace(parts))
+
+
+def _error(route: Route | None, refused: Refused) -> Reply:
+    """A refusal in the form of the route's protocol."""
+    if route is not None and route.kind == "predict":
+        return tei_protocol.error(refused)
+    if route is not None and route.kind == "infer":
+        return oip_protocol.error(refused)
+    return own_protocol.error(refused)
+
+
+def _server_timing(job: Job, now: float) -> bytes:
+    """Where the time went, as browsers show it: milliseconds."""
+    worked = job.results()
+    tokenize_ms, infer_ms = sum(one.tokenize_s for one in worked) * 1e3, sum(one.infer_s for one in worked) * 1e3
+    times_ms = (job.queue_s * 1e3, tokenize_ms, infer_ms, (now - job.start_s) * 1e3)
+    return b"queue;dur=%.3f, tokenize;dur=%.3f, infer;dur=%.3f, total;dur=%.3f" % times_ms

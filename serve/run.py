@@ -1,22 +1,22 @@
-"""One HTTP process around one bundle: uvicorn with httptools and uvloop."""
+"""Serving bundles: one process, or several on one port."""
 
 from __future__ import annotations
 
-import errno
-import ipaddress
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
-import uvicorn
-
 from contract.cores import usable_cores
-from contract.errors import UserError
-from serve.app import create_app
-from serve.classifier import Classifier
-
-BACKLOG = 2048  # connections that the kernel holds while the process is busy
+from serve.app import Application, Parts
+from serve.bundles import Bundles, Wanted
+from serve.journal import Journal
+from serve.keys import Keys, read_keys
+from serve.limits import Limits
+from serve.listener import listen, listen_at, where
+from serve.measures import Measures
+from serve.server import Server
 
 
 @dataclass(frozen=True)
@@ -25,57 +25,55 @@ class ServeConfig:
 
     host: str = "127.0.0.1"
     port: int = 8080  # 0: any free one
-    workers: int | None = None  # texts answered at once; None: the usable cores
+    unix: Path | None = None  # listen at this path instead
+    workers: int | None = None  # texts answered at once by one process; None: the usable cores
     insecure: bool = False  # whether other machines may be let in, without a key and without encryption
+    keys: Path | None = None  # a file of keys; None: those of the environment, if any
+    limits: Limits = field(default_factory=Limits)
 
 
-def serve(bundle: Path, config: ServeConfig, announce: Callable[[str], None] | None = None) -> None:
-    """Serve a bundle until the process is told to stop; what is being answered then is finished first.
+def serve(wanted: list[Wanted], config: ServeConfig, announce: Callable[[str], None] | None = None) -> None:
+    """Serve bundles until the process is told to stop; what is accepted by then is answered first.
 
     Args:
-        bundle: the folder.
-        config: where to listen.
+        wanted: the bundles, at least one.
+        config: where and how.
         announce: is given one line, with the address, once connections are taken.
     Raises:
-        UserError: if the address cannot be used or would let other machines in, or the bundle is refused.
+        UserError: if the address cannot be used or would let other machines in, or a bundle or the keys are refused.
     """
-    with listen(config) as listener, Classifier.open(bundle) as classifier:
-        workers = config.workers or usable_cores()
-        app = create_app(classifier, workers=workers)
-        settings = uvicorn.Config(
-            app, http="httptools", loop="uvloop", ws="none", log_config=None, access_log=False, server_header=False
+    keys = read_keys(config.keys)
+    with open_listener(config, keys) as listener:
+        app = Application(
+            Parts(
+                Bundles.open(wanted),
+                config.limits,
+                config.workers or usable_cores(),
+                keys,
+                Journal(),
+                Measures(),
+                program_version(),
+            )
         )
         if announce is not None:
-            host, port = listener.getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            announce(
-                f"{classifier.manifest.name} answers at http://{shown}:{port}/predict with {workers} workers; stop it with Ctrl-C"
-            )
+            names = ", ".join(hosted.name for hosted in app.parts.bundles.all)
+            announce(f"{names} at {where(listener)} with {app.parts.n_workers} workers; stop it with Ctrl-C")
         try:
-            uvicorn.Server(settings).run(sockets=[listener])
+            Server(app, config.limits).run(sockets=[listener])
         except KeyboardInterrupt:
             pass  # uvicorn has finished its work and repeats the signal for its caller
 
 
-def listen(config: ServeConfig) -> socket.socket:
-    """A listening socket; raises UserError if the address is taken, unknown, or open to others without `insecure`."""
+def open_listener(config: ServeConfig, keys: Keys) -> socket.socket:
+    """The listening socket; raises UserError."""
+    if config.unix is not None:
+        return listen_at(config.unix)
+    return listen(config.host, config.port, open_to_others=config.insecure or len(keys) > 0)
+
+
+def program_version() -> str:
+    """The version of potstill that is installed."""
     try:
-        found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (socket.gaierror, UnicodeError) as error:
-        raise UserError(f"{config.host}: no such host ({error}); use a name or address of this machine") from error
-    family, kind, protocol, _, address = found[0]
-    if not config.insecure and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
-        raise UserError(
-            f"{config.host} lets other machines in, and the server has no key yet; use 127.0.0.1, or allow it with --insecure"
-        )
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        taken = error.errno == errno.EADDRINUSE
-        reason = "is taken; choose another one with --port" if taken else f"cannot be used: {error.strerror}"
-        raise UserError(f"port {config.port} on {config.host} {reason}") from error
-    return listener
+        return metadata.version("potstill")
+    except metadata.PackageNotFoundError:
+        return "unknown"

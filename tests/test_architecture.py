@@ -23,9 +23,9 @@ EDGES = {
     "commands": {"labeler", "trainer", "export", "serve", "models", "contract"},
 }
 
-HANDS_OVER = {"serve/beside.py"}  # catches everything in one thread, to raise it in another
+HANDS_OVER = {"serve/beside.py", "serve/workers.py"}  # catches everything in one thread, to raise it in another
 
-HTTP = {"uvicorn", "starlette", "httptools", "uvloop"}
+HTTP = {"uvicorn", "httptools", "uvloop"}
 # Which third-party packages a package may import.
 LIBRARIES = {
     "contract": {"msgspec"},
@@ -61,7 +61,7 @@ EXCEPTIONS = {
     "labeler/chat.py": {"jinja2"},  # the language of chat templates
 }
 # A bundle answers over HTTP only where it is asked to: the rest of serve/ must load without an HTTP stack.
-HTTP_FILES = {"serve/app.py", "serve/run.py", "serve/limits.py", "serve/protocols.py"}
+HTTP_FILES = {"serve/connection.py", "serve/server.py"}
 
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "core", "misc"}
 MAX_FILE_LINES = 300

@@ -1,0 +1,109 @@
+"""One connection of uvicorn's, held to limits that uvicorn does not have: how long a request may take to arrive, and how much.
+
+Checked by a sweep twice a second over all connections, so that a request costs no timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from serve.limits import Limits
+from serve.measures import Measures
+
+SWEEP_S = 0.5
+STUCK_S = 30.0  # after which a client that does not read its reply is cut off
+
+
+def reply_bytes(status: bytes, message: str) -> bytes:
+    """A whole reply, for what ends before there is a request."""
+    body = f'{{"error":"{message}"}}\n'.encode()
+    head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (status, len(body))
+    return head + body
+
+
+def connection_class(limits: Limits, measures: Measures) -> type[HttpToolsProtocol]:
+    """The class of connections within these limits; what they refuse is counted."""
+
+    class LimitedConnection(HttpToolsProtocol):
+        """A connection that must not trickle, flood, or stand in line behind too many others."""
+
+        def __init__(
+            self,
+            config: Config,
+            server_state: ServerState,
+            app_state: dict[str, Any],
+            _loop: asyncio.AbstractEventLoop | None = None,
+        ) -> None:
+            """As uvicorn calls it."""
+            super().__init__(config, server_state, app_state, _loop)
+            self.waiting_since: float | None = None  # for the rest of a request
+            self.stuck_since: float | None = None  # with a reply that is not read
+            self.n_head_bytes = 0
+            self.in_head = True
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            """Take it, unless there are too many."""
+            super().connection_made(transport)
+            if len(self.connections) > limits.max_connections:
+                self.refuse(b"503 Service Unavailable", "too many connections; close some, or come back later", "connections")
+            else:
+                self.waiting_since = self.loop.time()
+
+        def data_received(self, data: bytes) -> None:
+            """Read on, unless the request's head grows too long."""
+            if self.transport.is_closing():
+                return
+            if self.in_head:
+                if self.waiting_since is None:
+                    self.waiting_since = self.loop.time()
+                self.n_head_bytes += len(data)
+            super().data_received(data)
+            if self.in_head and self.n_head_bytes > limits.max_head_bytes:
+                message = f"the request line and headers are longer than {limits.max_head_bytes} bytes"
+                self.refuse(b"431 Request Header Fields Too Large", message, "head")
+
+        def on_headers_complete(self) -> None:
+            """The body comes next."""
+            self.in_head = False
+            super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            """The request is here; another one may begin."""
+            self.waiting_since, self.n_head_bytes, self.in_head = None, 0, True
+            super().on_message_complete()
+
+        def sweep(self, now: float) -> None:
+            """Cut off whoever lets the server wait."""
+            if self.waiting_since is not None and now - self.waiting_since > limits.receipt_s:
+                message = f"the request was not whole after {limits.receipt_s:g} s"
+                self.refuse(b"408 Request Timeout", message, "slow")
+            elif self.transport.get_write_buffer_size() == 0:
+                self.stuck_since = None
+            elif self.stuck_since is None:
+                self.stuck_since = now
+            elif now - self.stuck_since > STUCK_S:
+                measures.shed.add("unread")
+                self.transport.abort()
+
+        def refuse(self, status: bytes, message: str, reason: str) -> None:
+            """Say why, unless a reply has begun, and close."""
+            if self.transport.is_closing():
+                return
+            measures.shed.add(reason)
+            if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+                self.transport.write(reply_bytes(status, message))
+            self.waiting_since = None
+            self.transport.close()
+
+    return LimitedConnection
+
+
+def sweep(state: ServerState, now: float) -> None:
+    """Sweep over all connections of a server whose class is of `connection_class`."""
+    for connection in list(state.connections):
+        cast(Any, connection).sweep(now)

@@ -1,0 +1,117 @@
+"""One version of a bundle that is being served."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from contract import digest
+from contract.bundle import SUMS_FILE, TOKENIZER_FILE, Golden, Manifest, read_golden
+from serve.classifier import Answer, Classifier
+from serve.cost import Cost, measure
+from serve.session import INPUTS
+from serve.tokenize import Feeds, Tokenize
+
+DIGEST_CHARS = 12  # of the digest, where it stands for a version
+
+
+@dataclass(slots=True)
+class Worked:
+    """One text's answer, and what it took."""
+
+    answer: Answer
+    n_tokens: int
+    tokenize_s: float
+    infer_s: float  # the rest: session, probabilities, decision
+    logits: list[float] | None = None  # in label order, where they were asked for
+
+
+class _Watch(threading.local):
+    """What the tokenizer did for the text that this thread is answering."""
+
+    seconds = 0.0
+    n_tokens = 0
+
+
+class _WatchedTokenize(Tokenize):
+    """A tokenizer that notes how long it takes and how many tokens come out."""
+
+    def __init__(self, inner: Tokenize, watch: _Watch) -> None:
+        """Share everything with the tokenizer it stands for."""
+        self.__dict__.update(inner.__dict__)
+        self._watch = watch
+
+    def ids(self, text: str, target: str | None = None) -> Feeds:
+        """As the tokenizer's own."""
+        start = time.perf_counter()
+        feeds = super().ids(text, target)
+        self._watch.seconds += time.perf_counter() - start
+        self._watch.n_tokens += feeds["input_ids"].shape[1]
+        return feeds
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """A bundle held open under a name. It may be used from many threads; it is freed when its last request is answered."""
+
+    name: str
+    folder: Path
+    digest: str  # SHA-256 of SHA256SUMS, which stands for every file
+    classifier: Classifier
+    golden: list[Golden]
+    cost: Cost
+    _watch: _Watch
+    _tokenizer_json: bytes  # kept, as the folder may hold another version by the time it is wanted
+    _longer: list[Tokenize] = field(default_factory=list)  # made when it is first needed; see `is_cut`
+
+    @classmethod
+    def open(cls, folder: Path, name: str | None = None) -> Hosted:
+        """Open and prove a bundle, and time its texts; raises as `Classifier.open`."""
+        classifier = Classifier.open(folder)
+        golden = read_golden(folder)
+        cost = measure(classifier, golden)
+        watch = _Watch()
+        classifier.tokenize = _WatchedTokenize(classifier.tokenize, watch)
+        tokenizer_json = (folder / TOKENIZER_FILE).read_bytes()
+        return cls(name or classifier.manifest.name, folder, sums_digest(folder), classifier, golden, cost, watch, tokenizer_json)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says of itself."""
+        return self.classifier.manifest
+
+    @property
+    def version(self) -> str:
+        """A short name of exactly these files."""
+        return self.digest[:DIGEST_CHARS]
+
+    def answer(self, text: str, target: str | None, *, sets: bool = False, logits: bool = False) -> Worked:
+        """One text's answer. Raises UserError, as `Classifier.classify`."""
+        watch = self._watch
+        watch.seconds, watch.n_tokens = 0.0, 0
+        targets = None if target is None else [target]
+        start = time.perf_counter()
+        answer = self.classifier.classify([text], targets, sets=sets)[0]
+        infer_s = time.perf_counter() - start - watch.seconds
+        worked = Worked(answer, watch.n_tokens, watch.seconds, infer_s)
+        if logits:
+            worked.logits = np.asarray(self.classifier.logits([text], targets))[0].tolist()
+        return worked
+
+    def is_cut(self, text: str, target: str | None) -> bool:
+        """Whether the text has more tokens than the model reads."""
+        most = self.manifest.max_tokens
+        if self.classifier.tokenize.ids(text, target)["input_ids"].shape[1] < most:
+            return False
+        if not self._longer:  # a window of one token more tells a text that just fits from one that was cut
+            self._longer.append(Tokenize(self._tokenizer_json, most + 1, INPUTS[:1]))
+        return bool(self._longer[0].ids(text, target)["input_ids"].shape[1] > most)
+
+
+def sums_digest(folder: Path) -> str:
+    """SHA-256 of a bundle's SHA256SUMS: another one is another version."""
+    return digest.of_file(folder / SUMS_FILE)

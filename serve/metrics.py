@@ -1,0 +1,97 @@
+"""Counters and histograms, and how they are written for Prometheus (text format 0.0.4).
+
+Source of the format: prometheus.io/docs/instrumenting/exposition_formats.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+Values = dict[str, list[float]]  # of one metric, by its rendered labels; a counter has one number, a histogram its buckets and sum
+Snapshot = dict[str, Values]  # of all metrics, by name
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A name with its meaning; a histogram has bounds of its buckets, and one more bucket without a bound."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    bounds: tuple[float, ...] | None = None
+    values: Values = field(default_factory=dict)
+    _keys: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    def add(self, *labels: str, amount: float = 1.0) -> None:
+        """Count up."""
+        self._row(labels, 1)[0] += amount
+
+    def observe(self, value: float, *labels: str) -> None:
+        """Put a value into its bucket."""
+        bounds = self.bounds or ()
+        row = self._row(labels, len(bounds) + 2)
+        row[bisect_left(bounds, value)] += 1
+        row[-1] += value
+
+    def _row(self, labels: tuple[str, ...], n: int) -> list[float]:
+        """The numbers of a set of labels; zeros when it is new."""
+        key = self._keys.get(labels)
+        if key is None:
+            key = self._keys[labels] = render_labels(zip(self.labels, labels, strict=True))
+        row = self.values.get(key)
+        if row is None:
+            row = self.values[key] = [0.0] * n
+        return row
+
+    def lines(self, values: Values) -> Iterable[str]:
+        """The metric's lines for these values, which may be of several processes."""
+        yield f"# HELP {self.name} {self.help}"
+        yield f"# TYPE {self.name} {'counter' if self.bounds is None else 'histogram'}"
+        for key, row in values.items():
+            if self.bounds is None:
+                yield f"{self.name}{_braces(key)} {row[0]:.17g}"
+                continue
+            total = 0.0
+            for bound, n in zip([*(f"{bound:g}" for bound in self.bounds), "+Inf"], row[:-1], strict=True):
+                total += n
+                le = f'le="{bound}"'
+                yield f"{self.name}_bucket{_braces(f'{key},{le}' if key else le)} {total:.17g}"
+            yield f"{self.name}_sum{_braces(key)} {row[-1]:.17g}"
+            yield f"{self.name}_count{_braces(key)} {total:.17g}"
+
+
+def gauge_lines(name: str, meaning: str, values: Mapping[str, float]) -> list[str]:
+    """Lines of something that goes up and down, by its rendered labels."""
+    rows = [f"{name}{_braces(key)} {value:.17g}" for key, value in values.items()]
+    return [f"# HELP {name} {meaning}", f"# TYPE {name} gauge", *rows]
+
+
+def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """The sums over several processes."""
+    total: Snapshot = {}
+    for snapshot in snapshots:
+        for name, values in snapshot.items():
+            rows = total.setdefault(name, {})
+            for key, row in values.items():
+                rows[key] = [a + b for a, b in zip(rows[key], row, strict=True)] if key in rows else list(row)
+    return total
+
+
+def render_labels(pairs: Iterable[tuple[str, str]]) -> str:
+    """Labels as they stand between the braces."""
+    return ",".join(f'{name}="{_escape(value)}"' for name, value in pairs)
+
+
+def _escape(value: str) -> str:
+    """A label's value without what would end it; a lone surrogate, which UTF-8 has no form for, as a question mark."""
+    clean = value.encode("utf-8", errors="replace").decode("utf-8")
+    return clean.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _braces(key: str) -> str:
+    """Rendered labels in braces; nothing if there is none."""
+    return f"{{{key}}}" if key else ""

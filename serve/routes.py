@@ -1,0 +1,67 @@
+"""Which paths there are, and what each one takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal[
+    "classify", "predict", "infer", "live", "ready", "metrics", "openapi", "bundles", "v2", "model", "model_ready", "page",
+]  # fmt: skip
+READ, ASK = ("GET", "HEAD"), ("POST",)
+OPEN_KINDS = {"live", "ready", "openapi", "page"}  # for probes and browsers, which bring no key
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path that was found."""
+
+    kind: Kind
+    label: str  # in the metrics and the description: the path with its variable parts named
+    methods: tuple[str, ...] = READ
+    bundle: str | None = None  # None: the first one
+    version: str | None = None
+
+
+FIXED = {
+    route.label: route
+    for route in (
+        Route("classify", "/classify", ASK),
+        Route("predict", "/predict", ASK),
+        Route("bundles", "/bundles"),
+        Route("live", "/livez"),
+        Route("ready", "/readyz"),
+        Route("live", "/v2/health/live"),
+        Route("ready", "/v2/health/ready"),
+        Route("v2", "/v2"),
+        Route("metrics", "/metrics"),
+        Route("openapi", "/openapi.json"),
+        Route("page", "/"),
+        Route("page", "/playground.css"),
+        Route("page", "/playground.js"),
+    )
+}
+_OF_BUNDLES: dict[str, tuple[Kind, tuple[str, ...]]] = {"classify": ("classify", ASK), "predict": ("predict", ASK)}
+_OF_MODELS: dict[tuple[str, ...], tuple[Kind, tuple[str, ...]]] = {
+    (): ("model", READ),
+    ("ready",): ("model_ready", READ),
+    ("infer",): ("infer", ASK),
+}
+
+
+def find(path: str) -> Route | None:
+    """The route of a path, None if there is none."""
+    fixed = FIXED.get(path)
+    if fixed is not None:
+        return fixed
+    match path.split("/"):
+        case ["", "bundles", name, action] if name and action in _OF_BUNDLES:
+            kind, methods = _OF_BUNDLES[action]
+            return Route(kind, f"/bundles/{{name}}/{action}", methods, name)
+        case ["", "v2", "models", name, "versions", version, *rest] if name and version and tuple(rest) in _OF_MODELS:
+            kind, methods = _OF_MODELS[tuple(rest)]
+            return Route(kind, "/".join(["/v2/models/{name}/versions/{version}", *rest]), methods, name, version)
+        case ["", "v2", "models", name, *rest] if name and tuple(rest) in _OF_MODELS:
+            kind, methods = _OF_MODELS[tuple(rest)]
+            return Route(kind, "/".join(["/v2/models/{name}", *rest]), methods, name)
+    return None

@@ -1,0 +1,89 @@
+"""uvicorn's server, with an orderly end: not ready, a while for others to notice, no newcomers, all that is accepted answered."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+
+import uvicorn
+
+from serve.app import Application
+from serve.connection import SWEEP_S, connection_class, sweep
+from serve.last_calls import SETTLE_S, keep_newcomers_out
+from serve.limits import Limits
+
+STEP_S = 0.01
+
+
+class Server(uvicorn.Server):
+    """Serves an application until SIGTERM or SIGINT; SIGHUP makes it look for new versions of its bundles."""
+
+    def __init__(self, app: Application, limits: Limits, *, may_close: bool = True) -> None:
+        """Args: what is served; limits; whether the socket is this process's own, so that newcomers may be kept out of it."""
+        config = uvicorn.Config(
+            app,
+            http=connection_class(limits, app.parts.measures),
+            loop="uvloop",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            log_level="critical",  # the journal says what there is to say, without texts
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=int(limits.idle_s),
+            timeout_graceful_shutdown=None,  # the grace is kept here
+        )
+        super().__init__(config)
+        self._app, self._limits, self._may_close = app, limits, may_close
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take connections, and signals."""
+        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        self._sweeping = loop.create_task(self._sweep())
+        try:
+            loop.add_signal_handler(signal.SIGHUP, self._app.renew)
+        except (ValueError, RuntimeError):
+            pass  # not the main thread, which alone gets signals
+
+    async def _sweep(self) -> None:
+        """Keep connections to their limits."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            sweep(self.server_state, loop.time())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End in order; what is not done after the grace is cut off."""
+        self._app.draining = True
+        end_s = asyncio.get_running_loop().time() + self._limits.lead_s + self._limits.grace_s
+        await self._pause(self._limits.lead_s)
+        if self._may_close:
+            for listener in sockets or []:
+                keep_newcomers_out(listener)
+            await self._pause(SETTLE_S)
+        for server in self.servers:
+            server.close()
+        while self._n_busy() and not self.force_exit and asyncio.get_running_loop().time() < end_s:
+            await asyncio.sleep(STEP_S)
+        n_cut = self._n_busy()
+        if n_cut:
+            self._app.parts.journal.line(f"{n_cut} requests were not done in time and are cut off")
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        await asyncio.sleep(STEP_S)
+        self._sweeping.cancel()
+        await self.lifespan.shutdown()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless told twice to stop."""
+        end_s = asyncio.get_running_loop().time() + seconds
+        while not self.force_exit and asyncio.get_running_loop().time() < end_s:
+            await asyncio.sleep(STEP_S)
+
+    def _n_busy(self) -> int:
+        """Requests that are being answered or received."""
+        return len(self.server_state.tasks)

@@ -1,0 +1,213 @@
+"""Worker threads, and the promise that stands before them: what is accepted keeps its deadline.
+
+Waiting requests stand in the order of their deadlines. A new one is accepted only if its own work, and that of everybody
+behind it, would still be done in time by the estimate; so overload is refused at the door, where it costs next to nothing,
+and never as late answers. Each worker runs one text at a time and takes the next one at once: nothing waits for a batch to fill.
+
+A request that is cheaper than handing it to another thread is answered on the spot, while nobody waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from bisect import insort
+
+from serve.job import Expired, Job
+
+HEADROOM = 0.8  # of the time that a request has left; the rest is for what the estimate does not know
+ON_THE_SPOT_S = 0.0003  # a request up to this long is answered by the thread that took it in; handing over costs about half as much
+PACE_RATE = 0.05  # how fast the pace follows what texts really take
+PACE_RANGE = (0.25, 20.0)  # one text's pace counts as no less and no more
+
+
+class Overloaded(Exception):
+    """The request's deadline could not be kept."""
+
+    def __init__(self, wait_s: float, work_s: float) -> None:
+        """Args: estimated seconds until the work would begin; estimated seconds that it takes."""
+        self.wait_s, self.work_s = wait_s, work_s
+        super().__init__(f"{wait_s:.3f} s to wait, {work_s:.3f} s of work")
+
+
+class Workers:
+    """Threads that answer texts. All methods but the threads' own are called from the event loop's thread."""
+
+    def __init__(self, n_workers: int) -> None:
+        """Nothing runs yet."""
+        self.n_workers = n_workers
+        self.pace = 1.0  # seconds that a text takes here and now, over its cost alone on an idle core
+        self._condition = threading.Condition()
+        self._queue: list[Job] = []  # by deadline; every job in it has texts that nobody has taken
+        self._queued_units = 0.0  # seconds of an idle core, of the texts in the queue
+        self._running_units = 0.0  # and of those being answered
+        self._n_running = 0
+        self._closing = False
+        self._threads: list[threading.Thread] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        """Start the threads; call it in the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._threads = [threading.Thread(target=self._run, name=f"answer-{i}", daemon=True) for i in range(self.n_workers)]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Answer what is queued, and end the threads."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_s(self) -> float:
+        """Estimated seconds until a new text's work would begin."""
+        return self.pace * (self._queued_units + self._running_units) / self.n_workers
+
+    def n_queued(self) -> int:
+        """Requests with texts that nobody has taken."""
+        return len(self._queue)
+
+    def answer_at_once(self, job: Job) -> bool:
+        """Answer a cheap job on the spot, if nobody waits; tells whether it did. Raises what the work raises."""
+        if self._queue or self.pace * job.units > ON_THE_SPOT_S:
+            return False
+        start = time.monotonic()
+        for index in range(len(job.texts)):
+            job.worked[index] = job.work(index)
+        job.n_left = 0
+        self._learn_pace(time.monotonic() - start, job.units)
+        return True
+
+    def submit(self, job: Job) -> asyncio.Future[None]:
+        """Accept a job; the future is done when all its texts are, with Expired if its time ran out before it was begun.
+
+        Raises:
+            Overloaded: if its deadline, or one that was promised before, would not be kept.
+        """
+        loop = self._loop or asyncio.get_running_loop()
+        with self._condition:
+            self._check(job, time.monotonic())
+            job.future = loop.create_future()
+            job.waits = bool(self._queue) or self._n_running + len(job.texts) > self.n_workers
+            insort(self._queue, job, key=_deadline)
+            self._queued_units += job.units
+            self._condition.notify(len(job.texts))
+        return job.future
+
+    def drop(self, job: Job) -> None:
+        """Do no more for a job whose client has gone; what is being answered is finished, and thrown away."""
+        with self._condition:
+            self._withdraw(job)
+
+    def _check(self, job: Job, now: float) -> None:
+        """Raises Overloaded if a deadline would be missed."""
+        ahead = self._running_units
+        if not self._queue or self._queue[-1].deadline_s <= job.deadline_s:  # the common case: everybody allows the same time
+            ahead += self._queued_units
+            behind: list[Job] = []
+        else:
+            at = next(i for i, other in enumerate(self._queue) if other.deadline_s > job.deadline_s)
+            ahead += sum(other.units for other in self._queue[:at])
+            behind = self._queue[at:]
+        share = self.pace / self.n_workers
+        longest = self.pace * max(job.costs)
+        # The last text to be taken starts, at the latest, when all other work is shared out evenly.
+        takes = share * (ahead + job.units) + longest * (1 - 1 / self.n_workers)
+        if takes > HEADROOM * (job.deadline_s - now):
+            raise Overloaded(share * ahead, takes - share * ahead)
+        total = ahead + job.units
+        for other in behind:
+            total += other.units
+            if now + share * total > other.deadline_s:
+                raise Overloaded(share * ahead, takes - share * ahead)
+
+    def _run(self) -> None:
+        """A worker's life."""
+        while True:
+            taken = self._take()
+            if taken is None:
+                return
+            job, index = taken
+            start = time.monotonic()
+            try:
+                job.worked[index] = job.work(index)
+            except BaseException as error:  # noqa: BLE001 whatever it is, the request's own task raises it
+                job.failure = error
+            self._done(job, index, time.monotonic() - start)
+
+    def _take(self) -> tuple[Job, int] | None:
+        """The next text, once there is one; None when the workers close."""
+        with self._condition:
+            while True:
+                while not self._queue:
+                    if self._closing:
+                        return None
+                    self._condition.wait()
+                job, now = self._queue[0], time.monotonic()
+                index = job.n_taken
+                cost = job.costs[index]
+                if now + (0.0 if index else self.pace * cost) > job.deadline_s:
+                    self._withdraw(job)
+                    job.failure = Expired()
+                    self._tell(job)
+                    continue
+                if index == 0:
+                    job.queue_s = now - job.start_s
+                job.n_taken += 1
+                job.units -= cost
+                self._queued_units -= cost
+                self._running_units += cost
+                self._n_running += 1
+                if job.n_taken == len(job.texts):
+                    del self._queue[0]
+                    if not self._queue:
+                        self._queued_units = 0.0  # what is left is rounding
+                return job, index
+
+    def _done(self, job: Job, index: int, seconds: float) -> None:
+        """Note that a text is answered."""
+        cost = job.costs[index]
+        with self._condition:
+            self._learn_pace(seconds, cost)
+            self._n_running -= 1
+            self._running_units = self._running_units - cost if self._n_running else 0.0  # else rounding would add up
+            job.n_left -= 1
+            if job.failure is not None:
+                self._withdraw(job)
+            finished = job.n_left == 0 or job.failure is not None
+        if finished:
+            self._tell(job)
+
+    def _withdraw(self, job: Job) -> None:
+        """Take the rest of a job out of the queue, if it is there; the lock is held."""
+        if job.n_taken < len(job.texts) and job in self._queue:
+            self._queue.remove(job)
+            self._queued_units -= job.units
+
+    def _tell(self, job: Job) -> None:
+        """Let the event loop know that a job is over."""
+        if self._loop is not None and job.future is not None:
+            self._loop.call_soon_threadsafe(_settle, job)
+
+    def _learn_pace(self, seconds: float, cost: float) -> None:
+        """Follow what texts really take."""
+        low, high = PACE_RANGE
+        self.pace += PACE_RATE * (min(high, max(low, seconds / cost)) - self.pace)
+
+
+def _deadline(job: Job) -> float:
+    """What the queue is ordered by."""
+    return job.deadline_s
+
+
+def _settle(job: Job) -> None:
+    """Wake the request's task, in the event loop."""
+    if job.future is None or job.future.done():
+        return
+    if job.failure is not None:
+        job.future.set_exception(job.failure)
+    else:
+        job.future.set_result(None)
