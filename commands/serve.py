@@ -23,7 +23,17 @@ from serve.run import ServeConfig, serve
 )
 @click.option("--unix", type=click.Path(path_type=Path), help="Listen at this path instead of an address.")
 @click.option(
-    "--workers", type=click.IntRange(min=1), default=ServeConfig.workers, help="Texts answered at once.  [default: usable cores]"
+    "--processes",
+    type=click.IntRange(min=1, max=256),
+    default=ServeConfig.processes,
+    show_default=True,
+    help="Processes on the one port; one that dies is replaced.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=ServeConfig.workers,
+    help="Texts answered at once by each process.  [default: usable cores, shared out]",
 )
 @click.option(
     "--keys",
@@ -45,16 +55,21 @@ from serve.run import ServeConfig, serve
     show_default=True,
     help="Seconds in which accepted requests are finished when the server is told to stop.",
 )
+@click.option(
+    "--otlp", metavar="URL", help="Send traces to this collector, such as http://127.0.0.1:4318/v1/traces.  [default: nowhere]"
+)
 def command(
     bundles: tuple[str, ...],
     host: str,
     port: int,
     unix: Path | None,
+    processes: int,
     workers: int | None,
     keys: Path | None,
     insecure: bool,
     timeout_ms: float,
     grace_s: float,
+    otlp: str | None,
 ) -> None:
     """Answer over HTTP with bundles; the first one answers where a request names none.
 
@@ -62,5 +77,15 @@ def command(
     SIGTERM finishes what was accepted and stops; SIGHUP takes up new versions of the bundles.
     """
     limits = Limits(timeout_ms=timeout_ms, max_timeout_ms=max(timeout_ms, Limits.max_timeout_ms), grace_s=grace_s)
-    config = ServeConfig(host=host, port=port, unix=unix, workers=workers, insecure=insecure, keys=keys, limits=limits)
+    config = ServeConfig(
+        host=host,
+        port=port,
+        unix=unix,
+        processes=processes,
+        workers=workers,
+        insecure=insecure,
+        keys=keys,
+        otlp=otlp,
+        limits=limits,
+    )
     serve([parse_wanted(one) for one in bundles], config, announce=lambda line: click.echo(line, err=True))

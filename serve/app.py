@@ -21,16 +21,16 @@ from contract.cores import usable_cores
 from contract.errors import UserError
 from serve import oip_protocol, own_protocol, tei_protocol
 from serve.bundles import Bundles, renew
-from serve.exchange import App, Disconnected, Message, Receive, Refused, Reply, Send, header, json_reply, read_body, send_reply
-from serve.hosted import Hosted
+from serve.exchange import App, Disconnected, Message, Receive, Refused, Reply, Send, header, read_body, send_reply
 from serve.job import Expired, Job
 from serve.journal import Journal
 from serve.keys import Keys
 from serve.limits import Limits
+from serve.lookups import View, find_hosted, look_up
 from serve.measures import Measures
-from serve.metrics import CONTENT_TYPE as METRICS_TYPE
 from serve.question import ask
 from serve.routes import FIXED, OPEN_KINDS, Route, find
+from serve.trace import Span, Tracer, parse_parent
 from serve.workers import HEADROOM, Overloaded, Workers
 
 PUBLISH_S = 1.0  # between two showings of this process's counts to the others
@@ -48,6 +48,7 @@ class Parts:
     journal: Journal = field(default_factory=Journal)
     measures: Measures = field(default_factory=Measures)
     version: str = "0"  # of the program
+    tracer: Tracer | None = None  # where spans go
 
 
 class Application:
@@ -70,9 +71,13 @@ class Application:
         elif scope["type"] == "http":
             await self._exchange(scope, receive, send)
 
-    def ready(self) -> bool:
-        """Whether a request that comes now would be answered: started, not stopping, and not so busy that it would be refused."""
-        return self._started and not self.draining and self._workers.wait_s() < HEADROOM * self._limits.timeout_ms / 1e3
+    def status(self) -> str:
+        """`ready` if a request that comes now would be answered; else why not: starting, stopping, or busy."""
+        if self.draining:
+            return "stopping"
+        if not self._started:
+            return "starting"
+        return "ready" if self._workers.wait_s() < HEADROOM * self._limits.timeout_ms / 1e3 else "busy"
 
     def renew(self) -> None:
         """Look for new versions of the bundles, in the background; call it in the event loop."""
@@ -109,6 +114,8 @@ class Application:
                 if publishing is not None:
                     publishing.cancel()
                 await asyncio.to_thread(self._workers.close)
+                if self.parts.tracer is not None:
+                    await asyncio.to_thread(self.parts.tracer.close)
                 self._measures.publish()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
@@ -137,11 +144,23 @@ class Application:
             self.parts.journal.bug(label)
             self._measures.requests.add(label, "500")
             await send_reply(send, _error(route, Refused(500, "this is a mistake in the server; its log says where")), head=False)
+            self._trace(label, scope, start_s, 500)
             raise
         if self.draining:
             reply.headers.append(_CLOSE)
         await send_reply(send, reply, head=scope["method"] == "HEAD")
         self._measures.requests.add(label, str(reply.status))
+        self._trace(label, scope, start_s, reply.status)
+
+    def _trace(self, label: str, scope: Message, start_s: float, status: int) -> None:
+        """Tell the tracer of a request, if there is one."""
+        if self.parts.tracer is None:
+            return
+        end_ns = time.time_ns()
+        attributes = {"http.request.method": scope["method"], "http.route": label, "http.response.status_code": status}
+        start_ns = end_ns - int((time.monotonic() - start_s) * 1e9)
+        parent = parse_parent(header(scope, b"traceparent"))
+        self.parts.tracer.take(Span(f"{scope['method']} {label}", parent, start_ns, end_ns, attributes, status >= 500))
 
     async def _reply(self, route: Route | None, scope: Message, receive: Receive, start_s: float) -> Reply:
         """The reply to a request; raises Refused or Disconnected."""
@@ -155,32 +174,20 @@ class Application:
             self._check_key(scope)
         if route.kind in ("classify", "predict", "infer"):
             return await self._answer(route, scope, receive, start_s)
-        return self._look_up(route)
+        return look_up(route, self._view())
 
-    def _look_up(self, route: Route) -> Reply:
-        """The reply to a request that classifies nothing; raises Refused."""
-        match route.kind:
-            case "live":
-                return json_reply({"status": "alive"})
-            case "ready":
-                return json_reply({"status": "ready"}) if self.ready() else json_reply({"status": self._why_not_ready()}, 503)
-            case "metrics":
-                page = self._measures.page(self._bundles.all, self._workers.wait_s(), self.ready())
-                return Reply(200, page.encode(), METRICS_TYPE)
-            case "bundles":
-                return json_reply({"bundles": [own_protocol.describe(hosted) for hosted in self._bundles.all]})
-            case "v2":
-                return oip_protocol.server_metadata(self.parts.version)
-            case "model":
-                return oip_protocol.model_metadata(self._hosted(route))
-            case "model_ready":
-                name = self._hosted(route).name
-                return json_reply({"name": name, "ready": self.ready()}, 200 if self.ready() else 503)
-        raise Refused(404, f"{route.label} is not there")
-
-    def _why_not_ready(self) -> str:
-        """One word or two."""
-        return "stopping" if self.draining else "busy" if self._started else "starting"
+    def _view(self) -> View:
+        """What there is to see now."""
+        parts = self.parts
+        return View(
+            bundles=parts.bundles,
+            limits=parts.limits,
+            measures=parts.measures,
+            version=parts.version,
+            with_keys=len(parts.keys) > 0,
+            status=self.status(),
+            wait_s=self._workers.wait_s(),
+        )
 
     def _check_key(self, scope: Message) -> None:
         """Let nobody in without a key, if there are keys; raises Refused."""
@@ -199,19 +206,9 @@ class Application:
                 "key",
             )
 
-    def _hosted(self, route: Route) -> Hosted:
-        """The bundle that a route is about; raises Refused."""
-        hosted = self._bundles.get(route.bundle)
-        if hosted is None:
-            names = ", ".join(one.name for one in self._bundles.all)
-            raise Refused(404, f"there is no bundle of that name; there are {names}")
-        if route.version not in (None, hosted.version):
-            raise Refused(404, f"{hosted.name} has no such version; there is {hosted.version}")
-        return hosted
-
     async def _answer(self, route: Route, scope: Message, receive: Receive, start_s: float) -> Reply:
         """Classify; raises Refused or Disconnected."""
-        hosted = self._hosted(route)
+        hosted = find_hosted(self._bundles, route)
         body = await read_body(scope, receive, self._limits.max_body_bytes)
         if route.kind == "classify":
             question, request = own_protocol.read(body)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 
 from contract.cores import usable_cores
-from serve.app import Application, Parts
-from serve.bundles import Bundles, Wanted
-from serve.journal import Journal
-from serve.keys import Keys, read_keys
+from serve.build import build
+from serve.bundles import Wanted
+from serve.keys import read_keys
 from serve.limits import Limits
 from serve.listener import listen, listen_at, where
-from serve.measures import Measures
+from serve.processes import Order, supervise
 from serve.server import Server
 
 
@@ -26,9 +24,11 @@ class ServeConfig:
     host: str = "127.0.0.1"
     port: int = 8080  # 0: any free one
     unix: Path | None = None  # listen at this path instead
-    workers: int | None = None  # texts answered at once by one process; None: the usable cores
+    processes: int = 1  # on the one port
+    workers: int | None = None  # texts answered at once by each process; None: the usable cores, shared out
     insecure: bool = False  # whether other machines may be let in, without a key and without encryption
     keys: Path | None = None  # a file of keys; None: those of the environment, if any
+    otlp: str | None = None  # a collector's address for traces; None: nowhere
     limits: Limits = field(default_factory=Limits)
 
 
@@ -42,38 +42,45 @@ def serve(wanted: list[Wanted], config: ServeConfig, announce: Callable[[str], N
     Raises:
         UserError: if the address cannot be used or would let other machines in, or a bundle or the keys are refused.
     """
-    keys = read_keys(config.keys)
-    with open_listener(config, keys) as listener:
-        app = Application(
-            Parts(
-                Bundles.open(wanted),
-                config.limits,
-                config.workers or usable_cores(),
-                keys,
-                Journal(),
-                Measures(),
-                program_version(),
-            )
-        )
-        if announce is not None:
-            names = ", ".join(hosted.name for hosted in app.parts.bundles.all)
-            announce(f"{names} at {where(listener)} with {app.parts.n_workers} workers; stop it with Ctrl-C")
+    n_workers = config.workers or max(1, usable_cores() // config.processes)
+    with open_listener(config) as listener:
+        place = where(listener)
+
+        def say() -> None:
+            """Announce."""
+            if announce is not None:
+                names = ", ".join(one.name or one.folder.name for one in wanted)
+                many = f"{config.processes} processes of " if config.processes > 1 else ""
+                announce(f"{names} at {place} with {many}{n_workers} workers; stop it with Ctrl-C")
+
+        if config.processes > 1:
+            supervise(listener, _order(wanted, config, n_workers), say)
+            return
+        app = build(wanted, config.limits, n_workers, config.keys, config.otlp)
+        say()
         try:
             Server(app, config.limits).run(sockets=[listener])
         except KeyboardInterrupt:
             pass  # uvicorn has finished its work and repeats the signal for its caller
 
 
-def open_listener(config: ServeConfig, keys: Keys) -> socket.socket:
+def open_listener(config: ServeConfig) -> socket.socket:
     """The listening socket; raises UserError."""
     if config.unix is not None:
         return listen_at(config.unix)
-    return listen(config.host, config.port, open_to_others=config.insecure or len(keys) > 0)
+    return listen(config.host, config.port, open_to_others=config.insecure or len(read_keys(config.keys)) > 0)
 
 
-def program_version() -> str:
-    """The version of potstill that is installed."""
-    try:
-        return metadata.version("potstill")
-    except metadata.PackageNotFoundError:
-        return "unknown"
+def _order(wanted: list[Wanted], config: ServeConfig, n_workers: int) -> Order:
+    """What the children are told; the descriptors are filled in later."""
+    return Order(
+        bundles=[(str(one.folder), one.name) for one in wanted],
+        listener=-1,
+        counts=-1,
+        n_processes=config.processes,
+        index=0,
+        workers=n_workers,
+        keys=None if config.keys is None else str(config.keys),
+        otlp=config.otlp,
+        limits=config.limits,
+    )

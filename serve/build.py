@@ -1,0 +1,62 @@
+"""Putting an application together from what was asked for."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+from contract.errors import MissingExtraError
+from serve.app import Application, Parts
+from serve.bundles import Bundles, Wanted
+from serve.journal import Journal
+from serve.keys import read_keys
+from serve.limits import Limits
+from serve.measures import Measures
+from serve.trace import Tracer
+
+
+def build(
+    wanted: list[Wanted], limits: Limits, n_workers: int, keys: Path | None, otlp: str | None, measures: Measures | None = None
+) -> Application:
+    """An application over open, proved bundles.
+
+    Args:
+        wanted: the bundles, at least one.
+        limits: what is accepted.
+        n_workers: texts answered at once.
+        keys: a file of keys; None: those of the environment.
+        otlp: a collector's address for traces; None: nowhere.
+        measures: the counts; None: of this process alone.
+    Raises:
+        UserError: if a bundle or the keys are refused, or the extra `otlp` is missing.
+    """
+    version = program_version()
+    return Application(
+        Parts(
+            bundles=Bundles.open(wanted),
+            limits=limits,
+            n_workers=n_workers,
+            keys=read_keys(keys),
+            journal=Journal(),
+            measures=measures or Measures(),
+            version=version,
+            tracer=None if otlp is None else _tracer(otlp, version),
+        )
+    )
+
+
+def program_version() -> str:
+    """The version of potstill that is installed."""
+    try:
+        return metadata.version("potstill")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _tracer(endpoint: str, version: str) -> Tracer:
+    """Where spans go; raises MissingExtraError."""
+    try:
+        from serve.otlp import OtlpTracer  # loaded only where somebody wants spans
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "opentelemetry", "otlp") from error
+    return OtlpTracer(endpoint, version)
