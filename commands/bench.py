@@ -9,6 +9,7 @@ from commands.lazy import LazyGroup, Row
 MEASUREMENTS: dict[str, Row] = {
     "label": Row("commands.bench_label", "Speed and memory of labelling, next to a loop and llama.cpp's server.", "label"),
     "bundle": Row("commands.bench_bundle", "Latency, throughput, start-up time and memory of a bundle.", "serve"),
+    "server": Row("commands.bench_server", "Latency, ceiling and overload of the HTTP server.", "serve"),
 }
 
 

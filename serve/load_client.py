@@ -1,0 +1,136 @@
+"""A small HTTP client for load: one request at a time on a connection, as little work for each as Python allows."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from contract.errors import UserError
+
+CONNECT_TIMEOUT_S = 10.0
+LOST, REFUSED, TIMED_OUT = -1, -2, -3  # instead of a status: the connection broke, was never made, or nothing came in time
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the server is."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """The address in a URL; raises UserError."""
+        parts = urlsplit(url)
+        try:
+            port = parts.port or 80
+        except ValueError as error:
+            raise UserError(f"{url}: {error}") from error
+        if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
+            raise UserError(f"{url}: is no address of a server; give one like http://127.0.0.1:8080")
+        return cls(parts.hostname, port)
+
+    def post(self, path: str, body: bytes, key: str | None = None) -> bytes:
+        """A whole request."""
+        secret = b"" if key is None else b"X-API-Key: %s\r\n" % key.encode()
+        head = b"POST %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n%s\r\n" % (
+            path.encode(),
+            self.host.encode(),
+            len(body),
+            secret,
+        )
+        return head + body
+
+    def get(self, path: str, key: str | None = None) -> bytes:
+        """A whole request."""
+        secret = b"" if key is None else b"X-API-Key: %s\r\n" % key.encode()
+        return b"GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n" % (path.encode(), self.host.encode(), secret)
+
+
+class Connection(asyncio.Protocol):
+    """One connection; `ask` sends a request and waits for the reply."""
+
+    def __init__(self) -> None:
+        """Not connected yet."""
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[int] | None = None
+        self._buffer = bytearray()
+        self._body_end = 0  # in the buffer, once the head is read
+        self._status = 0
+        self._closes = False
+        self.body = b""  # of the last reply
+        self.open = False
+
+    @classmethod
+    async def connect(cls, address: Address) -> Connection | None:
+        """A connection; None if the server takes none."""
+        loop = asyncio.get_running_loop()
+        try:
+            made = loop.create_connection(cls, address.host, address.port)
+            _, protocol = await asyncio.wait_for(made, CONNECT_TIMEOUT_S)
+        except (OSError, TimeoutError):
+            return None
+        return protocol
+
+    async def ask(self, request: bytes, timeout_s: float) -> int:
+        """Send a request; returns the reply's status, or what went wrong."""
+        if self._transport is None or not self.open:
+            return LOST
+        loop = asyncio.get_running_loop()
+        waiter = self._waiter = loop.create_future()
+        timer = loop.call_later(timeout_s, self._give_up, waiter)
+        self._transport.write(request)
+        try:
+            status: int = await waiter
+            return status
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """Close it."""
+        self.open = False
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is there."""
+        if isinstance(transport, asyncio.Transport):
+            self._transport, self.open = transport, True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone, and a reply that was awaited with it."""
+        self.open = False
+        self._finish(LOST)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a piece of the reply."""
+        self._buffer += data
+        if not self._body_end:
+            end = self._buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            head = bytes(self._buffer[:end]).lower()
+            self._status = int(head[9:12])
+            self._closes = b"\r\nconnection: close" in head
+            at = head.find(b"\r\ncontent-length:")
+            length = int(head[at + 17 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+            self._body_end = end + 4 + length
+        if len(self._buffer) >= self._body_end:
+            self.body = bytes(self._buffer[: self._body_end]).partition(b"\r\n\r\n")[2]
+            del self._buffer[: self._body_end]
+            self._body_end = 0
+            if self._closes:
+                self.close()
+            self._finish(self._status)
+
+    def _finish(self, status: int) -> None:
+        """Wake whoever waits."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(status)
+
+    def _give_up(self, waiter: asyncio.Future[int]) -> None:
+        """Nothing came in time."""
+        if not waiter.done():
+            waiter.set_result(TIMED_OUT)
+            self.close()

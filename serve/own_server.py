@@ -1,0 +1,51 @@
+"""A server of one's own for a measurement: `potstill serve` in a process of its own, on a free port."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from contract.errors import UserError
+from serve.load_client import Address
+
+ROOT = Path(__file__).parents[1]
+PATIENCE_S = 120.0
+
+
+@dataclass
+class OwnServer:
+    """It, running."""
+
+    process: subprocess.Popen[bytes]
+    address: Address
+
+    def renew(self) -> None:
+        """Have it look for a new version of its bundle."""
+        self.process.send_signal(signal.SIGHUP)
+
+    def stop(self) -> None:
+        """Tell it to stop."""
+        self.process.send_signal(signal.SIGTERM)
+
+
+@contextmanager
+def own_server(bundle: Path, *options: str) -> Iterator[OwnServer]:
+    """A server that ends with the block; raises UserError if it does not start."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    command = [sys.executable, "-m", "commands.main", "serve", str(bundle), "--port", "0", *options]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as process:
+        try:
+            line = process.stderr.readline().decode(errors="replace") if process.stderr is not None else ""
+            place = line.partition(" at ")[2].partition(" with ")[0]
+            if not place.startswith("http://"):
+                raise UserError(f"{bundle}: the server did not start: {line.strip()}")
+            yield OwnServer(process, Address.parse(place))
+        finally:
+            process.kill()
