@@ -84,7 +84,7 @@ class ServerBenchReport(msgspec.Struct, frozen=True, kw_only=True):
     def as_text(self) -> str:
         """A table for a person."""
         lines = [
-            f"one connection  p50 {_shown(self.http_p50_ms, '.3f')} ms, {_shown(self.added_p50_ms, '+.3f')} ms over that in process",
+            f"one connection  p50 {_shown(self.http_p50_ms, '.3f')} ms, {_shown(self.added_p50_ms, '+.3f')} ms over in process",
             f"ceiling         {self.ceiling_rps:.0f} requests/s, {_shown(self.ceiling_over_limit, '.2f')} of "
             f"{_shown(self.limit_rps, '.0f')} in process",
             f"CPU, memory     {self.cpu_ms_per_request:.3f} ms a request; {self.rss_mb:.0f} MB, {self.rss_growth_mb:+.1f} MB over "
@@ -103,7 +103,7 @@ class ServerBenchReport(msgspec.Struct, frozen=True, kw_only=True):
                 "",
                 f"at {OVERLOAD:g} x      goodput {self.overload_goodput:.2f} of the ceiling, p99 {self.overload_p99_ms:.0f} ms, "
                 f"{self.overload_shed:.0%} refused",
-                f"errors          {self.errors_5xx} with status 5xx, {self.lost} of {self.n} lost; signals of each kind: {self.n_signals}",
+                f"errors          {self.errors_5xx} with status 5xx, {self.lost} of {self.n} lost, {self.n_signals} signals each",
             ]
         )
 

@@ -10,8 +10,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import msgspec
 from msgspec import UNSET, UnsetType
 
@@ -30,7 +28,7 @@ class ClassifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     targets: list[str] | UnsetType = UNSET
     sets: bool = False  # whether every answer lists its label set
     timing: bool = False  # whether the reply says where the time went
-    timeout_ms: Annotated[float, msgspec.Meta(gt=0)] | UnsetType = UNSET
+    timeout_ms: float | UnsetType = UNSET
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -76,6 +76,7 @@ class Server(uvicorn.Server):
             task.cancel()
         await asyncio.sleep(STEP_S)
         self._sweeping.cancel()
+        self._captured_signals.clear()  # uvicorn would raise them again, and the process would end by the signal instead of with 0
         await self.lifespan.shutdown()
 
     async def _pause(self, seconds: float) -> None:

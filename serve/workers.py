@@ -72,9 +72,9 @@ class Workers:
 
     def answer_at_once(self, job: Job) -> bool:
         """Answer a cheap job on the spot, if nobody waits; tells whether it did. Raises what the work raises."""
-        if self._queue or self.pace * job.units > ON_THE_SPOT_S:
+        start, takes_s = time.monotonic(), self.pace * job.units
+        if self._queue or takes_s > ON_THE_SPOT_S or start + takes_s > job.deadline_s:
             return False
-        start = time.monotonic()
         for index in range(len(job.texts)):
             job.worked[index] = job.work(index)
         job.n_left = 0

@@ -39,7 +39,7 @@ def classifier(folders):
         yield classifier
 
 
-TEXTS = ["the price will rise", "fall", "", "\N{ROCKET}", "stay " * 100, "\0", "\ud800"]
+TEXTS = ["the price will rise", "fall", "", "\N{ROCKET}", "stay " * 100, "\0"]
 
 
 def test_the_server_gives_the_answers_of_the_classifier_in_order(server, classifier):
@@ -126,6 +126,7 @@ def test_the_bundles_say_what_they_answer(server):
         ("POST", "/classify", b"{", 400, "the body is not valid JSON"),
         ("POST", "/classify", b"\xff\xfe", 400, "the body is not valid JSON"),
         ("POST", "/classify", b'{"text": "\xff"}', 400, "the body is not valid JSON"),
+        ("POST", "/classify", b'{"text": "\\ud800"}', 400, "the body is not valid JSON"),
         ("POST", "/classify", b"[" * 100_000, 422, "Expected `object`, got `array`"),
         ("POST", "/classify", b'{"text": ' + b"[" * 100_000, 422, "Expected `str`, got `array` - at `$.text`"),
         ("POST", "/classify", b"[]", 422, "Expected `object`, got `array`"),
@@ -140,7 +141,7 @@ def test_the_bundles_say_what_they_answer(server):
         ("POST", "/classify", b'{"text": "a", "target": "b"}', 422, "targets are given, but this bundle answers without a target"),
         ("POST", "/classify", b'{"texts": ["a"], "target": "b"}', 422, "target is given beside texts; give targets, one for each"),
         ("POST", "/classify", b'{"text": "a", "targets": ["b"]}', 422, "targets are given beside text; give target"),
-        ("POST", "/classify", b'{"text": "a", "timeout_ms": 0}', 422, "Expected `float` > 0.0 - at `$.timeout_ms`"),
+        ("POST", "/classify", b'{"text": "a", "timeout_ms": 0}', 422, "timeout_ms is 0; above 0 and at most 60000 are allowed"),
         ("POST", "/classify", b'{"text": "a", "timeout_ms": 60001}', 422, "timeout_ms is 60001; above 0 and at most 60000 are"),
         ("POST", "/classify", b" " * 1_000_001, 413, "the body is larger than 1000000 bytes; send fewer texts at a time"),
         ("POST", "/bundles/pairs/classify", b'{"text": "a"}', 422, "targets are missing"),
@@ -196,7 +197,7 @@ def test_a_server_is_not_ready_before_it_has_started(folders):
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_until_it_is_told_to_stop(folders, sig):
     with ServerProcess(folders["plain"]) as server:
-        assert server.line.startswith("tiny at http://127.0.0.1:")
+        assert server.line.startswith("plain at http://127.0.0.1:")
         assert server.classify(text="rise")[0] == 200
         assert server.stop(sig) == 0
         assert server.process.stderr.read() == b""
