@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from serve.bundles import parse_wanted
+from serve.journal import Journal
 from serve.limits import Limits
 from serve.run import ServeConfig, serve
 
@@ -56,6 +57,20 @@ from serve.run import ServeConfig, serve
     help="Seconds in which accepted requests are finished when the server is told to stop.",
 )
 @click.option(
+    "--receipt-s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=Limits.receipt_s,
+    show_default=True,
+    help="Seconds in which a request must have arrived whole.",
+)
+@click.option(
+    "--max-connections",
+    type=click.IntRange(min=1),
+    default=Limits.max_connections,
+    show_default=True,
+    help="Connections that each process takes at once.",
+)
+@click.option(
     "--otlp", metavar="URL", help="Send traces to this collector, such as http://127.0.0.1:4318/v1/traces.  [default: nowhere]"
 )
 def command(
@@ -69,6 +84,8 @@ def command(
     insecure: bool,
     timeout_ms: float,
     grace_s: float,
+    receipt_s: float,
+    max_connections: int,
     otlp: str | None,
 ) -> None:
     """Answer over HTTP with bundles; the first one answers where a request names none.
@@ -76,7 +93,13 @@ def command(
     POST /classify, POST /predict (as text-embeddings-inference), /v2 (the Open Inference Protocol), and a page to try it at /.
     SIGTERM finishes what was accepted and stops; SIGHUP takes up new versions of the bundles.
     """
-    limits = Limits(timeout_ms=timeout_ms, max_timeout_ms=max(timeout_ms, Limits.max_timeout_ms), grace_s=grace_s)
+    limits = Limits(
+        timeout_ms=timeout_ms,
+        max_timeout_ms=max(timeout_ms, Limits.max_timeout_ms),
+        grace_s=grace_s,
+        receipt_s=receipt_s,
+        max_connections=max_connections,
+    )
     config = ServeConfig(
         host=host,
         port=port,
@@ -88,4 +111,4 @@ def command(
         otlp=otlp,
         limits=limits,
     )
-    serve([parse_wanted(one) for one in bundles], config, announce=lambda line: click.echo(line, err=True))
+    serve([parse_wanted(one) for one in bundles], config, announce=Journal().line)

@@ -30,15 +30,15 @@ def build(
     Raises:
         UserError: if a bundle or the keys are refused, or the extra `otlp` is missing.
     """
-    version = program_version()
+    version, measures = program_version(), measures or Measures()
     return Application(
         Parts(
             bundles=Bundles.open(wanted),
             limits=limits,
             n_workers=n_workers,
             keys=read_keys(keys),
-            journal=Journal(),
-            measures=measures or Measures(),
+            journal=Journal(when_lost=measures.lost_lines.add),
+            measures=measures,
             version=version,
             tracer=None if otlp is None else _tracer(otlp, version),
         )

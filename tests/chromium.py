@@ -61,12 +61,12 @@ class Browser:
         assert "error" not in answer, f"{method}: {answer['error']}"
         return answer["result"]
 
-    def open(self, path, *, width, height=900, dark=False):
-        """Show a file in a window that is that many CSS pixels wide."""
+    def open(self, place, *, width, height=900, dark=False):
+        """Show a file, or an address, in a window that is that many CSS pixels wide."""
         self._ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._ask("Emulation.setEmulatedMedia", features=[scheme])
-        self._ask("Page.navigate", url=path.absolute().as_uri())
+        self._ask("Page.navigate", url=place if isinstance(place, str) else place.absolute().as_uri())
         while self._next().get("method") != "Page.loadEventFired":
             pass
 
@@ -75,6 +75,23 @@ class Browser:
         answer = self._ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def type(self, text):
+        """Type into what has the focus."""
+        self._ask("Input.insertText", text=text)
+
+    def press(self, key, *, ctrl=False, shift=False):
+        """Press a key: Tab, Enter, ArrowDown or a space."""
+        codes = {"Tab": 9, "Enter": 13, " ": 32, "ArrowDown": 40}
+        names = {
+            "key": key,
+            "code": {" ": "Space"}.get(key, key),
+            "windowsVirtualKeyCode": codes[key],
+            "modifiers": 2 * ctrl + 8 * shift,
+        }
+        text = {"Enter": "\r", " ": " "}.get(key) if not ctrl else None
+        self._ask("Input.dispatchKeyEvent", type="keyDown", **names, **({"text": text} if text else {}))
+        self._ask("Input.dispatchKeyEvent", type="keyUp", **names)
 
     def screenshot(self):
         """The whole page, as PNG."""

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from serving import ServerProcess
+from tiny_bundle import write_bundle
+
+from serve.routes import FIXED
+
+# A request of the right shape may still be refused: 413 where a text would be cut against the wish, 429 and 504 for its deadline, and
+# 400 where the shape of a tensor does not count its strings, which no schema can say.
+EXPECTED = ["2xx", "400", "404", "413", "429", "503", "504"]
+CONFIG = {"checks": {"positive_data_acceptance": {"expected-statuses": EXPECTED}}, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    root = tmp_path_factory.mktemp("bundles")
+    with ServerProcess(f"plain={write_bundle(root / 'plain')}", f"pairs={write_bundle(root / 'pairs', target=True)}") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def described(server):
+    url = f"http://127.0.0.1:{server.port}/openapi.json"
+    return schemathesis.openapi.from_url(url, config=schemathesis.Config.from_dict(CONFIG))
+
+
+schema = schemathesis.pytest.from_fixture("described")
+
+
+@schema.parametrize()
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+def test_no_request_gets_a_5xx_or_a_reply_that_is_not_described(case):
+    case.call_and_validate()
+
+
+def test_every_fixed_path_is_described_and_no_other(server):
+    document = json.loads(server.ask("GET", "/openapi.json")[1])
+    assert document["openapi"] == "3.1.0"
+    assert {path for path in document["paths"] if "{" not in path} == set(FIXED)
+    for path, operations in document["paths"].items():
+        for method in set(operations) - {"parameters"}:
+            concrete = path.replace("{name}", "plain").replace("{version}", "x")
+            assert server.ask(method.upper(), concrete, b"" if method == "post" else None)[0] != 405, path
+
+
+def test_what_the_bundles_ask_for_is_in_the_description(server):
+    paths = json.loads(server.ask("GET", "/openapi.json")[1])["paths"]
+    one = paths["/classify"]["post"]["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
+    assert [shape["required"] for shape in one] == [["text"], ["texts"]]
+    both = paths["/bundles/{name}/classify"]["post"]["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
+    assert [shape["required"] for shape in both] == [["text"], ["texts"], ["text", "target"], ["texts", "targets"]]
+    assert paths["/v2/models/{name}"]["parameters"][0]["schema"]["enum"] == ["plain", "pairs"]
