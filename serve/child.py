@@ -42,6 +42,7 @@ class ChildServer(Server):
         if STOP in words or not words:
             asyncio.get_running_loop().remove_reader(STDIN)
             self._may_close = True
+            self._app.draining = True
             self.should_exit = True
 
 

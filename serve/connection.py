@@ -16,6 +16,7 @@ from serve.limits import Limits
 from serve.measures import Measures
 
 SWEEP_S = 0.5
+QUIET_S = 1.0  # after a reply; a client that goes on asking has asked again by then
 STUCK_S = 30.0  # after which a client that does not read its reply is cut off
 
 
@@ -43,6 +44,7 @@ def connection_class(limits: Limits, measures: Measures) -> type[HttpToolsProtoc
             super().__init__(config, server_state, app_state, _loop)
             self.waiting_since: float | None = None  # for the rest of a request
             self.stuck_since: float | None = None  # with a reply that is not read
+            self.last_s = self.loop.time()  # when it was made, or last got a reply
             self.n_head_bytes = 0
             self.in_head = True
 
@@ -77,6 +79,16 @@ def connection_class(limits: Limits, measures: Measures) -> type[HttpToolsProtoc
             self.waiting_since, self.n_head_bytes, self.in_head = None, 0, True
             super().on_message_complete()
 
+        def on_response_complete(self) -> None:
+            """Its client may ask again at once."""
+            self.last_s = self.loop.time()
+            super().on_response_complete()
+
+        def quiet(self, now: float) -> bool:
+            """Whether it can be closed without a request being lost, as far as anybody can tell."""
+            answered = self.cycle is None or self.cycle.response_complete
+            return answered and self.waiting_since is None and now - self.last_s > QUIET_S
+
         def sweep(self, now: float) -> None:
             """Cut off whoever lets the server wait."""
             if self.waiting_since is not None and now - self.waiting_since > limits.receipt_s:
@@ -101,6 +113,11 @@ def connection_class(limits: Limits, measures: Measures) -> type[HttpToolsProtoc
             self.transport.close()
 
     return LimitedConnection
+
+
+def n_busy(state: ServerState, now: float) -> int:
+    """Connections that a request is on, or may be on its way on."""
+    return sum(not cast(Any, connection).quiet(now) for connection in state.connections)
 
 
 def sweep(state: ServerState, now: float) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from types import FrameType
 
 import uvicorn
 
 from serve.app import Application
-from serve.connection import SWEEP_S, connection_class, sweep
+from serve.connection import SWEEP_S, connection_class, n_busy, sweep
 from serve.last_calls import SETTLE_S, keep_newcomers_out
 from serve.limits import Limits
 
@@ -67,7 +68,7 @@ class Server(uvicorn.Server):
             server.close()
         while self._n_busy() and not self.force_exit and asyncio.get_running_loop().time() < end_s:
             await asyncio.sleep(STEP_S)
-        n_cut = self._n_busy()
+        n_cut = len(self.server_state.tasks)
         if n_cut:
             self._app.parts.journal.line(f"{n_cut} requests were not done in time and are cut off")
         for connection in list(self.server_state.connections):
@@ -86,5 +87,10 @@ class Server(uvicorn.Server):
             await asyncio.sleep(STEP_S)
 
     def _n_busy(self) -> int:
-        """Requests that are being answered or received."""
-        return len(self.server_state.tasks)
+        """Requests that are being answered, or may be on their way."""
+        return max(len(self.server_state.tasks), n_busy(self.server_state, asyncio.get_running_loop().time()))
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take the order to stop: from now on the server is not ready, and says so."""
+        self._app.draining = True
+        super().handle_exit(sig, frame)

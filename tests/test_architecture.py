@@ -59,6 +59,7 @@ EXCEPTIONS = {
     "trainer/plots.py": {"matplotlib"},
     "trainer/report_page.py": {"jinja2", "markupsafe"},  # the report's page
     "labeler/chat.py": {"jinja2"},  # the language of chat templates
+    "serve/otlp.py": {"opentelemetry"},  # loaded only where somebody wants spans
 }
 # A bundle answers over HTTP only where it is asked to: the rest of serve/ must load without an HTTP stack.
 HTTP_FILES = {"serve/connection.py", "serve/server.py"}

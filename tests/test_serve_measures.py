@@ -30,16 +30,16 @@ def test_prometheus_reads_what_was_asked_and_answered(server):
         return after.get(key, 0) - before.get(key, 0)
 
     for name in ("tokenize_seconds", "infer_seconds", "text_tokens", "confidence"):
-        assert grown(f"potstill_{name}_count", bundle="plain") == 3
-        assert grown(f"potstill_{name}_bucket", bundle="plain", le="+Inf") == 3
-        assert grown(f"potstill_{name}_sum", bundle="plain") > 0
-    assert grown("potstill_text_tokens_sum", bundle="plain") == 3 + 3 + 6
+        assert grown(f"potstill_{name}_count", bundle="tiny") == 3
+        assert grown(f"potstill_{name}_bucket", bundle="tiny", le="+Inf") == 3
+        assert grown(f"potstill_{name}_sum", bundle="tiny") > 0
+    assert grown("potstill_text_tokens_sum", bundle="tiny") == 3 + 3 + 6
     for name in ("queue_seconds", "request_seconds"):
-        assert grown(f"potstill_{name}_count", bundle="plain") == 1
+        assert grown(f"potstill_{name}_count", bundle="tiny") == 1
     assert grown("potstill_requests_total", path="/classify", status="200") == 1
     assert grown("potstill_requests_total", path="/classify", status="422") == 1
     labels = [
-        grown("potstill_labels_total", bundle="plain", label=name, abstain=a)
+        grown("potstill_labels_total", bundle="tiny", label=name, abstain=a)
         for name in ("up", "flat", "down")
         for a in ("true", "false")
     ]
