@@ -61,13 +61,17 @@ def connection_class(limits: Limits, measures: Measures) -> type[HttpToolsProtoc
             if self.transport.is_closing():
                 return
             if self.in_head:
-                if self.waiting_since is None:
-                    self.waiting_since = self.loop.time()
                 self.n_head_bytes += len(data)
             super().data_received(data)
             if self.in_head and self.n_head_bytes > limits.max_head_bytes:
                 message = f"the request line and headers are longer than {limits.max_head_bytes} bytes"
                 self.refuse(b"431 Request Header Fields Too Large", message, "head")
+
+        def on_message_begin(self) -> None:
+            """A request begins, and the clock runs; a new connection's clock runs already."""
+            if self.waiting_since is None:
+                self.waiting_since = self.loop.time()
+            super().on_message_begin()
 
         def on_headers_complete(self) -> None:
             """The body comes next."""
