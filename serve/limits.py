@@ -18,5 +18,6 @@ class Limits:
     idle_s: float = 75.0  # that a connection may stay open between two requests
     timeout_ms: float = 1000.0  # in which a request wants its answer, if it does not say
     max_timeout_ms: float = 60_000.0  # that it may say
+    min_timeout_ms: float = 0.001  # a microsecond; what is below the smallest normal number must not pass for 0 or above it
     lead_s: float = 0.3  # between the order to stop and the refusal of new connections, for whoever sends them to look elsewhere
     grace_s: float = 20.0  # in which accepted requests are finished after that

@@ -75,23 +75,30 @@ def _paths(hosted: list[Hosted], limits: Limits) -> Json:
         "/playground.css": {"get": _plain("page_css", "The page's style.", "text/css", open_to_all=True)},
         "/playground.js": {"get": _plain("page_js", "The page's script.", "text/javascript", open_to_all=True)},
     }
-    name = _parameter("name", [one.name for one in hosted])
-    asked = _ask("classify_with", "Classify texts with one bundle.", classify_request(hosted, limits), ref("ClassifyReply"))
-    paths["/bundles/{name}/classify"] = {"parameters": [name], "post": _with(asked, "404")}
-    paths["/bundles/{name}/predict"] = {
-        "parameters": [name],
-        "post": _with(_predict(predict_request(hosted, limits), "predict_with"), "404"),
+    for one in hosted:
+        paths.update(_paths_of(one, limits))
+    return paths
+
+
+def _paths_of(one: Hosted, limits: Limits) -> Json:
+    """The paths of one bundle; each has its own, as what one takes another may refuse."""
+    name = one.name
+    asked = _ask(f"classify_{name}", f"Classify texts with {name}.", classify_request([one], limits), ref("ClassifyReply"))
+    paths: Json = {
+        f"/bundles/{name}/classify": {"post": _with(asked, "404")},
+        f"/bundles/{name}/predict": {"post": _with(_predict(predict_request([one], limits), f"predict_{name}"), "404")},
     }
+    version = {"name": "version", "in": "path", "required": True, "schema": {"type": "string", "enum": [one.version]}}
     for path, parameters, suffix in (
-        ("/v2/models/{name}", [name], ""),
-        ("/v2/models/{name}/versions/{version}", [name, _parameter("version", [one.version for one in hosted])], "_version"),
+        (f"/v2/models/{name}", [], name),
+        (f"/v2/models/{name}/versions/{{version}}", [version], f"{name}_version"),
     ):
-        metadata = _with(_look(f"model{suffix}", "What a bundle takes and gives.", ref("ModelMetadata")), "404")
-        ready = _with(_look(f"model_ready{suffix}", "Whether a bundle answers.", ref("ModelReady")), "404")
+        metadata = _with(_look(f"model_{suffix}", "What the bundle takes and gives.", ref("ModelMetadata")), "404")
+        ready = _with(_look(f"model_ready_{suffix}", "Whether the bundle answers.", ref("ModelReady")), "404")
         ready["responses"]["503"] = _json("Not ready.", ref("ModelReady"))
         paths[path] = {"parameters": parameters, "get": metadata}
         paths[f"{path}/ready"] = {"parameters": parameters, "get": ready}
-        paths[f"{path}/infer"] = {"parameters": parameters, "post": _infer(hosted, limits, f"infer{suffix}")}
+        paths[f"{path}/infer"] = {"parameters": parameters, "post": _infer([one], limits, f"infer_{suffix}")}
     return paths
 
 
@@ -169,8 +176,3 @@ def _with(described: Json, *statuses: str) -> Json:
 def _json(description: str, schema: Json) -> Json:
     """A reply of JSON."""
     return {"description": description, "content": {"application/json": {"schema": schema}}}
-
-
-def _parameter(name: str, values: list[str]) -> Json:
-    """A part of the path."""
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "enum": values}}

@@ -97,7 +97,7 @@ def classify_request(hosted: list[Hosted], limits: Limits) -> Json:
     many = {"minItems": 1, "maxItems": limits.max_texts}
     options: Json = {
         "timing": {"type": "boolean"},
-        "timeout_ms": {"type": "number", "exclusiveMinimum": 0, "maximum": limits.max_timeout_ms},
+        "timeout_ms": {"type": "number", "minimum": limits.min_timeout_ms, "maximum": limits.max_timeout_ms},
     }
     if any(one.manifest.conformal is not None for one in hosted):
         options["sets"] = {"type": "boolean"}
@@ -143,7 +143,7 @@ def infer_request(hosted: list[Hosted], limits: Limits, outputs: list[str]) -> J
             "parameters": _object(
                 [],
                 {
-                    "timeout": {"type": "number", "exclusiveMinimum": 0, "maximum": limits.max_timeout_ms * 1000},
+                    "timeout": {"type": "number", "minimum": limits.min_timeout_ms * 1000, "maximum": limits.max_timeout_ms * 1000},
                     "binary_data_output": {"type": "boolean"},
                 },
             ),

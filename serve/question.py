@@ -41,8 +41,9 @@ def ask(question: Question, hosted: Hosted, limits: Limits, start_s: float) -> J
         if len(text) > limits.max_chars:
             raise Refused(422, f"texts[{index}] has {len(text)} characters; at most {limits.max_chars} are allowed")
     timeout_ms = limits.timeout_ms if question.timeout_ms is None else question.timeout_ms
-    if not 0 < timeout_ms <= limits.max_timeout_ms:
-        raise Refused(422, f"timeout_ms is {timeout_ms:g}; above 0 and at most {limits.max_timeout_ms:g} are allowed")
+    if not limits.min_timeout_ms <= timeout_ms <= limits.max_timeout_ms:
+        allowed = f"from {limits.min_timeout_ms:g} to {limits.max_timeout_ms:g}"
+        raise Refused(422, f"timeout_ms is {timeout_ms:g}; {allowed} is allowed")
     try:
         hosted.classifier.check_targets(texts, targets)
         if question.sets:

@@ -97,7 +97,7 @@ def request(**changes):
         ({"inputs": []}, "the input 'text' is missing"),
         ({**request(), "outputs": [{"name": "other"}]}, "the output 'other' cannot be given; there are label, probs, abstain"),
         ({**request(), "parameters": {"timeout": "soon"}}, "the parameter timeout must be a number of microseconds"),
-        ({**request(), "parameters": {"timeout": -1}}, "timeout_ms is -0.001; above 0"),
+        ({**request(), "parameters": {"timeout": -1}}, "timeout_ms is -0.001; from 0.001 to"),
         ({"inputs": 1}, "Expected `array`, got `int` - at `$.inputs`"),
         (request(data=[[[[[[[[[["a"]]]]]]]]]]), "input 'text' holds a list; strings are expected"),
     ],
