@@ -45,7 +45,7 @@ def test_no_request_gets_a_5xx_or_a_reply_that_is_not_described(described, mode)
             continue  # there is nothing that could be wrong
 
         @given(case=operation.as_strategy(generation_mode=mode))
-        @settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
         def ask(case):
             nonlocal n_cases
             n_cases += 1
