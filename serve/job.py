@@ -16,9 +16,24 @@ class Job:
     """The texts of one request. Workers take them one by one, so that a large request keeps no worker to itself."""
 
     __slots__ = (
-        "costs", "deadline_s", "failure", "future", "hosted", "logits", "n_left", "n_taken", "queue_s", "sets", "start_s",
-        "targets", "texts", "units", "waits", "worked",
-    )  # fmt: skip
+        "costs",
+        "deadline_s",
+        "failure",
+        "future",
+        "hosted",
+        "is_probe",
+        "logits",
+        "n_left",
+        "n_taken",
+        "queue_s",
+        "sets",
+        "start_s",
+        "targets",
+        "texts",
+        "units",
+        "waits",
+        "worked",
+    )
 
     def __init__(
         self,
@@ -48,6 +63,7 @@ class Job:
         self.units = sum(self.costs)  # of the texts that nobody has taken yet
         self.n_taken, self.n_left = 0, len(texts)
         self.worked: list[Worked | None] = [None] * len(texts)
+        self.is_probe = False  # whether it was accepted to put the estimate to the test
         self.waits = False  # whether all workers were busy when it came
         self.queue_s = 0.0  # until the first text was taken
         self.failure: BaseException | None = None

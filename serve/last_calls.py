@@ -9,6 +9,7 @@ removing the path. What is through by then is taken and answered, and only then 
 from __future__ import annotations
 
 import ctypes
+import select
 import socket
 import struct
 from pathlib import Path
@@ -18,6 +19,11 @@ SETTLE_S = 0.05  # in which a connection that has begun is complete, and taken
 _SO_ATTACH_FILTER = 26  # Linux, asm-generic/socket.h
 # Classic BPF over the TCP header: flags byte, its SYN and ACK bits; SYN alone is dropped, all else passes.
 _ONLY_KNOWN = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+
+
+def is_awaited(listener: socket.socket) -> bool:
+    """Whether somebody has connected whom no process has taken yet."""
+    return bool(select.select([listener], [], [], 0)[0])
 
 
 def keep_newcomers_out(listener: socket.socket) -> bool:

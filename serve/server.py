@@ -11,7 +11,7 @@ import uvicorn
 
 from serve.app import Application
 from serve.connection import SWEEP_S, connection_class, n_busy, sweep
-from serve.last_calls import SETTLE_S, keep_newcomers_out
+from serve.last_calls import SETTLE_S, is_awaited, keep_newcomers_out
 from serve.limits import Limits
 
 STEP_S = 0.01
@@ -64,6 +64,8 @@ class Server(uvicorn.Server):
             for listener in sockets or []:
                 keep_newcomers_out(listener)
             await self._pause(SETTLE_S)
+            while any(is_awaited(listener) for listener in sockets or []) and not self.force_exit:
+                await asyncio.sleep(STEP_S)  # the event loop takes one connection a turn
         for server in self.servers:
             server.close()
         while self._n_busy() and not self.force_exit and asyncio.get_running_loop().time() < end_s:

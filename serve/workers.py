@@ -19,7 +19,7 @@ from serve.job import Expired, Job
 HEADROOM = 0.8  # of the time that a request has left; the rest is for what the estimate does not know
 ON_THE_SPOT_S = 0.0003  # a request up to this long is answered by the thread that took it in; handing over costs about half as much
 PACE_RATE = 0.05  # how fast the pace follows what texts really take
-PACE_RANGE = (0.25, 20.0)  # one text's pace counts as no less and no more
+PACE_RANGE = (0.02, 50.0)  # one text's pace counts as no less and no more
 
 
 class Overloaded(Exception):
@@ -112,6 +112,12 @@ class Workers:
             at = next(i for i, other in enumerate(self._queue) if other.deadline_s > job.deadline_s)
             ahead += sum(other.units for other in self._queue[:at])
             behind = self._queue[at:]
+        if not self._queue and not self._n_running:
+            # Nobody is in the way, so the estimate may be put to the test: one that was too high would else refuse for ever.
+            if PACE_RANGE[0] * job.units > job.deadline_s - now:
+                raise Overloaded(0.0, self.pace * job.units)
+            job.is_probe = True
+            return
         share = self.pace / self.n_workers
         longest = self.pace * max(job.costs)
         # The last text to be taken starts, at the latest, when all other work is shared out evenly.
@@ -149,7 +155,7 @@ class Workers:
                 job, now = self._queue[0], time.monotonic()
                 index = job.n_taken
                 cost = job.costs[index]
-                if now + (0.0 if index else self.pace * cost) > job.deadline_s:
+                if now + (0.0 if index or job.is_probe else self.pace * cost) > job.deadline_s:
                     self._withdraw(job)
                     job.failure = Expired()
                     self._tell(job)

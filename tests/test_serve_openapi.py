@@ -49,6 +49,9 @@ def test_no_request_gets_a_5xx_or_a_reply_that_is_not_described(described, mode)
         def ask(case):
             nonlocal n_cases
             n_cases += 1
+            if mode == GenerationMode.POSITIVE and isinstance(case.body, dict) and "targets" in case.body:
+                n_texts = len(case.body["texts"])  # no schema can say that there are as many targets
+                case.body = {**case.body, "targets": (case.body["targets"] * n_texts)[:n_texts]}
             case.call_and_validate()
 
         ask()

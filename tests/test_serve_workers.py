@@ -84,6 +84,21 @@ def test_a_promise_is_not_broken_for_a_sooner_deadline(slow):
     run(scenario)
 
 
+def test_an_estimate_that_was_too_high_is_corrected_by_the_first_who_asks(slow):
+    async def scenario(workers):
+        workers.pace = 40.0
+        n_answered = 0
+        for _ in range(60):
+            one = job(slow, timeout_s=30)
+            one.costs, one.units = [2.0], 2.0  # seconds, where milliseconds are the truth: 80 at this pace
+            await workers.submit(one)
+            n_answered += 1
+        return n_answered, workers.pace
+
+    n_answered, pace = run(scenario)
+    assert n_answered == 60 and pace < 10
+
+
 def test_a_job_whose_time_ran_out_in_the_queue_expires_without_work(slow):
     async def scenario(workers):
         workers.submit(job(slow, 8))
