@@ -17,6 +17,7 @@ from serve.routes import FIXED
 EXPECTED = ["2xx", "400", "404", "413", "429", "503", "504"]
 REFUSED = ["400", "401", "403", "404", "405", "408", "413", "422", "429"]  # a wrong body may also be too large to look at
 CHECKS = {"positive_data_acceptance": {"expected-statuses": EXPECTED}, "negative_data_rejection": {"expected-statuses": REFUSED}}
+CHECKS["not_a_server_error"] = {"expected-statuses": ["2xx", "4xx", "504"]}  # 504: a deadline of microseconds that ran out
 CONFIG = {"checks": CHECKS, "seed": 1}
 
 
