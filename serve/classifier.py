@@ -42,6 +42,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     abstain: bool  # True: the label's probability is below its threshold, so better ask a person
     label_set: list[str] | None = None  # in output order, where it was asked for; may be empty: the text is like no other
     verdict: str = NO_THRESHOLD  # how the label's probability compares with its threshold: NO_THRESHOLD, REACHED, MISSED or NEVER
+    threshold: float | None = 0.0  # the least probability at which the label counts; None: it never does
 
 
 class Classifier:
@@ -158,8 +159,8 @@ class Classifier:
             raise UserError(f"there are {len(targets)} targets for {len(texts)} texts; give one for each")
 
     def close(self) -> None:
-        """Free the session; the classifier answers no more."""
-        del self.session
+        """Free the sessions; the classifier answers no more."""
+        del self.session, self.scorer, self.fast
 
     def __enter__(self) -> Classifier:
         """The classifier itself; it is closed when the block ends."""
@@ -191,9 +192,9 @@ class Classifier:
         if least is None:
             return Answer(label, scores, False, label_set)
         if least == math.inf:
-            return Answer(label, scores, True, label_set, NEVER)
+            return Answer(label, scores, True, label_set, NEVER, None)
         missed = prob < least
-        return Answer(label, scores, missed, label_set, MISSED if missed else REACHED)
+        return Answer(label, scores, missed, label_set, MISSED if missed else REACHED, least)
 
 
 def _in_order(thresholds: dict[str, float | None] | None, labels: list[str]) -> list[float | None]:

@@ -83,7 +83,7 @@ def read(body: bytes) -> tuple[Question, ClassifyRequest]:
 def write(job: Job, request: ClassifyRequest) -> Reply:
     """The reply."""
     worked = job.results()
-    verdicts = [_verdict(job.hosted, one) for one in worked]
+    verdicts = [_verdict(one) for one in worked]
     single = request.text is not UNSET
     reply = ClassifyReply(
         bundle=job.hosted.name,
@@ -100,12 +100,11 @@ def error(refused: Refused) -> Reply:
     return json_reply({"error": refused.message}, refused.status, refused.headers)
 
 
-def _verdict(hosted: Hosted, worked: Worked) -> Verdict:
+def _verdict(worked: Worked) -> Verdict:
     """One answer, with the threshold it was held against."""
     answer = worked.answer
-    threshold = (hosted.manifest.thresholds or {}).get(answer.label, 0.0)
     label_set = UNSET if answer.label_set is None else answer.label_set
-    return Verdict(answer.label, answer.probs, threshold, answer.abstain, label_set)
+    return Verdict(answer.label, answer.probs, answer.threshold, answer.abstain, label_set)
 
 
 def _timing(job: Job, worked: list[Worked]) -> Timing:

@@ -7,6 +7,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
+import ctypes
+import ctypes.util
 import http.server
 import json
 import math
@@ -25,6 +27,13 @@ from labeler.teacher import Enough, Identity, Reading, never
 from models.catalog import find_backbone, find_teacher
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def subnormal_numbers() -> None:
+    """As every thread starts out: a session that ran in this one before has left it flushing them to zero (docs/log.md)."""
+    default = ctypes.c_void_p(-1)  # FE_DFL_ENV of glibc
+    ctypes.CDLL(ctypes.util.find_library("m")).fesetenv(default)
 
 
 @pytest.fixture(scope="session")
