@@ -21,7 +21,6 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "pyarrow": ("label", "train", "export"),
     "scipy": ("label", "train"),
     "sklearn": ("train",),
-    "starlette": ("serve",),
     "sympy": ("export",),
     "tokenizers": ("serve", "export"),
     "torch": ("train", "export"),
