@@ -10,6 +10,7 @@ over the turns.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from dataclasses import replace
@@ -25,10 +26,12 @@ from trainer import students
 from trainer.config import TrainConfig
 from trainer.fit import Examples, fit
 from trainer.losses import distribution_target
+from trainer.recipe import RECIPES
 from trainer.run import read_rows, sides
 from trainer.students import Encoder
 from trainer.tokens import Feature
 
+OURS = RECIPES[TrainConfig.family]
 N_VALIDATION = 64  # texts; their one evaluation is part of the time of both
 
 
@@ -58,7 +61,7 @@ def main() -> None:
     ratios = [slow / fast for slow, fast in zip(seconds[True], seconds[False], strict=True)]
     print(f"{len(training)} texts, {options.turns} turns, {options.threads} threads, {options.backbone}\n")
     print("| loop | texts/s | validation loss, by turn |\n| --- | --- | --- |")
-    for padded, name in ((False, "batches of like length"), (True, f"padded to {config.max_tokens} tokens")):
+    for padded, name in ((False, "parts of like length"), (True, f"padded to {config.max_tokens} tokens")):
         speed = len(training) * options.turns / sum(seconds[padded])
         print(f"| {name} | {speed:.1f} | {', '.join(f'{loss:.4f}' for loss in losses[padded])} |")
     total = sum(seconds[True]) / sum(seconds[False])
@@ -70,6 +73,7 @@ def timed(
 ) -> tuple[float, float]:
     """Seconds of one epoch and its evaluation, and the validation loss after it."""
     set_seed(config.seed)
+    RECIPES[config.family] = replace(OURS, part_cost=math.inf) if padded else OURS
     backbone = find_backbone(config.backbone)
     student = students.from_backbone(Path(backbone.path), task.label_names, max_tokens=config.max_tokens, pair=task.input.target)
     sets = [examples(student, task, rows, config.max_tokens if padded else 0) for rows in (training, validation)]

@@ -6,6 +6,7 @@ them (docs/log.md).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -26,8 +27,11 @@ def logits_in_parts(model: nn.Module, inputs: Mapping[str, Tensor], part_cost: f
 
 def in_parts(inputs: Mapping[str, Tensor], part_cost: float) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """(rows of the batch, int64 [b]; their inputs without the padding that none of them needs, int64 [b, t]) of each part."""
-    lengths = inputs["attention_mask"].sum(dim=1).tolist()
     device = inputs["attention_mask"].device
+    if math.isinf(part_cost):
+        yield torch.arange(len(inputs["attention_mask"]), device=device), dict(inputs)
+        return
+    lengths = inputs["attention_mask"].sum(dim=1).tolist()
     for places in like_lengths(lengths, part_cost):
         rows, longest = torch.tensor(places, device=device), max(lengths[place] for place in places)
         yield rows, {name: tensor[rows, :longest] for name, tensor in inputs.items()}
