@@ -15,6 +15,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "jinja2": ("label", "train"),
     "llama_cpp": ("label",),
     "matplotlib": ("train",),
+    "model_signing": ("export", "serve"),
     "onnx": ("export",),
     "onnxruntime": ("serve", "export"),
     "optimum": ("export",),

@@ -34,6 +34,13 @@ def text(task: Task, manifest: Manifest, quality: Quality) -> str:
     )
 
 
+def with_usage(card: str, usage: str) -> str:
+    """A bundle's card with another text under `Use`."""
+    head, _, rest = card.partition("## Use\n")
+    _, mark, tail = rest.partition("\n## Origin\n")
+    return f"{head}## Use\n\n{usage}\n{mark}{tail}"
+
+
 def _header(manifest: Manifest) -> list[str]:
     """Metadata for model hubs."""
     tags = ["text-classification", "onnx", "potstill", *(["int8"] if "int8" in manifest.variant else [])]

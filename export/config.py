@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from contract.errors import UserError
 
 FLOAT, FUSED = "float", "float_fused"
-STATIC, FULL_RANGE, QAT, DYNAMIC = "static_int8", "static_int8_full_range", "static_int8_qat", "dynamic_int8"
-VARIANTS = (STATIC, FULL_RANGE, QAT, DYNAMIC, FUSED, FLOAT)
+STATIC, FULL_RANGE, DYNAMIC = "static_int8", "static_int8_full_range", "dynamic_int8"
+VARIANTS = (STATIC, FULL_RANGE, DYNAMIC, FUSED, FLOAT)
 AUTO = "auto"
 ANY_CPU, VNNI = "any", "vnni"
 CPUS = (ANY_CPU, VNNI)
