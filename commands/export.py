@@ -37,6 +37,7 @@ from export.run import export_bundle
     help="Where it will answer; on vnni alone, weights of full range may win.",
 )
 @click.option("--pool", help="Texts without labels, like those to come: for activation ranges, and to see which labels change.")
+@click.option("--prune-vocab", metavar="TEXTS", help="Texts like those to come; pieces that none of them has leave the vocabulary.")
 @click.option("--threads", default=ExportConfig.threads, show_default=True, help="CPU threads while exporting.")
 def command(checkpoint: Path, bundle: Path, **options: object) -> None:
     """Write CHECKPOINT as a BUNDLE in the fastest form that still agrees with it, and prove it."""

@@ -28,6 +28,7 @@ class ExportConfig:
     variant: str = AUTO  # or one of VARIANTS, which must then pass
     cpu: str = ANY_CPU  # where the bundle will answer; "vnni": weights of full range compete too
     pool: str | None = None  # a file of texts without labels, like those to come: for activation ranges, and for the gate
+    prune_vocab: str | None = None  # a file of such texts: pieces that none of them has are left out of the vocabulary
     threads: int = 2  # cores while exporting
 
     def __post_init__(self) -> None:

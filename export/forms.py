@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from contract.errors import UserError
 from export import cpu, gate
 from export.calibration import buckets
 from export.compensate import FULL_RANGE as NO_PAIR_LIMIT
@@ -23,6 +24,7 @@ from export.smooth import weight_products
 from export.source import Source
 from export.speed import answer_times
 
+_WHOLE = "float_whole_vocabulary"
 TIE = 0.15  # of the fastest form's time: closer ones are as fast as far as a busy machine can tell, and the smallest is taken
 
 
@@ -66,13 +68,41 @@ def int8_and_fused_forms(
     return made, not_tried
 
 
-def timed(candidates: list[Candidate], source: Source) -> list[Candidate]:
-    """The candidates with the time of one answer."""
-    times = answer_times({one.form.variant: (one.path, source.tokenize) for one in candidates}, source.gate.asks)
-    return [
+def float_form_of_fewer_pieces(
+    raw: onnx.ModelProto, whole: Candidate, source: Source, config: ExportConfig, scratch: Path
+) -> Candidate:
+    """The float graph of a pruned vocabulary, held against the whole one, whose logits the other forms are held against too.
+
+    Args:
+        raw: the float graph with fewer pieces.
+        whole: the float form with all of them; its texts are the same, in the same order.
+        source: the pruned checkpoint's content.
+        config: the gate.
+        scratch: another folder than that of the whole one.
+    Raises:
+        UserError: if too much changes.
+    """
+    made = _measured(FLOAT, raw, whole, source, config, scratch)
+    if made.form.problem:
+        raise UserError(
+            f"{config.prune_vocab}: leaves too few pieces: {made.form.problem}; give more texts, or leave out --prune-vocab"
+        )
+    return Candidate(raw, made.path, whole.logits, made.form)
+
+
+def timed(
+    candidates: list[Candidate], source: Source, whole: tuple[Candidate, Source] | None = None
+) -> tuple[list[Candidate], float]:
+    """(the candidates with the time of one answer, that of the float form with its whole vocabulary or 0)."""
+    asked = {one.form.variant: (one.path, source.tokenize) for one in candidates}
+    if whole is not None:
+        asked[_WHOLE] = (whole[0].path, whole[1].tokenize)
+    times = answer_times(asked, source.gate.asks)
+    made = [
         Candidate(one.model, one.path, one.logits, msgspec.structs.replace(one.form, ms_p50=times[one.form.variant]))
         for one in candidates
     ]
+    return made, times.get(_WHOLE, 0.0)
 
 
 def fastest(forms: list[Form]) -> Form | None:
@@ -118,7 +148,7 @@ def _measured(
     form = msgspec.structs.replace(form, operators=operators)
     if reference is None:
         return Candidate(model, path, found, form)
-    wrong = "" if variant == FUSED else wrong_products(variant, operators, len(weight_products(reference.model)))
+    wrong = "" if variant in (FLOAT, FUSED) else wrong_products(variant, operators, len(weight_products(reference.model)))
     problem = wrong or gate.problem(form, config)
     note = "" if problem else gate.note(form, config)
     return Candidate(model, path, found, msgspec.structs.replace(form, problem=problem, note=note))

@@ -27,6 +27,22 @@ class Form(Strict):
     note: str = ""  # what a person should know of a form that passed
 
 
+class PrunedVocabulary(Strict):
+    """What leaving pieces out of the vocabulary gave and cost, float against float, on the gate's texts."""
+
+    n_pieces_before: int
+    n_pieces: int
+    bytes_before: int  # of the float model
+    bytes: int
+    ms_p50_before: float
+    ms_p50: float
+    macro_f1_before: float  # on the validation texts
+    macro_f1: float
+    respelled: int  # texts that get other pieces
+    flips: int  # texts that get another label
+    n: int  # texts
+
+
 class Quality(Strict):
     """`quality.json`."""
 
@@ -44,3 +60,4 @@ class Quality(Strict):
     cpu_flags: list[str]  # those that decide how int8 products are computed
     forms: list[Form]
     not_tried: dict[str, str] = {}  # why, by form
+    pruned: PrunedVocabulary | None = None  # the other forms are held against the float graph with its whole vocabulary

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from contract.bundle import Manifest
 from export.config import FLOAT
-from export.quality import Form, Quality
+from export.quality import Form, PrunedVocabulary, Quality
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class ExportReport:
         )
         lines = [f"{texts}:", head, *(_row(form) for form in self.quality.forms)]
         lines += [f"not tried: {variant}, because {reason}" for variant, reason in self.quality.not_tried.items()]
+        lines += [_pruned(self.quality.pruned)] if self.quality.pruned else []
         invariant = "the same in any batch" if self.manifest.batch_invariant else "not the same in every batch"
         why = ""
         if self.manifest.variant == FLOAT and len(self.quality.forms) > 1:
@@ -36,6 +37,16 @@ class ExportReport:
         return "\n".join(
             [*lines, f"{self.bundle}: {self.manifest.variant}{why}, {self.size_bytes / 1e6:.1f} MB, answers are {invariant}"]
         )
+
+
+def _pruned(vocabulary: PrunedVocabulary) -> str:
+    """What leaving pieces out gave and cost."""
+    v = vocabulary
+    return (
+        f"vocabulary: {v.n_pieces} of {v.n_pieces_before} pieces; float {v.bytes_before / 1e6:.1f} -> {v.bytes / 1e6:.1f} MB, "
+        f"{v.ms_p50_before:.2f} -> {v.ms_p50:.2f} ms, macro-F1 {v.macro_f1_before:.4f} -> {v.macro_f1:.4f}; "
+        f"of {v.n} texts {v.respelled} are spelled otherwise, {v.flips} get another label"
+    )
 
 
 def _row(form: Form) -> str:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import onnxruntime as ort
 
 from contract.bundle import Manifest
-from contract.checkpoint import read_student
+from contract.checkpoint import Student, read_student
 from contract.errors import UserError
 from export import cpu
 from export.assemble import Parts, write_bundle
 from export.config import AUTO, FLOAT, ExportConfig
-from export.forms import Candidate, fastest, float_form, int8_and_fused_forms, timed
+from export.forms import Candidate, fastest, float_form, float_form_of_fewer_pieces, int8_and_fused_forms, timed
 from export.graph import export_float
 from export.manifest import manifest_of
 from export.noise import explained_flips
 from export.parity import check_parity
-from export.quality import Quality
+from export.prune import Cut, prune_checkpoint
+from export.quality import PrunedVocabulary, Quality
 from export.report import ExportReport
 from export.source import Source, read_source
 from serve.this_machine import cpu_name
@@ -47,22 +50,67 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig, progress
         scratch = Path(folder)
         tell("export", 0, 4)
         student = read_student(checkpoint)
-        raw = export_float(checkpoint, scratch)
-        inputs = [node.name for node in raw.graph.input]
-        source = read_source(checkpoint, student, inputs, Path(config.pool) if config.pool else None)
-        reference = float_form(raw, source, config, scratch)
-        parity = check_parity(checkpoint, source.gate.feeds, reference.logits)
+        whole, whole_source = _float(checkpoint, student, config, scratch)
+        parity = check_parity(checkpoint, whole_source.gate.feeds, whole.logits)
+        reference, source, cut = whole, whole_source, None
+        if config.prune_vocab:
+            reference, source, cut = _fewer_pieces(whole, whole_source, config, scratch)
         tell("quantize", 1, 4)
         others, not_tried = int8_and_fused_forms(reference, source, config, scratch)
         tell("measure", 2, 4)
-        reference, *others = timed([reference, *others], source)
+        (reference, *others), whole_ms = timed([reference, *others], source, (whole, whole_source) if cut else None)
+        pruned = _pruned(cut, reference, whole, source, whole_source, whole_ms) if cut else None
         chosen = _chosen(checkpoint, config, reference, others, not_tried)
-    tell("prove", 3, 4)
-    manifest = manifest_of(chosen, reference, source)
-    quality = _quality(manifest, source, [reference, *others], not_tried, parity, config)
-    write_bundle(bundle, Parts(checkpoint, source.task, chosen.model, manifest, quality))
+        tell("prove", 3, 4)
+        manifest = manifest_of(chosen, reference, source)
+        quality = _quality(manifest, source, [reference, *others], not_tried, parity, config)
+        quality = msgspec.structs.replace(quality, pruned=pruned)
+        write_bundle(bundle, Parts(source.checkpoint, source.task, chosen.model, manifest, quality))
     tell("done", 4, 4)
     return ExportReport(bundle, manifest, quality, sum(path.stat().st_size for path in bundle.iterdir()))
+
+
+def _float(checkpoint: Path, student: Student, config: ExportConfig, scratch: Path) -> tuple[Candidate, Source]:
+    """The float form of a checkpoint, and the checkpoint's content."""
+    raw = export_float(checkpoint, scratch)
+    source = read_source(checkpoint, student, [node.name for node in raw.graph.input], Path(config.pool) if config.pool else None)
+    return float_form(raw, source, config, scratch), source
+
+
+def _fewer_pieces(whole: Candidate, whole_source: Source, config: ExportConfig, scratch: Path) -> tuple[Candidate, Source, Cut]:
+    """(the float form of a pruned vocabulary, its checkpoint's content, which pieces are left)."""
+    small, own = scratch / "pruned", scratch / "pruned-forms"
+    small.mkdir()
+    own.mkdir()
+    student = whole_source.student
+    cut = prune_checkpoint(whole_source.checkpoint, Path(str(config.prune_vocab)), small, target=student.target)
+    raw = export_float(small, own)
+    source = read_source(small, student, [node.name for node in raw.graph.input], Path(config.pool) if config.pool else None)
+    if source.gate.asks != whole_source.gate.asks:  # which texts of a pool are taken goes by their number of pieces
+        gate = replace(
+            whole_source.gate, feeds=[source.tokenize.ids(*ask) for ask in whole_source.gate.asks], pad_id=source.gate.pad_id
+        )
+        source = replace(source, gate=gate)
+    return float_form_of_fewer_pieces(raw, whole, source, config, own), source, cut
+
+
+def _pruned(cut: Cut, made: Candidate, whole: Candidate, source: Source, whole_source: Source, whole_ms: float) -> PrunedVocabulary:
+    """What leaving pieces out gave and cost."""
+    pairs = zip(source.gate.feeds, whole_source.gate.feeds, strict=True)
+    respelled = sum([cut.kept[i] for i in after["input_ids"][0]] != before["input_ids"][0].tolist() for after, before in pairs)
+    return PrunedVocabulary(
+        n_pieces_before=cut.n_before,
+        n_pieces=len(cut.kept),
+        bytes_before=whole.form.bytes,
+        bytes=made.form.bytes,
+        ms_p50_before=whole_ms,
+        ms_p50=made.form.ms_p50,
+        macro_f1_before=whole.form.macro_f1,
+        macro_f1=made.form.macro_f1,
+        respelled=respelled,
+        flips=made.form.flips,
+        n=len(source.gate.feeds),
+    )
 
 
 def _chosen(
