@@ -40,8 +40,8 @@ def write_file(path: Path, data: bytes) -> None:
 def folder(path: Path) -> Iterator[Path]:
     """An empty folder to fill; it becomes ``path`` when the block ends well, and vanishes when it does not.
 
-    A folder already at ``path`` is exchanged with the new one in one step of the kernel, and then removed: whoever looks, or is killed in
-    between, finds one of the two there and whole. Where the system has no such step the old one is moved aside first.
+    A folder already at ``path`` is exchanged with the new one in one step of the kernel, and then removed: whoever looks, or is
+    killed in between, finds one of the two there and whole. Where the system has no such step the old one is moved aside first.
 
     Raises:
         UserError: if the disk is full, or something other than a folder stands at ``path``.
