@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from contract import machine
 from contract.errors import UserError
 from export import cpu, gate
 from export.calibration import buckets
@@ -120,7 +121,7 @@ def _hindrance(variant: str, raw: onnx.ModelProto, fused: onnx.ModelProto | None
         return "onnxruntime has no fused operators for this kind of network"
     if variant in (DYNAMIC, FULL_RANGE) and not weight_products(raw):
         return f"the network has no products of matrices inside, only a table and a head; {STATIC} is all there is to gain"
-    if variant == FULL_RANGE and not cpu.sums_are_exact(cpu.flags()):
+    if variant == FULL_RANGE and not cpu.sums_are_exact(machine.cpu()[1]):
         return "this machine's processor adds int8 products in 16 bits, where full range overflows; export on one with VNNI"
     return ""
 

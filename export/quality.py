@@ -57,7 +57,7 @@ class Quality(Strict):
     temperature: float
     onnxruntime: str
     cpu: str
-    cpu_flags: list[str]  # those that decide how int8 products are computed
+    cpu_flags: list[str]  # those that choose kernels, see contract/machine.py
     forms: list[Form]
     not_tried: dict[str, str] = {}  # why, by form
     pruned: PrunedVocabulary | None = None  # the other forms are held against the float graph with its whole vocabulary

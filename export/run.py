@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import onnxruntime as ort
 
+from contract import machine
 from contract.bundle import Manifest
 from contract.checkpoint import Student, read_student
 from contract.errors import UserError
-from export import cpu
 from export.assemble import Parts, write_bundle
 from export.config import AUTO, FLOAT, ExportConfig
 from export.forms import Candidate, fastest, float_form, float_form_of_fewer_pieces, int8_and_fused_forms, timed
@@ -145,7 +145,7 @@ def _quality(
         temperature=manifest.temperature,
         onnxruntime=ort.__version__,
         cpu=cpu_name(),
-        cpu_flags=cpu.flags(),
+        cpu_flags=machine.cpu()[1],
         forms=[candidate.form for candidate in tried],
         not_tried=not_tried,
     )

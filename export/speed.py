@@ -65,7 +65,7 @@ def _measured(forms: Mapping[str, Timed], asks: Sequence[Ask]) -> dict[str, floa
     """The medians, in ms rounded to the microsecond, forms in turns."""
     opened = {name: (open_session(model), tokenize) for name, (model, tokenize) in forms.items()}
     times: dict[str, list[float]] = {name: [] for name in forms}
-    for number, (text, target) in enumerate([*asks[:1] * N_WARM_UP, *list(asks) * ROUNDS]):
+    for number, (text, target) in enumerate([*list(asks[:1]) * N_WARM_UP, *list(asks) * ROUNDS]):
         for name, (session, tokenize) in opened.items():
             began = time.perf_counter()
             session.run(None, tokenize.ids(text, target))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -56,7 +57,8 @@ EVERY = ExportConfig(max_drop=0.2, min_agreement=0.8, max_change=0.5, threads=1)
 def write_checkpoint(folder: Path, *, target: bool = False) -> Path:
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     vocabulary = [*special, *WORDS, *"abcdefghijklmnopqrstuvwxyz.,!?", *(f"##{one}" for one in "abcdefghijklmnopqrstuvwxyz")]
-    vocabulary += [f"w{i}" for i in range(2100 - len(vocabulary))]  # enough rows for an int8 table
+    fillers = ("w" + "".join(letters) for letters in itertools.product("abcdefghijklmnopqrstuvwxyz", repeat=3))
+    vocabulary += itertools.islice(fillers, 2100 - len(vocabulary))  # enough rows for an int8 table
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(vocabulary),
@@ -229,7 +231,7 @@ def test_forms_that_fail_are_named_with_the_reason_and_float_is_taken(checkpoint
 
 
 def test_a_form_that_cannot_be_made_says_why(tmp_path, checkpoint, monkeypatch):
-    monkeypatch.setattr("export.cpu.flags", lambda: ["avx2"])
+    monkeypatch.setattr("contract.machine.cpu", lambda: ("", ["avx2"]))
     with pytest.raises(
         UserError, match="static_int8_full_range cannot be made: this machine's processor adds int8 products in 16 bits"
     ):
