@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -103,11 +102,3 @@ def _write_sums(folder: Path) -> None:
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     lines = [f"{digest.of_file(folder / path)}  {path}\n" for path in paths]
     (folder / SUMS_FILE).write_text("".join(lines), encoding="ascii", newline="\n")
-
-
-def sign_bundle(bundle: Path, private_key: Path) -> None:
-    """Sign a bundle in place, `model.sig` and nothing else; raises FormatError if it was changed, UserError if the key is none."""
-    verify_files(bundle)
-    with atomic.folder(bundle) as staging:
-        shutil.copytree(bundle, staging, dirs_exist_ok=True)
-        sign(staging, private_key)

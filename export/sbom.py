@@ -18,7 +18,7 @@ from contract import digest
 from contract.bundle import SUMS_FILE, Manifest
 
 FILE = "sbom.cdx.json"
-RUNTIME = ("httptools", "msgspec", "numpy", "onnxruntime", "starlette", "tokenizers", "uvicorn", "uvloop")  # what answering imports
+RUNTIME = ("httptools", "msgspec", "numpy", "onnxruntime", "tokenizers", "uvicorn", "uvloop")  # what answering imports
 
 
 def sbom(bundle: Path, manifest: Manifest, version: str) -> bytes:
