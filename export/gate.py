@@ -28,8 +28,8 @@ from serve.tokenize import Feeds
 
 BATCH = 8  # texts side by side when the change with the batch is measured
 N_BATCHES = 8
-EXTRA_PADDING = 16  # tokens added beyond the longest text of a batch
-ROUNDING = 1e-6  # a change of a probability up to here is that of float32 sums in another order
+EXTRA_PADDING = 16  # tokens added beyond the longest text of a batch, as far as the student reads
+ROUNDING = 1e-6  # a change of a probability up to here is that of float32 sums in another order, and no reason to refuse
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class GateTexts:
     targets: NDArray[np.float64]  # [n_validation, C], soft labels
     majority: NDArray[np.int64]  # [n_validation]
     pad_id: int
+    max_tokens: int  # no caller pads beyond, and some networks have no more positions
 
     @property
     def n_validation(self) -> int:
@@ -130,26 +131,30 @@ def _change(
     """The largest change of a probability over groups of texts, each one batch; `extra` tokens of padding."""
     change = 0.0
     for group in groups:
-        found = session.run(None, padded([on.feeds[i] for i in group], on.pad_id, extra))[0]
+        feeds = [on.feeds[i] for i in group]
+        longest = max(feed["input_ids"].shape[1] for feed in feeds)
+        found = session.run(None, padded(feeds, on.pad_id, max(longest, min(longest + extra, on.max_tokens))))[0]
         change = max(change, float(np.abs(softmax(found, temperature) - softmax(alone[group], temperature)).max()))
     return change
 
 
-def padded(feeds: Sequence[Feeds], pad_id: int, extra: int = EXTRA_PADDING) -> Feeds:
-    """One batch of texts, int64 [B, T]; the padding is masked and goes `extra` tokens beyond the longest text."""
-    longest = max(feed["input_ids"].shape[1] for feed in feeds) + extra
+def padded(feeds: Sequence[Feeds], pad_id: int, n_tokens: int) -> Feeds:
+    """One batch of texts, int64 [B, n_tokens], at least as long as the longest of them; the padding is masked."""
     fill = {"input_ids": pad_id, "attention_mask": 0, "token_type_ids": 0}
     return {
         name: np.concatenate(
-            [np.pad(feed[name], ((0, 0), (0, longest - feed[name].shape[1])), constant_values=fill[name]) for feed in feeds]
+            [np.pad(feed[name], ((0, 0), (0, n_tokens - feed[name].shape[1])), constant_values=fill[name]) for feed in feeds]
         )
         for name in feeds[0]
     }
 
 
 def is_invariant(form: Form) -> bool:
-    """Whether an answer is the same alone and in any batch. Ranges taken from a batch make it depend on what else is there."""
-    return form.variant != DYNAMIC and max(form.batch_change_max, form.padding_change_max) <= ROUNDING
+    """Whether an answer is the same alone and in any batch: to the bit beside others, and but for rounding when it is padded.
+
+    Where ranges come from the batch no measurement says so.
+    """
+    return form.variant != DYNAMIC and form.batch_change_max == 0 and form.padding_change_max <= ROUNDING
 
 
 def problem(form: Form, config: ExportConfig) -> str:
@@ -166,8 +171,8 @@ def problem(form: Form, config: ExportConfig) -> str:
         return f"{form.flips} of {form.n} texts ({1 - form.agreement:.2%}) change their label; {rate}"
     if not form.prob_change_max <= config.max_change:
         return f"a probability moves by {form.prob_change_max:.3f}; at most {config.max_change:g} is allowed"
-    if config.variant != form.variant and not is_invariant(form):
-        moved = max(form.batch_change_max, form.padding_change_max)
+    moved = max(form.batch_change_max, form.padding_change_max)
+    if config.variant != form.variant and (form.variant == DYNAMIC or not moved <= ROUNDING):
         return f"an answer depends on what shares its batch ({moved:.2g} of a probability); take it with --variant {form.variant}"
     return ""
 

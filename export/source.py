@@ -64,6 +64,7 @@ def read_source(checkpoint: Path, student: Student, inputs: list[str], pool: Pat
         targets=np.array([[row.probs[name] for name in student.labels] for row in validation]),
         majority=np.array([student.labels.index(row.majority) for row in validation]),
         pad_id=pad_token_id(checkpoint),
+        max_tokens=student.max_tokens,
     )
     return Source(checkpoint, student, task, tokenize, [tokenize.ids(*ask) for ask in calibration], gate)
 

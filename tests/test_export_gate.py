@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from export.config import ExportConfig
-from export.gate import EXTRA_PADDING, is_invariant, note, padded, problem
+from export.gate import ROUNDING, is_invariant, note, padded, problem
 from export.quality import Form
 
 FORM = Form(
@@ -62,6 +62,12 @@ def test_a_form_that_was_asked_for_may_depend_on_its_batch_but_is_never_called_i
     assert is_invariant(FORM) and not is_invariant(form)
 
 
+def test_the_last_bit_may_move_with_padding_but_not_beside_others_and_neither_is_a_reason_to_refuse():
+    padding, beside = (msgspec.structs.replace(FORM, **{name: ROUNDING}) for name in ("padding_change_max", "batch_change_max"))
+    assert problem(padding, CONFIG) == problem(beside, CONFIG) == ""
+    assert is_invariant(padding) and not is_invariant(beside)
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -77,13 +83,13 @@ def test_a_form_that_passed_by_chance_s_leave_says_so(changes, expected):
     assert note(msgspec.structs.replace(FORM, **changes), CONFIG) == expected
 
 
-def test_a_padded_batch_masks_what_it_adds_and_is_longer_than_its_longest_text():
+def test_a_padded_batch_masks_what_it_adds():
     feeds = [
         {"input_ids": np.full((1, n), n), "attention_mask": np.ones((1, n), int), "token_type_ids": np.ones((1, n), int)}
         for n in (3, 5)
     ]
-    batch = padded(feeds, pad_id=7)
-    assert {value.shape for value in batch.values()} == {(2, 5 + EXTRA_PADDING)}
+    batch = padded(feeds, pad_id=7, n_tokens=9)
+    assert {value.shape for value in batch.values()} == {(2, 9)}
     assert batch["attention_mask"].sum(axis=1).tolist() == [3, 5]
-    assert batch["input_ids"][0].tolist() == [3] * 3 + [7] * (2 + EXTRA_PADDING)
+    assert batch["input_ids"][0].tolist() == [3] * 3 + [7] * 6
     assert batch["token_type_ids"][0].sum() == 3

@@ -67,7 +67,7 @@ def test_a_transformers_pipeline_over_optimum_s_model_gives_the_bundle_s_probabi
     tokenizer = AutoTokenizer.from_pretrained(packed["huggingface"])
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
     for text, row in zip(TEXTS, expected, strict=True):
-        found = {answer["label"]: answer["score"] for answer in classify(text, truncation=True)}
+        found = {answer["label"]: answer["score"] for answer in classify([text], truncation=True)[0]}
         assert found == pytest.approx(dict(zip(LABELS, row.tolist(), strict=True)), abs=1e-5)
 
 

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from contract.errors import FormatError, UserError
 from contract.texts import Text, write_texts
+from export.config import ExportConfig
 from export.prune import prune_checkpoint
 from export.quality import Quality
 from export.run import export_bundle
@@ -77,10 +78,12 @@ def test_what_pruning_gave_and_cost_is_told_and_int8_is_held_against_the_whole_v
 
 def test_pieces_that_the_gate_s_texts_miss_are_counted(checkpoint, tmp_path):
     (tmp_path / "pool.jsonl").write_bytes(write_texts([Text("the price")]))
-    told = export_bundle(
-        checkpoint, tmp_path / "bundle", dataclasses.replace(LOOSE, variant="float", prune_vocab=str(tmp_path / "pool.jsonl"))
-    ).quality.pruned
+    config = ExportConfig(max_drop=1, min_agreement=0, max_change=1, variant="float", prune_vocab=str(tmp_path / "pool.jsonl"))
+    told = export_bundle(checkpoint, tmp_path / "bundle", config).quality.pruned
     assert 0 < told.respelled <= told.n
+    with pytest.raises(UserError, match="pool.jsonl: leaves too few pieces: .*; give more texts, or leave out --prune-vocab$"):
+        export_bundle(checkpoint, tmp_path / "none", dataclasses.replace(config, min_agreement=0.99))
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_pool_that_needs_nearly_all_pieces_is_refused(checkpoint, tmp_path):
