@@ -123,7 +123,7 @@ def observe(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feeds]
     watched.CopyFrom(model)
     watched.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     session = ort.InferenceSession(watched.SerializeToString(), session_options(threads=1), providers=["CPUExecutionProvider"])
-    n_tokens = sum(feed["input_ids"].size for feed in feeds)
+    n_tokens = sum(_n_tokens(feed) for feed in feeds)
     step, first = max(1, n_tokens // N_ROWS), 0
     lows: dict[str, list[Matrix]] = {name: [] for name in names}
     highs: dict[str, list[Matrix]] = {name: [] for name in names}
@@ -136,11 +136,16 @@ def observe(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feeds]
             highs[name].append(flat.max(axis=0))
             rows[name].append(flat[-first % step :: step].copy())
             grams[name] = grams.get(name, np.float32(0)) + flat.T @ flat
-        first += feed["input_ids"].size
+        first += _n_tokens(feed)
     return {
         name: Activations(np.min(lows[name], axis=0), np.max(highs[name], axis=0), np.concatenate(rows[name])[:N_ROWS], grams[name])
         for name in names
     }
+
+
+def _n_tokens(feed: Feeds) -> int:
+    """Tokens of a batch of texts, B * T."""
+    return int(np.prod(feed["input_ids"].shape[:2]))
 
 
 def _error(seen: Activations, weights: Matrix, exact: Matrix, scale: Matrix) -> float:
