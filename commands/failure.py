@@ -8,13 +8,16 @@ OK, FAILED, INTERRUPTED, TERMINATED = 0, 1, 130, 143  # wrong usage exits with c
 
 # Extras that bring each third-party module, the most fitting first. A test holds this table against pyproject.toml.
 EXTRAS: dict[str, tuple[str, ...]] = {
+    "OpenSSL": ("sign",),
     "accelerate": ("train", "export"),
+    "cryptography": ("sign",),
     "httptools": ("serve",),
     "httpx": ("label",),
     "huggingface_hub": ("label", "train"),
     "jinja2": ("label", "train"),
     "llama_cpp": ("label",),
     "matplotlib": ("train",),
+    "model_signing": ("sign",),
     "onnx": ("export",),
     "onnxruntime": ("serve", "export"),
     "optimum": ("export",),

@@ -24,6 +24,8 @@ COMMANDS: dict[str, Row] = {
     "calibrate": Row("commands.calibrate", "Choose thresholds and label sets of a checkpoint on gold labels.", "train"),
     "report": Row("commands.report", "Write a page about a checkpoint: scores, plots, slices, mistakes.", "train"),
     "export": Row("commands.export", "Write a checkpoint as an int8 bundle, and prove it.", "export"),
+    "package": Row("commands.package", "Write a bundle for Hugging Face, Triton, KServe or Docker.", "export"),
+    "sign": Row("commands.sign", "Sign a bundle, so that its files cannot be changed unseen.", "sign"),
     "predict": Row("commands.predict", "Classify the texts of a file with a bundle.", "serve"),
     "cascade": Row("commands.cascade", "Join a fast bundle and a good one: the fast one answers what it is sure of.", "serve"),
     "verify": Row("commands.verify", "Check a bundle's sums, form, golden texts and signature.", "serve"),

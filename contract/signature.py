@@ -51,7 +51,7 @@ def check_signature(folder: Path, public_key: Path) -> None:
 
     path = folder / SIGNATURE_FILE
     if not path.is_file():
-        raise FormatError(folder, "", f"is not signed: it has no {SIGNATURE_FILE}; sign it with: potstill package --sign KEY")
+        raise FormatError(folder, "", f"is not signed: it has no {SIGNATURE_FILE}; sign it with: potstill sign BUNDLE --key KEY")
     try:
         verifier = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
     except (OSError, ValueError, TypeError, AttributeError) as error:

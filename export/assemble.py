@@ -12,7 +12,7 @@ from contract import atomic
 from contract.bundle import MODEL_FILE, QUALITY_FILE, TOKENIZER_FILE, Golden, Manifest, write_golden, write_manifest, write_sums
 from contract.task import Task
 from export import card
-from export.gate import Quality
+from export.quality import Quality
 from export.tokenizer_file import CONFIG_FILE, TOKENIZER_CONFIG_FILE, config_json, tokenizer_config_json, tokenizer_json
 from serve.classifier import Classifier
 from serve.session import open_session

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contract.bundle import Manifest
 from contract.task import Task
-from export.gate import Quality
+from export.quality import Quality
 
 FILE = "README.md"
 METRICS = {
@@ -34,9 +34,16 @@ def text(task: Task, manifest: Manifest, quality: Quality) -> str:
     )
 
 
+def with_usage(card: str, usage: str) -> str:
+    """A bundle's card with another text under `Use`."""
+    head, _, rest = card.partition("## Use\n")
+    _, mark, tail = rest.partition("\n## Origin\n")
+    return f"{head}## Use\n\n{usage}\n{mark}{tail}"
+
+
 def _header(manifest: Manifest) -> list[str]:
     """Metadata for model hubs."""
-    tags = ["text-classification", "onnx", "potstill", *([] if manifest.variant == "float" else ["int8"])]
+    tags = ["text-classification", "onnx", "potstill", *(["int8"] if "int8" in manifest.variant else [])]
     return ["---", "library_name: onnx", "pipeline_tag: text-classification", "tags:", *(f"- {tag}" for tag in tags), "---", ""]
 
 
@@ -54,8 +61,8 @@ def _scores(manifest: Manifest, quality: Quality) -> list[str]:
         for name, score in scores.items()
     ]
     forms = [
-        f"| {form.variant} | {form.macro_f1:.3f} | {form.agreement:.3f} | {form.batch_change_max:.2g} | {form.bytes / 1e6:.1f} "
-        f"| {form.problem or 'passed'} |"
+        f"| {form.variant} | {form.ms_p50:.2f} | {form.bytes / 1e6:.1f} | {form.macro_f1:.3f} | {form.agreement:.3f} "
+        f"| {max(form.batch_change_max, form.padding_change_max):.2g} | {form.problem or 'passed'} |"
         for form in quality.forms
     ]
     return [
@@ -67,10 +74,10 @@ def _scores(manifest: Manifest, quality: Quality) -> list[str]:
         "| --- | --- | --- | --- |",
         *rows,
         "",
-        f"The form in this bundle is `{manifest.variant}`. Every form that was tried, on {quality.forms[0].n} texts:",
+        f"This is the form `{manifest.variant}`. All that were tried, on {quality.forms[0].n} texts and {quality.cpu}:",
         "",
-        "| form | macro-F1 | same label as float | change in a padded batch | MB | verdict |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| form | ms | MB | macro-F1 | same label as float | change in a batch | verdict |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
         *forms,
         "",
     ]

@@ -3,6 +3,7 @@
 Range. On x86 without VNNI the products of two neighbouring channels are added in 16 bits, which hold 255 * 128 and little more. The
 usual remedy gives every weight 7 bits, so that two of the largest still fit. Here every weight has 8 bits and neighbours of one
 sign share the room: most never need it, and a column whose neighbours do takes larger steps, or loses a little of both.
+Processors whose sums have 32 bits need no such limit (`FULL_RANGE`).
 
 Rounding. To the nearest step is best for each weight alone. What counts is the product with the activations, whose channels go
 together: what one weight loses another can give back.
@@ -21,49 +22,51 @@ Floats = NDArray[np.float64]
 
 LIMIT = 127  # steps of one weight
 PAIR_LIMIT = 128  # steps of channels 2i and 2i + 1 together: 255 times as much fits 16 bits with a sign
+FULL_RANGE = 2 * LIMIT + 2  # a limit of pairs that none meets
 MIN_MAGNITUDE = 1e-5  # keeps the step of a dead column finite
 DAMPING = 0.01  # of the mean square of a channel, added to each; keeps the inverse stable on few texts, as in the source
 N_STEPS = 6  # step sizes that compete for a column
 _BLOCK = 128  # rows whose errors are passed on at once
 
 
-def safe_steps(weights: Matrix) -> Floats:
+def safe_steps(weights: Matrix, pair_limit: int = PAIR_LIMIT) -> Floats:
     """The least step of each output channel, float [N], under which no weight or pair of [H, N] is cut."""
     together = np.abs(_pairs(weights).sum(axis=1)).max(axis=0)
-    return np.asarray(np.maximum(_least(weights), together / PAIR_LIMIT))
+    return np.asarray(np.maximum(_least(weights), together / pair_limit))
 
 
-def best_steps(weights: Matrix) -> Floats:
+def best_steps(weights: Matrix, pair_limit: int = PAIR_LIMIT) -> Floats:
     """The step of each output channel, float [N], that loses least: a finer one cuts some pairs."""
-    safe, least = safe_steps(weights), _least(weights)
+    safe, least = safe_steps(weights, pair_limit), _least(weights)
     best, lost = safe, np.full(len(safe), np.inf)
     for share in np.linspace(1, 0, N_STEPS):
         step = least + share * (safe - least)
-        error = np.square(nearest(weights, step) - weights).sum(axis=0)
+        error = np.square(nearest(weights, step, pair_limit) - weights).sum(axis=0)
         best, lost = np.where(error < lost, step, best), np.minimum(error, lost)
     return np.asarray(best)
 
 
-def nearest(weights: Matrix, step: Floats) -> Floats:
+def nearest(weights: Matrix, step: Floats, pair_limit: int = PAIR_LIMIT) -> Floats:
     """The nearest whole multiples of the steps, float [H, N], once pairs that have no room are cut."""
-    return np.asarray(np.clip(np.rint(_fitted(weights, step)), -LIMIT, LIMIT) * step)
+    return np.asarray(np.clip(np.rint(_fitted(weights, step, pair_limit)), -LIMIT, LIMIT) * step)
 
 
-def compensated(weights: Matrix, gram: Matrix, step: Floats) -> Matrix:
+def compensated(weights: Matrix, gram: Matrix, step: Floats, pair_limit: int = PAIR_LIMIT) -> Matrix:
     """Whole multiples of the steps that are close to the weights in the product rather than one by one.
 
     Args:
         weights: float [H, N].
         gram: float [H, H], the sum over calibration tokens of the outer product of their activations.
         step: float [N], above 0.
+        pair_limit: steps of channels 2i and 2i + 1 together.
     Returns:
         float [H, N]; the nearest multiples if the activations say nothing. Both limits hold.
     """
     order = np.argsort(-np.diag(gram), kind="stable")
     upper = _inverse_factor(gram[np.ix_(order, order)])
     if upper is None:
-        return np.asarray(nearest(weights, step), dtype=np.float32)
-    rest = _fitted(weights, step)[order]  # in steps
+        return np.asarray(nearest(weights, step, pair_limit), dtype=np.float32)
+    rest = _fitted(weights, step, pair_limit)[order]  # in steps
     out = np.zeros((len(rest) + len(rest) % 2, rest.shape[1]))  # in steps, in the order of the channels
     for start in range(0, len(rest), _BLOCK):
         end = min(start + _BLOCK, len(rest))
@@ -71,7 +74,7 @@ def compensated(weights: Matrix, gram: Matrix, step: Floats) -> Matrix:
         for row in range(start, end):
             channel = order[row]
             beside = out[channel ^ 1]  # 0 while it is not rounded
-            room = np.maximum(-LIMIT, -PAIR_LIMIT - beside), np.minimum(LIMIT, PAIR_LIMIT - beside)
+            room = np.maximum(-LIMIT, -pair_limit - beside), np.minimum(LIMIT, pair_limit - beside)
             out[channel] = np.clip(np.rint(rest[row]), *room)
             errors[row - start] = (rest[row] - out[channel]) / upper[row, row]
             rest[row + 1 : end] -= np.outer(upper[row, row + 1 : end], errors[row - start])
@@ -90,11 +93,11 @@ def _pairs(weights: Matrix | Floats) -> Floats:
     return np.pad(weights.astype(np.float64), ((0, odd), (0, 0))).reshape(-1, 2, weights.shape[1])
 
 
-def _fitted(weights: Matrix, step: Floats) -> Floats:
+def _fitted(weights: Matrix, step: Floats, pair_limit: int) -> Floats:
     """The weights in steps, unrounded, float [H, N]; of pairs that go beyond their limit both lose half of what is too much."""
     pairs = _pairs(weights) / step
     together = pairs.sum(axis=1, keepdims=True)
-    pairs -= (together - np.clip(together, 1 - PAIR_LIMIT, PAIR_LIMIT - 1)) / 2  # one step less: both may be rounded away from 0
+    pairs -= (together - np.clip(together, 1 - pair_limit, pair_limit - 1)) / 2  # one step less: both may be rounded away from 0
     return np.asarray(pairs.reshape(-1, weights.shape[1])[: len(weights)])
 
 

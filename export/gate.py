@@ -1,7 +1,7 @@
 """The gate: what quantization costs, and whether that is little enough.
 
-It is measured on the validation texts and, where these are few, on training texts too: what a form changes in an answer needs no
-text that the student has not seen, only texts that the quantizer has not seen. Scores of a form are on validation alone.
+Scores of a form are on the validation texts alone. Which labels it keeps is measured on more: on training texts, and on a pool's,
+as long as the quantizer has not seen them. What a form changes in an answer needs no text that the student has not seen.
 
 Every form of the model answers the same texts through the session and tokenizer that will serve it. Axes: N texts, C classes.
 """
@@ -14,95 +14,39 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
+import onnxruntime as ort
 from numpy.typing import NDArray
-from transformers import AutoModelForSequenceClassification
 
-from contract.decode import Strict
-from contract.errors import UserError
-from contract.metrics import ece, log_loss, macro_f1
-from contract.soft_label import SoftLabel
-from export.graph import one_torch_thread, quiet
+from contract.metrics import difference, ece, log_loss, macro_f1
+from export.config import DYNAMIC, ExportConfig
+from export.noise import explained_flips
+from export.quality import Form
+from export.speed import Ask
 from serve.classifier import softmax
 from serve.session import open_session
 from serve.tokenize import Feeds
 
-PARITY_TEXTS = 128  # an export is wrong on all texts or on none, so torch need not answer more
-PARITY = 1e-3  # largest accepted difference of a probability between torch and the float graph
 BATCH = 8  # texts side by side when the change with the batch is measured
-N_BATCHES = 4
-EXTRA_PADDING = 16  # tokens added beyond the longest text of a batch
-INVARIANT = 1e-6  # a probability that moves less than this is the same one: float32 ends there
+N_BATCHES = 8
+EXTRA_PADDING = 16  # tokens added beyond the longest text of a batch, as far as the student reads
+ROUNDING = 1e-6  # a change of a probability up to here is that of float32 sums in another order, and no reason to refuse
 
 
 @dataclass(frozen=True)
 class GateTexts:
-    """The gate's texts as the graph is fed, those of validation first, and what the teacher said of them."""
+    """The gate's texts, those of validation first, and what the teacher said of these."""
 
-    feeds: list[Feeds]
-    n_validation: int
-    targets: NDArray[np.float64]  # [N, C], soft labels
-    majority: NDArray[np.int64]  # [N]
+    asks: list[Ask]  # N
+    feeds: list[Feeds]  # N, as the graph is fed
+    targets: NDArray[np.float64]  # [n_validation, C], soft labels
+    majority: NDArray[np.int64]  # [n_validation]
     pad_id: int
+    max_tokens: int  # no caller pads beyond, and some networks have no more positions
 
-
-class Form(Strict):
-    """One form of the model on the gate's texts."""
-
-    variant: str
-    n: int
-    macro_f1: float  # against the soft labels' majority
-    log_loss: float  # against the same, in nats
-    ece: float
-    agreement: float  # share of texts with the float graph's label
-    prob_change_max: float  # against the float graph
-    batch_change_max: float  # of a probability, from sharing a padded batch
-    bytes: int  # of the model file
-    problem: str = ""  # why the form was refused; empty if it passed
-
-
-class Quality(Strict):
-    """`quality.json`: which form was chosen, and the evidence."""
-
-    variant: str
-    n_validation: int  # of the gate's texts; the others are training texts that the quantizer did not see
-    torch_change_max: float  # of a probability, between torch and the float graph
-    max_drop: float
-    min_agreement: float
-    temperature: float
-    onnxruntime: str
-    cpu: str
-    forms: list[Form]
-
-
-def gate_texts(rows: Sequence[SoftLabel], labels: list[str], feeds: list[Feeds], n_validation: int, pad_id: int) -> GateTexts:
-    """The rows and their feeds in the order of the labels."""
-    targets = np.array([[row.probs[name] for name in labels] for row in rows])
-    return GateTexts(feeds, n_validation, targets, np.array([labels.index(row.majority) for row in rows]), pad_id)
-
-
-def torch_logits(checkpoint: Path, feeds: Sequence[Feeds]) -> NDArray[np.float32]:
-    """The checkpoint's own answers, float32 [N, C]."""
-    with quiet():
-        model = AutoModelForSequenceClassification.from_pretrained(checkpoint, local_files_only=True, dtype=torch.float32).eval()
-    with one_torch_thread(), torch.inference_mode():
-        rows = [model(**{name: torch.from_numpy(value) for name, value in feed.items()}).logits.numpy() for feed in feeds]
-    return np.concatenate(rows)
-
-
-def check_parity(checkpoint: Path, feeds: Sequence[Feeds], found: NDArray[np.float32]) -> float:
-    """The largest difference of a probability between torch and the float graph, on the first texts.
-
-    Raises:
-        UserError: if it is not small.
-    """
-    expected = torch_logits(checkpoint, feeds[:PARITY_TEXTS])
-    change = float(np.abs(softmax(expected, 1.0) - softmax(found[:PARITY_TEXTS], 1.0)).max())
-    if not change <= PARITY:  # this way round, NaN is refused too
-        raise UserError(
-            f"{checkpoint}: its float graph differs from torch by {change:.3g} in a probability; at most {PARITY:g} is right"
-        )
-    return change
+    @property
+    def n_validation(self) -> int:
+        """How many of the texts are of the validation split."""
+        return len(self.majority)
 
 
 def logits(model: Path, feeds: Sequence[Feeds], threads: int) -> NDArray[np.float32]:
@@ -115,7 +59,7 @@ def logits(model: Path, feeds: Sequence[Feeds], threads: int) -> NDArray[np.floa
 def measure(
     variant: str, model: Path, found: NDArray[np.float32], reference: NDArray[np.float32], on: GateTexts, temperature: float
 ) -> Form:
-    """The form's row of the table, not yet judged.
+    """The form's row of the table, not yet timed nor judged.
 
     Args:
         variant: name of the form.
@@ -126,47 +70,118 @@ def measure(
         temperature: that turns logits into probabilities.
     """
     probs, wanted = softmax(found, temperature), softmax(reference, temperature)
+    held, held_wanted = probs[: on.n_validation], wanted[: on.n_validation]
+    drop = difference(macro_f1, held_wanted, held, on.majority)
+    flips = int(np.sum(probs.argmax(axis=1) != wanted.argmax(axis=1)))
+    batch_change, padding_change = changes_in_company(model, found, on, temperature)
     return Form(
         variant=variant,
-        n=len(found),
-        macro_f1=macro_f1(probs, on.majority),
-        log_loss=log_loss(probs, on.majority),
-        ece=ece(probs, on.majority),
-        agreement=float(np.mean(probs.argmax(axis=1) == wanted.argmax(axis=1))),
-        prob_change_max=float(np.abs(probs - wanted).max()),
-        batch_change_max=batch_change(model, found, on, temperature),
         bytes=model.stat().st_size,
+        ms_p50=0.0,
+        n=len(found),
+        macro_f1=macro_f1(held, on.majority),
+        log_loss=log_loss(held, on.majority),
+        ece=ece(held, on.majority),
+        macro_f1_drop=drop.value,
+        macro_f1_drop_low=drop.low,
+        agreement=1 - flips / len(found),
+        flips=flips,
+        prob_change_max=float(np.abs(probs - wanted).max()),
+        batch_change_max=batch_change,
+        padding_change_max=padding_change,
+        operators={},
     )
 
 
-def batch_change(model: Path, alone: NDArray[np.float32], on: GateTexts, temperature: float) -> float:
-    """The largest change of a probability when texts share a batch and are padded, against answers given alone."""
+def changes_in_company(model: Path, alone: NDArray[np.float32], on: GateTexts, temperature: float) -> tuple[float, float]:
+    """The largest change of a probability (in a batch of texts of one length, in a padded batch of any), from answers alone.
+
+    Batches of one length hold two texts or more; where no two texts are of one length, a text stands beside itself.
+    """
     session = open_session(model)
+    by_length = sorted(range(len(on.feeds)), key=lambda i: on.feeds[i]["input_ids"].shape[1])
+    even = [group for group in _groups(by_length, on.feeds) if len(group) > 1] or [[by_length[0]] * 2]
+    mixed = [list(range(start, min(start + BATCH, len(on.feeds)))) for start in range(0, len(on.feeds), BATCH)]
+    return (
+        _change(session, alone, on, temperature, even[:: max(1, len(even) // N_BATCHES)], 0),
+        _change(session, alone, on, temperature, mixed[:: max(1, len(mixed) // N_BATCHES)], EXTRA_PADDING),
+    )
+
+
+def _groups(by_length: list[int], feeds: Sequence[Feeds]) -> list[list[int]]:
+    """Texts of one length side by side, at most `BATCH` of them."""
+    groups: list[list[int]] = []
+    for i in by_length:
+        last = groups[-1] if groups else []
+        if last and len(last) < BATCH and feeds[last[0]]["input_ids"].shape == feeds[i]["input_ids"].shape:
+            last.append(i)
+        else:
+            groups.append([i])
+    return groups
+
+
+def _change(
+    session: ort.InferenceSession,
+    alone: NDArray[np.float32],
+    on: GateTexts,
+    temperature: float,
+    groups: list[list[int]],
+    extra: int,
+) -> float:
+    """The largest change of a probability over groups of texts, each one batch; `extra` tokens of padding."""
     change = 0.0
-    for start in range(0, min(len(on.feeds), BATCH * N_BATCHES), BATCH):
-        group = on.feeds[start : start + BATCH]
-        found = session.run(None, padded(group, on.pad_id))[0]
-        change = max(change, float(np.abs(softmax(found, temperature) - softmax(alone[start : start + BATCH], temperature)).max()))
+    for group in groups:
+        feeds = [on.feeds[i] for i in group]
+        longest = max(feed["input_ids"].shape[1] for feed in feeds)
+        found = session.run(None, padded(feeds, on.pad_id, max(longest, min(longest + extra, on.max_tokens))))[0]
+        change = max(change, float(np.abs(softmax(found, temperature) - softmax(alone[group], temperature)).max()))
     return change
 
 
-def padded(feeds: Sequence[Feeds], pad_id: int) -> Feeds:
-    """One batch of texts, int64 [B, T]; the padding is masked and goes beyond the longest text."""
-    longest = max(feed["input_ids"].shape[1] for feed in feeds) + EXTRA_PADDING
+def padded(feeds: Sequence[Feeds], pad_id: int, n_tokens: int) -> Feeds:
+    """One batch of texts, int64 [B, n_tokens], at least as long as the longest of them; the padding is masked."""
     fill = {"input_ids": pad_id, "attention_mask": 0, "token_type_ids": 0}
     return {
         name: np.concatenate(
-            [np.pad(feed[name], ((0, 0), (0, longest - feed[name].shape[1])), constant_values=fill[name]) for feed in feeds]
+            [np.pad(feed[name], ((0, 0), (0, n_tokens - feed[name].shape[1])), constant_values=fill[name]) for feed in feeds]
         )
         for name in feeds[0]
     }
 
 
-def problem(form: Form, reference: Form, max_drop: float, min_agreement: float) -> str:
-    """Why a form is not good enough, with the numbers, or nothing."""
-    if not form.macro_f1 >= reference.macro_f1 - max_drop:
-        lost = f"macro-F1 {form.macro_f1:.4f} is {reference.macro_f1 - form.macro_f1:.4f} below float"
-        return f"{lost}, at most {max_drop:g} is allowed"
-    if not form.agreement >= min_agreement:
-        return f"{form.agreement:.4f} of {form.n} texts keep float's label, at least {min_agreement:g} must"
+def is_invariant(form: Form) -> bool:
+    """Whether an answer is the same alone and in any batch: to the bit beside others, and but for rounding when it is padded.
+
+    Where ranges come from the batch no measurement says so.
+    """
+    return form.variant != DYNAMIC and form.batch_change_max == 0 and form.padding_change_max <= ROUNDING
+
+
+def problem(form: Form, config: ExportConfig) -> str:
+    """Why a form is not good enough, with the numbers, or nothing.
+
+    Agreement and macro-F1 are held against what chance does on as many texts: see `export/noise.py`, and the bootstrap interval.
+    """
+    most = explained_flips(form.n, 1 - config.min_agreement)
+    if not form.macro_f1_drop_low <= config.max_drop:  # this way round, NaN is refused too
+        lost = f"macro-F1 {form.macro_f1:.4f} is {form.macro_f1_drop:.4f} below float"
+        return f"{lost}, and by at least {form.macro_f1_drop_low:.4f} whatever texts chance had drawn; allowed: {config.max_drop:g}"
+    if form.flips > most:
+        rate = f"where each keeps it with {config.min_agreement:g} chance explains {most}"
+        return f"{form.flips} of {form.n} texts ({1 - form.agreement:.2%}) change their label; {rate}"
+    if not form.prob_change_max <= config.max_change:
+        return f"a probability moves by {form.prob_change_max:.3f}; at most {config.max_change:g} is allowed"
+    moved = max(form.batch_change_max, form.padding_change_max)
+    if config.variant != form.variant and (form.variant == DYNAMIC or not moved <= ROUNDING):
+        return f"an answer depends on what shares its batch ({moved:.2g} of a probability); take it with --variant {form.variant}"
     return ""
+
+
+def note(form: Form, config: ExportConfig) -> str:
+    """What chance had to explain of a form that passed, or nothing."""
+    said = []
+    if form.agreement < config.min_agreement:
+        said.append(f"{form.flips} of {form.n} texts change their label")
+    if form.macro_f1_drop > config.max_drop:
+        said.append(f"macro-F1 is {form.macro_f1_drop:.4f} below float")
+    return f"{' and '.join(said)}, within what chance does on so few texts; more would tell (--pool)" if said else ""

@@ -10,6 +10,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import onnx
+import onnxruntime
 import torch
 from onnx import helper
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
@@ -119,9 +120,11 @@ def quiet() -> Iterator[None]:
     """Keep the exporters' chatter off the console; their exceptions pass."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
+    onnxruntime.set_default_logger_severity(3)  # its quantizer opens sessions of its own
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(previous)
+        onnxruntime.set_default_logger_severity(2)  # as it is from the start

@@ -81,6 +81,9 @@ class Pipeline:
         except subprocess.TimeoutExpired:
             self._process.kill()  # it has nothing to put away
             self._process.wait()
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
 
     def _ask(self, texts: Sequence[Text], *, batch: bool) -> Told:
         """Send one line and read one."""

@@ -3,7 +3,7 @@
 Both forms compute the products of activations with weights in int8 and all else in float: attention scores, layer norms,
 and the classification head (whose dense layers are `Gemm`, not `MatMul`). On x86 without VNNI the sum of two full-range products
 does not fit the 16 bits that the instruction gives it: dynamic weights get 7 bits per channel, static ones share the room in pairs
-(`compensate.py`). Embedding tables get 8 bits per row.
+(`compensate.py`), unless they are meant for processors with VNNI alone. Embedding tables get 8 bits per row.
 """
 
 from __future__ import annotations
@@ -15,36 +15,32 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
-from export.compensate import best_steps, compensated
+from export.compensate import PAIR_LIMIT, best_steps, compensated
 from export.graph import CONTRIBUTED, infer_shapes, quiet, without_origin
 from export.smooth import Matrix, smooth, weight_products
-from serve.session import session_options
 from serve.tokenize import Feeds
 
 MIN_TABLE = 65_536  # numbers in an embedding table; smaller ones are not worth two more operators
-INT8_PRODUCTS = frozenset(
-    {"MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
-)  # what int8 products become when the session loads them
 
 
-def static_int8(model: onnx.ModelProto, feeds: Sequence[Feeds], scratch: Path) -> onnx.ModelProto:
+def static_int8(model: onnx.ModelProto, feeds: Sequence[Feeds], scratch: Path, pair_limit: int = PAIR_LIMIT) -> onnx.ModelProto:
     """Int8 with activation ranges fixed by calibration, so that an answer does not depend on what else is in its batch.
 
     Args:
         model: the float graph, fused or not.
-        feeds: calibration texts as the graph is fed, at least one; each runs alone.
+        feeds: calibration texts as the graph is fed, at least one; each runs alone, or in a batch of texts of its length.
         scratch: a folder for intermediate files.
+        pair_limit: of the weights, see `compensate.py`.
     """
     if not weight_products(model):  # a static student: its table is all there is to quantize
         return int8_embeddings(model)
     smoothed = smooth(int8_embeddings(model), feeds)
     typed = infer_shapes(smoothed.model)  # without types, products of fused graphs stay weight-only, and slower than float
     overrides = {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in smoothed.ranges.items()}
-    overrides |= _rounded_weights(typed, smoothed.grams)
+    overrides |= _rounded_weights(typed, smoothed.grams, pair_limit)
     target = scratch / "static.onnx"
     with quiet():
         quantize_static(
@@ -113,38 +109,15 @@ def int8_embeddings(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def wrong_products(model: onnx.ModelProto, n_products: int, scratch: Path) -> str:
-    """Why the loaded graph does not compute as meant, or nothing.
-
-    The session rewrites a graph when it loads it. A product that it leaves as dequantized weights, or turns into `MatMulNBits`, is
-    slower than float, and no error says so.
-
-    Args:
-        model: the quantized graph.
-        n_products: products of activations with weights in the float graph.
-        scratch: a folder for intermediate files.
-    """
-    source, loaded = scratch / "quantized.onnx", scratch / "loaded.onnx"
-    onnx.save(model, source)
-    options = session_options(threads=1)
-    options.optimized_model_filepath = str(loaded)
-    ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
-    counts = Counter(node.op_type for node in onnx.load(loaded).graph.node)
-    found = sum(counts[name] for name in INT8_PRODUCTS)
-    if counts["MatMulNBits"] or found != n_products:
-        return f"{found} of {n_products} products run in int8 ({counts['MatMulNBits']} with dequantized weights)"
-    return ""
-
-
-def _rounded_weights(model: onnx.ModelProto, grams: dict[str, Matrix]) -> dict[str, list[dict[str, Any]]]:
+def _rounded_weights(model: onnx.ModelProto, grams: dict[str, Matrix], pair_limit: int) -> dict[str, list[dict[str, Any]]]:
     """Put the weights of the products onto their grids, in place; returns the grids, as the quantizer takes them."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     grids = {}
     for node in weight_products(model):
         activation, name = node.input
         exact = numpy_helper.to_array(weights[name])
-        steps = best_steps(exact)
-        weights[name].CopyFrom(numpy_helper.from_array(compensated(exact, grams[activation], steps), name))
+        steps = best_steps(exact, pair_limit)
+        weights[name].CopyFrom(numpy_helper.from_array(compensated(exact, grams[activation], steps, pair_limit), name))
         grids[name] = [{"axis": 1, "scale": step, "zero_point": np.int8(0)} for step in steps.astype(np.float32)]
     return grids
 

@@ -56,7 +56,7 @@ def smooth(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> Smoothed:
 
     Args:
         model: a float graph; it is left as it was.
-        feeds: calibration texts as the graph is fed; each runs alone.
+        feeds: calibration texts as the graph is fed, without padding.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -118,12 +118,12 @@ def best_scale(seen: Activations, weights: Matrix) -> Matrix | None:
 
 
 def observe(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feeds]) -> dict[str, Activations]:
-    """Run the calibration texts and note the named tensors, each float [1, T, H]."""
+    """Run the calibration texts, without padding, and note the named tensors, each float [B, T, H]."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     watched.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     session = ort.InferenceSession(watched.SerializeToString(), session_options(threads=1), providers=["CPUExecutionProvider"])
-    n_tokens = sum(feed["input_ids"].shape[1] for feed in feeds)
+    n_tokens = sum(_n_tokens(feed) for feed in feeds)
     step, first = max(1, n_tokens // N_ROWS), 0
     lows: dict[str, list[Matrix]] = {name: [] for name in names}
     highs: dict[str, list[Matrix]] = {name: [] for name in names}
@@ -131,16 +131,21 @@ def observe(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feeds]
     grams: dict[str, Matrix] = {}
     for feed in feeds:
         for name, value in zip(names, session.run(list(names), feed), strict=True):
-            flat = value.reshape(-1, value.shape[-1])  # [T, H]
+            flat = value.reshape(-1, value.shape[-1])  # [B * T, H]
             lows[name].append(flat.min(axis=0))
             highs[name].append(flat.max(axis=0))
             rows[name].append(flat[-first % step :: step].copy())
             grams[name] = grams.get(name, np.float32(0)) + flat.T @ flat
-        first += feed["input_ids"].shape[1]
+        first += _n_tokens(feed)
     return {
         name: Activations(np.min(lows[name], axis=0), np.max(highs[name], axis=0), np.concatenate(rows[name])[:N_ROWS], grams[name])
         for name in names
     }
+
+
+def _n_tokens(feed: Feeds) -> int:
+    """Tokens of a batch of texts, B * T."""
+    return int(np.prod(feed["input_ids"].shape[:2]))
 
 
 def _error(seen: Activations, weights: Matrix, exact: Matrix, scale: Matrix) -> float:

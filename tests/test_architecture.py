@@ -46,6 +46,7 @@ EXCEPTIONS = {
     "contract/prior_shift.py": {"numpy"},  # and what another share of labels does to them; nothing else of contract/ computes
     "models/fetch.py": {"huggingface_hub"},  # inside one function: finding a model needs no client
     "models/repack.py": {"llama_cpp"},  # inside one function: it is the one who quantizes
+    "export/prune.py": {"safetensors"},  # the weights of a checkpoint, cut without building its network
     "trainer/conformal.py": {"mapie"},  # the quantile of the label sets; who answers only compares with it
     "labeler/embed.py": {"torch", "transformers", "safetensors"},  # loaded only where soft labels are smoothed
     "labeler/llama_engine.py": {"llama_cpp"},  # the one file of the labeler that knows llama.cpp's contexts

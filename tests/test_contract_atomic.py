@@ -47,6 +47,25 @@ def test_a_folder_replaces_an_earlier_one_whole(tmp_path):
     assert names(tmp_path / "out") == ["b"] and names(tmp_path) == ["out"]
 
 
+@pytest.mark.parametrize("can", [True, False])
+def test_a_folder_that_is_replaced_is_never_missing(tmp_path, monkeypatch, can):
+    """Killed at any step of the swap, one of the two folders stands there whole; where the kernel swaps, at every step."""
+    if not can:
+        monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
+    with atomic.folder(tmp_path / "out") as staging:
+        (staging / "a").touch()
+    seen = []
+    rename, remove = os.rename, atomic.shutil.rmtree
+    monkeypatch.setattr(atomic.os, "rename", lambda *places: (rename(*places), seen.append((tmp_path / "out").exists())))
+    monkeypatch.setattr(
+        atomic.shutil, "rmtree", lambda *args, **more: (seen.append(names(tmp_path / "out")), remove(*args, **more))
+    )
+    with atomic.folder(tmp_path / "out") as staging:
+        (staging / "b").touch()
+    assert names(tmp_path / "out") == ["b"] and names(tmp_path) == ["out"]
+    assert (False in seen) != can
+
+
 @pytest.mark.parametrize(
     "error", [RuntimeError("stop"), KeyboardInterrupt(), UserError("no"), FileNotFoundError(2, "No such file")]
 )

@@ -1,51 +1,95 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 import numpy as np
 import pytest
 
-from contract.errors import UserError
-from export import gate
-from export.gate import EXTRA_PADDING, Form, padded, problem
+from export.config import ExportConfig
+from export.gate import ROUNDING, is_invariant, note, padded, problem
+from export.quality import Form
 
-FLOAT = Form(
-    variant="float", n=200, macro_f1=0.8, log_loss=0.5, ece=0.1, agreement=1.0, prob_change_max=0.0, batch_change_max=0.0, bytes=100
-)
+FORM = Form(
+    variant="static_int8", bytes=100, ms_p50=1.0, n=1000, macro_f1=0.8, log_loss=0.5, ece=0.1, macro_f1_drop=0.0,
+    macro_f1_drop_low=-0.01, agreement=1.0, flips=0, prob_change_max=0.01, batch_change_max=0.0, padding_change_max=0.0, operators={},
+)  # fmt: skip
+CONFIG = ExportConfig()
+
+
+def flipped(flips, n):
+    return {"n": n, "flips": flips, "agreement": 1 - flips / n}
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({}, ""),
-        ({"macro_f1": 0.795, "agreement": 0.98}, ""),
-        ({"macro_f1": 0.9}, ""),
-        ({"macro_f1": 0.7949}, "macro-F1 0.7949 is 0.0051 below float, at most 0.005 is allowed"),
-        ({"macro_f1": float("nan")}, "macro-F1 nan is nan below float, at most 0.005 is allowed"),
-        ({"agreement": 0.975}, "0.9750 of 200 texts keep float's label, at least 0.98 must"),
+        (flipped(10, 1000), ""),
+        (flipped(15, 1000), ""),
+        (
+            flipped(16, 1000),
+            "16 of 1000 texts (1.60%) change their label; where each keeps it with 0.99 chance explains 15",
+        ),
+        (flipped(2, 64), ""),  # one flip more or less is chance
+        (flipped(3, 64), "3 of 64 texts (4.69%) change their label; where each keeps it with 0.99 chance explains 2"),
+        ({"macro_f1": 0.77, "macro_f1_drop": 0.03, "macro_f1_drop_low": 0.005}, ""),
+        (
+            {"macro_f1": 0.77, "macro_f1_drop": 0.03, "macro_f1_drop_low": 0.0051},
+            "macro-F1 0.7700 is 0.0300 below float, and by at least 0.0051 whatever texts chance had drawn; allowed: 0.005",
+        ),
+        (
+            {"macro_f1": float("nan"), "macro_f1_drop": float("nan"), "macro_f1_drop_low": float("nan")},
+            "macro-F1 nan is nan below float, and by at least nan whatever texts chance had drawn; allowed: 0.005",
+        ),
+        ({"prob_change_max": 0.3}, ""),
+        ({"prob_change_max": 0.31}, "a probability moves by 0.310; at most 0.3 is allowed"),
+        (
+            {"variant": "dynamic_int8"},
+            "an answer depends on what shares its batch (0 of a probability); take it with --variant dynamic_int8",
+        ),
+        (
+            {"padding_change_max": 1e-4},
+            "an answer depends on what shares its batch (0.0001 of a probability); take it with --variant static_int8",
+        ),
     ],
 )
 def test_a_form_passes_up_to_the_limit_and_fails_with_its_numbers_beyond(changes, expected):
-    assert problem(msgspec.structs.replace(FLOAT, **changes), FLOAT, 0.005, 0.98) == expected
+    assert problem(msgspec.structs.replace(FORM, **changes), CONFIG) == expected
 
 
-def test_a_padded_batch_masks_what_it_adds_and_is_longer_than_its_longest_text():
+def test_a_form_that_was_asked_for_may_depend_on_its_batch_but_is_never_called_invariant():
+    form = msgspec.structs.replace(FORM, variant="dynamic_int8")
+    assert problem(form, ExportConfig(variant="dynamic_int8")) == ""
+    assert is_invariant(FORM) and not is_invariant(form)
+
+
+def test_the_last_bit_may_move_with_padding_but_not_beside_others_and_neither_is_a_reason_to_refuse():
+    padding, beside = (msgspec.structs.replace(FORM, **{name: ROUNDING}) for name in ("padding_change_max", "batch_change_max"))
+    assert problem(padding, CONFIG) == problem(beside, CONFIG) == ""
+    assert is_invariant(padding) and not is_invariant(beside)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ""),
+        (flipped(1, 64), "1 of 64 texts change their label, within what chance does on so few texts; more would tell (--pool)"),
+        (
+            {"macro_f1_drop": 0.01},
+            "macro-F1 is 0.0100 below float, within what chance does on so few texts; more would tell (--pool)",
+        ),
+    ],
+)
+def test_a_form_that_passed_by_chance_s_leave_says_so(changes, expected):
+    assert note(msgspec.structs.replace(FORM, **changes), CONFIG) == expected
+
+
+def test_a_padded_batch_masks_what_it_adds():
     feeds = [
         {"input_ids": np.full((1, n), n), "attention_mask": np.ones((1, n), int), "token_type_ids": np.ones((1, n), int)}
         for n in (3, 5)
     ]
-    batch = padded(feeds, pad_id=7)
-    assert {value.shape for value in batch.values()} == {(2, 5 + EXTRA_PADDING)}
+    batch = padded(feeds, pad_id=7, n_tokens=9)
+    assert {value.shape for value in batch.values()} == {(2, 9)}
     assert batch["attention_mask"].sum(axis=1).tolist() == [3, 5]
-    assert batch["input_ids"][0].tolist() == [3] * 3 + [7] * (2 + EXTRA_PADDING)
+    assert batch["input_ids"][0].tolist() == [3] * 3 + [7] * 6
     assert batch["token_type_ids"][0].sum() == 3
-
-
-@pytest.mark.parametrize("wrong", [0.1, float("nan")])
-def test_a_float_graph_that_is_not_torch_is_refused(monkeypatch, wrong):
-    right = np.array([[0.2, 0.1]], dtype=np.float32)
-    monkeypatch.setattr(gate, "torch_logits", lambda checkpoint, feeds: right)
-    assert gate.check_parity(Path("ck"), [{}], right) == 0
-    with pytest.raises(UserError, match="^ck: its float graph differs from torch by .* in a probability; at most 0.001 is right$"):
-        gate.check_parity(Path("ck"), [{}], right + np.array([[wrong, 0]], dtype=np.float32))

@@ -11,8 +11,10 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from contract.errors import FormatError
+from export.config import STATIC
 from export.graph import export_float, fuse, one_torch_thread, quiet
-from export.quantize import static_int8, wrong_products
+from export.operators import loaded_operators, wrong_products
+from export.quantize import static_int8
 from export.smooth import weight_products
 from serve.session import session_options
 
@@ -49,7 +51,7 @@ def test_float_fused_and_int8_graphs_answer_like_torch_for_every_family(tmp_path
     if fused is not None:
         np.testing.assert_allclose(logits(fused), expected, atol=1e-4)
     int8 = static_int8(fused or graph, feeds, tmp_path)
-    assert wrong_products(int8, len(weight_products(graph)), tmp_path) == ""
+    assert wrong_products(STATIC, loaded_operators(int8, tmp_path), len(weight_products(graph))) == ""
     assert np.abs(logits(int8) - expected).mean() < 0.12 * expected.std()
 
 

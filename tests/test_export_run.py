@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -22,8 +24,9 @@ from contract.soft_label import SoftLabel, write_soft_labels
 from contract.task import Example, Input, Label, Task, task_to_json
 from contract.texts import Text, text_id, write_texts
 from export.config import ExportConfig
-from export.gate import Quality
+from export.forms import fastest
 from export.graph import one_torch_thread
+from export.quality import Quality
 from export.run import export_bundle
 from serve.classifier import Classifier
 
@@ -46,13 +49,16 @@ WORDS = [
     "puts",
 ]
 N_VALIDATION = 40  # of the 60 labelled texts; the others are the further texts of the gate
-LOOSE = ExportConfig(max_drop=0.2, min_agreement=0.8, threads=1)  # an untrained net decides by a hair
+# An untrained net decides by a hair; and one this small is no faster in int8, so the form is asked for.
+LOOSE = ExportConfig(max_drop=0.2, min_agreement=0.8, max_change=0.5, variant="static_int8", threads=1)
+EVERY = ExportConfig(max_drop=0.2, min_agreement=0.8, max_change=0.5, threads=1)
 
 
 def write_checkpoint(folder: Path, *, target: bool = False) -> Path:
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     vocabulary = [*special, *WORDS, *"abcdefghijklmnopqrstuvwxyz.,!?", *(f"##{one}" for one in "abcdefghijklmnopqrstuvwxyz")]
-    vocabulary += [f"w{i}" for i in range(2100 - len(vocabulary))]  # enough rows for an int8 table
+    fillers = ("w" + "".join(letters) for letters in itertools.product("abcdefghijklmnopqrstuvwxyz", repeat=3))
+    vocabulary += itertools.islice(fillers, 2100 - len(vocabulary))  # enough rows for an int8 table
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(vocabulary),
@@ -156,7 +162,7 @@ def quality(bundle: Path) -> Quality:
     return msgspec.json.decode((bundle / "quality.json").read_bytes(), type=Quality)
 
 
-def test_the_static_form_is_chosen_when_it_passes_and_answers_like_torch(checkpoint, bundle):
+def test_the_static_form_is_written_when_it_passes_and_answers_like_torch(checkpoint, bundle):
     manifest = read_manifest(bundle)
     assert (manifest.variant, manifest.labels, manifest.max_tokens, manifest.thresholds) == ("static_int8", LABELS, 32, {"up": 0.5})
     texts = ["the price will rise", "puts calls never", "stay very much today soon"]
@@ -170,7 +176,7 @@ def test_the_static_form_is_chosen_when_it_passes_and_answers_like_torch(checkpo
 
 def test_the_chosen_form_is_the_same_alone_and_in_any_batch_as_measured(bundle):
     assert read_manifest(bundle).batch_invariant
-    assert quality(bundle).forms[1].batch_change_max == 0
+    assert quality(bundle).forms[1].batch_change_max == quality(bundle).forms[1].padding_change_max == 0
 
 
 def test_the_gate_reports_every_form_with_its_numbers(exported, bundle):
@@ -181,7 +187,7 @@ def test_the_gate_reports_every_form_with_its_numbers(exported, bundle):
     assert found.n_validation == read_manifest(bundle).scores["validation"]["macro_f1"].n == N_VALIDATION
     assert found.forms[0].n == found.forms[1].n > N_VALIDATION  # further texts say what changes, and nothing about quality
     more = found.forms[0].n - N_VALIDATION
-    assert f"on {N_VALIDATION} validation texts and {more} training texts that the quantizer has not seen" in exported.as_text()
+    assert f"on {N_VALIDATION} validation texts and {more} others that the quantizer has not seen" in exported.as_text()
     assert found.forms[1].bytes < found.forms[0].bytes
     assert "static_int8" in exported.as_text() and "answers are the same in any batch" in exported.as_text()
 
@@ -190,6 +196,7 @@ def test_a_second_export_elsewhere_gives_the_same_bytes(checkpoint, bundle, tmp_
     again = tmp_path / "again"
     command = [sys.executable, "-m", "commands.main", "export", str(checkpoint), str(again), "--threads", "1"]
     command += ["--max-drop", str(LOOSE.max_drop), "--min-agreement", str(LOOSE.min_agreement)]
+    command += ["--max-change", str(LOOSE.max_change), "--variant", LOOSE.variant]
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=environment, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -200,15 +207,46 @@ def test_a_second_export_elsewhere_gives_the_same_bytes(checkpoint, bundle, tmp_
         assert (bundle / name).read_bytes() == (again / name).read_bytes(), name
 
 
-def test_a_form_that_fails_is_named_with_the_reason_and_the_next_one_is_taken(checkpoint, tmp_path):
-    report = export_bundle(checkpoint, tmp_path / "bundle", ExportConfig(max_drop=1, min_agreement=1.01, threads=1))
+def test_every_form_competes_and_the_fastest_that_passed_is_taken(checkpoint, tmp_path):
+    report = export_bundle(checkpoint, tmp_path / "bundle", EVERY)
     found = quality(tmp_path / "bundle")
-    assert [form.variant for form in found.forms] == ["float", "static_int8", "dynamic_int8"]
-    assert all(form.problem.endswith("texts keep float's label, at least 1.01 must") for form in found.forms[1:])
-    assert report.manifest.variant == found.variant == "float"
-    assert report.manifest.temperature == 1.25  # float's own, as the trainer fitted it
-    assert report.as_text().count("at least 1.01 must") == 2
-    assert "at least 1.01 must" in (tmp_path / "bundle" / "README.md").read_text()
+    assert [form.variant for form in found.forms] == ["float", "static_int8", "dynamic_int8", "float_fused"]
+    assert all(form.ms_p50 > 0 and form.operators for form in found.forms)
+    assert found.forms[1].operators["MatMulIntegerToFloat"] == 12 and found.forms[3].operators["MultiHeadAttention"] == 2
+    dynamic = found.forms[2]
+    assert dynamic.problem.startswith("an answer depends on what shares its batch (") and dynamic.batch_change_max > 1e-4
+    assert report.manifest.variant == found.variant == fastest(found.forms).variant != "dynamic_int8"
+
+
+def test_forms_that_fail_are_named_with_the_reason_and_float_is_taken(checkpoint, tmp_path):
+    strict = ExportConfig(max_drop=1, min_agreement=0, max_change=0, threads=1)
+    report = export_bundle(checkpoint, tmp_path / "bundle", strict)
+    found = quality(tmp_path / "bundle")
+    refused = [form for form in found.forms if "int8" in form.variant]
+    assert all(form.problem.startswith("a probability moves by ") for form in refused) and len(refused) == 2
+    assert report.manifest.variant.startswith("float")
+    assert report.manifest.temperature == pytest.approx(1.25, rel=0.01)
+    assert report.as_text().count("; at most 0 is allowed") >= 2
+    assert "; at most 0 is allowed" in (tmp_path / "bundle" / "README.md").read_text()
+
+
+def test_a_form_that_cannot_be_made_says_why(tmp_path, checkpoint, monkeypatch):
+    monkeypatch.setattr("contract.machine.cpu", lambda: ("", ["avx2"]))
+    with pytest.raises(
+        UserError, match="static_int8_full_range cannot be made: this machine's processor adds int8 products in 16 bits"
+    ):
+        export_bundle(checkpoint, tmp_path / "bundle", ExportConfig(variant="static_int8_full_range", threads=1))
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_pool_gives_calibration_and_more_texts_to_see_labels_change_on(checkpoint, tmp_path):
+    rng = np.random.default_rng(5)
+    pool = [Text(" ".join(rng.choice(WORDS, rng.integers(2, 20)))) for _ in range(300)]
+    (tmp_path / "pool.jsonl").write_bytes(write_texts(pool))
+    config = dataclasses.replace(LOOSE, pool=str(tmp_path / "pool.jsonl"))
+    found = export_bundle(checkpoint, tmp_path / "bundle", config).quality
+    assert found.n_validation == N_VALIDATION and 140 <= found.n_calibration <= 150
+    assert found.forms[0].n > 180
 
 
 def test_measured_thresholds_and_sets_are_carried_to_int8_and_said_on_the_card_and_float_keeps_its_own(checkpoint, tmp_path):
@@ -234,7 +272,7 @@ def test_measured_thresholds_and_sets_are_carried_to_int8_and_said_on_the_card_a
 
 
 def test_dynamic_int8_is_measured_as_dependent_on_its_batch(checkpoint, tmp_path):
-    config = ExportConfig(max_drop=0.5, min_agreement=0.5, variant="dynamic_int8", threads=1)
+    config = ExportConfig(max_drop=0.5, min_agreement=0.5, max_change=1, variant="dynamic_int8", threads=1)
     report = export_bundle(checkpoint, tmp_path / "bundle", config)
     assert report.manifest.variant == "dynamic_int8"
     assert not report.manifest.batch_invariant
@@ -248,8 +286,10 @@ def test_a_form_that_was_asked_for_and_fails_leaves_the_old_bundle_alone(checkpo
     target = tmp_path / "bundle"
     export_bundle(checkpoint, target, ExportConfig(variant="float", threads=1))
     before = {path.name: path.read_bytes() for path in target.iterdir()}
-    with pytest.raises(UserError, match="static_int8 does not pass: .* at least 1.01 must; allow more with --max-drop"):
-        export_bundle(checkpoint, target, ExportConfig(max_drop=1, variant="static_int8", min_agreement=1.01, threads=1))
+    with pytest.raises(
+        UserError, match="static_int8 does not pass: a probability moves by .* at most 0 is allowed; allow more with"
+    ):
+        export_bundle(checkpoint, target, dataclasses.replace(LOOSE, max_change=0))
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
     export_bundle(checkpoint, target, LOOSE)
     assert {path.name: path.read_bytes() for path in target.iterdir()} == {
@@ -258,9 +298,24 @@ def test_a_form_that_was_asked_for_and_fails_leaves_the_old_bundle_alone(checkpo
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_an_unknown_variant_is_refused_before_any_work(checkpoint, tmp_path):
-    with pytest.raises(UserError, match="^variant is 'int4'; allowed: auto, static_int8, dynamic_int8, float$"):
-        export_bundle(checkpoint, tmp_path / "bundle", ExportConfig(variant="int4"))
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"variant": "int4"},
+            "variant is 'int4'; allowed: auto, static_int8, static_int8_full_range, dynamic_int8, float_fused, float",
+        ),
+        ({"cpu": "sparc"}, "cpu is 'sparc'; allowed: any, vnni"),
+        ({"max_drop": -0.1}, "max_drop is -0.1; it must be from 0 to 1"),
+        ({"min_agreement": float("nan")}, "min_agreement is nan; it must be from 0 to 1"),
+        ({"max_change": 2.0}, "max_change is 2; it must be from 0 to 1"),
+        ({"threads": 0}, "threads is 0; it must be at least 1"),
+    ],
+)
+def test_a_setting_that_no_export_can_meet_is_refused_before_any_work(values, message):
+    with pytest.raises(UserError) as caught:
+        ExportConfig(**values)
+    assert str(caught.value) == message
 
 
 def test_a_task_with_targets_is_exported_and_answered_in_pairs(tmp_path):

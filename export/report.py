@@ -1,0 +1,58 @@
+"""What an export tells a person: the table of forms, and why the one was taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from contract.bundle import Manifest
+from export.config import FLOAT
+from export.quality import Form, PrunedVocabulary, Quality
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written, and why in this form."""
+
+    bundle: Path
+    manifest: Manifest
+    quality: Quality
+    size_bytes: int
+
+    def as_text(self) -> str:
+        """A table of the forms that were tried, and one line on the one that was chosen."""
+        n, more = self.quality.n_validation, self.quality.forms[0].n - self.quality.n_validation
+        texts = f"on {n} validation texts" + (f" and {more} others that the quantizer has not seen" if more else "")
+        head = (
+            f"{'form':<23}{'ms':>7}{'MB':>7}{'macro-F1':>10}{'log-loss':>9}{'same label':>11}{'most change':>12}{'in a batch':>11}"
+            f"{'padded':>9}  verdict"
+        )
+        lines = [f"{texts}:", head, *(_row(form) for form in self.quality.forms)]
+        lines += [f"not tried: {variant}, because {reason}" for variant, reason in self.quality.not_tried.items()]
+        lines += [_pruned(self.quality.pruned)] if self.quality.pruned else []
+        invariant = "the same in any batch" if self.manifest.batch_invariant else "not the same in every batch"
+        why = ""
+        if self.manifest.variant == FLOAT and len(self.quality.forms) > 1:
+            why = ", because no other form passed" if all(form.problem for form in self.quality.forms[1:]) else ", the fastest"
+        return "\n".join(
+            [*lines, f"{self.bundle}: {self.manifest.variant}{why}, {self.size_bytes / 1e6:.1f} MB, answers are {invariant}"]
+        )
+
+
+def _pruned(vocabulary: PrunedVocabulary) -> str:
+    """What leaving pieces out gave and cost."""
+    v = vocabulary
+    return (
+        f"vocabulary: {v.n_pieces} of {v.n_pieces_before} pieces; float {v.bytes_before / 1e6:.1f} -> {v.bytes / 1e6:.1f} MB, "
+        f"{v.ms_p50_before:.2f} -> {v.ms_p50:.2f} ms, macro-F1 {v.macro_f1_before:.4f} -> {v.macro_f1:.4f}; "
+        f"of {v.n} texts {v.respelled} are spelled otherwise, {v.flips} get another label"
+    )
+
+
+def _row(form: Form) -> str:
+    """One form's line."""
+    return (
+        f"{form.variant:<23}{form.ms_p50:>7.2f}{form.bytes / 1e6:>7.1f}{form.macro_f1:>10.4f}{form.log_loss:>9.4f}"
+        f"{form.agreement:>11.4f}{form.prob_change_max:>12.4f}{form.batch_change_max:>11.2g}{form.padding_change_max:>9.2g}"
+        f"  {form.problem or ('passed' + (f': {form.note}' if form.note else ''))}"
+    )
