@@ -69,7 +69,7 @@ PEERS = [
         tuple("-m infinity_emb.cli v2 --model-id {model} --served-model-name student --engine optimum --device cpu".split())
         + tuple("--no-model-warmup --host 127.0.0.1 --port {port}".split()),
         families=("encoder",),
-        needs=("infinity-emb[optimum,server]==0.0.77", "transformers==4.49.0", "optimum==1.27.0", "torch==2.13.0", ONNX[0]),
+        needs=("infinity-emb[optimum,server]==0.0.77", "transformers==4.48.3", "optimum==1.27.0", "torch==2.13.0", ONNX[0]),
         body=lambda text: {"model": "student", "input": [text]},
         label=lambda reply: str(max(reply["data"][0], key=lambda row: row["score"])["label"]),
     ),
@@ -83,7 +83,7 @@ PEERS = [
     Peer(
         "mlserver",
         (str(HERE / "mlserver_onnx.py"), "{model}", "{port}"),
-        needs=("mlserver==1.7.1", *ONNX),
+        needs=("mlserver==1.7.1", "uvloop==0.21.0", *ONNX),
         path="/v2/models/student/infer",
         body=tensors,
         label=label_of_tensors,

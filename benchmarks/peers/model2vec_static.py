@@ -22,6 +22,7 @@ ones = np.ones(
 weights = np.exp(parts["bag.log_weights.weight"][:, 0])
 tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
 tokenizer.no_truncation()
+start, end = tokenizer.encode("").tokens  # the student counts these two; model2vec adds none, and reads them where they are written
 model = StaticModel(np.hstack([vectors, ones]), tokenizer, weights=weights, normalize=False)
 app = FastAPI()
 
@@ -35,7 +36,7 @@ class Question(BaseModel):
 @app.post("/classify")
 def answer(question: Question) -> list[dict]:
     """All labels with their probabilities, the most probable first."""
-    mean = model.encode([question.text], max_length=student["max_tokens"])[0]
+    mean = model.encode([f"{start} {question.text} {end}"], max_length=student["max_tokens"])[0]
     hidden = np.maximum(parts["dense.weight"] @ (mean[:-1] / max(mean[-1], 1e-6)) + parts["dense.bias"], 0)
     logits = parts["classifier.weight"] @ hidden + parts["classifier.bias"]
     scores = np.exp((logits - logits.max()) / student["temperature"])
