@@ -26,6 +26,7 @@ from statistics import median
 
 from contract.bundle import read_manifest
 from contract.cores import usable_cores
+from contract.errors import UserError
 from serve.bench_texts import mixed_texts
 from serve.classifier import Classifier
 from serve.load import Outcome, closed_loop, mixed
@@ -61,6 +62,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
     parser.add_argument("--only", help=f"some of {', '.join(peer.name for peer in PEERS)}; separated by commas")
     options = parser.parse_args()
+    if options.turns < 1 or options.seconds <= 0:
+        parser.error("--turns must be at least 1, and --seconds above 0")
     manifest = read_manifest(options.bundle)
     if manifest.target:
         sys.exit(f"{options.bundle}: asks for targets, which most peers cannot take; give a bundle without")
@@ -95,7 +98,12 @@ def chosen(only: str | None, bundle: Path, checkpoint: Path | None) -> list[Peer
     names = {peer.name for peer in PEERS} if only is None else set(only.split(","))
     if unknown := names - {peer.name for peer in PEERS}:
         sys.exit(f"--only: there is no {', '.join(sorted(unknown))}; there are {', '.join(peer.name for peer in PEERS)}")
-    kind = json.loads((bundle / "config.json").read_text(encoding="utf-8"))["model_type"]
+    config = bundle / "config.json"
+    if not config.is_file():
+        sys.exit(
+            f"{config}: is not there, and says which peers can serve the student; give a bundle that potstill export has written"
+        )
+    kind = json.loads(config.read_text(encoding="utf-8"))["model_type"]
     family = "static" if kind == "potstill-static" else "encoder"
     fit = [peer for peer in PEERS if peer.name in names and family in peer.families]
     for peer in fit:
@@ -278,4 +286,7 @@ def plot(found: dict[str, Figures]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))

@@ -67,9 +67,9 @@ PEERS = [
     Peer(
         "infinity",
         tuple("-m infinity_emb.cli v2 --model-id {model} --served-model-name student --engine optimum --device cpu".split())
-        + tuple("--no-model-warmup --host 127.0.0.1 --port {port}".split()),
+        + tuple("--no-model-warmup --log-level error --host 127.0.0.1 --port {port}".split()),
         families=("encoder",),
-        needs=("infinity-emb[optimum,server]==0.0.77", "transformers==4.48.3", "optimum==1.27.0", "torch==2.13.0", ONNX[0]),
+        needs=("infinity-emb[optimum,server]==0.0.77", "transformers==4.48.3", "optimum==1.27.0", "torch==2.7.1", ONNX[0]),
         body=lambda text: {"model": "student", "input": [text]},
         label=lambda reply: str(max(reply["data"][0], key=lambda row: row["score"])["label"]),
     ),
