@@ -15,6 +15,7 @@ import asyncio
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,13 +28,15 @@ from statistics import median
 from contract.bundle import read_manifest
 from contract.cores import usable_cores
 from contract.errors import UserError
+from contract.texts import Text
 from serve.bench_texts import mixed_texts
 from serve.classifier import Classifier
 from serve.load import Outcome, closed_loop, mixed
 from serve.load_client import Address
 
 sys.path.insert(0, str(Path(__file__).parent))
-from peers.known import PEERS, Peer  # the folder beside this file
+from peers.bars import plot  # the folder beside this file
+from peers.known import PEERS, Peer
 
 N_TEXTS, N_CHECKED = 512, 50
 N_CLIENTS = 8
@@ -67,12 +70,17 @@ def main() -> None:
     manifest = read_manifest(options.bundle)
     if manifest.target:
         sys.exit(f"{options.bundle}: asks for targets, which most peers cannot take; give a bundle without")
-    texts = [text.text for text in mixed_texts(options.bundle, options.texts, N_TEXTS, target=False)]
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
     peers = chosen(options.only, options.bundle, options.checkpoint)
     with Classifier.open(options.bundle) as classifier:
+        short = [text.text for text in mixed_texts(options.bundle, options.texts, N_TEXTS, target=False) if fits(classifier, text)]
+        if not short:
+            sys.exit(
+                f"every text has more than {manifest.max_tokens} tokens, and Infinity cannot cut them; give others with --texts"
+            )
+        texts = [short[i % len(short)] for i in range(N_TEXTS)]
         labels = [answer.label for answer in classifier.classify(texts[:N_CHECKED])]
+    (options.out / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:N_CORES])  # servers inherit it
     found = {peer.name: Figures() for peer in peers}
     pythons = {peer.name: python_of(peer, options.out, found[peer.name]) for peer in peers}
@@ -89,8 +97,13 @@ def main() -> None:
                 figures.note = f"stopped: {error}"
     page = table(found, options, len(texts))
     (options.out / "peers.md").write_text(page, encoding="utf-8")
-    (options.out / "peers.svg").write_text(plot(found), encoding="utf-8")
+    (options.out / "peers.svg").write_text(plot({name: one.rps for name, one in found.items() if one.rps}), encoding="utf-8")
     print(page)
+
+
+def fits(classifier: Classifier, text: Text) -> bool:
+    """Whether all of the text is read; Infinity cannot cut the others."""
+    return classifier.tokenize.ids(text.text, None)["input_ids"].shape[1] < classifier.manifest.max_tokens
 
 
 def chosen(only: str | None, bundle: Path, checkpoint: Path | None) -> list[Peer]:
@@ -159,7 +172,8 @@ def measure_server(
     environment |= {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     with (options.out / f"{peer.name}.log").open("wb") as log:
         command = [python, *peer.arguments(model=model.resolve(), port=address.port)]
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        folder = shutil.copytree(model, options.out / f"{peer.name}-model", dirs_exist_ok=True) if peer.in_model else None
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True, cwd=folder)
     try:
         wait_for(process, peer, address, texts[0], options.out)
         figures.same_labels = same_labels(peer, address, texts, labels)
@@ -261,28 +275,6 @@ def table(found: dict[str, Figures], options: argparse.Namespace, n_texts: int) 
         p50 = f"{median(one.p50_ms):.2f} ({min(one.p50_ms):.2f} to {max(one.p50_ms):.2f})"
         lines.append(f"| {name} | {rps} | {share} | {p50} | {same} | {one.note} |")
     return "\n".join(lines) + "\n"
-
-
-def plot(found: dict[str, Figures]) -> str:
-    """SVG: a bar for each peer's ceiling, with a line over its range."""
-    rows = [(name, one) for name, one in found.items() if one.rps]
-    most = max((max(one.rps) for _, one in rows), default=1.0)
-    height, left, width = 44 + 34 * len(rows), 130, 480
-    parts = [
-        f'<rect width="720" height="{height}" fill="#fff"/>',
-        f'<text x="{left}" y="24" font-size="15">Requests a second</text>',
-    ]
-    for index, (name, one) in enumerate(rows):
-        y, x = 40 + 34 * index, [left + width * value / most for value in (median(one.rps), min(one.rps), max(one.rps))]
-        colour = "#2f6f5e" if name == "potstill" else "#9a9a9a"
-        parts += [
-            f'<text x="{left - 8}" y="{y + 16}" text-anchor="end">{name}</text>',
-            f'<rect x="{left}" y="{y}" width="{x[0] - left:.1f}" height="22" fill="{colour}"/>',
-            f'<line x1="{x[1]:.1f}" y1="{y + 11}" x2="{x[2]:.1f}" y2="{y + 11}" stroke="#333" stroke-width="2"/>',
-            f'<text x="{max(x) + 6:.1f}" y="{y + 16}">{median(one.rps):.0f}</text>',
-        ]
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {height}" font-family="sans-serif" font-size="13">'
-    return f"{head}{''.join(parts)}</svg>\n"
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ class Peer:
     families: tuple[str, ...] = ("encoder", "static")  # of students it can serve
     needs: tuple[str, ...] = ()  # packages of its own environment; none: this Python's
     needs_checkpoint: bool = False  # {model} is the checkpoint, not the bundle
+    in_model: bool = False  # it is started in the model's folder
     path: str = "/classify"
     body: Callable[[str], Any] = lambda text: {"text": text}
     label: Callable[[Any], str] = lambda reply: str(reply[0]["label"])
@@ -66,10 +67,11 @@ PEERS = [
     Peer("fastapi-torch", (str(HERE / "fastapi_torch.py"), "{model}", "{port}"), families=("encoder",), needs_checkpoint=True),
     Peer(
         "infinity",
-        tuple("-m infinity_emb.cli v2 --model-id {model} --served-model-name student --engine optimum --device cpu".split())
+        tuple("-m infinity_emb.cli v2 --model-id . --served-model-name student --engine optimum --device cpu".split())
         + tuple("--no-model-warmup --log-level error --host 127.0.0.1 --port {port}".split()),
         families=("encoder",),
         needs=("infinity-emb[optimum,server]==0.0.77", "transformers==4.48.3", "optimum==1.27.0", "torch==2.7.1", ONNX[0]),
+        in_model=True,  # given a path, it looks for the path's model.onnx below the path
         body=lambda text: {"model": "student", "input": [text]},
         label=lambda reply: str(max(reply["data"][0], key=lambda row: row["score"])["label"]),
     ),
