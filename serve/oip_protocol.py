@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from serve.exchange import Refused, Reply, decode_json, json_reply
 from serve.hosted import Hosted
@@ -24,11 +25,25 @@ DEFAULT_OUTPUTS = ("label", "probs", "abstain")
 DATATYPES = {"label": "BYTES", "probs": "FP32", "abstain": "BOOL", "logits": "FP32"}
 
 
+class WishParameters(msgspec.Struct, frozen=True):
+    """How an output is asked for. Parameters that are not known are passed over."""
+
+    binary_data: bool | UnsetType = UNSET  # UNSET: as the request has it
+    classification: msgspec.Raw | UnsetType = UNSET  # an extension that is not spoken here
+
+
 class Wish(msgspec.Struct, frozen=True):
     """An output that is asked for."""
 
     name: str
-    parameters: dict[str, Any] = {}
+    parameters: WishParameters = WishParameters()
+
+
+class InferParameters(msgspec.Struct, frozen=True):
+    """What holds for a whole request. Parameters that are not known are passed over."""
+
+    timeout: float | UnsetType = UNSET  # in microseconds
+    binary_data_output: bool = False  # whether outputs are binary that say nothing of their own
 
 
 class InferRequest(msgspec.Struct, frozen=True):
@@ -36,7 +51,7 @@ class InferRequest(msgspec.Struct, frozen=True):
 
     inputs: list[Tensor]
     id: str | None = None
-    parameters: dict[str, Any] = {}
+    parameters: InferParameters = InferParameters()
     outputs: list[Wish] = []
 
 
@@ -69,12 +84,13 @@ def read(body: bytes, header_length: bytes | None) -> tuple[Question, InferReque
 def write(job: Job, request: InferRequest) -> Reply:
     """The reply."""
     wishes = request.outputs or [Wish(name) for name in DEFAULT_OUTPUTS]
-    all_binary = request.parameters.get("binary_data_output") is True
     outputs, tail = [], []
     for wish in wishes:
         values = _VALUES[wish.name](job)
         output: dict[str, Any] = {"name": wish.name, "datatype": DATATYPES[wish.name], "shape": _shape(job, wish.name)}
-        if wish.parameters.get("binary_data", all_binary) is True:
+        of_its_own = wish.parameters.binary_data
+        binary = request.parameters.binary_data_output if isinstance(of_its_own, UnsetType) else of_its_own
+        if binary:
             data = to_bytes(DATATYPES[wish.name], values)
             output["parameters"] = {"binary_data_size": len(data)}
             tail.append(data)
@@ -130,18 +146,14 @@ def _check_wishes(wishes: list[Wish]) -> None:
     for wish in wishes:
         if wish.name not in DATATYPES or names.count(wish.name) > 1:
             raise Refused(400, f"the output {wish.name!r} cannot be given; there are {', '.join(DATATYPES)}, each once")
-        if "classification" in wish.parameters:
+        if wish.parameters.classification is not UNSET:
             raise Refused(400, "the classification extension is not spoken here; ask for the outputs label and probs")
 
 
 def _timeout_ms(request: InferRequest) -> float | None:
-    """The parameter `timeout`, which is in microseconds; None without one; raises Refused."""
-    timeout_us = request.parameters.get("timeout")
-    if timeout_us is None:
-        return None
-    if isinstance(timeout_us, bool) or not isinstance(timeout_us, int | float):
-        raise Refused(400, "the parameter timeout must be a number of microseconds")
-    return timeout_us / 1000
+    """The parameter `timeout` in milliseconds; None without one."""
+    timeout_us = request.parameters.timeout
+    return None if isinstance(timeout_us, UnsetType) else timeout_us / 1000
 
 
 def _shape(job: Job, name: str) -> list[int]:

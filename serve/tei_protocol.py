@@ -24,6 +24,10 @@ ERROR_TYPES = {
     400: "Empty", 413: "Validation", 422: "Validation", 424: "Backend", 429: "Overloaded", 500: "Backend", 503: "Unhealthy",
     504: "Overloaded",
 }  # fmt: skip
+NO_PAIRS = (
+    "two strings in one list are a text and its target here, and this bundle answers without a target; "
+    'for several texts, give each a list of its own: {"inputs": [["a"], ["b"]]}'
+)
 EMPTY = "Input validation error: `inputs` cannot be empty"
 
 
@@ -56,6 +60,8 @@ def read(body: bytes, hosted: Hosted, limits: Limits) -> tuple[Question, Predict
     texts, with_target = [pair[0] for pair in pairs], [len(pair) == 2 for pair in pairs]
     if any(with_target) and not all(with_target):
         raise Refused(422, "some inputs are pairs of text and target, others are not; a bundle answers one kind only")
+    if any(with_target) and not hosted.manifest.target:
+        raise Refused(422, NO_PAIRS)
     targets = [pair[1] for pair in pairs] if all(with_target) else None
     if request.truncate is False:
         _refuse_long(hosted, texts, targets, limits)

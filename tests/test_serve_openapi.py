@@ -4,21 +4,12 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from serving import ServerProcess
 from tiny_bundle import write_bundle
 
+from benchmarks.api_fuzz import fuzz
 from serve.routes import FIXED
-
-# A request of the right shape may still be refused: 413 where a text would be cut against the wish, 429 and 504 for its deadline, and
-# 400 where the shape of a tensor does not count its strings, which no schema can say.
-EXPECTED = ["2xx", "400", "404", "413", "429", "503", "504"]
-REFUSED = ["400", "401", "403", "404", "405", "408", "413", "422", "429"]  # a wrong body may also be too large to look at
-CHECKS = {"positive_data_acceptance": {"expected-statuses": EXPECTED}, "negative_data_rejection": {"expected-statuses": REFUSED}}
-CHECKS["not_a_server_error"] = {"expected-statuses": ["2xx", "4xx", "504"]}  # 504: a deadline of microseconds that ran out
-CONFIG = {"checks": CHECKS, "seed": 1}
 
 
 @pytest.fixture(scope="module")
@@ -31,32 +22,12 @@ def server(tmp_path_factory):
         yield server
 
 
-@pytest.fixture(scope="module")
-def described(server):
-    url = f"http://127.0.0.1:{server.port}/openapi.json"
-    return schemathesis.openapi.from_url(url, config=schemathesis.Config.from_dict(CONFIG))
-
-
-@pytest.mark.parametrize("mode", list(GenerationMode))
-def test_no_request_gets_a_5xx_or_a_reply_that_is_not_described(described, mode):
-    n_cases = 0
-    for found in described.get_all_operations():
-        operation = found.ok()
-        if mode == GenerationMode.NEGATIVE and not operation.body:
-            continue  # there is nothing that could be wrong
-
-        @given(case=operation.as_strategy(generation_mode=mode))
-        @settings(max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-        def ask(case):
-            nonlocal n_cases
-            n_cases += 1
-            if mode == GenerationMode.POSITIVE and isinstance(case.body, dict) and "targets" in case.body:
-                n_texts = len(case.body["texts"])  # no schema can say that there are as many targets
-                case.body = {**case.body, "targets": (case.body["targets"] * n_texts)[:n_texts]}
-            case.call_and_validate()
-
-        ask()
-    assert n_cases > 100
+def test_no_request_gets_a_5xx_or_a_reply_that_is_not_described(server):
+    rows = fuzz(f"http://127.0.0.1:{server.port}", n_cases=300)
+    assert [row.problem for row in rows if row.problem is not None] == []
+    assert sum(row.n_cases for row in rows) >= 300
+    asked = {(row.operation, row.mode) for row in rows if row.n_cases}
+    assert {("POST /classify", mode) for mode in GenerationMode} <= asked and ("GET /livez", GenerationMode.POSITIVE) in asked
 
 
 def test_every_fixed_path_is_described_and_no_other(server):

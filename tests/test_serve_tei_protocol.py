@@ -8,6 +8,11 @@ from tiny_bundle import LABELS, write_bundle
 
 from serve.classifier import Classifier
 
+NO_PAIRS = (
+    "two strings in one list are a text and its target here, and this bundle answers without a target; "
+    'for several texts, give each a list of its own: {"inputs": [["a"], ["b"]]}'
+)
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
@@ -67,7 +72,8 @@ def test_a_long_text_is_cut_unless_that_is_forbidden(server):
         (b'{"inputs": ["a", "b", "c"]}', 422, "Validation", "inputs must be a string, a pair of strings, or a list of"),
         (b'{"inputs": ["a", ["b"]]}', 422, "Validation", "inputs must be a string, a pair of strings, or a list of"),
         (b'{"inputs": [[]]}', 422, "Validation", "inputs must be a string, a pair of strings, or a list of"),
-        (b'{"inputs": ["a", "b"]}', 422, "Validation", "targets are given, but this bundle answers without a target"),
+        (b'{"inputs": ["a", "b"]}', 422, "Validation", NO_PAIRS),
+        (b'{"inputs": [["a", "b"], ["c", "d"]]}', 422, "Validation", NO_PAIRS),
         (b'{"inputs": [["a"], ["a", "b"]]}', 422, "Validation", "some inputs are pairs of text and target, others are not"),
         (b'{"inputs": 1}', 422, "Validation", "Expected `str | array`, got `int`"),
         (b"{}", 422, "Validation", "Object missing required field `inputs`"),
