@@ -17,8 +17,8 @@ import onnxruntime as ort
 
 from contract import atomic, digest
 from contract.errors import UserError
-from serve.golden import cpu_name
 from serve.session import open_session
+from serve.this_machine import cpu_name
 from serve.tokenize import Tokenize
 
 N_TEXTS = 96  # at equal steps through those given

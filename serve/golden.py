@@ -13,7 +13,6 @@ from contract.cores import usable_cores
 from contract.errors import FormatError, UserError
 from contract.machine import Machine, difference
 from serve.beside import Beside
-from serve.this_machine import cpu_name as cpu_name
 from serve.this_machine import this_machine
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from test_serve_predict import LABELS, write_bundle
+from tiny_bundle import LABELS, write_bundle
 
 from commands.main import run as console
 from contract.bundle import read_golden, read_manifest, verify_files, write_sums

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import stat
 
@@ -76,4 +75,3 @@ def test_a_path_with_something_else_is_left_alone(tmp_path):
     with pytest.raises(UserError, match=f"^{path}: is there and is no socket; choose another path for --unix$"):
         listen_at(path)
     assert path.read_text() == "mine"
-    os.unlink(path)

@@ -1,87 +1,17 @@
+"""A file of texts answered by a bundle: in order, by many threads, through the console."""
+
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tiny_bundle import LABELS, write_bundle
 
 from commands.main import run as console
-from contract.bundle import Golden, Manifest, Provenance, write_golden, write_manifest, write_sums
 from contract.decision import Conformal
 from contract.errors import FormatError
 from serve.classifier import Classifier
 from serve.predict import PredictConfig, predict_file
-from serve.session import open_session
-from serve.tokenize import Tokenize
-
-LABELS = ["up", "flat", "down"]
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz!?.", "price", "rise", "fall", "stay", "the", "will"]
-
-
-def a_graph() -> bytes:
-    """Mean of word vectors, and a dense layer: ids int64 [B, T] in, logits float32 [B, 3] out."""
-    rng = np.random.default_rng(0)
-    weights = {"table": rng.normal(size=(len(WORDS), 8)), "dense": rng.normal(size=(8, 3)), "bias": rng.normal(size=3)}
-    nodes = [
-        helper.make_node("Gather", ["table", "input_ids"], ["vectors"]),
-        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
-        helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
-        helper.make_node("Mul", ["vectors", "column"], ["kept"]),
-        helper.make_node("ReduceSum", ["kept", "middle"], ["sum"], keepdims=0),
-        helper.make_node("ReduceSum", ["column", "middle"], ["count"], keepdims=0),
-        helper.make_node("Div", ["sum", "count"], ["mean"]),
-        helper.make_node("Gemm", ["mean", "dense", "bias"], ["logits"]),
-    ]
-    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["B", "T"]) for name in ("input_ids", "attention_mask")]
-    constants = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
-    constants += [numpy_helper.from_array(np.array([at]), name) for name, at in (("last", 2), ("middle", 1))]
-    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 3])]
-    graph = helper.make_graph(nodes, "tiny", inputs, outputs, constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
-
-
-def a_tokenizer() -> bytes:
-    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    return tokenizer.to_str().encode()
-
-
-def a_manifest(**changes) -> Manifest:
-    origin = Provenance(
-        task_digest="a", teacher_digest="b", backbone="tiny", backbone_digest="c", soft_labels_digest="d", loss="reg", n_train=9
-    )
-    parts = {
-        "format": 1,
-        "name": "tiny",
-        "labels": LABELS,
-        "target": False,
-        "max_tokens": 16,
-        "temperature": 1.5,
-        "thresholds": None,
-    }
-    return Manifest(**{**parts, "variant": "float", "batch_invariant": True, "scores": {}, "provenance": origin, **changes})
-
-
-def write_bundle(folder: Path, **changes) -> Path:
-    texts = ["the price will rise!", "fall", "stay. stay?"]
-    folder.mkdir()
-    manifest = a_manifest(**changes)
-    (folder / "model.onnx").write_bytes(a_graph())
-    (folder / "tokenizer.json").write_bytes(a_tokenizer())
-    (folder / "quality.json").write_bytes(b"{}\n")
-    write_manifest(folder, manifest)
-    tokenize = Tokenize(folder / "tokenizer.json", manifest.max_tokens, ["input_ids", "attention_mask"])
-    classifier = Classifier(manifest, tokenize, open_session(folder / "model.onnx"))
-    targets = ["the price"] * len(texts) if manifest.target else None
-    rows = classifier.probs(texts, targets).tolist()
-    target = targets[0] if targets else None
-    write_golden(folder, [Golden(text=text, probs=row, target=target) for text, row in zip(texts, rows, strict=True)])
-    write_sums(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from mapie.classification import SplitConformalClassifier
 from sklearn.base import BaseEstimator, ClassifierMixin
-from test_serve_predict import LABELS, write_bundle
+from tiny_bundle import LABELS, write_bundle
 
 from contract.errors import UserError
 from serve.classifier import Classifier

@@ -5,10 +5,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import uvicorn
-from fastapi import FastAPI
+from fastapi_app import serve
 from model2vec import StaticModel
-from pydantic import BaseModel
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
@@ -16,27 +14,18 @@ folder, port = Path(sys.argv[1]), int(sys.argv[2])
 student = json.loads((folder / "student.json").read_text())
 parts = load_file(folder / "model.safetensors")
 vectors = parts["bag.vectors.weight"]
-ones = np.ones(
-    (len(vectors), 1), dtype=vectors.dtype
-)  # their mean is what the weights add up to: model2vec divides by tokens alone
+# The mean of these is what the weights add up to: model2vec divides by tokens alone.
+ones = np.ones((len(vectors), 1), dtype=vectors.dtype)
 weights = np.exp(parts["bag.log_weights.weight"][:, 0])
 tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
 tokenizer.no_truncation()
 start, end = tokenizer.encode("").tokens  # the student counts these two; model2vec adds none, and reads them where they are written
 model = StaticModel(np.hstack([vectors, ones]), tokenizer, weights=weights, normalize=False)
-app = FastAPI()
 
 
-class Question(BaseModel):
-    """The body of a request."""
-
-    text: str
-
-
-@app.post("/classify")
-def answer(question: Question) -> list[dict]:
+def answer(text: str) -> list[dict]:
     """All labels with their probabilities, the most probable first."""
-    mean = model.encode([f"{start} {question.text} {end}"], max_length=student["max_tokens"])[0]
+    mean = model.encode([f"{start} {text} {end}"], max_length=student["max_tokens"])[0]
     hidden = np.maximum(parts["dense.weight"] @ (mean[:-1] / max(mean[-1], 1e-6)) + parts["dense.bias"], 0)
     logits = parts["classifier.weight"] @ hidden + parts["classifier.bias"]
     scores = np.exp((logits - logits.max()) / student["temperature"])
@@ -44,4 +33,4 @@ def answer(question: Question) -> list[dict]:
     return sorted(rows, key=lambda row: -row["score"])
 
 
-uvicorn.run(app, port=port, log_level="warning")
+serve(answer, port)
