@@ -5,7 +5,6 @@ Each peer answers in a process of its own (`peer_process.py`), so that no librar
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from contract.bundle import (
     write_manifest,
     write_sums,
 )
+from contract.child_process import environment
 from contract.errors import UserError
 from contract.signature import SIGNATURE_FILE
 from contract.texts import Text
@@ -37,7 +37,6 @@ from export.tokenizer_file import CONFIG_FILE
 from serve.bench_times import Facts
 from serve.scorer import open_scorer
 
-ROOT = Path(__file__).parents[1]  # where the packages lie; a fresh process must find the same ones
 FLOAT, OPTIMUM, TORCH = "float", "optimum", "torch"
 CLOSE_S = 10  # for a process to end by itself
 
@@ -48,14 +47,13 @@ class Pipeline:
     def __init__(self, name: str, folder: Path, max_tokens: int, threads: int) -> None:
         """Start it. Args: name, OPTIMUM or TORCH; folder, that its library loads; threads, that it may use."""
         self.name, self._folder = name, folder
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._start_s = time.monotonic()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "export.peer_process", name, str(folder), str(max_tokens), str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env=environment(),
         )
 
     def times_ms(self, texts: Sequence[Text]) -> list[float]:
@@ -128,12 +126,13 @@ def peers_of(checkpoint: Path, bundle: Path, scratch: Path, threads: int) -> Ite
     for name in (TOKENIZER_FILE, CONFIG_FILE):
         shutil.copyfile(bundle / name, optimum / name)
     shutil.copyfile(float_bundle / MODEL_FILE, optimum / MODEL_FILE)
+    first = read_golden(bundle)[0]
     with ExitStack() as stack:
         pipelines = []
         for name, folder in ((OPTIMUM, optimum), (TORCH, checkpoint)):
             pipelines.append(Pipeline(name, folder, manifest.max_tokens, threads))
             stack.callback(pipelines[-1].close)
-            pipelines[-1].times_ms([Text(read_golden(bundle)[0].text, target=read_golden(bundle)[0].target)])  # it is up
+            pipelines[-1].times_ms([Text(first.text, target=first.target)])  # it is up
         yield {FLOAT: float_bundle}, pipelines
 
 

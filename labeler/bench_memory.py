@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -10,13 +9,13 @@ from pathlib import Path
 
 import msgspec
 
+from contract.child_process import environment
 from contract.errors import UserError
 from contract.texts import Text, write_texts
 from labeler.fresh import Memory, Order
 from labeler.local_teacher import LocalConfig
 from labeler.open import Pack, packed_file
 
-ROOT = Path(__file__).parents[1]  # where the packages lie; a fresh process must find the same ones
 N_TEXTS = 16  # labelled in the process; more are never in work at once
 
 
@@ -32,15 +31,13 @@ def measure_memory(
         UserError: if that process fails.
     """
     packed_file(teacher, pack)  # so that re-packing, which takes memory too, is done before
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "texts.jsonl"
         file.write_bytes(write_texts(texts[:N_TEXTS]))
         at_once = local.n_batch, local.n_live_paths, local.flash_attention
         order = Order(str(task), str(file), teacher, pack, n_paths, n_threads, *at_once)
         command = [sys.executable, "-m", "labeler.fresh", msgspec.json.encode(order).decode()]
-        done = subprocess.run(command, capture_output=True, env=environment, check=False)
+        done = subprocess.run(command, capture_output=True, env=environment(), check=False)
     if done.returncode != 0:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise UserError(f"a fresh process could not label with {teacher}: {''.join(last)}")

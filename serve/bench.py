@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import msgspec
 import numpy as np
 
 from contract.bundle import Manifest
+from contract.child_process import environment
 from contract.cores import usable_cores
 from contract.errors import UserError
 from contract.texts import Text
@@ -27,7 +27,6 @@ from serve.classifier import Classifier, softmax
 from serve.fresh import Fresh
 from serve.tokenize import Feeds
 
-ROOT = Path(__file__).parents[1]  # where the packages lie; a fresh process must find the same ones
 LIMIT = "limit"
 TURN = 20  # texts that are answered here before the peers' turn
 BATCH = 8  # texts side by side when the change with the batch is measured
@@ -216,11 +215,9 @@ def _starts(bundle: Path, texts: list[Text], n_starts: int) -> list[tuple[float,
 
 def _start(bundle: Path, texts: Path) -> tuple[float, int]:
     """(seconds to the first answer, resident bytes) of one fresh process."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-m", "serve.fresh", str(bundle), str(texts)]
     start_s = time.monotonic()
-    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, env=environment(), check=False)
     if done.returncode != 0:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise UserError(f"{bundle}: a fresh process could not answer: {''.join(last)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from contract.child_process import environment
 from contract.errors import UserError
 from serve.load_client import Address
 
-ROOT = Path(__file__).parents[1]
 PATIENCE_S = 120.0
 
 
@@ -37,10 +36,8 @@ class OwnServer:
 @contextmanager
 def own_server(bundle: Path, *options: str) -> Iterator[OwnServer]:
     """A server that ends with the block; raises UserError if it does not start."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     command = [sys.executable, "-m", "commands.main", "serve", str(bundle), "--port", "0", *options]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment()) as process:
         try:
             line = process.stderr.readline().decode(errors="replace") if process.stderr is not None else ""
             place = line.partition(" at ")[2].partition(" with ")[0]

@@ -16,17 +16,16 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 import msgspec
 
+from contract.child_process import environment
 from contract.errors import UserError
 from serve.journal import Journal
 from serve.limits import Limits
 from serve.shared_counts import SharedCounts
 
-ROOT = Path(__file__).parents[1]  # where the packages lie; a child must find the same ones
 RESTART_S = 1.0  # before a child is replaced that died as soon as it had started
 STARTED, STOP, RENEW = b"started\n", b"stop\n", b"renew\n"
 
@@ -113,12 +112,11 @@ class Supervisor:
 
     def _spawn(self, order: Order) -> Child:
         """Start a child."""
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         process = subprocess.Popen(
             [sys.executable, "-m", "serve.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env=environment(),
             pass_fds=[order.listener, order.counts],
             start_new_session=True,  # Ctrl-C is this process's to pass on
         )
