@@ -38,6 +38,7 @@ from export.run import export_bundle
 )
 @click.option("--pool", help="Texts without labels, like those to come: for activation ranges, and to see which labels change.")
 @click.option("--prune-vocab", metavar="TEXTS", help="Texts like those to come; pieces that none of them has leave the vocabulary.")
+@click.option("--qat", is_flag=True, help="Where no int8 form passes, train the student against int8 for one pass and try again.")
 @click.option("--threads", default=ExportConfig.threads, show_default=True, help="CPU threads while exporting.")
 def command(checkpoint: Path, bundle: Path, **options: object) -> None:
     """Write CHECKPOINT as a BUNDLE in the fastest form that still agrees with it, and prove it."""

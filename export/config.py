@@ -8,6 +8,7 @@ from contract.errors import UserError
 
 FLOAT, FUSED = "float", "float_fused"
 STATIC, FULL_RANGE, DYNAMIC = "static_int8", "static_int8_full_range", "dynamic_int8"
+TRAINED = "static_int8_trained"  # of a checkpoint that was trained against int8; made where no other int8 form passes
 VARIANTS = (STATIC, FULL_RANGE, DYNAMIC, FUSED, FLOAT)
 AUTO = "auto"
 ANY_CPU, VNNI = "any", "vnni"
@@ -29,6 +30,7 @@ class ExportConfig:
     cpu: str = ANY_CPU  # where the bundle will answer; "vnni": weights of full range compete too
     pool: str | None = None  # a file of texts without labels, like those to come: for activation ranges, and for the gate
     prune_vocab: str | None = None  # a file of such texts: pieces that none of them has are left out of the vocabulary
+    qat: bool = False  # whether the checkpoint is trained against int8 where no int8 form passes, see `qat.py`
     threads: int = 2  # cores while exporting
 
     def __post_init__(self) -> None:

@@ -16,9 +16,10 @@ from export import cpu, gate
 from export.calibration import buckets
 from export.compensate import FULL_RANGE as NO_PAIR_LIMIT
 from export.compensate import PAIR_LIMIT
-from export.config import DYNAMIC, FLOAT, FULL_RANGE, FUSED, STATIC, ExportConfig
-from export.graph import fuse
+from export.config import DYNAMIC, FLOAT, FULL_RANGE, FUSED, STATIC, TRAINED, ExportConfig
+from export.graph import export_float, fuse
 from export.operators import loaded_operators, wrong_products
+from export.qat import train_against_int8
 from export.quality import Form
 from export.quantize import dynamic_int8, static_int8
 from export.smooth import weight_products
@@ -67,6 +68,24 @@ def int8_and_fused_forms(
         model = _built(variant, reference.model, fused, source, scratch)
         made.append(_measured(variant, model, reference, source, config, scratch))
     return made, not_tried
+
+
+def trained_form(reference: Candidate, source: Source, config: ExportConfig, scratch: Path) -> Candidate:
+    """The static int8 form of the checkpoint once it was trained against int8, held against the float form of before.
+
+    Args:
+        reference: the float form.
+        source: the checkpoint's content; the texts of the gate are not trained on.
+        config: the gate.
+        scratch: a folder for files.
+    """
+    checkpoint, graph = scratch / "trained", scratch / "trained-graph"
+    checkpoint.mkdir()
+    graph.mkdir()
+    train_against_int8(source.checkpoint, buckets([*source.calibration, *source.more]), checkpoint, threads=config.threads)
+    raw = export_float(checkpoint, graph)
+    model = static_int8(fuse(raw, checkpoint, graph) or raw, buckets(source.calibration), graph)
+    return _measured(TRAINED, model, reference, source, config, scratch)
 
 
 def float_form_of_fewer_pieces(

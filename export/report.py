@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.bundle import Manifest
-from export.config import FLOAT
+from export.config import FLOAT, FUSED, TRAINED
 from export.quality import Form, PrunedVocabulary, Quality
+
+HINT = "no int8 form passed; --qat trains the student against int8 and tries again"
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,15 @@ class ExportReport:
         why = ""
         if self.manifest.variant == FLOAT and len(self.quality.forms) > 1:
             why = ", because no other form passed" if all(form.problem for form in self.quality.forms[1:]) else ", the fastest"
+        lines += [HINT] if self._wants_training() else []
         return "\n".join(
             [*lines, f"{self.bundle}: {self.manifest.variant}{why}, {self.size_bytes / 1e6:.1f} MB, answers are {invariant}"]
         )
+
+    def _wants_training(self) -> bool:
+        """Whether int8 forms were refused and nobody tried to train one."""
+        int8 = [form for form in self.quality.forms if form.variant not in (FLOAT, FUSED)]
+        return bool(int8) and all(form.problem for form in int8) and TRAINED not in (form.variant for form in int8)
 
 
 def _pruned(vocabulary: PrunedVocabulary) -> str:

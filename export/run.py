@@ -15,8 +15,16 @@ from contract.bundle import Manifest
 from contract.checkpoint import Student, read_student
 from contract.errors import UserError
 from export.assemble import Parts, write_bundle
-from export.config import AUTO, FLOAT, ExportConfig
-from export.forms import Candidate, fastest, float_form, float_form_of_fewer_pieces, int8_and_fused_forms, timed
+from export.config import AUTO, FLOAT, FUSED, TRAINED, ExportConfig
+from export.forms import (
+    Candidate,
+    fastest,
+    float_form,
+    float_form_of_fewer_pieces,
+    int8_and_fused_forms,
+    timed,
+    trained_form,
+)
 from export.graph import export_float
 from export.manifest import manifest_of
 from export.noise import explained_flips
@@ -24,6 +32,7 @@ from export.parity import check_parity
 from export.prune import Cut, prune_checkpoint
 from export.quality import PrunedVocabulary, Quality
 from export.report import ExportReport
+from export.smooth import weight_products
 from export.source import Source, read_source
 from serve.this_machine import cpu_name
 
@@ -57,6 +66,12 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig, progress
             reference, source, cut = _fewer_pieces(whole, whole_source, config, scratch)
         tell("quantize", 1, 4)
         others, not_tried = int8_and_fused_forms(reference, source, config, scratch)
+        if config.qat:
+            if reason := _no_need(reference, others):
+                not_tried[TRAINED] = reason
+            else:
+                tell("train", 1, 4)
+                others.append(trained_form(reference, source, config, scratch))
         tell("measure", 2, 4)
         (reference, *others), whole_ms = timed([reference, *others], source, (whole, whole_source) if cut else None)
         pruned = _pruned(cut, reference, whole, source, whole_source, whole_ms) if cut else None
@@ -92,6 +107,16 @@ def _fewer_pieces(whole: Candidate, whole_source: Source, config: ExportConfig, 
         )
         source = replace(source, gate=gate)
     return float_form_of_fewer_pieces(raw, whole, source, config, own), source, cut
+
+
+def _no_need(reference: Candidate, others: list[Candidate]) -> str:
+    """Why there is nothing to train against int8 for, or nothing."""
+    int8 = [one.form for one in others if one.form.variant not in (FLOAT, FUSED)]
+    if not int8:
+        return "no int8 form was asked for"
+    if passed := [form.variant for form in int8 if not form.problem]:
+        return f"{passed[0]} passes as it is"
+    return "" if weight_products(reference.model) else "the network has no products of matrices inside"
 
 
 def _pruned(cut: Cut, made: Candidate, whole: Candidate, source: Source, whole_source: Source, whole_ms: float) -> PrunedVocabulary:

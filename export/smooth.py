@@ -70,9 +70,9 @@ def smooth(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> Smoothed:
         beside = np.concatenate([numpy_helper.to_array(weights[weight]) for weight in names], axis=1)
         scale = best_scale(seen, beside)
         if scale is None:
-            ranges[name], grams[name] = _range(seen.low, seen.high), seen.gram
+            ranges[name], grams[name] = activation_range(seen.low, seen.high), seen.gram
             continue
-        ranges[f"{name}_smooth"] = _range(seen.low / scale, seen.high / scale)
+        ranges[f"{name}_smooth"] = activation_range(seen.low / scale, seen.high / scale)
         grams[f"{name}_smooth"] = seen.gram / np.outer(scale, scale)
         for weight in names:
             scaled = numpy_helper.to_array(weights[weight]) * scale[:, None]
@@ -150,7 +150,7 @@ def _n_tokens(feed: Feeds) -> int:
 
 def _error(seen: Activations, weights: Matrix, exact: Matrix, scale: Matrix) -> float:
     """Mean squared error of the int8 product of scaled activations and weights."""
-    low, high = _range(seen.low / scale, seen.high / scale)
+    low, high = activation_range(seen.low / scale, seen.high / scale)
     step = (high - low) / ACTIVATION_STEPS or 1.0
     zero = np.rint(-low / step)
     x = (np.clip(np.rint(seen.rows / scale / step) + zero, 0, ACTIVATION_STEPS) - zero) * step
@@ -159,7 +159,7 @@ def _error(seen: Activations, weights: Matrix, exact: Matrix, scale: Matrix) -> 
     return float(np.mean((x.astype(np.float32) @ w.astype(np.float32) - exact) ** 2))
 
 
-def _range(low: Matrix, high: Matrix) -> tuple[float, float]:
+def activation_range(low: Matrix, high: Matrix) -> tuple[float, float]:
     """The range of a whole tensor from those of its channels; it holds 0, as the quantizer demands."""
     return min(float(low.min()), 0.0), max(float(high.max()), 0.0)
 

@@ -32,6 +32,7 @@ class Source:
     task: Task
     tokenize: Tokenize
     calibration: list[Feeds]  # at least one text each
+    more: list[Feeds]  # texts of a pool that neither calibration nor the gate has
     gate: GateTexts
 
 
@@ -54,8 +55,9 @@ def read_source(checkpoint: Path, student: Student, inputs: list[str], pool: Pat
     texts = read_texts(checkpoint / CALIBRATION_FILE, target=student.target).texts
     asks: list[Ask] = [(row.text, row.target if student.target else None) for row in rows]
     calibration: list[Ask] = [(text.text, text.target) for text in texts]
+    unused: list[Ask] = []
     if pool is not None:
-        calibration, more = _of_pool(pool, student, {row.text for row in rows}, tokenize, MAX_GATE - len(rows))
+        calibration, more, unused = _of_pool(pool, student, {row.text for row in rows}, tokenize, MAX_GATE - len(rows))
         seen = {text for text, _ in calibration}  # a training text may be a pool's too; the quantizer sees it, so the gate must not
         asks = [*asks[: len(validation)], *(ask for ask in asks[len(validation) :] if ask[0] not in seen), *more]
     gate = GateTexts(
@@ -66,11 +68,14 @@ def read_source(checkpoint: Path, student: Student, inputs: list[str], pool: Pat
         pad_id=pad_token_id(checkpoint),
         max_tokens=student.max_tokens,
     )
-    return Source(checkpoint, student, task, tokenize, [tokenize.ids(*ask) for ask in calibration], gate)
+    ids, spare = ([tokenize.ids(*ask) for ask in those] for those in (calibration, unused))
+    return Source(checkpoint, student, task, tokenize, ids, spare, gate)
 
 
-def _of_pool(path: Path, student: Student, known: set[str], tokenize: Tokenize, n_gate: int) -> tuple[list[Ask], list[Ask]]:
-    """(texts for calibration, texts for the gate) of a pool, each spread from short to long; none of them known."""
+def _of_pool(
+    path: Path, student: Student, known: set[str], tokenize: Tokenize, n_gate: int
+) -> tuple[list[Ask], list[Ask], list[Ask]]:
+    """(texts for calibration, texts for the gate, the rest) of a pool, each spread from short to long; none of them known."""
     texts = {(text.text, text.target): text for text in read_texts(path, target=student.target).texts if text.text not in known}
     found: list[Text] = list(texts.values())
     n = min(MAX_POOL, len(found))
@@ -78,4 +83,4 @@ def _of_pool(path: Path, student: Student, known: set[str], tokenize: Tokenize, 
     lengths = [n_tokens(tokenize.ids(*ask)) for ask in asks]
     calibration, left = spread_by_length(asks, lengths, min(N_TEXTS, -(-n // 2)))
     rest = dict(zip(asks, lengths, strict=True))
-    return calibration, spread_by_length(left, [rest[ask] for ask in left], max(0, n_gate))[0]
+    return calibration, *spread_by_length(left, [rest[ask] for ask in left], max(0, n_gate))
