@@ -5,6 +5,7 @@ Axes: N texts, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -38,13 +39,14 @@ def tfidf_answers(taught: Taught, labels: list[str], texts: list[tuple[str, str 
     training = features.fit_transform([_joined(row.text, row.target) for row in taught.training])
     validation = features.transform([_joined(row.text, row.target) for row in taught.validation])
     targets, wanted = _targets(taught.training, labels), _targets(taught.validation, labels)
-    losses = {}
-    for strength in STRENGTHS:
-        probs = _probs(_regression(training, targets, strength), validation, len(labels))
-        losses[strength] = float(-np.mean(np.sum(wanted * np.log(np.maximum(probs, MIN_PROB)), axis=1)))
-    strength = min(losses, key=losses.__getitem__)
     asked = features.transform([_joined(text, target) for text, target in texts])
-    return _probs(_regression(training, targets, strength), asked, len(labels)), strength
+    found = {}
+    for strength, model in _regressions(training, targets):
+        probs = _probs(model, validation, len(labels))
+        loss = float(-np.mean(np.sum(wanted * np.log(np.maximum(probs, MIN_PROB)), axis=1)))
+        found[strength] = loss, _probs(model, asked, len(labels))
+    strength = min(found, key=lambda strength: found[strength][0])
+    return found[strength][1], strength
 
 
 def _features() -> FeatureUnion:
@@ -54,17 +56,19 @@ def _features() -> FeatureUnion:
     return FeatureUnion([("words", words), ("chars", chars)])
 
 
-def _regression(features: Any, targets: NDArray[np.float64], strength: float) -> LogisticRegression:
-    """The regression that minimizes cross-entropy against the targets.
+def _regressions(features: Any, targets: NDArray[np.float64]) -> Iterator[tuple[float, LogisticRegression]]:
+    """(strength, the regression that minimizes cross-entropy against the targets) for each of STRENGTHS; the next one changes it.
 
     Every text stands there once for each class that its target allows, weighted by the target: the same loss, from a library that
-    takes only hard labels.
+    takes only hard labels. Each regression starts from the one before, which is near.
 
     Args: features sparse [N, F]; targets float [N, C].
     """
     texts, classes = np.nonzero(targets > 0)
-    model = LogisticRegression(C=strength, max_iter=MAX_STEPS)
-    return model.fit(csr_matrix(features)[texts], classes, sample_weight=targets[texts, classes])
+    rows, weights = csr_matrix(features)[texts], targets[texts, classes]
+    model = LogisticRegression(max_iter=MAX_STEPS, warm_start=True)
+    for strength in STRENGTHS:
+        yield strength, model.set_params(C=strength).fit(rows, classes, sample_weight=weights)
 
 
 def _probs(model: LogisticRegression, features: Any, n_classes: int) -> NDArray[np.float64]:
