@@ -26,7 +26,7 @@ from contract.bundle import (
 )
 from contract.errors import UserError
 from serve.golden import replay
-from serve.scorer import Scorer, open_scorer
+from serve.scorer import Scorer, Trace, open_scorer
 from serve.session import OUTPUT
 from serve.tokenize import Feeds, Tokenize
 
@@ -121,6 +121,14 @@ class Classifier:
             return [self._answer(text, None, sets, all_scores) for text in texts]
         return [self._answer(text, target, sets, all_scores) for text, target in zip(texts, targets, strict=True)]
 
+    def traced(self, text: str, target: str | None = None, *, sets: bool = False) -> tuple[Answer, Trace]:
+        """(the answer to one text, how it came about); see :meth:`classify`, and raises as it does."""
+        self.check_targets([text], None if target is None else [target])
+        if sets:
+            self.check_sets()
+        trace = Trace()
+        return self._answer(text, target, sets, True, trace), trace
+
     def probs(self, texts: Sequence[str | bytes], targets: Sequence[str | bytes] | None = None) -> NDArray[np.float64]:
         """Calibrated probabilities, float64 [B, C] in label order; rows sum to 1. Raises as :meth:`classify`."""
         self.check_targets(texts, targets)
@@ -170,17 +178,21 @@ class Classifier:
         """Close."""
         self.close()
 
-    def _decide(self, text: str | bytes, target: str | bytes | None) -> tuple[list[float], list[float | None]]:
+    def _decide(
+        self, text: str | bytes, target: str | bytes | None, trace: Trace | None = None
+    ) -> tuple[list[float], list[float | None]]:
         """Probabilities in label order, and the thresholds of the graph that they come from."""
         if self.fast is not None:
-            probs = self.fast.probs(text, target)
+            probs = self.fast.probs(text, target, trace)
             if max(probs) >= self._sure:
                 return probs, self._fast_thresholds
-        return self.scorer.probs(text, target), self._thresholds
+        return self.scorer.probs(text, target, trace), self._thresholds
 
-    def _answer(self, text: str | bytes, target: str | bytes | None, sets: bool, all_scores: bool) -> Answer:
+    def _answer(
+        self, text: str | bytes, target: str | bytes | None, sets: bool, all_scores: bool, trace: Trace | None = None
+    ) -> Answer:
         """What is said about one text; a tie goes to the earlier label."""
-        probs, thresholds = self._decide(text, target)
+        probs, thresholds = self._decide(text, target, trace)
         prob = max(probs)
         best = probs.index(prob)
         label_set = None

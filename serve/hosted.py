@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
 
 from contract import digest
 from contract.bundle import SUMS_FILE, TOKENIZER_FILE, Golden, Manifest, read_golden
 from serve.classifier import Answer, Classifier
 from serve.cost import Cost, measure
 from serve.session import INPUTS
-from serve.tokenize import Feeds, Tokenize
+from serve.tokenize import Tokenize
 
 DIGEST_CHARS = 12  # of the digest, where it stands for a version
 
@@ -27,29 +24,7 @@ class Worked:
     n_tokens: int
     tokenize_s: float
     infer_s: float  # the rest: session, probabilities, decision
-    logits: list[float] | None = None  # in label order, where they were asked for
-
-
-class _Watch(threading.local):
-    """What the tokenizer did for the text that this thread is answering."""
-
-    seconds = 0.0
-    n_tokens = 0
-
-
-def _watched(tokenize: Tokenize, watch: _Watch) -> None:
-    """Have a tokenizer note how long it takes and how many tokens come out, whoever calls it."""
-    plain = tokenize.ids
-
-    def ids(text: str, target: str | None = None) -> Feeds:
-        """As the tokenizer's own."""
-        start = time.perf_counter()
-        feeds = plain(text, target)
-        watch.seconds += time.perf_counter() - start
-        watch.n_tokens += feeds["input_ids"].shape[1]
-        return feeds
-
-    vars(tokenize)["ids"] = ids  # on this one object, which the classifier and its parts share
+    logits: list[float]  # in label order, of the graph that gave the answer
 
 
 @dataclass(frozen=True)
@@ -62,7 +37,6 @@ class Hosted:
     classifier: Classifier
     golden: list[Golden]
     cost: Cost
-    _watch: _Watch
     _tokenizer_json: bytes  # kept, as the folder may hold another version by the time it is wanted
     _longer: list[Tokenize] = field(default_factory=list)  # made when it is first needed; see `is_cut`
 
@@ -72,13 +46,8 @@ class Hosted:
         classifier = Classifier.open(folder)
         golden = read_golden(folder)
         cost = measure(classifier, golden)
-        watch = _Watch()
-        scorers = [classifier, getattr(classifier, "fast", None)]  # a cascade reads some texts twice
-        for scorer in scorers:
-            if scorer is not None:
-                _watched(scorer.tokenize, watch)
         tokenizer_json = (folder / TOKENIZER_FILE).read_bytes()
-        return cls(name or classifier.manifest.name, folder, sums_digest(folder), classifier, golden, cost, watch, tokenizer_json)
+        return cls(name or classifier.manifest.name, folder, sums_digest(folder), classifier, golden, cost, tokenizer_json)
 
     @property
     def manifest(self) -> Manifest:
@@ -90,18 +59,12 @@ class Hosted:
         """A short name of exactly these files."""
         return self.digest[:DIGEST_CHARS]
 
-    def answer(self, text: str, target: str | None, *, sets: bool = False, logits: bool = False) -> Worked:
+    def answer(self, text: str, target: str | None, *, sets: bool = False) -> Worked:
         """One text's answer. Raises UserError, as `Classifier.classify`."""
-        watch = self._watch
-        watch.seconds, watch.n_tokens = 0.0, 0
-        targets = None if target is None else [target]
         start = time.perf_counter()
-        answer = self.classifier.classify([text], targets, sets=sets)[0]
-        infer_s = time.perf_counter() - start - watch.seconds
-        worked = Worked(answer, watch.n_tokens, watch.seconds, infer_s)
-        if logits:
-            worked.logits = np.asarray(self.classifier.logits([text], targets))[0].tolist()
-        return worked
+        answer, trace = self.classifier.traced(text, target, sets=sets)
+        infer_s = time.perf_counter() - start - trace.tokenize_s
+        return Worked(answer, trace.n_tokens, trace.tokenize_s, infer_s, trace.logits)
 
     def is_cut(self, text: str, target: str | None) -> bool:
         """Whether the text has more tokens than the model reads."""

@@ -22,7 +22,6 @@ class Job:
         "future",
         "hosted",
         "is_probe",
-        "logits",
         "n_left",
         "n_taken",
         "queue_s",
@@ -44,7 +43,6 @@ class Job:
         start_s: float,
         deadline_s: float,
         sets: bool = False,
-        logits: bool = False,
     ) -> None:
         """Count what the texts will cost.
 
@@ -55,9 +53,8 @@ class Job:
             start_s: when the request came in, by `time.monotonic`.
             deadline_s: when its answer is worth nothing any more, by the same clock.
             sets: whether answers list their label sets.
-            logits: whether they keep their logits.
         """
-        self.hosted, self.texts, self.targets, self.sets, self.logits = hosted, texts, targets, sets, logits
+        self.hosted, self.texts, self.targets, self.sets = hosted, texts, targets, sets
         self.start_s, self.deadline_s = start_s, deadline_s
         self.costs = [hosted.cost.seconds(len(text)) for text in texts]  # seconds of an idle core
         self.units = sum(self.costs)  # of the texts that nobody has taken yet
@@ -72,7 +69,7 @@ class Job:
     def work(self, index: int) -> Worked:
         """Answer one of the texts; raises UserError."""
         target = None if self.targets is None else self.targets[index]
-        return self.hosted.answer(self.texts[index], target, sets=self.sets, logits=self.logits)
+        return self.hosted.answer(self.texts[index], target, sets=self.sets)
 
     def results(self) -> list[Worked]:
         """What came of every text, in order, once all are done."""

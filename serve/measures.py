@@ -11,6 +11,7 @@ from serve.job import Job
 from serve.metrics import Metric, Snapshot, gauge_lines, merge, render_labels
 from serve.shared_counts import SharedCounts
 
+CPU, MEMORY = "process_cpu_seconds_total", "process_resident_memory_bytes"
 SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 TOKENS = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 CONFIDENCE = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
@@ -73,23 +74,29 @@ class Measures:
         lines += gauge_lines("potstill_bundle_info", "The bundles that are served; always 1.", info)
         lines += gauge_lines("potstill_wait_seconds", "Estimated wait of a new text, in the process that was asked.", {"": wait_s})
         lines += gauge_lines("potstill_ready", "Whether /readyz says so, in the process that was asked.", {"": float(ready)})
-        lines += _process_lines()
+        lines += _process_lines(values)
         return "\n".join(lines) + "\n"
 
     def _snapshot(self) -> Snapshot:
-        """The counts of this process."""
-        return {metric.name: metric.values for metric in self._all}
+        """The counts of this process, and what it takes."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        takes = {CPU: usage.ru_utime + usage.ru_stime, MEMORY: float(resident_bytes())}
+        return {metric.name: metric.values for metric in self._all} | {name: {"": [value]} for name, value in takes.items()}
 
 
-def _process_lines() -> list[str]:
-    """Memory and CPU time of the process that was asked, under the names that Prometheus's own libraries use."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
+def _process_lines(values: Snapshot) -> list[str]:
+    """CPU time and memory of all processes that answer, under the names that Prometheus's own libraries use for one."""
     lines = [
-        "# HELP process_cpu_seconds_total User and system CPU time, in the process that was asked.",
-        "# TYPE process_cpu_seconds_total counter",
-        f"process_cpu_seconds_total {usage.ru_utime + usage.ru_stime:.6f}",
+        f"# HELP {CPU} User and system CPU time, of all processes that answer.",
+        f"# TYPE {CPU} counter",
+        f"{CPU} {values[CPU][''][0]:.6f}",
     ]
-    return [*lines, *gauge_lines("process_resident_memory_bytes", "Resident memory.", {"": float(resident_bytes())})]
+    return [
+        *lines,
+        *gauge_lines(
+            MEMORY, "Resident memory, of all processes that answer; what they share counts in each.", {"": values[MEMORY][""][0]}
+        ),
+    ]
 
 
 def resident_bytes(process: int | str = "self") -> int:

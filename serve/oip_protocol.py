@@ -77,8 +77,7 @@ def read(body: bytes, header_length: bytes | None) -> tuple[Question, InferReque
     if "text" not in tensors:
         raise Refused(400, "the input 'text' is missing")
     _check_wishes(request.outputs)
-    logits = any(wish.name == "logits" for wish in request.outputs)
-    return Question(tensors["text"], tensors.get("target"), timeout_ms=_timeout_ms(request), logits=logits), request
+    return Question(tensors["text"], tensors.get("target"), timeout_ms=_timeout_ms(request)), request
 
 
 def write(job: Job, request: InferRequest) -> Reply:

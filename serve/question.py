@@ -20,7 +20,6 @@ class Question:
     targets: Sequence[str] | None = None
     timeout_ms: float | None = None  # None: the server's own
     sets: bool = False
-    logits: bool = False
 
 
 def ask(question: Question, hosted: Hosted, limits: Limits, start_s: float) -> Job:
@@ -50,6 +49,4 @@ def ask(question: Question, hosted: Hosted, limits: Limits, start_s: float) -> J
             hosted.classifier.check_sets()
     except UserError as error:
         raise Refused(422, str(error)) from error
-    return Job(
-        hosted, texts, targets, start_s=start_s, deadline_s=start_s + timeout_ms / 1e3, sets=question.sets, logits=question.logits
-    )
+    return Job(hosted, texts, targets, start_s=start_s, deadline_s=start_s + timeout_ms / 1e3, sets=question.sets)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnxruntime as ort
@@ -15,6 +17,15 @@ from serve.tokenize import Feeds, Tokenize
 _OUTPUTS = [OUTPUT]
 
 
+@dataclass(slots=True)
+class Trace:
+    """How one text's answer came about. A cascade may have two graphs read it: their tokens and times are added up."""
+
+    n_tokens: int = 0  # special tokens and the target's count
+    tokenize_s: float = 0.0
+    logits: list[float] = field(default_factory=list)  # in label order, of the graph that gave the answer
+
+
 class Scorer:
     """A graph that is held open. Every text runs alone and without padding; many threads may share one scorer."""
 
@@ -25,9 +36,16 @@ class Scorer:
         self.tokenize, self.session = tokenize, session
         self._temperature, self._bias = temperature, bias
 
-    def probs(self, text: str | bytes, target: str | bytes | None = None) -> list[float]:
-        """Probabilities in label order; they sum to 1. Raises UserError if the target is too long."""
-        return softmax_row(self.logits(self.tokenize.ids(text, target)), self._temperature, self._bias)
+    def probs(self, text: str | bytes, target: str | bytes | None = None, trace: Trace | None = None) -> list[float]:
+        """Probabilities in label order; they sum to 1. A trace is added to. Raises UserError if the target is too long."""
+        if trace is None:
+            return softmax_row(self.logits(self.tokenize.ids(text, target)), self._temperature, self._bias)
+        start = time.perf_counter()
+        feeds = self.tokenize.ids(text, target)
+        trace.tokenize_s += time.perf_counter() - start
+        trace.n_tokens += feeds["input_ids"].shape[1]
+        trace.logits = self.logits(feeds)
+        return softmax_row(trace.logits, self._temperature, self._bias)
 
     def logits(self, feeds: Feeds) -> list[float]:
         """The graph's outputs for the ids of one text, in label order."""

@@ -65,12 +65,12 @@ def read(body: bytes, hosted: Hosted, limits: Limits) -> tuple[Question, Predict
     targets = [pair[1] for pair in pairs] if all(with_target) else None
     if request.truncate is False:
         _refuse_long(hosted, texts, targets, limits)
-    return Question(texts, targets, logits=request.raw_scores), request
+    return Question(texts, targets), request
 
 
 def write(job: Job, request: PredictRequest) -> Reply:
     """The reply."""
-    rows = [_predictions(job.hosted, one) for one in job.results()]
+    rows = [_predictions(job.hosted, one, raw=request.raw_scores) for one in job.results()]
     return json_reply(rows if is_batch(request) else rows[0])
 
 
@@ -105,9 +105,9 @@ def _refuse_long(hosted: Hosted, texts: list[str], targets: list[str] | None, li
             raise Refused(413, f"Input validation error: `inputs` must have at most {most} tokens. Given: more than {most}")
 
 
-def _predictions(hosted: Hosted, worked: Worked) -> list[Prediction]:
+def _predictions(hosted: Hosted, worked: Worked, *, raw: bool) -> list[Prediction]:
     """All labels, the highest score first; of equal ones, the later label first, as that server sorts upwards and turns round."""
     labels = hosted.manifest.labels
-    scores = worked.logits if worked.logits is not None else [worked.answer.probs[name] for name in labels]
+    scores = worked.logits if raw else [worked.answer.probs[name] for name in labels]
     rows = [Prediction(score, label) for score, label in zip(scores, labels, strict=True)]
     return sorted(rows, key=lambda row: row.score)[::-1]

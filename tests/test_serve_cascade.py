@@ -72,6 +72,17 @@ def test_both_ways_are_taken_on_these_texts_as_often_as_the_manifest_says(opened
     assert 0 < cascade.loss <= 0.25
 
 
+def test_a_trace_counts_the_tokens_of_both_graphs_and_has_the_logits_of_the_one_that_answered(opened):
+    fast, slow, both = opened
+    for text in some_texts():
+        (quick, tokens), (exact, more) = ((one.traced(text)[0], one.traced(text)[1].n_tokens) for one in (fast, slow))
+        answer, trace = both.traced(text)
+        sure = max(quick.probs.values()) >= both.manifest.cascade.sure
+        assert answer == both.classify([text])[0] == (quick if sure else exact)
+        assert trace.n_tokens == tokens + (0 if sure else more) and trace.tokenize_s > 0
+        assert trace.logits == (fast if sure else slow).logits([text])[0].tolist()
+
+
 def test_a_cascade_answers_alike_in_any_thread(opened):
     both = opened[2]
     expected = both.classify(some_texts())

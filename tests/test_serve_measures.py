@@ -4,7 +4,7 @@ import re
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from serving import ServerProcess
+from serving import ServerProcess, wait_until
 from tiny_bundle import write_bundle
 
 from serve.metrics import Metric, merge
@@ -47,6 +47,15 @@ def test_prometheus_reads_what_was_asked_and_answered(server):
     (info,) = [labels for (name, labels), value in after.items() if name == "potstill_bundle_info" and value == 1]
     assert re.fullmatch("[0-9a-f]{64}", dict(info)["digest"])
     assert after[("potstill_ready", ())] == 1 and after[("process_resident_memory_bytes", ())] > 1e7
+
+
+def test_what_several_processes_take_is_added_up(tmp_path):
+    bundle = write_bundle(tmp_path / "plain")
+    with ServerProcess(bundle) as one, ServerProcess(bundle, "--processes", "3") as three:
+        memory, cpu = ("process_resident_memory_bytes", ()), ("process_cpu_seconds_total", ())
+        alone = one.metrics()
+        wait_until(lambda: three.metrics()[memory] > 2.5 * alone[memory], "memory of three")  # each shows its own now and then
+        assert three.metrics()[cpu] > 0.1
 
 
 def test_every_metric_has_a_help_and_a_type(server):
