@@ -23,6 +23,7 @@ from export.noise import explained_flips
 from export.quality import Form
 from export.speed import Ask
 from serve.classifier import softmax
+from serve.padding import padded
 from serve.session import open_session
 from serve.tokenize import Feeds
 
@@ -136,17 +137,6 @@ def _change(
         found = session.run(None, padded(feeds, on.pad_id, max(longest, min(longest + extra, on.max_tokens))))[0]
         change = max(change, float(np.abs(softmax(found, temperature) - softmax(alone[group], temperature)).max()))
     return change
-
-
-def padded(feeds: Sequence[Feeds], pad_id: int, n_tokens: int) -> Feeds:
-    """One batch of texts, int64 [B, n_tokens], at least as long as the longest of them; the padding is masked."""
-    fill = {"input_ids": pad_id, "attention_mask": 0, "token_type_ids": 0}
-    return {
-        name: np.concatenate(
-            [np.pad(feed[name], ((0, 0), (0, n_tokens - feed[name].shape[1])), constant_values=fill[name]) for feed in feeds]
-        )
-        for name in feeds[0]
-    }
 
 
 def is_invariant(form: Form) -> bool:

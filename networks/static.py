@@ -1,4 +1,6 @@
-"""A static student: a vector and a weight for every token, their weighted mean, and a small head. No token sees another.
+"""A static student: a vector and a weight for every token, the vectors' weighted mean and extremes, and a small head.
+
+No token sees another. A mean alone dilutes the one word that decides a long text; the largest and least of each number do not.
 
 Axes: B texts in a batch, T tokens, H numbers of a vector, C classes.
 """
@@ -13,6 +15,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 MIN_WEIGHT = 1e-6  # of a whole text; keeps the mean of no tokens finite
+AWAY = 1e4  # beyond every number of a vector: where tokens that do not count are put
 
 
 class StaticConfig(PretrainedConfig):
@@ -26,17 +29,17 @@ class StaticConfig(PretrainedConfig):
         hidden_size: int = 256,
         head_size: int = 128,
         pair: bool = False,
-        dropout: float = 0.1,
+        dropout: float = 0.3,
         **more: Any,
     ) -> None:
-        """Args: hidden_size of a vector; head_size of the hidden layer; pair: text and target get a mean each."""
+        """Args: hidden_size of a vector; head_size of the hidden layer; pair: text and target are pooled each by itself."""
         super().__init__(**more)
         self.vocab_size, self.hidden_size, self.head_size = vocab_size, hidden_size, head_size
         self.pair, self.dropout = pair, dropout
 
 
 class Bag(nn.Module):
-    """The weighted mean of the tokens' vectors."""
+    """The tokens' vectors as three of one text: their weighted mean, and the largest and least of each number."""
 
     def __init__(self, config: StaticConfig) -> None:
         """Vectors of zeros, all of one weight."""
@@ -45,18 +48,22 @@ class Bag(nn.Module):
         self.log_weights = nn.Embedding(config.vocab_size, 1)
 
     def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
-        """Float [B, H] of ids int64 [B, T]; tokens whose mask, float [B, T], is 0 do not count.
+        """Float [B, 3 H] of ids int64 [B, T]; tokens whose mask, float [B, T], is 0 do not count, and none give zeros.
 
         The sum is a product of matrices, because those add in the order of the tokens: padding then changes not one bit.
         """
+        vectors = self.vectors(input_ids)  # [B, T, H]
         weights = torch.exp(self.log_weights(input_ids)).squeeze(-1) * mask  # [B, T]
-        total = torch.bmm(weights.unsqueeze(1), self.vectors(input_ids)).squeeze(1)  # [B, H]
+        total = torch.bmm(weights.unsqueeze(1), vectors).squeeze(1)  # [B, H]
         norm = torch.bmm(weights.unsqueeze(1), torch.ones_like(mask).unsqueeze(2)).squeeze(1)  # [B, 1]
-        return total / norm.clamp_min(MIN_WEIGHT)
+        away = AWAY * (1 - mask).unsqueeze(-1)  # [B, T, 1]
+        some = mask.amax(dim=1, keepdim=True)  # [B, 1]
+        largest, least = (vectors - away).amax(dim=1) * some, (vectors + away).amin(dim=1) * some
+        return torch.cat([total / norm.clamp_min(MIN_WEIGHT), largest, least], dim=-1)
 
 
 class StaticForSequenceClassification(PreTrainedModel):
-    """Weighted mean and head, as `transformers` saves and loads it."""
+    """Bag and head, as `transformers` saves and loads it."""
 
     config_class = StaticConfig
     base_model_prefix = "bag"
@@ -67,7 +74,7 @@ class StaticForSequenceClassification(PreTrainedModel):
         super().__init__(config)
         self.bag = Bag(config)
         self.dropout = nn.Dropout(config.dropout)
-        self.dense = nn.Linear(config.hidden_size * (2 if config.pair else 1), config.head_size)
+        self.dense = nn.Linear(3 * config.hidden_size * (2 if config.pair else 1), config.head_size)
         self.classifier = nn.Linear(config.head_size, config.num_labels)
         self.post_init()
 
@@ -88,9 +95,9 @@ class StaticForSequenceClassification(PreTrainedModel):
         mask = attention_mask.to(self.dense.weight.dtype)
         if self.config.pair and token_type_ids is not None:
             of_target = token_type_ids.to(mask.dtype)
-            means = [self.bag(input_ids, mask * (1 - of_target)), self.bag(input_ids, mask * of_target)]
-            mean = torch.cat(means, dim=-1)
+            parts = [self.bag(input_ids, mask * (1 - of_target)), self.bag(input_ids, mask * of_target)]
+            pooled = torch.cat(parts, dim=-1)
         else:
-            mean = self.bag(input_ids, mask)
-        hidden = torch.nn.functional.relu(self.dense(self.dropout(mean)))
+            pooled = self.bag(input_ids, mask)
+        hidden = torch.nn.functional.relu(self.dense(self.dropout(pooled)))
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(hidden)))

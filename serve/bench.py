@@ -25,6 +25,7 @@ from serve.bench_texts import LENGTHS, MIX, mixed_texts, texts_of
 from serve.bench_times import Facts, Peer, Times, milliseconds, summary
 from serve.classifier import Classifier, softmax
 from serve.fresh import Fresh
+from serve.padding import padded
 from serve.tokenize import Feeds
 
 LIMIT = "limit"
@@ -156,14 +157,10 @@ def _bare_batch_change(classifier: Classifier, feeds: list[Feeds]) -> float:
     change = 0.0
     for start in range(0, min(len(feeds), BATCH * N_BATCHES), BATCH):
         group = feeds[start : start + BATCH]
-        longest = max(feed["input_ids"].shape[1] for feed in group)
-        padded = {
-            name: np.concatenate([np.pad(feed[name], ((0, 0), (0, longest - feed[name].shape[1]))) for feed in group])
-            for name in group[0]
-        }
+        batch = padded(group, 0, max(feed["input_ids"].shape[1] for feed in group))  # any id would do, as it is masked
         alone = np.concatenate([classifier.run(feed) for feed in group])
         temperature = classifier.manifest.temperature
-        change = max(change, float(np.abs(softmax(classifier.run(padded), temperature) - softmax(alone, temperature)).max()))
+        change = max(change, float(np.abs(softmax(classifier.run(batch), temperature) - softmax(alone, temperature)).max()))
     return change
 
 
