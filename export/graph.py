@@ -21,7 +21,7 @@ from transformers import AutoConfig
 
 from contract.errors import FormatError
 from export.own_graph import export_own
-from networks.register import family_of, register
+from networks.register import is_own, register
 
 GRAPH_NAME = "classifier"
 CONTRIBUTED = "com.microsoft"  # the domain of onnxruntime's own operators
@@ -41,7 +41,7 @@ def export_float(checkpoint: Path, scratch: Path) -> onnx.ModelProto:
     register()
     try:
         with quiet(), one_torch_thread():
-            if family_of(AutoConfig.from_pretrained(checkpoint, local_files_only=True).model_type) != "encoder":
+            if is_own(AutoConfig.from_pretrained(checkpoint, local_files_only=True).model_type):
                 return without_origin(export_own(checkpoint))
             main_export(
                 str(checkpoint),

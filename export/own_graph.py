@@ -37,7 +37,7 @@ def export_own(checkpoint: Path) -> onnx.ModelProto:
         OSError: if it cannot be read.
     """
     model = AutoModelForSequenceClassification.from_pretrained(checkpoint, local_files_only=True, dtype=torch.float32).eval()
-    names = ["input_ids", "attention_mask", *(["token_type_ids"] if model.config.pair else [])]
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if getattr(model.config, "pair", False) else [])]
     example = {name: torch.zeros((2, EXAMPLE_LENGTH), dtype=torch.int64) for name in names}
     example["attention_mask"] += 1
     file = io.BytesIO()

@@ -26,7 +26,7 @@ from export.vocabulary import Pruned, pruned
 WEIGHTS_FILE = "model.safetensors"
 MIN_FREED = 0.02  # of the pieces; freeing less is not worth another vocabulary
 # Kinds whose position of a token does not depend on the id of the padding.
-PADDING_MAY_MOVE = frozenset({"bert", "distilbert", "electra", "potstill-static"})
+PADDING_MAY_MOVE = frozenset({"bert", "distilbert", "electra", "potstill-static", "potstill-t5"})
 BYTES_ONLY = "potstill-charformer"
 
 

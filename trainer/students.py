@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from contract.errors import FormatError
-from networks.register import family_of, register
+from networks.register import as_student, family_of, register
 from trainer import tokens
 from trainer.tokens import Feature, first_line
 
@@ -116,7 +116,7 @@ def read_config(folder: Path) -> PretrainedConfig:
         raise FormatError(folder, "", "holds no config.json; name a folder with a transformers encoder")
     register()
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
+        return as_student(AutoConfig.from_pretrained(folder, local_files_only=True))
     except (OSError, ValueError, KeyError) as error:
         raise FormatError(
             folder / "config.json", "", f"is no configuration that transformers knows: {first_line(error)}"
