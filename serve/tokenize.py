@@ -30,6 +30,7 @@ from tokenizers import Encoding, Tokenizer
 from contract import decode
 from contract.errors import FormatError, UserError
 from serve.session import INPUTS
+from serve.words import Words
 
 Feeds = dict[str, NDArray[np.int64]]
 
@@ -53,12 +54,14 @@ class _Part(msgspec.Struct, frozen=True):
 
     type: str = ""
     max_input_chars_per_word: int = 100
+    lowercase: bool = False
 
 
 class _Added(msgspec.Struct, frozen=True):
-    """A token that is matched in the text itself."""
+    """A token that is matched in the text itself, before or after it is normalized."""
 
     content: str
+    normalized: bool = True
 
 
 class _Layout(msgspec.Struct, frozen=True):
@@ -102,6 +105,13 @@ class Tokenize:
         self._uncut_chars = CHARS_PER_TOKEN * max_tokens
         self._one_type = not any(self._tokenizer.encode("a").type_ids)  # of a text alone
         self._constants: dict[int, Feeds] = {}
+        self._words = None
+        if self._runs and self._one_type and not any(token.normalized for token in layout.added_tokens):
+            special, lowercase = (
+                [token.content for token in layout.added_tokens],
+                bool(layout.normalizer and layout.normalizer.lowercase),
+            )
+            self._words = Words(self._tokenizer, max_tokens, special, lowercase=lowercase)
 
     def ids(self, text: str | bytes, target: str | bytes | None = None) -> Feeds:
         """What the graph is fed for one text: int64 [1, T] by input name, T at most max_tokens, no padding.
@@ -114,6 +124,10 @@ class Tokenize:
             UserError: if the target is longer than `MAX_TARGET_CHARS` characters.
         """
         text = _decoded(text)
+        if target is None and self._words is not None:
+            known = self._words.ids(_readable(text[: self._uncut_chars + MARGIN]), self._uncut_chars)
+            if known is not None:
+                return self._feeds(known, None)
         if target is not None:
             encoding = self._encode_pair(text, _decoded(target))
         elif len(text) <= self._uncut_chars:
@@ -121,8 +135,10 @@ class Tokenize:
             encoding = self._tokenizer.encode_batch_fast([_readable(text)])[0]
         else:
             encoding = self._settled(text, self._max_tokens)[1]
-        ids = encoding.ids
-        types = encoding.type_ids if target is not None or not self._one_type else None
+        return self._feeds(encoding.ids, encoding.type_ids if target is not None or not self._one_type else None)
+
+    def _feeds(self, ids: list[int], types: list[int] | None) -> Feeds:
+        """What the graph is fed; types of None: zeros."""
         if (constants := self._constants.get(len(ids))) is None:
             constants = self._new_constants(len(ids))
         feeds = {"input_ids": np.array([ids], dtype=np.int64), **constants}
