@@ -21,6 +21,7 @@ from transformers import AutoConfig
 
 from contract.errors import FormatError
 from export.own_graph import export_own
+from export.positions import without_unread_positions
 from networks.register import is_own, register
 
 GRAPH_NAME = "classifier"
@@ -29,12 +30,13 @@ CONTRIBUTED = "com.microsoft"  # the domain of onnxruntime's own operators
 FUSED_FAMILIES = frozenset({"bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra"})
 
 
-def export_float(checkpoint: Path, scratch: Path) -> onnx.ModelProto:
+def export_float(checkpoint: Path, scratch: Path, max_tokens: int) -> onnx.ModelProto:
     """The checkpoint's classifier as an ONNX graph in float32: ids int64 [B, T] in, `logits` float32 [B, C] out.
 
     Args:
         checkpoint: a `transformers` folder with a sequence classifier.
         scratch: an empty folder for the exporter's files.
+        max_tokens: of a text; places beyond are left out of the graph where that is possible.
     Raises:
         FormatError: if transformers or optimum cannot read or export it.
     """
@@ -55,7 +57,7 @@ def export_float(checkpoint: Path, scratch: Path) -> onnx.ModelProto:
         reason = str(error).strip().split("\n")[0]
         raise FormatError(checkpoint, "", f"is not a sequence classifier that optimum can export: {reason}") from error
     model = onnx.load(scratch / "model.onnx")
-    return without_origin(model)
+    return without_unread_positions(without_origin(model), max_tokens)
 
 
 def fuse(model: onnx.ModelProto, checkpoint: Path, scratch: Path) -> onnx.ModelProto | None:

@@ -116,7 +116,7 @@ def peers_of(checkpoint: Path, bundle: Path, scratch: Path, threads: int) -> Ite
     verify_files(bundle)
     manifest = read_manifest(bundle)
     (scratch / "graph").mkdir()
-    model = export_float(checkpoint, scratch / "graph")
+    model = export_float(checkpoint, scratch / "graph", manifest.max_tokens)
     float_bundle = _float_bundle(model, bundle, scratch / FLOAT)
     optimum = scratch / OPTIMUM
     optimum.mkdir()

@@ -23,7 +23,7 @@ from export.graph import CONTRIBUTED, infer_shapes, quiet, without_origin
 from export.smooth import Matrix, smooth, weight_products
 from serve.tokenize import Feeds
 
-MIN_TABLE = 65_536  # numbers in an embedding table; smaller ones are not worth two more operators
+MIN_TABLE = 32_768  # numbers in an embedding table; smaller ones are not worth two more operators
 
 
 def static_int8(model: onnx.ModelProto, feeds: Sequence[Feeds], scratch: Path, pair_limit: int = PAIR_LIMIT) -> onnx.ModelProto:

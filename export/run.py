@@ -87,7 +87,7 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig, progress
 
 def _float(checkpoint: Path, student: Student, config: ExportConfig, scratch: Path) -> tuple[Candidate, Source]:
     """The float form of a checkpoint, and the checkpoint's content."""
-    raw = export_float(checkpoint, scratch)
+    raw = export_float(checkpoint, scratch, student.max_tokens)
     source = read_source(checkpoint, student, [node.name for node in raw.graph.input], Path(config.pool) if config.pool else None)
     return float_form(raw, source, config, scratch), source
 
@@ -99,7 +99,7 @@ def _fewer_pieces(whole: Candidate, whole_source: Source, config: ExportConfig, 
     own.mkdir()
     student = whole_source.student
     cut = prune_checkpoint(whole_source.checkpoint, Path(str(config.prune_vocab)), small, target=student.target)
-    raw = export_float(small, own)
+    raw = export_float(small, own, student.max_tokens)
     source = read_source(small, student, [node.name for node in raw.graph.input], Path(config.pool) if config.pool else None)
     if source.gate.asks != whole_source.gate.asks:  # which texts of a pool are taken goes by their number of pieces
         gate = replace(

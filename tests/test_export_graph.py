@@ -18,6 +18,7 @@ from export.quantize import static_int8
 from export.smooth import weight_products
 from serve.session import session_options
 
+MAX_TOKENS = 29  # of the texts below
 SIZE = {"vocab_size": 200, "num_labels": 3, "initializer_range": 0.2, "max_position_embeddings": 40}
 BERT = {**SIZE, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 DISTILBERT = {**SIZE, "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
@@ -30,7 +31,7 @@ def test_float_fused_and_int8_graphs_answer_like_torch_for_every_family(tmp_path
     model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(family, **FAMILIES[family])).eval()
     model.save_pretrained(tmp_path / "checkpoint")
     (tmp_path / "scratch").mkdir()
-    graph = export_float(tmp_path / "checkpoint", tmp_path / "scratch")
+    graph = export_float(tmp_path / "checkpoint", tmp_path / "scratch", MAX_TOKENS)
     names = [node.name for node in graph.graph.input]
     rng = np.random.default_rng(0)
     values = {"input_ids": lambda n: rng.integers(5, 200, (1, n)), "attention_mask": lambda n: np.ones((1, n), np.int64)}
@@ -46,6 +47,9 @@ def test_float_fused_and_int8_graphs_answer_like_torch_for_every_family(tmp_path
         return np.concatenate([session.run(["logits"], feed)[0] for feed in feeds])
 
     np.testing.assert_allclose(logits(graph), expected, atol=1e-4)
+    places = {"bert": MAX_TOKENS, "distilbert": MAX_TOKENS}.get(family, SIZE["max_position_embeddings"])
+    (table,) = [tensor for tensor in graph.graph.initializer if "position_embeddings" in tensor.name]
+    assert table.dims[0] == places  # the others count places from the text
     fused = fuse(graph, tmp_path / "checkpoint", tmp_path)
     assert (fused is None) == (family == "mpnet")  # its attention has a bias of its own, which no pattern knows
     if fused is not None:
@@ -58,7 +62,7 @@ def test_float_fused_and_int8_graphs_answer_like_torch_for_every_family(tmp_path
 def test_a_folder_without_a_classifier_is_refused_in_one_line(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "no-such-model"}')
     with pytest.raises(FormatError, match="is not a sequence classifier that optimum can export: ") as caught:
-        export_float(tmp_path, tmp_path / "scratch")
+        export_float(tmp_path, tmp_path / "scratch", MAX_TOKENS)
     assert "\n" not in str(caught.value)
 
 
