@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from contract.cores import usable_cores
@@ -58,6 +59,7 @@ class Application:
         """Nothing runs before the server starts."""
         self.parts = parts
         self.draining = False
+        self.has_one_client: Callable[[], bool] = lambda: False  # a server that knows its connections says better
         self._bundles, self._limits, self._measures = parts.bundles, parts.limits, parts.measures
         self._workers = Workers(parts.n_workers)
         self._started = False
@@ -233,7 +235,7 @@ class Application:
     async def _work(self, job: Job, receive: Receive) -> None:
         """Have a job done; raises Refused or Disconnected."""
         try:
-            if self._workers.answer_at_once(job):
+            if self._workers.answer_at_once(job, alone=self.has_one_client()):
                 return
             future = self._workers.submit(job)
             if not job.waits:  # it is being worked on by now, and what has begun is finished

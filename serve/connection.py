@@ -12,6 +12,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from serve.joined_writes import JoinedWrites
 from serve.limits import Limits
 from serve.measures import Measures
 
@@ -51,6 +52,7 @@ class LimitedConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take it, unless there are too many."""
         super().connection_made(transport)
+        self.transport = cast(asyncio.Transport, JoinedWrites(transport, self.loop))
         if len(self.connections) > self.limits.max_connections:
             self.refuse(b"503 Service Unavailable", "too many connections; close some, or come back later", "connections")
         else:

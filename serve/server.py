@@ -37,6 +37,7 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._app, self._limits, self._may_close = app, limits, may_close
+        app.has_one_client = lambda: len(self.server_state.connections) == 1
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Take connections, and signals."""

@@ -4,7 +4,8 @@ Waiting requests stand in the order of their deadlines. A new one is accepted on
 behind it, would still be done in time by the estimate; so overload is refused at the door, where it costs next to nothing,
 and never as late answers. Each worker runs one text at a time and takes the next one at once: nothing waits for a batch to fill.
 
-A request that is cheaper than handing it to another thread is answered on the spot, while nobody waits.
+A request that is cheaper than handing it to another thread is answered on the spot, while nobody waits; where there is a single
+client, whom nobody could be kept waiting by, any short one is.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from bisect import insort
 
 from serve.job import Expired, Job
 
-HEADROOM = 0.8  # of the time that a request has left; the rest is for what the estimate does not know
+HEADROOM = 0.6  # of the time that a request has left; the rest is for what nobody can estimate, and for the way here and back
 ON_THE_SPOT_S = 0.0003  # a request up to this long is answered by the thread that took it in; handing over costs about half as much
+ALONE_S = 0.02  # the same where there is no other client
 PACE_RATE = 0.05  # how fast the pace follows what texts really take
 PACE_RANGE = (0.02, 50.0)  # one text's pace counts as no less and no more
 
@@ -38,7 +40,10 @@ class Workers:
         """Nothing runs yet."""
         self.n_workers = n_workers
         self.pace = 1.0  # seconds that a text takes here and now, over its cost alone on an idle core
-        self._condition = threading.Condition()
+        self._lock = threading.Lock()
+        # A locked lock of each worker that waits. The last to wait is woken first: its core, caches and all, is the one that
+        # was at work, and the event loop keeps its own.
+        self._idle: list[threading.Lock] = []
         self._queue: list[Job] = []  # by deadline; every job in it has texts that nobody has taken
         self._queued_units = 0.0  # seconds of an idle core, of the texts in the queue
         self._running_units = 0.0  # and of those being answered
@@ -56,9 +61,9 @@ class Workers:
 
     def close(self) -> None:
         """Answer what is queued, and end the threads."""
-        with self._condition:
+        with self._lock:
             self._closing = True
-            self._condition.notify_all()
+        self._wake(self.n_workers)
         for thread in self._threads:
             thread.join()
 
@@ -70,10 +75,16 @@ class Workers:
         """Requests with texts that nobody has taken."""
         return len(self._queue)
 
-    def answer_at_once(self, job: Job) -> bool:
-        """Answer a cheap job on the spot, if nobody waits; tells whether it did. Raises what the work raises."""
+    def answer_at_once(self, job: Job, *, alone: bool = False) -> bool:
+        """Answer a cheap job on the spot, if nobody waits; tells whether it did. Raises what the work raises.
+
+        Args:
+            job: not submitted.
+            alone: whether its client is the only one.
+        """
         start, takes_s = time.monotonic(), self.pace * job.units
-        if self._queue or takes_s > ON_THE_SPOT_S or start + takes_s > job.deadline_s:
+        most_s = ALONE_S if alone and not self._n_running else ON_THE_SPOT_S
+        if self._queue or takes_s > most_s or start + takes_s > job.deadline_s:
             return False
         for index in range(len(job.texts)):
             job.worked[index] = job.work(index)
@@ -88,19 +99,26 @@ class Workers:
             Overloaded: if its deadline, or one that was promised before, would not be kept.
         """
         loop = self._loop or asyncio.get_running_loop()
-        with self._condition:
+        with self._lock:
             self._check(job, time.monotonic())
             job.future = loop.create_future()
             job.waits = bool(self._queue) or self._n_running + len(job.texts) > self.n_workers
             insort(self._queue, job, key=_deadline)
             self._queued_units += job.units
-            self._condition.notify(len(job.texts))
+        self._wake(len(job.texts))
         return job.future
 
     def drop(self, job: Job) -> None:
         """Do no more for a job whose client has gone; what is being answered is finished, and thrown away."""
-        with self._condition:
+        with self._lock:
             self._withdraw(job)
+
+    def _wake(self, n: int) -> None:
+        """Wake at most n of the workers that wait; those that are at work look for more by themselves."""
+        with self._lock:
+            woken = [self._idle.pop() for _ in range(min(n, len(self._idle)))]
+        for lock in woken:
+            lock.release()
 
     def _check(self, job: Job, now: float) -> None:
         """Raises Overloaded if a deadline would be missed."""
@@ -132,8 +150,10 @@ class Workers:
 
     def _run(self) -> None:
         """A worker's life."""
+        wake = threading.Lock()
+        wake.acquire()
         while True:
-            taken = self._take()
+            taken = self._take(wake)
             if taken is None:
                 return
             job, index = taken
@@ -144,39 +164,47 @@ class Workers:
                 job.failure = error
             self._done(job, index, time.monotonic() - start)
 
-    def _take(self) -> tuple[Job, int] | None:
-        """The next text, once there is one; None when the workers close."""
-        with self._condition:
-            while True:
-                while not self._queue:
-                    if self._closing:
-                        return None
-                    self._condition.wait()
-                job, now = self._queue[0], time.monotonic()
-                index = job.n_taken
-                cost = job.costs[index]
-                if now + (0.0 if index or job.is_probe else self.pace * cost) > job.deadline_s:
-                    self._withdraw(job)
-                    job.failure = Expired()
-                    self._tell(job)
-                    continue
-                if index == 0:
-                    job.queue_s = now - job.start_s
-                job.n_taken += 1
-                job.units -= cost
-                self._queued_units -= cost
-                self._running_units += cost
-                self._n_running += 1
-                if job.n_taken == len(job.texts):
-                    del self._queue[0]
-                    if not self._queue:
-                        self._queued_units = 0.0  # what is left is rounding
-                return job, index
+    def _take(self, wake: threading.Lock) -> tuple[Job, int] | None:
+        """The next text, once there is one; None when the workers close. Args: wake, the worker's own, locked."""
+        while True:
+            with self._lock:
+                taken = self._next()
+                if taken is not None:
+                    return taken
+                if self._closing:
+                    return None
+                self._idle.append(wake)
+            wake.acquire()
+
+    def _next(self) -> tuple[Job, int] | None:
+        """The next text that is still in time, None if there is none; the lock is held."""
+        while self._queue:
+            job, now = self._queue[0], time.monotonic()
+            index = job.n_taken
+            cost = job.costs[index]
+            if now + (0.0 if index or job.is_probe else self.pace * cost) > job.deadline_s:
+                self._withdraw(job)
+                job.failure = Expired()
+                self._tell(job)
+                continue
+            if index == 0:
+                job.queue_s = now - job.start_s
+            job.n_taken += 1
+            job.units -= cost
+            self._queued_units -= cost
+            self._running_units += cost
+            self._n_running += 1
+            if job.n_taken == len(job.texts):
+                del self._queue[0]
+                if not self._queue:
+                    self._queued_units = 0.0  # what is left is rounding
+            return job, index
+        return None
 
     def _done(self, job: Job, index: int, seconds: float) -> None:
         """Note that a text is answered."""
         cost = job.costs[index]
-        with self._condition:
+        with self._lock:
             self._learn_pace(seconds, cost)
             self._n_running -= 1
             self._running_units = self._running_units - cost if self._n_running else 0.0  # else rounding would add up
