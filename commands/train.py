@@ -36,7 +36,11 @@ FILE = click.Path(path_type=Path)  # whether it is there is for its reader to sa
 @click.option("--distill-temperature", default=TrainConfig.distill_temperature, show_default=True, help="Of the loss kl, above 0.")
 @click.option("--label-smoothing", default=TrainConfig.label_smoothing, show_default=True, help="Share of every target, 0 to 1.")
 @click.option(
-    "--weighting", type=click.Choice(WEIGHTINGS), default=TrainConfig.weighting, show_default=True, help="What each text counts."
+    "--weighting",
+    type=click.Choice(WEIGHTINGS),
+    default=TrainConfig.weighting,
+    show_default="certainty; with --from even",
+    help="What each text counts.",
 )
 @click.option("--min-agreement", default=TrainConfig.min_agreement, show_default=True, help="Least share of like paths, 0 to 1.")
 @click.option("--epochs", type=int, default=TrainConfig.epochs, help="Most passes over the texts.  [default: by their number]")

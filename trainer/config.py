@@ -32,9 +32,7 @@ class TrainConfig:
     loss: str = "soft_ce"  # an entry of trainer.losses.OBJECTIVES
     distill_temperature: float = 2.0  # of the loss kl: both distributions are flattened by it
     label_smoothing: float = 0.0  # share of every target that is spread evenly over the labels, 0 to 1
-    weighting: str = (
-        "certainty"  # of the texts in the loss; "certainty": one minus the soft label's entropy over that of even shares
-    )
+    weighting: str | None = None  # of the texts in the loss, one of WEIGHTINGS; None: see weigh_by
     min_agreement: float = 5 / 8  # share of a text's paths, 0 to 1; texts below it are not trained on
     epochs: int | None = None  # at most; None: chosen by the number of texts, see n_epochs
     patience: int = 2  # epochs without a lower validation loss before training stops; see min_validation
@@ -69,7 +67,7 @@ class TrainConfig:
             )
         _check("distill_temperature", self.distill_temperature, 0 < self.distill_temperature < float("inf"), "above 0")
         _check("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "at least 0 and below 1")
-        _check("weighting", repr(self.weighting), self.weighting in WEIGHTINGS, f"one of {', '.join(WEIGHTINGS)}")
+        _check("weighting", repr(self.weighting), self.weighting in (None, *WEIGHTINGS), f"one of {', '.join(WEIGHTINGS)}")
         _check("min_agreement", self.min_agreement, 0 <= self.min_agreement <= 1, "from 0 to 1")
         _check("epochs", self.epochs, self.epochs is None or self.epochs >= 1, "at least 1")
         _check("patience", self.patience, self.patience >= 1, "at least 1")
@@ -91,6 +89,15 @@ class TrainConfig:
             raise UserError("several seeds and another student both stand in for the teacher's labels; give one of the two")
         _check("teacher_weight", self.teacher_weight, 0 <= self.teacher_weight <= 1, "from 0 to 1")
         _check("threads", self.threads, self.threads is None or self.threads >= 1, "at least 1")
+
+    @property
+    def weigh_by(self) -> str:
+        """What a text counts: as much as its soft label says, one minus its entropy over that of even shares ("certainty").
+
+        Another student's answers are all meant alike ("even"): they have no noise to be held down, and who learns the sure ones
+        first learns other shares of labels.
+        """
+        return self.weighting or ("even" if self.from_student else "certainty")
 
     @property
     def masked_reading(self) -> tuple[str, int]:

@@ -180,11 +180,12 @@ def fit_student(
         )
         notes.append(pretrain(encoder, reading_of(encoder, begun, config), texts, config, progress, part).as_text())
     taught = held.training if guide is None else guided(guide, [*held.training, *pool])
+    judging = held.validation if guide is None else guided(guide, held.validation)  # of epochs, never of the student
     training, validation = (
         _examples(encoder, task.label_names, rows, config, answers)
         for rows, answers in (
             (taught, members.training if members else None),
-            (held.validation, members.validation if members else None),
+            (judging, members.validation if members else None),
         )
     )
     if start.has_trained_head and config.head_rate is None:  # it does not start from nothing
@@ -212,7 +213,7 @@ def _examples(
     if answers is not None:
         targets = [mixed(target, mean, config.teacher_weight) for target, mean in zip(targets, answers, strict=True)]
     targets = [smoothed(target, config.label_smoothing) for target in targets]
-    weights = [certainty(row, len(labels)) if config.weighting == "certainty" else 1.0 for row in rows]
+    weights = [certainty(row, len(labels)) if config.weigh_by == "certainty" else 1.0 for row in rows]
     if not any(weights):
         raise UserError(
             f"all {len(rows)} soft labels are even shares, so that none would count; use weighting even, or label again"
