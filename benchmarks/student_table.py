@@ -19,7 +19,7 @@ STUDENTS: dict[str, tuple[str, list[str]]] = {  # checkpoint and options of `pot
     "static": ("static", ["--family", "static", "--from", FROM, "--pool", MORE, "--min-agreement", "0"]),
     "charformer": (
         "charformer",
-        ["--family", "charformer", "--from", FROM, "--pool", MORE, "--pretrain", "500", "--epochs", "2", "--min-agreement", "0"],
+        ["--family", "charformer", "--from", FROM, "--pool", MORE, "--pretrain", "300", "--epochs", "1", "--min-agreement", "0"],
     ),
 }
 

@@ -151,6 +151,8 @@ class Application:
         if self.draining:
             reply.headers.append(_CLOSE)
         await send_reply(send, reply, head=scope["method"] == "HEAD")
+        if reply.afterwards is not None:
+            reply.afterwards()
         self._measures.requests.add(label, str(reply.status))
         self._trace(label, scope, start_s, reply.status)
 
@@ -228,9 +230,8 @@ class Application:
             await self._work(job, receive)
             reply = oip_protocol.write(job, infer)
         now = time.monotonic()
-        self._measures.answered(job, now)
         reply.headers.append((b"server-timing", _server_timing(job, now)))
-        return reply
+        return replace(reply, afterwards=lambda: self._measures.answered(job, now))
 
     async def _work(self, job: Job, receive: Receive) -> None:
         """Have a job done; raises Refused or Disconnected."""

@@ -25,6 +25,7 @@ class Reply:
     body: bytes
     content_type: bytes = JSON
     headers: Headers = field(default_factory=list)
+    afterwards: Callable[[], None] | None = None  # what is left to do once it is on its way
 
 
 class Refused(Exception):

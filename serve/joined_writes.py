@@ -1,7 +1,7 @@
-"""What a connection writes in one turn of the event loop, sent as one piece.
+"""The head of a reply, held back until its body is there, so that both are sent as one piece.
 
-uvicorn writes the head of a reply and its body one after the other, and each goes out at once: two system calls, and a client that
-wakes up for the head only to wait for the body.
+uvicorn writes them one after the other, and each goes out at once: two system calls, and a client that wakes up for the head only
+to wait for the body.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+END_OF_HEAD = b"\r\n\r\n"
+
 
 class JoinedWrites:
-    """A transport that holds what is written until the turn ends; all else is the transport's own."""
+    """A transport that holds a head until more is written, or the turn ends; all else is the transport's own."""
 
     __slots__ = ("_held", "_loop", "_transport")
 
@@ -21,10 +23,13 @@ class JoinedWrites:
         self._held: list[bytes] = []
 
     def write(self, data: bytes) -> None:
-        """Send it with whatever else this turn writes."""
-        if not self._held:
-            self._loop.call_soon(self.flush)
+        """Send it with what is held, or hold it."""
+        if not self._held and data.endswith(END_OF_HEAD):
+            self._loop.call_soon(self.flush)  # a head that no body follows
+            self._held.append(data)
+            return
         self._held.append(data)
+        self.flush()
 
     def flush(self) -> None:
         """Send what is held now."""

@@ -51,19 +51,28 @@ def after(do):
     return recorder.done
 
 
-def test_what_one_turn_writes_goes_out_as_one():
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"
+
+
+def test_head_and_body_go_out_as_one_as_soon_as_the_body_is_there():
     def do(transport, recorder):
-        transport.write(b"head ")
+        transport.write(HEAD)
+        assert recorder.done == [] and transport.get_write_buffer_size() == 3 + len(HEAD)
         transport.write(b"body")
-        assert recorder.done == [] and transport.get_write_buffer_size() == 3 + 9
+        assert recorder.done == [HEAD + b"body"] and transport.get_write_buffer_size() == 3
+        transport.write(b"more")  # of a reply in pieces
         assert transport.get_extra_info("peername") == "peername"
 
-    assert after(do) == [b"head body"]
+    assert after(do) == [HEAD + b"body", b"more"]
+
+
+def test_a_head_that_no_body_follows_goes_out_by_the_end_of_the_turn():
+    assert after(lambda transport, _: transport.write(HEAD)) == [HEAD]
 
 
 def test_closing_sends_what_is_held_first_and_aborting_does_not():
-    assert after(lambda transport, _: (transport.write(b"bye"), transport.close())) == [b"bye", "close"]
-    assert after(lambda transport, _: (transport.write(b"bye"), transport.abort())) == ["abort"]
+    assert after(lambda transport, _: (transport.write(HEAD), transport.close())) == [HEAD, "close"]
+    assert after(lambda transport, _: (transport.write(HEAD), transport.abort())) == ["abort"]
 
 
 @pytest.fixture(scope="module")
