@@ -124,7 +124,7 @@ def test_a_static_student_of_texts_alone_gets_a_new_head_where_texts_have_target
     begun = start(students / "static", family="static", pair=True)
     assert begun.note.endswith("under a new head, because it was trained on texts without a target")
     model = begun.student.model
-    assert model.dense.in_features == 2 * model.config.hidden_size
+    assert model.dense.in_features == 2 * 3 * model.config.hidden_size
     assert begun.student.encode([("rise", "acme")])[0]["token_type_ids"][-1] == 1
 
 
