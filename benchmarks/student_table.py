@@ -14,6 +14,7 @@ FROM, MORE = "FROM", "MORE"  # stand for its folder, and for a file of further t
 STUDENTS: dict[str, tuple[str, list[str]]] = {  # checkpoint and options of `potstill train`, by row
     "student, soft_ce": (GUIDE, ["--min-agreement", "0"]),
     "student, cls": ("cls", ["--loss", "cls", "--min-agreement", "0.6"]),
+    "student, cls, every text": ("cls-0", ["--loss", "cls", "--min-agreement", "0"]),
     "student, reg": ("reg", ["--loss", "reg", "--min-agreement", "0"]),
     "student, soft_ce, 5 seeds": ("soft_ce-5", ["--min-agreement", "0", "--seeds", "5"]),
     "static": ("static", ["--family", "static", "--from", FROM, "--pool", MORE, "--min-agreement", "0"]),
