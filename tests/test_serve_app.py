@@ -201,3 +201,15 @@ def test_the_command_serves_until_it_is_told_to_stop(folders, sig):
         assert server.classify(text="rise")[0] == 200
         assert server.stop(sig) == 0
         assert server.process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_client_that_sends_far_too_much_still_reads_why(server, chunked):
+    piece, n = b"x" * 65_536, 64  # four times what is allowed
+    body = (piece for _ in range(n)) if chunked else piece * n
+    connection = server.connect()
+    connection.request("POST", "/classify", body, encode_chunked=chunked)
+    reply = connection.getresponse()
+    assert (reply.status, reply.headers["connection"]) == (413, "close")
+    assert json.loads(reply.read()) == {"error": "the body is larger than 1000000 bytes; send fewer texts at a time"}
+    connection.close()
