@@ -1,6 +1,6 @@
 """The table of arXiv 2212.11311 on real data: teacher, students and baselines on Reddit posts, and on other sets unseen.
 
-    python benchmarks/paper_table.py --data DATA [--out out/paper_table] [--n 6000] [--n-more 12000] [--paths 3] [--pack Q4_0]
+    python benchmarks/paper_table.py --data DATA [--out out/paper_table] [--n 6000] [--n-more 40000] [--paths 3] [--pack Q4_0]
         [--ready-made FOLDER] [--rows NAME ...] [--sets NAME ...]
 
 DATA holds the folders that `benchmarks/gold_sets.py` names: gzip-compressed JSON lines with text and label. The task is the
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("out/paper_table"))
     parser.add_argument("--n", type=int, default=6000, help="texts of the pool")
-    parser.add_argument("--n-more", type=int, default=12000, help="further texts, which a student labels for smaller ones")
+    parser.add_argument("--n-more", type=int, default=40000, help="further texts at most, which a student labels for smaller ones")
     parser.add_argument("--paths", type=int, default=3, help="of each text")
     parser.add_argument("--pack", default="Q4_0")
     parser.add_argument("--ready-made", action="append", default=[], help="folder of a ready-made classifier")

@@ -82,7 +82,8 @@ def trained_form(reference: Candidate, source: Source, config: ExportConfig, scr
     checkpoint, graph = scratch / "trained", scratch / "trained-graph"
     checkpoint.mkdir()
     graph.mkdir()
-    train_against_int8(source.checkpoint, buckets([*source.calibration, *source.more]), checkpoint, threads=config.threads)
+    texts = [*source.calibration, *(source.tokenize.ids(*ask) for ask in source.unused)]
+    train_against_int8(source.checkpoint, buckets(texts), checkpoint, threads=config.threads)
     raw = export_float(checkpoint, graph, source.student.max_tokens)
     model = static_int8(fuse(raw, checkpoint, graph) or raw, buckets(source.calibration), graph)
     return _measured(TRAINED, model, reference, source, config, scratch)

@@ -42,7 +42,7 @@ def export_float(checkpoint: Path, scratch: Path, max_tokens: int) -> onnx.Model
     """
     register()
     try:
-        with quiet(), one_torch_thread():
+        with quiet(), torch_threads(1):
             if is_own(AutoConfig.from_pretrained(checkpoint, local_files_only=True).model_type):
                 return without_origin(export_own(checkpoint))
             main_export(
@@ -107,14 +107,14 @@ def without_origin(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Let torch work alone: on one short text more threads only wait for each other, and on a busy machine for long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def torch_threads(n: int) -> Iterator[None]:
+    """Let torch use so many threads for a while. One for short texts: more only wait for each other, on a busy machine for long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 @contextmanager

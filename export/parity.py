@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification
 
 from contract.errors import UserError
-from export.graph import one_torch_thread, quiet
+from export.graph import quiet, torch_threads
 from serve.classifier import softmax
 from serve.tokenize import Feeds
 
@@ -23,7 +23,7 @@ def torch_logits(checkpoint: Path, feeds: Sequence[Feeds]) -> NDArray[np.float32
     """The checkpoint's own answers, float32 [N, C]."""
     with quiet():
         model = AutoModelForSequenceClassification.from_pretrained(checkpoint, local_files_only=True, dtype=torch.float32).eval()
-    with one_torch_thread(), torch.inference_mode():
+    with torch_threads(1), torch.inference_mode():
         rows = [model(**{name: torch.from_numpy(value) for name, value in feed.items()}).logits.numpy() for feed in feeds]
     return np.concatenate(rows)
 

@@ -25,6 +25,7 @@ from torch.nn.utils import parametrize
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from export.compensate import LIMIT, MIN_MAGNITUDE
+from export.graph import torch_threads
 from export.smooth import ACTIVATION_STEPS, N_ROWS, Activations, Matrix, activation_range, best_scale
 from serve.tokenize import Feeds
 
@@ -45,13 +46,13 @@ def train_against_int8(checkpoint: Path, batches: Sequence[Feeds], folder: Path,
         folder: where to.
         threads: of torch.
     """
-    with _torch_threads(threads):
+    with torch_threads(threads):
         model = AutoModelForSequenceClassification.from_pretrained(checkpoint, local_files_only=True, dtype=torch.float32).eval()
         inputs = [{name: torch.from_numpy(array) for name, array in batch.items()} for batch in batches]
-        with torch.inference_mode():
+        with torch.no_grad():
             wanted = [model(**batch).logits.softmax(dim=-1) for batch in inputs]
         with computing_in_int8(model, inputs):
-            _fit(model, inputs, [target.clone() for target in wanted])
+            _fit(model, inputs, wanted)
     shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
     model.save_pretrained(folder)
 
@@ -183,14 +184,3 @@ def _fit(model: PreTrainedModel, inputs: list[dict[str, Tensor]], wanted: list[T
 def _divergence(model: PreTrainedModel, inputs: dict[str, Tensor], wanted: Tensor) -> Tensor:
     """Of the model's probabilities from the wanted ones, in nats, mean over the texts of a batch."""
     return functional.kl_div(model(**inputs).logits.log_softmax(dim=-1), wanted, reduction="batchmean")
-
-
-@contextmanager
-def _torch_threads(n: int) -> Iterator[None]:
-    """Let torch use so many threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

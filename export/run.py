@@ -15,7 +15,7 @@ from contract.bundle import Manifest
 from contract.checkpoint import Student, read_student
 from contract.errors import UserError
 from export.assemble import Parts, write_bundle
-from export.config import AUTO, FLOAT, FUSED, TRAINED, ExportConfig
+from export.config import AUTO, FLOAT, FULL_RANGE, STATIC, TRAINED, ExportConfig
 from export.forms import (
     Candidate,
     fastest,
@@ -111,10 +111,10 @@ def _fewer_pieces(whole: Candidate, whole_source: Source, config: ExportConfig, 
 
 def _no_need(reference: Candidate, others: list[Candidate]) -> str:
     """Why there is nothing to train against int8 for, or nothing."""
-    int8 = [one.form for one in others if one.form.variant not in (FLOAT, FUSED)]
-    if not int8:
-        return "no int8 form was asked for"
-    if passed := [form.variant for form in int8 if not form.problem]:
+    static = [one.form for one in others if one.form.variant in (STATIC, FULL_RANGE)]
+    if not static:
+        return "static int8 was not asked for"
+    if passed := [form.variant for form in static if not form.problem]:
         return f"{passed[0]} passes as it is"
     return "" if weight_products(reference.model) else "the network has no products of matrices inside"
 
@@ -148,7 +148,7 @@ def _chosen(
         asked = others[-1]
         if asked.form.problem:
             allow = f"allow more with --max-drop, --min-agreement or --max-change, or use --variant {AUTO}"
-            raise UserError(f"{checkpoint}: {config.variant} does not pass: {asked.form.problem}; {allow}")
+            raise UserError(f"{checkpoint}: {asked.form.variant} does not pass: {asked.form.problem}; {allow}")
         return asked
     best = fastest([one.form for one in [reference, *others]])
     return next(one for one in [*others, reference] if best is None or one.form == best)

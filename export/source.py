@@ -32,7 +32,7 @@ class Source:
     task: Task
     tokenize: Tokenize
     calibration: list[Feeds]  # at least one text each
-    more: list[Feeds]  # texts of a pool that neither calibration nor the gate has
+    unused: list[Ask]  # texts of a pool that neither calibration nor the gate has
     gate: GateTexts
 
 
@@ -68,8 +68,7 @@ def read_source(checkpoint: Path, student: Student, inputs: list[str], pool: Pat
         pad_id=pad_token_id(checkpoint),
         max_tokens=student.max_tokens,
     )
-    ids, spare = ([tokenize.ids(*ask) for ask in those] for those in (calibration, unused))
-    return Source(checkpoint, student, task, tokenize, ids, spare, gate)
+    return Source(checkpoint, student, task, tokenize, [tokenize.ids(*ask) for ask in calibration], unused, gate)
 
 
 def _of_pool(

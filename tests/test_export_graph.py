@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from contract.errors import FormatError
 from export.config import STATIC
-from export.graph import export_float, fuse, one_torch_thread, quiet
+from export.graph import export_float, fuse, quiet, torch_threads
 from export.operators import loaded_operators, wrong_products
 from export.quantize import static_int8
 from export.smooth import weight_products
@@ -37,7 +37,7 @@ def test_float_fused_and_int8_graphs_answer_like_torch_for_every_family(tmp_path
     values = {"input_ids": lambda n: rng.integers(5, 200, (1, n)), "attention_mask": lambda n: np.ones((1, n), np.int64)}
     values["token_type_ids"] = lambda n: np.zeros((1, n), np.int64)
     feeds = [{name: values[name](n) for name in names} for n in range(4, 30)]
-    with one_torch_thread(), torch.inference_mode():
+    with torch_threads(1), torch.inference_mode():
         expected = np.concatenate(
             [model(**{name: torch.from_numpy(value) for name, value in feed.items()}).logits for feed in feeds]
         )

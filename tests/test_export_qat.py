@@ -116,7 +116,7 @@ def test_it_is_not_trained_where_int8_passes_or_nobody_wants_it(checkpoint, tmp_
     found = export_bundle(checkpoint, tmp_path / "bundle", dataclasses.replace(LOOSE, qat=True)).quality
     assert found.not_tried == {"static_int8_trained": "static_int8 passes as it is"}
     found = export_bundle(checkpoint, tmp_path / "bundle", ExportConfig(variant="float", qat=True, threads=1)).quality
-    assert found.not_tried == {"static_int8_trained": "no int8 form was asked for"}
+    assert found.not_tried == {"static_int8_trained": "static int8 was not asked for"}
 
 
 def test_the_report_says_how_to_get_an_int8_form_when_none_passed(checkpoint, tmp_path):

@@ -25,7 +25,7 @@ from contract.task import Example, Input, Label, Task, task_to_json
 from contract.texts import Text, text_id, write_texts
 from export.config import ExportConfig
 from export.forms import fastest
-from export.graph import one_torch_thread
+from export.graph import torch_threads
 from export.quality import Quality
 from export.run import export_bundle
 from serve.classifier import Classifier
@@ -82,7 +82,7 @@ def write_checkpoint(folder: Path, *, target: bool = False) -> Path:
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS, rng.integers(2, 20))) for _ in range(90)]
     about = "acme" if target else None
-    with one_torch_thread(), torch.inference_mode():
+    with torch_threads(1), torch.inference_mode():
         encodings = [tokenizer.encode(text, about) if target else tokenizer.encode(text) for text in texts]
         inputs = [{"input_ids": torch.tensor([e.ids]), "token_type_ids": torch.tensor([e.type_ids])} for e in encodings]
         probs = np.concatenate([torch.softmax(model(**one).logits.double(), 1).numpy() for one in inputs])
