@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-3  # largest accepted change of a probability with the versions and kernels that made the bundle, or unknown ones
 # With others: where a number lies between two steps of int8, last bits that round differently put it on the other one. Aarch64
-# moved a MiniLM in static int8 by 0.0025 (benchmarks/replay_on_aarch64); kernels that saturate move it by several hundredths.
-TOLERANCE_ELSEWHERE = 1e-2
+# moved two MiniLMs in static int8 by 0.0025 and 0.0085 (benchmarks/replay_on_aarch64); kernels that saturate move one by several
+# hundredths.
+TOLERANCE_ELSEWHERE = 2e-2
 
 Probs = Callable[[Sequence[str], Sequence[str] | None], "NDArray[np.float64]"]
 
