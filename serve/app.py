@@ -231,7 +231,8 @@ class Application:
             reply = oip_protocol.write(job, infer)
         now = time.monotonic()
         reply.headers.append((b"server-timing", _server_timing(job, now)))
-        return replace(reply, afterwards=lambda: self._measures.answered(job, now))
+        reply.afterwards = lambda: self._measures.answered(job, now)
+        return reply
 
     async def _work(self, job: Job, receive: Receive) -> None:
         """Have a job done; raises Refused or Disconnected."""

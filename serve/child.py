@@ -6,14 +6,17 @@ import asyncio
 import os
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from contract.errors import UserError
+from serve.acceptor import Acceptor
 from serve.app import Application
 from serve.build import build
 from serve.bundles import Wanted
+from serve.limits import Limits
 from serve.measures import Measures
 from serve.processes import RENEW, STARTED, STOP, Order
 from serve.server import Server
@@ -25,14 +28,36 @@ STDIN, STDOUT = 0, 1
 class ChildServer(Server):
     """A server that is told by its parent what to do. The socket closes to newcomers when all stop, not before."""
 
+    def __init__(self, app: Application, limits: Limits, counts: SharedCounts) -> None:
+        """Args: what is served; limits; where the processes show how many connections they have."""
+        super().__init__(app, limits, may_close=False)
+        self._counts = counts
+        self._acceptors: list[Acceptor] = []
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Take connections, tell the parent, and listen to it."""
-        await super().startup(sockets)
+        await super().startup([])
+        make = partial(self._connection, self.config, self.server_state, self.lifespan.state)
+        self._acceptors = [Acceptor(listener, make, self._n_open, self._counts) for listener in sockets or []]
         asyncio.get_running_loop().add_reader(STDIN, self._obey)
         try:
             os.write(STDOUT, STARTED)
         except BrokenPipeError:
             pass  # the parent is gone, and the end of the input will say so
+
+    def _close_listeners(self) -> None:
+        """Take no more connections."""
+        for acceptor in self._acceptors:
+            acceptor.close()
+
+    def _n_open(self) -> int:
+        """Connections."""
+        return len(self.server_state.connections)
+
+    def _sweep_once(self, now: float) -> None:
+        """Keep connections to their limits, and show how many are left."""
+        super()._sweep_once(now)
+        self._counts.show_open(self._n_open())
 
     def _obey(self) -> None:
         """Do what the parent says; without a parent, stop."""
@@ -49,22 +74,23 @@ class ChildServer(Server):
 def main() -> int:
     """Serve; returns the exit code."""
     order = msgspec.json.decode(_first_line(), type=Order)
+    counts = SharedCounts(order.counts, order.n_processes, order.index)
     try:
-        app = _application(order)
+        app = _application(order, counts)
     except UserError as error:
         sys.stderr.write(f"potstill: {error}\n")
         return 1
     with socket.socket(fileno=order.listener) as listener:
         try:
-            ChildServer(app, order.limits, may_close=False).run(sockets=[listener])
+            ChildServer(app, order.limits, counts).run(sockets=[listener])
         except KeyboardInterrupt:
             pass
     return 0
 
 
-def _application(order: Order) -> Application:
+def _application(order: Order, counts: SharedCounts) -> Application:
     """What is served; raises UserError."""
-    measures = Measures(SharedCounts(order.counts, order.n_processes, order.index))
+    measures = Measures(counts)
     wanted = [Wanted(Path(folder), name) for folder, name in order.bundles]
     keys = None if order.keys is None else Path(order.keys)
     return build(wanted, order.limits, order.workers, keys, order.otlp, measures)

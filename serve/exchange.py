@@ -18,7 +18,7 @@ JSON = b"application/json"
 PATIENCE = 8  # times the largest body: what is still taken in of one that is too large
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """What is sent back."""
 

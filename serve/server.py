@@ -22,9 +22,10 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: Application, limits: Limits, *, may_close: bool = True) -> None:
         """Args: what is served; limits; whether the socket is this process's own, so that newcomers may be kept out of it."""
+        self._connection = connection_class(limits, app.parts.measures)
         config = uvicorn.Config(
             app,
-            http=connection_class(limits, app.parts.measures),
+            http=self._connection,
             loop="uvloop",
             ws="none",
             lifespan="on",
@@ -32,6 +33,7 @@ class Server(uvicorn.Server):
             log_level="critical",  # the journal says what there is to say, without texts
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # nobody asks who the client is
             timeout_keep_alive=int(limits.idle_s),
             timeout_graceful_shutdown=None,  # the grace is kept here
         )
@@ -54,7 +56,11 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_S)
-            sweep(self.server_state, loop.time())
+            self._sweep_once(loop.time())
+
+    def _sweep_once(self, now: float) -> None:
+        """What is done twice a second."""
+        sweep(self.server_state, now)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End in order; what is not done after the grace is cut off."""
@@ -67,8 +73,7 @@ class Server(uvicorn.Server):
             await self._pause(SETTLE_S)
             while any(is_awaited(listener) for listener in sockets or []) and not self.force_exit:
                 await asyncio.sleep(STEP_S)  # the event loop takes one connection a turn
-        for server in self.servers:
-            server.close()
+        self._close_listeners()
         while self._n_busy() and not self.force_exit and asyncio.get_running_loop().time() < end_s:
             await asyncio.sleep(STEP_S)
         n_cut = len(self.server_state.tasks)
@@ -82,6 +87,11 @@ class Server(uvicorn.Server):
         self._sweeping.cancel()
         self._captured_signals.clear()  # uvicorn would raise them again, and the process would end by the signal instead of with 0
         await self.lifespan.shutdown()
+
+    def _close_listeners(self) -> None:
+        """Take no more connections."""
+        for server in self.servers:
+            server.close()
 
     async def _pause(self, seconds: float) -> None:
         """Wait, unless told twice to stop."""

@@ -1,7 +1,8 @@
 """Counts that the processes of one server show to each other, in memory that they share: no file, no port, no lock.
 
-Each process has a slot, and writes only there. A slot begins with a number that is odd while it is being written, then the
-length of what follows: the counts as MessagePack. Whoever reads a slot looks at the number before and after.
+Each process has a slot, and writes only there. A slot begins with the connections that are open, then a number that is odd while
+the rest is being written, then the length of what follows: the counts as MessagePack. Whoever reads a slot looks at the number
+before and after.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import msgspec
 from serve.metrics import Snapshot
 
 SLOT_BYTES = 1 << 20  # room for some thousand histograms; untouched pages cost nothing
+_OPEN = struct.Struct("<Q")  # connections
 _HEAD = struct.Struct("<QQ")  # how often it was written (twice each time), length
+_COUNTS = _OPEN.size + _HEAD.size  # where the counts begin
 _TRIES = 100
 
 
@@ -38,14 +41,23 @@ class SharedCounts:
     def write(self, counts: Snapshot) -> None:
         """Replace the own slot's counts; what does not fit stays as it was."""
         data = msgspec.msgpack.encode(counts)
-        if len(data) > SLOT_BYTES - _HEAD.size:
+        if len(data) > SLOT_BYTES - _COUNTS:
             return
-        start = SLOT_BYTES * self._index
+        start = SLOT_BYTES * self._index + _OPEN.size
         number, length = _HEAD.unpack_from(self._memory, start)
         number += number % 2  # left odd by a process that died while it wrote
         _HEAD.pack_into(self._memory, start, number + 1, length)
         self._memory[start + _HEAD.size : start + _HEAD.size + len(data)] = data
         _HEAD.pack_into(self._memory, start, number + 2, len(data))
+
+    def show_open(self, n: int) -> None:
+        """Say how many connections this process has open."""
+        _OPEN.pack_into(self._memory, SLOT_BYTES * self._index, n)
+
+    def fewest_open(self) -> int:
+        """The connections of the process that has the fewest."""
+        fewest: int = min(_OPEN.unpack_from(self._memory, SLOT_BYTES * index)[0] for index in range(self._n))
+        return fewest
 
     def own(self) -> Snapshot:
         """What the own slot holds, from this process or the one before it."""
@@ -57,7 +69,7 @@ class SharedCounts:
 
     def _read(self, index: int) -> Snapshot:
         """One slot; empty if it never held anything whole."""
-        start = SLOT_BYTES * index
+        start = SLOT_BYTES * index + _OPEN.size
         for _ in range(_TRIES):
             number, length = _HEAD.unpack_from(self._memory, start)
             data = self._memory[start + _HEAD.size : start + _HEAD.size + length]
