@@ -6,6 +6,9 @@ Every peer answers single texts with the same student, the same texts and the sa
 time, and they take turns. The ceiling is a closed loop of several clients; the latency is that of one connection. What a peer needs
 goes into a virtual environment of its own under --out, which is kept; FastAPI with a pipeline runs with this Python. Peers that are
 fit for the student's family take part; the programs are in benchmarks/peers/. Writes peers.md and peers.svg, and prints the former.
+
+The peers serve the same graph, or, with --peers-bundle, that of another bundle of the student, such as the one that
+`potstill export --variant float` makes: what there would be without potstill.
 """
 
 from __future__ import annotations
@@ -31,8 +34,9 @@ from contract.errors import UserError
 from contract.texts import Text
 from serve.bench_texts import mixed_texts
 from serve.classifier import Classifier
-from serve.load import Outcome, closed_loop, mixed
+from serve.load import Outcome, mixed
 from serve.load_client import Address
+from serve.load_closed import closed_loop
 
 sys.path.insert(0, str(Path(__file__).parent))
 from peers.bars import plot  # the folder beside this file
@@ -59,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--checkpoint", type=Path, help="of the same student, for torch and model2vec")
+    parser.add_argument("--peers-bundle", type=Path, help="what the peers serve instead, of the same student")
     parser.add_argument("--texts", type=Path, help="to classify; those that the bundle comes with, if not given")
     parser.add_argument("--out", type=Path, required=True, help="folder for environments, logs, table and plot")
     parser.add_argument("--turns", type=int, default=3)
@@ -167,9 +172,14 @@ def measure_server(
 ) -> None:
     """Start it, ask it, stop it; raises RuntimeError if it does not answer."""
     address = Address("127.0.0.1", free_port())
-    model = options.checkpoint if peer.needs_checkpoint else options.bundle
+    model = model_of(peer, options)
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd()) if not peer.needs else "", "OMP_NUM_THREADS": str(N_CORES)}
     environment |= {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    home = (
+        options.out / "home"
+    )  # Infinity keeps the graph it has optimized there, under the model's name, and would serve an earlier one
+    shutil.rmtree(home, ignore_errors=True)
+    environment["HF_HOME"] = str(home.resolve())
     with (options.out / f"{peer.name}.log").open("wb") as log:
         command = [python, *peer.arguments(model=model.resolve(), port=address.port)]
         folder = shutil.copytree(model, options.out / f"{peer.name}-model", dirs_exist_ok=True) if peer.in_model else None
@@ -184,6 +194,13 @@ def measure_server(
         figures.rps.append(checked(asyncio.run(closed_loop(address, requests, N_CLIENTS, seconds=options.seconds))).answered_rps)
     finally:
         stop(process)
+
+
+def model_of(peer: Peer, options: argparse.Namespace) -> Path:
+    """The folder that a peer serves."""
+    if peer.needs_checkpoint:
+        return Path(options.checkpoint)
+    return Path(options.bundle if peer.name == "potstill" else options.peers_bundle or options.bundle)
 
 
 def request(peer: Peer, address: Address, text: str) -> bytes:

@@ -18,8 +18,9 @@ from contract.texts import Text, read_texts
 from serve.classifier import Classifier
 from serve.keys import VARIABLE
 from serve.limits import Limits
-from serve.load import Outcome, closed_loop, mixed, open_loop
+from serve.load import Outcome, mixed, open_loop
 from serve.load_client import REFUSED, Address, Connection
+from serve.load_closed import closed_loop
 from serve.load_limit import added_p50_ms, in_process_rps, text_of
 from serve.load_signals import bad, renewals_lost, stops_lost
 from serve.own_server import own_server

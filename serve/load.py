@@ -1,8 +1,8 @@
-"""Load on a server, in two ways.
+"""Load on a server, and what comes of it. The closed loop is in `load_closed.py`.
 
 Open loop: requests are sent at times fixed beforehand, whatever the server does, and each one's latency counts from the time it
 was due. A client that waits for an answer before it sends the next request would ask less of a slow server and never see its
-queue (coordinated omission). Closed loop: a number of clients that ask again at once; it finds the ceiling, and tells no latency.
+queue (coordinated omission).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import itertools
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -97,52 +97,6 @@ async def open_loop(address: Address, requests: Sequence[bytes], rate_rps: float
         task.add_done_callback(tasks.discard)
     await asyncio.gather(*tasks)
     pool.close()
-    return outcome
-
-
-async def closed_loop(
-    address: Address,
-    requests: Sequence[bytes],
-    n_clients: int,
-    *,
-    seconds: float = float("inf"),
-    n_requests: int | None = None,
-    until: Callable[[], bool] | None = None,
-) -> Outcome:
-    """Clients that ask again as soon as they are answered.
-
-    Args:
-        address: of the server.
-        requests: whole requests, sent in turn.
-        n_clients: connections, each with one request at a time.
-        seconds: how long, at most.
-        n_requests: how many, at most; None: no matter.
-        until: asked before each request whether it is enough; a client also stops when it cannot connect any more.
-    """
-    outcome = Outcome()
-    start_s = time.perf_counter()
-    turn: Iterator[bytes] = itertools.cycle(requests)
-    left = itertools.count() if n_requests is None else iter(range(n_requests))
-
-    async def client() -> None:
-        """One of them."""
-        connection: Connection | None = None
-        while time.perf_counter() - start_s < seconds and not (until is not None and until()) and next(left, None) is not None:
-            if connection is None or not connection.open:
-                connection = await Connection.connect(address)
-                if connection is None:
-                    outcome.statuses[REFUSED] += 1
-                    return
-            began_s = time.perf_counter()
-            status = await connection.ask(next(turn), CLIENT_TIMEOUT_S)
-            outcome.statuses[status] += 1
-            if status == 200:
-                outcome.latencies_s.append(time.perf_counter() - began_s)
-        if connection is not None:
-            connection.close()
-
-    await asyncio.gather(*(client() for _ in range(n_clients)))
-    outcome.seconds = time.perf_counter() - start_s
     return outcome
 
 

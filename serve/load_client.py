@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -49,12 +50,12 @@ class Address:
 
 
 class Connection(asyncio.Protocol):
-    """One connection; `ask` sends a request and waits for the reply."""
+    """One connection; `ask` sends a request and waits for the reply, `send` has somebody told of it."""
 
     def __init__(self) -> None:
         """Not connected yet."""
         self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[int] | None = None
+        self._done: Callable[[int], None] | None = None
         self._buffer = bytearray()
         self._body_end = 0  # in the buffer, once the head is read
         self._status = 0
@@ -75,17 +76,28 @@ class Connection(asyncio.Protocol):
 
     async def ask(self, request: bytes, timeout_s: float) -> int:
         """Send a request; returns the reply's status, or what went wrong."""
-        if self._transport is None or not self.open:
-            return LOST
         loop = asyncio.get_running_loop()
-        waiter = self._waiter = loop.create_future()
-        timer = loop.call_later(timeout_s, self._give_up, waiter)
-        self._transport.write(request)
+        waiter: asyncio.Future[int] = loop.create_future()
+        timer = loop.call_later(timeout_s, self.give_up)
+        self.send(request, waiter.set_result)
         try:
-            status: int = await waiter
-            return status
+            return await waiter
         finally:
+            self._done = None
             timer.cancel()
+
+    def send(self, request: bytes, done: Callable[[int], None]) -> None:
+        """Send a request; `done` gets the reply's status, or what went wrong, perhaps at once."""
+        self._done = done
+        if self._transport is None or not self.open:
+            self._finish(LOST)
+        else:
+            self._transport.write(request)
+
+    def give_up(self) -> None:
+        """Wait no longer."""
+        self.close()
+        self._finish(TIMED_OUT)
 
     def close(self) -> None:
         """Close it."""
@@ -125,12 +137,7 @@ class Connection(asyncio.Protocol):
             self._finish(self._status)
 
     def _finish(self, status: int) -> None:
-        """Wake whoever waits."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(status)
-
-    def _give_up(self, waiter: asyncio.Future[int]) -> None:
-        """Nothing came in time."""
-        if not waiter.done():
-            waiter.set_result(TIMED_OUT)
-            self.close()
+        """Tell whoever waits."""
+        done, self._done = self._done, None
+        if done is not None:
+            done(status)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from contract.bundle import write_sums
-from serve.load import Outcome, closed_loop
+from serve.load import Outcome
+from serve.load_closed import closed_loop
 from serve.own_server import own_server
 
 CARD_FILE = "README.md"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from serving import ROOT
 from tiny_bundle import write_bundle
 
+from benchmarks.serve_peers import PEERS, model_of
 from contract.bundle import write_sums
 
 
@@ -39,6 +41,14 @@ def test_a_server_is_measured_beside_the_loop_and_answers_as_the_student_does(fo
     assert (out / "peers.md").read_text() in done.stdout
     words = [one.text for one in ElementTree.parse(out / "peers.svg").iter("{http://www.w3.org/2000/svg}text")]
     assert words[1::2] == ["loop", "potstill"]
+
+
+def test_peers_serve_another_bundle_of_the_student_where_one_is_named():
+    options = argparse.Namespace(bundle="int8", peers_bundle="float", checkpoint="student")
+    served = {peer.name: str(model_of(peer, options)) for peer in PEERS}
+    assert served["potstill"] == "int8" and served["litserve"] == "float" and served["fastapi-torch"] == "student"
+    options.peers_bundle = None
+    assert {str(model_of(peer, options)) for peer in PEERS} == {"int8", "student"}
 
 
 def test_a_peer_that_is_not_known_is_refused(folder, tmp_path):

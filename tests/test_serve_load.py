@@ -10,8 +10,9 @@ from serving import ServerProcess
 from tiny_bundle import write_bundle
 
 from contract.errors import UserError
-from serve.load import Outcome, closed_loop, open_loop
+from serve.load import Outcome, open_loop
 from serve.load_client import LOST, REFUSED, Address, Connection
+from serve.load_closed import closed_loop
 from serve.load_signals import bad
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
