@@ -18,10 +18,11 @@ from contract.texts import Text, read_texts
 from serve.classifier import Classifier
 from serve.keys import VARIABLE
 from serve.limits import Limits
-from serve.load import Outcome, mixed, open_loop
+from serve.load import Outcome, mixed
 from serve.load_client import REFUSED, Address, Connection
 from serve.load_closed import closed_loop
 from serve.load_limit import added_p50_ms, in_process_rps, text_of
+from serve.load_open import open_loop
 from serve.load_signals import bad, renewals_lost, stops_lost
 from serve.own_server import own_server
 
@@ -29,6 +30,7 @@ ROUNDS = 3  # of ceiling and limit, in turns
 N_CLIENTS = 32  # of the closed loop; a worker is never without a request then
 LADDER = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9)  # of the ceiling
 OVERLOAD = 2.0  # times the ceiling
+LATE_MS = 50.0  # where the client sends later than this, latencies are its own
 CPU, RSS = "process_cpu_seconds_total", "process_resident_memory_bytes"
 
 
@@ -56,6 +58,7 @@ class Rung(msgspec.Struct, frozen=True):
     p999_ms: float
     goodput_rps: float
     shed_share: float
+    late_p99_ms: float  # of the client: how long after its time a request was sent
     n: int
 
 
@@ -72,6 +75,7 @@ class ServerBenchReport(msgspec.Struct, frozen=True, kw_only=True):
     overload_goodput: float  # answers within the deadline at twice the ceiling, over the ceiling
     overload_p99_ms: float  # of the answers given then
     overload_shed: float  # share refused
+    overload_late_p99_ms: float  # of the client, as in a rung
     errors_5xx: int
     rss_mb: float
     rss_growth_mb: float  # over n_soak requests
@@ -98,6 +102,11 @@ class ServerBenchReport(msgspec.Struct, frozen=True, kw_only=True):
             f" {one.shed_share:7.1%}"
             for one in self.ladder
         ]
+        late = max(self.overload_late_p99_ms, *(one.late_p99_ms for one in self.ladder))
+        if late > LATE_MS:
+            lines.append(
+                f"the client was up to {late:.0f} ms late: it has too little CPU for this rate, and such latencies are its own"
+            )
         return "\n".join(
             [
                 *lines,
@@ -189,6 +198,7 @@ def bench_server(server: str, config: ServerBenchConfig) -> ServerBenchReport:
         overload_goodput=overload.goodput_rps(Limits.timeout_ms / 1e3) / ceiling,
         overload_p99_ms=overload.percentiles_ms(99)[0],
         overload_shed=overload.share(429, 504),
+        overload_late_p99_ms=overload.late_p99_ms(),
         errors_5xx=sum(outcome.n_5xx() for outcome in load.outcomes),
         rss_mb=(rss + growth) / 1e6,
         rss_growth_mb=growth / 1e6,
@@ -236,7 +246,8 @@ def _request(address: Address, text: Text, key: str | None) -> bytes:
 def _rung(rate_rps: float, outcome: Outcome) -> Rung:
     """One line of the ladder."""
     p50, p95, p99, p999 = outcome.percentiles_ms(50, 95, 99, 99.9)
-    return Rung(rate_rps, p50, p95, p99, p999, outcome.goodput_rps(Limits.timeout_ms / 1e3), outcome.share(429, 504), outcome.n)
+    goodput_rps, shed = outcome.goodput_rps(Limits.timeout_ms / 1e3), outcome.share(429, 504)
+    return Rung(rate_rps, p50, p95, p99, p999, goodput_rps, shed, outcome.late_p99_ms(), outcome.n)
 
 
 def _page(address: Address, path: str, key: str | None) -> bytes:

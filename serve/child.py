@@ -6,17 +6,14 @@ import asyncio
 import os
 import socket
 import sys
-from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from contract.errors import UserError
-from serve.acceptor import Acceptor
 from serve.app import Application
 from serve.build import build
 from serve.bundles import Wanted
-from serve.limits import Limits
 from serve.measures import Measures
 from serve.processes import RENEW, STARTED, STOP, Order
 from serve.server import Server
@@ -28,36 +25,14 @@ STDIN, STDOUT = 0, 1
 class ChildServer(Server):
     """A server that is told by its parent what to do. The socket closes to newcomers when all stop, not before."""
 
-    def __init__(self, app: Application, limits: Limits, counts: SharedCounts) -> None:
-        """Args: what is served; limits; where the processes show how many connections they have."""
-        super().__init__(app, limits, may_close=False)
-        self._counts = counts
-        self._acceptors: list[Acceptor] = []
-
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Take connections, tell the parent, and listen to it."""
-        await super().startup([])
-        make = partial(self._connection, self.config, self.server_state, self.lifespan.state)
-        self._acceptors = [Acceptor(listener, make, self._n_open, self._counts) for listener in sockets or []]
+        await super().startup(sockets)
         asyncio.get_running_loop().add_reader(STDIN, self._obey)
         try:
             os.write(STDOUT, STARTED)
         except BrokenPipeError:
             pass  # the parent is gone, and the end of the input will say so
-
-    def _close_listeners(self) -> None:
-        """Take no more connections."""
-        for acceptor in self._acceptors:
-            acceptor.close()
-
-    def _n_open(self) -> int:
-        """Connections."""
-        return len(self.server_state.connections)
-
-    def _sweep_once(self, now: float) -> None:
-        """Keep connections to their limits, and show how many are left."""
-        super()._sweep_once(now)
-        self._counts.show_open(self._n_open())
 
     def _obey(self) -> None:
         """Do what the parent says; without a parent, stop."""

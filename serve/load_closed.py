@@ -10,10 +10,8 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from serve.load import CLIENT_TIMEOUT_S, Outcome
+from serve.load import CLIENT_TIMEOUT_S, WATCH_S, Outcome
 from serve.load_client import REFUSED, Address, Connection
-
-WATCH_S = 1.0  # between two looks for clients that wait too long
 
 
 async def closed_loop(

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from functools import partial
 from types import FrameType
 
 import uvicorn
 
+from serve.acceptor import Acceptor
 from serve.app import Application
 from serve.connection import SWEEP_S, connection_class, n_busy, sweep
 from serve.last_calls import SETTLE_S, is_awaited, keep_newcomers_out
 from serve.limits import Limits
+from serve.shared_counts import SharedCounts
 
 STEP_S = 0.01
 
@@ -20,9 +23,10 @@ STEP_S = 0.01
 class Server(uvicorn.Server):
     """Serves an application until SIGTERM or SIGINT; SIGHUP makes it look for new versions of its bundles."""
 
-    def __init__(self, app: Application, limits: Limits, *, may_close: bool = True) -> None:
-        """Args: what is served; limits; whether the socket is this process's own, so that newcomers may be kept out of it."""
+    def __init__(self, app: Application, limits: Limits, counts: SharedCounts | None = None) -> None:
+        """Args: what is served; limits; where the processes show how many connections they have, if several share the socket."""
         self._connection = connection_class(limits, app.parts.measures)
+        self._counts, self._acceptors = counts, list[Acceptor]()
         config = uvicorn.Config(
             app,
             http=self._connection,
@@ -38,12 +42,15 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=None,  # the grace is kept here
         )
         super().__init__(config)
-        self._app, self._limits, self._may_close = app, limits, may_close
-        app.has_one_client = lambda: len(self.server_state.connections) == 1
+        self._app, self._limits = app, limits
+        self._may_close = counts is None  # whether newcomers may be kept out of the socket
+        app.has_one_client = lambda: self._n_open() == 1
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Take connections, and signals."""
-        await super().startup(sockets)
+        await super().startup([])  # connections are taken here
+        make = partial(self._connection, self.config, self.server_state, self.lifespan.state)
+        self._acceptors = [Acceptor(listener, make, self._n_open, self._counts) for listener in sockets or []]
         loop = asyncio.get_running_loop()
         self._sweeping = loop.create_task(self._sweep())
         try:
@@ -56,11 +63,9 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_S)
-            self._sweep_once(loop.time())
-
-    def _sweep_once(self, now: float) -> None:
-        """What is done twice a second."""
-        sweep(self.server_state, now)
+            sweep(self.server_state, loop.time())
+            for acceptor in self._acceptors:
+                acceptor.show()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End in order; what is not done after the grace is cut off."""
@@ -72,8 +77,9 @@ class Server(uvicorn.Server):
                 keep_newcomers_out(listener)
             await self._pause(SETTLE_S)
             while any(is_awaited(listener) for listener in sockets or []) and not self.force_exit:
-                await asyncio.sleep(STEP_S)  # the event loop takes one connection a turn
-        self._close_listeners()
+                await asyncio.sleep(STEP_S)
+        for acceptor in self._acceptors:
+            acceptor.close()
         while self._n_busy() and not self.force_exit and asyncio.get_running_loop().time() < end_s:
             await asyncio.sleep(STEP_S)
         n_cut = len(self.server_state.tasks)
@@ -88,10 +94,9 @@ class Server(uvicorn.Server):
         self._captured_signals.clear()  # uvicorn would raise them again, and the process would end by the signal instead of with 0
         await self.lifespan.shutdown()
 
-    def _close_listeners(self) -> None:
-        """Take no more connections."""
-        for server in self.servers:
-            server.close()
+    def _n_open(self) -> int:
+        """Connections."""
+        return len(self.server_state.connections)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, unless told twice to stop."""

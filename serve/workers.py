@@ -4,8 +4,8 @@ Waiting requests stand in the order of their deadlines. A new one is accepted on
 behind it, would still be done in time by the estimate; so overload is refused at the door, where it costs next to nothing,
 and never as late answers. Each worker runs one text at a time and takes the next one at once: nothing waits for a batch to fill.
 
-A request that is cheaper than handing it to another thread is answered on the spot, while nobody waits; where there is a single
-client, whom nobody could be kept waiting by, any short one is.
+A request that is cheaper than handing it to another thread is answered on the spot; where there is a single client, whom nobody
+could be kept waiting by, any short one is.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from bisect import insort
 from serve.job import Expired, Job
 
 HEADROOM = 0.6  # of the time that a request has left; the rest is for what nobody can estimate, and for the way here and back
-ON_THE_SPOT_S = 0.0003  # a request up to this long is answered by the thread that took it in; handing over costs about half as much
-ALONE_S = 0.02  # the same where there is no other client
+ON_THE_SPOT_S = 0.0003  # of an idle core: up to here the thread that took a request in answers it; handing over costs half of it
+ALONE_S = 0.02  # by the present pace: the same where there is no other client
 PACE_RATE = 0.05  # how fast the pace follows what texts really take
 PACE_RANGE = (0.02, 50.0)  # one text's pace counts as no less and no more
 
@@ -76,15 +76,19 @@ class Workers:
         return len(self._queue)
 
     def answer_at_once(self, job: Job, *, alone: bool = False) -> bool:
-        """Answer a cheap job on the spot, if nobody waits; tells whether it did. Raises what the work raises.
+        """Answer a cheap job on the spot; tells whether it did. Raises what the work raises.
+
+        Whether it is cheap does not depend on the pace: threads that take turns at Python are slow, and for that would be given
+        still more to do.
 
         Args:
             job: not submitted.
             alone: whether its client is the only one.
         """
         start, takes_s = time.monotonic(), self.pace * job.units
-        most_s = ALONE_S if alone and not self._n_running else ON_THE_SPOT_S
-        if self._queue or takes_s > most_s or start + takes_s > job.deadline_s:
+        is_cheap = job.units <= ON_THE_SPOT_S
+        in_nobodys_way = alone and not self._n_running and not self._queue and takes_s <= ALONE_S
+        if not (is_cheap or in_nobodys_way) or start + takes_s > job.deadline_s:
             return False
         for index in range(len(job.texts)):
             job.worked[index] = job.work(index)

@@ -80,6 +80,26 @@ def test_every_connection_is_taken_and_shown(counts):
         assert asyncio.run(echoes(listener, own, 5)) == ([b"hello"] * 5, 5)
 
 
+def test_many_connections_are_taken_in_one_turn_of_the_event_loop():
+    async def take(listener, clients):
+        taking, n_turns = Acceptor(listener, Echo, lambda: Echo.n_open), 0
+        while Echo.n_open < len(clients):
+            n_turns += 1
+            await asyncio.sleep(0)
+        taking.close()
+        for client in clients:
+            client.close()
+        while Echo.n_open:
+            await asyncio.sleep(0.001)
+        return n_turns
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(100)
+        clients = [socket.create_connection(listener.getsockname()) for _ in range(50)]
+        assert asyncio.run(take(listener, clients)) < 20
+
+
 def test_a_connection_that_the_others_leave_is_taken_all_the_same(counts):
     own, _ = counts  # the other one shows that it has none, and takes none
     with socket.socket() as listener:

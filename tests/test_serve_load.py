@@ -10,9 +10,10 @@ from serving import ServerProcess
 from tiny_bundle import write_bundle
 
 from contract.errors import UserError
-from serve.load import Outcome, open_loop
+from serve.load import Outcome
 from serve.load_client import LOST, REFUSED, Address, Connection
 from serve.load_closed import closed_loop
+from serve.load_open import open_loop
 from serve.load_signals import bad
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -147,6 +147,10 @@ def test_a_cheap_job_is_answered_on_the_spot_and_a_dear_one_is_not(slow, tmp_pat
         dear = job(slow)
         dear.costs, dear.units = [0.01], 0.01
         assert not workers.answer_at_once(dear)
+        workers.pace = 40.0  # however slow it is now, and whoever waits: handing it over would only make that worse
+        running = [workers.submit(job(slow)) for _ in range(3)]
+        assert workers.answer_at_once(one)
+        await asyncio.gather(*running)
 
     run(scenario)
 
