@@ -51,7 +51,7 @@ def nearest(weights: Matrix, step: Floats, pair_limit: int = PAIR_LIMIT) -> Floa
     return np.asarray(np.clip(np.rint(_fitted(weights, step, pair_limit)), -LIMIT, LIMIT) * step)
 
 
-def compensated(weights: Matrix, gram: Matrix, step: Floats, pair_limit: int = PAIR_LIMIT) -> Matrix:
+def compensated(weights: Matrix, gram: Floats, step: Floats, pair_limit: int = PAIR_LIMIT) -> Matrix:
     """Whole multiples of the steps that are close to the weights in the product rather than one by one.
 
     Args:
@@ -101,7 +101,7 @@ def _fitted(weights: Matrix, step: Floats, pair_limit: int) -> Floats:
     return np.asarray(pairs.reshape(-1, weights.shape[1])[: len(weights)])
 
 
-def _inverse_factor(gram: Matrix) -> Floats | None:
+def _inverse_factor(gram: Floats) -> Floats | None:
     """The upper Cholesky factor of the inverse; None where there is no inverse."""
     damped = gram.astype(np.float64)
     mean_square = float(np.diag(damped).mean())

@@ -127,7 +127,7 @@ class _Seen:
     def grid(self, weights: Matrix) -> _Grid:
         """The grid of the activations before these weights, float [H, N]."""
         rows = np.concatenate(self.rows)[:N_ROWS]
-        scale = best_scale(Activations(self.low, self.high, rows, gram=np.zeros((0, 0), dtype=np.float32)), weights)
+        scale = best_scale(Activations(self.low, self.high, rows, gram=np.zeros((0, 0))), weights)
         scale = np.ones_like(self.low) if scale is None else scale
         low, high = activation_range(self.low / scale, self.high / scale)
         step = (high - low) / ACTIVATION_STEPS or 1.0

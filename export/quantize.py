@@ -20,7 +20,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from export.compensate import PAIR_LIMIT, best_steps, compensated
 from export.graph import CONTRIBUTED, infer_shapes, quiet, without_origin
-from export.smooth import Matrix, smooth, weight_products
+from export.smooth import Floats, smooth, weight_products
 from serve.tokenize import Feeds
 
 MIN_TABLE = 32_768  # numbers in an embedding table; smaller ones are not worth two more operators
@@ -109,7 +109,7 @@ def int8_embeddings(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _rounded_weights(model: onnx.ModelProto, grams: dict[str, Matrix], pair_limit: int) -> dict[str, list[dict[str, Any]]]:
+def _rounded_weights(model: onnx.ModelProto, grams: dict[str, Floats], pair_limit: int) -> dict[str, list[dict[str, Any]]]:
     """Put the weights of the products onto their grids, in place; returns the grids, as the quantizer takes them."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     grids = {}

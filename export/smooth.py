@@ -25,6 +25,7 @@ from serve.session import session_options
 from serve.tokenize import Feeds
 
 Matrix = NDArray[np.float32]
+Floats = NDArray[np.float64]
 
 EXPONENTS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # tried beside no smoothing at all
 N_ROWS = 512  # calibration tokens on which the exponents compete
@@ -39,7 +40,7 @@ class Activations:
     low: Matrix  # [H], over all tokens
     high: Matrix  # [H]
     rows: Matrix  # [at most N_ROWS, H], tokens at equal steps
-    gram: Matrix  # [H, H], the sum over all tokens of their outer products with themselves
+    gram: Floats  # [H, H], the sum over all tokens of their outer products with themselves
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Smoothed:
 
     model: onnx.ModelProto
     ranges: dict[str, tuple[float, float]]  # (low, high) of every tensor that is to be quantized
-    grams: dict[str, Matrix]  # of the same tensors, see Activations
+    grams: dict[str, Floats]  # of the same tensors, see Activations
 
 
 def smooth(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> Smoothed:
@@ -128,14 +129,15 @@ def observe(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feeds]
     lows: dict[str, list[Matrix]] = {name: [] for name in names}
     highs: dict[str, list[Matrix]] = {name: [] for name in names}
     rows: dict[str, list[Matrix]] = {name: [] for name in names}
-    grams: dict[str, Matrix] = {}
+    grams: dict[str, Floats] = {}
     for feed in feeds:
         for name, value in zip(names, session.run(list(names), feed), strict=True):
             flat = value.reshape(-1, value.shape[-1])  # [B * T, H]
             lows[name].append(flat.min(axis=0))
             highs[name].append(flat.max(axis=0))
             rows[name].append(flat[-first % step :: step].copy())
-            grams[name] = grams.get(name, np.float32(0)) + flat.T @ flat
+            wide = flat.astype(np.float64)  # in single precision the number of threads would tip weights over to the next step
+            grams[name] = grams.get(name, np.float64(0)) + wide.T @ wide
         first += _n_tokens(feed)
     return {
         name: Activations(np.min(lows[name], axis=0), np.max(highs[name], axis=0), np.concatenate(rows[name])[:N_ROWS], grams[name])

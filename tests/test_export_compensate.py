@@ -71,6 +71,14 @@ def test_channels_that_have_nothing_to_do_with_each_other_are_rounded_to_the_nea
     np.testing.assert_allclose(compensated(weights, np.eye(H, dtype=np.float32), step), nearest(weights, step), atol=1e-5)
 
 
+def test_the_order_in_which_activations_are_summed_tips_no_weight_over():
+    weights, x = some()
+    step, wide = best_steps(weights), x.astype(np.float64)
+    turned = wide[::-1].copy()
+    once, again = (compensated(weights, rows.T @ rows, step) for rows in (wide, turned))
+    np.testing.assert_array_equal(once, again)
+
+
 @pytest.mark.parametrize("gram", [np.zeros((H, H)), np.full((H, H), np.nan)])
 def test_activations_that_say_nothing_leave_the_nearest_steps(gram):
     weights, _ = some()

@@ -85,6 +85,8 @@ def test_calibration_sees_the_extremes_of_all_tokens_and_keeps_rows_at_equal_ste
     np.testing.assert_array_equal(found.low, every.min(axis=0))
     np.testing.assert_array_equal(found.high, every.max(axis=0))
     np.testing.assert_array_equal(found.rows, every)  # fewer than are kept
+    wide = every.astype(np.float64)
+    np.testing.assert_allclose(found.gram, wide.T @ wide, rtol=1e-12, atol=1e-10)  # whatever the order of the sum
     many = observe(a_graph(), ["x"], FEEDS * 40)["x"]
     step = len(every) * 40 // N_ROWS
     np.testing.assert_array_equal(many.rows, np.tile(every, (40, 1))[::step][:N_ROWS])
