@@ -10,6 +10,7 @@ from export.config import FLOAT, FUSED, TRAINED
 from export.quality import Form, PrunedVocabulary, Quality
 
 HINT = "no int8 form passed; --qat trains the student against int8 and tries again"
+STILL = "no int8 form passed, trained against int8 or not; allow more with --max-drop, --min-agreement or --max-change"
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,17 @@ class ExportReport:
         why = ""
         if self.manifest.variant == FLOAT and len(self.quality.forms) > 1:
             why = ", because no other form passed" if all(form.problem for form in self.quality.forms[1:]) else ", the fastest"
-        lines += [HINT] if self._wants_training() else []
+        lines += self._hints()
         return "\n".join(
             [*lines, f"{self.bundle}: {self.manifest.variant}{why}, {self.size_bytes / 1e6:.1f} MB, answers are {invariant}"]
         )
 
-    def _wants_training(self) -> bool:
-        """Whether int8 forms were refused and nobody tried to train one."""
+    def _hints(self) -> list[str]:
+        """What is left to do where int8 forms were tried and all refused; one line at most."""
         int8 = [form for form in self.quality.forms if form.variant not in (FLOAT, FUSED)]
-        return bool(int8) and all(form.problem for form in int8) and TRAINED not in (form.variant for form in int8)
+        if not int8 or not all(form.problem for form in int8):
+            return []
+        return [STILL if TRAINED in (form.variant for form in int8) else HINT]
 
 
 def _pruned(vocabulary: PrunedVocabulary) -> str:
