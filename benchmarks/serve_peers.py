@@ -175,9 +175,7 @@ def measure_server(
     model = model_of(peer, options)
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd()) if not peer.needs else "", "OMP_NUM_THREADS": str(N_CORES)}
     environment |= {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    home = (
-        options.out / "home"
-    )  # Infinity keeps the graph it has optimized there, under the model's name, and would serve an earlier one
+    home = options.out / "home"  # Infinity keeps optimized graphs there by the model's name, and would serve an earlier one
     shutil.rmtree(home, ignore_errors=True)
     environment["HF_HOME"] = str(home.resolve())
     with (options.out / f"{peer.name}.log").open("wb") as log:

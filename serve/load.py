@@ -11,8 +11,6 @@ import numpy as np
 
 from serve.load_client import REFUSED
 
-CLIENT_TIMEOUT_S = 10.0  # after which a client gives up on a reply
-WATCH_S = 1.0  # between two looks for such replies
 SEED = 0
 
 

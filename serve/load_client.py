@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from contract.errors import UserError
 
 CONNECT_TIMEOUT_S = 10.0
+REPLY_TIMEOUT_S = 10.0
+WATCH_S = 1.0  # between two looks for replies that take longer
 LOST, REFUSED, TIMED_OUT = -1, -2, -3  # instead of a status: the connection broke, was never made, or nothing came in time
 
 
@@ -56,6 +59,7 @@ class Connection(asyncio.Protocol):
         """Not connected yet."""
         self._transport: asyncio.Transport | None = None
         self._done: Callable[[int], None] | None = None
+        self._sent_s = 0.0
         self._buffer = bytearray()
         self._body_end = 0  # in the buffer, once the head is read
         self._status = 0
@@ -88,11 +92,15 @@ class Connection(asyncio.Protocol):
 
     def send(self, request: bytes, done: Callable[[int], None]) -> None:
         """Send a request; `done` gets the reply's status, or what went wrong, perhaps at once."""
-        self._done = done
+        self._done, self._sent_s = done, time.perf_counter()
         if self._transport is None or not self.open:
             self._finish(LOST)
         else:
             self._transport.write(request)
+
+    def is_late(self) -> bool:
+        """Whether a reply is awaited for too long."""
+        return self._done is not None and time.perf_counter() - self._sent_s > REPLY_TIMEOUT_S
 
     def give_up(self) -> None:
         """Wait no longer."""
@@ -141,3 +149,11 @@ class Connection(asyncio.Protocol):
         done, self._done = self._done, None
         if done is not None:
             done(status)
+
+
+async def give_up_in_time(connections: Callable[[], Iterable[Connection]]) -> None:
+    """Look now and then for connections whose reply does not come; ends when it is cancelled. One timer for all of them."""
+    while True:
+        await asyncio.sleep(WATCH_S)
+        for connection in [one for one in connections() if one.is_late()]:
+            connection.give_up()

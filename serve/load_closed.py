@@ -10,8 +10,8 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from serve.load import CLIENT_TIMEOUT_S, WATCH_S, Outcome
-from serve.load_client import REFUSED, Address, Connection
+from serve.load import Outcome
+from serve.load_client import REFUSED, Address, Connection, give_up_in_time
 
 
 async def closed_loop(
@@ -43,7 +43,7 @@ async def closed_loop(
         return time.perf_counter() - start_s < seconds and not (until is not None and until()) and next(left, None) is not None
 
     clients = [_Client(address, turn, more, outcome) for _ in range(n_clients)]
-    watch = asyncio.create_task(_watch(clients))
+    watch = asyncio.create_task(give_up_in_time(lambda: [one.connection for one in clients if one.connection is not None]))
     await asyncio.gather(*(client.run() for client in clients))
     watch.cancel()
     outcome.seconds = time.perf_counter() - start_s
@@ -56,7 +56,7 @@ class _Client:
     def __init__(self, address: Address, turn: Iterator[bytes], more: Callable[[], bool], outcome: Outcome) -> None:
         """Args: of the server; requests; whether to send another; where it is counted what came of them."""
         self._address, self._turn, self._more, self._outcome = address, turn, more, outcome
-        self._connection: Connection | None = None
+        self.connection: Connection | None = None
         self._goes_on: asyncio.Future[bool] | None = None  # once the connection is of no more use: whether another is wanted
         self._began_s = 0.0
 
@@ -64,19 +64,14 @@ class _Client:
         """Ask until it is enough, or nobody takes a connection."""
         goes_on = True
         while goes_on and self._more():
-            self._connection = await Connection.connect(self._address)
-            if self._connection is None:
+            self.connection = await Connection.connect(self._address)
+            if self.connection is None:
                 self._outcome.statuses[REFUSED] += 1
                 return
             self._goes_on = asyncio.get_running_loop().create_future()
-            self._ask(self._connection)
+            self._ask(self.connection)
             goes_on = await self._goes_on
-            self._connection.close()
-
-    def give_up(self, now_s: float) -> None:
-        """Wait no longer for a reply that has not come in time."""
-        if self._connection is not None and now_s - self._began_s > CLIENT_TIMEOUT_S:
-            self._connection.give_up()
+            self.connection.close()
 
     def _ask(self, connection: Connection) -> None:
         """Send the next request."""
@@ -88,19 +83,11 @@ class _Client:
         self._outcome.statuses[status] += 1
         if status == 200:
             self._outcome.latencies_s.append(time.perf_counter() - self._began_s)
-        if self._connection is None or self._goes_on is None:
+        if self.connection is None or self._goes_on is None:
             return
-        if not self._connection.open:
+        if not self.connection.open:
             self._goes_on.set_result(True)
         elif self._more():
-            self._ask(self._connection)
+            self._ask(self.connection)
         else:
             self._goes_on.set_result(False)
-
-
-async def _watch(clients: list[_Client]) -> None:
-    """Have clients give up in time."""
-    while True:
-        await asyncio.sleep(WATCH_S)
-        for client in clients:
-            client.give_up(time.perf_counter())

@@ -17,8 +17,8 @@ from functools import partial
 
 import numpy as np
 
-from serve.load import CLIENT_TIMEOUT_S, SEED, WATCH_S, Outcome
-from serve.load_client import REFUSED, Address, Connection
+from serve.load import SEED, Outcome
+from serve.load_client import REFUSED, Address, Connection, give_up_in_time
 
 MAX_CONNECTIONS = 512
 AT_ONCE = 64  # requests that a client which is late sends before it looks at replies
@@ -38,7 +38,7 @@ async def open_loop(address: Address, requests: Sequence[bytes], rate_rps: float
     pool = _Pool(address, outcome)
     due_s = np.cumsum(np.random.default_rng(seed).exponential(1 / rate_rps, int(rate_rps * seconds * 1.5) + 10))
     start_s = time.perf_counter()
-    watch = asyncio.create_task(pool.watch())
+    watch = asyncio.create_task(give_up_in_time(lambda: pool.busy))
     for number, (due, request) in enumerate(zip(due_s[due_s < seconds].tolist(), itertools.cycle(requests)), start=1):
         late_s = time.perf_counter() - start_s - due
         if late_s < 0 or number % AT_ONCE == 0:
@@ -57,32 +57,24 @@ class _Pool:
         """Args: of the server; where it is counted what came of the requests."""
         self._address, self._outcome = address, outcome
         self._idle: list[Connection] = []
-        self._busy: dict[Connection, float] = {}  # since when
+        self.busy: set[Connection] = set()
         self._waiting: deque[tuple[bytes, float]] = deque()
         self._connecting: set[asyncio.Task[None]] = set()
-        self._n_asked, self._n_done = 0, 0
+        self._n_left = 0  # asked and not over
         self._changed = asyncio.Event()
 
     def ask(self, request: bytes, due_s: float) -> None:
         """Send a request that was due then."""
-        self._n_asked += 1
+        self._n_left += 1
         self._send_or_wait(request, due_s)
 
     async def finish(self) -> None:
         """Wait until all are answered, and close the connections."""
-        while self._n_done < self._n_asked:
+        while self._n_left:
             self._changed.clear()
             await self._changed.wait()
         for connection in self._idle:
             connection.close()
-
-    async def watch(self) -> None:
-        """Give up, now and then, on what waits too long for a reply."""
-        while True:
-            await asyncio.sleep(WATCH_S)
-            now_s = time.perf_counter()
-            for connection in [one for one, since_s in self._busy.items() if now_s - since_s > CLIENT_TIMEOUT_S]:
-                connection.give_up()
 
     def _send_or_wait(self, request: bytes, due_s: float) -> None:
         """Send a request on a connection that is free, or a new one, or later."""
@@ -91,7 +83,7 @@ class _Pool:
             if connection.open:
                 self._send(connection, request, due_s)
                 return
-        if len(self._busy) + len(self._connecting) < MAX_CONNECTIONS:
+        if len(self.busy) + len(self._connecting) < MAX_CONNECTIONS:
             task = asyncio.get_running_loop().create_task(self._connect(request, due_s))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
@@ -109,12 +101,12 @@ class _Pool:
 
     def _send(self, connection: Connection, request: bytes, due_s: float) -> None:
         """Send a request."""
-        self._busy[connection] = time.perf_counter()
+        self.busy.add(connection)
         connection.send(request, partial(self._answered, connection, due_s))
 
     def _answered(self, connection: Connection, due_s: float, status: int) -> None:
         """Take a reply."""
-        del self._busy[connection]
+        self.busy.remove(connection)
         self._count(status, due_s)
         self._next(connection if connection.open else None)
 
@@ -132,5 +124,5 @@ class _Pool:
         self._outcome.statuses[status] += 1
         if status == 200:
             self._outcome.latencies_s.append(time.perf_counter() - due_s)
-        self._n_done += 1
+        self._n_left -= 1
         self._changed.set()

@@ -10,8 +10,9 @@ from serving import ServerProcess
 from tiny_bundle import write_bundle
 
 from contract.errors import UserError
+from serve import load_client
 from serve.load import Outcome
-from serve.load_client import LOST, REFUSED, Address, Connection
+from serve.load_client import LOST, REFUSED, TIMED_OUT, Address, Connection
 from serve.load_closed import closed_loop
 from serve.load_open import open_loop
 from serve.load_signals import bad
@@ -82,6 +83,20 @@ def test_a_broken_connection_counts_as_lost_and_one_that_was_never_made_does_not
     lost, nobody = asyncio.run(run())
     assert lost.statuses == {LOST: 6} and lost.n_lost() == 6 and bad(lost) == 6
     assert nobody.statuses == {REFUSED: 2} and nobody.n_lost() == 0
+
+
+@pytest.mark.parametrize(
+    "load", [lambda at: closed_loop(at, [at.get("/")], 2, n_requests=4), lambda at: open_loop(at, [at.get("/")], 40, 0.2)]
+)
+def test_a_reply_that_never_comes_is_given_up(load, monkeypatch):
+    monkeypatch.setattr(load_client, "REPLY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(load_client, "WATCH_S", 0.05)
+
+    async def never(writer):
+        pass
+
+    outcome = asyncio.run(serving(never, load))
+    assert set(outcome.statuses) == {TIMED_OUT} and outcome.n_lost() == outcome.n > 0
 
 
 def test_a_reply_in_pieces_is_put_together():
