@@ -25,7 +25,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 docs: $(STAMP)
-	$(BIN)/python -m commands.reference docs/cli.md
+	$(BIN)/python -m potstill.commands.reference docs/cli.md
 
 $(STAMP):
 	@.ci/install

@@ -10,7 +10,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
-from contract.texts import Text
+from potstill.contract.texts import Text
 
 POOL, STANCE, FIQA = "reddit_stocks_unlabelled", "reddit_wsb_stance", "fiqa2018_task1"
 N_CHARS = range(55, 701)  # nine of ten stance posts are as long; a pool of another shape costs the student points

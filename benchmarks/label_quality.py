@@ -17,17 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
-from contract import metrics
-from contract.errors import UserError
-from contract.task import load_task
-from contract.texts import Text
-from labeler.adaptive import BOUND
-from labeler.aggregate import soft_labels
-from labeler.config import LabelConfig
-from labeler.derive import DeriveConfig
-from labeler.open import open_local
-from labeler.run import label
-from labeler.store import LabelStore
+from potstill.contract import metrics
+from potstill.contract.errors import UserError
+from potstill.contract.task import load_task
+from potstill.contract.texts import Text
+from potstill.labeler.adaptive import BOUND
+from potstill.labeler.aggregate import soft_labels
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.derive import DeriveConfig
+from potstill.labeler.open import open_local
+from potstill.labeler.run import label
+from potstill.labeler.store import LabelStore
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = {

@@ -28,15 +28,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from contract.bundle import read_manifest
-from contract.cores import usable_cores
-from contract.errors import UserError
-from contract.texts import Text
-from serve.bench_texts import mixed_texts
-from serve.classifier import Classifier
-from serve.load import Outcome, mixed
-from serve.load_client import Address
-from serve.load_closed import closed_loop
+from potstill.contract.bundle import read_manifest
+from potstill.contract.cores import usable_cores
+from potstill.contract.errors import UserError
+from potstill.contract.texts import Text
+from potstill.serve.bench_texts import mixed_texts
+from potstill.serve.classifier import Classifier
+from potstill.serve.load import Outcome, mixed
+from potstill.serve.load_client import Address
+from potstill.serve.load_closed import closed_loop
 
 sys.path.insert(0, str(Path(__file__).parent))
 from peers.bars import plot  # the folder beside this file

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from contract.texts import Text, write_texts
+from potstill.contract.texts import Text, write_texts
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,7 +30,7 @@ class Steps:
         print(f"{name} ...", file=sys.stderr, flush=True)
         result.parent.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
-        code = "import sys; from commands.main import run; sys.exit(run(sys.argv[1:]))"
+        code = "import sys; from potstill.commands.main import run; sys.exit(run(sys.argv[1:]))"
         done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, check=False)
         if done.returncode:
             sys.exit(done.returncode)

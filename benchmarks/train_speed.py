@@ -19,17 +19,17 @@ from pathlib import Path
 import torch
 from transformers import set_seed
 
-from contract.soft_label import SoftLabel
-from contract.task import Task, load_task
-from models.catalog import find_backbone
-from trainer import students
-from trainer.config import TrainConfig
-from trainer.fit import Examples, fit
-from trainer.losses import distribution_target
-from trainer.recipe import RECIPES
-from trainer.run import read_rows, sides
-from trainer.students import Encoder
-from trainer.tokens import Feature
+from potstill.contract.soft_label import SoftLabel
+from potstill.contract.task import Task, load_task
+from potstill.models.catalog import find_backbone
+from potstill.trainer import students
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.fit import Examples, fit
+from potstill.trainer.losses import distribution_target
+from potstill.trainer.recipe import RECIPES
+from potstill.trainer.run import read_rows, sides
+from potstill.trainer.students import Encoder
+from potstill.trainer.tokens import Feature
 
 OURS = RECIPES[TrainConfig.family]
 N_VALIDATION = 64  # texts; their one evaluation is part of the time of both

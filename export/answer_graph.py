@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from contract.bundle import Manifest
-from serve.session import OUTPUT
+from potstill.contract.bundle import Manifest
+from potstill.serve.session import OUTPUT
 
 PROBS = "probs"
 

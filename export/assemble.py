@@ -8,15 +8,24 @@ from pathlib import Path
 import msgspec
 import onnx
 
-from contract import atomic
-from contract.bundle import MODEL_FILE, QUALITY_FILE, TOKENIZER_FILE, Golden, Manifest, write_golden, write_manifest, write_sums
-from contract.task import Task
-from export import card
-from export.quality import Quality
-from export.tokenizer_file import CONFIG_FILE, TOKENIZER_CONFIG_FILE, config_json, tokenizer_config_json, tokenizer_json
-from serve.classifier import Classifier
-from serve.session import open_session
-from serve.tokenize import Tokenize
+from potstill.contract import atomic
+from potstill.contract.bundle import (
+    MODEL_FILE,
+    QUALITY_FILE,
+    TOKENIZER_FILE,
+    Golden,
+    Manifest,
+    write_golden,
+    write_manifest,
+    write_sums,
+)
+from potstill.contract.task import Task
+from potstill.export import card
+from potstill.export.quality import Quality
+from potstill.export.tokenizer_file import CONFIG_FILE, TOKENIZER_CONFIG_FILE, config_json, tokenizer_config_json, tokenizer_json
+from potstill.serve.classifier import Classifier
+from potstill.serve.session import open_session
+from potstill.serve.tokenize import Tokenize
 
 AWKWARD = (  # what tokenizers and kernels trip over; no text of anybody's pool, because a bundle travels
     "up",

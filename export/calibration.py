@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from serve.tokenize import Feeds
+from potstill.serve.tokenize import Feeds
 
 N_TEXTS = 256  # more do not move activation ranges
 BUCKET = 16  # texts side by side at most

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contract.bundle import Manifest
-from contract.task import Task
-from export.quality import Quality
+from potstill.contract.bundle import Manifest
+from potstill.contract.task import Task
+from potstill.export.quality import Quality
 
 FILE = "README.md"
 METRICS = {
@@ -110,7 +110,7 @@ def _use(manifest: Manifest) -> list[str]:
         "",
         "```python",
         "from pathlib import Path",
-        "from serve.classifier import Classifier",
+        "from potstill.serve.classifier import Classifier",
         "",
         'with Classifier.open(Path("bundle")) as classifier:',
         f"    print(classifier.classify({call}))",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from contract.errors import UserError
+from potstill.contract.errors import UserError
 
 FLOAT, FUSED = "float", "float_fused"
 STATIC, FULL_RANGE, DYNAMIC = "static_int8", "static_int8_full_range", "dynamic_int8"

@@ -10,8 +10,8 @@ import json
 import shutil
 from pathlib import Path
 
-from contract.bundle import Manifest
-from export.triton import model_name
+from potstill.contract.bundle import Manifest
+from potstill.export.triton import model_name
 
 PORT = 8080
 USER = 10001  # of no account

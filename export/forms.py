@@ -10,21 +10,21 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from contract import machine
-from contract.errors import UserError
-from export import cpu, gate
-from export.calibration import buckets
-from export.compensate import FULL_RANGE as NO_PAIR_LIMIT
-from export.compensate import PAIR_LIMIT
-from export.config import DYNAMIC, FLOAT, FULL_RANGE, FUSED, STATIC, TRAINED, ExportConfig
-from export.graph import export_float, fuse
-from export.operators import loaded_operators, wrong_products
-from export.qat import train_against_int8
-from export.quality import Form
-from export.quantize import dynamic_int8, static_int8
-from export.smooth import weight_products
-from export.source import Source
-from export.speed import answer_times
+from potstill.contract import machine
+from potstill.contract.errors import UserError
+from potstill.export import cpu, gate
+from potstill.export.calibration import buckets
+from potstill.export.compensate import FULL_RANGE as NO_PAIR_LIMIT
+from potstill.export.compensate import PAIR_LIMIT
+from potstill.export.config import DYNAMIC, FLOAT, FULL_RANGE, FUSED, STATIC, TRAINED, ExportConfig
+from potstill.export.graph import export_float, fuse
+from potstill.export.operators import loaded_operators, wrong_products
+from potstill.export.qat import train_against_int8
+from potstill.export.quality import Form
+from potstill.export.quantize import dynamic_int8, static_int8
+from potstill.export.smooth import weight_products
+from potstill.export.source import Source
+from potstill.export.speed import answer_times
 
 _WHOLE = "float_whole_vocabulary"
 TIE = 0.15  # of the fastest form's time: closer ones are as fast as far as a busy machine can tell, and the smallest is taken

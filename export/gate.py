@@ -17,15 +17,15 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from contract.metrics import difference, ece, log_loss, macro_f1
-from export.config import DYNAMIC, ExportConfig
-from export.noise import explained_flips
-from export.quality import Form
-from export.speed import Ask
-from serve.classifier import softmax
-from serve.padding import padded
-from serve.session import open_session
-from serve.tokenize import Feeds
+from potstill.contract.metrics import difference, ece, log_loss, macro_f1
+from potstill.export.config import DYNAMIC, ExportConfig
+from potstill.export.noise import explained_flips
+from potstill.export.quality import Form
+from potstill.export.speed import Ask
+from potstill.serve.classifier import softmax
+from potstill.serve.padding import padded
+from potstill.serve.session import open_session
+from potstill.serve.tokenize import Feeds
 
 BATCH = 8  # texts side by side when the change with the batch is measured
 N_BATCHES = 8

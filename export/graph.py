@@ -19,10 +19,10 @@ from onnxruntime.transformers.optimizer import optimize_model
 from optimum.exporters.onnx import main_export
 from transformers import AutoConfig
 
-from contract.errors import FormatError
-from export.own_graph import export_own
-from export.positions import without_unread_positions
-from networks.register import is_own, register
+from potstill.contract.errors import FormatError
+from potstill.export.own_graph import export_own
+from potstill.export.positions import without_unread_positions
+from potstill.networks.register import is_own, register
 
 GRAPH_NAME = "classifier"
 CONTRIBUTED = "com.microsoft"  # the domain of onnxruntime's own operators

@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from contract import decode
-from contract.bundle import MODEL_FILE, TOKENIZER_FILE, Manifest
-from export.answer_graph import calibrated_logits
-from export.tokenizer_file import CONFIG_FILE, TOKENIZER_CONFIG_FILE
+from potstill.contract import decode
+from potstill.contract.bundle import MODEL_FILE, TOKENIZER_FILE, Manifest
+from potstill.export.answer_graph import calibrated_logits
+from potstill.export.tokenizer_file import CONFIG_FILE, TOKENIZER_CONFIG_FILE
 
 # `transformers` reads a configuration of its own kinds alone. What is computed is in the graph; of a kind only its name is read.
 STAND_IN = "bert"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.bundle import FORMAT, Manifest, Provenance
-from contract.metrics import scores
-from export import gate
-from export.calibrate import corrected_temperature
-from export.forms import Candidate
-from export.source import Source
-from export.thresholds import carried_sets, carried_thresholds
-from serve.classifier import softmax
-from serve.this_machine import this_machine
+from potstill.contract.bundle import FORMAT, Manifest, Provenance
+from potstill.contract.metrics import scores
+from potstill.export import gate
+from potstill.export.calibrate import corrected_temperature
+from potstill.export.forms import Candidate
+from potstill.export.source import Source
+from potstill.export.thresholds import carried_sets, carried_thresholds
+from potstill.serve.classifier import softmax
+from potstill.serve.this_machine import this_machine
 
 
 def manifest_of(chosen: Candidate, reference: Candidate, source: Source) -> Manifest:

@@ -12,8 +12,8 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
-from export.config import DYNAMIC
-from serve.session import session_options
+from potstill.export.config import DYNAMIC
+from potstill.serve.session import session_options
 
 STATIC_PRODUCTS = ("MatMulIntegerToFloat",)
 DYNAMIC_PRODUCTS = ("MatMulIntegerToFloat", "DynamicQuantizeMatMul")

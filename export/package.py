@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from contract import atomic, digest
-from contract.bundle import SUMS_FILE, Manifest, read_manifest, verify_files
-from contract.errors import UserError
-from contract.signature import SIGNATURE_FILE, sign
-from export import card, container, huggingface, sbom, triton
+from potstill.contract import atomic, digest
+from potstill.contract.bundle import SUMS_FILE, Manifest, read_manifest, verify_files
+from potstill.contract.errors import UserError
+from potstill.contract.signature import SIGNATURE_FILE, sign
+from potstill.export import card, container, huggingface, sbom, triton
 
 HUGGINGFACE, TRITON, KSERVE, DOCKER = LAYOUTS = ("huggingface", "triton", "kserve", "docker")
 _IMAGE = re.compile(r"[a-z0-9]+([._/:-]+[A-Za-z0-9_]+)*")

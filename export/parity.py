@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification
 
-from contract.errors import UserError
-from export.graph import quiet, torch_threads
-from serve.classifier import softmax
-from serve.tokenize import Feeds
+from potstill.contract.errors import UserError
+from potstill.export.graph import quiet, torch_threads
+from potstill.serve.classifier import softmax
+from potstill.serve.tokenize import Feeds
 
 PARITY_TEXTS = 128  # an export is wrong on all texts or on none, so torch need not answer more
 PARITY = 1e-3  # largest accepted difference of a probability

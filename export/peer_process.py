@@ -1,6 +1,6 @@
 """A text-classification pipeline of `transformers` that answers line by line.
 
-    python -m export.peer_process NAME FOLDER MAX_TOKENS THREADS
+    python -m potstill.export.peer_process NAME FOLDER MAX_TOKENS THREADS
 
 NAME is `optimum` (onnxruntime behind optimum's class) or `torch`. Each line on stdin is an `Asked`, each on stdout a `Told`.
 """
@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from export.graph import quiet
-from networks.register import register
-from serve.bench_times import milliseconds
-from serve.fresh import resident_bytes
-from serve.session import session_options
+from potstill.export.graph import quiet
+from potstill.networks.register import register
+from potstill.serve.bench_times import milliseconds
+from potstill.serve.fresh import resident_bytes
+from potstill.serve.session import session_options
 
 BATCH = 8  # texts side by side when the change with the batch is measured
 

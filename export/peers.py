@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import onnx
 
-from contract.bundle import (
+from potstill.contract.bundle import (
     MODEL_FILE,
     TOKENIZER_FILE,
     Golden,
@@ -27,15 +27,15 @@ from contract.bundle import (
     write_manifest,
     write_sums,
 )
-from contract.child_process import environment
-from contract.errors import UserError
-from contract.signature import SIGNATURE_FILE
-from contract.texts import Text
-from export.graph import export_float
-from export.peer_process import Asked, Told
-from export.tokenizer_file import CONFIG_FILE
-from serve.bench_times import Facts
-from serve.scorer import open_scorer
+from potstill.contract.child_process import environment
+from potstill.contract.errors import UserError
+from potstill.contract.signature import SIGNATURE_FILE
+from potstill.contract.texts import Text
+from potstill.export.graph import export_float
+from potstill.export.peer_process import Asked, Told
+from potstill.export.tokenizer_file import CONFIG_FILE
+from potstill.serve.bench_times import Facts
+from potstill.serve.scorer import open_scorer
 
 FLOAT, OPTIMUM, TORCH = "float", "optimum", "torch"
 CLOSE_S = 10  # for a process to end by itself
@@ -49,7 +49,7 @@ class Pipeline:
         self.name, self._folder = name, folder
         self._start_s = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "export.peer_process", name, str(folder), str(max_tokens), str(threads)],
+            [sys.executable, "-m", "potstill.export.peer_process", name, str(folder), str(max_tokens), str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

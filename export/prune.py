@@ -16,12 +16,12 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
-from contract import decode
-from contract.bundle import TOKENIZER_FILE
-from contract.errors import FormatError, UserError
-from contract.texts import read_texts
-from export.tokenizer_file import CONFIG_FILE, TOKENIZER_CONFIG_FILE
-from export.vocabulary import Pruned, pruned
+from potstill.contract import decode
+from potstill.contract.bundle import TOKENIZER_FILE
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.texts import read_texts
+from potstill.export.tokenizer_file import CONFIG_FILE, TOKENIZER_CONFIG_FILE
+from potstill.export.vocabulary import Pruned, pruned
 
 WEIGHTS_FILE = "model.safetensors"
 MIN_FREED = 0.02  # of the pieces; freeing less is not worth another vocabulary

@@ -24,10 +24,10 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from export.compensate import LIMIT, MIN_MAGNITUDE
-from export.graph import torch_threads
-from export.smooth import ACTIVATION_STEPS, N_ROWS, Activations, Matrix, activation_range, best_scale
-from serve.tokenize import Feeds
+from potstill.export.compensate import LIMIT, MIN_MAGNITUDE
+from potstill.export.graph import torch_threads
+from potstill.export.smooth import ACTIVATION_STEPS, N_ROWS, Activations, Matrix, activation_range, best_scale
+from potstill.serve.tokenize import Feeds
 
 RATE = 5e-5  # highest; it falls to 0
 MIN_STEPS = 100  # where one pass over the texts has fewer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contract.decode import Strict
+from potstill.contract.decode import Strict
 
 
 class Form(Strict):
@@ -57,7 +57,7 @@ class Quality(Strict):
     temperature: float
     onnxruntime: str
     cpu: str
-    cpu_flags: list[str]  # those that choose kernels, see contract/machine.py
+    cpu_flags: list[str]  # those that choose kernels, see potstill/contract/machine.py
     forms: list[Form]
     not_tried: dict[str, str] = {}  # why, by form
     pruned: PrunedVocabulary | None = None  # the other forms are held against the float graph with its whole vocabulary

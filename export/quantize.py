@@ -18,10 +18,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
-from export.compensate import PAIR_LIMIT, best_steps, compensated
-from export.graph import CONTRIBUTED, infer_shapes, quiet, without_origin
-from export.smooth import Floats, smooth, weight_products
-from serve.tokenize import Feeds
+from potstill.export.compensate import PAIR_LIMIT, best_steps, compensated
+from potstill.export.graph import CONTRIBUTED, infer_shapes, quiet, without_origin
+from potstill.export.smooth import Floats, smooth, weight_products
+from potstill.serve.tokenize import Feeds
 
 MIN_TABLE = 32_768  # numbers in an embedding table; smaller ones are not worth two more operators
 

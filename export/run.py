@@ -10,13 +10,13 @@ from pathlib import Path
 import msgspec
 import onnxruntime as ort
 
-from contract import machine
-from contract.bundle import Manifest
-from contract.checkpoint import Student, read_student
-from contract.errors import UserError
-from export.assemble import Parts, write_bundle
-from export.config import AUTO, FLOAT, FULL_RANGE, STATIC, TRAINED, ExportConfig
-from export.forms import (
+from potstill.contract import machine
+from potstill.contract.bundle import Manifest
+from potstill.contract.checkpoint import Student, read_student
+from potstill.contract.errors import UserError
+from potstill.export.assemble import Parts, write_bundle
+from potstill.export.config import AUTO, FLOAT, FULL_RANGE, STATIC, TRAINED, ExportConfig
+from potstill.export.forms import (
     Candidate,
     fastest,
     float_form,
@@ -25,16 +25,16 @@ from export.forms import (
     timed,
     trained_form,
 )
-from export.graph import export_float
-from export.manifest import manifest_of
-from export.noise import explained_flips
-from export.parity import check_parity
-from export.prune import Cut, prune_checkpoint
-from export.quality import PrunedVocabulary, Quality
-from export.report import ExportReport
-from export.smooth import weight_products
-from export.source import Source, read_source
-from serve.this_machine import cpu_name
+from potstill.export.graph import export_float
+from potstill.export.manifest import manifest_of
+from potstill.export.noise import explained_flips
+from potstill.export.parity import check_parity
+from potstill.export.prune import Cut, prune_checkpoint
+from potstill.export.quality import PrunedVocabulary, Quality
+from potstill.export.report import ExportReport
+from potstill.export.smooth import weight_products
+from potstill.export.source import Source, read_source
+from potstill.serve.this_machine import cpu_name
 
 Progress = Callable[[str, int, int], None]
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from contract import digest
-from contract.bundle import SUMS_FILE, Manifest
+from potstill.contract import digest
+from potstill.contract.bundle import SUMS_FILE, Manifest
 
 FILE = "sbom.cdx.json"
 RUNTIME = ("httptools", "msgspec", "numpy", "onnxruntime", "tokenizers", "uvicorn", "uvloop")  # what answering imports

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from contract import atomic
-from contract.bundle import verify_files
-from contract.signature import sign
+from potstill.contract import atomic
+from potstill.contract.bundle import verify_files
+from potstill.contract.signature import sign
 
 
 def sign_bundle(bundle: Path, private_key: Path) -> None:

@@ -20,9 +20,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from export.compensate import nearest, safe_steps
-from serve.session import session_options
-from serve.tokenize import Feeds
+from potstill.export.compensate import nearest, safe_steps
+from potstill.serve.session import session_options
+from potstill.serve.tokenize import Feeds
 
 Matrix = NDArray[np.float32]
 Floats = NDArray[np.float64]

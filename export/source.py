@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from contract import decode
-from contract.bundle import TOKENIZER_FILE
-from contract.checkpoint import CALIBRATION_FILE, GATE_FILE, TASK_FILE, VALIDATION_FILE, Student
-from contract.soft_label import read_soft_labels
-from contract.task import Task, task_from_json
-from contract.texts import Text, read_texts
-from export.calibration import N_TEXTS, n_tokens, spread_by_length
-from export.gate import GateTexts
-from export.speed import Ask
-from export.tokenizer_file import pad_token_id
-from serve.tokenize import Feeds, Tokenize
+from potstill.contract import decode
+from potstill.contract.bundle import TOKENIZER_FILE
+from potstill.contract.checkpoint import CALIBRATION_FILE, GATE_FILE, TASK_FILE, VALIDATION_FILE, Student
+from potstill.contract.soft_label import read_soft_labels
+from potstill.contract.task import Task, task_from_json
+from potstill.contract.texts import Text, read_texts
+from potstill.export.calibration import N_TEXTS, n_tokens, spread_by_length
+from potstill.export.gate import GateTexts
+from potstill.export.speed import Ask
+from potstill.export.tokenizer_file import pad_token_id
+from potstill.serve.tokenize import Feeds, Tokenize
 
 MAX_POOL = 8192  # texts of a pool that are looked at, at equal steps
 MAX_GATE = 2048  # texts of the gate with those of a pool: of so many, 1 % is known to within half a percent

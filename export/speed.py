@@ -15,11 +15,11 @@ from pathlib import Path
 import msgspec
 import onnxruntime as ort
 
-from contract import atomic, digest
-from contract.errors import UserError
-from serve.session import open_session
-from serve.this_machine import cpu_name
-from serve.tokenize import Tokenize
+from potstill.contract import atomic, digest
+from potstill.contract.errors import UserError
+from potstill.serve.session import open_session
+from potstill.serve.this_machine import cpu_name
+from potstill.serve.tokenize import Tokenize
 
 N_TEXTS = 96  # at equal steps through those given
 ROUNDS = 2

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.decision import Conformal
+from potstill.contract.decision import Conformal
 
 Floats = NDArray[np.float64]
 

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from tokenizers import Tokenizer
 
-from contract import decode
-from contract.bundle import TOKENIZER_FILE
-from contract.errors import FormatError
+from potstill.contract import decode
+from potstill.contract.bundle import TOKENIZER_FILE
+from potstill.contract.errors import FormatError
 
 CONFIG_FILE, TOKENIZER_CONFIG_FILE = "config.json", "tokenizer_config.json"
 # Paths and names of the machine or model that a checkpoint came from; a bundle travels without them.

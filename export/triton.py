@@ -12,8 +12,8 @@ from pathlib import Path
 
 import onnx
 
-from contract.bundle import MODEL_FILE, TOKENIZER_FILE, Manifest
-from export.answer_graph import PROBS, calibrated_probs
+from potstill.contract.bundle import MODEL_FILE, TOKENIZER_FILE, Manifest
+from potstill.export.answer_graph import PROBS, calibrated_probs
 
 CONFIG_FILE, LABELS_FILE, VERSION = "config.pbtxt", "labels.txt", "1"
 REPOSITORY = "models"  # the folder that Triton is started on

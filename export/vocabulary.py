@@ -22,7 +22,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from contract.errors import FormatError
+from potstill.contract.errors import FormatError
 
 KINDS = ("WordPiece", "Unigram", "BPE")
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from contract import digest
-from contract.errors import UserError
+from potstill.contract import digest
+from potstill.contract.errors import UserError
 
 MIN_GOLD = 10
 N_FOLDS = 5

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.errors import UserError
-from contract.soft_label import SoftLabel, entropy
-from labeler.affine import affine, check_gold
-from labeler.calibrate import as_sure_as, batch_calibrated, sharpened
-from labeler.derive import DEFAULTS, UNCALIBRATED, VOTING, DeriveConfig, check_derive, prior_shares
-from labeler.doubts import doubts
-from labeler.neighbours import Neighbours, nearest, smoothed
-from labeler.path_table import PathTable, read_paths
-from labeler.store import LabelStore, Run, RunSettings
-from labeler.variant_weights import ABSENT, MIN_VARIANTS, variant_weights
-from models.catalog import find_backbone
+from potstill.contract.errors import UserError
+from potstill.contract.soft_label import SoftLabel, entropy
+from potstill.labeler.affine import affine, check_gold
+from potstill.labeler.calibrate import as_sure_as, batch_calibrated, sharpened
+from potstill.labeler.derive import DEFAULTS, UNCALIBRATED, VOTING, DeriveConfig, check_derive, prior_shares
+from potstill.labeler.doubts import doubts
+from potstill.labeler.neighbours import Neighbours, nearest, smoothed
+from potstill.labeler.path_table import PathTable, read_paths
+from potstill.labeler.store import LabelStore, Run, RunSettings
+from potstill.labeler.variant_weights import ABSENT, MIN_VARIANTS, variant_weights
+from potstill.models.catalog import find_backbone
 
 # Read without a rationale, a calibrated teacher is less sure than it is right; cubing brought log-loss and calibration error on two
 # gold sets to their lowest with the embedded teacher, and after a rationale nothing was to be gained (docs/log.md).
@@ -200,7 +200,7 @@ def neighbours(table: PathTable, config: DeriveConfig) -> Neighbours | None:
     if config.smooth >= len(table.texts):
         most = len(table.texts) - 1
         raise UserError(f"smooth is {config.smooth} neighbours, and the run has {most + 1} texts; ask for at most {most}")
-    from labeler.embed import embeddings  # torch is loaded only here
+    from potstill.labeler.embed import embeddings  # torch is loaded only here
 
     return nearest(embeddings(table.texts, find_backbone(config.backbone).path), config.smooth)
 

@@ -10,26 +10,26 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from contract.cores import usable_cores
-from contract.errors import UserError
-from contract.task import load_task
-from contract.texts import read_texts
-from labeler.adaptive import BOUND
-from labeler.bench_adaptive import Saving, measure_saving
-from labeler.bench_engine import Limit, Opening, efficiency_part, label_part
-from labeler.bench_loop import Loop
-from labeler.bench_memory import measure_memory
-from labeler.bench_process import OwnProcess
-from labeler.bench_report import BenchReport
-from labeler.bench_server import ServerPart, check_program
-from labeler.bench_turns import Part, Progress, Turn, take_turns
-from labeler.bench_workload import Workload, counted
-from labeler.fresh import Memory
-from labeler.llama_engine import LlamaEngine
-from labeler.local_teacher import LocalConfig
-from labeler.open import MEASURE, Pack, PackedFile, packed_file
-from labeler.teacher import Identity
-from models import gguf
+from potstill.contract.cores import usable_cores
+from potstill.contract.errors import UserError
+from potstill.contract.task import load_task
+from potstill.contract.texts import read_texts
+from potstill.labeler.adaptive import BOUND
+from potstill.labeler.bench_adaptive import Saving, measure_saving
+from potstill.labeler.bench_engine import Limit, Opening, efficiency_part, label_part
+from potstill.labeler.bench_loop import Loop
+from potstill.labeler.bench_memory import measure_memory
+from potstill.labeler.bench_process import OwnProcess
+from potstill.labeler.bench_report import BenchReport
+from potstill.labeler.bench_server import ServerPart, check_program
+from potstill.labeler.bench_turns import Part, Progress, Turn, take_turns
+from potstill.labeler.bench_workload import Workload, counted
+from potstill.labeler.fresh import Memory
+from potstill.labeler.llama_engine import LlamaEngine
+from potstill.labeler.local_teacher import LocalConfig
+from potstill.labeler.open import MEASURE, Pack, PackedFile, packed_file
+from potstill.labeler.teacher import Identity
+from potstill.models import gguf
 
 PACKS: dict[str, Pack] = {"engine": "auto", "same_file": "as-is", "q8_0": "Q8_0"}  # parts that run `cot` on our engine
 PARTS = ("loop", *PACKS, "server", "direct", "efficiency", "memory", "adaptive")

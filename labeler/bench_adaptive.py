@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import metrics
-from contract.metrics_record import Score
-from contract.task import Task
-from contract.texts import Text
-from labeler.aggregate import soft_labels
-from labeler.bench_turns import Progress
-from labeler.config import LabelConfig
-from labeler.live import Live
-from labeler.run import label
-from labeler.store import LabelStore
-from labeler.teacher import Teacher
+from potstill.contract import metrics
+from potstill.contract.metrics_record import Score
+from potstill.contract.task import Task
+from potstill.contract.texts import Text
+from potstill.labeler.aggregate import soft_labels
+from potstill.labeler.bench_turns import Progress
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.live import Live
+from potstill.labeler.run import label
+from potstill.labeler.store import LabelStore
+from potstill.labeler.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def measure_saving(
         fixed: draws all paths.
         adaptive: the same, with a bound.
     Raises:
-        UserError: as :func:`labeler.run.label` does.
+        UserError: as :func:`potstill.labeler.run.label` does.
     """
     n_fixed, fixed_probs = _labelled(task, gold, teacher, fixed, progress)
     n_adaptive, adaptive_probs = _labelled(task, gold, teacher, adaptive, progress)

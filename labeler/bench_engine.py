@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-from labeler.bench_turns import Turn
-from labeler.bench_workload import Counted, Workload
-from labeler.draw import PREFIX
-from labeler.llama_engine import EngineConfig, LlamaEngine, Token
-from labeler.local_teacher import LocalConfig, LocalTeacher
-from labeler.open import Pack, open_local
-from labeler.paths import TeacherPath, TooLong
-from labeler.teacher import Mode
+from potstill.labeler.bench_turns import Turn
+from potstill.labeler.bench_workload import Counted, Workload
+from potstill.labeler.draw import PREFIX
+from potstill.labeler.llama_engine import EngineConfig, LlamaEngine, Token
+from potstill.labeler.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.open import Pack, open_local
+from potstill.labeler.paths import TeacherPath, TooLong
+from potstill.labeler.teacher import Mode
 
 LIMIT_BATCH = 512  # tokens of one decode of the limit; larger ones were never faster
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from llama_cpp import Llama
 
-from labeler.bench_turns import Turn
-from labeler.bench_workload import STOP, Counted, Workload
-from labeler.paths import path_seed
-from labeler.sampler import TOP_K
+from potstill.labeler.bench_turns import Turn
+from potstill.labeler.bench_workload import STOP, Counted, Workload
+from potstill.labeler.paths import path_seed
+from potstill.labeler.sampler import TOP_K
 
 
 class Loop:

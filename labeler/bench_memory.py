@@ -9,12 +9,12 @@ from pathlib import Path
 
 import msgspec
 
-from contract.child_process import environment
-from contract.errors import UserError
-from contract.texts import Text, write_texts
-from labeler.fresh import Memory, Order
-from labeler.local_teacher import LocalConfig
-from labeler.open import Pack, packed_file
+from potstill.contract.child_process import environment
+from potstill.contract.errors import UserError
+from potstill.contract.texts import Text, write_texts
+from potstill.labeler.fresh import Memory, Order
+from potstill.labeler.local_teacher import LocalConfig
+from potstill.labeler.open import Pack, packed_file
 
 N_TEXTS = 16  # labelled in the process; more are never in work at once
 
@@ -36,7 +36,7 @@ def measure_memory(
         file.write_bytes(write_texts(texts[:N_TEXTS]))
         at_once = local.n_batch, local.n_live_paths, local.flash_attention
         order = Order(str(task), str(file), teacher, pack, n_paths, n_threads, *at_once)
-        command = [sys.executable, "-m", "labeler.fresh", msgspec.json.encode(order).decode()]
+        command = [sys.executable, "-m", "potstill.labeler.fresh", msgspec.json.encode(order).decode()]
         done = subprocess.run(command, capture_output=True, env=environment(), check=False)
     if done.returncode != 0:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]

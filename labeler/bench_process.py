@@ -12,8 +12,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from contract.errors import UserError
-from labeler.bench_turns import Part, Turn
+from potstill.contract.errors import UserError
+from potstill.labeler.bench_turns import Part, Turn
 
 
 class OwnProcess:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from labeler.bench_adaptive import Saving
-from labeler.bench_turns import Ratio, Turn, seconds, speed_ratio, time_ratio, tokens_per_s
-from labeler.fresh import Memory
+from potstill.labeler.bench_adaptive import Saving
+from potstill.labeler.bench_turns import Ratio, Turn, seconds, speed_ratio, time_ratio, tokens_per_s
+from potstill.labeler.fresh import Memory
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):

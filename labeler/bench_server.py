@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from contract.errors import UserError
-from labeler.bench_turns import Turn
-from labeler.bench_workload import STOP, Counted, Workload
-from labeler.paths import path_seed
-from labeler.sampler import TOP_K
+from potstill.contract.errors import UserError
+from potstill.labeler.bench_turns import Turn
+from potstill.labeler.bench_workload import STOP, Counted, Workload
+from potstill.labeler.paths import path_seed
+from potstill.labeler.sampler import TOP_K
 
 HOST = "127.0.0.1"
 WATCH = Path(__file__).with_name("watch.py")

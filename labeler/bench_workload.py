@@ -7,13 +7,13 @@ from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 
-from contract.task import Task
-from contract.texts import Text
-from labeler.config import LabelConfig
-from labeler.llama_engine import LlamaEngine
-from labeler.paths import Ask
-from labeler.questions import Question, questions
-from labeler.teacher import Identity, Mode
+from potstill.contract.task import Task
+from potstill.contract.texts import Text
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.llama_engine import LlamaEngine
+from potstill.labeler.paths import Ask
+from potstill.labeler.questions import Question, questions
+from potstill.labeler.teacher import Identity, Mode
 
 LABEL_TOKENS = 8  # that a peer may write after the longest rationale: the answer cue and the label
 STOP = "\n\n"  # ends an answer of a peer: in the prompt, a blank line follows every label

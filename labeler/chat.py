@@ -12,11 +12,11 @@ from typing import NoReturn
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from contract.errors import UserError
-from contract.task import Task
-from labeler import prompt
-from labeler.prompt import Variant
-from labeler.teacher import Mode
+from potstill.contract.errors import UserError
+from potstill.contract.task import Task
+from potstill.labeler import prompt
+from potstill.labeler.prompt import Variant
+from potstill.labeler.teacher import Mode
 
 _TEXT = "@@the text@@"
 

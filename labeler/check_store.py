@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from contract import digest
-from labeler.paths import path_seed
-from labeler.store import LabelStore, RunSettings
+from potstill.contract import digest
+from potstill.labeler.paths import path_seed
+from potstill.labeler.store import LabelStore, RunSettings
 
 _MAX_LOGPROB = 1e-6  # rounding may lift the logarithm of a probability of 1 above 0
 _RESTORE = "restore a copy of the store, or label into another folder"

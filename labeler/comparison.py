@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.errors import UserError
-from labeler.aggregate import distributions, neighbours
-from labeler.config import LabelConfig
-from labeler.derive import DEFAULTS, DeriveConfig
-from labeler.gold_halves import GoldHalves
-from labeler.path_table import NO_GOLD, path_table
-from labeler.paths import TeacherPath
-from labeler.prompt_choices import prompt_name, way_name
-from labeler.store import LabelStore, Run
-from labeler.trial import Choice, Trial, choose
+from potstill.contract.errors import UserError
+from potstill.labeler.aggregate import distributions, neighbours
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.derive import DEFAULTS, DeriveConfig
+from potstill.labeler.gold_halves import GoldHalves
+from potstill.labeler.path_table import NO_GOLD, path_table
+from potstill.labeler.paths import TeacherPath
+from potstill.labeler.prompt_choices import prompt_name, way_name
+from potstill.labeler.store import LabelStore, Run
+from potstill.labeler.trial import Choice, Trial, choose
 
 MAX_UNANSWERED = 0.1  # share of the texts; a way to label that leaves out more is no candidate
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from contract.errors import UserError
+from potstill.contract.errors import UserError
 
 RunMode = Literal["cot", "direct", "cascade"]
 Template = Literal["plain", "chat"]

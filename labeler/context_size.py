@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contract.errors import UserError
-from labeler.draw import Draw
-from labeler.llama_engine import EngineConfig
-from labeler.pace import Pace
-from labeler.paths import Ask
+from potstill.contract.errors import UserError
+from potstill.labeler.draw import Draw
+from potstill.labeler.llama_engine import EngineConfig
+from potstill.labeler.pace import Pace
+from potstill.labeler.paths import Ask
 
 CELL_BLOCK = 256  # llama.cpp rounds the cache up to this many cells
 MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ of the pinned build

@@ -10,8 +10,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.errors import UserError
-from models.catalog import find_backbone
+from potstill.contract.errors import UserError
+from potstill.models.catalog import find_backbone
 
 Method = Literal["calibrated", "majority", "votes", "mean", "matched", "affine"]
 Weighting = Literal["even", "agreement"]
@@ -79,7 +79,7 @@ def check_derive(config: DeriveConfig, labels: Sequence[str]) -> None:
         raise UserError(f"method matched needs the labels' shares; state them, for example: --prior {example}")
     if config.smooth:
         find_backbone(config.backbone)
-        import labeler.embed  # noqa: F401  # now rather than after hours of labelling: it needs torch
+        import potstill.labeler.embed  # noqa: F401  # now rather than after hours of labelling: it needs torch
 
 
 def prior_shares(config: DeriveConfig, labels: Sequence[str]) -> NDArray[np.float64]:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from labeler.derive import UNCALIBRATED, DeriveConfig
-from labeler.path_table import UNREADABLE_MASS, PathTable
-from labeler.store import RunSettings
+from potstill.labeler.derive import UNCALIBRATED, DeriveConfig
+from potstill.labeler.path_table import UNREADABLE_MASS, PathTable
+from potstill.labeler.store import RunSettings
 
 MAX_UNREADABLE = 0.20  # share of such paths
 MIN_VOTES, MAX_VOTES = 0.02, 0.90  # share of the uncalibrated votes that a label may have

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence as Many
 from typing import Protocol
 
-from labeler.label_words import LabelWords
-from labeler.llama_engine import LlamaEngine, Token
-from labeler.teacher import Reading
+from potstill.labeler.label_words import LabelWords
+from potstill.labeler.llama_engine import LlamaEngine, Token
+from potstill.labeler.teacher import Reading
 
 PREFIX = 0  # sequence of the shared prefix
 
 
 class Sequences(Protocol):
-    """Where tokens are decoded into sequences: the engine itself, or :class:`labeler.one_by_one.OneByOne`."""
+    """Where tokens are decoded into sequences: the engine itself, or :class:`potstill.labeler.one_by_one.OneByOne`."""
 
     one_at_a_time: bool  # whether a decode takes one sequence only, and no other takes cells meanwhile
 
@@ -23,7 +23,7 @@ class Sequences(Protocol):
         ...
 
     def decode(self, tokens: Many[Token]) -> list[int]:
-        """See :meth:`labeler.llama_engine.LlamaEngine.decode`."""
+        """See :meth:`potstill.labeler.llama_engine.LlamaEngine.decode`."""
         ...
 
     def fork(self, source: int, target: int) -> None:

@@ -8,16 +8,16 @@ from typing import TypeVar
 
 import numpy as np
 
-from contract.errors import UserError
-from contract.texts import Text
-from labeler.adaptive import N_FIRST, N_PILOT, Ballot
-from labeler.config import LabelConfig
-from labeler.live import Live
-from labeler.paths import Ask, TeacherPath, TooLong
-from labeler.questions import Question
-from labeler.standing import habit, least_certain, undecided
-from labeler.store import LabelStore, Run
-from labeler.teacher import Enough, Teacher, never
+from potstill.contract.errors import UserError
+from potstill.contract.texts import Text
+from potstill.labeler.adaptive import N_FIRST, N_PILOT, Ballot
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.live import Live
+from potstill.labeler.paths import Ask, TeacherPath, TooLong
+from potstill.labeler.questions import Question
+from potstill.labeler.standing import habit, least_certain, undecided
+from potstill.labeler.store import LabelStore, Run
+from potstill.labeler.teacher import Enough, Teacher, never
 
 Progress = Callable[[Live], None]
 T = TypeVar("T")

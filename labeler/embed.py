@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from contract.errors import FormatError
-from contract.texts import Text
+from potstill.contract.errors import FormatError
+from potstill.contract.texts import Text
 
 MAX_TOKENS = 256  # what sentence encoders are trained on; the rest of a text is cut off
 BATCH_TOKENS = 8192  # tokens of a batch, padding included

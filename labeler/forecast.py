@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from contract.task import Task
-from contract.texts import Text
-from labeler.config import LabelConfig
-from labeler.local_teacher import LocalTeacher
-from labeler.questions import Nearest, Question, questions
+from potstill.contract.task import Task
+from potstill.contract.texts import Text
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.local_teacher import LocalTeacher
+from potstill.labeler.questions import Nearest, Question, questions
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def forecast(
     """Count the tokens of every prompt, and measure the machine's speed if it was not measured before.
 
     Raises:
-        UserError: as :func:`labeler.questions.questions` does.
+        UserError: as :func:`potstill.labeler.questions.questions` does.
     """
     asked = questions(task, config, teacher.identity, nearest)
     counted = [_tokens(question, texts, teacher, config) for question in asked]

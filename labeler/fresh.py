@@ -1,4 +1,4 @@
-"""What labelling takes of the memory, in a process of its own: `python -m labeler.fresh ORDER`, an :class:`Order` as JSON.
+"""What labelling takes of the memory, in a process of its own: `python -m potstill.labeler.fresh ORDER`, an :class:`Order` as JSON.
 
 It does what `potstill label` does in mode `cot`: it opens the teacher, draws every path into a store, derives soft labels and
 writes them. Then it prints one line of JSON.
@@ -13,15 +13,15 @@ from pathlib import Path
 
 import msgspec
 
-from contract.soft_label import write_soft_labels
-from contract.task import load_task
-from contract.texts import read_texts
-from labeler.aggregate import soft_labels
-from labeler.config import LabelConfig
-from labeler.local_teacher import LocalConfig
-from labeler.open import Pack, open_local, packed_file
-from labeler.run import label
-from labeler.store import LabelStore
+from potstill.contract.soft_label import write_soft_labels
+from potstill.contract.task import load_task
+from potstill.contract.texts import read_texts
+from potstill.labeler.aggregate import soft_labels
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.local_teacher import LocalConfig
+from potstill.labeler.open import Pack, open_local, packed_file
+from potstill.labeler.run import label
+from potstill.labeler.store import LabelStore
 
 STATUS = Path("/proc/self/status")
 

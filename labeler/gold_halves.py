@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import digest
-from contract.errors import FormatError, UserError
-from contract.task import Task
-from contract.texts import Text, read_texts
+from potstill.contract import digest
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.task import Task
+from potstill.contract.texts import Text, read_texts
 
 FEWEST, FEW, MOST = (
     20,

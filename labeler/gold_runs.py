@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from contract import atomic
-from contract.errors import FormatError
-from contract.task import Task
-from contract.texts import Text
-from labeler.config import LabelConfig
-from labeler.drawing import Progress
-from labeler.paths import TeacherPath, token_cost
-from labeler.questions import Nearest, questions
-from labeler.run import label, run_settings
-from labeler.stopwatch import Stopwatch, Timed
-from labeler.store import LabelStore, Run
-from labeler.teacher import Teacher
+from potstill.contract import atomic
+from potstill.contract.errors import FormatError
+from potstill.contract.task import Task
+from potstill.contract.texts import Text
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.drawing import Progress
+from potstill.labeler.paths import TeacherPath, token_cost
+from potstill.labeler.questions import Nearest, questions
+from potstill.labeler.run import label, run_settings
+from potstill.labeler.stopwatch import Stopwatch, Timed
+from potstill.labeler.store import LabelStore, Run
+from potstill.labeler.teacher import Teacher
 
 STORE_FILE, TIMES_FILE = "tune.db", "tune.json"
 MIN_TIMED = 0.1  # share of a run's paths: after a kill, hardly any may be left to time
@@ -56,7 +56,7 @@ class GoldRuns:
         self._times = _read_times(self._times_path)
 
     def draw(self, config: LabelConfig) -> GoldPaths:
-        """The paths of the configuration, those drawn first that are not stored yet; raises as :func:`labeler.run.label`.
+        """The paths of the configuration, those drawn first that are not stored yet; raises as :func:`potstill.labeler.run.label`.
 
         The first text is asked alone and not timed: it pays for the shared prefixes, which thousands of texts pay only once.
         """

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.errors import UserError
-from labeler.llama_engine import LlamaEngine
-from labeler.teacher import Reading
+from potstill.contract.errors import UserError
+from potstill.labeler.llama_engine import LlamaEngine
+from potstill.labeler.teacher import Reading
 
 
 @dataclass(frozen=True)

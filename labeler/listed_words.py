@@ -17,7 +17,7 @@ import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from labeler.completion import LEAST_LOGPROB
+from potstill.labeler.completion import LEAST_LOGPROB
 
 Listed = Mapping[str, float]  # log-probability (nats) of likely next tokens, by their text
 Ask = Callable[[str], Awaitable[Listed]]  # the list after the prompt and that beginning of an answer

@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 from scipy.special import log_softmax
 
-from labeler.calibrate import batch_calibrated, label_logprobs
-from labeler.path_table import UNREADABLE_MASS
-from labeler.paths import TeacherPath
-from labeler.store import RunSettings
+from potstill.labeler.calibrate import batch_calibrated, label_logprobs
+from potstill.labeler.path_table import UNREADABLE_MASS
+from potstill.labeler.paths import TeacherPath
+from potstill.labeler.store import RunSettings
 
 _MIN_TO_CALIBRATE = 12  # paths of a variant; with fewer, its mean says nothing
 

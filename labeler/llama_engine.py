@@ -17,10 +17,10 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.errors import UserError
-from labeler.llama_params import model_params
-from labeler.long_calls import LongCalls, is_raised
-from labeler.sampler import Sampler
+from potstill.contract.errors import UserError
+from potstill.labeler.llama_params import model_params
+from potstill.labeler.long_calls import LongCalls, is_raised
+from potstill.labeler.sampler import Sampler
 
 NO_SLOT = 1  # llama_decode: no room in the cache for this batch; nothing was changed
 
@@ -57,7 +57,7 @@ class Token:
 class LlamaEngine:
     """A model and its context. Not for several threads at once: one engine, one caller."""
 
-    one_at_a_time = False  # see labeler.draw.Sequences
+    one_at_a_time = False  # see potstill.labeler.draw.Sequences
 
     def __init__(self, model_path: Path) -> None:
         """Load the weights; :meth:`start` makes the context.

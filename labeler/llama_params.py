@@ -6,8 +6,8 @@ from pathlib import Path
 
 import llama_cpp
 
-from contract.errors import FormatError
-from models import gguf
+from potstill.contract.errors import FormatError
+from potstill.models import gguf
 
 REPACKED = ("Q4_0", "Q4_K_M")  # types that llama.cpp rewrites in memory for wide registers
 

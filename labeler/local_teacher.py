@@ -12,20 +12,20 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from contract import digest
-from contract.cores import usable_cores
-from contract.errors import UserError
-from labeler import pace, prefix_store
-from labeler.context_size import context_for, context_for_one
-from labeler.draw import PREFIX, Draw, Sequences
-from labeler.label_words import LabelWords
-from labeler.llama_engine import EngineConfig, LlamaEngine, NoContextError, Token
-from labeler.one_by_one import OneByOne
-from labeler.pace import Pace
-from labeler.paths import Ask, TeacherPath, TooLong
-from labeler.prompt_tokens import PromptTokens
-from labeler.scheduler import Scheduler
-from labeler.teacher import Enough, Identity, Reading, never
+from potstill.contract import digest
+from potstill.contract.cores import usable_cores
+from potstill.contract.errors import UserError
+from potstill.labeler import pace, prefix_store
+from potstill.labeler.context_size import context_for, context_for_one
+from potstill.labeler.draw import PREFIX, Draw, Sequences
+from potstill.labeler.label_words import LabelWords
+from potstill.labeler.llama_engine import EngineConfig, LlamaEngine, NoContextError, Token
+from potstill.labeler.one_by_one import OneByOne
+from potstill.labeler.pace import Pace
+from potstill.labeler.paths import Ask, TeacherPath, TooLong
+from potstill.labeler.prompt_tokens import PromptTokens
+from potstill.labeler.scheduler import Scheduler
+from potstill.labeler.teacher import Enough, Identity, Reading, never
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class LocalTeacher:
     def answer(
         self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int, enough: Enough = never
     ) -> Iterator[TeacherPath | TooLong]:
-        """Every wanted path, each as soon as it is complete; see :class:`labeler.teacher.Teacher`.
+        """Every wanted path, each as soon as it is complete; see :class:`potstill.labeler.teacher.Teacher`.
 
         Raises:
             UserError: if the prefix alone overfills the model's context, or llama.cpp fails.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from contract import digest
-from contract.task import Example, Task
-from contract.texts import Text
-from labeler.embed import embeddings
-from labeler.questions import Nearest
-from models.catalog import ModelFolder
+from potstill.contract import digest
+from potstill.contract.task import Example, Task
+from potstill.contract.texts import Text
+from potstill.labeler.embed import embeddings
+from potstill.labeler.questions import Nearest
+from potstill.models.catalog import ModelFolder
 
 
 def nearest_examples(task: Task, texts: Sequence[Text], n_per_label: int, backbone: ModelFolder) -> Nearest:

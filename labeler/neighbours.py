@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.errors import UserError
+from potstill.contract.errors import UserError
 
 _CELLS = 8_000_000  # similarities held at once: about 100 MB with their ordering, however many texts there are
 

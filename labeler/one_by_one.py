@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from labeler.draw import PREFIX
-from labeler.llama_engine import LlamaEngine, Token
+from potstill.labeler.draw import PREFIX
+from potstill.labeler.llama_engine import LlamaEngine, Token
 
 _ONLY = 0  # the context's own sequence
 _N_NUMBERS = 4096  # of sequences; they cost nothing here
@@ -39,7 +39,7 @@ class OneByOne:
         self._here = list(prefix)  # tokens in the context
 
     def decode(self, tokens: Sequence[Token]) -> list[int]:
-        """Decode tokens of one sequence; see :meth:`labeler.llama_engine.LlamaEngine.decode`."""
+        """Decode tokens of one sequence; see :meth:`potstill.labeler.llama_engine.LlamaEngine.decode`."""
         (sequence,) = {token.sequence for token in tokens}
         self._bring(sequence)
         rows = self._engine.decode([replace(token, sequence=_ONLY) for token in tokens])

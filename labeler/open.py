@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from contract.errors import UserError
-from labeler.llama_engine import LlamaEngine
-from labeler.local_teacher import LocalConfig, LocalTeacher
-from labeler.openai_client import ServerConfig
-from labeler.openai_teacher import open_remote
-from labeler.teacher import Identity, Teacher
-from models import gguf
-from models.catalog import ModelFile, Packing, find_teacher
-from models.places import cache_folder
-from models.repack import repacked
+from potstill.contract.errors import UserError
+from potstill.labeler.llama_engine import LlamaEngine
+from potstill.labeler.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.openai_client import ServerConfig
+from potstill.labeler.openai_teacher import open_remote
+from potstill.labeler.teacher import Identity, Teacher
+from potstill.models import gguf
+from potstill.models.catalog import ModelFile, Packing, find_teacher
+from potstill.models.places import cache_folder
+from potstill.models.repack import repacked
 
 Pack = Literal["auto", "as-is", "Q8_0", "Q4_0"]
 PACKS: tuple[str, ...] = get_args(Pack)

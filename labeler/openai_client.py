@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from contract.errors import UserError
-from labeler.refusal import RefusedError, words_of
+from potstill.contract.errors import UserError
+from potstill.labeler.refusal import RefusedError, words_of
 
 KEYS = ("POTSTILL_API_KEY", "OPENAI_API_KEY")
 GO_ON = "paths drawn so far are kept, and the same command goes on from there"

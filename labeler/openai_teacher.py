@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 
-from labeler.openai_client import ServerClient, ServerConfig
-from labeler.paths import Ask, TeacherPath, TooLong
-from labeler.refusal import ContextLimit, RefusedError
-from labeler.remote_paths import RemoteDraw, Thought
-from labeler.served_model import ServedModel, find, refused
-from labeler.teacher import Enough, Identity, Reading, never
+from potstill.labeler.openai_client import ServerClient, ServerConfig
+from potstill.labeler.paths import Ask, TeacherPath, TooLong
+from potstill.labeler.refusal import ContextLimit, RefusedError
+from potstill.labeler.remote_paths import RemoteDraw, Thought
+from potstill.labeler.served_model import ServedModel, find, refused
+from potstill.labeler.teacher import Enough, Identity, Reading, never
 
 
 def open_remote(url: str, *, model: str | None = None, config: ServerConfig | None = None) -> OpenAITeacher:
@@ -55,7 +55,7 @@ class OpenAITeacher:
     def answer(
         self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int, enough: Enough = never
     ) -> Iterator[TeacherPath | TooLong]:
-        """Every wanted path, each as soon as it is complete; see :class:`labeler.teacher.Teacher`.
+        """Every wanted path, each as soon as it is complete; see :class:`potstill.labeler.teacher.Teacher`.
 
         Raises:
             UserError: if the prefix alone overfills the server's context, or the server refuses or stays in trouble.

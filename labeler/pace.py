@@ -15,9 +15,9 @@ from pathlib import Path
 
 import msgspec
 
-from contract import atomic
-from contract.errors import UserError
-from labeler.llama_engine import EngineConfig, LlamaEngine, Token
+from potstill.contract import atomic
+from potstill.contract.errors import UserError
+from potstill.labeler.llama_engine import EngineConfig, LlamaEngine, Token
 
 LIVE_PATHS = {False: (16, 24, 32), True: (64,)}  # by whether attention is flash attention, which is slow below 64
 BATCHES = (256, 512)  # tokens of a decode; larger ones were never faster

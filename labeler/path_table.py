@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 
-from contract.errors import FormatError, UserError
-from contract.texts import Text
-from labeler.calibrate import label_logprobs
-from labeler.paths import TeacherPath
-from labeler.store import LabelStore, Run, RunSettings
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.texts import Text
+from potstill.labeler.calibrate import label_logprobs
+from potstill.labeler.paths import TeacherPath
+from potstill.labeler.store import LabelStore, Run, RunSettings
 
 NO_GOLD = -1
 UNREADABLE_MASS = 0.05  # a path that gives all label words together less than this probability said something else

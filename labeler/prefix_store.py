@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from contract import atomic
-from contract.errors import UserError
+from potstill.contract import atomic
+from potstill.contract.errors import UserError
 
 MAX_BYTES = 2_000_000_000  # of all files together; the least recently used go first
 _N_DIGEST = hashlib.sha256().digest_size

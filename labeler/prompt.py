@@ -10,8 +10,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from contract.task import Example, Knowledge, Task
-from labeler.teacher import Mode
+from potstill.contract.task import Example, Knowledge, Task
+from potstill.labeler.teacher import Mode
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import product
 
-from contract.errors import UserError
-from contract.task import Task
-from labeler.config import EXAMPLES, TEMPLATES, LabelConfig, check_config
-from labeler.derive import DeriveConfig
-from labeler.questions import questions
-from labeler.teacher import Identity
+from potstill.contract.errors import UserError
+from potstill.contract.task import Task
+from potstill.labeler.config import EXAMPLES, TEMPLATES, LabelConfig, check_config
+from potstill.labeler.derive import DeriveConfig
+from potstill.labeler.questions import questions
+from potstill.labeler.teacher import Identity
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from labeler.llama_engine import LlamaEngine
-from labeler.teacher import Reading
+from potstill.labeler.llama_engine import LlamaEngine
+from potstill.labeler.teacher import Reading
 
 
 class PromptTokens:

@@ -6,12 +6,12 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from contract import digest
-from contract.task import Example, Task
-from contract.texts import Text
-from labeler import prompt
-from labeler.config import LabelConfig, check_config
-from labeler.teacher import Identity, Mode, Reading
+from potstill.contract import digest
+from potstill.contract.task import Example, Task
+from potstill.contract.texts import Text
+from potstill.labeler import prompt
+from potstill.labeler.config import LabelConfig, check_config
+from potstill.labeler.teacher import Identity, Mode, Reading
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def questions_digest(asked: Sequence[Question]) -> str:
 def _frame(task: Task, variant: prompt.Variant, mode: Mode, config: LabelConfig, identity: Identity) -> tuple[str, str]:
     """(prefix, tail) of a variant."""
     if config.template == "chat":
-        from labeler import chat  # jinja2 is loaded only here
+        from potstill.labeler import chat  # jinja2 is loaded only here
 
         return chat.conversation(task, variant, mode, guideline=config.guideline, template=identity.chat_template)
     if config.examples == "nearest":

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from contract.errors import UserError
-from labeler.listed_words import Listed, word_logprobs, written_logprobs
-from labeler.paths import Ask, TeacherPath, path_seed
-from labeler.refusal import RefusedError
-from labeler.served_model import ServedModel, refused
-from labeler.teacher import Reading
+from potstill.contract.errors import UserError
+from potstill.labeler.listed_words import Listed, word_logprobs, written_logprobs
+from potstill.labeler.paths import Ask, TeacherPath, path_seed
+from potstill.labeler.refusal import RefusedError
+from potstill.labeler.served_model import ServedModel, refused
+from potstill.labeler.teacher import Reading
 
 MOST_WORD_TOKENS = 12  # that a server without lists may write for the label word
 _N_TRIES = 3  # for a list where the model ended at once
@@ -104,7 +104,7 @@ class RemoteDraw:
         return thoughts, list(paths[len(choices) :])
 
     async def read(self, thought: Thought) -> TeacherPath:
-        """The path with the log-probability of every label word; see :mod:`labeler.listed_words` for how exact it is.
+        """The path with the log-probability of every label word; see :mod:`potstill.labeler.listed_words` for how exact it is.
 
         Raises:
             RefusedError: if the server refuses; most likely because rationale and cue no longer fit.

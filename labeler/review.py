@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from contract import argilla, atomic, flat_labels, label_studio
-from contract.errors import FormatError, UserError
-from contract.guide import Guide
-from contract.soft_label import SoftLabel
+from potstill.contract import argilla, atomic, flat_labels, label_studio
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.guide import Guide
+from potstill.contract.soft_label import SoftLabel
 
 Form = Literal["label-studio", "argilla", "jsonl", "csv", "parquet", "datasets"]
 Order = Literal["uncertainty", "id"]

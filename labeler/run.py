@@ -7,14 +7,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from contract.errors import StoppedError, UserError
-from contract.task import Task
-from contract.texts import Text
-from labeler.config import LabelConfig, check_config
-from labeler.drawing import Drawing, Progress
-from labeler.questions import Nearest, Question, questions, questions_digest
-from labeler.store import LabelStore, Run, RunSettings
-from labeler.teacher import Teacher
+from potstill.contract.errors import StoppedError, UserError
+from potstill.contract.task import Task
+from potstill.contract.texts import Text
+from potstill.labeler.config import LabelConfig, check_config
+from potstill.labeler.drawing import Drawing, Progress
+from potstill.labeler.questions import Nearest, Question, questions, questions_digest
+from potstill.labeler.store import LabelStore, Run, RunSettings
+from potstill.labeler.teacher import Teacher
 
 
 @dataclass(frozen=True)

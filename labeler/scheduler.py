@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from contract.errors import UserError
-from labeler.draw import PREFIX, Draw
-from labeler.llama_engine import OutOfCellsError, Token
-from labeler.paths import Ask, TeacherPath
-from labeler.streams import PromptStream, Stream, TextInWork
-from labeler.teacher import Enough
+from potstill.contract.errors import UserError
+from potstill.labeler.draw import PREFIX, Draw
+from potstill.labeler.llama_engine import OutOfCellsError, Token
+from potstill.labeler.paths import Ask, TeacherPath
+from potstill.labeler.streams import PromptStream, Stream, TextInWork
+from potstill.labeler.teacher import Enough
 
 
 class Scheduler:

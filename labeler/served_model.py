@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 
-from contract import digest
-from contract.errors import UserError
-from labeler import completion
-from labeler.completion import Completion
-from labeler.openai_client import GO_ON, Answer, ServerClient
-from labeler.refusal import RefusedError
-from labeler.teacher import Identity
+from potstill.contract import digest
+from potstill.contract.errors import UserError
+from potstill.labeler import completion
+from potstill.labeler.completion import Completion
+from potstill.labeler.openai_client import GO_ON, Answer, ServerClient
+from potstill.labeler.refusal import RefusedError
+from potstill.labeler.teacher import Identity
 
 # Likely tokens to ask for, the first that the server grants: llama.cpp gives any number, vLLM and Ollama 20, OpenAI 5.
 LIST_LENGTHS = (100, 20, 5, 0)

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from contract.texts import Text
-from labeler.adaptive import VOTE_POWER, as_vote, leader_probability
-from labeler.aggregate import SHARPNESS, calibrated
-from labeler.calibrate import batch_calibrated
-from labeler.path_table import path_logprobs, path_table
-from labeler.paths import TeacherPath
-from labeler.store import LabelStore, Run, RunSettings
+from potstill.contract.texts import Text
+from potstill.labeler.adaptive import VOTE_POWER, as_vote, leader_probability
+from potstill.labeler.aggregate import SHARPNESS, calibrated
+from potstill.labeler.calibrate import batch_calibrated
+from potstill.labeler.path_table import path_logprobs, path_table
+from potstill.labeler.paths import TeacherPath
+from potstill.labeler.store import LabelStore, Run, RunSettings
 
 
 def habit(paths: Sequence[TeacherPath], settings: RunSettings) -> NDArray[np.float64]:

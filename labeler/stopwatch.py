@@ -6,8 +6,8 @@ import time
 
 import msgspec
 
-from labeler.drawing import Progress
-from labeler.live import Live
+from potstill.labeler.drawing import Progress
+from potstill.labeler.live import Live
 
 
 class Timed(msgspec.Struct, frozen=True):

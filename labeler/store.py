@@ -14,11 +14,11 @@ from typing import Any
 
 import msgspec
 
-from contract import digest
-from contract.errors import FormatError, UserError
-from contract.texts import Text
-from labeler import store_file
-from labeler.paths import TeacherPath, TooLong
+from potstill.contract import digest
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.texts import Text
+from potstill.labeler import store_file
+from potstill.labeler.paths import TeacherPath, TooLong
 
 _SCHEMA = """
 create table runs (

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from contract.errors import FormatError, UserError
+from potstill.contract.errors import FormatError, UserError
 
 FORMAT = 1
 _TABLES = {"runs", "texts", "paths", "too_long"}

@@ -14,11 +14,11 @@ from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from labeler.draw import Draw
-from labeler.label_words import logprobs
-from labeler.paths import Ask, TeacherPath, path_seed
-from labeler.sampler import Sampler
-from labeler.teacher import Enough
+from potstill.labeler.draw import Draw
+from potstill.labeler.label_words import logprobs
+from potstill.labeler.paths import Ask, TeacherPath, path_seed
+from potstill.labeler.sampler import Sampler
+from potstill.labeler.teacher import Enough
 
 
 @dataclass

@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import metrics
-from contract.errors import UserError
-from contract.metrics_record import Score, Scores
-from labeler.aggregate import Distributions, calibrated, distributions, neighbours, variant_votes
-from labeler.derive import METHODS, UNCALIBRATED, DeriveConfig, check_derive, prior_shares
-from labeler.doubts import doubts
-from labeler.path_table import NO_GOLD, PathTable, read_paths
-from labeler.store import LabelStore, Run, RunSettings
-from labeler.variant_weights import ABSENT, MIN_VARIANTS, variant_weights
+from potstill.contract import metrics
+from potstill.contract.errors import UserError
+from potstill.contract.metrics_record import Score, Scores
+from potstill.labeler.aggregate import Distributions, calibrated, distributions, neighbours, variant_votes
+from potstill.labeler.derive import METHODS, UNCALIBRATED, DeriveConfig, check_derive, prior_shares
+from potstill.labeler.doubts import doubts
+from potstill.labeler.path_table import NO_GOLD, PathTable, read_paths
+from potstill.labeler.store import LabelStore, Run, RunSettings
+from potstill.labeler.variant_weights import ABSENT, MIN_VARIANTS, variant_weights
 
 
 @dataclass(frozen=True)

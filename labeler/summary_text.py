@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
-from contract.metrics_record import Score
-from labeler.summary import Summary
+from potstill.contract.metrics_record import Score
+from potstill.labeler.summary import Summary
 
 COLUMNS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log-loss", "ece": "ECE"}
 _WIDTH = 100

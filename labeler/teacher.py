@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from labeler.paths import Ask, TeacherPath, TooLong
+from potstill.labeler.paths import Ask, TeacherPath, TooLong
 
 Mode = Literal["direct", "cot"]
 Enough = Callable[[str], bool]  # whether the text of that id is decided, so that no further path of it is begun

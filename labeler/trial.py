@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.metrics import N_RESAMPLES, macro_f1
-from labeler.config import LabelConfig
-from labeler.derive import DeriveConfig
-from labeler.paths import TeacherPath, token_cost
-from labeler.store import Run
+from potstill.contract.metrics import N_RESAMPLES, macro_f1
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.derive import DeriveConfig
+from potstill.labeler.paths import TeacherPath, token_cost
+from potstill.labeler.store import Run
 
 AS_CHEAP = 1.1  # times the lowest cost
 

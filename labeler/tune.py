@@ -16,21 +16,21 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.errors import MissingExtraError, UserError
-from contract.task import Task
-from labeler.comparison import Comparison
-from labeler.config import LabelConfig
-from labeler.derive import DeriveConfig
-from labeler.drawing import Progress
-from labeler.gold_halves import GoldHalves
-from labeler.gold_runs import GoldPaths, GoldRuns
-from labeler.prompt_choices import TuneConfig, prompt_choices, prompt_name, way_name
-from labeler.standing import least_certain
-from labeler.store import LabelStore, Run
-from labeler.teacher import Teacher
-from labeler.trial import Choice, Trial
-from labeler.variant_weights import MIN_VARIANTS
-from models.catalog import ModelFolder, find_backbone
+from potstill.contract.errors import MissingExtraError, UserError
+from potstill.contract.task import Task
+from potstill.labeler.comparison import Comparison
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.derive import DeriveConfig
+from potstill.labeler.drawing import Progress
+from potstill.labeler.gold_halves import GoldHalves
+from potstill.labeler.gold_runs import GoldPaths, GoldRuns
+from potstill.labeler.prompt_choices import TuneConfig, prompt_choices, prompt_name, way_name
+from potstill.labeler.standing import least_certain
+from potstill.labeler.store import LabelStore, Run
+from potstill.labeler.teacher import Teacher
+from potstill.labeler.trial import Choice, Trial
+from potstill.labeler.variant_weights import MIN_VARIANTS
+from potstill.models.catalog import ModelFolder, find_backbone
 
 N_PROMPT_PATHS = 2  # direct answers that compare prompts
 N_PATHS = (1, 2, 4, 8)  # compared on the best prompt; fewer are a part of more, so only the last are drawn
@@ -69,7 +69,7 @@ def tune(
     Args:
         tell: takes a line about what is being tried.
     Raises:
-        UserError: as :func:`labeler.run.label`, or if there is nothing to try.
+        UserError: as :func:`potstill.labeler.run.label`, or if there is nothing to try.
     """
     backbone, reason = _backbone(config.backbone)
     prompts, left_out = prompt_choices(task, config, teacher.identity, similar=backbone is not None)
@@ -77,7 +77,7 @@ def tune(
         left_out.append(f"examples nearest and smoothing: {reason}")
     nearest = None
     if backbone and any(prompt.examples == "nearest" for prompt in prompts):
-        from labeler.nearest import nearest_examples  # torch is loaded only here
+        from potstill.labeler.nearest import nearest_examples  # torch is loaded only here
 
         nearest = nearest_examples(task, halves.texts, config.n_examples_per_label, backbone)
     runs = GoldRuns(task, halves.texts, out, teacher, nearest, progress)
@@ -167,7 +167,7 @@ def _compare_derivations(comparison: Comparison, backbone: str | None) -> None:
 def _backbone(name: str) -> tuple[ModelFolder | None, str]:
     """The encoder in whose space texts are near each other, or why there is none."""
     try:
-        import labeler.embed  # noqa: F401  # torch is loaded only here
+        import potstill.labeler.embed  # noqa: F401  # torch is loaded only here
 
         return find_backbone(name), ""
     except ModuleNotFoundError as error:

@@ -9,11 +9,11 @@ import textwrap
 
 import numpy as np
 
-from contract import metrics
-from contract.metrics_record import Score
-from labeler.prompt_choices import prompt_name, way_name
-from labeler.trial import Trial
-from labeler.tune import Tuned
+from potstill.contract import metrics
+from potstill.contract.metrics_record import Score
+from potstill.labeler.prompt_choices import prompt_name, way_name
+from potstill.labeler.trial import Trial
+from potstill.labeler.tune import Tuned
 
 _WIDTH = 100
 _NAME = 33  # characters of a row's name, at least

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from labeler.config import LabelConfig
-from labeler.derive import DEFAULTS
-from labeler.trial import Trial
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.derive import DEFAULTS
+from potstill.labeler.trial import Trial
 
 Settings = dict[str, Any]  # by the names that the tables of a project and the options of the console share
 

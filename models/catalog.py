@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from contract import decode, digest
-from contract.decode import Strict
-from contract.errors import FormatError, UserError
-from models import gguf, places
+from potstill.contract import decode, digest
+from potstill.contract.decode import Strict
+from potstill.contract.errors import FormatError, UserError
+from potstill.models import gguf, places
 
 FORMAT = 1
 CATALOG_FILE = Path(__file__).with_name("catalog.toml")

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from contract import digest
-from contract.errors import MissingExtraError, UserError
-from models import gguf, places
-from models.catalog import Entry, Hub, Package, by_hand, encoder_weights, load_catalog, located
+from potstill.contract import digest
+from potstill.contract.errors import MissingExtraError, UserError
+from potstill.models import gguf, places
+from potstill.models.catalog import Entry, Hub, Package, by_hand, encoder_weights, load_catalog, located
 
 Progress = Callable[[str, int, int], None]
 

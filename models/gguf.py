@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from contract.errors import FormatError
+from potstill.contract.errors import FormatError
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from contract import digest
-from contract.errors import MissingExtraError, UserError
-from models import gguf, places
-from models.catalog import ModelFile, Packing
+from potstill.contract import digest
+from potstill.contract.errors import MissingExtraError, UserError
+from potstill.models import gguf, places
+from potstill.models.catalog import ModelFile, Packing
 
 PACKINGS: tuple[str, ...] = get_args(Packing)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from contract import digest
-from contract.errors import UserError
-from models import gguf, places
-from models.catalog import Entry, encoder_weights, expected_digest, how_to_get, load_catalog, located
+from potstill.contract import digest
+from potstill.contract.errors import UserError
+from potstill.models import gguf, places
+from potstill.models.catalog import Entry, encoder_weights, expected_digest, how_to_get, load_catalog, located
 
 
 @dataclass(frozen=True)

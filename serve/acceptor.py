@@ -12,7 +12,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from serve.shared_counts import SharedCounts
+from potstill.serve.shared_counts import SharedCounts
 
 AT_ONCE = 64  # connections that are taken in a turn
 LEAVE_S = 0.005  # to the other processes; a connection that none of them has taken by then is taken all the same

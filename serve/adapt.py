@@ -11,15 +11,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import atomic
-from contract.bundle import Manifest, read_golden, write_golden, write_manifest, write_sums
-from contract.cores import usable_cores
-from contract.errors import FormatError, UserError
-from contract.prior_shift import LEVEL, MIN_TEXTS, Shift, estimate
-from contract.signature import SIGNATURE_FILE
-from contract.texts import Text, read_texts
-from serve.classifier import Classifier, softmax
-from serve.this_machine import this_machine
+from potstill.contract import atomic
+from potstill.contract.bundle import Manifest, read_golden, write_golden, write_manifest, write_sums
+from potstill.contract.cores import usable_cores
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.prior_shift import LEVEL, MIN_TEXTS, Shift, estimate
+from potstill.contract.signature import SIGNATURE_FILE
+from potstill.contract.texts import Text, read_texts
+from potstill.serve.classifier import Classifier, softmax
+from potstill.serve.this_machine import this_machine
 
 CARD_FILE, CARD_TITLE = "README.md", "## Adapted to other label shares"
 

@@ -18,21 +18,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from contract.cores import usable_cores
-from contract.errors import UserError
-from serve import oip_protocol, own_protocol, tei_protocol
-from serve.bundles import Bundles, renew
-from serve.exchange import App, Disconnected, Message, Receive, Refused, Reply, Send, header, read_body, send_reply
-from serve.job import Expired, Job
-from serve.journal import Journal
-from serve.keys import Keys
-from serve.limits import Limits
-from serve.lookups import View, find_hosted, look_up
-from serve.measures import Measures
-from serve.question import ask
-from serve.routes import FIXED, OPEN_KINDS, Route, find
-from serve.trace import Span, Tracer, parse_parent
-from serve.workers import HEADROOM, Overloaded, Workers
+from potstill.contract.cores import usable_cores
+from potstill.contract.errors import UserError
+from potstill.serve import oip_protocol, own_protocol, tei_protocol
+from potstill.serve.bundles import Bundles, renew
+from potstill.serve.exchange import App, Disconnected, Message, Receive, Refused, Reply, Send, header, read_body, send_reply
+from potstill.serve.job import Expired, Job
+from potstill.serve.journal import Journal
+from potstill.serve.keys import Keys
+from potstill.serve.limits import Limits
+from potstill.serve.lookups import View, find_hosted, look_up
+from potstill.serve.measures import Measures
+from potstill.serve.question import ask
+from potstill.serve.routes import FIXED, OPEN_KINDS, Route, find
+from potstill.serve.trace import Span, Tracer, parse_parent
+from potstill.serve.workers import HEADROOM, Overloaded, Workers
 
 PUBLISH_S = 1.0  # between two showings of this process's counts to the others
 _CLOSE = (b"connection", b"close")

@@ -15,18 +15,18 @@ from statistics import median
 import msgspec
 import numpy as np
 
-from contract.bundle import Manifest
-from contract.child_process import environment
-from contract.cores import usable_cores
-from contract.errors import UserError
-from contract.texts import Text
-from serve.bench_report import BenchReport, Variant
-from serve.bench_texts import LENGTHS, MIX, mixed_texts, texts_of
-from serve.bench_times import Facts, Peer, Times, milliseconds, summary
-from serve.classifier import Classifier, softmax
-from serve.fresh import Fresh
-from serve.padding import padded
-from serve.tokenize import Feeds
+from potstill.contract.bundle import Manifest
+from potstill.contract.child_process import environment
+from potstill.contract.cores import usable_cores
+from potstill.contract.errors import UserError
+from potstill.contract.texts import Text
+from potstill.serve.bench_report import BenchReport, Variant
+from potstill.serve.bench_texts import LENGTHS, MIX, mixed_texts, texts_of
+from potstill.serve.bench_times import Facts, Peer, Times, milliseconds, summary
+from potstill.serve.classifier import Classifier, softmax
+from potstill.serve.fresh import Fresh
+from potstill.serve.padding import padded
+from potstill.serve.tokenize import Feeds
 
 LIMIT = "limit"
 TURN = 20  # texts that are answered here before the peers' turn
@@ -212,7 +212,7 @@ def _starts(bundle: Path, texts: list[Text], n_starts: int) -> list[tuple[float,
 
 def _start(bundle: Path, texts: Path) -> tuple[float, int]:
     """(seconds to the first answer, resident bytes) of one fresh process."""
-    command = [sys.executable, "-m", "serve.fresh", str(bundle), str(texts)]
+    command = [sys.executable, "-m", "potstill.serve.fresh", str(bundle), str(texts)]
     start_s = time.monotonic()
     done = subprocess.run(command, capture_output=True, env=environment(), check=False)
     if done.returncode != 0:

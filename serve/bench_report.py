@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from serve.bench_texts import MIX
-from serve.bench_times import Facts, Times
+from potstill.serve.bench_texts import MIX
+from potstill.serve.bench_times import Facts, Times
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):

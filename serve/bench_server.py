@@ -12,19 +12,19 @@ from statistics import median
 
 import msgspec
 
-from contract.bundle import read_golden
-from contract.errors import UserError
-from contract.texts import Text, read_texts
-from serve.classifier import Classifier
-from serve.keys import VARIABLE
-from serve.limits import Limits
-from serve.load import Outcome, mixed
-from serve.load_client import REFUSED, Address, Connection
-from serve.load_closed import closed_loop
-from serve.load_limit import added_p50_ms, in_process_rps, text_of
-from serve.load_open import open_loop
-from serve.load_signals import bad, renewals_lost, stops_lost
-from serve.own_server import own_server
+from potstill.contract.bundle import read_golden
+from potstill.contract.errors import UserError
+from potstill.contract.texts import Text, read_texts
+from potstill.serve.classifier import Classifier
+from potstill.serve.keys import VARIABLE
+from potstill.serve.limits import Limits
+from potstill.serve.load import Outcome, mixed
+from potstill.serve.load_client import REFUSED, Address, Connection
+from potstill.serve.load_closed import closed_loop
+from potstill.serve.load_limit import added_p50_ms, in_process_rps, text_of
+from potstill.serve.load_open import open_loop
+from potstill.serve.load_signals import bad, renewals_lost, stops_lost
+from potstill.serve.own_server import own_server
 
 ROUNDS = 3  # of ceiling and limit, in turns
 N_CLIENTS = 32  # of the closed loop; a worker is never without a request then

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
-from contract.bundle import read_golden
-from contract.texts import Text, read_texts
+from potstill.contract.bundle import read_golden
+from potstill.contract.texts import Text, read_texts
 
 LENGTHS = (8, 16, 32, 128)  # tokens, special ones included
 MIX = "mix"  # the texts as they come

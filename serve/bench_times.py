@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-from contract.texts import Text
+from potstill.contract.texts import Text
 
 
 class Times(msgspec.Struct, frozen=True):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from importlib import metadata
 from pathlib import Path
 
-from contract.errors import MissingExtraError
-from serve.app import Application, Parts
-from serve.bundles import Bundles, Wanted
-from serve.journal import Journal
-from serve.keys import read_keys
-from serve.limits import Limits
-from serve.measures import Measures
-from serve.trace import Tracer
+from potstill.contract.errors import MissingExtraError
+from potstill.serve.app import Application, Parts
+from potstill.serve.bundles import Bundles, Wanted
+from potstill.serve.journal import Journal
+from potstill.serve.keys import read_keys
+from potstill.serve.limits import Limits
+from potstill.serve.measures import Measures
+from potstill.serve.trace import Tracer
 
 
 def build(
@@ -56,7 +56,7 @@ def program_version() -> str:
 def _tracer(endpoint: str, version: str) -> Tracer:
     """Where spans go; raises MissingExtraError."""
     try:
-        from serve.otlp import OtlpTracer  # loaded only where somebody wants spans
+        from potstill.serve.otlp import OtlpTracer  # loaded only where somebody wants spans
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "opentelemetry", "otlp") from error
     return OtlpTracer(endpoint, version)

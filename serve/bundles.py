@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from contract.errors import UserError
-from serve.hosted import Hosted, sums_digest
+from potstill.contract.errors import UserError
+from potstill.serve.hosted import Hosted, sums_digest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # it stands in addresses
 

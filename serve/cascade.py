@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import atomic, metrics
-from contract.bundle import (
+from potstill.contract import atomic, metrics
+from potstill.contract.bundle import (
     FAST_MODEL_FILE,
     FAST_TOKENIZER_FILE,
     MANIFEST_FILE,
@@ -30,14 +30,14 @@ from contract.bundle import (
     write_manifest,
     write_sums,
 )
-from contract.cores import usable_cores
-from contract.errors import UserError
-from contract.signature import SIGNATURE_FILE
-from contract.texts import Text, read_texts
-from serve.classifier import Classifier
-from serve.scorer import Scorer
-from serve.switch import Answered, choose, held_out_loss
-from serve.this_machine import this_machine
+from potstill.contract.cores import usable_cores
+from potstill.contract.errors import UserError
+from potstill.contract.signature import SIGNATURE_FILE
+from potstill.contract.texts import Text, read_texts
+from potstill.serve.classifier import Classifier
+from potstill.serve.scorer import Scorer
+from potstill.serve.switch import Answered, choose, held_out_loss
+from potstill.serve.this_machine import this_machine
 
 CARD_FILE, CARD_TITLE = "README.md", "## Cascade"
 

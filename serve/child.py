@@ -1,4 +1,4 @@
-"""One of several processes that serve on one socket: `python -m serve.child`, with its order on the first line of its input."""
+"""One of several processes that serve on one socket: `python -m potstill.serve.child`, its order on the first line of its input."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 import msgspec
 
-from contract.errors import UserError
-from serve.app import Application
-from serve.build import build
-from serve.bundles import Wanted
-from serve.measures import Measures
-from serve.processes import RENEW, STARTED, STOP, Order
-from serve.server import Server
-from serve.shared_counts import SharedCounts
+from potstill.contract.errors import UserError
+from potstill.serve.app import Application
+from potstill.serve.build import build
+from potstill.serve.bundles import Wanted
+from potstill.serve.measures import Measures
+from potstill.serve.processes import RENEW, STARTED, STOP, Order
+from potstill.serve.server import Server
+from potstill.serve.shared_counts import SharedCounts
 
 STDIN, STDOUT = 0, 1
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from contract.bundle import (
+from potstill.contract.bundle import (
     FAST_MODEL_FILE,
     FAST_TOKENIZER_FILE,
     MODEL_FILE,
@@ -24,11 +24,11 @@ from contract.bundle import (
     read_manifest,
     verify_files,
 )
-from contract.errors import UserError
-from serve.golden import replay
-from serve.scorer import Scorer, Trace, open_scorer
-from serve.session import OUTPUT
-from serve.tokenize import Feeds, Tokenize
+from potstill.contract.errors import UserError
+from potstill.serve.golden import replay
+from potstill.serve.scorer import Scorer, Trace, open_scorer
+from potstill.serve.session import OUTPUT
+from potstill.serve.tokenize import Feeds, Tokenize
 
 NO_THRESHOLD, REACHED, MISSED, NEVER = "no threshold", "reached", "missed", "never answered"
 SET_SLACK = 1e-8  # of a probability: a text whose score is the quantile itself belongs in, whatever the last bits
@@ -89,7 +89,7 @@ class Classifier:
         return classifier
 
     def replay(self, bundle: Path, golden: list[Golden]) -> float:
-        """The largest change of a golden probability, of either graph. Raises as :func:`serve.golden.replay`."""
+        """The largest change of a golden probability, of either graph. Raises as :func:`potstill.serve.golden.replay`."""
         change = replay(bundle, golden, partial(_probs, self.scorer), self.manifest.machine)
         if self.fast is None:
             return change

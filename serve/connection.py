@@ -12,9 +12,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from serve.joined_writes import JoinedWrites
-from serve.limits import Limits
-from serve.measures import Measures
+from potstill.serve.joined_writes import JoinedWrites
+from potstill.serve.limits import Limits
+from potstill.serve.measures import Measures
 
 SWEEP_S = 0.5
 QUIET_S = 1.0  # after a reply; a client that goes on asking has asked again by then

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from contract.bundle import Golden
-from serve.classifier import Classifier
+from potstill.contract.bundle import Golden
+from potstill.serve.classifier import Classifier
 
 TIMED_RUNS = 3  # of each length; the quickest counts, as whatever disturbs a run makes it slower
 CHARS_OF_LONGEST = 8  # characters to a token, so that the longest probe fills the model's window

@@ -1,4 +1,4 @@
-"""What a fresh process costs, for the benchmark: `python -m serve.fresh BUNDLE TEXTS`.
+"""What a fresh process costs, for the benchmark: `python -m potstill.serve.fresh BUNDLE TEXTS`.
 
 It opens the bundle, as any process would, and answers the first text, then all the others. It prints one line of JSON: the
 monotonic clock at the first answer, in seconds, and the memory that is resident at the end, in bytes.
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from contract import decode
-from serve.classifier import Classifier
+from potstill.contract import decode
+from potstill.serve.classifier import Classifier
 
 STATUS = Path("/proc/self/status")
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from contract.bundle import GOLDEN_FILE, Golden
-from contract.cores import usable_cores
-from contract.errors import FormatError, UserError
-from contract.machine import Machine, difference
-from serve.beside import Beside
-from serve.this_machine import this_machine
+from potstill.contract.bundle import GOLDEN_FILE, Golden
+from potstill.contract.cores import usable_cores
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.machine import Machine, difference
+from potstill.serve.beside import Beside
+from potstill.serve.this_machine import this_machine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

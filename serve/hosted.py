@@ -6,12 +6,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contract import digest
-from contract.bundle import SUMS_FILE, TOKENIZER_FILE, Golden, Manifest, read_golden
-from serve.classifier import Answer, Classifier
-from serve.cost import Cost, measure
-from serve.session import INPUTS
-from serve.tokenize import Tokenize
+from potstill.contract import digest
+from potstill.contract.bundle import SUMS_FILE, TOKENIZER_FILE, Golden, Manifest, read_golden
+from potstill.serve.classifier import Answer, Classifier
+from potstill.serve.cost import Cost, measure
+from potstill.serve.session import INPUTS
+from potstill.serve.tokenize import Tokenize
 
 DIGEST_CHARS = 12  # of the digest, where it stands for a version
 

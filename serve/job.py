@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from serve.hosted import Hosted, Worked
+from potstill.serve.hosted import Hosted, Worked
 
 
 class Expired(Exception):

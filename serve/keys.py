@@ -7,7 +7,7 @@ import hmac
 import os
 from pathlib import Path
 
-from contract.errors import FormatError, UserError
+from potstill.contract.errors import FormatError, UserError
 
 VARIABLE = "POTSTILL_KEYS"
 MIN_CHARS = 16

@@ -9,7 +9,7 @@ import socket
 import stat
 from pathlib import Path
 
-from contract.errors import UserError
+from potstill.contract.errors import UserError
 
 BACKLOG = 2048  # connections that the kernel holds while the process is busy
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from serve.load_client import REFUSED
+from potstill.serve.load_client import REFUSED
 
 SEED = 0
 

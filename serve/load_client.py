@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from contract.errors import UserError
+from potstill.contract.errors import UserError
 
 CONNECT_TIMEOUT_S = 10.0
 REPLY_TIMEOUT_S = 10.0

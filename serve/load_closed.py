@@ -10,8 +10,8 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from serve.load import Outcome
-from serve.load_client import REFUSED, Address, Connection, give_up_in_time
+from potstill.serve.load import Outcome
+from potstill.serve.load_client import REFUSED, Address, Connection, give_up_in_time
 
 
 async def closed_loop(

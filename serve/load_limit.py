@@ -9,10 +9,10 @@ import time
 from collections.abc import Sequence
 from statistics import median
 
-from contract.cores import usable_cores
-from contract.texts import Text
-from serve.classifier import Classifier
-from serve.load_client import Address
+from potstill.contract.cores import usable_cores
+from potstill.contract.texts import Text
+from potstill.serve.classifier import Classifier
+from potstill.serve.load_client import Address
 
 TURN = 20  # answers
 TOKENS = 32  # of the text whose way over HTTP is timed

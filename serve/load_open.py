@@ -17,8 +17,8 @@ from functools import partial
 
 import numpy as np
 
-from serve.load import SEED, Outcome
-from serve.load_client import REFUSED, Address, Connection, give_up_in_time
+from potstill.serve.load import SEED, Outcome
+from potstill.serve.load_client import REFUSED, Address, Connection, give_up_in_time
 
 MAX_CONNECTIONS = 512
 AT_ONCE = 64  # requests that a client which is late sends before it looks at replies

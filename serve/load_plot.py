@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from serve.bench_server import ServerBenchReport
+    from potstill.serve.bench_server import ServerBenchReport
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 400, 64, 64, 36, 52
 CURVES = (("p50", "p50_ms", "#2f6f5e"), ("p95", "p95_ms", "#5b7fb4"), ("p99", "p99_ms", "#b07d2b"), ("p99.9", "p999_ms", "#a33a2a"))

@@ -8,10 +8,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from contract.bundle import write_sums
-from serve.load import Outcome
-from serve.load_closed import closed_loop
-from serve.own_server import own_server
+from potstill.contract.bundle import write_sums
+from potstill.serve.load import Outcome
+from potstill.serve.load_closed import closed_loop
+from potstill.serve.own_server import own_server
 
 CARD_FILE = "README.md"
 N_CLIENTS = 8

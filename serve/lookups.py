@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serve import oip_protocol, own_protocol
-from serve.bundles import Bundles
-from serve.exchange import Refused, Reply, json_reply
-from serve.hosted import Hosted
-from serve.limits import Limits
-from serve.measures import Measures
-from serve.metrics import CONTENT_TYPE as METRICS_TYPE
-from serve.openapi import describe
-from serve.playground_page import page
-from serve.routes import Route
+from potstill.serve import oip_protocol, own_protocol
+from potstill.serve.bundles import Bundles
+from potstill.serve.exchange import Refused, Reply, json_reply
+from potstill.serve.hosted import Hosted
+from potstill.serve.limits import Limits
+from potstill.serve.measures import Measures
+from potstill.serve.metrics import CONTENT_TYPE as METRICS_TYPE
+from potstill.serve.openapi import describe
+from potstill.serve.playground_page import page
+from potstill.serve.routes import Route
 
 
 @dataclass(frozen=True, slots=True)

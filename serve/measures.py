@@ -6,10 +6,10 @@ import os
 import resource
 from pathlib import Path
 
-from serve.hosted import Hosted
-from serve.job import Job
-from serve.metrics import Metric, Snapshot, gauge_lines, merge, render_labels
-from serve.shared_counts import SharedCounts
+from potstill.serve.hosted import Hosted
+from potstill.serve.job import Job
+from potstill.serve.metrics import Metric, Snapshot, gauge_lines, merge, render_labels
+from potstill.serve.shared_counts import SharedCounts
 
 CPU, MEMORY = "process_cpu_seconds_total", "process_resident_memory_bytes"
 SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)

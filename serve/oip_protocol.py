@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from serve.exchange import Refused, Reply, decode_json, json_reply
-from serve.hosted import Hosted
-from serve.job import Job
-from serve.oip_tensors import Tensor, binary_size, flat_numbers, read_texts, to_bytes
-from serve.question import Question
+from potstill.serve.exchange import Refused, Reply, decode_json, json_reply
+from potstill.serve.hosted import Hosted
+from potstill.serve.job import Job
+from potstill.serve.oip_tensors import Tensor, binary_size, flat_numbers, read_texts, to_bytes
+from potstill.serve.question import Question
 
 HEADER_LENGTH = b"inference-header-content-length"
 DEFAULT_OUTPUTS = ("label", "probs", "abstain")

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from serve.exchange import Refused
+from potstill.serve.exchange import Refused
 
 _LENGTH = struct.Struct("<I")
 _DTYPES = {"FP32": np.dtype("<f4"), "BOOL": np.dtype("?")}

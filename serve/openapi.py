@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve.hosted import Hosted
-from serve.limits import Limits
-from serve.oip_protocol import DATATYPES
-from serve.openapi_schemas import REPLY_SCHEMAS, classify_request, infer_request, predict_request, ref
+from potstill.serve.hosted import Hosted
+from potstill.serve.limits import Limits
+from potstill.serve.oip_protocol import DATATYPES
+from potstill.serve.openapi_schemas import REPLY_SCHEMAS, classify_request, infer_request, predict_request, ref
 
 Json = dict[str, Any]
 

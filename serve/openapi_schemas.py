@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve.hosted import Hosted
-from serve.limits import Limits
-from serve.tokenize import MAX_TARGET_CHARS
+from potstill.serve.hosted import Hosted
+from potstill.serve.limits import Limits
+from potstill.serve.tokenize import MAX_TARGET_CHARS
 
 Json = dict[str, Any]
 

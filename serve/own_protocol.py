@@ -13,10 +13,10 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from serve.exchange import Refused, Reply, decode_json, json_reply
-from serve.hosted import Hosted, Worked
-from serve.job import Job
-from serve.question import Question
+from potstill.serve.exchange import Refused, Reply, decode_json, json_reply
+from potstill.serve.hosted import Hosted, Worked
+from potstill.serve.job import Job
+from potstill.serve.question import Question
 
 
 class ClassifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from contract.child_process import environment
-from contract.errors import UserError
-from serve.load_client import Address
+from potstill.contract.child_process import environment
+from potstill.contract.errors import UserError
+from potstill.serve.load_client import Address
 
 PATIENCE_S = 120.0
 
@@ -36,7 +36,7 @@ class OwnServer:
 @contextmanager
 def own_server(bundle: Path, *options: str) -> Iterator[OwnServer]:
     """A server that ends with the block; raises UserError if it does not start."""
-    command = [sys.executable, "-m", "commands.main", "serve", str(bundle), "--port", "0", *options]
+    command = [sys.executable, "-m", "potstill.commands.main", "serve", str(bundle), "--port", "0", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment()) as process:
         try:
             line = process.stderr.readline().decode(errors="replace") if process.stderr is not None else ""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from serve.tokenize import Feeds
+from potstill.serve.tokenize import Feeds
 
 
 def padded(feeds: Sequence[Feeds], pad_id: int, n_tokens: int) -> Feeds:

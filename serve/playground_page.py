@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from serve.exchange import Headers, Reply
+from potstill.serve.exchange import Headers, Reply
 
 FOLDER = Path(__file__).parent / "playground"
 POLICY = (

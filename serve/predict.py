@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from contract.cores import usable_cores
-from contract.texts import Text, read_texts
-from serve.classifier import Classifier
+from potstill.contract.cores import usable_cores
+from potstill.contract.texts import Text, read_texts
+from potstill.serve.classifier import Classifier
 
 CHUNK = 256  # texts under way at once, so that a long file needs no more memory than its texts
 

@@ -20,11 +20,11 @@ from types import FrameType
 
 import msgspec
 
-from contract.child_process import environment
-from contract.errors import UserError
-from serve.journal import Journal
-from serve.limits import Limits
-from serve.shared_counts import SharedCounts
+from potstill.contract.child_process import environment
+from potstill.contract.errors import UserError
+from potstill.serve.journal import Journal
+from potstill.serve.limits import Limits
+from potstill.serve.shared_counts import SharedCounts
 
 RESTART_S = 1.0  # before a child is replaced that died as soon as it had started
 STARTED, STOP, RENEW = b"started\n", b"stop\n", b"renew\n"
@@ -113,7 +113,7 @@ class Supervisor:
     def _spawn(self, order: Order) -> Child:
         """Start a child."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "serve.child"],
+            [sys.executable, "-m", "potstill.serve.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment(),

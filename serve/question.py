@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from contract.errors import UserError
-from serve.exchange import Refused
-from serve.hosted import Hosted
-from serve.job import Job
-from serve.limits import Limits
+from potstill.contract.errors import UserError
+from potstill.serve.exchange import Refused
+from potstill.serve.hosted import Hosted
+from potstill.serve.job import Job
+from potstill.serve.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)

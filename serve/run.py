@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contract.cores import usable_cores
-from serve.build import build
-from serve.bundles import Wanted
-from serve.keys import read_keys
-from serve.limits import Limits
-from serve.listener import listen, listen_at, where
-from serve.processes import Order, supervise
-from serve.server import Server
+from potstill.contract.cores import usable_cores
+from potstill.serve.build import build
+from potstill.serve.bundles import Wanted
+from potstill.serve.keys import read_keys
+from potstill.serve.limits import Limits
+from potstill.serve.listener import listen, listen_at, where
+from potstill.serve.processes import Order, supervise
+from potstill.serve.server import Server
 
 
 @dataclass(frozen=True)

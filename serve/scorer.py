@@ -9,10 +9,10 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from contract.bundle import Cascade, Manifest
-from contract.errors import FormatError
-from serve.session import OUTPUT, open_session
-from serve.tokenize import Feeds, Tokenize
+from potstill.contract.bundle import Cascade, Manifest
+from potstill.contract.errors import FormatError
+from potstill.serve.session import OUTPUT, open_session
+from potstill.serve.tokenize import Feeds, Tokenize
 
 _OUTPUTS = [OUTPUT]
 

@@ -10,12 +10,12 @@ from types import FrameType
 
 import uvicorn
 
-from serve.acceptor import Acceptor
-from serve.app import Application
-from serve.connection import SWEEP_S, connection_class, n_busy, sweep
-from serve.last_calls import SETTLE_S, is_awaited, keep_newcomers_out
-from serve.limits import Limits
-from serve.shared_counts import SharedCounts
+from potstill.serve.acceptor import Acceptor
+from potstill.serve.app import Application
+from potstill.serve.connection import SWEEP_S, connection_class, n_busy, sweep
+from potstill.serve.last_calls import SETTLE_S, is_awaited, keep_newcomers_out
+from potstill.serve.limits import Limits
+from potstill.serve.shared_counts import SharedCounts
 
 STEP_S = 0.01
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
-from contract.errors import FormatError
-from contract.onnx_form import check_graph
+from potstill.contract.errors import FormatError
+from potstill.contract.onnx_form import check_graph
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # what a graph may ask for
 OUTPUT = "logits"

@@ -13,7 +13,7 @@ import struct
 
 import msgspec
 
-from serve.metrics import Snapshot
+from potstill.serve.metrics import Snapshot
 
 SLOT_BYTES = 1 << 20  # room for some thousand histograms; untouched pages cost nothing
 _OPEN = struct.Struct("<Q")  # connections

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.metrics import macro_f1
+from potstill.contract.metrics import macro_f1
 
 Measure = Literal["macro_f1", "agreement"]
 MAX_SWITCHES = 1000  # tried; more of them differ by less than a text in a thousand

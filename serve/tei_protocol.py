@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import msgspec
 
-from serve.exchange import Refused, Reply, decode_json, json_reply
-from serve.hosted import Hosted, Worked
-from serve.job import Job
-from serve.limits import Limits
-from serve.question import Question
+from potstill.serve.exchange import Refused, Reply, decode_json, json_reply
+from potstill.serve.hosted import Hosted, Worked
+from potstill.serve.job import Job
+from potstill.serve.limits import Limits
+from potstill.serve.question import Question
 
 ERROR_TYPES = {
     400: "Empty", 413: "Validation", 422: "Validation", 424: "Backend", 429: "Overloaded", 500: "Backend", 503: "Unhealthy",

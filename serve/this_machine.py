@@ -8,8 +8,8 @@ import numpy as np
 import onnxruntime as ort
 import tokenizers
 
-from contract import machine
-from contract.machine import Machine
+from potstill.contract import machine
+from potstill.contract.machine import Machine
 
 
 def this_machine() -> Machine:

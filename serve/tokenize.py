@@ -27,10 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from contract import decode
-from contract.errors import FormatError, UserError
-from serve.session import INPUTS
-from serve.words import Words
+from potstill.contract import decode
+from potstill.contract.errors import FormatError, UserError
+from potstill.serve.session import INPUTS
+from potstill.serve.words import Words
 
 Feeds = dict[str, NDArray[np.int64]]
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contract.bundle import FAST_MODEL_FILE, MODEL_FILE, SUMS_FILE, file_problems, read_golden, read_manifest
-from contract.errors import FormatError, UserError
-from contract.onnx_form import check_graph
-from contract.signature import SIGNATURE_FILE, check_signature
-from serve.classifier import Classifier
+from potstill.contract.bundle import FAST_MODEL_FILE, MODEL_FILE, SUMS_FILE, file_problems, read_golden, read_manifest
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.onnx_form import check_graph
+from potstill.contract.signature import SIGNATURE_FILE, check_signature
+from potstill.serve.classifier import Classifier
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import threading
 import time
 from bisect import insort
 
-from serve.job import Expired, Job
+from potstill.serve.job import Expired, Job
 
 HEADROOM = 0.6  # of the time that a request has left; the rest is for what nobody can estimate, and for the way here and back
 ON_THE_SPOT_S = 0.0003  # of an idle core: up to here the thread that took a request in answers it; handing over costs half of it

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import UserError
-from contract.texts import Text
-from labeler.paths import Ask, TeacherPath, TooLong, path_seed
-from labeler.store import LabelStore, RunSettings
-from labeler.teacher import Enough, Identity, Reading, never
-from models.catalog import find_backbone, find_teacher
+from potstill.contract.errors import UserError
+from potstill.contract.texts import Text
+from potstill.labeler.paths import Ask, TeacherPath, TooLong, path_seed
+from potstill.labeler.store import LabelStore, RunSettings
+from potstill.labeler.teacher import Enough, Identity, Reading, never
+from potstill.models.catalog import find_backbone, find_teacher
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -71,7 +71,7 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def console() -> list[str]:
     """The command line of the real console: `subprocess.run([*console, "task", ...])`, from any folder."""
-    start = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from commands.main import main; main()"
+    start = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from potstill.commands.main import main; main()"
     return [sys.executable, "-c", start]
 
 

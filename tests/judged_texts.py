@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from contract.soft_label import SoftLabel
-from contract.task import Example, Input, Knowledge, Label, Task
-from contract.texts import Text, text_id
-from trainer.judged import Judged
+from potstill.contract.soft_label import SoftLabel
+from potstill.contract.task import Example, Input, Knowledge, Label, Task
+from potstill.contract.texts import Text, text_id
+from potstill.trainer.judged import Judged
 
 LABELS = ["up", "flat", "down"]
 

@@ -19,7 +19,7 @@ class ServerProcess:
 
     def __init__(self, *args, env=None, stderr=subprocess.PIPE, prefix=()):
         place = [] if "--unix" in args else ["--port", "0"]
-        command = [*prefix, sys.executable, "-m", "commands.main", "serve", *map(str, args), *place]
+        command = [*prefix, sys.executable, "-m", "potstill.commands.main", "serve", *map(str, args), *place]
         self.process = subprocess.Popen(command, stderr=stderr, cwd=ROOT, env={**os.environ, **(env or {})})
         self.line = self.process.stderr.readline().decode() if stderr == subprocess.PIPE else ""
         self.port = int(self.line.split(" with ")[0].rpartition(":")[2]) if "http://" in self.line else None

@@ -39,11 +39,16 @@ LIBRARIES = {
 }
 # What single files may import on top, and why.
 EXCEPTIONS = {
-    "contract/parquet.py": {"pyarrow"},  # inside one function: JSON lines and CSV need no extra
-    "contract/arrow_stream.py": {"pyarrow"},  # inside one function, as above: the rows of a `datasets` folder
-    "contract/signature.py": {"model_signing", "cryptography"},  # inside its functions: only who signs or checks needs them
-    "contract/metrics.py": {"numpy"},  # the scores
-    "contract/prior_shift.py": {"numpy"},  # and what another share of labels does to them; nothing else of contract/ computes
+    "potstill/contract/parquet.py": {"pyarrow"},  # inside one function: JSON lines and CSV need no extra
+    "potstill/contract/arrow_stream.py": {"pyarrow"},  # inside one function, as above: the rows of a `datasets` folder
+    "potstill/contract/signature.py": {
+        "model_signing",
+        "cryptography",
+    },  # inside its functions: only who signs or checks needs them
+    "potstill/contract/metrics.py": {"numpy"},  # the scores
+    "potstill/contract/prior_shift.py": {
+        "numpy"
+    },  # and what another share of labels does to them; nothing else of contract/ computes
     "models/fetch.py": {"huggingface_hub"},  # inside one function: finding a model needs no client
     "models/repack.py": {"llama_cpp"},  # inside one function: it is the one who quantizes
     "export/prune.py": {"safetensors"},  # the weights of a checkpoint, cut without building its network
@@ -112,7 +117,7 @@ def test_only_the_http_files_of_serve_import_an_http_stack():
         assert not found or name(path) in HTTP_FILES, f"{name(path)} imports {found}"
 
 
-@pytest.mark.parametrize("module", ["serve.classifier", "serve.app"])
+@pytest.mark.parametrize("module", ["potstill.serve.classifier", "potstill.serve.app"])
 def test_serving_loads_no_training_library(module):
     code = (
         f"import sys; sys.path.insert(0, sys.argv[1]); import {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
@@ -122,7 +127,14 @@ def test_serving_loads_no_training_library(module):
 
 
 @pytest.mark.parametrize(
-    "path", ["models/fetch.py", "models/repack.py", "contract/parquet.py", "contract/arrow_stream.py", "contract/signature.py"]
+    "path",
+    [
+        "models/fetch.py",
+        "models/repack.py",
+        "potstill/contract/parquet.py",
+        "potstill/contract/arrow_stream.py",
+        "potstill/contract/signature.py",
+    ],
 )
 def test_a_heavy_exception_is_imported_inside_a_function(path):
     top = {alias.name for node in tree(ROOT / path).body if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names}

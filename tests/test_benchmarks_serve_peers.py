@@ -11,7 +11,7 @@ from serving import ROOT
 from tiny_bundle import write_bundle
 
 from benchmarks.serve_peers import PEERS, model_of
-from contract.bundle import write_sums
+from potstill.contract.bundle import write_sums
 
 
 @pytest.fixture

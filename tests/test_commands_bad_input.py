@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from commands.main import run as console
+from potstill.commands.main import run as console
 
 SMALL_TASK = """
 format = 1

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from toy_moves import LABELS, a_task, gold_texts, soft_label, trained_student, write_gold
 
-from commands.main import run as console
-from contract.bundle import read_manifest, write_manifest, write_sums
-from contract.soft_label import write_soft_labels
-from export.config import ExportConfig
-from export.run import export_bundle
-from trainer.evaluate import evaluate, predict
+from potstill.commands.main import run as console
+from potstill.contract.bundle import read_manifest, write_manifest, write_sums
+from potstill.contract.soft_label import write_soft_labels
+from potstill.export.config import ExportConfig
+from potstill.export.run import export_bundle
+from potstill.trainer.evaluate import evaluate, predict
 
 LOOSE = ExportConfig(max_drop=1, min_agreement=0, threads=1)
 FOREIGN = {"up": "positive", "flat": "neutral", "down": "negative"}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from commands.main import run as console
-from models.catalog import find_teacher
-from models.repack import repacked
+from potstill.commands.main import run as console
+from potstill.models.catalog import find_teacher
+from potstill.models.repack import repacked
 from tests.test_commands_bad_input import SMALL_TASK
 
 RUN = ("--mode", "direct", "--paths", "2", "--deterministic", "--pack", "Q4_0")

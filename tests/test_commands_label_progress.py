@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from commands import label_progress
-from labeler.live import Live, Snapshot
-from labeler.paths import TeacherPath
+from potstill.commands import label_progress
+from potstill.labeler.live import Live, Snapshot
+from potstill.labeler.paths import TeacherPath
 from tests.terminal import run_on_a_terminal
 from tests.test_labeler_store import SETTINGS
 
@@ -60,8 +60,8 @@ def test_what_the_labels_look_like_is_a_few_words(change, shown):
 
 ON_A_TERMINAL = """
 import time
-from commands import label_progress as shown
-from commands.label_progress import label_progress
+from potstill.commands import label_progress as shown
+from potstill.commands.label_progress import label_progress
 from tests.test_commands_label_progress import live
 shown.SECONDS_BETWEEN_LOOKS = 0.1
 with label_progress() as show:

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from commands.main import run as console
-from contract.soft_label import read_soft_labels
+from potstill.commands.main import run as console
+from potstill.contract.soft_label import read_soft_labels
 
 NOTE = "note: each prompt's preference for single labels is estimated on the 12 texts of this run and taken out until the labels' shares are "
 
@@ -121,7 +121,7 @@ def test_bad_options_are_refused_and_nothing_is_written(labels, tmp_path, option
 
 def test_smoothing_without_torch_names_the_extra_that_brings_it(labels, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "labeler.embed", raising=False)
+    monkeypatch.delitem(sys.modules, "potstill.labeler.embed", raising=False)
     code, _, err = labels("derive", "labels.db", "soft.jsonl", "--smooth", "3")
     assert (code, err) == (1, "potstill: the package 'torch' is not installed; install it with: pip install 'potstill[train]'\n")
 
@@ -129,6 +129,6 @@ def test_smoothing_without_torch_names_the_extra_that_brings_it(labels, monkeypa
 def test_without_smoothing_no_training_library_is_loaded(labels, repository):
     import subprocess
 
-    code = f"import sys; sys.path.insert(0, {str(repository)!r}); from commands.main import run; run(['labels', 'derive', 'labels.db', 'soft.jsonl']); print('torch' in sys.modules)"
+    code = f"import sys; sys.path.insert(0, {str(repository)!r}); from potstill.commands.main import run; run(['labels', 'derive', 'labels.db', 'soft.jsonl']); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.endswith("\nFalse\n"), done.stderr

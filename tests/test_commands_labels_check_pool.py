@@ -6,7 +6,7 @@ import json
 import pytest
 from drawn_texts import drawn_texts
 
-from commands.main import run as console
+from potstill.commands.main import run as console
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import pytest
 
-from commands import labelling
-from commands.main import run as console
-from contract.errors import FormatError
-from contract.task import load_task
-from contract.texts import Text, read_texts
-from labeler.paths import TeacherPath
-from labeler.review import FORMS
-from labeler.store import LabelStore, RunSettings
+from potstill.commands import labelling
+from potstill.commands.main import run as console
+from potstill.contract.errors import FormatError
+from potstill.contract.task import load_task
+from potstill.contract.texts import Text, read_texts
+from potstill.labeler.paths import TeacherPath
+from potstill.labeler.review import FORMS
+from potstill.labeler.store import LabelStore, RunSettings
 
 SETTINGS = RunSettings(
     task_digest="t", prompt_digest="p", labels=["up", "down"], words=["up", "down"], word_labels=[0, 1], teacher="smollm2",

@@ -11,10 +11,10 @@ from importlib import metadata
 import click
 import pytest
 
-from commands import main
-from commands.failure import EXTRAS, missing_extra, one_line
-from commands.lazy import Row, load
-from contract.errors import FormatError, UserError
+from potstill.commands import main
+from potstill.commands.failure import EXTRAS, missing_extra, one_line
+from potstill.commands.lazy import Row, load
+from potstill.contract.errors import FormatError, UserError
 
 # What `potstill --help` may import beyond the standard library.
 LIGHT = {"click", "commands", "contract"}
@@ -26,13 +26,13 @@ def shell(console, *args, **options):
 
 def test_help_imports_no_stage_and_no_library_but_click(repository):
     code = (
-        "import json, sys; sys.path.insert(0, sys.argv[1]); before = set(sys.modules); from commands.main import run; run(['--help']);"
+        "import json, sys; sys.path.insert(0, sys.argv[1]); before = set(sys.modules); from potstill.commands.main import run; run(['--help']);"
         "print(json.dumps(sorted({name.partition('.')[0] for name in set(sys.modules) - before})), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(repository)], capture_output=True, text=True, timeout=60)
     imported = set(json.loads(done.stderr.splitlines()[-1]))
     assert imported - set(sys.stdlib_module_names) <= LIGHT
-    assert {"rich", "importlib.metadata", "contract.task"}.isdisjoint(imported)
+    assert {"rich", "importlib.metadata", "potstill.contract.task"}.isdisjoint(imported)
 
 
 def test_help_answers_within_two_tenths_of_a_second(console):
@@ -89,7 +89,7 @@ def test_control_c_prints_one_line_and_exits_130(tmp_path, repository):
     slow = "import time, click\n@click.command('slow')\ndef command():\n    print('ready', flush=True)\n    time.sleep(60)\n"
     (tmp_path / "slow_command.py").write_text(slow)
     code = (
-        f"import sys; sys.path[:0] = [{str(repository)!r}, {str(tmp_path)!r}]; from commands import main;"
+        f"import sys; sys.path[:0] = [{str(repository)!r}, {str(tmp_path)!r}]; from potstill.commands import main;"
         "main.COMMANDS['slow'] = main.Row('slow_command', 'Waits.', None); sys.exit(main.run(['slow']))"
     )
     # a shell's background job, as these tests may be one, ignores the signal, and so would every process below it

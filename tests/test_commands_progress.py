@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from commands import progress
+from potstill.commands import progress
 
 
 @pytest.fixture

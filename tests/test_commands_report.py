@@ -3,12 +3,12 @@ import math
 import pytest
 from judged_texts import LABELS, a_task
 
-from commands.main import run as console
-from commands.report_sources import stored_rationales
-from contract.checkpoint import Student
-from contract.errors import UserError
-from contract.texts import Text
-from labeler.paths import TeacherPath
+from potstill.commands.main import run as console
+from potstill.commands.report_sources import stored_rationales
+from potstill.contract.checkpoint import Student
+from potstill.contract.errors import UserError
+from potstill.contract.texts import Text
+from potstill.labeler.paths import TeacherPath
 
 
 def a_student(task_digest):

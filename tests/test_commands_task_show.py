@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from commands.main import run as console
-from contract.task import load_task
-from contract.texts import Text
-from labeler.config import LabelConfig
-from labeler.llama_engine import LlamaEngine
-from labeler.nearest import nearest_examples
-from labeler.run import label
-from models.catalog import find_backbone
-from models.gguf import read_header
+from potstill.commands.main import run as console
+from potstill.contract.task import load_task
+from potstill.contract.texts import Text
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.llama_engine import LlamaEngine
+from potstill.labeler.nearest import nearest_examples
+from potstill.labeler.run import label
+from potstill.models.catalog import find_backbone
+from potstill.models.gguf import read_header
 
 TASK_FILE = Path(__file__).parent.parent / "examples" / "market_stance" / "task.toml"
 TASK = load_task(TASK_FILE)
@@ -66,7 +66,7 @@ def test_a_teacher_without_a_chat_template_is_refused(tmp_path: Path, capsys):
 def test_without_torch_nearest_names_the_extra_that_it_needs(tmp_path: Path, monkeypatch, capsys, command):
     monkeypatch.chdir(tmp_path)
     Path("texts.jsonl").write_text('{"text": "hm"}\n')
-    for module in ("labeler.embed", "labeler.nearest"):
+    for module in ("potstill.labeler.embed", "potstill.labeler.nearest"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert console([*command, "--examples", "nearest"]) == 1

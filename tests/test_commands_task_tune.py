@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from commands import label, labelling, pipeline
-from commands.main import run as console
-from commands.task_tune import label_options
-from contract.project import load_project
-from contract.task import load_task
-from labeler.config import LabelConfig
-from labeler.derive import DeriveConfig
-from labeler.trial import Trial
-from labeler.tuned_settings import tuned_settings, tuned_toml
+from potstill.commands import label, labelling, pipeline
+from potstill.commands.main import run as console
+from potstill.commands.task_tune import label_options
+from potstill.contract.project import load_project
+from potstill.contract.task import load_task
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.derive import DeriveConfig
+from potstill.labeler.trial import Trial
+from potstill.labeler.tuned_settings import tuned_settings, tuned_toml
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "market_stance"
 
@@ -31,7 +31,7 @@ WINNERS = [
 
 @pytest.mark.parametrize(("config", "derive"), WINNERS)
 def test_the_winner_is_the_same_in_a_project_and_as_options(tmp_path: Path, monkeypatch, config, derive):
-    monkeypatch.setattr("labeler.derive.find_backbone", lambda name: None)  # it is only looked for, not used
+    monkeypatch.setattr("potstill.labeler.derive.find_backbone", lambda name: None)  # it is only looked for, not used
     settings = tuned_settings(Trial("g", "n", config, derive, None, [], None, None)) | {"pack": "Q4_0"}
     for name in ("task.toml", "texts.jsonl", "gold.jsonl"):
         (tmp_path / name).write_bytes((EXAMPLE / name).read_bytes())
@@ -86,7 +86,7 @@ def test_the_real_teacher_is_tuned_and_called_again_is_asked_nothing(smollm2, tm
     assert (out / "tuned.toml").read_text().startswith(
         "# The [label] table of a project.toml, chosen by: potstill task tune\n# teacher smollm2-135m-instruct, 21 texts of gold.jsonl: direct, "
     )  # fmt: skip
-    monkeypatch.setattr("labeler.local_teacher.LocalTeacher.answer", None)  # it must not be asked
+    monkeypatch.setattr("potstill.labeler.local_teacher.LocalTeacher.answer", None)  # it must not be asked
     assert console(command) == 0
     assert capsys.readouterr().out == first.out
 
@@ -96,7 +96,7 @@ def test_the_real_teacher_is_tuned_and_called_again_is_asked_nothing(smollm2, tm
     [(6, "holds 18 usable texts with gold; tuning needs at least 20: label more by hand")],
 )
 def test_too_little_gold_is_told_before_a_model_is_loaded(tmp_path: Path, capsys, monkeypatch, n, message):
-    monkeypatch.setattr("commands.task_tune.open_teacher", None)
+    monkeypatch.setattr("potstill.commands.task_tune.open_teacher", None)
     file = few(tmp_path, n)
     assert console(["task", "tune", str(EXAMPLE / "task.toml"), str(file), str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err == f"potstill: {file}: {message}\n"

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from commands import train_progress
+from potstill.commands import train_progress
 from tests.terminal import run_on_a_terminal
 
 
@@ -59,7 +59,7 @@ def test_steps_of_an_earlier_run_do_not_count_as_speed(clock, capsys):
 def test_a_terminal_gets_a_bar_with_the_loss_and_keeps_stdout_clean():
     program = (
         "import time\n"
-        "from commands.train_progress import train_progress\n"
+        "from potstill.commands.train_progress import train_progress\n"
         "with train_progress() as show:\n"
         "    for done in range(1, 6):\n"
         "        show('train', done, 5, 0.25)\n"

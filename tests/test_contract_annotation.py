@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.annotation import Annotated, the_question, the_text
+from potstill.contract.annotation import Annotated, the_question, the_text
 
 
 @pytest.mark.parametrize(

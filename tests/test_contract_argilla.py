@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.argilla import records, settings
-from contract.errors import FormatError
-from contract.guide import Guide
-from contract.soft_label import SoftLabel
-from contract.texts import Text, read_texts
+from potstill.contract.argilla import records, settings
+from potstill.contract.errors import FormatError
+from potstill.contract.guide import Guide
+from potstill.contract.soft_label import SoftLabel
+from potstill.contract.texts import Text, read_texts
 
 USER, OTHER = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
 NESTED = [

@@ -3,8 +3,8 @@ import subprocess
 
 import pytest
 
-from contract import atomic
-from contract.errors import UserError
+from potstill.contract import atomic
+from potstill.contract.errors import UserError
 
 
 def names(folder):

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from contract.bundle import (
+from potstill.contract.bundle import (
     REQUIRED_FILES,
     Golden,
     Manifest,
@@ -16,7 +16,7 @@ from contract.bundle import (
     write_manifest,
     write_sums,
 )
-from contract.errors import FormatError
+from potstill.contract.errors import FormatError
 
 MANIFEST = Manifest(
     format=1, name="stance", labels=["up", "down"], target=False, max_tokens=128, temperature=1.5, thresholds=None,

@@ -3,10 +3,10 @@ import json
 import msgspec
 import pytest
 
-from contract.checkpoint import Student, read_student, write_student
-from contract.decision import Conformal, Precision, texts_for
-from contract.errors import FormatError
-from contract.metrics_record import Score
+from potstill.contract.checkpoint import Student, read_student, write_student
+from potstill.contract.decision import Conformal, Precision, texts_for
+from potstill.contract.errors import FormatError
+from potstill.contract.metrics_record import Score
 
 STUDENT = Student(
     format=1, task_name="stance", labels=["up", "down"], family="encoder", target=False, max_tokens=128, temperature=1.5,

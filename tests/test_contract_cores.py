@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from contract.cores import cgroup_cores, usable_cores
+from potstill.contract.cores import cgroup_cores, usable_cores
 
 
 def test_usable_cores_are_at_most_those_that_the_process_may_run_on():

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract import dataset_folder
-from contract.errors import FormatError, UserError
-from contract.texts import Text, read_texts, text_id
+from potstill.contract import dataset_folder
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.texts import Text, read_texts, text_id
 
 STRING, CLASSES = {"dtype": "string", "_type": "Value"}, {"names": ["up", "down"], "_type": "ClassLabel"}
 FEATURES = {"id": STRING, "text": STRING, "label": CLASSES}

@@ -1,6 +1,6 @@
 import hashlib
 
-from contract import digest
+from potstill.contract import digest
 
 
 def test_a_digest_is_the_sha256_of_the_bytes(tmp_path):

@@ -4,10 +4,10 @@ import json
 import pyarrow.parquet
 import pytest
 
-from contract.errors import FormatError
-from contract.flat_labels import flat, write_csv, write_dataset, write_jsonl, write_parquet
-from contract.soft_label import SoftLabel
-from contract.texts import read_texts
+from potstill.contract.errors import FormatError
+from potstill.contract.flat_labels import flat, write_csv, write_dataset, write_jsonl, write_parquet
+from potstill.contract.soft_label import SoftLabel
+from potstill.contract.texts import read_texts
 
 
 def soft_label(**changes: object) -> SoftLabel:

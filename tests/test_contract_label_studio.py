@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.errors import FormatError
-from contract.guide import Guide
-from contract.label_studio import config, tasks
-from contract.soft_label import SoftLabel
-from contract.texts import Text, read_texts, text_id
+from potstill.contract.errors import FormatError
+from potstill.contract.guide import Guide
+from potstill.contract.label_studio import config, tasks
+from potstill.contract.soft_label import SoftLabel
+from potstill.contract.texts import Text, read_texts, text_id
 
 
 def annotation(*labels: str, control: str = "label", **changes: object) -> dict:

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from contract.machine import Machine, cpu, difference
+from potstill.contract.machine import Machine, cpu, difference
 
 MADE = Machine(onnxruntime="1.31.1", tokenizers="0.22.2", numpy="2.4.6", cpu="AMD EPYC", flags=["avx2", "avx512_vnni", "fma"])
 

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap
 from sklearn import metrics as sk
 
-from contract.metrics import accuracy, brier, difference, ece, log_loss, macro_f1, score, scores
-from contract.metrics_record import Score
+from potstill.contract.metrics import accuracy, brier, difference, ece, log_loss, macro_f1, score, scores
+from potstill.contract.metrics_record import Score
 
 
 def sample(seed, n=40, c=3):

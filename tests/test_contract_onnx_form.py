@@ -6,8 +6,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tiny_bundle import a_graph
 
-from contract.errors import FormatError
-from contract.onnx_form import MAX_FILLED, check_graph
+from potstill.contract.errors import FormatError
+from potstill.contract.onnx_form import MAX_FILLED, check_graph
 
 
 def refusal(path):

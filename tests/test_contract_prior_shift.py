@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2, multivariate_normal
 
-from contract.prior_shift import MIN_SHARE, adjusted, chi_squared_tail, estimate
+from potstill.contract.prior_shift import MIN_SHARE, adjusted, chi_squared_tail, estimate
 
 MEANS = np.array([[0.0, 0.0], [2.0, 0.5], [0.5, 2.0]])
 SOURCE = np.array([0.5, 0.3, 0.2])

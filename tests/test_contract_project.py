@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import FormatError
-from contract.project import load_project, settings
+from potstill.contract.errors import FormatError
+from potstill.contract.project import load_project, settings
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.errors import FormatError
-from contract.soft_label import SoftLabel, entropy, read_soft_labels, write_soft_labels
+from potstill.contract.errors import FormatError
+from potstill.contract.soft_label import SoftLabel, entropy, read_soft_labels, write_soft_labels
 
 
 def soft_label(**changes):

@@ -1,7 +1,7 @@
 import pytest
 
-from contract.errors import FormatError
-from contract.task import load_task, task_from_json, task_to_json
+from potstill.contract.errors import FormatError
+from potstill.contract.task import load_task, task_from_json, task_to_json
 
 WHOLE = """
 format = 1

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.errors import FormatError
-from contract.texts import Text, read_texts, text_id, write_texts
+from potstill.contract.errors import FormatError
+from potstill.contract.texts import Text, read_texts, text_id, write_texts
 
 
 def written(tmp_path, name, data):

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 import pytest
 
-from commands.lazy import load
-from commands.main import COMMANDS
-from commands.reference import reference
+from potstill.commands.lazy import load
+from potstill.commands.main import COMMANDS
+from potstill.commands.reference import reference
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*/README.md")])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from contract.task import load_task
-from contract.texts import read_texts
+from potstill.contract.task import load_task
+from potstill.contract.texts import read_texts
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 RUN_LENGTH = 8  # words that no two texts may share in a row

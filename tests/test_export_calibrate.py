@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.calibrate import MIN_TEXTS, corrected_temperature, cross_entropy, fitted
+from potstill.export.calibrate import MIN_TEXTS, corrected_temperature, cross_entropy, fitted
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(400, 3)) * 2

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.calibration import BUCKET, buckets, spread_by_length
+from potstill.export.calibration import BUCKET, buckets, spread_by_length
 
 
 def a_feed(length, value):

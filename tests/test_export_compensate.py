@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from export.compensate import LIMIT, PAIR_LIMIT, best_steps, compensated, nearest, safe_steps
+from potstill.export.compensate import LIMIT, PAIR_LIMIT, best_steps, compensated, nearest, safe_steps
 
 H, N, T = 161, 24, 4000  # more channels than one block of rows, and an odd number of them
 LARGEST_ACTIVATION = 255

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from contract.machine import KERNEL_FLAGS
-from export.cpu import DOT_PRODUCTS, VNNI, sums_are_exact
+from potstill.contract.machine import KERNEL_FLAGS
+from potstill.export.cpu import DOT_PRODUCTS, VNNI, sums_are_exact
 
 
 @pytest.mark.parametrize(

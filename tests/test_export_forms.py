@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from test_export_gate import FORM
 
-from export.forms import fastest
+from potstill.export.forms import fastest
 
 
 def forms(*rows):

@@ -4,10 +4,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from export.config import ExportConfig
-from export.gate import ROUNDING, is_invariant, note, problem
-from export.quality import Form
-from serve.padding import padded
+from potstill.export.config import ExportConfig
+from potstill.export.gate import ROUNDING, is_invariant, note, problem
+from potstill.export.quality import Form
+from potstill.serve.padding import padded
 
 FORM = Form(
     variant="static_int8", bytes=100, ms_p50=1.0, n=1000, macro_f1=0.8, log_loss=0.5, ece=0.1, macro_f1_drop=0.0,

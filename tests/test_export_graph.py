@@ -10,13 +10,13 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from contract.errors import FormatError
-from export.config import STATIC
-from export.graph import export_float, fuse, quiet, torch_threads
-from export.operators import loaded_operators, wrong_products
-from export.quantize import static_int8
-from export.smooth import weight_products
-from serve.session import session_options
+from potstill.contract.errors import FormatError
+from potstill.export.config import STATIC
+from potstill.export.graph import export_float, fuse, quiet, torch_threads
+from potstill.export.operators import loaded_operators, wrong_products
+from potstill.export.quantize import static_int8
+from potstill.export.smooth import weight_products
+from potstill.serve.session import session_options
 
 MAX_TOKENS = 29  # of the texts below
 SIZE = {"vocab_size": 200, "num_labels": 3, "initializer_range": 0.2, "max_position_embeddings": 40}

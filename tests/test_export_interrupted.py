@@ -14,18 +14,18 @@ from pathlib import Path
 import pytest
 from test_export_run import LOOSE, write_checkpoint
 
-from contract.errors import UserError
-from export.config import ExportConfig
-from export.run import export_bundle
-from serve.verify import verify
+from potstill.contract.errors import UserError
+from potstill.export.config import ExportConfig
+from potstill.export.run import export_bundle
+from potstill.serve.verify import verify
 
 N_KILLS = 4
 # Everything is imported once; then for each line read, a child exports in two forms by turns until it is killed.
 NURSERY = """
 import os, sys
 from pathlib import Path
-from export.config import ExportConfig
-from export.run import export_bundle
+from potstill.export.config import ExportConfig
+from potstill.export.run import export_bundle
 for _ in sys.stdin:
     pid = os.fork()
     if pid == 0:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from scipy.stats import binom
 
-from export.noise import LEVEL, explained_flips
+from potstill.export.noise import LEVEL, explained_flips
 
 
 @pytest.mark.parametrize("n", [1, 5, 64, 251, 512, 2048])

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from export.config import DYNAMIC, STATIC
-from export.operators import wrong_products
+from potstill.export.config import DYNAMIC, STATIC
+from potstill.export.operators import wrong_products
 
 
 @pytest.mark.parametrize(

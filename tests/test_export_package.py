@@ -18,16 +18,16 @@ from test_export_run import LABELS, LOOSE, write_checkpoint
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, pipeline
 
-from commands.main import run
-from contract import digest
-from contract.bundle import read_manifest
-from contract.errors import FormatError, UserError
-from contract.signature import check_signature, sign
-from export.package import LAYOUTS, PackageConfig, package
-from export.run import export_bundle
-from export.sign import sign_bundle
-from serve.classifier import Classifier
-from serve.verify import verify
+from potstill.commands.main import run
+from potstill.contract import digest
+from potstill.contract.bundle import read_manifest
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.signature import check_signature, sign
+from potstill.export.package import LAYOUTS, PackageConfig, package
+from potstill.export.run import export_bundle
+from potstill.export.sign import sign_bundle
+from potstill.serve.classifier import Classifier
+from potstill.serve.verify import verify
 
 TEXTS = ["the price will rise", "puts calls never", "stay very much today soon " * 20]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contract.errors import UserError
-from export import parity
+from potstill.contract.errors import UserError
+from potstill.export import parity
 
 
 @pytest.mark.parametrize("wrong", [0.1, float("nan")])

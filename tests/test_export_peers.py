@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from test_export_run import LOOSE, write_checkpoint
 
-from contract.errors import UserError
-from contract.texts import Text
-from export.peers import OPTIMUM, TORCH, Pipeline, peers_of
-from export.run import export_bundle
-from serve.bench import BenchConfig, bench
-from serve.classifier import Classifier, softmax
+from potstill.contract.errors import UserError
+from potstill.contract.texts import Text
+from potstill.export.peers import OPTIMUM, TORCH, Pipeline, peers_of
+from potstill.export.run import export_bundle
+from potstill.serve.bench import BenchConfig, bench
+from potstill.serve.classifier import Classifier, softmax
 
 TEXTS = [Text("the price will rise"), Text("fall"), Text("calls and puts, " * 30)]
 

@@ -12,13 +12,13 @@ from safetensors.numpy import load_file
 from test_export_run import LOOSE, WORDS, write_checkpoint
 from tokenizers import Tokenizer
 
-from contract.errors import FormatError, UserError
-from contract.texts import Text, write_texts
-from export.config import ExportConfig
-from export.prune import prune_checkpoint
-from export.quality import Quality
-from export.run import export_bundle
-from serve.classifier import Classifier
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.texts import Text, write_texts
+from potstill.export.config import ExportConfig
+from potstill.export.prune import prune_checkpoint
+from potstill.export.quality import Quality
+from potstill.export.run import export_bundle
+from potstill.serve.classifier import Classifier
 
 KEPT = ["the price will rise", "calls and puts, " * 30, "Never! acme?"]
 SPELLED = "waab wzzz"  # the first is a piece of the whole vocabulary that no text of the pool has

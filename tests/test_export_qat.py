@@ -8,16 +8,16 @@ import torch
 from test_export_run import LABELS, LOOSE, WORDS, write_checkpoint
 from transformers import AutoModelForSequenceClassification
 
-from contract.checkpoint import read_student
-from contract.errors import UserError
-from export import gate
-from export.calibration import buckets
-from export.config import TRAINED, ExportConfig
-from export.qat import computing_in_int8, train_against_int8
-from export.run import export_bundle
-from export.source import read_source
-from serve.classifier import Classifier
-from serve.tokenize import Tokenize
+from potstill.contract.checkpoint import read_student
+from potstill.contract.errors import UserError
+from potstill.export import gate
+from potstill.export.calibration import buckets
+from potstill.export.config import TRAINED, ExportConfig
+from potstill.export.qat import computing_in_int8, train_against_int8
+from potstill.export.run import export_bundle
+from potstill.export.source import read_source
+from potstill.serve.classifier import Classifier
+from potstill.serve.tokenize import Tokenize
 
 INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
 
@@ -66,10 +66,10 @@ def test_products_compute_on_int8_grids_and_the_weights_come_back(checkpoint, ba
 
 
 def test_training_wins_back_what_rounding_costs(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("export.qat.ACTIVATION_STEPS", 15)  # on 8 bits a network this small loses nothing but by chance
-    monkeypatch.setattr("export.qat.LIMIT", 7)
-    monkeypatch.setattr("export.qat.RATE", 1e-3)
-    monkeypatch.setattr("export.qat.MIN_STEPS", 300)
+    monkeypatch.setattr("potstill.export.qat.ACTIVATION_STEPS", 15)  # on 8 bits a network this small loses nothing but by chance
+    monkeypatch.setattr("potstill.export.qat.LIMIT", 7)
+    monkeypatch.setattr("potstill.export.qat.RATE", 1e-3)
+    monkeypatch.setattr("potstill.export.qat.MIN_STEPS", 300)
     training, unseen = (drawn(n, checkpoint) for n in (300, 200))
     train_against_int8(checkpoint, training, tmp_path / "trained", threads=1)
     wanted = answers(checkpoint, unseen, int8=False)
@@ -84,7 +84,7 @@ def drawn(n, checkpoint):
 
 
 def test_weights_that_only_get_worse_stay_as_they_were(checkpoint, batches, tmp_path, monkeypatch):
-    monkeypatch.setattr("export.qat.RATE", 1.0)
+    monkeypatch.setattr("potstill.export.qat.RATE", 1.0)
     train_against_int8(checkpoint, batches, tmp_path / "trained", threads=1)
     np.testing.assert_array_equal(answers(tmp_path / "trained", batches, int8=False), answers(checkpoint, batches, int8=False))
 

@@ -6,13 +6,13 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.compensate import FULL_RANGE as NO_PAIR_LIMIT
-from export.compensate import PAIR_LIMIT
-from export.config import DYNAMIC, STATIC
-from export.operators import loaded_operators, wrong_products
-from export.quantize import dynamic_int8, int8_embeddings, static_int8
-from export.smooth import weight_products
-from serve.session import session_options
+from potstill.export.compensate import FULL_RANGE as NO_PAIR_LIMIT
+from potstill.export.compensate import PAIR_LIMIT
+from potstill.export.config import DYNAMIC, STATIC
+from potstill.export.operators import loaded_operators, wrong_products
+from potstill.export.quantize import dynamic_int8, int8_embeddings, static_int8
+from potstill.export.smooth import weight_products
+from potstill.serve.session import session_options
 
 V, H, N = 3000, 32, 48
 
@@ -106,7 +106,7 @@ def test_texts_of_one_length_side_by_side_calibrate_as_they_do_alone(tmp_path):
 
 def test_outlier_channels_cost_static_int8_less_when_smoothed(tmp_path, monkeypatch):
     smoothed = np.abs(logits(static_int8(a_graph(), FEEDS, tmp_path)) - logits(a_graph())).mean()
-    monkeypatch.setattr("export.smooth.EXPONENTS", ())
+    monkeypatch.setattr("potstill.export.smooth.EXPONENTS", ())
     plain = np.abs(logits(static_int8(a_graph(), FEEDS, tmp_path)) - logits(a_graph())).mean()
     assert smoothed < 0.7 * plain
 

@@ -16,19 +16,19 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BertConfig, PreTrainedTokenizerFast
 
-from contract.bundle import read_golden, read_manifest
-from contract.checkpoint import Student, read_student, write_student
-from contract.decision import Conformal, Precision
-from contract.errors import FormatError, UserError
-from contract.soft_label import SoftLabel, write_soft_labels
-from contract.task import Example, Input, Label, Task, task_to_json
-from contract.texts import Text, text_id, write_texts
-from export.config import ExportConfig
-from export.forms import fastest
-from export.graph import torch_threads
-from export.quality import Quality
-from export.run import export_bundle
-from serve.classifier import Classifier
+from potstill.contract.bundle import read_golden, read_manifest
+from potstill.contract.checkpoint import Student, read_student, write_student
+from potstill.contract.decision import Conformal, Precision
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.soft_label import SoftLabel, write_soft_labels
+from potstill.contract.task import Example, Input, Label, Task, task_to_json
+from potstill.contract.texts import Text, text_id, write_texts
+from potstill.export.config import ExportConfig
+from potstill.export.forms import fastest
+from potstill.export.graph import torch_threads
+from potstill.export.quality import Quality
+from potstill.export.run import export_bundle
+from potstill.serve.classifier import Classifier
 
 LABELS = ["up", "flat", "down"]
 WORDS = [
@@ -194,7 +194,7 @@ def test_the_gate_reports_every_form_with_its_numbers(exported, bundle):
 
 def test_a_second_export_elsewhere_gives_the_same_bytes(checkpoint, bundle, tmp_path):
     again = tmp_path / "again"
-    command = [sys.executable, "-m", "commands.main", "export", str(checkpoint), str(again), "--threads", "1"]
+    command = [sys.executable, "-m", "potstill.commands.main", "export", str(checkpoint), str(again), "--threads", "1"]
     command += ["--max-drop", str(LOOSE.max_drop), "--min-agreement", str(LOOSE.min_agreement)]
     command += ["--max-change", str(LOOSE.max_change), "--variant", LOOSE.variant]
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
@@ -231,7 +231,7 @@ def test_forms_that_fail_are_named_with_the_reason_and_float_is_taken(checkpoint
 
 
 def test_a_form_that_cannot_be_made_says_why(tmp_path, checkpoint, monkeypatch):
-    monkeypatch.setattr("contract.machine.cpu", lambda: ("", ["avx2"]))
+    monkeypatch.setattr("potstill.contract.machine.cpu", lambda: ("", ["avx2"]))
     with pytest.raises(
         UserError, match="static_int8_full_range cannot be made: this machine's processor adds int8 products in 16 bits"
     ):

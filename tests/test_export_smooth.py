@@ -6,8 +6,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.smooth import N_ROWS, Activations, best_scale, observe, smooth
-from serve.session import session_options
+from potstill.export.smooth import N_ROWS, Activations, best_scale, observe, smooth
+from potstill.serve.session import session_options
 
 H, N = 16, 24
 FEEDS = [{"x": np.random.default_rng(i).normal(size=(1, 3 + i, H)).astype(np.float32)} for i in range(8)]

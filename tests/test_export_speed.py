@@ -4,8 +4,8 @@ import pytest
 from test_export_quantize import a_graph
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from export.speed import N_TEXTS, answer_times, cache_folder
-from serve.tokenize import Tokenize
+from potstill.export.speed import N_TEXTS, answer_times, cache_folder
+from potstill.serve.tokenize import Tokenize
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from contract.decision import Conformal
-from export.thresholds import carried_place, carried_sets, carried_thresholds
+from potstill.contract.decision import Conformal
+from potstill.export.thresholds import carried_place, carried_sets, carried_thresholds
 
 LABELS = ["up", "flat", "down"]
 CONFORMAL = Conformal(coverage=0.9, quantile=0.7, n=200, source="gold")

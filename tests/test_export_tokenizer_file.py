@@ -5,8 +5,8 @@ import json
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from contract.errors import FormatError
-from export.tokenizer_file import config_json, pad_token_id, tokenizer_config_json, tokenizer_json
+from potstill.contract.errors import FormatError
+from potstill.export.tokenizer_file import config_json, pad_token_id, tokenizer_config_json, tokenizer_json
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from contract.errors import FormatError
-from export.vocabulary import pruned
+from potstill.contract.errors import FormatError
+from potstill.export.vocabulary import pruned
 
 WORDS = [
     "lowering",

@@ -5,9 +5,9 @@ import pytest
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
-from contract.errors import UserError
-from contract.metrics import log_loss
-from labeler.affine import affine, check_gold, fit
+from potstill.contract.errors import UserError
+from potstill.contract.metrics import log_loss
+from potstill.labeler.affine import affine, check_gold, fit
 
 LABELS = ["up", "down", "flat"]
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from contract.errors import FormatError, UserError
-from contract.soft_label import read_soft_labels, write_soft_labels
-from labeler.aggregate import averaged, calibrated, derive, distributions, soft_labels
-from labeler.derive import DEFAULTS, METHODS, DeriveConfig
-from labeler.neighbours import Neighbours
-from labeler.path_table import read_paths
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.soft_label import read_soft_labels, write_soft_labels
+from potstill.labeler.aggregate import averaged, calibrated, derive, distributions, soft_labels
+from potstill.labeler.derive import DEFAULTS, METHODS, DeriveConfig
+from potstill.labeler.neighbours import Neighbours
+from potstill.labeler.path_table import read_paths
 
 WORDS = {"words": ["up", "rise", "down"], "word_labels": [0, 0, 1]}
 LABELS = ["up", "down", "flat"]

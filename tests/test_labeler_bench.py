@@ -7,17 +7,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from commands.main import run as console
-from contract.task import load_task
-from contract.texts import read_texts
-from labeler.bench import BenchConfig, bench
-from labeler.bench_adaptive import measure_saving
-from labeler.bench_memory import measure_memory
-from labeler.bench_report import BenchReport, Figures
-from labeler.bench_turns import Turn
-from labeler.config import LabelConfig
-from labeler.local_teacher import LocalConfig
-from labeler.open import open_local
+from potstill.commands.main import run as console
+from potstill.contract.task import load_task
+from potstill.contract.texts import read_texts
+from potstill.labeler.bench import BenchConfig, bench
+from potstill.labeler.bench_adaptive import measure_saving
+from potstill.labeler.bench_memory import measure_memory
+from potstill.labeler.bench_report import BenchReport, Figures
+from potstill.labeler.bench_turns import Turn
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.local_teacher import LocalConfig
+from potstill.labeler.open import open_local
 
 KEYS = [
     "loop_s_per_text",
@@ -177,7 +177,7 @@ def test_more_texts_than_there_are_is_refused(capsys, repository):
 
 
 def test_the_command_prints_a_table_or_json(example, monkeypatch, capsys):
-    monkeypatch.setattr("commands.bench_label.example_folder", lambda name: example)
+    monkeypatch.setattr("potstill.commands.bench_label.example_folder", lambda name: example)
     options = ["bench", "label", "--n", "1", "--only", "loop", "--threads", "2"]
     assert console(options) == 0
     out = capsys.readouterr().out

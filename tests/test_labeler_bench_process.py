@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from contract.errors import UserError
-from labeler.bench_process import OwnProcess
-from labeler.bench_turns import Turn
+from potstill.contract.errors import UserError
+from potstill.labeler.bench_process import OwnProcess
+from potstill.labeler.bench_turns import Turn
 
 
 @dataclass

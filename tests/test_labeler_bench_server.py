@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from contract.errors import UserError
-from contract.task import load_task
-from contract.texts import Text
-from labeler import bench_server
-from labeler.bench_server import Server, ServerPart
-from labeler.bench_workload import Workload, counted
-from labeler.teacher import Identity
+from potstill.contract.errors import UserError
+from potstill.contract.task import load_task
+from potstill.contract.texts import Text
+from potstill.labeler import bench_server
+from potstill.labeler.bench_server import Server, ServerPart
+from potstill.labeler.bench_workload import Workload, counted
+from potstill.labeler.teacher import Identity
 
 BUILT = sorted(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").glob("potstill/llama-server-*/bin/llama-server"))
 STAND_IN = f"""#!{sys.executable} -I

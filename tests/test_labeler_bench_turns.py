@@ -1,6 +1,6 @@
 import pytest
 
-from labeler.bench_turns import Turn, speed_ratio, take_turns, time_ratio
+from potstill.labeler.bench_turns import Turn, speed_ratio, take_turns, time_ratio
 
 
 class Counter:

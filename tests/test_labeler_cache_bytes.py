@@ -3,8 +3,8 @@ import re
 import llama_cpp
 import pytest
 
-from labeler import llama_engine
-from labeler.llama_engine import EngineConfig, LlamaEngine
+from potstill.labeler import llama_engine
+from potstill.labeler.llama_engine import EngineConfig, LlamaEngine
 
 
 def test_the_size_of_the_cache_is_what_llama_cpp_says_of_it(smollm2):

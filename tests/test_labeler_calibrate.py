@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from labeler.calibrate import as_sure_as, batch_calibrated, label_logprobs, sharpened
+from potstill.labeler.calibrate import as_sure_as, batch_calibrated, label_logprobs, sharpened
 
 
 def some(n=200, c=3, bias=(3.0, 0.0, -1.0), seed=0):

@@ -5,9 +5,9 @@ import sqlite3
 import msgspec
 import pytest
 
-from contract.errors import FormatError
-from labeler.check_store import check_store
-from labeler.store import LabelStore
+from potstill.contract.errors import FormatError
+from potstill.labeler.check_store import check_store
+from potstill.labeler.store import LabelStore
 
 
 @pytest.fixture

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from contract.errors import UserError
-from labeler.context_size import CELL_BLOCK, MAX_SEQUENCES, context_for, context_for_one
-from labeler.draw import Draw
-from labeler.label_words import LabelWords
-from labeler.llama_engine import LlamaEngine
-from labeler.pace import Pace
-from labeler.paths import Ask
-from labeler.teacher import Reading
+from potstill.contract.errors import UserError
+from potstill.labeler.context_size import CELL_BLOCK, MAX_SEQUENCES, context_for, context_for_one
+from potstill.labeler.draw import Draw
+from potstill.labeler.label_words import LabelWords
+from potstill.labeler.llama_engine import LlamaEngine
+from potstill.labeler.pace import Pace
+from potstill.labeler.paths import Ask
+from potstill.labeler.teacher import Reading
 
 PACE = Pace(n_threads=1, n_batch=512, n_live_paths=24, flash_attention=False, prompt_tokens_per_s=0.0, path_tokens_per_s=0.0)
 PREFIX = 300

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from contract.errors import UserError
-from labeler.derive import DEFAULTS, DeriveConfig, check_derive, prior_shares
+from potstill.contract.errors import UserError
+from potstill.labeler.derive import DEFAULTS, DeriveConfig, check_derive, prior_shares
 
 LABELS = ["up", "down", "flat"]
 PRIOR = {"up": 0.5, "flat": 0.3, "down": 0.2}
@@ -65,7 +65,7 @@ def test_a_prior_is_read_in_the_labels_order_and_normalised():
 
 def test_smoothing_without_torch_fails_before_a_path_is_drawn(minilm, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "labeler.embed", raising=False)
+    monkeypatch.delitem(sys.modules, "potstill.labeler.embed", raising=False)
     with pytest.raises(ModuleNotFoundError) as caught:
         check_derive(DeriveConfig(smooth=3), LABELS)
     assert caught.value.name == "torch"

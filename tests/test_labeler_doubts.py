@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from labeler.derive import DEFAULTS, DeriveConfig
-from labeler.doubts import doubts
-from labeler.path_table import read_paths
+from potstill.labeler.derive import DEFAULTS, DeriveConfig
+from potstill.labeler.doubts import doubts
+from potstill.labeler.path_table import read_paths
 
 PRIOR = "each prompt's preference for single labels is estimated on the 100 texts of this run and taken out until the labels' shares are "
 

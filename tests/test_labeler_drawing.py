@@ -10,15 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contract.errors import StoppedError
-from contract.task import Example, Label, Task
-from contract.texts import Text
-from labeler import drawing
-from labeler.config import LabelConfig
-from labeler.paths import Ask, TeacherPath, TooLong
-from labeler.run import label
-from labeler.store import LabelStore
-from labeler.teacher import Enough, Identity, Reading, never
+from potstill.contract.errors import StoppedError
+from potstill.contract.task import Example, Label, Task
+from potstill.contract.texts import Text
+from potstill.labeler import drawing
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.paths import Ask, TeacherPath, TooLong
+from potstill.labeler.run import label
+from potstill.labeler.store import LabelStore
+from potstill.labeler.teacher import Enough, Identity, Reading, never
 
 TASK = Task(
     format=1,

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from commands import labelling
-from contract.errors import UserError
-from contract.task import load_task
-from contract.texts import Text
-from labeler.config import LabelConfig
-from labeler.local_teacher import LocalConfig, LocalTeacher
-from labeler.open import open_local
-from labeler.run import label
-from labeler.store import LabelStore
+from potstill.commands import labelling
+from potstill.contract.errors import UserError
+from potstill.contract.task import load_task
+from potstill.contract.texts import Text
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.open import open_local
+from potstill.labeler.run import label
+from potstill.labeler.store import LabelStore
 from tests.test_commands_bad_input import SMALL_TASK
 
 TEACHER = "smollm2-135m-instruct"
@@ -33,13 +33,13 @@ Table = list[tuple[object, ...]]
 SERVER = f"""
 import json, os, sys
 from pathlib import Path
-from contract.task import load_task
-from contract.texts import Text
-from labeler import drawing
-from labeler.config import LabelConfig
-from labeler.local_teacher import LocalConfig
-from labeler.open import open_local
-from labeler.run import label
+from potstill.contract.task import load_task
+from potstill.contract.texts import Text
+from potstill.labeler import drawing
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.local_teacher import LocalConfig
+from potstill.labeler.open import open_local
+from potstill.labeler.run import label
 
 drawing.batched.__defaults__ = (0.0,)  # every path is a commit, so that a kill can fall between any two
 drawing.N_BLOCK, drawing.N_PILOT = 2, 4
@@ -271,7 +271,7 @@ def test_a_full_disk_ends_the_run_with_one_line_and_freeing_it_lets_the_same_com
 
 
 def test_paths_stored_before_the_disk_filled_up_are_kept(small_disk: Path, monkeypatch):
-    from labeler import drawing
+    from potstill.labeler import drawing
     from tests.test_labeler_run import TASK, Table
 
     monkeypatch.setattr(drawing.batched, "__defaults__", (0.0,))

@@ -5,10 +5,10 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from contract.errors import FormatError
-from contract.texts import Text
-from labeler import embed
-from labeler.embed import embeddings
+from potstill.contract.errors import FormatError
+from potstill.contract.texts import Text
+from potstill.labeler import embed
+from potstill.labeler.embed import embeddings
 
 TEXTS = [
     Text("Up we go", "1"),

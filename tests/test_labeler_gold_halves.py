@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contract.errors import FormatError, UserError
-from contract.task import Example, Label, Task
-from labeler.gold_halves import gold_halves
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.task import Example, Label, Task
+from potstill.labeler.gold_halves import gold_halves
 
 NAMES = ["up", "down", "flat"]
 TASK = Task(

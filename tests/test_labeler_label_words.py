@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from contract.errors import UserError
-from labeler.label_words import logprobs
+from potstill.contract.errors import UserError
+from potstill.labeler.label_words import logprobs
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e4])

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from labeler.completion import LEAST_LOGPROB
-from labeler.listed_words import WRITTEN, ceiling, word_logprobs, written_logprobs
+from potstill.labeler.completion import LEAST_LOGPROB
+from potstill.labeler.listed_words import WRITTEN, ceiling, word_logprobs, written_logprobs
 
 
 def read(lists, *words):

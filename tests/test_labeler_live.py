@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeler import live
-from labeler.calibrate import batch_calibrated
-from labeler.live import Live
-from labeler.path_table import UNREADABLE_MASS
-from labeler.paths import TeacherPath
+from potstill.labeler import live
+from potstill.labeler.calibrate import batch_calibrated
+from potstill.labeler.live import Live
+from potstill.labeler.path_table import UNREADABLE_MASS
+from potstill.labeler.paths import TeacherPath
 from tests.test_labeler_store import SETTINGS
 
 GOLD = {"0": "up", "1": "down", "9": "up"}  # text 9 never comes

@@ -8,12 +8,12 @@ import pytest
 from single_sequence import SingleSequence
 from tiny_gguf import KINDS
 
-from contract.errors import UserError
-from labeler.llama_engine import EngineConfig, LlamaEngine, NoContextError, Token
-from labeler.local_teacher import LocalConfig, LocalTeacher
-from labeler.paths import Ask, TeacherPath
-from labeler.prompt_tokens import PromptTokens
-from labeler.teacher import Identity, Reading
+from potstill.contract.errors import UserError
+from potstill.labeler.llama_engine import EngineConfig, LlamaEngine, NoContextError, Token
+from potstill.labeler.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.paths import Ask, TeacherPath
+from potstill.labeler.prompt_tokens import PromptTokens
+from potstill.labeler.teacher import Identity, Reading
 
 TEXTS = [
     "Loaded up on calls before the print.",

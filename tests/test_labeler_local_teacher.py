@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from single_sequence import SingleSequence
 
-from contract.errors import UserError
-from labeler.llama_engine import EngineConfig, LlamaEngine, NoContextError, OutOfCellsError, Token
-from labeler.local_teacher import LocalConfig, LocalTeacher
-from labeler.paths import Ask, TeacherPath, TooLong
-from labeler.teacher import Identity, Reading
+from potstill.contract.errors import UserError
+from potstill.labeler.llama_engine import EngineConfig, LlamaEngine, NoContextError, OutOfCellsError, Token
+from potstill.labeler.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.paths import Ask, TeacherPath, TooLong
+from potstill.labeler.teacher import Identity, Reading
 
 PREFIX = {
     "direct": "Post: up 20% and buying more\nSentiment: positive\n\nPost: awful quarter, I sold\nSentiment: negative\n\n",

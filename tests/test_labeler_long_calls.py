@@ -8,9 +8,9 @@ import time
 import llama_cpp
 import pytest
 
-from labeler.llama_engine import EngineConfig, LlamaEngine, Token
-from labeler.long_calls import LongCalls
-from labeler.sampler import Sampler
+from potstill.labeler.llama_engine import EngineConfig, LlamaEngine, Token
+from potstill.labeler.long_calls import LongCalls
+from potstill.labeler.sampler import Sampler
 
 
 @pytest.fixture

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import UserError
-from contract.task import load_task
-from contract.texts import Text
-from labeler.config import LabelConfig, check_config
-from labeler.nearest import nearest_examples
-from labeler.questions import Nearest, questions, questions_digest
-from labeler.run import label
-from labeler.teacher import Identity
-from models.catalog import find_backbone
+from potstill.contract.errors import UserError
+from potstill.contract.task import load_task
+from potstill.contract.texts import Text
+from potstill.labeler.config import LabelConfig, check_config
+from potstill.labeler.nearest import nearest_examples
+from potstill.labeler.questions import Nearest, questions, questions_digest
+from potstill.labeler.run import label
+from potstill.labeler.teacher import Identity
+from potstill.models.catalog import find_backbone
 
 TASK = load_task(Path(__file__).parent.parent / "examples" / "market_stance" / "task.toml")
 TEXTS = [Text(example.text, f"copy {i}") for i, example in enumerate(TASK.examples)] + [Text("Which day do they report?", "date")]

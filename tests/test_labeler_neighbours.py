@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from contract.errors import UserError
-from labeler import neighbours
-from labeler.neighbours import Neighbours, nearest, smoothed
+from potstill.contract.errors import UserError
+from potstill.labeler import neighbours
+from potstill.labeler.neighbours import Neighbours, nearest, smoothed
 
 
 def points(n=60, h=8, seed=0):

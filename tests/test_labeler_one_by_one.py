@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from labeler.llama_engine import EngineConfig, LlamaEngine, NoContextError
-from labeler.local_teacher import LocalConfig, LocalTeacher
-from labeler.paths import Ask
-from labeler.teacher import Identity, Reading
+from potstill.labeler.llama_engine import EngineConfig, LlamaEngine, NoContextError
+from potstill.labeler.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.paths import Ask
+from potstill.labeler.teacher import Identity, Reading
 
 READING = Reading("cot", ("positive", "negative"), "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=6)
 ASKS = [Ask(str(i), f"Post: {i} up\nOpinion:", (0, 1)) for i in range(6)]
@@ -42,7 +42,7 @@ def test_a_model_that_demands_one_sequence_gets_it_and_that_is_said_once(tiny_mo
 
 
 def test_a_model_that_cannot_even_be_measured_with_many_sequences_is_drawn_from(tiny_models, monkeypatch):
-    monkeypatch.setattr("labeler.pace.is_busy", lambda: False)
+    monkeypatch.setattr("potstill.labeler.pace.is_busy", lambda: False)
     told: list[str] = []
     paths = drawn(Demanding(tiny_models["dense"]), LocalConfig(n_threads=1), told)
     assert told == [
@@ -71,10 +71,10 @@ def test_fewer_paths_at_once_are_tried_before_one_at_a_time(tiny_models):
 LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
-from labeler.llama_engine import LlamaEngine
-from labeler.local_teacher import LocalConfig, LocalTeacher
-from labeler.paths import Ask
-from labeler.teacher import Identity, Reading
+from potstill.labeler.llama_engine import LlamaEngine
+from potstill.labeler.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.paths import Ask
+from potstill.labeler.teacher import Identity, Reading
 
 engine = LlamaEngine(Path(sys.argv[1]))
 in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

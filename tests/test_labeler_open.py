@@ -8,11 +8,11 @@ from pathlib import Path
 import llama_cpp
 import pytest
 
-from labeler.llama_params import model_params
-from labeler.open import packed_file
-from models import gguf
-from models.catalog import find_teacher, load_catalog
-from models.repack import repacked
+from potstill.labeler.llama_params import model_params
+from potstill.labeler.open import packed_file
+from potstill.models import gguf
+from potstill.models.catalog import find_teacher, load_catalog
+from potstill.models.repack import repacked
 
 NAME = "smollm2-135m-instruct"
 

@@ -7,9 +7,9 @@ from email.utils import formatdate
 
 import pytest
 
-from contract.errors import UserError
-from labeler.openai_client import ServerClient, ServerConfig, api_key, base_url, is_loopback
-from labeler.refusal import RefusedError
+from potstill.contract.errors import UserError
+from potstill.labeler.openai_client import ServerClient, ServerConfig, api_key, base_url, is_loopback
+from potstill.labeler.refusal import RefusedError
 
 QUICK = ServerConfig(n_tries=3, first_wait_s=0.01, timeout_s=0.2)
 KEPT = "paths drawn so far are kept, and the same command goes on from there"

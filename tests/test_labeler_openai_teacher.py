@@ -15,14 +15,14 @@ import httpx
 import numpy as np
 import pytest
 
-from contract.errors import UserError
-from labeler.listed_words import WRITTEN
-from labeler.local_teacher import LocalConfig
-from labeler.open import is_server, open_local, open_teacher
-from labeler.openai_client import ServerConfig
-from labeler.openai_teacher import open_remote
-from labeler.paths import Ask, TeacherPath, TooLong, path_seed
-from labeler.teacher import Reading
+from potstill.contract.errors import UserError
+from potstill.labeler.listed_words import WRITTEN
+from potstill.labeler.local_teacher import LocalConfig
+from potstill.labeler.open import is_server, open_local, open_teacher
+from potstill.labeler.openai_client import ServerConfig
+from potstill.labeler.openai_teacher import open_remote
+from potstill.labeler.paths import Ask, TeacherPath, TooLong, path_seed
+from potstill.labeler.teacher import Reading
 
 PREFIX = {
     "direct": "Post: up 20% and buying more\nSentiment: positive\n\nPost: awful quarter, I sold\nSentiment: negative\n\n",
@@ -397,7 +397,7 @@ def test_an_interrupt_cancels_what_is_in_flight_and_the_teacher_can_be_asked_aga
     server, teacher = opened(answer, config=ServerConfig(concurrency=2))
     began = time.monotonic()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("labeler.openai_teacher.wait", interrupted)
+        patch.setattr("potstill.labeler.openai_teacher.wait", interrupted)
         next(answers(teacher, "direct"))
     stuck.clear()
     assert len(list(answers(teacher, "direct"))) == 3

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from labeler import local_teacher, pace
-from labeler.llama_engine import LlamaEngine
-from labeler.local_teacher import LocalConfig, LocalTeacher
-from labeler.pace import Pace
-from labeler.teacher import Identity
+from potstill.labeler import local_teacher, pace
+from potstill.labeler.llama_engine import LlamaEngine
+from potstill.labeler.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.pace import Pace
+from potstill.labeler.teacher import Identity
 
 FOUND = Pace(2, 256, 24, False, 400.0, 90.0)
 

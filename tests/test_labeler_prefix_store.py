@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from labeler import prefix_store
-from labeler.local_teacher import LocalConfig
-from labeler.open import open_local
-from labeler.paths import Ask
-from labeler.teacher import Reading
+from potstill.labeler import prefix_store
+from potstill.labeler.local_teacher import LocalConfig
+from potstill.labeler.open import open_local
+from potstill.labeler.paths import Ask
+from potstill.labeler.teacher import Reading
 
 READING = Reading("direct", ("up", "down"), "Opinion:", "Answer:", temperature=0.5, max_rationale_tokens=6)
 PREFIX = "Text: I buy\nAnswer: up\n\nText: I sell\nAnswer: down\n\n"

@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from contract.task import Knowledge, Task, load_task
-from labeler import prompt
+from potstill.contract.task import Knowledge, Task, load_task
+from potstill.labeler import prompt
 
 TASK = load_task(Path(__file__).parent.parent / "examples" / "market_stance" / "task.toml")
 

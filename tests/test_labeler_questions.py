@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.errors import UserError
-from contract.texts import Text
-from labeler.config import LabelConfig, check_config
-from labeler.questions import Nearest, questions, questions_digest
-from labeler.teacher import Identity
+from potstill.contract.errors import UserError
+from potstill.contract.texts import Text
+from potstill.labeler.config import LabelConfig, check_config
+from potstill.labeler.questions import Nearest, questions, questions_digest
+from potstill.labeler.teacher import Identity
 from tests.test_labeler_run import TASK
 
 IDENTITY = Identity("m", "d", "d", "b")

@@ -10,14 +10,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from contract.errors import StoppedError, UserError
-from contract.task import Example, Label, Task
-from contract.texts import Text
-from labeler.config import LabelConfig
-from labeler.paths import Ask, TeacherPath, TooLong, path_seed
-from labeler.run import label
-from labeler.store import LabelStore
-from labeler.teacher import Enough, Identity, Reading, never
+from potstill.contract.errors import StoppedError, UserError
+from potstill.contract.task import Example, Label, Task
+from potstill.contract.texts import Text
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.paths import Ask, TeacherPath, TooLong, path_seed
+from potstill.labeler.run import label
+from potstill.labeler.store import LabelStore
+from potstill.labeler.teacher import Enough, Identity, Reading, never
 
 TASK = Task(
     format=1,
@@ -153,10 +153,10 @@ KILLED = """
 import sys
 from pathlib import Path
 from test_labeler_run import TASK, TEXTS
-from labeler.local_teacher import LocalConfig
-from labeler.open import open_local
-from labeler.config import LabelConfig
-from labeler.run import label
+from potstill.labeler.local_teacher import LocalConfig
+from potstill.labeler.open import open_local
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.run import label
 teacher = open_local(
     "smollm2-135m-instruct", config=LocalConfig(n_threads=1, n_batch=512, n_live_paths=8, flash_attention=False)
 )

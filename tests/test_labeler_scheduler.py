@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from contract.errors import UserError
-from labeler.draw import PREFIX, Draw
-from labeler.label_words import LabelWords
-from labeler.llama_engine import EngineConfig, LlamaEngine, Token
-from labeler.paths import Ask, TeacherPath
-from labeler.scheduler import Scheduler
-from labeler.streams import TextInWork
-from labeler.teacher import Reading, never
+from potstill.contract.errors import UserError
+from potstill.labeler.draw import PREFIX, Draw
+from potstill.labeler.label_words import LabelWords
+from potstill.labeler.llama_engine import EngineConfig, LlamaEngine, Token
+from potstill.labeler.paths import Ask, TeacherPath
+from potstill.labeler.scheduler import Scheduler
+from potstill.labeler.streams import TextInWork
+from potstill.labeler.teacher import Reading, never
 
 READING = Reading("cot", ("positive", "going down the drain"), "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=12)
 SENTENCES = (

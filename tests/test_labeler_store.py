@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from contract.errors import FormatError, UserError
-from contract.texts import Text
-from labeler.paths import TeacherPath, TooLong
-from labeler.store import LabelStore, RunSettings
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.texts import Text
+from potstill.labeler.paths import TeacherPath, TooLong
+from potstill.labeler.store import LabelStore, RunSettings
 
 SETTINGS = RunSettings(
     task_digest="t", prompt_digest="p", labels=["up", "down"], words=["up", "down"], word_labels=[0, 1], teacher="m", teacher_digest="d",
@@ -145,7 +145,7 @@ def test_a_second_writer_is_refused_and_a_reader_is_not(tmp_path: Path):
 
 def test_a_killed_writer_leaves_what_it_stored_and_no_lock(tmp_path: Path):
     code = (
-        "import os, signal, sys; from pathlib import Path; from test_labeler_store import SETTINGS, path; from labeler.store import LabelStore\n"
+        "import os, signal, sys; from pathlib import Path; from test_labeler_store import SETTINGS, path; from potstill.labeler.store import LabelStore\n"
         "store = LabelStore.create(Path(sys.argv[1])); run = store.begin_run(SETTINGS); store.add(run, [path()])\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

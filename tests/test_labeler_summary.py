@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from contract import metrics
-from contract.errors import UserError
-from labeler.aggregate import soft_labels
-from labeler.derive import DEFAULTS, DeriveConfig
-from labeler.summary import summary
-from labeler.summary_text import as_text
+from potstill.contract import metrics
+from potstill.contract.errors import UserError
+from potstill.labeler.aggregate import soft_labels
+from potstill.labeler.derive import DEFAULTS, DeriveConfig
+from potstill.labeler.summary import summary
+from potstill.labeler.summary_text import as_text
 
 LABELS = ["bullish", "bearish", "neutral"]
 PRIOR = {"bullish": 0.4, "bearish": 0.3, "neutral": 0.3}

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from labeler.config import LabelConfig
-from labeler.derive import DeriveConfig
-from labeler.paths import TeacherPath
-from labeler.trial import Trial, choose
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.derive import DeriveConfig
+from potstill.labeler.paths import TeacherPath
+from potstill.labeler.trial import Trial, choose
 
 N = 100
 GOLD = np.arange(N) % 2

@@ -9,18 +9,18 @@ import msgspec
 import numpy as np
 import pytest
 
-from contract.errors import FormatError, StoppedError, UserError
-from contract.task import Example, Label, Task
-from contract.texts import Text
-from labeler.aggregate import derive
-from labeler.gold_halves import GoldHalves, gold_halves
-from labeler.paths import TooLong
-from labeler.prompt_choices import TuneConfig, prompt_choices, prompt_name
-from labeler.run import label
-from labeler.store import LabelStore
-from labeler.teacher import Identity
-from labeler.tune import Tuned, tune
-from labeler.tune_text import as_text
+from potstill.contract.errors import FormatError, StoppedError, UserError
+from potstill.contract.task import Example, Label, Task
+from potstill.contract.texts import Text
+from potstill.labeler.aggregate import derive
+from potstill.labeler.gold_halves import GoldHalves, gold_halves
+from potstill.labeler.paths import TooLong
+from potstill.labeler.prompt_choices import TuneConfig, prompt_choices, prompt_name
+from potstill.labeler.run import label
+from potstill.labeler.store import LabelStore
+from potstill.labeler.teacher import Identity
+from potstill.labeler.tune import Tuned, tune
+from potstill.labeler.tune_text import as_text
 
 NAMES = ["up", "down"]
 GUIDELINE = "Judge the author's own view."

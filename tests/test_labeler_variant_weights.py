@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from labeler.variant_weights import ABSENT, log_odds, skills, variant_weights
+from potstill.labeler.variant_weights import ABSENT, log_odds, skills, variant_weights
 
 
 def votes(skill, n=4000, c=3, seed=0, shares=None):

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from contract.errors import FormatError, UserError
-from models import catalog, places
-from models.catalog import Package, find_backbone, find_teacher, load_catalog
+from potstill.contract.errors import FormatError, UserError
+from potstill.models import catalog, places
+from potstill.models.catalog import Package, find_backbone, find_teacher, load_catalog
 
 TEACHER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 BACKBONE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -35,7 +35,7 @@ def test_the_embedded_backbone_is_found_whole_and_of_the_known_digest(minilm):
 
 def test_finding_does_not_import_the_packages_that_carry_the_models(repository):
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from models.catalog import find_backbone, find_teacher;"
+        "import sys; sys.path.insert(0, sys.argv[1]); from potstill.models.catalog import find_backbone, find_teacher;"
         "find_teacher('smollm2-135m-instruct'); find_backbone('all-minilm-l6-v2'); print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(repository)], capture_output=True, text=True, timeout=60, check=True)

@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from contract.errors import UserError
-from models import catalog, places
-from models.fetch import fetch
+from potstill.contract.errors import UserError
+from potstill.models import catalog, places
+from potstill.models.fetch import fetch
 
 COMMIT = "c" * 40
 # More than one of the client's pieces of 10 MB, so that a broken transfer leaves something to go on from.
@@ -102,9 +102,9 @@ CHILD = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from contract.errors import UserError
-from models import catalog
-from models.fetch import fetch
+from potstill.contract.errors import UserError
+from potstill.models import catalog
+from potstill.models.fetch import fetch
 catalog.CATALOG_FILE = Path(sys.argv[2])
 steps = []
 try:

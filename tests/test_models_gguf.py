@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.errors import FormatError
-from models.gguf import read_header
+from potstill.contract.errors import FormatError
+from potstill.models.gguf import read_header
 
 
 def packed(text):

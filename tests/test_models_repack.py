@@ -3,11 +3,11 @@ import shutil
 
 import pytest
 
-from contract import digest
-from contract.errors import FormatError, UserError
-from models.catalog import find_teacher
-from models.gguf import read_header
-from models.repack import Repacked, repack, repacked
+from potstill.contract import digest
+from potstill.contract.errors import FormatError, UserError
+from potstill.models.catalog import find_teacher
+from potstill.models.gguf import read_header
+from potstill.models.repack import Repacked, repack, repacked
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,10 @@ import shutil
 
 import pytest
 
-from contract.errors import FormatError, UserError
-from models import places
-from models.catalog import load_catalog
-from models.verify import verify
+from potstill.contract.errors import FormatError, UserError
+from potstill.models import places
+from potstill.models.catalog import load_catalog
+from potstill.models.verify import verify
 
 
 def test_the_embedded_models_are_what_the_catalog_says(smollm2, minilm):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from networks.static import Bag, StaticConfig, StaticForSequenceClassification
+from potstill.networks.static import Bag, StaticConfig, StaticForSequenceClassification
 
 NUMBERS = [[0.0, 0.0], [1.0, -4.0], [3.0, 2.0], [-2.0, 6.0]]  # by token
 

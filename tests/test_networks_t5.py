@@ -9,16 +9,16 @@ from tiny_backbone import CLUES, FILLERS, LABELS, a_task, rows
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel, T5ForConditionalGeneration
 
-from contract.errors import UserError
-from contract.soft_label import write_soft_labels
-from contract.texts import Text
-from export.config import ExportConfig
-from export.run import export_bundle
-from serve.classifier import Classifier
-from trainer import students
-from trainer.config import TrainConfig
-from trainer.evaluate import predict
-from trainer.run import train
+from potstill.contract.errors import UserError
+from potstill.contract.soft_label import write_soft_labels
+from potstill.contract.texts import Text
+from potstill.export.config import ExportConfig
+from potstill.export.run import export_bundle
+from potstill.serve.classifier import Classifier
+from potstill.trainer import students
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.evaluate import predict
+from potstill.trainer.run import train
 
 TEXTS = ["the price will rise today", "puts", "", "so on and so on it goes they say maybe fall", "🚀 ça"]
 QUICK = {"max_tokens": 24, "learning_rate": 3e-3, "head_rate": 1e-2, "epochs": 6, "threads": 1}

@@ -1,23 +1,23 @@
 """What a built wheel holds, and that it works away from the source tree."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-PACKAGES = ("contract", "networks", "models", "labeler", "trainer", "export", "serve", "commands")
-
 
 def pins(repository):
     """The version that constraints.txt sets for every distribution, by normal name."""
-    lines = (repository / "constraints.txt").read_text().splitlines()
+    lines = (repository / ".ci" / "constraints.txt").read_text().splitlines()
     found = [line.partition("==") for line in lines if line and not line.startswith("#")]
     assert len({name for name, _, _ in found}) == len(found), "constraints.txt names a package twice"
     return {canonicalize_name(name): version for name, _, version in found}
@@ -56,10 +56,10 @@ def test_the_model_packages_of_the_demo_are_pinned_to_what_the_catalog_expects(r
 def wheel(repository, tmp_path_factory):
     """The project as a wheel, built from a copy so that no build folder appears in the source tree."""
     if int(metadata.version("setuptools").split(".")[0]) < 77:
-        pytest.fail("building needs setuptools 77 or later; install it with: pip install -c constraints.txt setuptools")
+        pytest.fail("building needs setuptools 77 or later; install it with: pip install -c .ci/constraints.txt setuptools")
     source = tmp_path_factory.mktemp("source")
-    for name in (*PACKAGES, "examples"):
-        shutil.copytree(repository / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("potstill", "labeler", "trainer", "export", "serve", "models", "examples"):
+        shutil.copytree(repository / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(repository / name, source / name)
     target = tmp_path_factory.mktemp("wheel")
@@ -85,38 +85,37 @@ def run(installed, code, *args):
 
 
 def test_every_source_file_is_in_the_wheel_and_nothing_else(repository, installed):
-    def files(root, folder):
+    def files(folder):
         return {
-            path.relative_to(root / folder)
-            for path in (root / folder).rglob("*")
-            if path.is_file() and "__pycache__" not in path.parts
+            (Path(place) / name).relative_to(folder)
+            for place, _, names in os.walk(folder, followlinks=True)  # the stages are links below potstill/ in a checkout
+            for name in names
+            if "__pycache__" not in Path(place).parts
         }
 
-    for package in PACKAGES:
-        inside = {path for path in files(installed, package) if path.parts[0] != "examples" or package != "commands"}
-        assert inside == {path for path in files(repository, package) if path.name != "README.md"}, package
-    assert files(installed / "commands", "examples") == files(repository, "examples")
-    others = {path.name for path in installed.iterdir()} - set(PACKAGES)
+    own_readmes = {Path("models/README.md")}
+    assert files(installed / "potstill") == files(repository / "potstill") - own_readmes
+    others = {path.name for path in installed.iterdir()} - {"potstill"}
     assert len(others) == 1 and others.pop().endswith(".dist-info")
 
 
 def test_an_installed_potstill_brings_its_examples(installed):
-    done = run(installed, "from commands.example_files import example_folder; print(example_folder('market_stance'))")
-    assert done.stdout.strip() == str(installed / "commands" / "examples" / "market_stance")
-    task = tomllib.loads((installed / "commands" / "examples" / "market_stance" / "task.toml").read_text())
+    done = run(installed, "from potstill.commands.example_files import example_folder; print(example_folder('market_stance'))")
+    assert done.stdout.strip() == str(installed / "potstill" / "commands" / "examples" / "market_stance")
+    task = tomllib.loads((installed / "potstill" / "commands" / "examples" / "market_stance" / "task.toml").read_text())
     assert task["format"] == 1
 
 
 def test_an_example_that_does_not_exist_lists_those_that_do(installed):
-    code = "from commands.example_files import example_folder; from contract.errors import UserError\ntry: example_folder('x')\nexcept UserError as e: print(e)"
+    code = "from potstill.commands.example_files import example_folder; from potstill.contract.errors import UserError\ntry: example_folder('x')\nexcept UserError as e: print(e)"
     assert run(installed, code).stdout.strip() == "there is no example 'x'; known: market_stance, support_tickets"
 
 
 def test_an_installed_potstill_knows_its_models(installed):
-    code = "import json; from models.catalog import load_catalog; print(json.dumps(list(load_catalog())))"
+    code = "import json; from potstill.models.catalog import load_catalog; print(json.dumps(list(load_catalog())))"
     assert "smollm2-135m-instruct" in json.loads(run(installed, code).stdout)
 
 
 def test_an_installed_potstill_answers(installed):
-    done = run(installed, "sys.argv[0] = 'potstill'; from commands.main import main; main()", "--version")
+    done = run(installed, "sys.argv[0] = 'potstill'; from potstill.commands.main import main; main()", "--version")
     assert done.stdout == "potstill 0.1.0\n"

@@ -13,9 +13,9 @@ import pytest
 from serving import ServerProcess, wait_until
 from tiny_bundle import write_bundle
 
-from serve import acceptor
-from serve.acceptor import Acceptor
-from serve.shared_counts import SharedCounts
+from potstill.serve import acceptor
+from potstill.serve.acceptor import Acceptor
+from potstill.serve.shared_counts import SharedCounts
 
 ASK = b'POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n\r\n{"text": "rise"}'
 

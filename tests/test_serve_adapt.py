@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from tiny_bundle import LABELS, write_bundle
 
-from commands.main import run as console
-from contract.bundle import read_golden, read_manifest, verify_files, write_sums
-from contract.decision import Conformal
-from contract.errors import FormatError, UserError
-from contract.prior_shift import estimate
-from serve.adapt import AdaptConfig, adapt_bundle
-from serve.classifier import Classifier
+from potstill.commands.main import run as console
+from potstill.contract.bundle import read_golden, read_manifest, verify_files, write_sums
+from potstill.contract.decision import Conformal
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.prior_shift import estimate
+from potstill.serve.adapt import AdaptConfig, adapt_bundle
+from potstill.serve.classifier import Classifier
 
 WORDS = ["rise", "fall", "stay", "the", "will", "price"]
 CONFORMAL = Conformal(coverage=0.8, quantile=0.6, n=20, source="gold")

@@ -10,10 +10,10 @@ import pytest
 from serving import ServerProcess
 from tiny_bundle import LABELS, write_bundle
 
-from contract.decision import Conformal
-from serve.app import Application, Parts
-from serve.bundles import Bundles, Wanted
-from serve.classifier import Classifier
+from potstill.contract.decision import Conformal
+from potstill.serve.app import Application, Parts
+from potstill.serve.bundles import Bundles, Wanted
+from potstill.serve.classifier import Classifier
 
 
 @pytest.fixture(scope="module")

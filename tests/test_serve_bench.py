@@ -5,12 +5,12 @@ import json
 import pytest
 from tiny_bundle import write_bundle
 
-from commands.main import run as console
-from contract.texts import Text
-from serve.bench import BenchConfig, bench
-from serve.bench_texts import texts_of
-from serve.bench_times import Facts
-from serve.cascade import CascadeConfig, cascade_bundle
+from potstill.commands.main import run as console
+from potstill.contract.texts import Text
+from potstill.serve.bench import BenchConfig, bench
+from potstill.serve.bench_texts import texts_of
+from potstill.serve.bench_times import Facts
+from potstill.serve.cascade import CascadeConfig, cascade_bundle
 
 KEYS = [
     *("limit_p50_ms", "p50_ms", "p95_ms", "p99_ms", "texts_per_s", "start_s", "rss_mb", "bytes", "batch_change_max"),

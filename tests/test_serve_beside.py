@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from contract.errors import UserError
-from serve.beside import Beside
+from potstill.contract.errors import UserError
+from potstill.serve.beside import Beside
 
 
 def test_the_work_goes_on_while_its_caller_does_and_its_result_is_there_as_often_as_asked():

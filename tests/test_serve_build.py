@@ -14,13 +14,13 @@ import pytest
 from serving import PATIENCE_S, ROOT, wait_until
 from tiny_bundle import write_bundle
 
-from serve.classifier import Classifier
+from potstill.serve.classifier import Classifier
 
 APP = """
 from pathlib import Path
-from serve.build import build
-from serve.bundles import Wanted
-from serve.limits import Limits
+from potstill.serve.build import build
+from potstill.serve.bundles import Wanted
+from potstill.serve.limits import Limits
 
 app = build([Wanted(Path({folder!r}))], Limits(), n_workers=1, keys=None, otlp=None)
 """

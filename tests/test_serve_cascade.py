@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_bundle import LABELS, write_bundle
 
-from commands.main import run as console
-from contract.bundle import read_golden, read_manifest, verify_files, write_golden, write_manifest, write_sums
-from contract.decision import Conformal
-from contract.errors import FormatError, UserError
-from serve.cascade import CascadeConfig, cascade_bundle
-from serve.classifier import Classifier
+from potstill.commands.main import run as console
+from potstill.contract.bundle import read_golden, read_manifest, verify_files, write_golden, write_manifest, write_sums
+from potstill.contract.decision import Conformal
+from potstill.contract.errors import FormatError, UserError
+from potstill.serve.cascade import CascadeConfig, cascade_bundle
+from potstill.serve.classifier import Classifier
 
 WORDS = ["the", "price", "will", "rise", "fall", "stay", "!", "?"]
 

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_bundle import LABELS, a_manifest, write_bundle
 
-from contract.bundle import Golden, read_golden, read_manifest, write_golden, write_manifest, write_sums
-from contract.decision import Conformal
-from contract.errors import FormatError, UserError
-from serve.classifier import Answer, Classifier, softmax
-from serve.golden import TOLERANCE_ELSEWHERE
-from serve.scorer import softmax_row
-from serve.this_machine import this_machine
+from potstill.contract.bundle import Golden, read_golden, read_manifest, write_golden, write_manifest, write_sums
+from potstill.contract.decision import Conformal
+from potstill.contract.errors import FormatError, UserError
+from potstill.serve.classifier import Answer, Classifier, softmax
+from potstill.serve.golden import TOLERANCE_ELSEWHERE
+from potstill.serve.scorer import softmax_row
+from potstill.serve.this_machine import this_machine
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +274,7 @@ def test_the_manifest_is_the_one_on_disk(bundle, classifier):
 
 def test_a_fresh_interpreter_answers_without_the_training_or_http_stack(bundle):
     code = (
-        "import sys; from pathlib import Path; from serve.classifier import Classifier\n"
+        "import sys; from pathlib import Path; from potstill.serve.classifier import Classifier\n"
         "Classifier.open(Path(sys.argv[1])).classify(['rise'])\n"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )

@@ -11,8 +11,8 @@ import pytest
 from tiny_bundle import a_tokenizer, write_bundle
 from tokenizers import Tokenizer
 
-from contract.bundle import write_sums
-from serve.classifier import Classifier
+from potstill.contract.bundle import write_sums
+from potstill.serve.classifier import Classifier
 
 TEXTS = ["rise", "", "naïve 🚀", "the price will rise! " * 9, "stay? fall."]
 

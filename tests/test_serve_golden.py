@@ -6,12 +6,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from contract.bundle import Golden
-from contract.errors import FormatError, UserError
-from contract.machine import difference
-from serve import golden
-from serve.golden import replay
-from serve.this_machine import this_machine
+from potstill.contract.bundle import Golden
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.machine import difference
+from potstill.serve import golden
+from potstill.serve.golden import replay
+from potstill.serve.this_machine import this_machine
 
 TEXTS = ["b", "a much longer text", "ccc", "dd", "a text"]
 ROWS = [Golden(text=text, probs=[len(text) / 100, 1 - len(text) / 100]) for text in TEXTS]

@@ -9,7 +9,7 @@ import pytest
 from serving import ServerProcess
 from tiny_bundle import write_bundle
 
-from serve.joined_writes import JoinedWrites
+from potstill.serve.joined_writes import JoinedWrites
 
 
 class Recorder:

@@ -4,8 +4,8 @@ import pytest
 from serving import ServerProcess
 from tiny_bundle import write_bundle
 
-from contract.errors import UserError
-from serve.keys import Keys, read_keys
+from potstill.contract.errors import UserError
+from potstill.serve.keys import Keys, read_keys
 
 FIRST, SECOND = "first-key-of-16-or-more", "second-key-of-16-or-more"
 

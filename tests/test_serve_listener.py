@@ -7,10 +7,10 @@ import stat
 
 import pytest
 
-from contract.errors import FormatError, UserError
-from serve.bundles import Wanted
-from serve.listener import listen, listen_at, where
-from serve.run import ServeConfig, serve
+from potstill.contract.errors import FormatError, UserError
+from potstill.serve.bundles import Wanted
+from potstill.serve.listener import listen, listen_at, where
+from potstill.serve.run import ServeConfig, serve
 
 
 def test_a_port_that_is_taken_is_one_clear_line():

@@ -9,13 +9,13 @@ import pytest
 from serving import ServerProcess
 from tiny_bundle import write_bundle
 
-from contract.errors import UserError
-from serve import load_client
-from serve.load import Outcome
-from serve.load_client import LOST, REFUSED, TIMED_OUT, Address, Connection
-from serve.load_closed import closed_loop
-from serve.load_open import open_loop
-from serve.load_signals import bad
+from potstill.contract.errors import UserError
+from potstill.serve import load_client
+from potstill.serve.load import Outcome
+from potstill.serve.load_client import LOST, REFUSED, TIMED_OUT, Address, Connection
+from potstill.serve.load_closed import closed_loop
+from potstill.serve.load_open import open_loop
+from potstill.serve.load_signals import bad
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

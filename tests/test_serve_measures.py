@@ -7,8 +7,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving import ServerProcess, wait_until
 from tiny_bundle import write_bundle
 
-from serve.metrics import Metric, merge
-from serve.shared_counts import SharedCounts
+from potstill.serve.metrics import Metric, merge
+from potstill.serve.shared_counts import SharedCounts
 
 SECRET = "zebra quartz"
 

@@ -9,7 +9,7 @@ from serving import ServerProcess
 from tiny_bundle import write_bundle
 
 from benchmarks.api_fuzz import fuzz
-from serve.routes import FIXED
+from potstill.serve.routes import FIXED
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from chromium import PROGRAM, Browser
 from serving import ServerProcess, wait_until
 from tiny_bundle import write_bundle
 
-from serve.playground_page import FOLDER
+from potstill.serve.playground_page import FOLDER
 
 KEY = "a-key-of-some-length"
 

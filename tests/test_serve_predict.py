@@ -7,11 +7,11 @@ import json
 import pytest
 from tiny_bundle import LABELS, write_bundle
 
-from commands.main import run as console
-from contract.decision import Conformal
-from contract.errors import FormatError
-from serve.classifier import Classifier
-from serve.predict import PredictConfig, predict_file
+from potstill.commands.main import run as console
+from potstill.contract.decision import Conformal
+from potstill.contract.errors import FormatError
+from potstill.serve.classifier import Classifier
+from potstill.serve.predict import PredictConfig, predict_file
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,11 @@ import pytest
 from serving import ServerProcess, wait_until
 from tiny_bundle import write_bundle
 
-from contract.bundle import write_sums
-from serve.load_client import Address
-from serve.load_closed import closed_loop
-from serve.load_open import open_loop
-from serve.load_signals import bad
+from potstill.contract.bundle import write_sums
+from potstill.serve.load_client import Address
+from potstill.serve.load_closed import closed_loop
+from potstill.serve.load_open import open_loop
+from potstill.serve.load_signals import bad
 
 HEAD = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n\r\n"
 BODY = b'{"text": "rise"}'

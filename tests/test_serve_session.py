@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 from tiny_bundle import a_graph
 
-from contract.errors import FormatError
-from serve.session import open_session, session_options
+from potstill.contract.errors import FormatError
+from potstill.serve.session import open_session, session_options
 
 
 def test_a_session_keeps_to_its_threads_and_neither_spins_nor_slows_on_denormals():
@@ -87,7 +87,7 @@ SMALL_NUMBERS = """
 import sys
 import numpy as np
 import onnxruntime as ort
-from serve.session import session_options
+from potstill.serve.session import session_options
 session = ort.InferenceSession(sys.stdin.buffer.read(), session_options(1), providers=["CPUExecutionProvider"])
 print(session.run(None, {"attention_mask": np.full(9, 1e-20, np.float32)})[0].tolist())
 """

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.metrics import macro_f1
-from serve.switch import Answered, choose, held_out_loss, loss
+from potstill.contract.metrics import macro_f1
+from potstill.serve.switch import Answered, choose, held_out_loss, loss
 
 
 def drawn(seed, n=60, gold=True, skill=2.0):

@@ -6,7 +6,7 @@ import pytest
 from serving import ServerProcess
 from tiny_bundle import LABELS, write_bundle
 
-from serve.classifier import Classifier
+from potstill.serve.classifier import Classifier
 
 NO_PAIRS = (
     "two strings in one list are a text and its target here, and this bundle answers without a target; "

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from contract.errors import FormatError, UserError
-from serve.tokenize import MAX_TARGET_CHARS, Tokenize
+from potstill.contract.errors import FormatError, UserError
+from potstill.serve.tokenize import MAX_TARGET_CHARS, Tokenize
 
 MAX_TOKENS = 16
 LONG_SPECIAL = "[u.n.u.s.e.d.1.2.3.4]"  # its beginning alone is a dozen words

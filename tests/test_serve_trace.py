@@ -8,7 +8,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from serving import ServerProcess, wait_until
 from tiny_bundle import write_bundle
 
-from serve.trace import Parent, parse_parent
+from potstill.serve.trace import Parent, parse_parent
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 

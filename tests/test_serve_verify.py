@@ -13,13 +13,13 @@ from onnx import TensorProto
 from test_contract_onnx_form import ATTACKS as GRAPH_ATTACKS
 from tiny_bundle import write_bundle
 
-from commands.main import run as console
-from contract.bundle import REQUIRED_FILES, write_sums
-from contract.errors import UserError
-from contract.signature import sign
-from serve.cascade import CascadeConfig, cascade_bundle
-from serve.classifier import Classifier
-from serve.verify import verify
+from potstill.commands.main import run as console
+from potstill.contract.bundle import REQUIRED_FILES, write_sums
+from potstill.contract.errors import UserError
+from potstill.contract.signature import sign
+from potstill.serve.cascade import CascadeConfig, cascade_bundle
+from potstill.serve.classifier import Classifier
+from potstill.serve.verify import verify
 
 FILES = [*REQUIRED_FILES, "README.md", "fast.onnx", "fast_tokenizer.json"]
 

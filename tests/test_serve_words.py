@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from test_serve_tokenize import LONG_SPECIAL, MAX_TOKENS, readable, texts, wordpiece
 from tokenizers import normalizers
 
-from serve.words import MAX_CHARS, Words
+from potstill.serve.words import MAX_CHARS, Words
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", LONG_SPECIAL]
 N_CHARS = 8 * MAX_TOKENS
@@ -58,7 +58,7 @@ def test_a_special_token_across_the_cut_is_seen(pair):
 
 
 def test_it_forgets_the_words_that_nobody_used_and_stays_right(monkeypatch):
-    monkeypatch.setattr("serve.words.MAX_KNOWN", 8)
+    monkeypatch.setattr("potstill.serve.words.MAX_KNOWN", 8)
     whole, words = opened()
     for i in range(400):
         text = f"the price {i} will"
@@ -68,7 +68,7 @@ def test_it_forgets_the_words_that_nobody_used_and_stays_right(monkeypatch):
 
 
 def test_threads_may_share_a_memory(monkeypatch):
-    monkeypatch.setattr("serve.words.MAX_KNOWN", 16)
+    monkeypatch.setattr("potstill.serve.words.MAX_KNOWN", 16)
     whole, words = opened()
     asked = [f"{a} {b} {i % 50}" for i, (a, b) in enumerate(zip(WORDS * 60, reversed(WORDS * 60), strict=True))]
     with ThreadPoolExecutor(4) as pool:

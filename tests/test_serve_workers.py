@@ -7,10 +7,10 @@ import time
 import pytest
 from tiny_bundle import write_bundle
 
-from contract.errors import UserError
-from serve.hosted import Hosted
-from serve.job import Expired, Job
-from serve.workers import HEADROOM, Overloaded, Workers
+from potstill.contract.errors import UserError
+from potstill.serve.hosted import Hosted
+from potstill.serve.job import Expired, Job
+from potstill.serve.workers import HEADROOM, Overloaded, Workers
 
 
 @pytest.fixture(scope="module")

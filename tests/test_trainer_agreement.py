@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import UserError
-from contract.soft_label import SoftLabel
-from trainer.agreement import by_agreement, check_enough, label_warnings
+from potstill.contract.errors import UserError
+from potstill.contract.soft_label import SoftLabel
+from potstill.trainer.agreement import by_agreement, check_enough, label_warnings
 
 FILE = Path("soft_labels.parquet")
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from trainer.auc import auc_over_folds
+from potstill.trainer.auc import auc_over_folds
 
 
 def some_scores(n=200, seed=0):

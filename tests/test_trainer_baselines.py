@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from toy_moves import LABELS, a_task, gold_texts, soft_label, toy_rows
 
-from contract import metrics
-from contract.errors import UserError
-from trainer.baselines import Ground, baseline
-from trainer.gold import Gold
-from trainer.label_map import parse_label_map
-from trainer.taught import Taught
+from potstill.contract import metrics
+from potstill.contract.errors import UserError
+from potstill.trainer.baselines import Ground, baseline
+from potstill.trainer.gold import Gold
+from potstill.trainer.label_map import parse_label_map
+from potstill.trainer.taught import Taught
 
 
 def a_ground(taught, texts=None, entries=()):

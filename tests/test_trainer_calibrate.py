@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from trainer.calibrate import MIN_TEXTS, as_sure_as_teacher, calibrated, fit_temperature, negative_log_likelihood
+from potstill.trainer.calibrate import MIN_TEXTS, as_sure_as_teacher, calibrated, fit_temperature, negative_log_likelihood
 
 
 @pytest.fixture

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from contract import metrics
-from contract.texts import Text
-from trainer.comparison import System, compare
-from trainer.comparison_text import as_json, as_text, notes, predictions
-from trainer.curves import confusion
-from trainer.gold import Gold
-from trainer.label_map import parse_label_map
-from trainer.mcnemar import mcnemar
+from potstill.contract import metrics
+from potstill.contract.texts import Text
+from potstill.trainer.comparison import System, compare
+from potstill.trainer.comparison_text import as_json, as_text, notes, predictions
+from potstill.trainer.curves import confusion
+from potstill.trainer.gold import Gold
+from potstill.trainer.label_map import parse_label_map
+from potstill.trainer.mcnemar import mcnemar
 
 LABELS = ["up", "flat", "down"]
 CLASSES = np.random.default_rng(3).integers(0, 3, 50)

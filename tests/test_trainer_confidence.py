@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 from test_trainer_run import QUICK, a_task, backbone, gold_texts, toy_rows, write  # noqa: F401  # the fixture of the tiny encoder
 
-from commands.main import run as console
-from contract.checkpoint import read_student, write_student
-from contract.errors import FormatError, UserError
-from contract.metrics import scores
-from contract.prior_shift import adjusted, estimate
-from contract.soft_label import read_soft_labels
-from contract.texts import Text
-from trainer.confidence import ConfidenceConfig, calibrate
-from trainer.config import TrainConfig
-from trainer.evaluate import evaluate, predict
-from trainer.run import train
+from potstill.commands.main import run as console
+from potstill.contract.checkpoint import read_student, write_student
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.metrics import scores
+from potstill.contract.prior_shift import adjusted, estimate
+from potstill.contract.soft_label import read_soft_labels
+from potstill.contract.texts import Text
+from potstill.trainer.confidence import ConfidenceConfig, calibrate
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.evaluate import evaluate, predict
+from potstill.trainer.run import train
 
 N_ROWS = 1700  # so that at least 200 are held out, as vector scaling needs
 

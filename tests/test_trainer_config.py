@@ -1,8 +1,8 @@
 import pytest
 
-from contract.errors import UserError
-from trainer.config import TrainConfig
-from trainer.recipe import RECIPES
+from potstill.contract.errors import UserError
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.recipe import RECIPES
 
 
 @pytest.mark.parametrize(

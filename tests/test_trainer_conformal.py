@@ -4,9 +4,9 @@ from mapie.classification import SplitConformalClassifier
 from sklearn.base import BaseEstimator, ClassifierMixin
 from tiny_bundle import LABELS, write_bundle
 
-from contract.errors import UserError
-from serve.classifier import Classifier
-from trainer.conformal import fit_label_sets
+from potstill.contract.errors import UserError
+from potstill.serve.classifier import Classifier
+from potstill.trainer.conformal import fit_label_sets
 
 
 def drawn(seed, n):

@@ -7,13 +7,13 @@ import pytest
 from scipy.special import softmax
 from toy_moves import LABELS, a_task, gold_texts, trained_student
 
-from contract import metrics
-from contract.checkpoint import read_student
-from contract.errors import UserError
-from contract.soft_label import read_soft_labels
-from contract.texts import Text
-from trainer import cross_fit
-from trainer.cross_fit import N_FOLDS, cross_fitted, folds, gold_row, recalibrated
+from potstill.contract import metrics
+from potstill.contract.checkpoint import read_student
+from potstill.contract.errors import UserError
+from potstill.contract.soft_label import read_soft_labels
+from potstill.contract.texts import Text
+from potstill.trainer import cross_fit
+from potstill.trainer.cross_fit import N_FOLDS, cross_fitted, folds, gold_row, recalibrated
 
 
 @pytest.fixture(scope="module")

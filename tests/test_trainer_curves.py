@@ -3,9 +3,9 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, confusion_matrix
 
-from contract import metrics
-from trainer.curves import confusion, precision_recall, reliability
-from trainer.thresholds import wilson
+from potstill.contract import metrics
+from potstill.trainer.curves import confusion, precision_recall, reliability
+from potstill.trainer.thresholds import wilson
 
 
 def test_a_curve_by_hand_with_equals_taken_together():

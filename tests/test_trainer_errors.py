@@ -1,8 +1,8 @@
 import pytest
 from judged_texts import DOWN, UP, a_judged, a_soft_label, a_text
 
-from trainer.errors import Rationale, most_confident
-from trainer.judged import beside
+from potstill.trainer.errors import Rationale, most_confident
+from potstill.trainer.judged import beside
 
 SURE = [0.02, 0.02, 0.96]
 

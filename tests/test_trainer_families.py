@@ -6,18 +6,18 @@ import pytest
 from tiny_backbone import LABELS, NEVER, a_task, rows, write_backbone
 from tokenizers import Tokenizer
 
-from contract.bundle import read_manifest
-from contract.checkpoint import read_student
-from contract.errors import FormatError, UserError
-from contract.soft_label import read_soft_labels, write_soft_labels
-from contract.texts import Text, text_id, write_texts
-from export.config import ExportConfig
-from export.run import export_bundle
-from serve.classifier import Classifier
-from trainer.config import TrainConfig
-from trainer.evaluate import evaluate, predict
-from trainer.recipe import RECIPES
-from trainer.run import train
+from potstill.contract.bundle import read_manifest
+from potstill.contract.checkpoint import read_student
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.soft_label import read_soft_labels, write_soft_labels
+from potstill.contract.texts import Text, text_id, write_texts
+from potstill.export.config import ExportConfig
+from potstill.export.run import export_bundle
+from potstill.serve.classifier import Classifier
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.evaluate import evaluate, predict
+from potstill.trainer.recipe import RECIPES
+from potstill.trainer.run import train
 
 AWKWARD = ["", "rise", "x", "the price 🚀 will ça rise", "fall " * 300, "今日の株価", "tabs\tand\nlines [SEP] [PAD]"]
 LOOSE = ExportConfig(max_drop=0.2, min_agreement=0.8, max_change=0.5, threads=1)

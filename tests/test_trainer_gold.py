@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 from toy_moves import LABELS, gold_texts, write_gold
 
-from contract.errors import FormatError, UserError
-from contract.texts import Text, write_texts
-from trainer.gold import read_gold
-from trainer.label_map import parse_label_map
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.texts import Text, write_texts
+from potstill.trainer.gold import read_gold
+from potstill.trainer.label_map import parse_label_map
 
 STUDENT = SimpleNamespace(labels=LABELS, target=False)
 NAMES = {"up": "Positive", "flat": "none", "down": "negative"}

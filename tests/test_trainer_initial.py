@@ -8,15 +8,15 @@ import torch
 from tiny_backbone import LABELS, a_task, rows, write_backbone
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
-from contract.checkpoint import read_student
-from contract.errors import FormatError, UserError
-from contract.soft_label import write_soft_labels
-from contract.texts import Text
-from trainer import run as trainer_run
-from trainer.config import TrainConfig
-from trainer.evaluate import predict
-from trainer.initial import find_start, from_init
-from trainer.run import train
+from potstill.contract.checkpoint import read_student
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.soft_label import write_soft_labels
+from potstill.contract.texts import Text
+from potstill.trainer import run as trainer_run
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.evaluate import predict
+from potstill.trainer.initial import find_start, from_init
+from potstill.trainer.run import train
 
 QUICK = {"threads": 1, "batch_size": 8, "max_tokens": 16}
 OWN = {

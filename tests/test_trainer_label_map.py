@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.errors import UserError
-from trainer.label_map import parse_label_map
+from potstill.contract.errors import UserError
+from potstill.trainer.label_map import parse_label_map
 
 LABELS = ["bullish", "bearish", "neutral"]
 BINARY = "positive=bullish,negative=bearish,neutral="

@@ -2,7 +2,7 @@ from itertools import pairwise
 
 from judged_texts import a_soft_label
 
-from trainer.learning_curve import SHARES, nested_part
+from potstill.trainer.learning_curve import SHARES, nested_part
 
 ROWS = [a_soft_label(f"text {i}", [8, 0, 0]) for i in range(97)]
 

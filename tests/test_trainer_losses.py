@@ -5,9 +5,9 @@ import torch
 from sklearn.metrics import brier_score_loss
 from torch.nn import functional
 
-from contract.errors import UserError
-from contract.soft_label import SoftLabel
-from trainer.losses import (
+from potstill.contract.errors import UserError
+from potstill.contract.soft_label import SoftLabel
+from potstill.trainer.losses import (
     OBJECTIVES,
     certainty,
     cross_entropy,

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from trainer.mcnemar import McNemar, mcnemar
+from potstill.trainer.mcnemar import McNemar, mcnemar
 
 
 def outcome(both, first, second, neither):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from trainer.masked_tokens import TokenHiding
-from trainer.parts import in_parts, like_lengths, logits_in_parts
-from trainer.pretrain import NOTHING, loss_in_parts
+from potstill.trainer.masked_tokens import TokenHiding
+from potstill.trainer.parts import in_parts, like_lengths, logits_in_parts
+from potstill.trainer.pretrain import NOTHING, loss_in_parts
 
 LENGTHS = [9, 3, 14, 4, 4, 15, 2, 8]
 

@@ -3,9 +3,9 @@ import json
 import pytest
 from drawn_texts import drawn_texts
 
-from trainer.pool_check import check_pool
-from trainer.pool_check_text import advice, as_json, as_text, warning
-from trainer.pool_sample import SampleConfig, Side
+from potstill.trainer.pool_check import check_pool
+from potstill.trainer.pool_check_text import advice, as_json, as_text, warning
+from potstill.trainer.pool_sample import SampleConfig, Side
 
 
 def check(pool, target, **config):

@@ -1,8 +1,8 @@
 import pytest
 from drawn_texts import drawn_texts
 
-from contract.errors import UserError
-from trainer.pool_sample import SampleConfig, Side, cleaned, drawn
+from potstill.contract.errors import UserError
+from potstill.trainer.pool_sample import SampleConfig, Side, cleaned, drawn
 
 
 def sides(pool, target):

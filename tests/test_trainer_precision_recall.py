@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from trainer.precision_recall import average_precision, precision_at_recall
+from potstill.trainer.precision_recall import average_precision, precision_at_recall
 
 
 @pytest.fixture(params=[0, 1, 2])

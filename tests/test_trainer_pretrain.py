@@ -19,18 +19,18 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
-from contract.errors import UserError
-from contract.soft_label import write_soft_labels
-from contract.texts import Text, write_texts
-from trainer import pretrain as masked
-from trainer import students
-from trainer.config import TrainConfig
-from trainer.families import reading_of
-from trainer.initial import find_start
-from trainer.masked_bytes import byte_reading, hide_spans
-from trainer.masked_tokens import MASKED, SHARE, SWAPPED, TokenHiding, token_reading
-from trainer.pretrain import NOTHING, held_out_loss
-from trainer.run import train
+from potstill.contract.errors import UserError
+from potstill.contract.soft_label import write_soft_labels
+from potstill.contract.texts import Text, write_texts
+from potstill.trainer import pretrain as masked
+from potstill.trainer import students
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.families import reading_of
+from potstill.trainer.initial import find_start
+from potstill.trainer.masked_bytes import byte_reading, hide_spans
+from potstill.trainer.masked_tokens import MASKED, SHARE, SWAPPED, TokenHiding, token_reading
+from potstill.trainer.pretrain import NOTHING, held_out_loss
+from potstill.trainer.run import train
 
 QUICK = {"threads": 1, "batch_size": 8, "max_tokens": 16, "epochs": 1}
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -182,7 +182,7 @@ def test_a_charformer_guesses_bytes_at_the_rate_of_its_body(tmp_path):
 
 
 def charformer_student(config):
-    from trainer import charformer
+    from potstill.trainer import charformer
 
     torch.manual_seed(0)
     return charformer.fresh(LABELS, max_bytes=config.max_ids, pair=False)
@@ -216,7 +216,7 @@ def test_reading_lowers_the_loss_on_texts_that_were_held_out_and_the_report_says
 
 def test_the_pool_is_read_and_texts_that_are_held_out_never_are(backbone, soft_labels, tmp_path, monkeypatch):
     seen, original = [], masked.pretrain
-    monkeypatch.setattr("trainer.run.pretrain", lambda *args: seen.append(args[2]) or original(*args))
+    monkeypatch.setattr("potstill.trainer.run.pretrain", lambda *args: seen.append(args[2]) or original(*args))
     pool = rows(80, a_task(), seed=9) + rows(120, a_task())  # every labelled text is in it as well
     (tmp_path / "pool.jsonl").write_bytes(write_texts({row.id: Text(row.text, row.id) for row in pool}.values()))
     config = a_config("encoder", backbone, 2, pool=str(tmp_path / "pool.jsonl"))
@@ -270,8 +270,8 @@ import sys, time
 sys.path[:0] = [{repository!r}, {repository!r} + "/tests"]
 from pathlib import Path
 from tiny_backbone import a_task
-from trainer.config import TrainConfig
-from trainer.run import train
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.run import train
 
 def slowly(stage, done, total, loss):
     print((100 if stage == "train" else 0) + done, flush=True)

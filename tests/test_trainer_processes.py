@@ -6,7 +6,7 @@ import sys
 
 from test_trainer_run import a_task, backbone, evaluate, gold_texts, toy_rows, write  # noqa: F401
 
-from contract.checkpoint import read_student
+from potstill.contract.checkpoint import read_student
 
 SCRIPT = """
 import sys
@@ -14,9 +14,9 @@ sys.path[:0] = [{repository!r}, {repository!r} + "/tests"]
 import os
 from pathlib import Path
 from test_trainer_run import QUICK, a_task
-from trainer import fit
-from trainer.config import TrainConfig
-from trainer.run import train
+from potstill.trainer import fit
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.run import train
 
 seen, collate = [], fit._collate
 fit._collate = lambda rows, pad_id: seen.append(len(rows)) or collate(rows, pad_id)

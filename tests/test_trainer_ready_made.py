@@ -7,14 +7,14 @@ import torch
 from toy_moves import LABELS, gold_texts, trained_student, write_backbone, write_gold
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from contract.checkpoint import read_student
-from contract.errors import FormatError, UserError
-from contract.texts import Text
-from trainer.baselines import find_ready_made, ready_made
-from trainer.evaluate import predict
-from trainer.gold import read_gold
-from trainer.label_map import parse_label_map
-from trainer.ready_made import answers, open_ready_made
+from potstill.contract.checkpoint import read_student
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.texts import Text
+from potstill.trainer.baselines import find_ready_made, ready_made
+from potstill.trainer.evaluate import predict
+from potstill.trainer.gold import read_gold
+from potstill.trainer.label_map import parse_label_map
+from potstill.trainer.ready_made import answers, open_ready_made
 
 FOREIGN = {"up": "positive", "flat": "neutral", "down": "negative"}
 FINBERT = ["positive", "negative", "neutral"]  # the order of ProsusAI/finbert

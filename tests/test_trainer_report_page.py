@@ -9,16 +9,16 @@ import torch
 from chromium import PROGRAM, Browser
 from judged_texts import LABELS, a_soft_label, a_task, a_text
 
-from contract.checkpoint import Student
-from contract.errors import UserError
-from contract.metrics_record import Score
-from contract.soft_label import write_soft_labels
-from trainer import plots, students
-from trainer.errors import Rationale
-from trainer.plot_style import DARK, LIGHT, inline_svg
-from trainer.report_page import report_page
-from trainer.save import Held, save_checkpoint
-from trainer.student_report import ReportConfig, Sources, build_report
+from potstill.contract.checkpoint import Student
+from potstill.contract.errors import UserError
+from potstill.contract.metrics_record import Score
+from potstill.contract.soft_label import write_soft_labels
+from potstill.trainer import plots, students
+from potstill.trainer.errors import Rationale
+from potstill.trainer.plot_style import DARK, LIGHT, inline_svg
+from potstill.trainer.report_page import report_page
+from potstill.trainer.save import Held, save_checkpoint
+from potstill.trainer.student_report import ReportConfig, Sources, build_report
 
 HOSTILE = [
     "<script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\"> buy",

@@ -6,20 +6,20 @@ import sys
 import pytest
 from test_trainer_run import QUICK, a_task, backbone, soft_labels  # noqa: F401
 
-from contract.errors import UserError
-from trainer.batches import Shuffled
-from trainer.config import TrainConfig
-from trainer.run import train
+from potstill.contract.errors import UserError
+from potstill.trainer.batches import Shuffled
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.run import train
 
 RUN = """
 import sys, time
 sys.path[:0] = [{repository!r}, {repository!r} + "/tests"]
 from pathlib import Path
 from test_trainer_run import a_task, QUICK
-from commands.stopping import heeding_sigterm
-from contract.errors import StoppedError
-from trainer.config import TrainConfig
-from trainer.run import train
+from potstill.commands.stopping import heeding_sigterm
+from potstill.contract.errors import StoppedError
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.run import train
 
 def slowly(stage, done, total, loss):
     print(done, flush=True)

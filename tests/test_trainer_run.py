@@ -17,19 +17,19 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from commands.main import run as console
-from contract import atomic
-from contract.checkpoint import read_student
-from contract.errors import FormatError, UserError
-from contract.soft_label import SoftLabel, read_soft_labels, write_soft_labels
-from contract.task import Example, Input, Label, Task, load_task, task_from_json, task_to_json
-from contract.texts import Text, read_texts, text_id
-from trainer.calibrate import fit_temperature
-from trainer.config import TrainConfig
-from trainer.evaluate import evaluate, predict
-from trainer.losses import distribution_target
-from trainer.recipe import RECIPES
-from trainer.run import train
+from potstill.commands.main import run as console
+from potstill.contract import atomic
+from potstill.contract.checkpoint import read_student
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.soft_label import SoftLabel, read_soft_labels, write_soft_labels
+from potstill.contract.task import Example, Input, Label, Task, load_task, task_from_json, task_to_json
+from potstill.contract.texts import Text, read_texts, text_id
+from potstill.trainer.calibrate import fit_temperature
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.evaluate import evaluate, predict
+from potstill.trainer.losses import distribution_target
+from potstill.trainer.recipe import RECIPES
+from potstill.trainer.run import train
 
 LABELS = ["up", "flat", "down"]
 CLUES = {"up": ["rise", "calls"], "flat": ["stay", "range"], "down": ["fall", "puts"]}
@@ -360,7 +360,7 @@ def test_a_full_disk_leaves_nothing_half_written(backbone, tmp_path, monkeypatch
     def no_space(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("trainer.save.write_student", no_space)
+    monkeypatch.setattr("potstill.trainer.save.write_student", no_space)
     with pytest.raises(UserError, match=r"student: cannot be written \(No space left on device\); free some space"):
         train(a_task(), path, tmp_path / "student", quick(backbone, epochs=1))
     assert [entry.name for entry in tmp_path.iterdir()] == ["soft_labels.jsonl"]

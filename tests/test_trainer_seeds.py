@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 from test_trainer_run import LABELS, QUICK, a_task, backbone, quick, toy_rows, write  # noqa: F401
 
-from contract.errors import StoppedError, UserError
-from trainer.config import TrainConfig
-from trainer.resume import work_folder
-from trainer.run import train
-from trainer.seeds import fold, mixed, taught_by_several
+from potstill.contract.errors import StoppedError, UserError
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.resume import work_folder
+from potstill.trainer.run import train
+from potstill.trainer.seeds import fold, mixed, taught_by_several
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from judged_texts import DOWN, UP, a_judged, a_soft_label, a_task, a_text
 
-from contract.errors import UserError
-from contract.task import Input
-from trainer.slice_scores import accuracy_difference, slice_scores
-from trainer.slices import Slice, compile_patterns, slices
+from potstill.contract.errors import UserError
+from potstill.contract.task import Input
+from potstill.trainer.slice_scores import accuracy_difference, slice_scores
+from potstill.trainer.slices import Slice, compile_patterns, slices
 
 
 def members(judged, kind, patterns=None):

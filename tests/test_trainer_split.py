@@ -2,8 +2,8 @@ import random
 
 import pytest
 
-from contract.soft_label import SoftLabel
-from trainer.split import is_validation, split
+from potstill.contract.soft_label import SoftLabel
+from potstill.trainer.split import is_validation, split
 
 TEXTS = [f"text number {i}" for i in range(2000)]
 

@@ -17,8 +17,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from contract.errors import FormatError, UserError
-from trainer import students, tokens
+from potstill.contract.errors import FormatError, UserError
+from potstill.trainer import students, tokens
 
 LABELS = ["up", "flat", "down"]
 WORDS = ["the", "price", "will", "rise", "fall", "stay", "today", "maybe", "never", "calls", "puts", "on", "acme"]

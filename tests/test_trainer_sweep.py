@@ -4,10 +4,10 @@ import json
 import pytest
 from test_trainer_run import a_task, backbone, gold_texts, quick, soft_label, toy_rows, write  # noqa: F401
 
-from contract.errors import FormatError, UserError
-from trainer import sweep as module
-from trainer.losses import OBJECTIVES
-from trainer.sweep import Measurement, Sweep, distinct, mean_text, sweep
+from potstill.contract.errors import FormatError, UserError
+from potstill.trainer import sweep as module
+from potstill.trainer.losses import OBJECTIVES
+from potstill.trainer.sweep import Measurement, Sweep, distinct, mean_text, sweep
 
 
 def measured(loss, least, seed=0, f1=0.5, gold_f1=0.5):

@@ -2,14 +2,14 @@ import msgspec
 import pytest
 from toy_moves import QUICK, a_task, toy_rows, trained_student, write_backbone
 
-from contract.checkpoint import read_student
-from contract.errors import FormatError, UserError
-from contract.soft_label import read_soft_labels, write_soft_labels
-from contract.texts import read_texts
-from trainer.config import TrainConfig
-from trainer.run import train
-from trainer.split import split
-from trainer.taught import read_taught
+from potstill.contract.checkpoint import read_student
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.soft_label import read_soft_labels, write_soft_labels
+from potstill.contract.texts import read_texts
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.run import train
+from potstill.trainer.split import split
+from potstill.trainer.taught import read_taught
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from toy_moves import LABELS, a_task, gold_texts, soft_label, write_gold
 
-from contract.errors import FormatError, UserError
-from contract.soft_label import write_soft_labels
-from contract.texts import Text
-from trainer.gold import read_gold
-from trainer.label_map import parse_label_map
-from trainer.teacher_answers import read_teacher
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.soft_label import write_soft_labels
+from potstill.contract.texts import Text
+from potstill.trainer.gold import read_gold
+from potstill.trainer.label_map import parse_label_map
+from potstill.trainer.teacher_answers import read_teacher
 
 STUDENT = SimpleNamespace(labels=LABELS, target=False)
 

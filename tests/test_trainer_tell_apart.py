@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from drawn_texts import drawn_texts
 
-from trainer.tell_apart import auc_by, everything, reading, word_weights
+from potstill.trainer.tell_apart import auc_by, everything, reading, word_weights
 
 
 def told(pool, target, seed=0):

@@ -1,7 +1,7 @@
 from drawn_texts import drawn_texts
 
-from trainer.tell_apart import reading
-from trainer.telltale import telltale
+from potstill.trainer.tell_apart import reading
+from potstill.trainer.telltale import telltale
 
 
 def found(pool, target):

@@ -6,8 +6,8 @@ import pytest
 from judged_texts import DOWN, UP, a_judged, a_task
 from scipy.stats import fisher_exact
 
-from contract.task import Knowledge, load_task
-from trainer.terms import ALARM, Term, as_knowledge, chance_levels, error_terms, terms_in
+from potstill.contract.task import Knowledge, load_task
+from potstill.trainer.terms import ALARM, Term, as_knowledge, chance_levels, error_terms, terms_in
 
 
 def test_words_pairs_and_symbols_are_terms_but_single_letters_and_commas_are_not():

@@ -1,6 +1,6 @@
 import pytest
 
-from trainer.text_form import TRAITS, trait_table
+from potstill.trainer.text_form import TRAITS, trait_table
 
 
 def traits(text):

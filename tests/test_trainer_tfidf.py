@@ -4,9 +4,9 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from toy_moves import CLUES, FILLERS, LABELS, a_task, gold_texts, soft_label, toy_rows
 
-from contract import metrics
-from trainer.taught import Taught
-from trainer.tfidf import STRENGTHS, _regressions, tfidf_answers
+from potstill.contract import metrics
+from potstill.trainer.taught import Taught
+from potstill.trainer.tfidf import STRENGTHS, _regressions, tfidf_answers
 
 
 def answers(rows, texts, n_validation=40):

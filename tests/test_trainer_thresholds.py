@@ -3,8 +3,8 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_curve
 
-from contract.errors import UserError
-from trainer.thresholds import MIN_CLAIMS, fit_thresholds, lowest_threshold, wilson
+from potstill.contract.errors import UserError
+from potstill.trainer.thresholds import MIN_CLAIMS, fit_thresholds, lowest_threshold, wilson
 
 LABELS = ["up", "flat", "down"]
 

@@ -4,9 +4,9 @@ import torch
 from scipy.special import softmax
 from transformers import BertConfig, BertForSequenceClassification, RobertaConfig, RobertaForSequenceClassification
 
-from trainer.calibrate import lowest_loss, negative_log_likelihood
-from trainer.students import Encoder
-from trainer.vector_scaling import MIN_TEXTS, VectorScaling, fit_vector_scaling, fold, last_layer, most_likely
+from potstill.trainer.calibrate import lowest_loss, negative_log_likelihood
+from potstill.trainer.students import Encoder
+from potstill.trainer.vector_scaling import MIN_TEXTS, VectorScaling, fit_vector_scaling, fold, last_layer, most_likely
 
 FACTORS, BIAS = np.array([0.5, 1.5, 1.0]), np.array([1.0, -1.5, 0.5])
 SIZES = {

@@ -6,9 +6,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from contract.soft_label import SoftLabel
-from contract.task import Example, Input, Label, Task
-from contract.texts import text_id
+from potstill.contract.soft_label import SoftLabel
+from potstill.contract.task import Example, Input, Label, Task
+from potstill.contract.texts import text_id
 
 LABELS = ["up", "flat", "down"]
 CLUES = {"up": ["rise", "calls"], "flat": ["stay", "range"], "down": ["fall", "puts"]}

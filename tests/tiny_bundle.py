@@ -6,10 +6,10 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from contract.bundle import Golden, Manifest, Provenance, write_golden, write_manifest, write_sums
-from serve.classifier import Classifier
-from serve.session import open_session
-from serve.tokenize import Tokenize
+from potstill.contract.bundle import Golden, Manifest, Provenance, write_golden, write_manifest, write_sums
+from potstill.serve.classifier import Classifier
+from potstill.serve.session import open_session
+from potstill.serve.tokenize import Tokenize
 
 LABELS = ["up", "flat", "down"]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz!?.", "price", "rise", "fall", "stay", "the", "will"]

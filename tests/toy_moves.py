@@ -7,11 +7,11 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from contract.soft_label import SoftLabel, write_soft_labels
-from contract.task import Example, Input, Label, Task
-from contract.texts import Text, text_id, write_texts
-from trainer.config import TrainConfig
-from trainer.run import train
+from potstill.contract.soft_label import SoftLabel, write_soft_labels
+from potstill.contract.task import Example, Input, Label, Task
+from potstill.contract.texts import Text, text_id, write_texts
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.run import train
 
 LABELS = ["up", "flat", "down"]
 CLUES = {"up": ["rise", "calls"], "flat": ["stay", "range"], "down": ["fall", "puts"]}

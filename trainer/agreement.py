@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from contract.errors import UserError
-from contract.soft_label import SoftLabel
+from potstill.contract.errors import UserError
+from potstill.contract.soft_label import SoftLabel
 
 SLACK = 1e-9  # 5 of 8 paths pass a threshold written as 0.625 or as 5/8, whatever the last bit
 

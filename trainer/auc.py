@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.metrics import N_RESAMPLES
-from contract.metrics_record import Score
+from potstill.contract.metrics import N_RESAMPLES
+from potstill.contract.metrics_record import Score
 
 
 def auc_over_folds(scores: NDArray[np.float64], positive: NDArray[np.bool_], folds: NDArray[np.int64], *, seed: int = 0) -> Score:

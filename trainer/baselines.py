@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from contract.checkpoint import Student
-from contract.errors import UserError
-from trainer.comparison import System
-from trainer.cross_fit import N_FOLDS, cross_fitted
-from trainer.gold import Gold
-from trainer.loop import Progress
-from trainer.losses import distribution_target
-from trainer.ready_made import ReadyMade, answers, open_ready_made
-from trainer.taught import Taught
-from trainer.tfidf import tfidf_answers
+from potstill.contract.checkpoint import Student
+from potstill.contract.errors import UserError
+from potstill.trainer.comparison import System
+from potstill.trainer.cross_fit import N_FOLDS, cross_fitted
+from potstill.trainer.gold import Gold
+from potstill.trainer.loop import Progress
+from potstill.trainer.losses import distribution_target
+from potstill.trainer.ready_made import ReadyMade, answers, open_ready_made
+from potstill.trainer.taught import Taught
+from potstill.trainer.tfidf import tfidf_answers
 
 BUILT_IN = ("majority", "tfidf", "gold")
 TAKEN = (*BUILT_IN, "student", "teacher", "bundle")  # a folder of such a name goes by its path
@@ -41,7 +41,7 @@ def baseline(name: str, ground: Ground) -> System:
     """The answers of one of BUILT_IN.
 
     Raises:
-        UserError: if it needs soft labels and there are none, or as :func:`trainer.cross_fit.cross_fitted` does.
+        UserError: if it needs soft labels and there are none, or as :func:`potstill.trainer.cross_fit.cross_fitted` does.
     """
     return _WAYS[name](ground)
 

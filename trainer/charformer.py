@@ -5,11 +5,11 @@ from __future__ import annotations
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from contract.errors import UserError
-from networks.charformer import CharformerConfig, CharformerForSequenceClassification
-from trainer import tokens
-from trainer.recipe import find_recipe
-from trainer.students import Encoder
+from potstill.contract.errors import UserError
+from potstill.networks.charformer import CharformerConfig, CharformerForSequenceClassification
+from potstill.trainer import tokens
+from potstill.trainer.recipe import find_recipe
+from potstill.trainer.students import Encoder
 
 MARKS = ("[PAD]", "[SEP]", "[MASK]")
 MIN_BYTES = 16

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import metrics
-from contract.metrics_record import Score, Scores
-from contract.texts import Text
-from trainer.curves import confusion
-from trainer.gold import Gold
-from trainer.mcnemar import McNemar, mcnemar
+from potstill.contract import metrics
+from potstill.contract.metrics_record import Score, Scores
+from potstill.contract.texts import Text
+from potstill.trainer.curves import confusion
+from potstill.trainer.gold import Gold
+from potstill.trainer.mcnemar import McNemar, mcnemar
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from contract.metrics_record import Score
-from trainer.comparison import Comparison
-from trainer.table import aligned
+from potstill.contract.metrics_record import Score
+from potstill.trainer.comparison import Comparison
+from potstill.trainer.table import aligned
 
 _METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log-loss", "ece": "ECE"}
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import msgspec
 
-from contract import atomic
-from contract.checkpoint import STUDENT_FILE, read_student, student_json
-from contract.errors import UserError
-from contract.texts import Text
-from trainer.conformal import LabelSets, check_coverage, fit_label_sets
-from trainer.evaluate import gold_classes, predict
-from trainer.thresholds import Thresholds, check_precision, fit_thresholds
+from potstill.contract import atomic
+from potstill.contract.checkpoint import STUDENT_FILE, read_student, student_json
+from potstill.contract.errors import UserError
+from potstill.contract.texts import Text
+from potstill.trainer.conformal import LabelSets, check_coverage, fit_label_sets
+from potstill.trainer.evaluate import gold_classes, predict
+from potstill.trainer.thresholds import Thresholds, check_precision, fit_thresholds
 
 
 @dataclass(frozen=True)

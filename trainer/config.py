@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from contract.checkpoint import Student
-from contract.errors import UserError
-from trainer.recipe import find_recipe
+from potstill.contract.checkpoint import Student
+from potstill.contract.errors import UserError
+from potstill.trainer.recipe import find_recipe
 
 WEIGHTINGS = ("even", "certainty")
 DEFAULT_FOLDS = 5
@@ -22,14 +22,14 @@ class TrainConfig:
         UserError: naming the first value that is out of its range.
     """
 
-    family: str = "encoder"  # an entry of trainer.recipe.RECIPES
+    family: str = "encoder"  # an entry of potstill.trainer.recipe.RECIPES
     backbone: str = "all-minilm-l6-v2"  # a name of the catalog, or a folder with a transformers encoder
     init: str | None = None  # a folder whose weights training starts from instead: a checkpoint, or any of the family
     from_student: str | None = None  # a checkpoint whose answers are trained on instead of the soft labels
     pool: str | None = None  # a file of texts without labels: answered by from_student, read by masked pre-training
     tapt: int = 0  # steps of masked reading of an encoder before it sees a label: task-adaptive pre-training
     pretrain: int = 0  # the same of a charformer, which hides bytes
-    loss: str = "soft_ce"  # an entry of trainer.losses.OBJECTIVES
+    loss: str = "soft_ce"  # an entry of potstill.trainer.losses.OBJECTIVES
     distill_temperature: float = 2.0  # of the loss kl: both distributions are flattened by it
     label_smoothing: float = 0.0  # share of every target that is spread evenly over the labels, 0 to 1
     weighting: str | None = None  # of the texts in the loss, one of WEIGHTINGS; None: see weigh_by

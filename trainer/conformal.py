@@ -11,8 +11,8 @@ import numpy as np
 from mapie.conformity_scores import LACConformityScore
 from numpy.typing import NDArray
 
-from contract.decision import Conformal, Source, texts_for
-from contract.errors import UserError
+from potstill.contract.decision import Conformal, Source, texts_for
+from potstill.contract.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import digest
-from contract.checkpoint import TASK_FILE, Student
-from contract.errors import UserError
-from contract.soft_label import SoftLabel, write_soft_labels
-from contract.task import Task, task_from_json
-from contract.texts import Text
-from models.catalog import find_backbone
-from trainer.calibrate import calibrated, fit_temperature
-from trainer.config import as_trained
-from trainer.evaluate import predict
-from trainer.loop import Progress
-from trainer.run import train
+from potstill.contract import digest
+from potstill.contract.checkpoint import TASK_FILE, Student
+from potstill.contract.errors import UserError
+from potstill.contract.soft_label import SoftLabel, write_soft_labels
+from potstill.contract.task import Task, task_from_json
+from potstill.contract.texts import Text
+from potstill.models.catalog import find_backbone
+from potstill.trainer.calibrate import calibrated, fit_temperature
+from potstill.trainer.config import as_trained
+from potstill.trainer.evaluate import predict
+from potstill.trainer.loop import Progress
+from potstill.trainer.run import train
 
 N_FOLDS = 5
 MIN_PROB = 1e-12  # keeps the logarithm of a probability of 0 finite

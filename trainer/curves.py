@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.metrics import N_BINS
-from trainer.thresholds import wilson
+from potstill.contract.metrics import N_BINS
+from potstill.trainer.thresholds import wilson
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from contract.soft_label import SoftLabel
-from contract.texts import Text
-from trainer.judged import Judged
+from potstill.contract.soft_label import SoftLabel
+from potstill.contract.texts import Text
+from potstill.trainer.judged import Judged
 
 N_ERRORS = 20
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import metrics
-from contract.checkpoint import Student, read_student
-from contract.errors import UserError
-from contract.metrics_record import Scores
-from contract.prior_shift import LEVEL, MIN_TEXTS, adjusted, estimate
-from contract.texts import Text
-from trainer import students
-from trainer.calibrate import calibrated
+from potstill.contract import metrics
+from potstill.contract.checkpoint import Student, read_student
+from potstill.contract.errors import UserError
+from potstill.contract.metrics_record import Scores
+from potstill.contract.prior_shift import LEVEL, MIN_TEXTS, adjusted, estimate
+from potstill.contract.texts import Text
+from potstill.trainer import students
+from potstill.trainer.calibrate import calibrated
 
 
 def predict(checkpoint: Path, texts: list[Text]) -> NDArray[np.float64]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from contract.soft_label import SoftLabel
-from contract.task import Task
-from models.catalog import ModelFolder
-from trainer import charformer, static, students
-from trainer.config import TrainConfig
-from trainer.guide import Guide
-from trainer.initial import Start, from_init
-from trainer.masked_bytes import byte_reading
-from trainer.masked_tokens import token_reading
-from trainer.pretrain import Reading
-from trainer.students import Encoder
+from potstill.contract.soft_label import SoftLabel
+from potstill.contract.task import Task
+from potstill.models.catalog import ModelFolder
+from potstill.trainer import charformer, static, students
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.guide import Guide
+from potstill.trainer.initial import Start, from_init
+from potstill.trainer.masked_bytes import byte_reading
+from potstill.trainer.masked_tokens import token_reading
+from potstill.trainer.pretrain import Reading
+from potstill.trainer.students import Encoder
 
 
 def new_student(task: Task, start: ModelFolder, config: TrainConfig, guide: Guide | None, rows: Sequence[SoftLabel]) -> Start:

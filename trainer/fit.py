@@ -13,15 +13,15 @@ from torch import Tensor
 from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from trainer import tokens
-from trainer.calibrate import lowest_loss
-from trainer.config import TrainConfig
-from trainer.loop import Part, Progress, ReportSteps, ResumableTrainer, SaveStates, loop_arguments, run_loop
-from trainer.losses import Objective, find_objective
-from trainer.parts import logits_in_parts
-from trainer.recipe import find_recipe
-from trainer.students import Encoder
-from trainer.tokens import Feature
+from potstill.trainer import tokens
+from potstill.trainer.calibrate import lowest_loss
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.loop import Part, Progress, ReportSteps, ResumableTrainer, SaveStates, loop_arguments, run_loop
+from potstill.trainer.losses import Objective, find_objective
+from potstill.trainer.parts import logits_in_parts
+from potstill.trainer.recipe import find_recipe
+from potstill.trainer.students import Encoder
+from potstill.trainer.tokens import Feature
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.checkpoint import Student
-from contract.errors import UserError
-from contract.texts import Text, read_texts
-from trainer.label_map import LabelMap
+from potstill.contract.checkpoint import Student
+from potstill.contract.errors import UserError
+from potstill.contract.texts import Text, read_texts
+from potstill.trainer.label_map import LabelMap
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def read_gold(path: Path, student: Student, label_map: LabelMap) -> Gold:
     """The gold texts of a file, under the student's names for their labels.
 
     Raises:
-        FormatError: as :func:`contract.texts.read_texts` does.
+        FormatError: as :func:`potstill.contract.texts.read_texts` does.
         UserError: if a gold label is neither the student's nor mapped, or the map leaves out every text.
     """
     read = read_texts(path, target=student.target, gold=True)

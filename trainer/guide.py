@@ -9,14 +9,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from contract.checkpoint import read_student
-from contract.errors import UserError
-from contract.soft_label import SoftLabel, entropy
-from contract.task import Task
-from contract.texts import Text, read_texts
-from trainer import students
-from trainer.calibrate import calibrated
-from trainer.students import Encoder
+from potstill.contract.checkpoint import read_student
+from potstill.contract.errors import UserError
+from potstill.contract.soft_label import SoftLabel, entropy
+from potstill.contract.task import Task
+from potstill.contract.texts import Text, read_texts
+from potstill.trainer import students
+from potstill.trainer.calibrate import calibrated
+from potstill.trainer.students import Encoder
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def unlabelled(path: Path, like: SoftLabel) -> list[SoftLabel]:
         path: texts, with a target each where `like` has one.
         like: a row of the labelled texts.
     Raises:
-        FormatError: as :func:`contract.texts.read_texts`.
+        FormatError: as :func:`potstill.contract.texts.read_texts`.
     """
     texts = read_texts(path, target=like.target is not None).texts
     return [_blank(text, like) for text in texts]

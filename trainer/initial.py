@@ -9,16 +9,16 @@ from pathlib import Path
 import torch
 from transformers import PretrainedConfig
 
-from contract import digest
-from contract.checkpoint import STUDENT_FILE, read_student
-from contract.errors import FormatError, UserError
-from models.catalog import ModelFolder, encoder_weights, find_backbone
-from networks.register import family_of
-from trainer import students
-from trainer.config import TrainConfig
-from trainer.recipe import find_recipe
-from trainer.students import Encoder
-from trainer.vector_scaling import last_layer
+from potstill.contract import digest
+from potstill.contract.checkpoint import STUDENT_FILE, read_student
+from potstill.contract.errors import FormatError, UserError
+from potstill.models.catalog import ModelFolder, encoder_weights, find_backbone
+from potstill.networks.register import family_of
+from potstill.trainer import students
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.recipe import find_recipe
+from potstill.trainer.students import Encoder
+from potstill.trainer.vector_scaling import last_layer
 
 SAME_LOGITS = 1e-5  # the largest difference that the order of additions explains
 

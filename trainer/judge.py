@@ -10,16 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import metrics
-from contract.metrics_record import Scores
-from contract.soft_label import SoftLabel
-from trainer.calibrate import Temperature, as_sure_as_teacher, calibrated
-from trainer.config import TrainConfig
-from trainer.conformal import LabelSets, fit_label_sets
-from trainer.losses import distribution_target, majority_target
-from trainer.students import Encoder
-from trainer.thresholds import Thresholds, fit_thresholds
-from trainer.vector_scaling import VectorScaling, fit_vector_scaling, fold
+from potstill.contract import metrics
+from potstill.contract.metrics_record import Scores
+from potstill.contract.soft_label import SoftLabel
+from potstill.trainer.calibrate import Temperature, as_sure_as_teacher, calibrated
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.conformal import LabelSets, fit_label_sets
+from potstill.trainer.losses import distribution_target, majority_target
+from potstill.trainer.students import Encoder
+from potstill.trainer.thresholds import Thresholds, fit_thresholds
+from potstill.trainer.vector_scaling import VectorScaling, fit_vector_scaling, fold
 
 N_PROOF = 64  # texts on which a changed last layer is proved
 

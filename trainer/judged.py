@@ -12,9 +12,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.soft_label import SoftLabel
-from contract.task import Task
-from contract.texts import Text
+from potstill.contract.soft_label import SoftLabel
+from potstill.contract.task import Task
+from potstill.contract.texts import Text
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.errors import UserError
+from potstill.contract.errors import UserError
 
 
 @dataclass(frozen=True)

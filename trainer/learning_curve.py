@@ -7,15 +7,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from contract.checkpoint import Student
-from contract.metrics_record import Score
-from contract.soft_label import SoftLabel, read_soft_labels, write_soft_labels
-from contract.task import Task
-from contract.texts import Text
-from trainer.config import as_trained
-from trainer.evaluate import evaluate
-from trainer.loop import Progress
-from trainer.run import train
+from potstill.contract.checkpoint import Student
+from potstill.contract.metrics_record import Score
+from potstill.contract.soft_label import SoftLabel, read_soft_labels, write_soft_labels
+from potstill.contract.task import Task
+from potstill.contract.texts import Text
+from potstill.trainer.config import as_trained
+from potstill.trainer.evaluate import evaluate
+from potstill.trainer.loop import Progress
+from potstill.trainer.run import train
 
 SHARES = (0.1, 0.2, 0.5, 1.0)  # of the soft labels
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from contract.errors import StoppedError
-from trainer.batches import Shuffled
-from trainer.config import TrainConfig
-from trainer.resume import SEAL_FILE, LostError, Work, disk_refusals, seal
-from trainer.students import BATCH_SIZE
+from potstill.contract.errors import StoppedError
+from potstill.trainer.batches import Shuffled
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.resume import SEAL_FILE, LostError, Work, disk_refusals, seal
+from potstill.trainer.students import BATCH_SIZE
 
 Progress = Callable[[str, int, int, float], None]  # (stage, steps done, steps planned, loss of the last step)
 

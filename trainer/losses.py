@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from contract.errors import UserError
-from contract.soft_label import SoftLabel
+from potstill.contract.errors import UserError
+from potstill.contract.soft_label import SoftLabel
 
 MIN_PROB = 1e-12  # keeps the logarithm of a label that cannot be finite
 

@@ -10,10 +10,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from trainer.config import TrainConfig
-from trainer.pretrain import NOTHING, Reading
-from trainer.recipe import find_recipe
-from trainer.students import Encoder
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.pretrain import NOTHING, Reading
+from potstill.trainer.recipe import find_recipe
+from potstill.trainer.students import Encoder
 
 SHARE = 0.2  # of the bytes that are hidden
 SPAN = 5  # bytes hidden at once, about a word: a single one is guessed from its neighbours

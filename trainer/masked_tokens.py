@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from contract.errors import UserError
-from trainer.config import TrainConfig
-from trainer.pretrain import NOTHING, Reading
-from trainer.recipe import find_recipe
-from trainer.students import Encoder, quiet
+from potstill.contract.errors import UserError
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.pretrain import NOTHING, Reading
+from potstill.trainer.recipe import find_recipe
+from potstill.trainer.students import Encoder, quiet
 
 SHARE = 0.15  # of the tokens that are asked about
 MASKED, SWAPPED = 0.8, 0.1  # of those: hidden behind the mask, replaced by any token; the rest stay, and are asked about too

@@ -10,11 +10,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from contract import metrics
-from contract.metrics_record import Score
-from contract.soft_label import SoftLabel
-from trainer.curves import PrecisionRecall, reliability
-from trainer.plot_style import DASHES, LIGHT, SERIES, SIZE, Plot, figure, keep
+from potstill.contract import metrics
+from potstill.contract.metrics_record import Score
+from potstill.contract.soft_label import SoftLabel
+from potstill.trainer.curves import PrecisionRecall, reliability
+from potstill.trainer.plot_style import DASHES, LIGHT, SERIES, SIZE, Plot, figure, keep
 
 MAX_CELLS = 16  # labels of a confusion matrix; of more, those with the most texts
 MAX_CURVES = len(SERIES)

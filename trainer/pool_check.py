@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from contract.metrics_record import Score
-from trainer.pool_sample import SampleConfig, Side, cleaned, drawn
-from trainer.tell_apart import auc_by, everything, reading
-from trainer.telltale import Telltale, telltale
+from potstill.contract.metrics_record import Score
+from potstill.trainer.pool_sample import SampleConfig, Side, cleaned, drawn
+from potstill.trainer.tell_apart import auc_by, everything, reading
+from potstill.trainer.telltale import Telltale, telltale
 
 WARN_ABOVE = 0.8  # AUC
 

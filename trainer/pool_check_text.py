@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from trainer.pool_check import WARN_ABOVE, PoolCheck
-from trainer.table import aligned
-from trainer.telltale import Quartiles, Shares
+from potstill.trainer.pool_check import WARN_ABOVE, PoolCheck
+from potstill.trainer.table import aligned
+from potstill.trainer.telltale import Quartiles, Shares
 
 # What to do about a trait that the pool has more of, where that is easy.
 _CURES = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from contract.errors import UserError
+from potstill.contract.errors import UserError
 
 MIN_TEXTS = 50  # of a side; with fewer the interval is too wide to say anything
 MOST_TEXTS = 10_000  # more would take minutes and say the same

@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer import tokens
-from trainer.config import TrainConfig
-from trainer.loop import Part, Progress, ReportSteps, ResumableTrainer, SaveStates, loop_arguments, run_loop
-from trainer.parts import in_parts
-from trainer.recipe import find_recipe
-from trainer.resume import PRETRAINING, SEAL_FILE, disk_refusals, seal
-from trainer.students import BATCH_SIZE, Encoder
-from trainer.tokens import Feature
+from potstill.trainer import tokens
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.loop import Part, Progress, ReportSteps, ResumableTrainer, SaveStates, loop_arguments, run_loop
+from potstill.trainer.parts import in_parts
+from potstill.trainer.recipe import find_recipe
+from potstill.trainer.resume import PRETRAINING, SEAL_FILE, disk_refusals, seal
+from potstill.trainer.students import BATCH_SIZE, Encoder
+from potstill.trainer.tokens import Feature
 
 NOTHING = -100  # an id that is not asked about, as torch's cross-entropy wants it
 TIMES_BATCH = 2  # texts of a step against those of training: only a part of each is asked about

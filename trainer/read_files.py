@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from contract import digest
-from contract.checkpoint import read_student
-from contract.errors import FormatError
-from models.catalog import encoder_weights
-from trainer.config import TrainConfig
-from trainer.initial import find_start
+from potstill.contract import digest
+from potstill.contract.checkpoint import read_student
+from potstill.contract.errors import FormatError
+from potstill.models.catalog import encoder_weights
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.initial import find_start
 
 
 def file_digests(config: TrainConfig) -> dict[str, str]:

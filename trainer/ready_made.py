@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from scipy.special import softmax
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PretrainedConfig
 
-from contract.errors import FormatError
-from trainer.tokens import first_line
+from potstill.contract.errors import FormatError
+from potstill.trainer.tokens import first_line
 
 MAX_TOKENS = 512  # what such models are trained with; less where the model or its tokenizer allows less
 BATCH_SIZE = 32  # texts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from contract.errors import UserError
+from potstill.contract.errors import UserError
 
 N_FEW = 400  # texts
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from contract.checkpoint import Student
-from trainer.agreement import Selection
-from trainer.fit import Fit
-from trainer.judge import Judgement
-from trainer.seeds import Members
+from potstill.contract.checkpoint import Student
+from potstill.trainer.agreement import Selection
+from potstill.trainer.fit import Fit
+from potstill.trainer.judge import Judgement
+from potstill.trainer.seeds import Members
 
 
 @dataclass(frozen=True)

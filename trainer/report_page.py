@@ -11,11 +11,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from contract.metrics_record import Score
-from trainer.plot_style import DARK, LIGHT, Plot, inline_svg
-from trainer.slice_scores import MIN_TEXTS, SliceScores
-from trainer.student_report import Report
-from trainer.terms import ALARM, as_knowledge
+from potstill.contract.metrics_record import Score
+from potstill.trainer.plot_style import DARK, LIGHT, Plot, inline_svg
+from potstill.trainer.slice_scores import MIN_TEXTS, SliceScores
+from potstill.trainer.student_report import Report
+from potstill.trainer.terms import ALARM, as_knowledge
 
 _TEMPLATES = Path(__file__).parent / "templates"
 MAX_SHOWN = 1200  # characters of a text or rationale; a page of mistakes is for reading

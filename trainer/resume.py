@@ -23,9 +23,9 @@ import msgspec
 import torch
 from safetensors import SafetensorError
 
-from contract import atomic
-from contract.errors import UserError
-from trainer.stop import Stop, noted_signals
+from potstill.contract import atomic
+from potstill.contract.errors import UserError
+from potstill.trainer.stop import Stop, noted_signals
 
 SUFFIX, RUN_FILE, LOCK_FILE, SEAL_FILE = ".partial", "run.json", "lock", "kept.pt"
 PRETRAINING = "-pretrain"  # follows a part's name

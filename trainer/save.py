@@ -8,13 +8,13 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from contract import atomic
-from contract.checkpoint import CALIBRATION_FILE, GATE_FILE, TASK_FILE, VALIDATION_FILE, Student, write_student
-from contract.errors import UserError
-from contract.soft_label import SoftLabel, write_soft_labels
-from contract.task import Task, task_to_json
-from contract.texts import Text, write_texts
-from trainer.students import Encoder
+from potstill.contract import atomic
+from potstill.contract.checkpoint import CALIBRATION_FILE, GATE_FILE, TASK_FILE, VALIDATION_FILE, Student, write_student
+from potstill.contract.errors import UserError
+from potstill.contract.soft_label import SoftLabel, write_soft_labels
+from potstill.contract.task import Task, task_to_json
+from potstill.contract.texts import Text, write_texts
+from potstill.trainer.students import Encoder
 
 N_CALIBRATION = 256  # texts, but at most half of the training texts; more do not move activation ranges
 N_GATE = 512  # texts that the gate should have; on fewer, two texts that change their label by chance can decide

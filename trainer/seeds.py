@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import atomic, metrics
-from contract.errors import UserError
-from contract.metrics_record import Scores
-from contract.soft_label import SoftLabel
-from trainer.resume import Work
+from potstill.contract import atomic, metrics
+from potstill.contract.errors import UserError
+from potstill.contract.metrics_record import Scores
+from potstill.contract.soft_label import SoftLabel
+from potstill.trainer.resume import Work
 
 Answers = tuple[
     NDArray[np.float64], NDArray[np.float64]

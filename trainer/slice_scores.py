@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import metrics
-from contract.metrics_record import Score
-from trainer.judged import Judged
-from trainer.slices import Slice
+from potstill.contract import metrics
+from potstill.contract.metrics_record import Score
+from potstill.trainer.judged import Judged
+from potstill.trainer.slices import Slice
 
 MIN_TEXTS = 20  # an interval over fewer texts is wider than any difference worth knowing
 

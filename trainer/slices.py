@@ -14,9 +14,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.errors import UserError
-from contract.soft_label import SoftLabel
-from trainer.judged import Judged
+from potstill.contract.errors import UserError
+from potstill.contract.soft_label import SoftLabel
+from potstill.trainer.judged import Judged
 
 MAX_TARGETS = 8  # the most frequent ones
 MAX_PAIRS = 6  # of labels that the teacher's paths were split between

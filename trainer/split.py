@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from contract.soft_label import SoftLabel
+from potstill.contract.soft_label import SoftLabel
 
 
 def is_validation(text: str, share: float) -> bool:

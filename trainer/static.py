@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
-from networks.static import StaticConfig, StaticForSequenceClassification
-from trainer import tokens
-from trainer.students import Encoder
-from trainer.token_vectors import log_weights, principal, token_counts, token_vectors
-from trainer.vocabulary import pruned
+from potstill.networks.static import StaticConfig, StaticForSequenceClassification
+from potstill.trainer import tokens
+from potstill.trainer.students import Encoder
+from potstill.trainer.token_vectors import log_weights, principal, token_counts, token_vectors
+from potstill.trainer.vocabulary import pruned
 
 N_NUMBERS = 256  # of a token's vector, or the encoder's width if that is less
 

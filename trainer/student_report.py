@@ -12,23 +12,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import decode, metrics
-from contract.checkpoint import TASK_FILE, Student, read_student
-from contract.errors import UserError
-from contract.metrics_record import Score, Scores
-from contract.soft_label import SoftLabel, read_soft_labels
-from contract.task import task_from_json
-from contract.texts import Text
-from trainer import curves, plots
-from trainer.errors import N_ERRORS, Mistake, Rationales, most_confident
-from trainer.evaluate import gold_classes, predict
-from trainer.judged import Judged, beside
-from trainer.learning_curve import learning_curve
-from trainer.loop import Progress
-from trainer.plot_style import Plot
-from trainer.slice_scores import SliceScores, slice_scores
-from trainer.slices import compile_patterns, slices
-from trainer.terms import Term, error_terms
+from potstill.contract import decode, metrics
+from potstill.contract.checkpoint import TASK_FILE, Student, read_student
+from potstill.contract.errors import UserError
+from potstill.contract.metrics_record import Score, Scores
+from potstill.contract.soft_label import SoftLabel, read_soft_labels
+from potstill.contract.task import task_from_json
+from potstill.contract.texts import Text
+from potstill.trainer import curves, plots
+from potstill.trainer.errors import N_ERRORS, Mistake, Rationales, most_confident
+from potstill.trainer.evaluate import gold_classes, predict
+from potstill.trainer.judged import Judged, beside
+from potstill.trainer.learning_curve import learning_curve
+from potstill.trainer.loop import Progress
+from potstill.trainer.plot_style import Plot
+from potstill.trainer.slice_scores import SliceScores, slice_scores
+from potstill.trainer.slices import compile_patterns, slices
+from potstill.trainer.terms import Term, error_terms
 
 
 @dataclass(frozen=True)

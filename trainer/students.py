@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from contract.errors import FormatError
-from networks.register import as_student, family_of, register
-from trainer import tokens
-from trainer.tokens import Feature, first_line
+from potstill.contract.errors import FormatError
+from potstill.networks.register import as_student, family_of, register
+from potstill.trainer import tokens
+from potstill.trainer.tokens import Feature, first_line
 
 BATCH_SIZE = 64  # texts, when nothing is trained
 

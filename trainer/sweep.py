@@ -15,23 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from contract import decode, digest, metrics
-from contract.decode import Strict
-from contract.errors import FormatError, UserError
-from contract.soft_label import SoftLabel
-from contract.task import Task
-from contract.texts import Text
-from models.catalog import ModelFolder
-from trainer import agreement, run
-from trainer.calibrate import calibrated
-from trainer.config import TrainConfig
-from trainer.initial import find_start
-from trainer.judge import judge
-from trainer.loop import Progress
-from trainer.losses import OBJECTIVES, majority_target
-from trainer.precision_recall import average_precision, precision_at_recall
-from trainer.read_files import file_digests
-from trainer.save import Held
+from potstill.contract import decode, digest, metrics
+from potstill.contract.decode import Strict
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.soft_label import SoftLabel
+from potstill.contract.task import Task
+from potstill.contract.texts import Text
+from potstill.models.catalog import ModelFolder
+from potstill.trainer import agreement, run
+from potstill.trainer.calibrate import calibrated
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.initial import find_start
+from potstill.trainer.judge import judge
+from potstill.trainer.loop import Progress
+from potstill.trainer.losses import OBJECTIVES, majority_target
+from potstill.trainer.precision_recall import average_precision, precision_at_recall
+from potstill.trainer.read_files import file_digests
+from potstill.trainer.save import Held
 
 SUFFIX = ".sweep.jsonl"
 THRESHOLDS = (0.0, 0.5, 5 / 8, 3 / 4, 1.0)
@@ -107,12 +107,12 @@ def sweep(
     """Train a student for every objective, least agreement and seed, and measure it. No checkpoint is written.
 
     Args:
-        task, soft_labels, progress: as for :func:`trainer.run.train`.
+        task, soft_labels, progress: as for :func:`potstill.trainer.run.train`.
         checkpoint: names the file of measurements beside it.
         config: loss and least agreement are the sweep's own; ``seeds`` says how many.
         gold: texts with a gold label of the task; for the table only.
     Raises:
-        FormatError, UserError: as :func:`trainer.run.train`; or if the file of measurements is damaged.
+        FormatError, UserError: as :func:`potstill.trainer.run.train`; or if the file of measurements is damaged.
     """
     begun = find_start(config)
     training, validation = run.sides(soft_labels, run.read_rows(soft_labels, task), config.validation_share)

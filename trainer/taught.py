@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from contract import digest
-from contract.checkpoint import VALIDATION_FILE, Student
-from contract.errors import FormatError, UserError
-from contract.soft_label import SoftLabel, read_soft_labels
-from trainer.agreement import was_read
+from potstill.contract import digest
+from potstill.contract.checkpoint import VALIDATION_FILE, Student
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.soft_label import SoftLabel, read_soft_labels
+from potstill.trainer.agreement import was_read
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.checkpoint import Student
-from contract.errors import UserError
-from contract.soft_label import read_soft_labels
-from trainer.agreement import was_read
-from trainer.gold import Gold
+from potstill.contract.checkpoint import Student
+from potstill.contract.errors import UserError
+from potstill.contract.soft_label import read_soft_labels
+from potstill.trainer.agreement import was_read
+from potstill.trainer.gold import Gold
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, T
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from contract.metrics_record import Score
-from trainer.auc import auc_over_folds
-from trainer.terms import occurrences
-from trainer.text_form import lengths, trait_table
+from potstill.contract.metrics_record import Score
+from potstill.trainer.auc import auc_over_folds
+from potstill.trainer.terms import occurrences
+from potstill.trainer.text_form import lengths, trait_table
 
 N_FOLDS = 5
 MAX_FEATURES = 50_000  # of each kind, the most frequent

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom, false_discovery_control
 
-from trainer.tell_apart import NO_TERM, Reading, word_weights
-from trainer.text_form import TRAITS, lengths, trait_table
+from potstill.trainer.tell_apart import NO_TERM, Reading, word_weights
+from potstill.trainer.text_form import TRAITS, lengths, trait_table
 
 LEAST_GAP = 0.1  # between the shares of texts with a trait; less is not worth a line
 MIN_TEXTS = 5  # a word in fewer texts is no sign of anything

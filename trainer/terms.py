@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control, hypergeom
 
-from trainer.judged import Judged
+from potstill.trainer.judged import Judged
 
 MIN_TEXTS = 4  # a term in fewer texts cannot reach any useful level
 MAX_SHARE = 0.15  # of the texts; what stands in more of them is no technical term

@@ -15,9 +15,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion
 
-from contract.soft_label import SoftLabel
-from trainer.losses import distribution_target
-from trainer.taught import Taught
+from potstill.contract.soft_label import SoftLabel
+from potstill.trainer.losses import distribution_target
+from potstill.trainer.taught import Taught
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # inverse regularization; the one with the lowest validation loss is taken
 MAX_FEATURES = 100_000  # of each kind, the most frequent

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.decision import Precision, Source
-from contract.errors import UserError
+from potstill.contract.decision import Precision, Source
+from potstill.contract.errors import UserError
 
 MIN_CLAIMS = 10  # answers at or above a threshold; the share of right ones among fewer says little
 Z = 1.959964  # of a 95 % interval

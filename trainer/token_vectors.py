@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainer import tokens
-from trainer.students import BATCH_SIZE, Encoder
-from trainer.tokens import Feature
+from potstill.trainer import tokens
+from potstill.trainer.students import BATCH_SIZE, Encoder
+from potstill.trainer.tokens import Feature
 
 Floats = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from tokenizers import Encoding
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from contract.errors import FormatError, UserError
+from potstill.contract.errors import FormatError, UserError
 
 Feature = dict[str, list[int]]  # input_ids, attention_mask and, where the encoder takes them, token_type_ids; each [T]
 MIN_TEXT_TOKENS = 4  # below this, truncation leaves too little of a text to classify

@@ -15,9 +15,9 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from torch import nn
 
-from trainer.calibrate import lowest_loss
-from trainer.students import Encoder
-from trainer.tokens import Feature
+from potstill.trainer.calibrate import lowest_loss
+from potstill.trainer.students import Encoder
+from potstill.trainer.tokens import Feature
 
 MIN_TEXTS = 200  # two numbers a class; on fewer texts they fit chance
 N_FOLDS = 5

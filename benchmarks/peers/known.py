@@ -60,7 +60,7 @@ PEERS = [
     Peer("loop", (str(HERE / "loop.py"), "{model}", "{texts}", "{seconds}"), is_loop=True),
     Peer(
         "potstill",
-        ("-m", "commands.main", "serve", "{model}", "--port", "{port}"),
+        ("-m", "potstill.commands.main", "serve", "{model}", "--port", "{port}"),
         label=lambda reply: str(reply["answer"]["label"]),
     ),
     Peer("fastapi-optimum", (str(HERE / "fastapi_optimum.py"), "{model}", "{port}"), families=("encoder",)),

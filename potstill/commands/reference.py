@@ -1,0 +1,49 @@
+"""The command reference, `docs/cli.md`, written from the commands themselves: `make docs`. A test fails when the file is old."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from potstill.commands.lazy import load
+from potstill.commands.main import COMMANDS, group
+from potstill.contract import atomic
+
+HEAD = "<!-- Written by `make docs` from the commands themselves; do not edit. -->\n\n# The command line\n\n"
+EXIT_CODES = """
+## Exit codes
+
+| code | meaning |
+| --- | --- |
+| 0 | done |
+| 1 | something that you can fix; one line on stderr says what and how |
+| 2 | wrong usage |
+| 130 | interrupted with Ctrl-C |
+| 143 | asked to end by the system (SIGTERM) while labelling |
+"""
+
+
+def reference() -> str:
+    """The whole page, as Markdown."""
+    rows = [f"| [`potstill {name}`](#potstill-{name}) | {row.help} |" for name, row in COMMANDS.items()]
+    table = "\n".join(["| command | what it does |", "| --- | --- |", *rows])
+    sections = [section for name, row in COMMANDS.items() for section in _sections(f"potstill {name}", load(row))]
+    return HEAD + (group.help or "").strip() + "\n\n" + table + "\n" + "".join(sections) + EXIT_CODES
+
+
+def _sections(path: str, command: click.Command) -> Iterator[str]:
+    """A command's section, and those of its own commands."""
+    names = group.context_settings["help_option_names"]  # a context without a parent does not know them
+    ctx = click.Context(command, info_name=path, max_content_width=100, terminal_width=100, help_option_names=names)
+    yield f"\n## {path}\n\n```text\n{command.get_help(ctx)}\n```\n"
+    if isinstance(command, click.Group):
+        for name in command.list_commands(ctx):
+            if (inner := command.get_command(ctx, name)) is not None:
+                yield from _sections(f"{path} {name}", inner)
+
+
+if __name__ == "__main__":
+    atomic.write_file(Path(sys.argv[1]), reference().encode())

@@ -1,0 +1,211 @@
+"""The bundle: one folder that answers on a CPU with onnxruntime and tokenizers alone (`bundle.json`, format 1).
+
+bundle.json            this file's :class:`Manifest`
+model.onnx             token ids in, logits out
+tokenizer.json         normalisation, truncation and padding included; config.json and tokenizer_config.json beside it
+fast.onnx              of a cascade only: the static student that answers where it is sure; fast_tokenizer.json beside it
+golden.jsonl           texts with the probabilities that the exporting machine gave
+quality.json           what the export gate measured
+README.md              model card
+SHA256SUMS             of every other file; `sha256sum -c SHA256SUMS` works
+model.sig              a signature, if somebody signed the folder; it is the one file that no sum covers
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from potstill.contract import decode, digest
+from potstill.contract.decision import Conformal, Precision, check_bias, check_decision
+from potstill.contract.decode import Strict
+from potstill.contract.errors import FormatError
+from potstill.contract.machine import Machine
+from potstill.contract.metrics_record import Scores
+from potstill.contract.signature import SIGNATURE_FILE
+
+FORMAT = 1
+MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE = "bundle.json", "model.onnx", "tokenizer.json"
+FAST_MODEL_FILE, FAST_TOKENIZER_FILE = "fast.onnx", "fast_tokenizer.json"
+GOLDEN_FILE, QUALITY_FILE, SUMS_FILE = "golden.jsonl", "quality.json", "SHA256SUMS"
+REQUIRED_FILES = (MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE, QUALITY_FILE)
+_SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9_.-]*)")
+
+
+class Provenance(Strict):
+    """Where a bundle comes from."""
+
+    task_digest: str
+    teacher_digest: str
+    backbone: str
+    backbone_digest: str
+    soft_labels_digest: str
+    loss: str
+    n_train: int
+
+
+class Cascade(Strict):
+    """The fast graph of a cascade, when it answers alone, and what that costs on the texts that the switch was chosen on.
+
+    What it has in common with the manifest means the same, of the fast graph's own answers.
+    """
+
+    sure: float  # from 0 to 1: the fast graph's answer stands where its label has at least this probability
+    max_tokens: int
+    temperature: float
+    thresholds: dict[str, float | None] | None
+    bias: list[float] | None
+    variant: str
+    backbone: str
+    measure: Literal["macro_f1", "agreement"]  # with gold labels, or with the model's own
+    max_loss: float  # of that measure, that was allowed
+    loss: float  # that the chosen switch has
+    loss_held_out: float  # each half of the texts with the switch chosen on the other
+    share: float  # of the texts that the fast graph answered
+    n: int  # texts
+
+
+class Manifest(Strict):
+    """How a bundle's logits become an answer, and what it was measured to be worth."""
+
+    format: int
+    name: str
+    labels: list[str]  # in output order
+    target: bool  # whether a text comes with a target, as a pair
+    max_tokens: int
+    temperature: float
+    thresholds: dict[str, float | None] | None  # by label: answered only at or above this probability; null: never; absent: always
+    variant: str  # static_int8, dynamic_int8 or float
+    batch_invariant: bool  # whether an answer is the same alone and in any batch
+    scores: dict[str, Scores]
+    provenance: Provenance
+    precision: Precision | None = None  # what the thresholds were chosen for
+    conformal: Conformal | None = None  # of the label sets
+    label_shares: dict[str, float] | None = None  # mean probability of each label over the held-out texts
+    bias: list[float] | None = (
+        None  # in label order, added to the logits after the temperature: what a shift of the labels asks for
+    )
+    machine: Machine | None = None  # that gave the golden probabilities
+    cascade: Cascade | None = None  # of a bundle with two graphs
+
+
+class Golden(Strict):
+    """A text and the probabilities, in label order, that the exporting machine gave; they are fixed by the exact model file."""
+
+    text: str
+    probs: list[float]
+    target: str | None = None
+    fast_probs: list[float] | None = None  # in a cascade: what the fast graph says of it, whichever of the two answers
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `bundle.json` into a folder that is being filled."""
+    (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The bundle's manifest; call :func:`verify_files` first. Raises FormatError."""
+    path = folder / MANIFEST_FILE
+    manifest = decode.json(path, decode.read_bytes(path), Manifest)
+    if manifest.format != FORMAT:
+        raise FormatError(path, "format", f"is {manifest.format}; this version reads {FORMAT}")
+    check_decision(path, manifest)
+    check_bias(path, manifest.labels, manifest.bias)
+    _check_cascade(folder, manifest)
+    return manifest
+
+
+def _check_cascade(folder: Path, manifest: Manifest) -> None:
+    """The second graph is there exactly where the manifest speaks of it, and can decide."""
+    path, cascade = folder / MANIFEST_FILE, manifest.cascade
+    for name in (FAST_MODEL_FILE, FAST_TOKENIZER_FILE):
+        if (folder / name).exists() != (cascade is not None):
+            told = "has no cascade, but the file is there" if cascade is None else "has a cascade, but the file is missing"
+            raise FormatError(folder / name, "", f"{MANIFEST_FILE} {told}; copy the whole bundle again")
+    if cascade is None:
+        return
+    if not 0 <= cascade.sure <= 1:
+        raise FormatError(path, "cascade.sure", f"is {cascade.sure}; it must be from 0 to 1")
+    try:
+        check_decision(
+            path,
+            msgspec.structs.replace(
+                manifest, temperature=cascade.temperature, thresholds=cascade.thresholds, precision=None, conformal=None
+            ),
+        )
+        check_bias(path, manifest.labels, cascade.bias)
+    except FormatError as error:
+        raise FormatError(path, f"cascade.{error.place}", error.problem) from None
+
+
+def write_golden(folder: Path, rows: list[Golden]) -> None:
+    """Write `golden.jsonl`, one text a line."""
+    (folder / GOLDEN_FILE).write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+
+
+def read_golden(folder: Path) -> list[Golden]:
+    """The golden texts, at least one; raises FormatError."""
+    path = folder / GOLDEN_FILE
+    lines = [line for line in decode.read_bytes(path).split(b"\n") if line]
+    if not lines:
+        raise FormatError(path, "", "holds no text; export the bundle again")
+    return [decode.json(path, line, Golden, f"line {number}") for number, line in enumerate(lines, 1)]
+
+
+def write_sums(folder: Path) -> None:
+    """Write `SHA256SUMS` over every other file of the folder but a signature; call it last."""
+    names = sorted(path.name for path in folder.iterdir() if path.name not in (SUMS_FILE, SIGNATURE_FILE))
+    lines = [f"{digest.of_file(folder / name)}  {name}\n" for name in names]
+    (folder / SUMS_FILE).write_text("".join(lines), encoding="ascii", newline="\n")
+
+
+def verify_files(folder: Path) -> None:
+    """Check every byte of a bundle against `SHA256SUMS`, before any parser sees one.
+
+    Raises:
+        FormatError: naming the first file that is missing, changed, unlisted, or not a plain file.
+    """
+    for problem in file_problems(folder):
+        raise problem
+
+
+def file_problems(folder: Path) -> Iterator[FormatError]:
+    """What is wrong with the files of a bundle, each as an error that names one; nothing if every byte is as it was written."""
+    sums_file = folder / SUMS_FILE
+    if not folder.is_dir() or sums_file.is_symlink() or not sums_file.is_file():
+        yield FormatError(folder, "", f"is not a bundle: it has no {SUMS_FILE}; make one with: potstill export")
+        return
+    try:
+        sums = _read_sums(sums_file)
+    except FormatError as error:
+        yield error
+        return
+    for name in REQUIRED_FILES:
+        if name not in sums:
+            yield FormatError(sums_file, "", f"does not list {name}; export the bundle again")
+    for entry in sorted(folder.iterdir()):
+        if entry.name not in sums and entry.name not in (SUMS_FILE, SIGNATURE_FILE):
+            yield FormatError(entry, "", f"is not listed in {SUMS_FILE}; remove it, or export the bundle again")
+    for name, expected in sums.items():
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            yield FormatError(path, "", f"is missing or not a plain file, but {SUMS_FILE} lists it; copy the whole bundle again")
+        elif (found := digest.of_file(path)) != expected:
+            problem = f"was changed: its SHA-256 is {found[:12]}…, expected {expected[:12]}…; copy the bundle again"
+            yield FormatError(path, "", problem)
+
+
+def _read_sums(path: Path) -> dict[str, str]:
+    """SHA-256 by file name; names are plain, so none can lead out of the folder."""
+    sums: dict[str, str] = {}
+    for number, line in enumerate(decode.utf8(path, decode.read_bytes(path)).splitlines(), 1):
+        match = _SUM_LINE.fullmatch(line)
+        if match is None or match[2] in sums:
+            problem = "must be 64 hexadecimal digits, two spaces and a plain file name, each name once"
+            raise FormatError(path, f"line {number}", problem)
+        sums[match[2]] = match[1]
+    return sums

@@ -1,0 +1,84 @@
+"""The checkpoint: a `transformers` folder plus what turns its logits into a decision (`student.json`, format 1).
+
+student.json        this file's :class:`Student`
+task.json           the parsed task that the student was trained for
+calibration.jsonl   texts of the training split, for the quantizer's activation ranges
+validation.jsonl    soft labels of the validation split, for scores and the export gate
+gate.jsonl          further soft labels for the export gate: training texts that the quantizer does not see
+config.json, model.safetensors, tokenizer.json, ...   as `transformers` writes them
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from potstill.contract import decode
+from potstill.contract.decision import Conformal, Precision, check_decision
+from potstill.contract.decode import Strict
+from potstill.contract.errors import FormatError
+from potstill.contract.metrics_record import Scores
+
+FORMAT = 1
+FAMILIES = ("encoder", "static", "charformer")
+STUDENT_FILE, TASK_FILE = "student.json", "task.json"
+CALIBRATION_FILE, VALIDATION_FILE, GATE_FILE = "calibration.jsonl", "validation.jsonl", "gate.jsonl"
+
+
+class Student(Strict):
+    """How a checkpoint was made and how its logits are read."""
+
+    format: int
+    task_name: str
+    labels: list[str]  # in output order
+    family: str  # one of FAMILIES
+    target: bool  # whether the student reads text and target as a pair
+    max_tokens: int  # longer texts are truncated; special tokens count
+    temperature: float  # logits are divided by it before softmax; above 0
+    thresholds: dict[str, float | None] | None  # by label: answer it only at or above this probability; null: never; absent: always
+    loss: str
+    seed: int
+    task_digest: str
+    soft_labels_digest: str  # of the soft-label file's bytes
+    teacher_digest: str
+    backbone: str  # name or folder of what was fine-tuned
+    backbone_digest: str
+    n_train: int
+    n_validation: int
+    scores: dict[str, Scores]  # by split
+    precision: Precision | None = None  # what the thresholds were chosen for
+    conformal: Conformal | None = None  # of the label sets
+    label_shares: dict[str, float] | None = None  # mean probability of each label over the held-out texts
+    validation_losses: list[float] = []  # nats, after each epoch; empty: not noted
+    kept_epoch: int = 0  # from 1: the one whose weights these are; 0: not noted
+    init: str | None = None  # the folder that training started from, where that is not the backbone's
+    init_digest: str | None = None  # SHA-256 of its weights
+
+
+def write_student(folder: Path, student: Student) -> None:
+    """Write `student.json` into a folder that is being filled."""
+    (folder / STUDENT_FILE).write_bytes(student_json(student))
+
+
+def student_json(student: Student) -> bytes:
+    """The content of `student.json`."""
+    return msgspec.json.format(msgspec.json.encode(student), indent=2) + b"\n"
+
+
+def read_student(folder: Path) -> Student:
+    """The checkpoint's `student.json`.
+
+    Raises:
+        FormatError: if the folder is not a checkpoint, or the file is malformed, of another format or inconsistent.
+    """
+    path = folder / STUDENT_FILE
+    if not folder.is_dir() or not path.exists():
+        raise FormatError(folder, "", f"is not a checkpoint: it has no {STUDENT_FILE}; make one with: potstill train")
+    student = decode.json(path, decode.read_bytes(path), Student)
+    if student.format != FORMAT:
+        raise FormatError(path, "format", f"is {student.format}; this version reads {FORMAT}")
+    if student.family not in FAMILIES:
+        raise FormatError(path, "family", f"is {student.family!r}; allowed: {', '.join(FAMILIES)}")
+    check_decision(path, student)
+    return student

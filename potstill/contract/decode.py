@@ -1,0 +1,77 @@
+"""Decoding JSON and TOML into frozen structs, with errors that name the file and the field."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, TypeVar, dataclass_transform
+
+import msgspec
+
+from potstill.contract.errors import FormatError
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A struct of our formats: immutable, and a key it does not know is an error rather than a silent typo."""
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's bytes; raises FormatError when it is missing, a folder, or unreadable."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise FormatError(path, "", "no such file; check the path") from None
+    except IsADirectoryError:
+        raise FormatError(path, "", "is a folder; name a file in it") from None
+    except OSError as error:
+        raise FormatError(path, "", f"cannot be read: {error.strerror}") from error
+
+
+def utf8(path: Path, data: bytes) -> str:
+    """The bytes as text; raises FormatError with the line of the first byte that is not UTF-8. A byte-order mark is dropped."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        found = f"byte 0x{data[error.start]:02x} is not UTF-8"
+        raise FormatError(path, f"line {line}", f"{found}; save the file as UTF-8") from None
+
+
+def toml(path: Path, kind: type[T]) -> T:
+    """The TOML file as a ``kind``; raises FormatError with the line or field that is wrong."""
+    import tomllib  # here, because answering with a bundle reads none
+
+    text = utf8(path, read_bytes(path))
+    try:
+        content = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise FormatError(path, "", f"not valid TOML: {error}") from None
+    return convert(path, content, kind)
+
+
+def json(path: Path, data: bytes, kind: type[T], place: str = "") -> T:
+    """The JSON bytes as a ``kind``; ``place`` (a line, say) goes before the field in the error."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        raise _located(path, place, error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FormatError(path, place, f"not valid JSON: {error}") from None
+
+
+def convert(path: Path, content: Any, kind: type[T], place: str = "") -> T:
+    """Plain dicts and lists as a ``kind``; raises FormatError."""
+    try:
+        return msgspec.convert(content, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise _located(path, place, error) from None
+
+
+def _located(path: Path, place: str, error: msgspec.ValidationError) -> FormatError:
+    """msgspec says `problem - at `$.labels[2].name``; we say `labels[2].name: problem`."""
+    problem, _, where = str(error).partition(" - at ")
+    field = re.sub(r"^\$\.?", "", where.strip("`"))
+    return FormatError(path, ": ".join(part for part in (place, field) if part), problem[0].lower() + problem[1:])

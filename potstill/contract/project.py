@@ -1,0 +1,55 @@
+"""The project: which files the whole chain runs on, and the settings of its stages (`project.toml`, format 1)."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from potstill.contract import decode
+from potstill.contract.decode import Strict
+from potstill.contract.errors import FormatError
+
+FORMAT = 1
+TEACHER = "smollm2-135m-instruct"
+T = TypeVar("T")
+
+
+class Project(Strict):
+    """Paths are relative to the project file. Each table holds settings of one stage, under the names of its configuration."""
+
+    format: int
+    task: str = "task.toml"
+    texts: str = "texts.jsonl"
+    gold: str | None = None  # texts with a gold label, for scores only; never trained on
+    out: str = "out"
+    teacher: str = TEACHER
+    label: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    export: dict[str, Any] = {}
+
+
+def load_project(path: Path) -> Project:
+    """The project in a `project.toml`; raises FormatError if it is missing, malformed or of another format."""
+    project = decode.toml(path, Project)
+    if project.format != FORMAT:
+        raise FormatError(path, "format", f"is {project.format}; this version reads {FORMAT}")
+    return project
+
+
+def settings(path: Path, stage: str, table: dict[str, Any], kind: type[T]) -> T:
+    """One stage's table as its configuration dataclass.
+
+    Raises:
+        FormatError: if a key is unknown or a value has the wrong type; the message lists what is allowed.
+    """
+    allowed = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # every configuration is a dataclass
+    for key in table:
+        if key not in allowed:
+            raise FormatError(path, f"{stage}.{key}", f"is not a setting; allowed: {', '.join(allowed)}")
+    try:
+        return msgspec.convert(table, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise FormatError(path, stage, str(error)) from None

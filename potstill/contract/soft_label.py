@@ -1,0 +1,109 @@
+"""Soft labels: a distribution over the labels for each text, and how it came about (Parquet or JSON lines, format 1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from potstill.contract import atomic, decode, parquet
+from potstill.contract.decode import Strict
+from potstill.contract.errors import FormatError
+
+FORMAT = "potstill.soft_labels.1"
+SUM_TOLERANCE = 1e-6
+
+
+class SoftLabel(Strict):
+    """One text's distribution. Probabilities and votes are keyed by label name, so no order of labels can be confused."""
+
+    id: str
+    text: str
+    probs: dict[str, float]  # every label of the task, in the task's order; sums to 1 within 1e-6
+    votes: dict[str, int]  # paths that chose each label
+    agreement: float  # share of the paths that chose the majority label, 0 to 1; 0 when no path could be read
+    n_paths: int
+    entropy: float  # of probs, in nats
+    label_mass: float  # mean probability that the teacher gave to any label word at all, 0 to 1
+    method: str  # how probs were derived from the paths
+    teacher_digest: str
+    task_digest: str
+    target: str | None = None
+    gold: str | None = None
+
+    @property
+    def majority(self) -> str:
+        """The label with the most votes; a tie goes to the more probable one."""
+        return max(self.votes, key=lambda name: (self.votes[name], self.probs[name]))
+
+
+def entropy(probs: Sequence[float]) -> float:
+    """Shannon entropy in nats; at least 0."""
+    return max(0.0, -math.fsum(p * math.log(p) for p in probs if p > 0))
+
+
+def write_soft_labels(path: Path, rows: list[SoftLabel]) -> None:
+    """Write the rows as .parquet or .jsonl, whole or not at all; raises UserError if the disk refuses."""
+    plain = [msgspec.to_builtins(row) for row in rows]
+    match path.suffix:
+        case ".jsonl":
+            data = b"".join(msgspec.json.encode(row) + b"\n" for row in plain)
+        case ".parquet":
+            data = parquet.encode(plain, {"format": FORMAT})
+        case _:
+            raise FormatError(path, "", f"unknown kind {path.suffix!r}; allowed: .parquet, .jsonl")
+    atomic.write_file(path, data)
+
+
+def read_soft_labels(path: Path, *, labels: list[str] | None = None, empty: bool = False) -> list[SoftLabel]:
+    """The rows of a soft-label file.
+
+    Args:
+        path: a .parquet or .jsonl file.
+        labels: the task's label names in order; None takes those of the first row.
+        empty: whether a file without rows is right too.
+    Raises:
+        FormatError: if the file is missing, malformed or empty, or a row breaks a promise: labels of the task only,
+            probabilities from 0 to 1 that sum to 1 within 1e-6, votes that add up to at most n_paths, agreement from 0 to 1.
+    """
+    if path.suffix == ".parquet":
+        places = [(f"row {i}", row) for i, row in enumerate(parquet.read(path, FORMAT), 1)]
+        rows = [(place, decode.convert(path, row, SoftLabel, place)) for place, row in places]
+    elif path.suffix == ".jsonl":
+        data = decode.read_bytes(path)
+        lines = [(f"line {i}", line) for i, line in enumerate(data.split(b"\n"), 1) if line.strip()]
+        rows = [(place, decode.json(path, line, SoftLabel, place)) for place, line in lines]
+    else:
+        raise FormatError(path, "", f"unknown kind {path.suffix!r}; allowed: .parquet, .jsonl")
+    if not rows and not empty:
+        raise FormatError(path, "", "holds no soft label; run: potstill label")
+    names = labels if labels is not None else list(rows[0][1].probs) if rows else []
+    seen: set[str] = set()
+    for place, row in rows:
+        _check(path, place, row, names)
+        if row.id in seen:
+            raise FormatError(path, f"{place}: id", f"repeats {row.id!r}; ids must be unique")
+        seen.add(row.id)
+    return [row for _, row in rows]
+
+
+def _check(path: Path, place: str, row: SoftLabel, names: list[str]) -> None:
+    """A row keeps the format's promises."""
+    for field in ("probs", "votes"):
+        found = getattr(row, field)
+        if set(found) != set(names):
+            raise FormatError(path, f"{place}: {field}", f"has labels {sorted(found)}; expected {sorted(names)}")
+    values = list(row.probs.values())
+    if any(not 0 <= p <= 1 for p in values):  # NaN fails this too
+        raise FormatError(path, f"{place}: probs", f"holds {values}; each must be from 0 to 1")
+    if abs(math.fsum(values) - 1) > SUM_TOLERANCE:
+        raise FormatError(path, f"{place}: probs", f"sum to {math.fsum(values):.8f}; they must sum to 1 within {SUM_TOLERANCE}")
+    n_votes = sum(row.votes.values())
+    if min(row.votes.values()) < 0 or n_votes > row.n_paths:
+        raise FormatError(path, f"{place}: votes", f"add up to {n_votes} of {row.n_paths} paths; at most one vote a path")
+    if not 0 <= row.agreement <= 1:
+        raise FormatError(path, f"{place}: agreement", f"is {row.agreement}; it must be from 0 to 1")
+    if row.gold is not None and row.gold not in names:
+        raise FormatError(path, f"{place}: gold", f"{row.gold!r} is not a label; allowed: {', '.join(names)}")

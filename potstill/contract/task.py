@@ -1,0 +1,165 @@
+"""The task: what to decide about a text, between which labels, and how the teacher is shown it (`task.toml`, format 1)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+
+from potstill.contract import decode, digest
+from potstill.contract.decode import Strict
+from potstill.contract.errors import FormatError
+
+FORMAT = 1
+
+
+class Label(Strict):
+    """One possible answer."""
+
+    name: str
+    meaning: str
+    words: list[str] = []  # what the teacher may write for it; worked examples write the first. Empty: the name
+
+    @property
+    def spellings(self) -> list[str]:
+        """The words that count as this label, at least one."""
+        return self.words or [self.name]
+
+
+class Example(Strict):
+    """A worked example: a text, the reasoning about it, and its label."""
+
+    text: str
+    rationale: str
+    label: str
+    target: str | None = None
+
+
+class Knowledge(Strict):
+    """A term and what it means; it enters only the prompts of texts that hold the term."""
+
+    term: str
+    meaning: str
+
+    def occurs_in(self, text: str) -> bool:
+        """Whether the term is in a text, as whole words, whatever the case."""
+        return re.search(rf"(?<!\w){re.escape(self.term)}(?!\w)", text, re.IGNORECASE) is not None
+
+
+class Input(Strict):
+    """What a text is and how much of it is shown."""
+
+    noun: str = "Text"  # written before each text in the prompt
+    target: bool = False  # whether every text is about a named target
+    target_noun: str = "About"  # written before the target in the prompt
+    max_chars: int = 1000  # characters of a text that the teacher is shown; the rest is cut off, and counted
+
+
+class Prompt(Strict):
+    """The words around the teacher's answer."""
+
+    rationale: str = "Opinion"  # written before the reasoning
+    answer: str = "Answer"  # written before the label
+
+
+class Task(Strict):
+    """A whole task. `labels` are in output order: class i of every student and bundle is labels[i]."""
+
+    format: int
+    name: str
+    question: str
+    guideline: str
+    labels: list[Label]
+    examples: list[Example]
+    knowledge: list[Knowledge] = []
+    input: Input = Input()
+    prompt: Prompt = Prompt()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content; layout, comments and the order of keys do not count."""
+        return digest.of_value(self)
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names in output order."""
+        return [label.name for label in self.labels]
+
+
+def load_task(path: Path) -> Task:
+    """The task in a `task.toml`.
+
+    Raises:
+        FormatError: if the file is missing, malformed, of another format, or contradicts itself.
+    """
+    task = decode.toml(path, Task)
+    if task.format != FORMAT:
+        raise FormatError(path, "format", f"is {task.format}; this version reads {FORMAT}")
+    _check_texts(path, task)
+    _check_labels(path, task)
+    _check_examples(path, task)
+    return task
+
+
+def task_from_json(path: Path, data: bytes) -> Task:
+    """The task that :func:`task_to_json` wrote; raises FormatError."""
+    return decode.json(path, data, Task)
+
+
+def task_to_json(task: Task) -> bytes:
+    """The parsed content as JSON, as it travels inside a checkpoint."""
+    return msgspec.json.format(msgspec.json.encode(task), indent=2) + b"\n"
+
+
+def _check_texts(path: Path, task: Task) -> None:
+    """No field that the prompt needs is blank."""
+    for place in ("name", "question"):
+        if not getattr(task, place).strip():
+            raise FormatError(path, place, "is empty; write one sentence")
+    for i, knowledge in enumerate(task.knowledge):
+        if not knowledge.term.strip() or not knowledge.meaning.strip():
+            raise FormatError(path, f"knowledge[{i}]", "term and meaning must both be written out; complete it or delete it")
+    if task.input.max_chars < 1:
+        raise FormatError(path, "input.max_chars", f"is {task.input.max_chars}; it must be at least 1 character")
+
+
+def _check_labels(path: Path, task: Task) -> None:
+    """At least two labels, with names and words that tell them apart."""
+    if len(task.labels) < 2:
+        raise FormatError(path, "labels", f"holds {len(task.labels)}; a task needs at least 2")
+    names: list[str] = []
+    words: dict[str, str] = {}
+    for i, label in enumerate(task.labels):
+        if not label.name.strip():
+            raise FormatError(path, f"labels[{i}].name", "is empty; name the label")
+        if label.name in names:
+            raise FormatError(path, f"labels[{i}].name", f"repeats {label.name!r}; rename one of the two")
+        names.append(label.name)
+        for word in label.spellings:
+            if not word.strip() or word != word.strip() or "\n" in word:
+                raise FormatError(path, f"labels[{i}].words", f"{word!r} is blank or has space around it; write the bare word")
+            if word in words:
+                owner = words[word]
+                raise FormatError(path, f"labels[{i}].words", f"{word!r} already stands for {owner!r}; choose another word")
+            words[word] = label.name
+
+
+def _check_examples(path: Path, task: Task) -> None:
+    """Every example is complete and has a label of the task, and every label has an example."""
+    allowed = ", ".join(task.label_names)
+    for i, example in enumerate(task.examples):
+        if example.label not in task.label_names:
+            raise FormatError(path, f"examples[{i}].label", f"{example.label!r} is not a label; allowed: {allowed}")
+        for field in ("text", "rationale"):
+            if not getattr(example, field).strip():
+                raise FormatError(path, f"examples[{i}].{field}", "is empty; write it out, the teacher imitates it")
+        if task.input.target != (example.target is not None):
+            found = "needs a target, because" if task.input.target else "has a target, but"
+            wanted = str(task.input.target).lower()
+            raise FormatError(path, f"examples[{i}].target", f"{found} input.target is {wanted}; change one of the two")
+    counts = Counter(example.label for example in task.examples)
+    for name in task.label_names:
+        if not counts[name]:
+            raise FormatError(path, "examples", f"none has the label {name!r}; write at least one, better two, for every label")
