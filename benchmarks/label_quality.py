@@ -17,17 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
-from potstill.contract import metrics
 from potstill.contract.errors import UserError
+from potstill.contract.scores import metrics
 from potstill.contract.task import load_task
 from potstill.contract.texts import Text
 from potstill.labeler.adaptive import BOUND
-from potstill.labeler.aggregate import soft_labels
+from potstill.labeler.aggregation.config import DeriveConfig
+from potstill.labeler.aggregation.soft_labels import soft_labels
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.derive import DeriveConfig
-from potstill.labeler.open import open_local
 from potstill.labeler.run import label
-from potstill.labeler.store import LabelStore
+from potstill.labeler.store.label_store import LabelStore
+from potstill.labeler.teachers.opening import open_local
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = {

@@ -29,14 +29,14 @@ from pathlib import Path
 from statistics import median
 
 from potstill.contract.bundle import read_manifest
-from potstill.contract.cores import usable_cores
 from potstill.contract.errors import UserError
+from potstill.contract.system.cores import usable_cores
 from potstill.contract.texts import Text
-from potstill.serve.bench_texts import mixed_texts
-from potstill.serve.classifier import Classifier
-from potstill.serve.load import Outcome, mixed
-from potstill.serve.load_client import Address
-from potstill.serve.load_closed import closed_loop
+from potstill.serve.bench.load.client import Address
+from potstill.serve.bench.load.closed_loop import closed_loop
+from potstill.serve.bench.load.outcome import Outcome, mixed
+from potstill.serve.bench.texts import mixed_texts
+from potstill.serve.runtime.classifier import Classifier
 
 sys.path.insert(0, str(Path(__file__).parent))
 from peers.bars import plot  # the folder beside this file

@@ -22,14 +22,14 @@ from transformers import set_seed
 from potstill.contract.soft_label import SoftLabel
 from potstill.contract.task import Task, load_task
 from potstill.models.catalog import find_backbone
-from potstill.trainer import students
 from potstill.trainer.config import TrainConfig
-from potstill.trainer.fit import Examples, fit
-from potstill.trainer.losses import distribution_target
 from potstill.trainer.recipe import RECIPES
 from potstill.trainer.run import read_rows, sides
-from potstill.trainer.students import Encoder
-from potstill.trainer.tokens import Feature
+from potstill.trainer.students import encoder
+from potstill.trainer.students.encoder import Encoder
+from potstill.trainer.students.tokenizer import Feature
+from potstill.trainer.training.fit import Examples, fit
+from potstill.trainer.training.losses import distribution_target
 
 OURS = RECIPES[TrainConfig.family]
 N_VALIDATION = 64  # texts; their one evaluation is part of the time of both
@@ -75,7 +75,7 @@ def timed(
     set_seed(config.seed)
     RECIPES[config.family] = replace(OURS, part_cost=math.inf) if padded else OURS
     backbone = find_backbone(config.backbone)
-    student = students.from_backbone(Path(backbone.path), task.label_names, max_tokens=config.max_tokens, pair=task.input.target)
+    student = encoder.from_backbone(Path(backbone.path), task.label_names, max_tokens=config.max_tokens, pair=task.input.target)
     sets = [examples(student, task, rows, config.max_tokens if padded else 0) for rows in (training, validation)]
     began = time.perf_counter()
     found = fit(student, *sets, config)

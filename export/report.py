@@ -7,7 +7,7 @@ from pathlib import Path
 
 from potstill.contract.bundle import Manifest
 from potstill.export.config import FLOAT, FUSED, TRAINED
-from potstill.export.quality import Form, PrunedVocabulary, Quality
+from potstill.export.gate.quality import Form, PrunedVocabulary, Quality
 
 HINT = "no int8 form passed; --qat trains the student against int8 and tries again"
 STILL = "no int8 form passed, trained against int8 or not; allow more with --max-drop, --min-agreement or --max-change"

@@ -10,13 +10,14 @@ from pathlib import Path
 import msgspec
 import onnxruntime as ort
 
-from potstill.contract import machine
 from potstill.contract.bundle import Manifest
 from potstill.contract.checkpoint import Student, read_student
 from potstill.contract.errors import UserError
-from potstill.export.assemble import Parts, write_bundle
+from potstill.contract.system import machine
+from potstill.export.bundle.assemble import Parts, write_bundle
+from potstill.export.bundle.manifest import manifest_of
 from potstill.export.config import AUTO, FLOAT, FULL_RANGE, STATIC, TRAINED, ExportConfig
-from potstill.export.forms import (
+from potstill.export.gate.forms import (
     Candidate,
     fastest,
     float_form,
@@ -25,16 +26,15 @@ from potstill.export.forms import (
     timed,
     trained_form,
 )
+from potstill.export.gate.noise import explained_flips
+from potstill.export.gate.parity import check_parity
+from potstill.export.gate.quality import PrunedVocabulary, Quality
+from potstill.export.gate.source import Source, read_source
 from potstill.export.graph import export_float
-from potstill.export.manifest import manifest_of
-from potstill.export.noise import explained_flips
-from potstill.export.parity import check_parity
-from potstill.export.prune import Cut, prune_checkpoint
-from potstill.export.quality import PrunedVocabulary, Quality
+from potstill.export.quantization.smoothing import weight_products
 from potstill.export.report import ExportReport
-from potstill.export.smooth import weight_products
-from potstill.export.source import Source, read_source
-from potstill.serve.this_machine import cpu_name
+from potstill.export.tokenizer.prune import Cut, prune_checkpoint
+from potstill.serve.runtime.this_machine import cpu_name
 
 Progress = Callable[[str, int, int], None]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.local_teacher import LocalTeacher
-from potstill.labeler.questions import Nearest, Question, questions
+from potstill.labeler.prompts.questions import Nearest, Question, questions
+from potstill.labeler.teachers.local_teacher import LocalTeacher
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def forecast(
     """Count the tokens of every prompt, and measure the machine's speed if it was not measured before.
 
     Raises:
-        UserError: as :func:`potstill.labeler.questions.questions` does.
+        UserError: as :func:`potstill.labeler.prompts.questions.questions` does.
     """
     asked = questions(task, config, teacher.identity, nearest)
     counted = [_tokens(question, texts, teacher, config) for question in asked]

@@ -11,9 +11,9 @@ from potstill.contract.errors import StoppedError, UserError
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig, check_config
-from potstill.labeler.drawing import Drawing, Progress
-from potstill.labeler.questions import Nearest, Question, questions, questions_digest
-from potstill.labeler.store import LabelStore, Run, RunSettings
+from potstill.labeler.path_collector import Drawing, Progress
+from potstill.labeler.prompts.questions import Nearest, Question, questions, questions_digest
+from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
 from potstill.labeler.teacher import Teacher
 
 

@@ -10,11 +10,11 @@ from scipy.special import log_softmax
 
 from potstill.contract.texts import Text
 from potstill.labeler.adaptive import VOTE_POWER, as_vote, leader_probability
-from potstill.labeler.aggregate import SHARPNESS, calibrated
-from potstill.labeler.calibrate import batch_calibrated
-from potstill.labeler.path_table import path_logprobs, path_table
+from potstill.labeler.aggregation.calibration import batch_calibrated
+from potstill.labeler.aggregation.path_table import path_logprobs, path_table
+from potstill.labeler.aggregation.soft_labels import SHARPNESS, calibrated
 from potstill.labeler.paths import TeacherPath
-from potstill.labeler.store import LabelStore, Run, RunSettings
+from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
 
 
 def habit(paths: Sequence[TeacherPath], settings: RunSettings) -> NDArray[np.float64]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from potstill.contract import decode, digest
-from potstill.contract.decode import Strict
 from potstill.contract.errors import FormatError, UserError
+from potstill.contract.files import decode, digest
+from potstill.contract.files.decode import Strict
 from potstill.models import gguf, places
 
 FORMAT = 1

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from potstill.contract import digest
 from potstill.contract.errors import MissingExtraError, UserError
+from potstill.contract.files import digest
 from potstill.models import gguf, places
 from potstill.models.catalog import Entry, Hub, Package, by_hand, encoder_weights, load_catalog, located
 

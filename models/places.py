@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from potstill.contract import atomic, decode
+from potstill.contract.files import atomic, decode
 
 SUMS_FILE = "SHA256SUMS"
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  (\S+)")

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from potstill.contract import digest
 from potstill.contract.errors import MissingExtraError, UserError
+from potstill.contract.files import digest
 from potstill.models import gguf, places
 from potstill.models.catalog import ModelFile, Packing
 

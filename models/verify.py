@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from potstill.contract import digest
 from potstill.contract.errors import UserError
+from potstill.contract.files import digest
 from potstill.models import gguf, places
 from potstill.models.catalog import Entry, encoder_weights, expected_digest, how_to_get, load_catalog, located
 

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from potstill.contract.cores import usable_cores
-from potstill.serve.build import build
-from potstill.serve.bundles import Wanted
-from potstill.serve.keys import read_keys
-from potstill.serve.limits import Limits
-from potstill.serve.listener import listen, listen_at, where
-from potstill.serve.processes import Order, supervise
-from potstill.serve.server import Server
+from potstill.contract.system.cores import usable_cores
+from potstill.serve.http.build import build
+from potstill.serve.http.hosting.bundle_registry import Wanted
+from potstill.serve.http.keys import read_keys
+from potstill.serve.http.limits import Limits
+from potstill.serve.http.network.listener import listen, listen_at, where
+from potstill.serve.http.network.server import Server
+from potstill.serve.http.network.supervisor import Order, supervise
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ import pytest
 from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
 from potstill.labeler.paths import Ask, TeacherPath, TooLong, path_seed
-from potstill.labeler.store import LabelStore, RunSettings
+from potstill.labeler.store.label_store import LabelStore, RunSettings
 from potstill.labeler.teacher import Enough, Identity, Reading, never
 from potstill.models.catalog import find_backbone, find_teacher
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -56,8 +56,8 @@ def minilm() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_models(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A random model of a megabyte or two for each kind of memory that llama.cpp has, by the names of `tiny_gguf.KINDS`."""
-    from tiny_gguf import write_tiny_models  # a session without such tests need not read the vocabulary
+    """A random model of a megabyte or two for each kind of memory that llama.cpp has, by the names of `support.tiny_gguf.KINDS`."""
+    from support.tiny_gguf import write_tiny_models  # a session without such tests need not read the vocabulary
 
     return write_tiny_models(smollm2, tmp_path_factory.mktemp("tiny"))
 

@@ -29,7 +29,7 @@ class TrainConfig:
     pool: str | None = None  # a file of texts without labels: answered by from_student, read by masked pre-training
     tapt: int = 0  # steps of masked reading of an encoder before it sees a label: task-adaptive pre-training
     pretrain: int = 0  # the same of a charformer, which hides bytes
-    loss: str = "soft_ce"  # an entry of potstill.trainer.losses.OBJECTIVES
+    loss: str = "soft_ce"  # an entry of potstill.trainer.training.losses.OBJECTIVES
     distill_temperature: float = 2.0  # of the loss kl: both distributions are flattened by it
     label_smoothing: float = 0.0  # share of every target that is spread evenly over the labels, 0 to 1
     weighting: str | None = None  # of the texts in the loss, one of WEIGHTINGS; None: see weigh_by

@@ -19,7 +19,9 @@ class Recipe:
     min_steps: int
     min_epochs: int
     max_epochs: int
-    part_cost: float  # tokens (bytes for bytes) that a pass over a part of a batch costs beside its own; see `trainer/parts.py`
+    part_cost: (
+        float  # tokens (bytes for bytes) that a pass over a part of a batch costs beside its own; see `trainer/training/parts.py`
+    )
     ids_per_token: int = 1  # times max_tokens: a byte is no token, an English token has about four
     freezes_embeddings: bool = False
     rate_for_few: float | None = None  # the body's with N_FEW texts or fewer; None: the same

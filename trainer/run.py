@@ -16,30 +16,30 @@ from numpy.typing import NDArray
 from transformers import set_seed
 
 from potstill.contract import checkpoint as record
-from potstill.contract import digest
 from potstill.contract.checkpoint import Student
 from potstill.contract.errors import UserError
+from potstill.contract.files import digest
 from potstill.contract.soft_label import SoftLabel, read_soft_labels
 from potstill.contract.task import Task
 from potstill.models.catalog import ModelFolder
-from potstill.trainer import agreement
-from potstill.trainer.calibrate import calibrated
+from potstill.trainer.calibrate_held_out import Judgement, judge
+from potstill.trainer.calibration.temperature import calibrated
 from potstill.trainer.config import TrainConfig
-from potstill.trainer.families import new_student, reading_of
-from potstill.trainer.fit import Examples, Fit, fit
-from potstill.trainer.guide import guided, open_guide, unlabelled
-from potstill.trainer.initial import backbone_of, find_start
-from potstill.trainer.judge import Judgement, judge
-from potstill.trainer.loop import Part, Progress
-from potstill.trainer.losses import certainty, find_objective, majority_target, smoothed
-from potstill.trainer.pretrain import Texts, pretrain
-from potstill.trainer.read_files import file_digests
-from potstill.trainer.report import TrainReport
-from potstill.trainer.resume import MadeOf, Unfinished, Work, work_folder
-from potstill.trainer.save import Held, save_checkpoint
-from potstill.trainer.seeds import Answers, Members, mixed, taught_by_several
-from potstill.trainer.split import is_validation, split
-from potstill.trainer.students import Encoder
+from potstill.trainer.data import selection as agreement
+from potstill.trainer.data.split import is_validation, split
+from potstill.trainer.data.student_labels import guided, open_guide, unlabelled
+from potstill.trainer.run_report import TrainReport
+from potstill.trainer.students.checkpoint import Held, save_checkpoint
+from potstill.trainer.students.encoder import Encoder
+from potstill.trainer.students.families import new_student, reading_of
+from potstill.trainer.students.read_files import file_digests
+from potstill.trainer.students.start import backbone_of, find_start
+from potstill.trainer.training.ensemble import Answers, Members, mixed, taught_by_several
+from potstill.trainer.training.fit import Examples, Fit, fit
+from potstill.trainer.training.loop import Part, Progress
+from potstill.trainer.training.losses import certainty, find_objective, majority_target, smoothed
+from potstill.trainer.training.pretrain import Texts, pretrain
+from potstill.trainer.training.resume import MadeOf, Unfinished, Work, work_folder
 
 
 def train(
@@ -166,7 +166,7 @@ def fit_student(
     """The trained student. The seed is set first, so that the head is drawn alike whatever ran before.
 
     Args:
-        begun: the folder whose weights it starts from, see :func:`potstill.trainer.initial.find_start`.
+        begun: the folder whose weights it starts from, see :func:`potstill.trainer.students.start.find_start`.
     """
     set_seed(config.seed)
     guide = open_guide(Path(config.from_student), task) if config.from_student else None

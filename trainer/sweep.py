@@ -15,23 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from potstill.contract import decode, digest, metrics
-from potstill.contract.decode import Strict
 from potstill.contract.errors import FormatError, UserError
+from potstill.contract.files import decode, digest
+from potstill.contract.files.decode import Strict
+from potstill.contract.scores import metrics
 from potstill.contract.soft_label import SoftLabel
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.models.catalog import ModelFolder
-from potstill.trainer import agreement, run
-from potstill.trainer.calibrate import calibrated
+from potstill.trainer import run
+from potstill.trainer.calibrate_held_out import judge
+from potstill.trainer.calibration.temperature import calibrated
 from potstill.trainer.config import TrainConfig
-from potstill.trainer.initial import find_start
-from potstill.trainer.judge import judge
-from potstill.trainer.loop import Progress
-from potstill.trainer.losses import OBJECTIVES, majority_target
-from potstill.trainer.precision_recall import average_precision, precision_at_recall
-from potstill.trainer.read_files import file_digests
-from potstill.trainer.save import Held
+from potstill.trainer.data import selection
+from potstill.trainer.evaluation.precision_recall import average_precision, precision_at_recall
+from potstill.trainer.students.checkpoint import Held
+from potstill.trainer.students.read_files import file_digests
+from potstill.trainer.students.start import find_start
+from potstill.trainer.training.loop import Progress
+from potstill.trainer.training.losses import OBJECTIVES, majority_target
 
 SUFFIX = ".sweep.jsonl"
 THRESHOLDS = (0.0, 0.5, 5 / 8, 3 / 4, 1.0)
@@ -148,7 +150,7 @@ def distinct(training: list[SoftLabel]) -> list[tuple[float, list[SoftLabel]]]:
     """The thresholds that keep different texts, and at least two labels, each with what it keeps."""
     found: list[tuple[float, list[SoftLabel]]] = []
     for least in THRESHOLDS:
-        kept = agreement.by_agreement(training, least).kept
+        kept = selection.by_agreement(training, least).kept
         if len({row.majority for row in kept}) > 1 and (not found or len(kept) < len(found[-1][1])):
             found.append((least, kept))
     if not found:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from potstill.commands import demonstration, pipeline, scores
-from potstill.commands.progress import progress
+from potstill.commands.console.progress import progress
+from potstill.workflows import demonstration, pipeline, scores
 
 
 @click.command("demo")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from potstill.contract import atomic
 from potstill.contract.errors import UserError
+from potstill.contract.files import atomic
 
 TEMPLATES = Path(__file__).with_name("templates")
 

@@ -7,35 +7,39 @@ from collections.abc import Sequence
 
 import click
 
-from potstill.commands.failure import FAILED, OK, missing_extra, one_line
-from potstill.commands.lazy import LazyGroup, Row
-from potstill.commands.stopping import exit_code
+from potstill.commands.console.errors import FAILED, OK, missing_extra, one_line
+from potstill.commands.console.lazy import LazyGroup, Row
+from potstill.commands.console.signals import exit_code
 from potstill.contract.errors import StoppedError, UserError
 
 COMMANDS: dict[str, Row] = {
     "demo": Row("potstill.commands.demo", "Label, train, export and measure on the example that comes with potstill.", "all"),
     "init": Row("potstill.commands.init", "Write a commented task and project to start from.", None),
     "run": Row("potstill.commands.run", "Take a project from texts to a measured bundle; skip what has not changed.", "all"),
-    "task": Row("potstill.commands.task", "Check a task file.", None),
-    "label": Row("potstill.commands.label", "Have the teacher label texts into a label store.", "label"),
-    "labels": Row("potstill.commands.labels", "Derive soft labels from a label store.", "label"),
-    "train": Row("potstill.commands.train", "Distil soft labels into a student checkpoint.", "train"),
+    "task": Row("potstill.commands.labelling.task", "Check a task file.", None),
+    "label": Row("potstill.commands.labelling.label", "Have the teacher label texts into a label store.", "label"),
+    "labels": Row("potstill.commands.labelling.labels", "Derive soft labels from a label store.", "label"),
+    "train": Row("potstill.commands.training.train", "Distil soft labels into a student checkpoint.", "train"),
     "evaluate": Row(
-        "potstill.commands.evaluate", "Score a checkpoint, its bundle, its teacher and baselines on gold labels.", "train"
+        "potstill.commands.training.evaluate", "Score a checkpoint, its bundle, its teacher and baselines on gold labels.", "train"
     ),
-    "calibrate": Row("potstill.commands.calibrate", "Choose thresholds and label sets of a checkpoint on gold labels.", "train"),
-    "report": Row("potstill.commands.report", "Write a page about a checkpoint: scores, plots, slices, mistakes.", "train"),
-    "export": Row("potstill.commands.export", "Write a checkpoint as an int8 bundle, and prove it.", "export"),
-    "package": Row("potstill.commands.package", "Write a bundle for Hugging Face, Triton, KServe or Docker.", "export"),
-    "sign": Row("potstill.commands.sign", "Sign a bundle, so that its files cannot be changed unseen.", "sign"),
-    "predict": Row("potstill.commands.predict", "Classify the texts of a file with a bundle.", "serve"),
+    "calibrate": Row(
+        "potstill.commands.training.calibrate", "Choose thresholds and label sets of a checkpoint on gold labels.", "train"
+    ),
+    "report": Row(
+        "potstill.commands.training.report", "Write a page about a checkpoint: scores, plots, slices, mistakes.", "train"
+    ),
+    "export": Row("potstill.commands.bundles.export", "Write a checkpoint as an int8 bundle, and prove it.", "export"),
+    "package": Row("potstill.commands.bundles.package", "Write a bundle for Hugging Face, Triton, KServe or Docker.", "export"),
+    "sign": Row("potstill.commands.bundles.sign", "Sign a bundle, so that its files cannot be changed unseen.", "sign"),
+    "predict": Row("potstill.commands.bundles.predict", "Classify the texts of a file with a bundle.", "serve"),
     "cascade": Row(
-        "potstill.commands.cascade", "Join a fast bundle and a good one: the fast one answers what it is sure of.", "serve"
+        "potstill.commands.bundles.cascade", "Join a fast bundle and a good one: the fast one answers what it is sure of.", "serve"
     ),
-    "verify": Row("potstill.commands.verify", "Check a bundle's sums, form, golden texts and signature.", "serve"),
-    "adapt": Row("potstill.commands.adapt", "Fit a bundle to texts with other label shares.", "serve"),
-    "serve": Row("potstill.commands.serve", "Answer over HTTP with a bundle.", "serve"),
-    "bench": Row("potstill.commands.bench", "Measure latency, throughput, start-up and memory.", "serve"),
+    "verify": Row("potstill.commands.bundles.verify", "Check a bundle's sums, form, golden texts and signature.", "serve"),
+    "adapt": Row("potstill.commands.bundles.adapt", "Fit a bundle to texts with other label shares.", "serve"),
+    "serve": Row("potstill.commands.bundles.serve", "Answer over HTTP with a bundle.", "serve"),
+    "bench": Row("potstill.commands.bench.bench", "Measure latency, throughput, start-up and memory.", "serve"),
     "models": Row("potstill.commands.models", "List, fetch, verify and re-pack models.", None),
 }
 

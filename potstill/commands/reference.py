@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from potstill.commands.lazy import load
+from potstill.commands.console.lazy import load
 from potstill.commands.main import COMMANDS, group
-from potstill.contract import atomic
+from potstill.contract.files import atomic
 
 HEAD = "<!-- Written by `make docs` from the commands themselves; do not edit. -->\n\n# The command line\n\n"
 EXIT_CODES = """

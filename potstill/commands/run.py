@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from potstill.commands import pipeline, scores
-from potstill.commands.progress import progress
+from potstill.commands.console.progress import progress
+from potstill.workflows import pipeline, scores
 
 
 @click.command("run")

@@ -20,13 +20,13 @@ from typing import Literal
 
 import msgspec
 
-from potstill.contract import decode, digest
 from potstill.contract.decision import Conformal, Precision, check_bias, check_decision
-from potstill.contract.decode import Strict
 from potstill.contract.errors import FormatError
-from potstill.contract.machine import Machine
-from potstill.contract.metrics_record import Scores
-from potstill.contract.signature import SIGNATURE_FILE
+from potstill.contract.files import decode, digest
+from potstill.contract.files.decode import Strict
+from potstill.contract.scores.record import Scores
+from potstill.contract.security.signature import SIGNATURE_FILE
+from potstill.contract.system.machine import Machine
 
 FORMAT = 1
 MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE = "bundle.json", "model.onnx", "tokenizer.json"

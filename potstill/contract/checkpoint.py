@@ -14,11 +14,11 @@ from pathlib import Path
 
 import msgspec
 
-from potstill.contract import decode
 from potstill.contract.decision import Conformal, Precision, check_decision
-from potstill.contract.decode import Strict
 from potstill.contract.errors import FormatError
-from potstill.contract.metrics_record import Scores
+from potstill.contract.files import decode
+from potstill.contract.files.decode import Strict
+from potstill.contract.scores.record import Scores
 
 FORMAT = 1
 FAMILIES = ("encoder", "static", "charformer")

@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import Literal, Protocol
 
-from potstill.contract.decode import Strict
 from potstill.contract.errors import FormatError
+from potstill.contract.files.decode import Strict
 
 Source = Literal["gold", "teacher"]  # whose labels a number was fitted on: a person's, or the teacher's majorities
 

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from potstill.contract import decode
-from potstill.contract.decode import Strict
 from potstill.contract.errors import FormatError
+from potstill.contract.files import decode
+from potstill.contract.files.decode import Strict
 
 FORMAT = 1
 TEACHER = "smollm2-135m-instruct"

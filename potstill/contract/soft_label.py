@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from potstill.contract import atomic, decode, parquet
-from potstill.contract.decode import Strict
 from potstill.contract.errors import FormatError
+from potstill.contract.files import atomic, decode, parquet
+from potstill.contract.files.decode import Strict
 
 FORMAT = "potstill.soft_labels.1"
 SUM_TOLERANCE = 1e-6

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from potstill.contract import decode, digest
-from potstill.contract.decode import Strict
 from potstill.contract.errors import FormatError
+from potstill.contract.files import decode, digest
+from potstill.contract.files.decode import Strict
 
 FORMAT = 1
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import msgspec
 
-from potstill.contract import argilla, dataset_folder, decode, digest, label_studio, parquet
-from potstill.contract.annotation import Annotated
 from potstill.contract.errors import FormatError
+from potstill.contract.files import decode, digest, parquet
+from potstill.contract.interchange import argilla, dataset_folder, label_studio
+from potstill.contract.interchange.annotation import Annotated
 
 COLUMNS = ("text", "id", "target", "gold")
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet", ".json")

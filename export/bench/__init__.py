@@ -1,0 +1,1 @@
+"""Measuring a bundle against optimum and torch on the same student."""

@@ -1,0 +1,1 @@
+"""Putting a bundle together: files, manifest, thresholds of the shipped form, model card."""

@@ -1,0 +1,158 @@
+"""The bundle's README.md: a model card that says what the model answers, how well, and how to call it."""
+
+from __future__ import annotations
+
+from potstill.contract.bundle import Manifest
+from potstill.contract.task import Task
+from potstill.export.gate.quality import Quality
+
+FILE = "README.md"
+METRICS = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "log_loss": "log-loss (nats)",
+    "brier": "Brier score (0 to 2)",
+    "ece": "calibration error",
+}
+
+
+def text(task: Task, manifest: Manifest, quality: Quality) -> str:
+    """The card; it depends on the bundle's content alone, so it is the same at every export."""
+    return "\n".join(
+        [
+            *_header(manifest),
+            f"# {manifest.name}",
+            "",
+            task.question,
+            "",
+            *_labels(task),
+            *_scores(manifest, quality),
+            *_confidence(manifest),
+            *_use(manifest),
+            *_origin(manifest),
+        ]
+    )
+
+
+def with_usage(card: str, usage: str) -> str:
+    """A bundle's card with another text under `Use`."""
+    head, _, rest = card.partition("## Use\n")
+    _, mark, tail = rest.partition("\n## Origin\n")
+    return f"{head}## Use\n\n{usage}\n{mark}{tail}"
+
+
+def _header(manifest: Manifest) -> list[str]:
+    """Metadata for model hubs."""
+    tags = ["text-classification", "onnx", "potstill", *(["int8"] if "int8" in manifest.variant else [])]
+    return ["---", "library_name: onnx", "pipeline_tag: text-classification", "tags:", *(f"- {tag}" for tag in tags), "---", ""]
+
+
+def _labels(task: Task) -> list[str]:
+    """What each label means."""
+    rows = [f"| `{label.name}` | {_cell(label.meaning)} |" for label in task.labels]
+    return ["## Labels", "", "| label | meaning |", "| --- | --- |", *rows, ""]
+
+
+def _scores(manifest: Manifest, quality: Quality) -> list[str]:
+    """How well this very model does, and what quantization cost."""
+    rows = [
+        f"| {split} | {METRICS.get(name, name)} | {score.as_text()} | {score.n} |"
+        for split, scores in manifest.scores.items()
+        for name, score in scores.items()
+    ]
+    forms = [
+        f"| {form.variant} | {form.ms_p50:.2f} | {form.bytes / 1e6:.1f} | {form.macro_f1:.3f} | {form.agreement:.3f} "
+        f"| {max(form.batch_change_max, form.padding_change_max):.2g} | {form.problem or 'passed'} |"
+        for form in quality.forms
+    ]
+    return [
+        "## Scores",
+        "",
+        "Against the teacher's majority label, with 95 % bootstrap intervals. Nobody checked these labels by hand.",
+        "",
+        "| texts | score | value | n |",
+        "| --- | --- | --- | --- |",
+        *rows,
+        "",
+        f"This is the form `{manifest.variant}`. All that were tried, on {quality.forms[0].n} texts and {quality.cpu}:",
+        "",
+        "| form | ms | MB | macro-F1 | same label as float | change in a batch | verdict |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        *forms,
+        "",
+    ]
+
+
+def _confidence(manifest: Manifest) -> list[str]:
+    """When it abstains, and what its label sets promise."""
+    whose = {"gold": "labels that people gave", "teacher": "the teacher's labels, not people's"}
+    lines = []
+    if manifest.precision is not None:
+        made = manifest.precision
+        lines.append(f"Thresholds were chosen for a precision of {made.wanted:g} on {made.n} texts, by {whose[made.source]}.")
+    for name, least in (manifest.thresholds or {}).items():
+        lines.append(f"- `{name}`: " + ("always abstained from" if least is None else f"answered at {least:.3f} and above"))
+    if manifest.conformal is not None:
+        sets = manifest.conformal
+        lines += [
+            "",
+            f"Label sets cover {sets.coverage:.0%} of texts like the {sets.n} they were made on, by {whose[sets.source]}.",
+        ]
+    return ["## Confidence", "", *lines, ""] if lines else []
+
+
+def _use(manifest: Manifest) -> list[str]:
+    """How to call it, with potstill and without."""
+    pair = '"some text", "some target"' if manifest.target else '"some text"'
+    call = '["some text"], ["some target"]' if manifest.target else '["some text"]'
+    return [
+        "## Use",
+        "",
+        "```python",
+        "from pathlib import Path",
+        "from potstill.serve.runtime.classifier import Classifier",
+        "",
+        'with Classifier.open(Path("bundle")) as classifier:',
+        f"    print(classifier.classify({call}))",
+        "```",
+        "",
+        "Without potstill, with onnxruntime, tokenizers and numpy:",
+        "",
+        "```python",
+        "import json, numpy as np, onnxruntime, tokenizers",
+        "from pathlib import Path",
+        "",
+        'manifest = json.loads(Path("bundle.json").read_text())',
+        'session = onnxruntime.InferenceSession("model.onnx")',
+        f'encoding = tokenizers.Tokenizer.from_file("tokenizer.json").encode({pair})',
+        'values = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask, "token_type_ids": encoding.type_ids}',
+        "logits = session.run(None, {node.name: np.array([values[node.name]]) for node in session.get_inputs()})[0][0]",
+        'scores = logits / manifest["temperature"] + np.array(manifest["bias"] or 0)',
+        "weights = np.exp(scores - scores.max())",
+        'print(dict(zip(manifest["labels"], (weights / weights.sum()).tolist())))',
+        "```",
+        "",
+    ]
+
+
+def _origin(manifest: Manifest) -> list[str]:
+    """Where it comes from."""
+    origin = manifest.provenance
+    return [
+        "## Origin",
+        "",
+        f"A student of {origin.n_train} texts that a local language model labelled.",
+        f"It was fine-tuned from `{origin.backbone}` with the loss `{origin.loss}`.",
+        f"Texts are cut at {manifest.max_tokens} tokens. `SHA256SUMS` lists every file; `sha256sum -c SHA256SUMS` checks them.",
+        "",
+        f"- task: `{origin.task_digest}`",
+        f"- teacher: `{origin.teacher_digest}`",
+        f"- soft labels: `{origin.soft_labels_digest}`",
+        f"- backbone: `{origin.backbone_digest}`",
+        "",
+    ]
+
+
+def _cell(words: str) -> str:
+    """Words on one line, as a table needs them."""
+    return " ".join(words.split()).replace("|", "\\|")

@@ -1,0 +1,1 @@
+"""Which form of the graph is shipped: every form is held against the float student, and timed."""

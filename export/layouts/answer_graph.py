@@ -1,0 +1,47 @@
+"""A bundle's graph with its calibration inside, for runtimes that know nothing of `bundle.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from potstill.contract.bundle import Manifest
+from potstill.serve.runtime.session import OUTPUT
+
+PROBS = "probs"
+
+
+def calibrated_logits(model: Path, manifest: Manifest) -> onnx.ModelProto:
+    """The graph whose `logits`, float32 [B, C], are over the temperature and have the bias, so that a plain softmax is right."""
+    graph = onnx.load(model)
+    return _ending_in(graph, manifest, OUTPUT, softmax=False)
+
+
+def calibrated_probs(model: Path, manifest: Manifest) -> onnx.ModelProto:
+    """The graph with one output, `probs`, float32 [B, C] in label order: what potstill answers."""
+    graph = onnx.load(model)
+    return _ending_in(graph, manifest, PROBS, softmax=True)
+
+
+def _ending_in(model: onnx.ModelProto, manifest: Manifest, name: str, *, softmax: bool) -> onnx.ModelProto:
+    """The graph with its calibration between the model's own logits and an output of this name, in place."""
+    graph, raw = model.graph, f"uncalibrated_{OUTPUT}"
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [raw if one == OUTPUT else one for one in names]
+    bias = manifest.bias or [0.0] * len(manifest.labels)
+    graph.initializer.append(numpy_helper.from_array(np.array(1 / manifest.temperature, np.float32), "per_temperature"))
+    graph.initializer.append(numpy_helper.from_array(np.array(bias, np.float32), "label_bias"))
+    last = "calibrated" if softmax else name
+    graph.node.append(helper.make_node("Mul", [raw, "per_temperature"], ["over_temperature"], "over_temperature"))
+    graph.node.append(helper.make_node("Add", ["over_temperature", "label_bias"], [last], "add_bias"))
+    if softmax:
+        graph.node.append(helper.make_node("Softmax", [last], [name], "softmax", axis=-1))
+    batch = graph.output[0].type.tensor_type.shape.dim[0].dim_param or "batch"
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, len(manifest.labels)]))
+    del graph.value_info[:]  # they are the session's to infer
+    return model

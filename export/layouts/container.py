@@ -1,0 +1,149 @@
+"""Container layouts: a Dockerfile with its compose file, and a KServe InferenceService of the same image.
+
+The container runs as nobody in particular, on a file system that it cannot write, without any capability. It lets nobody in without
+a key: the server itself refuses to start on an open address when it has none.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from potstill.contract.bundle import Manifest
+from potstill.export.layouts.triton import model_name
+
+PORT = 8080
+USER = 10001  # of no account
+BUNDLE_FOLDER, KEYS_FILE = "bundle", "keys.txt"
+PYTHON_IMAGE = "python:3.11-slim"
+
+
+def write_docker(bundle: Path, folder: Path, manifest: Manifest, image: str, version: str) -> None:
+    """Fill a folder; `docker compose up` starts it once there is a file of keys."""
+    shutil.copytree(bundle, folder / BUNDLE_FOLDER)
+    _write(folder / "Dockerfile", dockerfile(version))
+    _write(folder / "compose.yaml", compose(manifest, image))
+    _write(folder / ".dockerignore", f"{KEYS_FILE}\n")
+
+
+def write_kserve(bundle: Path, folder: Path, manifest: Manifest, image: str, version: str) -> None:
+    """Fill a folder: what the image is built from, and the InferenceService that runs it."""
+    write_docker(bundle, folder, manifest, image, version)
+    _write(folder / "inferenceservice.yaml", inference_service(manifest, image))
+
+
+def dockerfile(version: str) -> str:
+    """Two stages: packages are installed in the first, and pip does not travel along."""
+    return f"""\
+FROM {PYTHON_IMAGE} AS install
+# Another source, such as a wheel that lies beside this file: --build-arg POTSTILL=...
+ARG POTSTILL="potstill[serve]=={version}"
+WORKDIR /install
+COPY . .
+RUN python -m venv /opt/potstill && /opt/potstill/bin/pip install --no-cache-dir "$POTSTILL"
+
+FROM {PYTHON_IMAGE}
+COPY --from=install /opt/potstill /opt/potstill
+COPY {BUNDLE_FOLDER} /{BUNDLE_FOLDER}
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PATH=/opt/potstill/bin:$PATH
+USER {USER}:{USER}
+EXPOSE {PORT}
+HEALTHCHECK --interval=30s --timeout=3s CMD ["python", "-c", \
+"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{PORT}/readyz', timeout=2)"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["potstill", "serve", "/{BUNDLE_FOLDER}", "--host", "0.0.0.0", "--port", "{PORT}"]
+"""
+
+
+def compose(manifest: Manifest, image: str) -> str:
+    """The service: reachable from this machine alone, nothing writable, keys in a file that is mounted as a secret."""
+    return f"""\
+services:
+  {model_name(manifest)}:
+    build: .
+    image: {json.dumps(image)}
+    command: ["--keys", "/run/secrets/keys"]
+    secrets: [keys]
+    ports: ["127.0.0.1:{PORT}:{PORT}"]
+    user: "{USER}:{USER}"
+    read_only: true
+    tmpfs: [/tmp]
+    cap_drop: [ALL]
+    security_opt: ["no-new-privileges:true"]
+    pids_limit: 128
+    mem_limit: 512m
+    restart: unless-stopped
+secrets:
+  keys:
+    file: ./{KEYS_FILE}
+"""
+
+
+def inference_service(manifest: Manifest, image: str) -> str:
+    """The InferenceService; the container speaks the Open Inference Protocol, version 2, and reads its keys from a Secret."""
+    name = model_name(manifest)
+    return f"""\
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata:
+  name: {name}
+spec:
+  predictor:
+    automountServiceAccountToken: false
+    securityContext:
+      runAsNonRoot: true
+      runAsUser: {USER}
+      runAsGroup: {USER}
+    containers:
+      - name: kserve-container
+        image: {json.dumps(image)}
+        args: ["--keys", "/secrets/keys"]
+        ports:
+          - containerPort: {PORT}
+            protocol: TCP
+        readinessProbe:
+          httpGet: {{ path: /readyz, port: {PORT} }}
+        livenessProbe:
+          httpGet: {{ path: /livez, port: {PORT} }}
+        securityContext:
+          readOnlyRootFilesystem: true
+          allowPrivilegeEscalation: false
+          capabilities:
+            drop: ["ALL"]
+        resources:
+          requests: {{ cpu: "1", memory: 256Mi }}
+          limits: {{ memory: 512Mi }}
+        volumeMounts:
+          - name: keys
+            mountPath: /secrets
+            readOnly: true
+    volumes:
+      - name: keys
+        secret:
+          secretName: {name}-keys
+"""
+
+
+def how_to_docker(manifest: Manifest) -> str:
+    """Lines of the card that show how it is started."""
+    return "\n".join(["```sh", f"openssl rand -hex 32 > {KEYS_FILE}", "docker compose up --build", "```"])
+
+
+def how_to_kserve(manifest: Manifest, image: str) -> str:
+    """The same for Kubernetes."""
+    name = model_name(manifest)
+    return "\n".join(
+        [
+            "```sh",
+            f"docker build -t {image} . && docker push {image}",
+            f'kubectl create secret generic {name}-keys --from-literal=keys="$(openssl rand -hex 32)"',
+            "kubectl apply -f inferenceservice.yaml",
+            "```",
+        ]
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    """A text file with Unix line ends."""
+    path.write_text(text, encoding="utf-8", newline="\n")

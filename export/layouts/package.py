@@ -1,0 +1,105 @@
+"""A bundle in the layout that another server or hub expects."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from potstill.contract.bundle import SUMS_FILE, Manifest, read_manifest, verify_files
+from potstill.contract.errors import UserError
+from potstill.contract.files import atomic, digest
+from potstill.contract.security.signature import SIGNATURE_FILE, sign
+from potstill.export.bundle import card
+from potstill.export.layouts import container, huggingface, sbom, triton
+
+HUGGINGFACE, TRITON, KSERVE, DOCKER = LAYOUTS = ("huggingface", "triton", "kserve", "docker")
+_IMAGE = re.compile(r"[a-z0-9]+([._/:-]+[A-Za-z0-9_]+)*")
+
+
+@dataclass(frozen=True)
+class PackageConfig:
+    """Which layout, and what it needs to know.
+
+    Raises:
+        UserError: if a value is none that is allowed.
+    """
+
+    layout: str
+    image: str | None = None  # name of the container image; None: the task's
+    sign: str | None = None  # file of a private key
+
+    def __post_init__(self) -> None:
+        """Refuse what no layout can be; raises UserError."""
+        if self.layout not in LAYOUTS:
+            raise UserError(f"layout is {self.layout!r}; allowed: {', '.join(LAYOUTS)}")
+        if self.image is not None and not _IMAGE.fullmatch(self.image):
+            raise UserError(f"image is {self.image!r}; give a name as registries have it, such as team/stance:1")
+
+
+@dataclass(frozen=True)
+class PackageReport:
+    """What was written."""
+
+    folder: Path
+    layout: str
+    n_files: int
+    size_bytes: int
+    signed: bool
+
+    def as_text(self) -> str:
+        """One line."""
+        signed = f", signed ({SIGNATURE_FILE})" if self.signed else ""
+        return f"{self.folder}: {self.layout}, {self.n_files} files, {self.size_bytes / 1e6:.1f} MB{signed}; see its README.md"
+
+
+def package(bundle: Path, folder: Path, config: PackageConfig) -> PackageReport:
+    """Write a bundle in a layout: the model, its card, a bill of materials, sums of all files, and a signature if a key is given.
+
+    Args:
+        bundle: a bundle; its sums are checked first.
+        folder: where to; a folder that is there is replaced whole.
+        config: which layout.
+    Raises:
+        FormatError: if the bundle is none, or was changed.
+        UserError: if the folder lies in the bundle or cannot be written, or the key cannot be used.
+    """
+    if folder.resolve() == bundle.resolve() or bundle.resolve() in folder.resolve().parents:
+        raise UserError(f"{folder}: is the bundle, or lies in it; choose a place outside of {bundle}")
+    verify_files(bundle)
+    manifest = read_manifest(bundle)
+    version = metadata.version("potstill")
+    image = config.image or f"{triton.model_name(manifest)}:{digest.of_file(bundle / SUMS_FILE)[:12]}"
+    with atomic.folder(folder) as staging:
+        usage = _fill(bundle, staging, manifest, config.layout, image, version)
+        text = (bundle / card.FILE).read_text(encoding="utf-8")
+        (staging / card.FILE).write_text(card.with_usage(text, usage), encoding="utf-8", newline="\n")
+        (staging / sbom.FILE).write_bytes(sbom.sbom(bundle, manifest, version))
+        _write_sums(staging)
+        if config.sign:
+            sign(staging, Path(config.sign))
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return PackageReport(folder, config.layout, len(files), sum(path.stat().st_size for path in files), bool(config.sign))
+
+
+def _fill(bundle: Path, folder: Path, manifest: Manifest, layout: str, image: str, version: str) -> str:
+    """Write the layout's own files; returns how it is used."""
+    if layout == HUGGINGFACE:
+        huggingface.write_huggingface(bundle, folder, manifest)
+        return huggingface.how_to(manifest)
+    if layout == TRITON:
+        triton.write_triton(bundle, folder, manifest)
+        return triton.how_to(manifest)
+    if layout == DOCKER:
+        container.write_docker(bundle, folder, manifest, image, version)
+        return container.how_to_docker(manifest)
+    container.write_kserve(bundle, folder, manifest, image, version)
+    return container.how_to_kserve(manifest, image)
+
+
+def _write_sums(folder: Path) -> None:
+    """`SHA256SUMS` of every file below, by its path; `sha256sum -c` reads it."""
+    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    lines = [f"{digest.of_file(folder / path)}  {path}\n" for path in paths]
+    (folder / SUMS_FILE).write_text("".join(lines), encoding="ascii", newline="\n")

@@ -1,0 +1,186 @@
+"""Training against int8: the checkpoint learns to answer as it did while its products already compute on int8's grids.
+
+What an int8 form changes in an answer is rounding. A network whose answers it changes too often can be moved, by little, to where
+rounding changes less: every product of activations with weights sees both of them rounded, gradients pass the rounding as if
+it were not there, and what is matched are the answers of the float checkpoint itself, so that no label is needed.
+
+Source: Jacob et al. 2017, arXiv:1712.05877, section 3. Ranges are observed once and stay; products are smoothed as in `smooth.py`,
+but each by itself, where there all that read one tensor share a scale.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrize
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from potstill.export.graph import torch_threads
+from potstill.export.quantization.rounding import LIMIT, MIN_MAGNITUDE
+from potstill.export.quantization.smoothing import ACTIVATION_STEPS, N_ROWS, Activations, Matrix, activation_range, best_scale
+from potstill.serve.runtime.tokenizer import Feeds
+
+RATE = 5e-5  # highest; it falls to 0
+MIN_STEPS = 100  # where one pass over the texts has fewer
+HELD_OUT_EACH = 4  # every such batch is not trained on, but judges
+CHECK_EVERY = 20  # steps between two looks at those
+
+
+def train_against_int8(checkpoint: Path, batches: Sequence[Feeds], folder: Path, *, threads: int) -> None:
+    """Write the checkpoint with weights that int8 changes less into an empty folder.
+
+    One pass over the texts, or `MIN_STEPS` batches if that is more. The same call writes the same weights.
+
+    Args:
+        checkpoint: the trainer's folder; left as it was.
+        batches: texts as the graph is fed, int64 [B, T] by name, without padding; ranges come from them too.
+        folder: where to.
+        threads: of torch.
+    """
+    with torch_threads(threads):
+        model = AutoModelForSequenceClassification.from_pretrained(checkpoint, local_files_only=True, dtype=torch.float32).eval()
+        inputs = [{name: torch.from_numpy(array) for name, array in batch.items()} for batch in batches]
+        with torch.no_grad():
+            wanted = [model(**batch).logits.softmax(dim=-1) for batch in inputs]
+        with computing_in_int8(model, inputs):
+            _fit(model, inputs, wanted)
+    shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
+    model.save_pretrained(folder)
+
+
+@contextmanager
+def computing_in_int8(model: PreTrainedModel, inputs: Sequence[dict[str, Tensor]]) -> Iterator[None]:
+    """Let the products that are to be quantized compute on int8's grids, with ranges from the texts. Weights stay the model's."""
+    products = _observed(model, inputs)
+    hooks = []
+    for linear, grid in products.items():
+        parametrize.register_parametrization(linear, "weight", _OnGrid(grid.scale))
+        hooks.append(linear.register_forward_pre_hook(grid.round_input))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for linear in products:
+            parametrize.remove_parametrizations(linear, "weight", leave_parametrized=False)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Of one product's activations."""
+
+    scale: Tensor  # [H]: activations are divided by it, and weights multiplied; see `smooth.py`
+    step: float
+    zero: int
+
+    def round_input(self, linear: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+        """The activations [..., H] as int8 has them; a gradient passes where they are within their range."""
+        rounded = torch.fake_quantize_per_tensor_affine(inputs[0] / self.scale, self.step, self.zero, 0, ACTIVATION_STEPS)
+        return rounded * self.scale
+
+
+class _OnGrid(nn.Module):
+    """A weight as int8 has it, one step for each output channel."""
+
+    def __init__(self, scale: Tensor) -> None:
+        """Args: scale [H], as of the activations."""
+        super().__init__()
+        self.register_buffer("scale", scale)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Weights [N, H], rounded."""
+        scaled = weight * self.scale
+        step = scaled.detach().abs().amax(dim=1).clamp_min(MIN_MAGNITUDE) / LIMIT
+        zero = torch.zeros(len(step), dtype=torch.int32)
+        return torch.fake_quantize_per_channel_affine(scaled, step, zero, 0, -LIMIT, LIMIT) / self.scale
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """What is trained: the weight as it was."""
+        return weight
+
+
+class _Seen:
+    """What the texts give a product: the range of each of its H channels, and some tokens."""
+
+    def __init__(self, every: int) -> None:
+        """Args: every how many tokens one is kept."""
+        self.every, self.first = every, 0
+        self.low, self.high = np.array([np.inf], dtype=np.float32), np.array([-np.inf], dtype=np.float32)
+        self.rows: list[Matrix] = []
+
+    def add(self, given: Tensor) -> None:
+        """Take the activations [B, T, H] of one batch in."""
+        flat = given.reshape(-1, given.shape[-1]).numpy()
+        self.low, self.high = np.minimum(self.low, flat.min(axis=0)), np.maximum(self.high, flat.max(axis=0))
+        self.rows.append(flat[-self.first % self.every :: self.every].copy())
+        self.first += len(flat)
+
+    def grid(self, weights: Matrix) -> _Grid:
+        """The grid of the activations before these weights, float [H, N]."""
+        rows = np.concatenate(self.rows)[:N_ROWS]
+        scale = best_scale(Activations(self.low, self.high, rows, gram=np.zeros((0, 0))), weights)
+        scale = np.ones_like(self.low) if scale is None else scale
+        low, high = activation_range(self.low / scale, self.high / scale)
+        step = (high - low) / ACTIVATION_STEPS or 1.0
+        return _Grid(torch.from_numpy(scale.astype(np.float32)), step, round(-low / step))
+
+
+def _observed(model: PreTrainedModel, inputs: Sequence[dict[str, Tensor]]) -> dict[nn.Linear, _Grid]:
+    """The products that the export will quantize, those over all tokens [B, T, H], with the grids of their activations."""
+    seen: dict[nn.Linear, _Seen] = {}
+    every = max(1, sum(batch["input_ids"].numel() for batch in inputs) // N_ROWS)
+
+    def note(linear: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if isinstance(linear, nn.Linear) and given[0].ndim == 3:
+            seen.setdefault(linear, _Seen(every)).add(given[0])
+
+    hooks = [module.register_forward_pre_hook(note) for module in model.modules() if isinstance(module, nn.Linear)]
+    with torch.inference_mode():
+        for batch in inputs:
+            model(**batch)
+    for hook in hooks:
+        hook.remove()
+    return {linear: one.grid(linear.weight.detach().numpy().T) for linear, one in seen.items()}
+
+
+def _fit(model: PreTrainedModel, inputs: list[dict[str, Tensor]], wanted: list[Tensor]) -> None:
+    """Match the wanted probabilities, and keep the weights that did so best on batches that were not trained on.
+
+    Those may be the weights of the beginning: what rounding does by chance no training takes away.
+    """
+    held = range(0, len(inputs), HELD_OUT_EACH)
+    training = [i for i in range(len(inputs)) if i not in held] or list(held)
+    steps = max(MIN_STEPS, len(training))
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE, weight_decay=0.0)
+    rng = np.random.default_rng(0)
+    order: list[int] = []
+    least, best = math.inf, model.state_dict()
+    for step in range(steps + 1):
+        if step % CHECK_EVERY == 0 or step == steps:
+            with torch.inference_mode():
+                loss = sum(float(_divergence(model, inputs[i], wanted[i])) * len(wanted[i]) for i in held)
+            if loss < least:
+                least, best = loss, {name: value.detach().clone() for name, value in model.state_dict().items()}
+        if step < steps:
+            order = order or rng.permutation(training).tolist()
+            place = order.pop()
+            for group in optimizer.param_groups:
+                group["lr"] = RATE * (1 - step / steps)
+            optimizer.zero_grad()
+            _divergence(model, inputs[place], wanted[place]).backward()
+            optimizer.step()
+    model.load_state_dict(best)
+
+
+def _divergence(model: PreTrainedModel, inputs: dict[str, Tensor], wanted: Tensor) -> Tensor:
+    """Of the model's probabilities from the wanted ones, in nats, mean over the texts of a batch."""
+    return functional.kl_div(model(**inputs).logits.log_softmax(dim=-1), wanted, reduction="batchmean")

@@ -1,0 +1,1 @@
+"""The tokenizer's file, and a vocabulary cut to what is used."""

@@ -1,0 +1,131 @@
+"""An affine map of log-probabilities, fitted on gold labels by multinomial logistic regression, so that no gold text sees its own.
+
+Scale and shift of every label in log space, as supervised calibration learns them (arXiv:2505.23783): with a scale of 1 it is the
+shift of batch calibration, with one scale for all a temperature.
+
+Axes: N texts, G texts with gold, C labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+
+from potstill.contract.errors import UserError
+from potstill.contract.files import digest
+
+MIN_GOLD = 10
+N_FOLDS = 5
+# Penalties that cross-validation chooses from, in nats per text and squared distance from the map that changes nothing.
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+CLEARLY = 2.0  # standard errors of the mean gain
+_MIN_PROB = 1e-6
+
+
+def affine(probs: NDArray[np.float64], gold: NDArray[np.int64], ids: list[str], labels: Sequence[str]) -> NDArray[np.float64]:
+    """The mapped distributions: of a gold text by the map of the folds without it, of any other by the map of all gold texts.
+
+    So what a gold text gets does not depend on its own gold label, exactly.
+
+    Args:
+        probs: float [N, C], rows sum to 1.
+        gold: int [N], index of the gold label; below 0: none.
+        ids: [N]; they alone decide the folds.
+        labels: [C], for the message.
+    Returns:
+        float [N, C], rows sum to 1.
+    Raises:
+        UserError: if there are fewer than 10 gold texts, or none of some label.
+    """
+    check_gold(gold, labels)
+    x = np.log(np.clip(probs, _MIN_PROB, 1))  # [N, C]
+    known = np.flatnonzero(gold >= 0)
+    folds = _folds([ids[i] for i in known])
+    out = np.exp(_mapped(x, _fitted(x[known], gold[known], folds)))
+    for fold in range(N_FOLDS):
+        held, rest = known[folds == fold], known[folds != fold]
+        if len(held):
+            out[held] = np.exp(_mapped(x[held], _fitted(x[rest], gold[rest], _folds([ids[i] for i in rest]))))
+    return np.asarray(out / out.sum(axis=1, keepdims=True))
+
+
+def check_gold(gold: NDArray[np.int64], labels: Sequence[str]) -> None:
+    """Refuse too little gold to fit on; raises UserError."""
+    counts = np.bincount(gold[gold >= 0], minlength=len(labels))
+    n_gold = counts.sum()
+    if n_gold < MIN_GOLD:
+        raise UserError(f"method affine needs at least {MIN_GOLD} texts with gold, and the run has {n_gold}; label with --gold")
+    for name, count in zip(labels, counts, strict=True):
+        if not count:
+            raise UserError(f"method affine needs gold texts of every label, and none of the {n_gold} is {name!r}; add some")
+
+
+def fit(x: NDArray[np.float64], gold: NDArray[np.int64], penalty: float, *, one_scale: bool = False) -> NDArray[np.float64]:
+    """Scale and shift of every label, float [2, C], that minimise log-loss plus penalty; convex, so there is one answer.
+
+    Args:
+        x: float [G, C], logarithms of probabilities.
+        gold: int [G].
+        penalty: above 0, of half the squared distance from scale 1 and shift 0; the larger, the less the map changes.
+        one_scale: whether all labels share their scale: a temperature.
+    """
+    n, n_labels = x.shape
+    hits = np.eye(n_labels)[gold]  # [G, C]
+    n_scales = 1 if one_scale else n_labels
+
+    def loss(change: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Log-loss with penalty, and its slope in the change."""
+        logprobs = log_softmax((1 + change[:n_scales]) * x + change[n_scales:], axis=1)
+        gap = np.exp(logprobs) - hits
+        of_scale = (gap * x).mean(axis=0)  # [C]
+        slope = np.concatenate([of_scale.sum(keepdims=True) if one_scale else of_scale, gap.mean(axis=0)]) + penalty * change
+        return float(-logprobs[np.arange(n), gold].mean() + penalty / 2 * change @ change), slope
+
+    # BFGS rather than L-BFGS: scipy's calls BLAS on threads for a handful of numbers, which took ten times as long
+    change = minimize(loss, np.zeros(n_scales + n_labels), jac=True, method="BFGS", options={"gtol": 1e-6}).x
+    return np.stack([1 + np.broadcast_to(change[:n_scales], n_labels), change[n_scales:]])
+
+
+def _mapped(x: NDArray[np.float64], scale_and_shift: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log-probabilities after the map, float [N, C]."""
+    return np.asarray(log_softmax(scale_and_shift[0] * x + scale_and_shift[1], axis=1))
+
+
+def _fitted(x: NDArray[np.float64], gold: NDArray[np.int64], folds: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The map that does best on folds held out of these texts; scales of their own only where they are clearly better.
+
+    With tens of gold texts every further parameter costs more than it brings (docs/log.md).
+    """
+    shared, shared_losses = _best_penalty(x, gold, folds, one_scale=True)
+    own, own_losses = _best_penalty(x, gold, folds, one_scale=False)
+    gain = shared_losses - own_losses  # [G], in nats
+    one_scale = bool(gain.mean() <= CLEARLY * gain.std() / np.sqrt(len(gain)))
+    return fit(x, gold, shared if one_scale else own, one_scale=one_scale)
+
+
+def _best_penalty(
+    x: NDArray[np.float64], gold: NDArray[np.int64], folds: NDArray[np.int64], *, one_scale: bool
+) -> tuple[float, NDArray[np.float64]]:
+    """The penalty with the lowest log-loss on held-out folds, and that loss of every text, float [G]."""
+    best, best_losses = 0.0, np.full(len(x), np.inf)
+    for penalty in PENALTIES:
+        losses = np.zeros(len(x))
+        for fold in np.unique(folds):
+            held = folds == fold
+            logprobs = _mapped(x[held], fit(x[~held], gold[~held], penalty, one_scale=one_scale))
+            losses[held] = -logprobs[np.arange(held.sum()), gold[held]]
+        if losses.mean() <= best_losses.mean():  # of equals the later, which changes less
+            best, best_losses = penalty, losses
+    return best, best_losses
+
+
+def _folds(ids: list[str]) -> NDArray[np.int64]:
+    """Fold of each text, int [G], from 0 to 4, equally large: in the order of the ids' digests: no label has a say in it."""
+    order = sorted(range(len(ids)), key=lambda i: digest.of_bytes(ids[i].encode("utf-8", "surrogatepass")))
+    folds = np.empty(len(ids), dtype=np.int64)
+    folds[order] = np.arange(len(ids)) % N_FOLDS
+    return folds

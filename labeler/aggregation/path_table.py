@@ -1,0 +1,100 @@
+"""All paths of a run as arrays, and the texts they belong to.
+
+Axes: N texts, P paths, C labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax, logsumexp
+
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.texts import Text
+from potstill.labeler.aggregation.calibration import label_logprobs
+from potstill.labeler.paths import TeacherPath
+from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
+
+NO_GOLD = -1
+UNREADABLE_MASS = 0.05  # a path that gives all label words together less than this probability said something else
+
+
+@dataclass(frozen=True)
+class PathTable:
+    """Paths and their texts; every text has at least one path."""
+
+    texts: list[Text]  # [N], in the order of their first paths
+    gold: NDArray[np.int64]  # [N], index of the gold label, NO_GOLD without
+    owners: NDArray[np.int64]  # [P], index of each path's text
+    variants: NDArray[np.int64]  # [P]
+    logprobs: NDArray[np.float64]  # [P, C], normalised over the labels
+    mass: NDArray[np.float64]  # [P], probability of any label word at all
+    n_prompt_tokens: NDArray[np.int64]  # [P], after the shared prefix
+    n_generated: NDArray[np.int64]  # [P]
+
+    @property
+    def n_paths(self) -> NDArray[np.int64]:
+        """Paths of each text, int [N], at least 1."""
+        return np.bincount(self.owners, minlength=len(self.texts))
+
+    def per_text(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sums over each text's paths. Args: float [P, C]. Returns: float [N, C]."""
+        columns = [np.bincount(self.owners, weights=column, minlength=len(self.texts)) for column in values.T]
+        return np.stack(columns, axis=1)
+
+
+def read_paths(store: LabelStore, run: Run) -> PathTable:
+    """Every path of the run.
+
+    Raises:
+        UserError: if the run holds no path.
+        FormatError: as :func:`path_table` does.
+    """
+    paths = list(store.paths(run))
+    if not paths:
+        raise UserError(f"{store.path}: holds no path of this run yet; run: potstill label")
+    return path_table(store, run, paths)
+
+
+def path_table(store: LabelStore, run: Run, paths: Sequence[TeacherPath]) -> PathTable:
+    """Paths of the run, at least one, with their texts.
+
+    Raises:
+        FormatError: if the store is damaged, or a text's gold label is none of the run's.
+    """
+    stored = store.texts()
+    index = {text_id: i for i, text_id in enumerate(dict.fromkeys(path.text_id for path in paths))}
+    for text_id in index:
+        if text_id not in stored:
+            raise FormatError(store.path, "", f"has paths of an unknown text {text_id!r}; look with: potstill labels check")
+    texts = [stored[text_id] for text_id in index]
+    logprobs = path_logprobs(paths, run.settings)
+    return PathTable(
+        texts=texts,
+        gold=np.array([_gold(store, run, text) for text in texts]),
+        owners=np.array([index[path.text_id] for path in paths]),
+        variants=np.array([path.variant for path in paths]),
+        logprobs=np.asarray(log_softmax(logprobs, axis=1)),
+        mass=np.exp(logsumexp(logprobs, axis=1)),
+        n_prompt_tokens=np.array([path.n_prompt_tokens for path in paths]),
+        n_generated=np.array([path.n_generated for path in paths]),
+    )
+
+
+def path_logprobs(paths: Sequence[TeacherPath], settings: RunSettings) -> NDArray[np.float64]:
+    """Log-probability of every label, its words summed, float [P, C]; not normalised. Args: paths, at least one."""
+    words = np.array([path.word_logprobs for path in paths], dtype=np.float64)
+    return label_logprobs(words, settings.word_labels, len(settings.labels))
+
+
+def _gold(store: LabelStore, run: Run, text: Text) -> int:
+    """Index of the text's gold label."""
+    if text.gold is None:
+        return NO_GOLD
+    if text.gold not in run.settings.labels:
+        allowed = ", ".join(run.settings.labels)
+        raise FormatError(store.path, f"text {text.id!r}", f"gold {text.gold!r} is no label of run {run.number}; it has {allowed}")
+    return run.settings.labels.index(text.gold)

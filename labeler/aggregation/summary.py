@@ -1,0 +1,193 @@
+"""What each method makes of the same stored paths, side by side: label shares, scores on gold, agreement, cost.
+
+Axes: N texts, P paths, V prompt variants, C labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.contract.errors import UserError
+from potstill.contract.scores import metrics
+from potstill.contract.scores.record import Score, Scores
+from potstill.labeler.aggregation.config import METHODS, UNCALIBRATED, DeriveConfig, check_derive, prior_shares
+from potstill.labeler.aggregation.doubts import doubts
+from potstill.labeler.aggregation.path_table import NO_GOLD, PathTable, read_paths
+from potstill.labeler.aggregation.soft_labels import Distributions, calibrated, distributions, neighbours, variant_votes
+from potstill.labeler.aggregation.variant_weights import ABSENT, MIN_VARIANTS, variant_weights
+from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One method."""
+
+    name: str  # as soft labels carry it
+    shares: dict[str, float]  # of the texts, by their most probable label
+    entropy: float  # mean over the texts, in nats
+    scores: Scores | None  # on the gold texts, with 95 % intervals; None without gold
+
+
+@dataclass(frozen=True)
+class VariantRow:
+    """One prompt variant by itself."""
+
+    number: int
+    mode: str
+    n_texts: int
+    n_paths: int
+    favourite: str  # the label with most of its uncalibrated votes
+    favourite_share: float
+    weight: float | None  # by agreement, over the texts that it was asked about, mean 1; None: too few variants to say
+    accuracy: Score | None  # calibrated, on the gold texts that it was asked about
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """What was asked in one mode; every method reads the same paths, so none costs more than another."""
+
+    mode: str
+    n_texts: int
+    paths_per_text: float
+    prompt_tokens_per_text: float  # after the shared prefix; a text's prompt is decoded once a variant, however many paths fork it
+    generated_tokens_per_text: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run's paths in figures."""
+
+    run: int
+    settings: RunSettings
+    n_texts: int
+    n_paths: int
+    n_gold: int
+    label_mass: float  # mean over the paths
+    methods: list[MethodRow]
+    left_out: list[str]  # methods that cannot be used here, and why
+    variants: list[VariantRow]
+    agreement: dict[str, int]  # texts by the share of their paths that chose the calibrated majority label: tenths, upper ends
+    cost: list[CostRow]
+    doubts: list[str]
+
+
+def summary(store: LabelStore, run: Run, config: DeriveConfig) -> Summary:
+    """All methods over one run.
+
+    Args:
+        config: its prior enters every method that takes one; its smoothing adds rows beside those without; the rest is not read.
+    Raises:
+        UserError: if the run holds no path, or prior or smoothing make no sense.
+        FormatError: if the store is damaged.
+    """
+    labels = run.settings.labels
+    check_derive(replace(config, method="calibrated", weighting="even"), labels)
+    table = read_paths(store, run)
+    near = neighbours(table, config)
+    rows, left_out = [], []
+    for wanted in _wanted(table, config):
+        try:
+            check_derive(wanted, labels)
+            found = distributions(table, run.settings, wanted, near if wanted.smooth else None)
+        except UserError as error:
+            left_out.append(str(error))
+            continue
+        rows.append(_method_row(table, found, wanted.name(adaptive=run.settings.bound > 0), labels))
+    even = replace(config, method="calibrated", weighting="even", smooth=0)
+    votes = distributions(table, run.settings, even).votes
+    return Summary(
+        run=run.number,
+        settings=run.settings,
+        n_texts=len(table.texts),
+        n_paths=len(table.owners),
+        n_gold=int(np.sum(table.gold != NO_GOLD)),
+        label_mass=float(table.mass.mean()),
+        methods=rows,
+        left_out=left_out,
+        variants=_variant_rows(table, run.settings, prior_shares(even, labels)),
+        agreement=_agreement(votes, table.n_paths),
+        cost=_cost_rows(table, run.settings),
+        doubts=doubts(table, run.settings, even),
+    )
+
+
+def _wanted(table: PathTable, config: DeriveConfig) -> Iterator[DeriveConfig]:
+    """Every configuration that is compared: each method, then weights by agreement, then smoothing where it was asked for."""
+    plain = replace(config, weighting="even", smooth=0)
+    has_gold = bool((table.gold != NO_GOLD).any())
+    usable = [name for name in METHODS if has_gold or name != "affine"]
+    for method in usable:
+        yield replace(plain, method=method, prior=None if method in UNCALIBRATED else config.prior)  # type: ignore[arg-type]
+    if len(np.unique(table.variants)) >= MIN_VARIANTS:
+        yield replace(plain, method="calibrated", weighting="agreement")
+    if config.smooth:
+        for method in ("calibrated", "matched", "affine"):
+            if method in usable and (method != "matched" or config.prior):
+                yield replace(plain, method=method, smooth=config.smooth)  # type: ignore[arg-type]
+
+
+def _method_row(table: PathTable, found: Distributions, name: str, labels: list[str]) -> MethodRow:
+    """Shares and scores of one method."""
+    probs = found.probs
+    shares = np.bincount(probs.argmax(axis=1), minlength=len(labels)) / len(probs)
+    entropies = -np.sum(probs * np.log(np.where(probs > 0, probs, 1)), axis=1)
+    known = table.gold != NO_GOLD
+    scores = metrics.scores(probs[known], table.gold[known]) if known.any() else None
+    return MethodRow(name, dict(zip(labels, shares.tolist(), strict=True)), float(entropies.mean()), scores)
+
+
+def _variant_rows(table: PathTable, settings: RunSettings, prior: NDArray[np.float64]) -> list[VariantRow]:
+    """Each variant by itself: its habits, its weight, its accuracy."""
+    votes = variant_votes(table, calibrated(table, settings, prior))  # [N, V]
+    weights = variant_weights(votes, len(settings.labels)) if votes.shape[1] >= MIN_VARIANTS else None
+    rows = []
+    for column, variant in enumerate(np.unique(table.variants).tolist()):
+        own, asked = table.variants == variant, votes[:, column] != ABSENT
+        raw = np.bincount(table.logprobs[own].argmax(axis=1), minlength=len(settings.labels)) / own.sum()
+        known = asked & (table.gold != NO_GOLD)
+        accuracy = None
+        if known.any():
+            accuracy = metrics.score(metrics.accuracy, np.eye(len(settings.labels))[votes[known, column]], table.gold[known])
+        rows.append(
+            VariantRow(
+                number=variant,
+                mode=settings.mode_of(variant),
+                n_texts=int(asked.sum()),
+                n_paths=int(own.sum()),
+                favourite=settings.labels[int(raw.argmax())],
+                favourite_share=float(raw.max()),
+                weight=None if weights is None else float(weights[asked, column].mean()),
+                accuracy=accuracy,
+            )
+        )
+    return rows
+
+
+def _agreement(votes: NDArray[np.int64], n_paths: NDArray[np.int64]) -> dict[str, int]:
+    """Texts by agreement: `0.7` counts those above 0.6 and up to 0.7. Args: int [N, C]; int [N]."""
+    tenths = np.ceil(votes.max(axis=1) * 10 / n_paths - 1e-9).astype(int)
+    return {f"{tenth / 10:.1f}": int(np.sum(tenths == tenth)) for tenth in range(int(tenths.min()), 11)}
+
+
+def _cost_rows(table: PathTable, settings: RunSettings) -> list[CostRow]:
+    """Paths and tokens of a text, by mode."""
+    modes = np.array([settings.mode_of(int(variant)) for variant in table.variants])
+    rows = []
+    for mode in dict.fromkeys(modes.tolist()):
+        own = modes == mode
+        n_texts = len(np.unique(table.owners[own]))
+        _, first = np.unique(np.stack([table.owners[own], table.variants[own]]), axis=1, return_index=True)
+        rows.append(
+            CostRow(
+                mode=mode,
+                n_texts=n_texts,
+                paths_per_text=float(own.sum() / n_texts),
+                prompt_tokens_per_text=float(table.n_prompt_tokens[own][first].sum() / n_texts),
+                generated_tokens_per_text=float(table.n_generated[own].sum() / n_texts),
+            )
+        )
+    return rows

@@ -1,0 +1,115 @@
+"""A summary for a person, at most 100 columns wide."""
+
+from __future__ import annotations
+
+import textwrap
+
+from potstill.contract.scores.record import Score
+from potstill.labeler.aggregation.summary import Summary
+
+COLUMNS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log-loss", "ece": "ECE"}
+_WIDTH = 100
+_BAR = 40  # characters of the longest bar
+_MAX_LABELS = 6  # shown of a method's shares
+
+
+def as_text(summary: Summary) -> str:
+    """The summary in blocks, each with a blank line before it."""
+    blocks = [_head(summary), _scores(summary), _shares(summary), _variants(summary), _agreement(summary), _cost(summary)]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _head(summary: Summary) -> list[str]:
+    """What ran, and on what."""
+    run = summary.settings
+    adaptive = f", adaptive (bound {run.bound:g})" if run.bound > 0 else ""
+    return [
+        f"run {summary.run}: {run.teacher} ({run.teacher_digest[:12]}, {run.build})",
+        f"  mode {run.mode}{adaptive}, {run.n_variants} variants, temperature {run.temperature:g}, seed {run.seed}",
+        f"  {summary.n_paths} paths of {summary.n_texts} texts; mean label mass {summary.label_mass:.2f}",
+    ]
+
+
+def _scores(summary: Summary) -> list[str]:
+    """Every method's scores on gold."""
+    if not summary.n_gold:
+        return ["no gold texts, so no scores; label some with --gold", *_left_out(summary)]
+    width = _name_width(summary)
+    lines = [
+        f"on {summary.n_gold} gold texts, with 95 % intervals",
+        f"{'method':<{width}}" + "".join(f"{title:<19}" for title in COLUMNS.values()).rstrip(),
+    ]
+    for row in summary.methods:
+        cells = [f"{_cell(row.scores[name]):<19}" for name in COLUMNS] if row.scores else []
+        lines.append(f"{_shown(row.name):<{width}}" + "".join(cells).rstrip())
+    return [*lines, *_left_out(summary)]
+
+
+def _left_out(summary: Summary) -> list[str]:
+    """Why a method is missing."""
+    return [textwrap.fill(f"left out: {line}", _WIDTH, subsequent_indent="  ") for line in summary.left_out]
+
+
+def _shares(summary: Summary) -> list[str]:
+    """Share of the texts by most probable label."""
+    width = _name_width(summary)
+    lines = [f"{'method':<{width}}entropy   share of the texts by most probable label"]
+    for row in summary.methods:
+        common = sorted(row.shares, key=lambda name: -row.shares[name])[:_MAX_LABELS]
+        shown = [f"{name} {row.shares[name]:.0%}" for name in row.shares if name in common]
+        more = len(row.shares) - len(shown)
+        lines.append(
+            f"{_shown(row.name):<{width}}{row.entropy:<10.2f}" + ", ".join(shown) + (f", and {more} other labels" if more else "")
+        )
+    return lines
+
+
+def _variants(summary: Summary) -> list[str]:
+    """Every prompt variant."""
+    lines = ["variant  mode    texts   paths   weight  calibrated accuracy  own votes go most to"]
+    for row in summary.variants:
+        weight = "-" if row.weight is None else f"{row.weight:.2f}"
+        accuracy = "-" if row.accuracy is None else f"{_cell(row.accuracy)}"
+        lines.append(
+            f"{row.number:<9}{row.mode:<8}{row.n_texts:<8}{row.n_paths:<8}{weight:<8}{accuracy:<21}"
+            f"{row.favourite} ({row.favourite_share:.0%})"
+        )
+    return lines
+
+
+def _agreement(summary: Summary) -> list[str]:
+    """Bars, a tenth of agreement each."""
+    most = max(summary.agreement.values())
+    lines = ["agreement of a text's paths (up to), texts"]
+    for tenth, count in summary.agreement.items():
+        if count:
+            lines.append(f"  {tenth}  {count:>7}  {'#' * round(_BAR * count / most)}".rstrip())
+    return lines
+
+
+def _cost(summary: Summary) -> list[str]:
+    """Paths and tokens, by mode."""
+    lines = ["cost, the same for every method; per text asked: mode, texts, paths, prompt and generated tokens"]
+    for row in summary.cost:
+        lines.append(
+            f"  {row.mode:<7}{row.n_texts:>7} texts{row.paths_per_text:>8.1f} paths{row.prompt_tokens_per_text:>9.0f} prompt"
+            f"{row.generated_tokens_per_text:>9.0f} generated"
+        )
+    return lines
+
+
+def _cell(score: Score) -> str:
+    """`0.612 0.570-0.653`."""
+    digits = 3 if score.high < 10 else 2
+    return f"{score.value:.{digits}f} {score.low:.{digits}f}-{score.high:.{digits}f}"
+
+
+def _shown(name: str) -> str:
+    """A method's name without the stated shares, which are the same in every row."""
+    method, _, rest = name.partition("(")
+    return method + rest.partition(")")[2] if rest else method
+
+
+def _name_width(summary: Summary) -> int:
+    """Characters of the longest name, and two."""
+    return max(len(_shown(row.name)) for row in summary.methods) + 2

@@ -1,0 +1,1 @@
+"""Measuring the labelling engine next to its peers."""

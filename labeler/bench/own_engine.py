@@ -1,0 +1,176 @@
+"""Our own engine as a part of the benchmark, and the limit that it is held against: llama.cpp's bare prompt processing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+from potstill.labeler.bench.turns import Turn
+from potstill.labeler.bench.workload import Counted, Workload
+from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, Token
+from potstill.labeler.engine.variant_context import PREFIX
+from potstill.labeler.paths import TeacherPath, TooLong
+from potstill.labeler.teacher import Mode
+from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.opening import Pack, open_local
+
+LIMIT_BATCH = 512  # tokens of one decode of the limit; larger ones were never faster
+
+
+class ClockedEngine(LlamaEngine):
+    """Keeps the seconds that went into contexts and shared prefixes, which a run pays once, however many texts follow."""
+
+    set_up_s = 0.0
+
+    def start(self, config: EngineConfig) -> None:
+        """As :meth:`LlamaEngine.start`."""
+        began = time.perf_counter()
+        super().start(config)
+        self.set_up_s += time.perf_counter() - began
+
+    def restore(self, state: bytes, sequence: int) -> bool:
+        """As :meth:`LlamaEngine.restore`."""
+        began = time.perf_counter()
+        restored = super().restore(state, sequence)
+        self.set_up_s += time.perf_counter() - began
+        return restored
+
+    def decode(self, tokens: Sequence[Token]) -> list[int]:
+        """As :meth:`LlamaEngine.decode`."""
+        began = time.perf_counter()
+        rows = super().decode(tokens)
+        if all(token.sequence == PREFIX for token in tokens):
+            self.set_up_s += time.perf_counter() - began
+        return rows
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How `potstill label` opens a teacher."""
+
+    name: str
+    config: LocalConfig
+    pack: Pack = "auto"
+
+    def teacher(self, open_engine: Callable[[Path], LlamaEngine] = LlamaEngine) -> LocalTeacher:
+        """The open teacher; raises UserError."""
+        return open_local(self.name, pack=self.pack, config=self.config, open_engine=open_engine)
+
+
+class EnginePart:
+    """One labelling run over all texts, which pauses at the end of each turn.
+
+    A turn ends when as many paths are complete as its texts have; other texts are half done then. So no turn waits for its last
+    path with an emptying batch, which a long run does only once.
+    """
+
+    def __init__(self, name: str, load: Workload, teacher: LocalTeacher, mode: Mode, n_variants: int | None = None) -> None:
+        """Take over the teacher. Args: n_variants, asked of all that the mode has; None: all."""
+        self.name, self._load, self._teacher = name, load, teacher
+        self._questions = load.questions(mode)[:n_variants]
+        self._n_paths = sum(len(question.paths) for question in self._questions)
+        self._results = self._run(len(load.texts))
+
+    def warm_up(self) -> None:
+        """A run over one text: it measures how much is best done at once, and keeps the decoded prefixes."""
+        list(self._run(1))
+
+    def turn(self, rows: range) -> Turn:
+        """Draw as many paths as these texts have."""
+        began = time.perf_counter()
+        last = rows.stop == len(self._load.texts)
+        paths = list(self._results if last else islice(self._results, len(rows) * self._n_paths))
+        return Turn(time.perf_counter() - began, sum(map(_n_tokens, paths)))
+
+    def close(self) -> None:
+        """Stop the run and close the teacher."""
+        self._teacher.close()
+
+    def _run(self, n: int) -> Iterator[TeacherPath | TooLong]:
+        """Every path of the first ``n`` texts, one prompt variant after the other."""
+        load, teacher = self._load, self._teacher
+        return chain.from_iterable(
+            teacher.answer(question.prefix, question.number, load.asks(question)[:n], question.reading, load.seed)
+            for question in self._questions
+        )
+
+
+class BesidesSetUp:
+    """A part whose clock stands still while its engine makes a context or fills in a shared prefix."""
+
+    def __init__(self, part: EnginePart, engine: ClockedEngine) -> None:
+        """Args: engine, the one that the part's teacher runs on."""
+        self.name, self._part, self._engine = part.name, part, engine
+
+    def warm_up(self) -> None:
+        """As the part does."""
+        self._part.warm_up()
+
+    def turn(self, rows: range) -> Turn:
+        """The part's turn, less the set-up in it."""
+        before_s = self._engine.set_up_s
+        turn = self._part.turn(rows)
+        return Turn(turn.seconds - (self._engine.set_up_s - before_s), turn.n_tokens)
+
+    def close(self) -> None:
+        """Close the part."""
+        self._part.close()
+
+
+class Limit:
+    """The most favourable case for llama.cpp: batches of one sequence, an empty cache for each, logits of the last token only."""
+
+    name = "limit"
+
+    def __init__(self, load: Workload, counts: Counted, model: Path, n_threads: int) -> None:
+        """Make a context that holds one batch."""
+        size = LIMIT_BATCH
+        self._n_texts = len(load.texts)
+        self._batches = [counts.direct[start : start + size] for start in range(0, len(counts.direct), size)]
+        self._engine = LlamaEngine(model)
+        self._engine.start(EngineConfig(n_cells=size, n_batch=size, n_sequences=1, n_threads=n_threads))
+
+    def warm_up(self) -> None:
+        """One batch."""
+        self._decode(self._batches[0])
+
+    def turn(self, rows: range) -> Turn:
+        """As large a share of the batches as these texts are of all."""
+        first, last = (len(self._batches) * row // self._n_texts for row in (rows.start, rows.stop))
+        began = time.perf_counter()
+        for batch in self._batches[first:last]:
+            self._decode(batch)
+        return Turn(time.perf_counter() - began, sum(map(len, self._batches[first:last])))
+
+    def close(self) -> None:
+        """Close the engine."""
+        self._engine.close()
+
+    def _decode(self, batch: list[int]) -> None:
+        """One batch into an empty cache."""
+        self._engine.free(PREFIX)
+        (row,) = self._engine.decode([Token(t, i, PREFIX, i == len(batch) - 1) for i, t in enumerate(batch)])
+        self._engine.logits(row)
+
+
+def label_part(name: str, load: Workload, opening: Opening, mode: Mode) -> EnginePart:
+    """All of the mode's prompt variants."""
+    return EnginePart(name, load, opening.teacher(), mode)
+
+
+def efficiency_part(load: Workload, opening: Opening, model: Path) -> BesidesSetUp:
+    """One variant of `direct`, by a clock that leaves set-up out."""
+    engine = ClockedEngine(model)
+    part = EnginePart("one_variant", load, opening.teacher(lambda _: engine), "direct", n_variants=1)
+    return BesidesSetUp(part, engine)
+
+
+def _n_tokens(path: TeacherPath | TooLong) -> int:
+    """Tokens that a path had decoded for it: a text's own are counted once in every prompt variant."""
+    if isinstance(path, TooLong):
+        return 0
+    first_of_variant = path.path == path.variant
+    return path.n_generated + (path.n_prompt_tokens if first_of_variant else 0)

@@ -1,0 +1,208 @@
+"""The second peer: llama.cpp's own server, which draws several answers to one prompt over one KV cache."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from potstill.contract.errors import UserError
+from potstill.labeler.bench.turns import Turn
+from potstill.labeler.bench.workload import STOP, Counted, Workload
+from potstill.labeler.engine.sampler import TOP_K
+from potstill.labeler.paths import path_seed
+
+HOST = "127.0.0.1"
+WATCH = Path(__file__).with_name("watchdog.py")
+START_S = 120.0  # until it must answer
+ANSWER_S = 300.0  # for one text
+IN_FLIGHT = (1, 2, 4)  # numbers of texts at once that are tried
+FLASH = ("on", "off")  # kinds of attention that are tried; its own choice is `on`, which is slow for few paths on a CPU
+N_TRIAL = 4  # texts of a trial
+
+
+def check_program(program: Path) -> None:
+    """Refuse what cannot be run; raises UserError."""
+    if not program.is_file() or not os.access(program, os.X_OK):
+        raise UserError(
+            f"--server: {program} is no executable file; give the path of a llama-server (benchmarks/build_llama_server makes one)"
+        )
+
+
+class Server:
+    """A llama-server of our own on loopback; it ends with this process, and after ``life_s`` seconds at the latest."""
+
+    def __init__(
+        self, program: Path, model: Path, flash: str, *, n_slots: int, n_cells: int, n_threads: int, life_s: float
+    ) -> None:
+        """Start it and wait until it answers.
+
+        Args:
+            flash: `on` or `off`, whether it uses flash attention.
+        Raises:
+            UserError: if it ends, or does not answer in time; with its own last words.
+        """
+        check_program(program)
+        self._program, self._port = program, _free_port()
+        arguments = ["-m", str(model), "--host", HOST, "--port", str(self._port), "-t", str(n_threads), "-tb", str(n_threads)]
+        arguments += [
+            "-np",
+            str(n_slots),
+            "--kv-unified",
+            "-c",
+            str(n_cells),
+            "-fa",
+            flash,
+            "--cache-ram",
+            "0",
+            "--no-ui",
+            "--offline",
+        ]
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", str(WATCH), str(life_s), str(program), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=self._log,
+        )
+        try:
+            self._wait()
+        except BaseException:
+            self.close()
+            raise
+
+    def complete(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """The answers to one request; raises UserError if the server refuses it or is gone."""
+        try:
+            status, body = self._http("POST", "/completion", json.dumps(request), ANSWER_S)
+        except (OSError, http.client.HTTPException) as error:
+            raise UserError(f"--server: {self._program} stopped answering ({error}); {self._last_words()}") from error
+        if status != http.client.OK:
+            raise UserError(f"--server: {self._program} answered {status}: {body[:200]}")
+        answers = json.loads(body)
+        if not isinstance(answers, list) or len(answers) != request["n_cmpl"]:
+            raise UserError(f"--server: {self._program} does not know n_cmpl, several answers to one prompt; build a newer one")
+        return answers
+
+    def close(self) -> None:
+        """End it; safe to call twice."""
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._process.wait()
+        self._log.close()
+
+    def _wait(self) -> None:
+        """Until it answers."""
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                if self._http("GET", "/health", None, 1.0)[0] == http.client.OK:
+                    return
+            except (OSError, http.client.HTTPException):
+                pass  # not listening yet
+            time.sleep(0.1)
+        raise UserError(f"--server: {self._program} does not start; {self._last_words()}")
+
+    def _http(self, method: str, path: str, body: str | None, timeout_s: float) -> tuple[int, str]:
+        """Status and body."""
+        connection = http.client.HTTPConnection(HOST, self._port, timeout=timeout_s)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return response.status, response.read().decode("utf-8", "replace")
+        finally:
+            connection.close()
+
+    def _last_words(self) -> str:
+        """The last line of its log."""
+        self._log.seek(0)
+        lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
+        return f"its last words: {lines[-1].strip()}" if lines else "it said nothing"
+
+
+class ServerPart:
+    """One request a text, with the kind of attention and as many texts at once as suit the server best."""
+
+    name = "server"
+
+    def __init__(self, load: Workload, counts: Counted, program: Path, model: Path, n_threads: int) -> None:
+        """Start the server; raises UserError if that fails."""
+        self._load, self._counts = load, counts
+        n_slots = load.n_paths * max(IN_FLIGHT)
+        self._start = partial(
+            Server,
+            program,
+            model,
+            n_slots=n_slots,
+            n_cells=n_slots * (counts.longest_prompt + load.max_new_tokens),
+            n_threads=n_threads,
+            life_s=600 + 60 * len(load.texts),
+        )
+        self.flash, self.n_in_flight = FLASH[0], IN_FLIGHT[0]
+        self._server = self._start(self.flash)
+
+    def warm_up(self) -> None:
+        """Find out what it does best with."""
+        rows = range(min(N_TRIAL, len(self._load.texts)))
+        trials = {}
+        for flash in FLASH:
+            self._use(flash)
+            for self.n_in_flight in IN_FLIGHT:
+                trials[flash, self.n_in_flight] = self.turn(rows).seconds
+        flash, self.n_in_flight = min(trials, key=lambda tried: trials[tried])
+        self._use(flash)
+
+    def turn(self, rows: range) -> Turn:
+        """Label these texts."""
+        began = time.perf_counter()
+        n_written = self._label(rows)
+        return Turn(time.perf_counter() - began, n_written + sum(self._counts.cot[row] for row in rows))
+
+    def close(self) -> None:
+        """End the server."""
+        self._server.close()
+
+    def _use(self, flash: str) -> None:
+        """Go on with a server that has this kind of attention, and the prefix in its cache."""
+        if flash != self.flash:
+            self._server.close()
+            self.flash, self._server = flash, self._start(flash)
+        self._label([0])
+
+    def _label(self, rows: Sequence[int]) -> int:
+        """Draw every path of the texts; returns the tokens that were written."""
+        with ThreadPoolExecutor(self.n_in_flight) as pool:
+            answers = pool.map(self._server.complete, map(self._request, rows))
+            return sum(answer["tokens_predicted"] for paths in answers for answer in paths)
+
+    def _request(self, row: int) -> dict[str, Any]:
+        """Every path of one text: the same sampling as our own, and nothing in its chain besides."""
+        load = self._load
+        return {
+            "prompt": load.prompts[row],
+            "n_cmpl": load.n_paths,
+            "n_predict": load.max_new_tokens,
+            "samplers": ["top_k", "temperature"],
+            "top_k": TOP_K,
+            "temperature": load.temperature,
+            "stop": [STOP],
+            "seed": path_seed(load.seed, load.texts[row].id, 0),
+            "cache_prompt": True,
+        }
+
+
+def _free_port() -> int:
+    """A port on loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])

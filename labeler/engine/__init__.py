@@ -1,0 +1,1 @@
+"""llama.cpp: many paths of many texts decoded over one KV cache."""

@@ -1,0 +1,136 @@
+"""Stepping all live streams of one prompt variant: every step gathers the tokens that wait, prompt tokens of new texts and next
+tokens of living paths alike, into one decode; what finishes makes room for the next text at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from potstill.contract.errors import UserError
+from potstill.labeler.engine.llama_engine import OutOfCellsError, Token
+from potstill.labeler.engine.streams import PromptStream, Stream, TextInWork
+from potstill.labeler.engine.variant_context import PREFIX, Draw
+from potstill.labeler.paths import Ask, TeacherPath
+from potstill.labeler.teacher import Enough
+
+
+class Scheduler:
+    """The texts that wait, the texts in work, and the streams that live. One for each call; used up by :meth:`paths`."""
+
+    def __init__(self, draw: Draw, waiting: list[tuple[Ask, list[int]]], n_live_paths: int, enough: Enough) -> None:
+        """Args: waiting, each ask with its prompt's tokens after the prefix; n_live_paths, streams that are wanted alive."""
+        self._draw, self._waiting, self._n_live_paths, self._enough = draw, deque(waiting), n_live_paths, enough
+        self._sequences, self._config = draw.sequences, draw.engine.config
+        self._free = list(range(self._sequences.n_sequences - 1, PREFIX, -1))  # sequence numbers
+        self._texts: list[TextInWork] = []
+        self._live: list[Stream] = []  # in the order in which they are stepped where not all can be
+        self._n_refused = 0  # decodes for which the cache had no room
+
+    def paths(self, tell: Callable[[str], None] = lambda _: None) -> Iterator[TeacherPath]:
+        """Step until nothing waits and nothing lives; each path as soon as it is complete.
+
+        Args:
+            tell: takes a line for a person in the end, if the cache was too small at times.
+        Raises:
+            UserError: if one text alone overfills the cache, or llama.cpp fails; the paths handed out before are whole.
+        """
+        try:
+            while self._waiting or self._live:
+                self._admit()
+                yield from self._step()
+        finally:
+            for stream in self._live:
+                stream.close()
+            for text in self._texts:
+                text.close()
+        if self._n_refused:
+            tell(f"the KV cache had no room for {self._n_refused} decodes; smaller ones took their place, which is slower")
+
+    def _admit(self) -> None:
+        """Start as many waiting texts as keep a batch full, within the sequences and cells that are left."""
+        draw, config = self._draw, self._config
+        n_pending = sum(len(stream.pending) for stream in self._live)
+        n_streams = len(self._live)
+        n_sequences = sum(text.n_sequences for text in self._texts)
+        n_cells = draw.prefix_length + sum(text.n_cells for text in self._texts)
+        while self._waiting and n_pending < config.n_batch and n_streams < self._n_live_paths:
+            ask, tokens = self._waiting[0]
+            n_sequences += draw.n_sequences(len(ask.paths))
+            n_cells += draw.n_cells(len(tokens), len(ask.paths), ask.n_at_once)
+            if n_sequences >= self._sequences.n_sequences or n_cells > config.n_cells:  # the prefix has a sequence too
+                if not self._live:
+                    raise UserError(f"text {ask.text_id} needs {n_cells} cells of the cache and too few are free; lower --paths")
+                return
+            self._waiting.popleft()
+            text = TextInWork(draw, ask, tokens, self._free)
+            self._sequences.fork(PREFIX, text.sequence)
+            self._texts.append(text)
+            self._live.append(PromptStream(text, tokens, draw.prefix_length))
+            n_pending += len(tokens)
+            n_streams += ask.n_at_once if draw.samples else 0
+
+    def _step(self) -> Iterator[TeacherPath]:
+        """One decode, and what its logits lead to."""
+        chosen, rows = self._decode()
+        for stream, n_tokens in chosen:
+            stream.advance(n_tokens)
+        ready = [stream for stream, _ in chosen if not stream.pending]
+        for stream, row in zip(ready, rows, strict=True):
+            step = stream.on_logits(row)
+            # Followers go right behind the stream that they branch from: with one sequence they find most of it in the context.
+            at = self._live.index(stream)
+            self._live[at : at + 1] = [follower for follower in (stream, *step.followers) if follower.pending]
+            yield from step.finished
+            while step.finished:
+                step = stream.text.next_path(self._enough)
+                self._live.extend(step.followers)
+                yield from step.finished
+            if not stream.text.open:
+                self._texts.remove(stream.text)
+
+    def _decode(self) -> tuple[list[tuple[Stream, int]], list[int]]:
+        """Decode what waits, as much of it as the cache takes; the streams with their numbers of tokens, and the rows of logits."""
+        limit = self._config.n_batch
+        while True:
+            chosen, tokens = gather(self._live, limit, self._config.n_sequences)
+            try:
+                return chosen, self._sequences.decode(tokens)
+            except OutOfCellsError:
+                self._n_refused += 1
+            limit = len(tokens) // 2
+            if not limit:
+                self._give_way()
+                limit = 1
+
+    def _give_way(self) -> None:
+        """The youngest text leaves the cache and begins anew later; its paths have the same seeds then.
+
+        Raises:
+            UserError: if there is but one text.
+        """
+        if len(self._texts) == 1:
+            raise UserError(f"text {self._texts[0].ask.text_id} alone overfills the KV cache; lower --paths or shorten the text")
+        text = self._texts.pop()
+        leaving = [stream for stream in self._live if stream.text is text]
+        self._live = [stream for stream in self._live if stream.text is not text]
+        for stream in leaving:
+            stream.close()
+        self._waiting.appendleft((text.give_way(), text.prompt))
+
+
+def gather(live: list[Stream], limit: int, n_outputs: int) -> tuple[list[tuple[Stream, int]], list[Token]]:
+    """Waiting tokens of the streams in turn, at most ``limit``; logits after a stream's last one, ``n_outputs`` at most."""
+    chosen: list[tuple[Stream, int]] = []
+    tokens: list[Token] = []
+    for stream in live:
+        n = min(len(stream.pending), limit - len(tokens))
+        if n == 0 or n_outputs == 0:
+            break
+        first = stream.position
+        tokens += [Token(t, first + i, stream.sequence) for i, t in enumerate(stream.pending[:n])]
+        if n == len(stream.pending):
+            tokens[-1] = replace(tokens[-1], wants_logits=True)
+            n_outputs -= 1
+        chosen.append((stream, n))
+    return chosen, tokens

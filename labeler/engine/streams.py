@@ -1,0 +1,288 @@
+"""Streams: sequences of the KV cache that wait for tokens to be decoded, and what the logits after them lead to.
+
+TextInWork ─ PromptStream ─ direct ───────────────────────────────> label read
+                          └ cot: RationaleStream, which branches ──> label read
+label read: done at once, or one WordStream for each label word of several tokens
+
+The sampled paths of a text are decoded as a tree: paths whose tokens are the same so far are one stream, which branches where their
+draws part. Each path still draws every token with its own sampler and seed, from the logits that it would have had alone.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+from potstill.labeler.engine.label_words import logprobs
+from potstill.labeler.engine.sampler import Sampler
+from potstill.labeler.engine.variant_context import Draw
+from potstill.labeler.paths import Ask, TeacherPath, path_seed
+from potstill.labeler.teacher import Enough
+
+
+@dataclass
+class Step:
+    """What a stream's logits led to."""
+
+    followers: list[Stream] = field(default_factory=list)
+    finished: list[TeacherPath] = field(default_factory=list)
+
+
+@dataclass
+class Member:
+    """One path of a text while its rationale is being sampled."""
+
+    path: TeacherPath
+    sampler: Sampler
+
+
+class TextInWork:
+    """One text whose paths are being drawn: what it may take of the cache, and which of its paths are wanted so far.
+
+    Paths that are held back ride along: they draw from the logits of the stream that they share with wanted ones, and are parked
+    where they part from all of those. So a path that is wanted later goes on from there, and one that never is has cost no decode.
+    """
+
+    def __init__(self, draw: Draw, ask: Ask, prompt: list[int], free: list[int]) -> None:
+        """Args: prompt, its tokens after the prefix; free, the numbers of the unused sequences, which this text takes from."""
+        self.draw, self.ask, self.prompt, self._free = draw, ask, prompt, free
+        self._taken: set[int] = set()
+        self.sequence = self.take()  # holds the prompt, and then one of the paths
+        self.open = set(ask.paths)  # paths that are not handed out
+        self._held_back = deque(ask.paths[ask.n_at_once :])
+        self._n_at_once = ask.n_at_once  # paths
+        self._parked: list[RationaleStream] = []  # that no wanted path shares
+        self._ready: dict[int, TeacherPath] = {}  # paths that rode along to their end before they were wanted
+
+    @property
+    def n_sequences(self) -> int:
+        """Sequences that it may need from now on."""
+        return self.draw.n_sequences(len(self.open))
+
+    @property
+    def n_cells(self) -> int:
+        """Cells that it may take from now on."""
+        return self.draw.n_cells(len(self.prompt), len(self.open), self._n_at_once)
+
+    def take(self) -> int:
+        """An unused sequence."""
+        self._taken.add(sequence := self._free.pop())
+        return sequence
+
+    def give_back(self, sequence: int) -> None:
+        """Forget what a sequence holds; its number is unused again."""
+        self.draw.sequences.free(sequence)
+        self._taken.remove(sequence)
+        self._free.append(sequence)
+
+    def branch(self, source: int) -> int:
+        """A new sequence that goes on from another."""
+        sequence = self.take()
+        self.draw.sequences.fork(source, sequence)
+        return sequence
+
+    def begin(self, number: int) -> TeacherPath:
+        """A path without rationale and label so far."""
+        seed = path_seed(self.draw.run_seed, self.ask.text_id, number)
+        return TeacherPath(self.ask.text_id, number, self.draw.variant, seed, "", (), len(self.prompt), 0)
+
+    def wants(self, member: Member) -> bool:
+        """Whether the path is wanted already, and does not just ride along."""
+        return member.path.path not in self._held_back
+
+    def park(self, stream: RationaleStream) -> None:
+        """Keep a stream, with its cells, until one of its paths is wanted."""
+        self._parked.append(stream)
+
+    def finish(self, paths: list[TeacherPath]) -> list[TeacherPath]:
+        """Paths that are complete; returns those that are wanted so far and keeps the others."""
+        self._ready |= {path.path: path for path in paths if path.path in self._held_back}
+        wanted = [path for path in paths if path.path not in self._held_back]
+        self.open -= {path.path for path in wanted}
+        return wanted
+
+    def next_path(self, enough: Enough) -> Step:
+        """The next path that was held back: its stream, or itself where it is complete.
+
+        Nothing when the text is decided, or while a path is on its way that may decide it.
+        """
+        if not self._held_back or len(self.open) > len(self._held_back):
+            return Step()
+        if enough(self.ask.text_id):
+            self.open.clear()
+            self._drop_parked()
+            return Step()
+        self._n_at_once = 1
+        number = self._held_back.popleft()
+        if number in self._ready:
+            return Step(finished=self.finish([self._ready.pop(number)]))
+        stream = next(stream for stream in self._parked if any(member.path.path == number for member in stream.members))
+        self._parked.remove(stream)
+        return Step([stream])
+
+    def give_way(self) -> Ask:
+        """Leave the cache to others; returns what is still to be asked. Its streams must not be stepped any more."""
+        self.close()
+        for sequence in list(self._taken):
+            self.give_back(sequence)
+        left = tuple(number for number in self.ask.paths if number in self.open)
+        n_first = self.ask.n_first and max(1, self.ask.n_first - (len(self.ask.paths) - len(left)))
+        return replace(self.ask, paths=left, n_first=n_first)
+
+    def close(self) -> None:
+        """Free the samplers of the parked streams."""
+        while self._parked:
+            self._parked.pop().close()
+
+    def _drop_parked(self) -> None:
+        """No path goes on any more."""
+        for stream in self._parked:
+            self.give_back(stream.sequence)
+        self.close()
+
+
+class Stream(ABC):
+    """One sequence and the tokens that wait to be decoded into it."""
+
+    text: TextInWork
+    sequence: int
+    position: int
+    pending: list[int]
+
+    def advance(self, n_tokens: int) -> None:
+        """The first ``n_tokens`` waiting ones are decoded."""
+        self.position += n_tokens
+        self.pending = self.pending[n_tokens:]
+
+    @abstractmethod
+    def on_logits(self, row: int) -> Step:
+        """Use the logits after the last waiting token; either set ``pending`` again or be over."""
+
+    def close(self) -> None:  # noqa: B027  # most streams hold nothing outside the cache
+        """Give back what is not in the cache."""
+
+
+class PromptStream(Stream):
+    """A text's prompt on its way into the cache."""
+
+    def __init__(self, text: TextInWork, tokens: list[int], position: int) -> None:
+        """Args: text, whose sequence already holds the prefix; position, where the tokens begin."""
+        self.text, self.sequence, self.position, self.pending = text, text.sequence, position, tokens
+
+    def on_logits(self, row: int) -> Step:
+        """Read the labels at once (`direct`), or let every path draw its first token (`cot`)."""
+        text = self.text
+        if not text.draw.samples:
+            (number,) = text.ask.paths  # equal prompts have equal answers when nothing is sampled, so one path is all there is
+            return _Reader(text, [text.begin(number)], self.sequence).read(row, self.position)
+        temperature = text.draw.reading.temperature
+        members = [Member(path, Sampler(temperature, path.seed)) for path in map(text.begin, text.ask.paths)]
+        root = RationaleStream(text, members, self.sequence, self.position, [])
+        step = root.on_logits(row)
+        return Step([root, *step.followers], step.finished)
+
+
+class RationaleStream(Stream):
+    """A rationale being sampled by the paths that share it so far; then the answer cue, forced; then the label is read.
+
+    At least one of its paths is wanted while it is stepped.
+    """
+
+    def __init__(self, text: TextInWork, members: list[Member], sequence: int, position: int, pieces: list[bytes]) -> None:
+        """Args: sequence, which holds the prompt and the pieces; position, after them."""
+        self.text, self.members, self.sequence, self.position, self.pending = text, members, sequence, position, []
+        self._pieces = pieces
+        self._asked = False  # whether the answer cue was given
+
+    def on_logits(self, row: int) -> Step:
+        """Let every path draw its next token and branch where they differ; after the cue, read the label."""
+        engine = self.text.draw.engine
+        if self._asked:
+            return self._read(row)
+        drawn: dict[int, list[Member]] = {}
+        for member in self.members:
+            drawn.setdefault(engine.sample(member.sampler, row), []).append(member)
+        (token, own), *others = sorted(drawn.items(), key=lambda item: (-sum(map(self.text.wants, item[1])), -len(item[1])))
+        followers: list[Stream] = []
+        for other, members in others:
+            branch = RationaleStream(self.text, members, self.text.branch(self.sequence), self.position, list(self._pieces))
+            branch.take(other)
+            if any(map(self.text.wants, members)):
+                followers.append(branch)
+            else:
+                self.text.park(branch)
+        self.members = own
+        self.take(token)
+        return Step(followers)
+
+    def take(self, token: int) -> None:
+        """All its paths have drawn this token."""
+        draw = self.text.draw
+        ends = draw.engine.ends(token)
+        head, line_break, _ = (b"" if ends else draw.piece(token)).partition(b"\n")
+        self._pieces.append(head)
+        self.pending = [token]
+        if line_break or ends or len(self._pieces) >= draw.reading.max_rationale_tokens:
+            # a token that holds a line break never enters the cache: its text before the break does, then the cue
+            kept = [token] if not line_break and head else draw.engine.tokenize(head.decode("utf-8", "replace")) if head else []
+            self.pending = kept + draw.cue
+            self._asked = True
+
+    def _read(self, row: int) -> Step:
+        """Read the label once for all paths that came here."""
+        self.close()
+        rationale = b"".join(self._pieces).decode("utf-8", "replace").strip()
+        paths = [replace(member.path, rationale=rationale, n_generated=len(self._pieces)) for member in self.members]
+        return _Reader(self.text, paths, self.sequence).read(row, self.position)
+
+    def close(self) -> None:
+        """Free the samplers."""
+        for member in self.members:
+            member.sampler.close()
+
+
+class _Reader:
+    """Paths with the same text and rationale whose label words are being read."""
+
+    def __init__(self, text: TextInWork, paths: list[TeacherPath], sequence: int) -> None:
+        """Args: sequence, which holds everything before the label."""
+        self.text, self._paths, self._sequence = text, paths, sequence
+        self.logprobs: list[float] = []  # by word
+        self.n_open = 0  # words that are still walked
+
+    def read(self, row: int, position: int) -> Step:
+        """Take every word's first token from the row; walk the longer words."""
+        draw = self.text.draw
+        self.logprobs = draw.words.first_logprobs(draw.engine.logits(row))
+        walkers = [WordStream(self, index, self.text.branch(self._sequence), position) for index in draw.words.long_words]
+        self.n_open = len(walkers)
+        return Step([*walkers], self.finished())
+
+    def finished(self) -> list[TeacherPath]:
+        """The paths, once no word is open."""
+        if self.n_open:
+            return []
+        self.text.give_back(self._sequence)
+        return self.text.finish([replace(path, word_logprobs=tuple(self.logprobs)) for path in self._paths])
+
+
+class WordStream(Stream):
+    """A label word of several tokens, walked one by one."""
+
+    def __init__(self, reader: _Reader, index: int, sequence: int, position: int) -> None:
+        """Args: index of the word; sequence, which already holds everything before the word."""
+        self.reader, self.index, self.text, self.sequence, self.position = reader, index, reader.text, sequence, position
+        self._tokens = list(reader.text.draw.words.tokens[index])
+        self.pending = [self._tokens.pop(0)]
+
+    def on_logits(self, row: int) -> Step:
+        """Add the next token's log-probability; after the last one the word is closed."""
+        token = self._tokens.pop(0)
+        self.reader.logprobs[self.index] += logprobs(self.text.draw.engine.logits(row), [token])[0]
+        if self._tokens:
+            self.pending = [token]
+            return Step()
+        self.text.give_back(self.sequence)
+        self.reader.n_open -= 1
+        return Step(finished=self.reader.finished())

@@ -1,0 +1,44 @@
+"""The tokens of prompts that share a prefix, split where they begin to differ."""
+
+from __future__ import annotations
+
+from potstill.labeler.engine.llama_engine import LlamaEngine
+from potstill.labeler.teacher import Reading
+
+
+class PromptTokens:
+    """Tokens of the shared prefix, and of what follows it in each prompt.
+
+    Many vocabularies merge the prefix's last line breaks with each other or with the next word. Cutting there would show the
+    teacher other tokens than the whole prompt has, and move its probabilities; so the shared part ends at the last token that is
+    the same whatever follows. Control tokens count in the prefix and in the tail of a chat, never in a text.
+    """
+
+    def __init__(self, engine: LlamaEngine, prefix: str, prompt: str, reading: Reading) -> None:
+        """Args: prompt, any one that follows the prefix."""
+        self._engine = engine
+        alone = engine.tokenize(prefix, start=True, control=reading.chat)
+        n_fixed = _after_last_control(engine, alone) if reading.chat else 0
+        if n_fixed:
+            whole = alone[:n_fixed] + engine.tokenize(_text(engine, alone[n_fixed:]) + prompt)
+        else:
+            whole = engine.tokenize(prefix + prompt, start=True)
+        n = next((i for i, (a, b) in enumerate(zip(alone, whole, strict=False)) if a != b), min(len(alone), len(whole)))
+        self.shared = alone[:n]
+        self._rest = _text(engine, alone[n:])  # of the prefix, after the shared tokens
+        self._before = _text(engine, alone[n - 1 : n]) if n else ""
+        self._tail = engine.tokenize(reading.tail, control=True) if reading.tail else []
+
+    def of(self, prompt: str) -> list[int]:
+        """Tokens of a prompt after the shared ones."""
+        return self._engine.tokenize_after(self._before, self._rest + prompt) + self._tail
+
+
+def _after_last_control(engine: LlamaEngine, tokens: list[int]) -> int:
+    """How many tokens there are up to and with the last control token."""
+    return next((i + 1 for i in reversed(range(len(tokens))) if engine.is_control(tokens[i])), 0)
+
+
+def _text(engine: LlamaEngine, tokens: list[int]) -> str:
+    """The text that the tokens stand for; control tokens stand for none."""
+    return b"".join(map(engine.piece, tokens)).decode("utf-8", "ignore")

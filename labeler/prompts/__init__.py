@@ -1,0 +1,1 @@
+"""The exact words that a teacher reads."""

@@ -1,0 +1,1 @@
+"""The label store, `labels.db`: every path, as soon as it exists."""

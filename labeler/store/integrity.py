@@ -1,0 +1,97 @@
+"""Whether a label store is whole: what SQLite says of the file, and whether every path is one that its run can have drawn."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from potstill.contract.files import digest
+from potstill.labeler.paths import path_seed
+from potstill.labeler.store.label_store import LabelStore, RunSettings
+
+_MAX_LOGPROB = 1e-6  # rounding may lift the logarithm of a probability of 1 above 0
+_RESTORE = "restore a copy of the store, or label into another folder"
+_DRAW_AGAIN = "label again with --new-run"
+
+
+@dataclass(frozen=True)
+class StoreCheck:
+    """What a store holds and what is wrong with it."""
+
+    counts: list[str]  # a line each: the whole store, then every run
+    faults: list[str]  # a line each: where, how many rows, what is wrong, what to do; empty: the store is sound
+
+
+class _PathRow(msgspec.Struct, array_like=True):
+    """A row of `paths`, as far as it can be wrong."""
+
+    text_id: str
+    path: int
+    variant: int
+    seed: int
+    word_logprobs: str
+    n_prompt_tokens: int
+    n_generated: int
+
+
+def check_store(store: LabelStore) -> StoreCheck:
+    """Look at every row.
+
+    Raises:
+        FormatError: if the file is so damaged that it cannot be read on.
+    """
+    complaints = [str(row[0]) for row in store.query("pragma integrity_check")]
+    if complaints != ["ok"]:
+        first = complaints[0].removeprefix("*** in database main ***").split("\n")
+        return StoreCheck([], [f"the file is damaged ({next(line for line in first if line)}); {_RESTORE}"])
+    ((n_texts,),) = store.query("select count(*) from texts")
+    runs = store.query("select run, digest, settings from runs order by run")
+    counts, faults = [f"{len(runs)} runs, {n_texts} texts"], list(_unknown_parents(store))
+    for number, expected, settings_json in runs:
+        try:
+            settings = msgspec.json.decode(settings_json, type=RunSettings)
+            found = digest.of_value(msgspec.json.decode(settings_json))  # as stored: a newer version may know more settings
+        except (msgspec.MsgspecError, TypeError) as error:
+            faults.append(f"run {number}: its settings cannot be read ({error}); {_RESTORE}")
+            continue
+        if found != expected:
+            faults.append(f"run {number}: its settings are not those that its digest was made of; {_DRAW_AGAIN}")
+        rows = store.query(f"select {', '.join(_PathRow.__struct_fields__)} from paths where run = ?", number)
+        wrong = Counter(fault for row in rows for fault in _faults(settings, row))
+        faults += [f"run {number}: {count} of {len(rows)} paths {fault}; {_DRAW_AGAIN}" for fault, count in wrong.items()]
+        n_labelled = len({row[0] for row in rows})
+        ((n_too_long,),) = store.query("select count(*) from too_long where run = ?", number)
+        counts.append(f"run {number}: mode {settings.mode}, {len(rows)} paths of {n_labelled} texts, {n_too_long} texts too long")
+    return StoreCheck(counts, faults)
+
+
+def _unknown_parents(store: LabelStore) -> Iterator[str]:
+    """Rows that belong to a text or a run that is not there."""
+    found = Counter((row[0], row[2]) for row in store.query("pragma foreign_key_check"))
+    for (table, parent), count in found.items():
+        yield f"{count} rows of {table} belong to none of the {parent}; {_RESTORE}"
+
+
+def _faults(settings: RunSettings, row: tuple[Any, ...]) -> Iterator[str]:
+    """What is wrong with one path."""
+    try:
+        path = msgspec.convert(row, _PathRow)
+        logprobs = msgspec.json.decode(path.word_logprobs, type=list[float])
+    except msgspec.MsgspecError:
+        yield "hold a value that cannot be read"
+        return
+    if len(logprobs) != len(settings.words):
+        yield f"have another number of log-probabilities than the run has label words ({len(settings.words)})"
+    if not all(math.isfinite(value) and value <= _MAX_LOGPROB for value in logprobs):
+        yield "hold a log-probability that is above 0 or not finite"
+    if not 0 <= path.variant < settings.n_variants:
+        yield f"are of a variant that the run does not have (0 to {settings.n_variants - 1})"
+    elif settings.mode_of(path.variant) == "cot" and path.seed != path_seed(settings.seed, path.text_id, path.path):
+        yield "have another seed than their text and number give"
+    if min(path.path, path.n_prompt_tokens, path.n_generated) < 0:
+        yield "hold a number below 0"

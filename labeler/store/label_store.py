@@ -1,0 +1,298 @@
+"""The label store (`labels.db`): every path of every run, on disk before it is counted.
+
+One SQLite file in WAL mode. A run is what decides its paths: task, prompts, teacher, build, settings; its digest names it, so the
+same command finds its own run again and draws only what is missing. Soft labels are derived from here without a new token.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.files import digest
+from potstill.contract.texts import Text
+from potstill.labeler.paths import TeacherPath, TooLong
+from potstill.labeler.store import sqlite_file
+
+_SCHEMA = """
+create table runs (
+    run integer primary key, digest text not null unique, settings text not null);
+create table texts (
+    id text primary key, text text not null, target text, gold text) without rowid;
+create table paths (
+    run integer not null references runs, text_id text not null references texts, path integer not null, variant integer not null,
+    seed integer not null, rationale text not null, word_logprobs text not null, n_prompt_tokens integer not null,
+    n_generated integer not null, primary key (run, text_id, path)) without rowid;
+create table too_long (
+    run integer not null references runs, text_id text not null references texts, n_tokens integer not null,
+    n_free integer not null, primary key (run, text_id)) without rowid;
+"""
+
+
+class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Everything that decides a run's paths; two runs are the same when all of it is equal.
+
+    Defaults are left out of the digest: a setting that a later version adds leaves earlier runs their names.
+    """
+
+    task_digest: str
+    prompt_digest: str  # of the prefixes of all variants
+    labels: list[str]
+    words: list[str]  # all label words, in the order of the stored log-probabilities
+    word_labels: list[int]  # index of the label that each word stands for
+    teacher: str
+    teacher_digest: str
+    source_digest: str
+    build: str
+    mode: str
+    n_variants: int
+    temperature: float
+    max_rationale_tokens: int
+    seed: int
+    n_direct: int = 0  # mode `cascade`: variants below this number are asked directly, the others reason first
+    bound: float = 0.0  # above 0: a text gets no further path once its leading label is this probable to be the leader
+    template: str = "plain"  # or "chat": the model's own chat template
+    examples: str = "given"  # how worked examples are chosen
+    guideline: bool = True  # whether the prompt holds the guideline
+    deterministic: bool = False  # whether the schedule was fixed, so that the same run gives the same paths bit for bit
+
+    def mode_of(self, variant: int) -> str:
+        """`direct` or `cot`: how paths of that variant were asked."""
+        if self.mode != "cascade":
+            return self.mode
+        return "direct" if variant < self.n_direct else "cot"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all settings."""
+        return digest.of_value(self)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run in the store."""
+
+    number: int
+    settings: RunSettings
+
+
+class LabelStore:
+    """An open label store. Open it with :meth:`create` to write and :meth:`read` to read."""
+
+    def __init__(self, path: pathlib.Path, connection: sqlite3.Connection, lock: sqlite3.Connection | None) -> None:
+        """Use :meth:`create` or :meth:`read`."""
+        self.path, self._connection, self._lock = path, connection, lock
+
+    @classmethod
+    def create(cls, path: pathlib.Path) -> LabelStore:
+        """The store at ``path``, made if absent, for its only writer.
+
+        Raises:
+            FormatError: if another kind of file stands there, or the store is damaged or of another format; it is left as it was.
+            UserError: if somebody else is writing to it, or the disk refuses.
+        """
+        with sqlite_file.located(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        lock = sqlite_file.lock(path)
+        try:
+            with sqlite_file.located(path):
+                if path.exists():
+                    sqlite_file.check_whole(path)
+                connection = sqlite3.connect(path, isolation_level=None)
+        except BaseException:
+            lock.close()
+            raise
+        store = cls(path, connection, lock)
+        try:
+            with sqlite_file.located(path):
+                connection.execute("pragma journal_mode = wal")
+                connection.execute("pragma synchronous = full")
+                if sqlite_file.is_empty(connection):
+                    connection.executescript(f"begin; {_SCHEMA} pragma user_version = {sqlite_file.FORMAT}; commit;")
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @classmethod
+    def read(cls, path: pathlib.Path) -> LabelStore:
+        """The store at ``path``, to read from, also while another process writes; raises FormatError."""
+        if not path.is_file():
+            raise FormatError(path, "", "no such label store; make one with: potstill label")
+        with sqlite_file.located(path):
+            connection = sqlite_file.reading(path, tidy=True)
+            try:
+                sqlite_file.check_format(path, connection)
+            except BaseException:
+                connection.close()
+                raise
+        return cls(path, connection, None)
+
+    def close(self) -> None:
+        """Close the file; whoever closes it last folds the WAL into it."""
+        self._connection.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def __enter__(self) -> LabelStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def runs(self) -> list[Run]:
+        """All runs, oldest first; raises FormatError if the store is damaged."""
+        with sqlite_file.located(self.path):
+            rows = self._connection.execute("select run, settings from runs order by run").fetchall()
+        return [Run(number, _settings(self.path, number, settings)) for number, settings in rows]
+
+    def find_run(self, number: int | None) -> Run:
+        """The run of that number, or the newest; raises UserError if there is none."""
+        runs = {run.number: run for run in self.runs()}
+        if not runs:
+            raise UserError(f"{self.path}: holds no run; label something first with: potstill label")
+        if number is None:
+            return runs[max(runs)]
+        if number not in runs:
+            raise UserError(f"{self.path}: has no run {number}; it has {', '.join(map(str, runs))}")
+        return runs[number]
+
+    def begin_run(self, settings: RunSettings) -> Run:
+        """The run with these settings, new or found again.
+
+        Settings are compared, not digests: a version that knows more of them gives an older run's another digest.
+        """
+        for run in self.runs():
+            if run.settings == settings:
+                return run
+        row = (settings.digest, msgspec.json.encode(settings).decode())
+        self._write("insert into runs (digest, settings) values (?, ?)", [row])
+        return self.runs()[-1]
+
+    def add_texts(self, texts: Iterable[Text]) -> None:
+        """Remember the texts; a text already there keeps its row but takes the newer gold.
+
+        Raises:
+            UserError: if an id belongs to another text here: its paths would be taken for those of the new text.
+        """
+        rows = [(_storable(t.id), _storable(t.text), t.target and _storable(t.target), t.gold) for t in texts]
+        stored = self.texts()
+        for text_id, text, target, _ in rows:
+            known = stored.get(text_id)
+            if known and (known.text, known.target) != (text, target):
+                raise UserError(
+                    f"{self.path}: text {text_id!r} was another text when it was labelled ({known.text[:40]!r}); "
+                    "give the changed text a new id, or label into another folder"
+                )
+        statement = "insert into texts values (?, ?, ?, ?) on conflict (id) do update set gold = coalesce(excluded.gold, gold)"
+        self._write(statement, rows)
+
+    def add(self, run: Run, results: Iterable[TeacherPath | TooLong]) -> None:
+        """Put paths on disk, all or none; when this returns they survive a crash.
+
+        Raises:
+            UserError: if the disk is full; what was stored before is kept.
+        """
+        paths: list[tuple[Any, ...]] = []
+        too_long: list[tuple[Any, ...]] = []
+        for r in results:
+            if isinstance(r, TooLong):
+                too_long.append((run.number, r.text_id, r.n_tokens, r.n_free))
+                continue
+            logprobs = msgspec.json.encode(r.word_logprobs).decode()
+            paths.append(
+                (
+                    run.number,
+                    r.text_id,
+                    r.path,
+                    r.variant,
+                    r.seed,
+                    _storable(r.rationale),
+                    logprobs,
+                    r.n_prompt_tokens,
+                    r.n_generated,
+                )
+            )
+        self._write("insert into paths values (?, ?, ?, ?, ?, ?, ?, ?, ?)", paths)
+        self._write("insert or replace into too_long values (?, ?, ?, ?)", too_long)
+
+    def done(self, run: Run) -> dict[str, set[int]]:
+        """Numbers of the stored paths, by text id."""
+        found: dict[str, set[int]] = {}
+        with sqlite_file.located(self.path):
+            for text_id, path in self._connection.execute("select text_id, path from paths where run = ?", (run.number,)):
+                found.setdefault(text_id, set()).add(path)
+        return found
+
+    def too_long(self, run: Run) -> set[str]:
+        """Ids of the texts that did not fit."""
+        with sqlite_file.located(self.path):
+            return {row[0] for row in self._connection.execute("select text_id from too_long where run = ?", (run.number,))}
+
+    def texts(self) -> dict[str, Text]:
+        """All texts, by id."""
+        with sqlite_file.located(self.path):
+            rows = self._connection.execute("select text, id, target, gold from texts").fetchall()
+        return {row[1]: Text(*row) for row in rows}
+
+    def paths(self, run: Run) -> Iterator[TeacherPath]:
+        """All paths of a run, by text id and path number."""
+        query = (
+            "select text_id, path, variant, seed, rationale, word_logprobs, n_prompt_tokens, n_generated "
+            "from paths where run = ? order by text_id, path"
+        )
+        with sqlite_file.located(self.path):
+            for row in self._connection.execute(query, (run.number,)):
+                words = _word_logprobs(self.path, row[0], row[1], row[5], len(run.settings.words))
+                yield TeacherPath(row[0], row[1], row[2], row[3], row[4], words, row[6], row[7])
+
+    def query(self, question: str, *values: Any) -> list[tuple[Any, ...]]:
+        """The rows that answer a question that changes nothing; raises FormatError if the store is damaged."""
+        with sqlite_file.located(self.path):
+            return self._connection.execute(question, values).fetchall()
+
+    def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        """All rows in one transaction."""
+        if not rows:
+            return
+        with sqlite_file.located(self.path):
+            self._connection.execute("begin immediate")
+            try:
+                self._connection.executemany(statement, rows)
+                self._connection.execute("commit")
+            except BaseException:
+                if self._connection.in_transaction:  # a full disk may already have rolled back
+                    self._connection.execute("rollback")
+                raise
+
+
+def _storable(text: str) -> str:
+    """The text without lone surrogates, which SQLite cannot store."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _settings(path: pathlib.Path, number: int, stored: str) -> RunSettings:
+    """A run's settings as they were stored."""
+    try:
+        return msgspec.json.decode(stored, type=RunSettings)
+    except msgspec.MsgspecError as error:
+        problem = f"are damaged or of a newer version ({error}); restore a copy, update potstill, or label into another folder"
+        raise FormatError(path, f"settings of run {number}", problem) from error
+
+
+def _word_logprobs(path: pathlib.Path, text_id: str, number: int, stored: str, n_words: int) -> tuple[float, ...]:
+    """A path's log-probabilities as they were stored."""
+    try:
+        words = msgspec.json.decode(stored, type=tuple[float, ...])
+    except msgspec.MsgspecError:
+        words = ()
+    if len(words) != n_words:
+        problem = f"is damaged: its log-probabilities are {stored[:60]!r}; restore a copy, or label into another folder"
+        raise FormatError(path, f"path {number} of text {text_id!r}", problem)
+    return words

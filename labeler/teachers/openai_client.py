@@ -1,0 +1,228 @@
+"""The HTTP client for an OpenAI-compatible server, and the only file that imports httpx: bounded concurrency, time-outs, retries.
+
+Requests run on an event loop in a thread of their own, so that they go on while the caller stores what has arrived, and so that
+an interrupt in the caller's thread can cancel all of them at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import random
+import threading
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+
+from potstill.contract.errors import UserError
+from potstill.labeler.teachers.refusal import RefusedError, words_of
+
+KEYS = ("POTSTILL_API_KEY", "OPENAI_API_KEY")
+GO_ON = "paths drawn so far are kept, and the same command goes on from there"
+_TRY_AGAIN = frozenset({408, 409, 425, 429})  # and everything from 500 up
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """How a server is asked."""
+
+    concurrency: int = 4  # requests in flight at once
+    timeout_s: float = 300.0  # for one answer: a large model on a CPU, with others queued before it, takes minutes
+    connect_timeout_s: float = 10.0
+    n_tries: int = 6  # of one request, the first included
+    first_wait_s: float = 0.5  # before the second try; doubled for each further one
+    longest_wait_s: float = 60.0  # between two tries, also where the server's Retry-After asks for more
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back from a request that worked."""
+
+    body: bytes
+    software: str  # the `Server` header; may be empty
+
+
+@dataclass(frozen=True)
+class _Trouble:
+    """A try that failed in a way that may pass."""
+
+    words: str
+    wait_s: float | None = None  # as the server asks
+
+
+class ServerClient:
+    """Connections to one server. Open until :meth:`close`."""
+
+    def __init__(self, url: str, config: ServerConfig) -> None:
+        """Start the thread; nothing is sent yet.
+
+        Raises:
+            UserError: if the address is malformed, or the key in the environment is.
+        """
+        self.url, self.config = base_url(url), config
+        key = api_key(self.url)
+        self._key = key
+        self._loop = asyncio.new_event_loop()
+        self._http = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(config.timeout_s, connect=config.connect_timeout_s, pool=None),
+            limits=httpx.Limits(max_connections=config.concurrency),
+            follow_redirects=False,  # a key must not travel to another host
+            trust_env=not is_loopback(self.url),  # proxies of the environment are for other machines
+        )
+        self._thread = threading.Thread(target=self._loop.run_forever, name="potstill-server-client", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine on the client's loop; cancelling the future cancels it."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the client's loop and give its result."""
+        future = self.submit(work)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Cancel what runs, close the connections, end the thread; safe to call twice."""
+        if self._loop.is_closed():
+            return
+        self.submit(self._shut()).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def get(self, path: str) -> Answer:
+        """GET a path below the base address. Where nothing listens at all, it gives up at once; else raises as :meth:`post`."""
+        return await self._patiently("GET", path, None)
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> Answer:
+        """POST a JSON body to a path below the base address, again and again while the trouble may pass.
+
+        Raises:
+            RefusedError: if the server will not answer this request.
+            UserError: if it wants a key, redirects, or is still in trouble after the last try.
+        """
+        return await self._patiently("POST", path, msgspec.json.encode(body))
+
+    async def _patiently(self, method: str, path: str, content: bytes | None) -> Answer:
+        """Try, wait, try again. Waits are doubled and jittered: several clients would else come back all at once."""
+        config, n_failed = self.config, 0
+        while True:
+            result = await self._try(method, path, content)
+            if isinstance(result, Answer):
+                return result
+            n_failed += 1
+            if n_failed >= config.n_tries:
+                raise UserError(f"{self.url}: {method} {path} failed {n_failed} times, the last time: {result.words}; {GO_ON}")
+            backoff = min(config.longest_wait_s, config.first_wait_s * 2 ** (n_failed - 1)) * random.uniform(0.5, 1.0)
+            await asyncio.sleep(backoff if result.wait_s is None else min(config.longest_wait_s, result.wait_s))
+
+    async def _try(self, method: str, path: str, content: bytes | None) -> Answer | _Trouble:
+        """One try."""
+        headers = {"Content-Type": "application/json"} if content is not None else {}
+        try:
+            response = await self._http.request(method, f"{self.url}{path}", content=content, headers=headers)
+        except httpx.TimeoutException as error:
+            kind = "connection" if isinstance(error, httpx.ConnectTimeout) else "answer"
+            seconds = self.config.connect_timeout_s if kind == "connection" else self.config.timeout_s
+            return _Trouble(f"no {kind} within {seconds:g} s")
+        except httpx.ConnectError as error:
+            if method == "GET":  # the first request of all
+                raise UserError(
+                    f"{self.url}: no server answers there ({error}); start one, for example: llama-server -m MODEL.gguf --port 8000"
+                ) from None
+            return _Trouble(f"no connection ({error})")
+        except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.DecodingError, httpx.ProxyError) as error:
+            return _Trouble(f"the connection broke ({error or type(error).__name__})")
+        return self._judged(response, path)
+
+    def _judged(self, response: httpx.Response, path: str) -> Answer | _Trouble:
+        """An answer, trouble that may pass, or an error for good."""
+        status = response.status_code
+        if 200 <= status < 300:
+            return Answer(response.content, response.headers.get("Server", ""))
+        body = response.content.replace(self._key.encode(), b"***") if self._key else response.content
+        if status in (401, 403):
+            found = "refuses the key it was given" if self._key else "asks for a key"
+            raise UserError(f"{self.url}: {found} ({status}: {words_of(body)}); put it into the environment as {' or '.join(KEYS)}")
+        if 300 <= status < 400:
+            target = response.headers.get("Location", "nowhere")
+            raise UserError(f"{self.url}: redirects {path} to {target}; redirects are not followed, so give the final address")
+        # llama_cpp.server that was not started for log-probabilities answers 500 to a request for them; waiting changes nothing
+        if status in _TRY_AGAIN or (status >= 500 and b"logprobs" not in body):
+            return _Trouble(f"{status}: {words_of(body)}", _retry_after_s(response.headers.get("Retry-After")))
+        raise RefusedError(status, body)
+
+    async def _shut(self) -> None:
+        """Cancel everything else on the loop and close the connections."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._http.aclose()
+
+
+def base_url(url: str) -> str:
+    """The address without a slash at its end; raises UserError unless it is one of a server and holds no secret."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise UserError(f"{url}: is not the address of a server; it looks like http://127.0.0.1:8000/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise UserError(
+            f"{parts.scheme}://{parts.hostname}: the address holds more than host, port and path; "
+            f"a key belongs into the environment, as {' or '.join(KEYS)}"
+        )
+    return url.rstrip("/")
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the address is of this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def api_key(url: str) -> str:
+    """The key for that server from the environment; empty where there is none.
+
+    POTSTILL_API_KEY was set for this server. OPENAI_API_KEY may be there for another one, so it is not sent in the clear: only
+    over https, or within this machine.
+    """
+    names = KEYS if url.startswith("https:") or is_loopback(url) else KEYS[:1]
+    name, key = next(((name, value) for name in names if (value := os.environ.get(name, "").strip())), ("", ""))
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"the environment's {name} holds characters that no key has; set it again")
+    return key
+
+
+def _retry_after_s(value: str | None) -> float | None:
+    """Seconds of a Retry-After header, which gives them or a date; None where it is absent or unreadable."""
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,168 @@
+"""The teacher behind a server: any OpenAI-compatible one that completes plain text (`POST /completions`).
+
+Chat endpoints are not used: the prompt is a document that goes on. A few requests are in flight at once; whatever completes is
+handed out at once, and the next request takes its place.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+
+from potstill.labeler.paths import Ask, TeacherPath, TooLong
+from potstill.labeler.teacher import Enough, Identity, Reading, never
+from potstill.labeler.teachers.openai_client import ServerClient, ServerConfig
+from potstill.labeler.teachers.refusal import ContextLimit, RefusedError
+from potstill.labeler.teachers.remote_paths import RemoteDraw, Thought
+from potstill.labeler.teachers.served_model import ServedModel, find, refused
+
+
+def open_remote(url: str, *, model: str | None = None, config: ServerConfig | None = None) -> OpenAITeacher:
+    """The teacher at that address, found and asked what it offers.
+
+    Args:
+        url: where its OpenAI-compatible interface begins: http://127.0.0.1:8000/v1
+        model: its id there; None where the server has only one.
+    Raises:
+        UserError: if nothing answers, the model is not there or is not the only one, or a key is missing.
+    """
+    client = ServerClient(url, config or ServerConfig())
+    try:
+        return OpenAITeacher(client.wait(find(client, model)))
+    except BaseException:
+        client.close()
+        raise
+
+
+class OpenAITeacher:
+    """Draws paths from a server. Keeps its connections between calls."""
+
+    def __init__(self, model: ServedModel) -> None:
+        """Take over a model and its client; :meth:`close` closes it."""
+        self._model = model
+
+    @property
+    def identity(self) -> Identity:
+        """What the server says about model and software; it cannot be checked from here."""
+        return self._model.identity
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._model.client.close()
+
+    def answer(
+        self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int, enough: Enough = never
+    ) -> Iterator[TeacherPath | TooLong]:
+        """Every wanted path, each as soon as it is complete; see :class:`potstill.labeler.teacher.Teacher`.
+
+        Raises:
+            UserError: if the prefix alone overfills the server's context, or the server refuses or stays in trouble.
+        """
+        if not asks:
+            return
+        draw = RemoteDraw(self._model, prefix, variant, reading, run_seed)
+        self._model.client.wait(draw.measure_prefix())
+        yield from _Schedule(self._model.client, draw, asks, enough).run()
+
+
+@dataclass
+class _Text:
+    """One text's ask and how far it is."""
+
+    ask: Ask
+    later: deque[int] = field(default_factory=deque)  # paths that are begun one by one
+    n_open: int = 0  # begun and not handed out
+    dropped: bool = False  # it does not fit
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One request's worth of work: think of the rationales of some paths, or read the label of one."""
+
+    text: _Text
+    paths: tuple[int, ...] = ()
+    thought: Thought | None = None
+
+
+_Done = tuple[list[Thought], list[int]] | TeacherPath
+
+
+class _Schedule:
+    """What is asked next. Texts are taken up only as requests become free, so memory does not grow with their number."""
+
+    def __init__(self, client: ServerClient, draw: RemoteDraw, asks: Sequence[Ask], enough: Enough) -> None:
+        self._client, self._draw, self._enough = client, draw, enough
+        self._asks = iter(asks)
+        self._next: deque[_Job] = deque()  # of texts that are taken up
+        self._running: dict[Future[_Done], _Job] = {}
+
+    def run(self) -> Iterator[TeacherPath | TooLong]:
+        """Ask until nothing waits and nothing runs. However it ends, no request stays behind."""
+        try:
+            while self._fill():
+                done, _ = wait(self._running, return_when=FIRST_COMPLETED)
+                # what failed comes last: it ends the run, and what succeeded beside it is not lost
+                for future in sorted(done, key=lambda future: future.exception() is not None):
+                    yield from self._finish(self._running.pop(future), future)
+        finally:
+            for future in self._running:
+                future.cancel()
+
+    def _fill(self) -> bool:
+        """Keep as many requests in flight as are allowed; returns whether any is."""
+        while len(self._running) < self._client.config.concurrency:
+            if not self._next:
+                ask = next(self._asks, None)
+                if ask is None:
+                    break
+                self._begin(_Text(ask, deque(ask.paths[ask.n_at_once :])), ask.paths[: ask.n_at_once])
+                continue
+            job = self._next.popleft()
+            if not job.text.dropped:
+                self._running[self._client.submit(self._work(job))] = job
+        return bool(self._running)
+
+    def _begin(self, text: _Text, paths: Sequence[int]) -> None:
+        """Put the paths' first jobs before those of other texts."""
+        text.n_open += len(paths)
+        if self._draw.reading.mode == "cot":
+            self._next.appendleft(_Job(text, paths=tuple(paths)))
+        else:
+            self._next.extendleft(_Job(text, thought=self._draw.start(text.ask, path)) for path in reversed(paths))
+
+    async def _work(self, job: _Job) -> _Done:
+        """Do a job."""
+        return await (self._draw.read(job.thought) if job.thought else self._draw.think(job.text.ask, job.paths))
+
+    def _finish(self, job: _Job, future: Future[_Done]) -> Iterator[TeacherPath | TooLong]:
+        """Hand out what a job made, and put what follows from it first in line."""
+        text = job.text
+        try:
+            result = future.result()
+        except RefusedError as error:
+            if not error.limit:
+                raise refused(self._client, error) from None
+            if not text.dropped:
+                text.dropped = True
+                yield self._too_long(text.ask, error.limit)
+            return
+        if text.dropped:
+            return
+        if isinstance(result, TeacherPath):
+            text.n_open -= 1
+            yield result
+            if not text.n_open and text.later and not self._enough(text.ask.text_id):
+                self._begin(text, [text.later.popleft()])
+            return
+        thoughts, left = result
+        size = self._draw.model.most_choices
+        groups = [tuple(left[i : i + size]) for i in range(0, len(left), size)]
+        self._next.extendleft(_Job(text, paths=group) for group in reversed(groups))
+        self._next.extendleft(_Job(text, thought=thought) for thought in reversed(thoughts))
+
+    def _too_long(self, ask: Ask, limit: ContextLimit) -> TooLong:
+        """The text's record, as far as the server gave numbers; 0 for what it did not say."""
+        draw = self._draw
+        return TooLong(ask.text_id, draw.beyond_prefix(limit.n_prompt), draw.beyond_prefix(limit.n_context - draw.n_after))

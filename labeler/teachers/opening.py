@@ -1,0 +1,116 @@
+"""Opening a teacher: a model of this machine by its name or path, re-packed where that is faster, or a server by its address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from potstill.contract.errors import UserError
+from potstill.labeler.engine.llama_engine import LlamaEngine
+from potstill.labeler.teacher import Identity, Teacher
+from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.openai_client import ServerConfig
+from potstill.labeler.teachers.openai_teacher import open_remote
+from potstill.models import gguf
+from potstill.models.catalog import ModelFile, Packing, find_teacher
+from potstill.models.places import cache_folder
+from potstill.models.repack import repacked
+
+Pack = Literal["auto", "as-is", "Q8_0", "Q4_0"]
+PACKS: tuple[str, ...] = get_args(Pack)
+SLOW_IN_BATCHES = frozenset({"Q4_1", "Q5_0", "Q5_1"})  # no faster for many tokens at once than for one: docs/log.md
+MEASURE = LocalConfig()
+
+
+def is_server(name: str) -> bool:
+    """Whether a teacher's name is the address of a server."""
+    return name.startswith(("http://", "https://"))
+
+
+def open_teacher(
+    name: str,
+    *,
+    pack: Pack = "auto",
+    config: LocalConfig = MEASURE,
+    model: str | None = None,
+    concurrency: int | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Teacher:
+    """The teacher of that name, path or address.
+
+    Args:
+        pack, config, tell: see :func:`open_local`; for a teacher in this process.
+        model: id of the server's model; None where it has only one.
+        concurrency: requests at the server at once; None takes the default.
+    Raises:
+        UserError: if there is no such teacher, or a setting does not go with it.
+        FormatError: if the file is not a whole GGUF.
+    """
+    if is_server(name):
+        if pack != "auto" or config != MEASURE:
+            raise UserError(
+                f"pack, threads, parallel and deterministic are for a teacher in this process; {name} runs as it was started"
+            )
+        return open_remote(name, model=model, config=ServerConfig(concurrency=concurrency or ServerConfig.concurrency))
+    if model is not None or concurrency is not None:
+        raise UserError(f"model and concurrency are for a server's address; {name!r} runs in this process")
+    return open_local(name, pack=pack, config=config, tell=tell)
+
+
+@dataclass(frozen=True)
+class PackedFile:
+    """The file that a teacher runs on, and the one it was made of."""
+
+    path: Path
+    digest: str  # SHA-256
+    source: ModelFile
+
+
+def packed_file(name_or_path: str, pack: Pack = "auto") -> PackedFile:
+    """The teacher of that name or path, re-packed if wanted.
+
+    Args:
+        pack: the type to re-pack its weights to; `auto` takes the catalog's advice for a model that it knows, and otherwise
+            re-packs only types whose batched kernels are slow, to Q8_0.
+    Raises:
+        UserError: if there is no such teacher, or it cannot be re-packed.
+        FormatError: if the file is not a whole GGUF.
+    """
+    model = find_teacher(name_or_path)
+    kind = _advised(model) if pack == "auto" else pack
+    if kind == "Q8_0" or kind == "Q4_0":
+        packed = repacked(model, kind)
+        return PackedFile(packed.path, packed.sha256, model)
+    return PackedFile(model.path, model.sha256, model)
+
+
+def _advised(model: ModelFile) -> Packing | None:
+    """What to re-pack a model to; None: nothing."""
+    return model.pack or ("Q8_0" if gguf.read_header(model.path).file_type in SLOW_IN_BATCHES else None)
+
+
+def open_local(
+    name_or_path: str,
+    *,
+    pack: Pack = "auto",
+    config: LocalConfig = MEASURE,
+    tell: Callable[[str], None] = lambda _: None,
+    open_engine: Callable[[Path], LlamaEngine] = LlamaEngine,
+) -> LocalTeacher:
+    """The teacher of that name or path, loaded.
+
+    Args:
+        pack: see :func:`packed_file`.
+        config: how much runs at once; without a cache folder the user's own is taken.
+        tell: takes a line for a person when something takes a while.
+        open_engine: loads the file; the benchmark brings an engine that keeps time.
+    Raises:
+        UserError: if there is no such teacher, or it cannot be loaded.
+        FormatError: if the file is not a whole GGUF.
+    """
+    file = packed_file(name_or_path, pack)
+    engine = open_engine(file.path)
+    identity = Identity(file.source.name, file.digest, file.source.sha256, engine.build(), engine.chat_template)
+    return LocalTeacher(engine, identity, replace(config, cache=config.cache or cache_folder() / "engine"), tell)

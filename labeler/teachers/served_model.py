@@ -1,0 +1,172 @@
+"""A model behind an OpenAI-compatible server: which one it is, what it offers, and asking it to go on from a prompt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from potstill.contract.errors import UserError
+from potstill.contract.files import digest
+from potstill.labeler.teacher import Identity
+from potstill.labeler.teachers import replies
+from potstill.labeler.teachers.openai_client import GO_ON, Answer, ServerClient
+from potstill.labeler.teachers.refusal import RefusedError
+from potstill.labeler.teachers.replies import Completion
+
+# Likely tokens to ask for, the first that the server grants: llama.cpp gives any number, vLLM and Ollama 20, OpenAI 5.
+LIST_LENGTHS = (100, 20, 5, 0)
+MOST_CHOICES = 16  # of one request
+# Sampling as the local teacher does it: temperature and the 40 likeliest tokens, nothing else. `top_p` is in the standard; the
+# others are each server's own, and OpenAI refuses them. Left out, llama.cpp would add min_p, llama_cpp.server a repeat penalty.
+SAMPLING: Mapping[str, Any] = {"top_k": 40, "min_p": 0.0, "repeat_penalty": 1.0, "repetition_penalty": 1.0}
+_PROBE = "The capital of France is"  # whatever the model, it does not end here: an end would be answered without a list
+_ABOUT = ("owned_by", "root", "parent", "quantization", "meta")  # of a model's entry: what says which model it is
+_META = ("vocab_type", "n_vocab", "n_ctx_train", "n_embd", "n_params", "size", "ftype")  # llama-server's; not its settings
+
+
+@dataclass
+class ServedModel:
+    """What every request to the model needs. Its only state is how many choices one request may ask for."""
+
+    client: ServerClient
+    id: str
+    identity: Identity
+    list_length: int  # likely tokens that the server lists; 0: it lists none
+    sampling: Mapping[str, Any]  # fields beyond the standard that it accepts
+    most_choices: int = MOST_CHOICES  # lowered when a request for more was refused, or answered with fewer
+
+    async def go_on(
+        self,
+        prompt: str,
+        max_tokens: int,
+        *,
+        temperature: float = 0.0,
+        n: int = 1,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+        list_length: int = 0,
+    ) -> Completion:
+        """Texts that go on from the prompt.
+
+        Raises:
+            RefusedError: if the server refuses the request.
+            UserError: if it wants a key, is in lasting trouble, or answers with something else.
+        """
+        standard = {"model": self.id, "prompt": _clean(prompt), "max_tokens": max_tokens, "temperature": temperature, "top_p": 1.0}
+        asked = {"n": n if n > 1 else None, "seed": seed, "stop": list(stop) or None, "logprobs": list_length or None}
+        body = {**standard, **{key: value for key, value in asked.items() if value is not None}, **self.sampling}
+        return _decoded(self.client, await self.client.post("/completions", body))
+
+
+class _Entry(msgspec.Struct):
+    """A line of the server's list of models."""
+
+    id: str
+    owned_by: Any = None
+    root: Any = None
+    parent: Any = None
+    quantization: Any = None
+    meta: Any = None
+
+
+class _Models(msgspec.Struct):
+    data: list[_Entry]
+
+
+async def find(client: ServerClient, wanted: str | None) -> ServedModel:
+    """The server's model, after a short question that shows what it offers.
+
+    Args:
+        wanted: its id; None where the server has only one.
+    Raises:
+        UserError: if nothing answers, the model is not there, or which one is open.
+    """
+    try:
+        answer = await client.get("/models")
+        entry = _choose(client.url, msgspec.json.decode(answer.body, type=_Models).data, wanted)
+    except RefusedError as error:
+        raise UserError(f"{client.url}: answers /models with {error}; is the address right? It mostly ends in /v1") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UserError(f"{client.url}: its /models is no list of models ({error}); is it an OpenAI-compatible server?") from None
+    blank = ServedModel(client, entry.id, Identity(name_of(entry.id), "", "", ""), 0, {})
+    return await _probe(blank, entry, answer.software)
+
+
+async def _probe(blank: ServedModel, entry: _Entry, software: str) -> ServedModel:
+    """The model with what it grants: as long a list as possible, and our sampling fields if it takes them."""
+    sampling, lengths = SAMPLING, list(LIST_LENGTHS)
+    while True:
+        model = ServedModel(blank.client, blank.id, blank.identity, lengths[0], sampling)
+        try:
+            found = await model.go_on(_PROBE, 1, list_length=lengths[0])
+            break
+        except RefusedError as error:
+            if "logprobs" in error.words and len(lengths) > 1:
+                lengths.pop(0)
+            elif sampling:
+                sampling = {}
+            else:
+                raise refused(model.client, error) from None
+    model.list_length = lengths[0] if found.choices[0].listed else 0
+    model.identity = _identity(entry, software, found.fingerprint, model.list_length)
+    return model
+
+
+def refused(client: ServerClient, error: RefusedError) -> UserError:
+    """A refusal that is not about the text, for a person."""
+    return UserError(f"{client.url}: refuses the request ({error}); {GO_ON}")
+
+
+def name_of(model_id: str) -> str:
+    """The id, or the file's name where llama.cpp gives the whole path of it: where a file lies says nothing about the model."""
+    return re.split(r"[/\\]", model_id)[-1] if re.match(r"/|[A-Za-z]:[/\\]|\.{1,2}/", model_id) else model_id
+
+
+def _choose(url: str, entries: list[_Entry], wanted: str | None) -> _Entry:
+    """The wanted entry, or the only one."""
+    names = ", ".join(entry.id for entry in entries) or "none"
+    if wanted is not None:
+        found = [entry for entry in entries if wanted in (entry.id, name_of(entry.id))]
+        if not found:
+            raise UserError(f"{url}: has no model {wanted!r}; it has: {names}")
+        return found[0]
+    if len(entries) != 1:
+        next_step = "choose one with --model" if entries else "load one there first"
+        raise UserError(f"{url}: has {len(entries)} models ({names}); {next_step}")
+    return entries[0]
+
+
+def _identity(entry: _Entry, software: str, fingerprint: str, list_length: int) -> Identity:
+    """What is known of the teacher. A server's weights cannot be hashed: the digest covers what it says about them.
+
+    Fingerprints that begin with `fp_` are left out of the build: OpenAI's changes from request to request, Ollama's never.
+    """
+    about = {key: getattr(entry, key) for key in _ABOUT}
+    if isinstance(about["meta"], dict):
+        about["meta"] = {key: value for key, value in about["meta"].items() if key in _META}
+    if isinstance(about["root"], str):
+        about["root"] = name_of(about["root"])
+    name = name_of(entry.id)
+    told = digest.of_value({"id": name, **about})
+    told_build = fingerprint if fingerprint and not fingerprint.startswith("fp_") else ""
+    build = " ".join(dict.fromkeys(part for part in (software, told_build) if part)) or "unknown server"
+    reading = f"{list_length} likely tokens" if list_length else "written words only"
+    return Identity(name, told, told, f"{build}; {reading}")
+
+
+def _decoded(client: ServerClient, answer: Answer) -> Completion:
+    """The completion in an answer."""
+    try:
+        return replies.decode(answer.body)
+    except ValueError as error:
+        start = " ".join(answer.body[:80].decode("utf-8", "replace").split())
+        raise UserError(f"{client.url}: its /completions answered {start!r}, no completion ({error}); {GO_ON}") from None
+
+
+def _clean(prompt: str) -> str:
+    """The prompt without lone surrogates, which JSON cannot hold."""
+    return prompt.encode("utf-8", "replace").decode()

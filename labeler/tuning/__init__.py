@@ -1,0 +1,1 @@
+"""Finding the best way to ask, on texts with gold labels."""

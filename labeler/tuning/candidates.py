@@ -1,0 +1,95 @@
+"""The prompts that tuning compares: those of all combinations that differ for this task and this teacher."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import product
+
+from potstill.contract.errors import UserError
+from potstill.contract.task import Task
+from potstill.labeler.aggregation.config import DeriveConfig
+from potstill.labeler.config import EXAMPLES, TEMPLATES, LabelConfig, check_config
+from potstill.labeler.prompts.questions import questions
+from potstill.labeler.teacher import Identity
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """What is tried, on how many texts."""
+
+    examples: tuple[str, ...] = EXAMPLES
+    templates: tuple[str, ...] = TEMPLATES
+    cot: bool = True  # whether answers with a rationale are tried too
+    n_examples_per_label: int = LabelConfig.n_examples_per_label
+    seed: int = LabelConfig.seed
+    backbone: str = DeriveConfig.backbone  # finds the nearest examples, and neighbours to smooth over
+
+
+def prompt_choices(task: Task, config: TuneConfig, identity: Identity, *, similar: bool) -> tuple[list[LabelConfig], list[str]]:
+    """The prompts to try, in mode `direct`, and a line for each that is left out although it was asked for.
+
+    Left out without a line is what would only repeat another prompt: no guideline where the task has none, `given` beside `diverse`
+    where no label has more examples than a prompt shows.
+
+    Args:
+        similar: whether examples can be chosen by similarity.
+    Raises:
+        UserError: if nothing is left to try, or no prompt can have so few examples.
+    """
+    check_config(_prompt(config, "plain", "diverse", guideline=True))
+    guidelines = (True, False) if task.guideline.strip() else (True,)
+    wanted, left_out = [], []
+    for template in config.templates:
+        if template == "chat" and (reason := _no_chat(task, config, identity)):
+            left_out.append(f"template chat: {reason}")
+            continue
+        for examples, guideline in product(_example_choices(task, config), guidelines):
+            if examples == "nearest" and (template == "chat" or not similar):
+                continue
+            wanted.append(_prompt(config, template, examples, guideline=guideline))
+    if not wanted:
+        raise UserError("nothing is left to try: examples nearest needs template plain and an encoder; " + "; ".join(left_out))
+    return wanted, left_out
+
+
+def prompt_name(config: LabelConfig) -> str:
+    """`plain, no guideline, nearest`."""
+    return f"{config.template}, {'' if config.guideline else 'no '}guideline, {config.examples}"
+
+
+def way_name(config: LabelConfig) -> str:
+    """`direct, 4 paths`; of a cascade the direct answers, and how many more for which share of the texts."""
+    if config.mode == "cascade":
+        return f"cascade, {config.n_direct} + {config.n_paths} for {config.uncertain:.0%}"
+    return f"{config.mode}, {config.n_paths} path{'s' * (config.n_paths > 1)}"
+
+
+def _example_choices(task: Task, config: TuneConfig) -> list[str]:
+    """The wanted choices of examples that differ, in the order of EXAMPLES."""
+    counts = Counter(example.label for example in task.examples)
+    same = max(counts.values()) <= config.n_examples_per_label
+    return [
+        name for name in EXAMPLES if name in config.examples and not (name == "given" and same and "diverse" in config.examples)
+    ]
+
+
+def _no_chat(task: Task, config: TuneConfig, identity: Identity) -> str:
+    """Why the teacher's chat template cannot be used; empty if it can."""
+    try:
+        questions(task, _prompt(config, "chat", "diverse", guideline=True), identity)
+    except UserError as error:
+        return str(error).partition(";")[0]
+    return ""
+
+
+def _prompt(config: TuneConfig, template: str, examples: str, *, guideline: bool) -> LabelConfig:
+    """One prompt, as a configuration that asks directly."""
+    return LabelConfig(
+        mode="direct",
+        template=template,  # type: ignore[arg-type]  # one of TEMPLATES
+        examples=examples,  # type: ignore[arg-type]  # one of EXAMPLES
+        guideline=guideline,
+        n_examples_per_label=config.n_examples_per_label,
+        seed=config.seed,
+    )

@@ -1,0 +1,97 @@
+"""What tuning found, for a person, at most 100 columns wide.
+
+Axes: N gold texts.
+"""
+
+from __future__ import annotations
+
+import textwrap
+
+import numpy as np
+
+from potstill.contract.scores import metrics
+from potstill.contract.scores.record import Score
+from potstill.labeler.tuning.candidates import prompt_name, way_name
+from potstill.labeler.tuning.trial import Trial
+from potstill.labeler.tuning.tune import Tuned
+
+_WIDTH = 100
+_NAME = 33  # characters of a row's name, at least
+_SCORE = 16
+
+
+def as_text(tuned: Tuned) -> str:
+    """Notes, the table, and what was chosen, in blocks with a blank line between them."""
+    notes = [textwrap.fill(f"note: {line}", _WIDTH, subsequent_indent="  ") for line in tuned.notes]
+    return "\n\n".join("\n".join(block) for block in (notes, _table(tuned), _chosen(tuned)) if block)
+
+
+def judged(tuned: Tuned) -> str:
+    """Scores of the winner on the texts that had no say: `macro-F1 0.51 (0.40 to 0.61), accuracy 0.52 (0.41 to 0.63)`."""
+    rows = tuned.judges
+    probs, gold = tuned.choice.winner.probs[rows], tuned.halves.gold[rows]
+    f1, accuracy = (metrics.score(metric, probs, gold) for metric in (metrics.macro_f1, metrics.accuracy))
+    return f"macro-F1 {_spelled(f1)}, accuracy {_spelled(accuracy)}"
+
+
+def _table(tuned: Tuned) -> list[str]:
+    """A row for every trial, under what it was compared for; the winner has a star."""
+    gold, rows = tuned.halves.gold, tuned.answered
+    n_choose, n_judge = int((tuned.halves.chooses & rows).sum()), int(tuned.judges.sum())
+    commonest = np.bincount(gold[rows]).max() / rows.sum()
+    width = max(_NAME, *(len(trial.name) + 1 for trial in tuned.trials))
+    lines = [
+        f"{rows.sum()} gold texts, with 95 % intervals; the column `choice` is macro-F1 on the {n_choose} that choose,",
+        f"the other {n_judge} have no say. Always giving the commonest label: accuracy {commonest:.2f}.",
+        "",
+        f"  {'':<{width}}{'macro-F1':<{_SCORE}}{'accuracy':<{_SCORE}}choice log-loss ECE  s/text paths",
+    ]
+    group = ""
+    for trial, score in zip(tuned.trials, tuned.choice.scores, strict=True):
+        if trial.group != group:
+            group = trial.group
+            lines.append(group)
+        lines.append(_row(tuned, trial, score, width))
+    return lines
+
+
+def _row(tuned: Tuned, trial: Trial, choice: float, width: int) -> str:
+    """One trial, scored on all gold texts that count."""
+    probs, gold = trial.probs[tuned.answered], tuned.halves.gold[tuned.answered]
+    f1, accuracy = (metrics.score(metric, probs, gold) for metric in (metrics.macro_f1, metrics.accuracy))
+    winner = tuned.choice.winner
+    star = "*" if (trial.config, trial.derive) == (winner.config, winner.derive) else " "
+    seconds = "-" if trial.seconds is None else f"{trial.seconds:.2f}"
+    return (
+        f"{star} {trial.name:<{width}}{_short(f1):<{_SCORE}}{_short(accuracy):<{_SCORE}}{choice:<7.2f}"
+        f"{metrics.log_loss(probs, gold):<9.2f}{metrics.ece(probs, gold):<5.2f}{seconds:<7}{trial.n_paths:.3g}"
+    )
+
+
+def _chosen(tuned: Tuned) -> list[str]:
+    """The winner, why, and its honest score."""
+    winner, best = tuned.choice.winner, tuned.choice.best
+    scores = {id(trial): score for trial, score in zip(tuned.trials, tuned.choice.scores, strict=True)}
+    why = f"chosen by macro-F1 {scores[id(winner)]:.2f} on the texts that choose, which flatters it"
+    if winner is not best:
+        why += f"; {full_name(best)} has {scores[id(best)]:.2f} there, which is within one standard error, and costs no less"
+    return [
+        f"* {full_name(winner)}",
+        textwrap.fill(why, _WIDTH, initial_indent="  ", subsequent_indent="  "),
+        f"  on the {int(tuned.judges.sum())} texts that had no say: {judged(tuned)}",
+    ]
+
+
+def full_name(trial: Trial) -> str:
+    """`direct, 4 paths; plain, no guideline, nearest; calibrated`."""
+    return "; ".join((way_name(trial.config), prompt_name(trial.config), trial.derive.name(adaptive=False)))
+
+
+def _short(score: Score) -> str:
+    """`0.51 0.43-0.59`."""
+    return f"{score.value:.2f} {score.low:.2f}-{score.high:.2f}"
+
+
+def _spelled(score: Score) -> str:
+    """`0.51 (0.43 to 0.59)`."""
+    return f"{score.value:.2f} ({score.low:.2f} to {score.high:.2f})"

@@ -1,0 +1,1 @@
+"""The commands that make bundles, check them, and answer with them."""

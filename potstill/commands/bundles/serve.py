@@ -1,0 +1,114 @@
+"""`potstill serve`: bundles over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from potstill.serve.http.hosting.bundle_registry import parse_wanted
+from potstill.serve.http.limits import Limits
+from potstill.serve.http.telemetry.server_log import Journal
+from potstill.serve.run import ServeConfig, serve
+
+
+@click.command("serve")
+@click.argument("bundles", metavar="[NAME=]BUNDLE...", nargs=-1, required=True)
+@click.option("--host", default=ServeConfig.host, show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=ServeConfig.port,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
+@click.option("--unix", type=click.Path(path_type=Path), help="Listen at this path instead of an address.")
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1, max=256),
+    default=ServeConfig.processes,
+    show_default=True,
+    help="Processes on the one port; one that dies is replaced.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=ServeConfig.workers,
+    help="Texts answered at once by each process.  [default: usable cores, shared out]",
+)
+@click.option(
+    "--keys",
+    type=click.Path(path_type=Path),
+    help="File of keys, one a line; a client must send one.  [default: those of the variable POTSTILL_KEYS, if any]",
+)
+@click.option("--insecure", is_flag=True, default=ServeConfig.insecure, help="Let other machines in, without a key.")
+@click.option(
+    "--timeout-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    default=Limits.timeout_ms,
+    show_default=True,
+    help="Milliseconds in which a request wants its answer, if it does not say.",
+)
+@click.option(
+    "--grace-s",
+    type=click.FloatRange(min=0),
+    default=Limits.grace_s,
+    show_default=True,
+    help="Seconds in which accepted requests are finished when the server is told to stop.",
+)
+@click.option(
+    "--receipt-s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=Limits.receipt_s,
+    show_default=True,
+    help="Seconds in which a request must have arrived whole.",
+)
+@click.option(
+    "--max-connections",
+    type=click.IntRange(min=1),
+    default=Limits.max_connections,
+    show_default=True,
+    help="Connections that each process takes at once.",
+)
+@click.option(
+    "--otlp", metavar="URL", help="Send traces to this collector, such as http://127.0.0.1:4318/v1/traces.  [default: nowhere]"
+)
+def command(
+    bundles: tuple[str, ...],
+    host: str,
+    port: int,
+    unix: Path | None,
+    processes: int,
+    workers: int | None,
+    keys: Path | None,
+    insecure: bool,
+    timeout_ms: float,
+    grace_s: float,
+    receipt_s: float,
+    max_connections: int,
+    otlp: str | None,
+) -> None:
+    """Answer over HTTP with bundles; the first one answers where a request names none.
+
+    POST /classify, POST /predict (as text-embeddings-inference), /v2 (the Open Inference Protocol), and a page to try it at /.
+    SIGTERM finishes what was accepted and stops; SIGHUP takes up new versions of the bundles.
+    """
+    limits = Limits(
+        timeout_ms=timeout_ms,
+        max_timeout_ms=max(timeout_ms, Limits.max_timeout_ms),
+        grace_s=grace_s,
+        receipt_s=receipt_s,
+        max_connections=max_connections,
+    )
+    config = ServeConfig(
+        host=host,
+        port=port,
+        unix=unix,
+        processes=processes,
+        workers=workers,
+        insecure=insecure,
+        keys=keys,
+        otlp=otlp,
+        limits=limits,
+    )
+    serve([parse_wanted(one) for one in bundles], config, announce=Journal().line)

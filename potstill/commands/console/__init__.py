@@ -1,0 +1,1 @@
+"""What the console is built of: lazy groups, errors, signals, progress."""

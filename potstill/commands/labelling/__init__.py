@@ -1,0 +1,1 @@
+"""The commands around the teacher: tasks, labels, soft labels."""

@@ -1,0 +1,65 @@
+"""`potstill task show`: the exact prompt of a text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from potstill.commands.options.derive import backbone_option
+from potstill.commands.options.prompt import prompt_options
+from potstill.contract.project import TEACHER
+from potstill.contract.task import Task, load_task
+from potstill.contract.texts import Text
+from potstill.labeler.config import RUN_MODES, LabelConfig, check_config
+from potstill.labeler.prompts.questions import Nearest, whole_prompt
+from potstill.models.catalog import find_backbone, find_teacher
+from potstill.models.gguf import read_header
+
+
+@click.command("show")
+@click.argument("task", type=click.Path(path_type=Path))
+@click.argument("text")
+@click.option("--target", help="What the text is about, where the task has targets.")
+@click.option(
+    "--mode",
+    type=click.Choice(RUN_MODES),
+    default=LabelConfig.mode,
+    show_default=True,
+    help="Reason first; answer at once; or first the one, then the other.",
+)
+@click.option("--variant", type=click.IntRange(0), default=0, show_default=True, help="Number of the run's prompt variant, from 0.")
+@click.option(
+    "--direct",
+    "n_direct",
+    default=LabelConfig.n_direct,
+    show_default=True,
+    help="Variants of a cascade that answer at once; the others reason.",
+)
+@prompt_options
+@click.option("--seed", default=LabelConfig.seed, show_default=True, help="Of the variants.")
+@click.option(
+    "--teacher", default=TEACHER, show_default=True, help="Whose chat template: a name of `potstill models list`, or a GGUF file."
+)
+@backbone_option
+def command(task: Path, text: str, target: str | None, variant: int, teacher: str, backbone: str, **options: Any) -> None:
+    """Print the exact prompt that the teacher of TASK reads for TEXT.
+
+    All but the opening token, which the vocabulary puts first.
+    """
+    loaded, shown = load_task(task), Text(text, target=target)
+    config = LabelConfig(**options)
+    check_config(config)
+    chat_template = read_header(find_teacher(teacher).path).chat_template if config.template == "chat" else ""
+    nearest = _nearest(loaded, shown, config, backbone)
+    click.echo(whole_prompt(loaded, shown, variant, config, chat_template, nearest))
+
+
+def _nearest(task: Task, text: Text, config: LabelConfig, backbone: str) -> Nearest | None:
+    """The worked examples that are most similar to the text, where those are wanted."""
+    if config.examples != "nearest":
+        return None
+    from potstill.labeler.prompts.similar_examples import nearest_examples  # torch is loaded only here
+
+    return nearest_examples(task, [text], config.n_examples_per_label, find_backbone(backbone))

@@ -1,0 +1,1 @@
+"""The commands around the student: training, scores, thresholds, the report."""

@@ -1,0 +1,152 @@
+"""Label Studio: reading what people annotated in it, writing soft labels as tasks that it shows with a suggestion.
+
+Followed: Label Studio 1.23, export format JSON, and its "Basic Label Studio JSON format" with predictions for import. Source:
+labelstud.io/guide/task_format, /guide/predictions and label_studio/tasks/validation.py; what is written here was checked with
+`LabelInterface` of label-studio-sdk 2.1.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+import msgspec
+
+from potstill.contract.errors import FormatError
+from potstill.contract.files import decode
+from potstill.contract.interchange.annotation import NOT_ANNOTATED, QUESTION, SET_ASIDE, SEVERAL, Annotated, the_question, the_text
+from potstill.contract.interchange.guide import Guide
+from potstill.contract.soft_label import SoftLabel
+
+
+class _Result(msgspec.Struct, frozen=True):
+    """One answer of an annotation; relations between answers have no value."""
+
+    type: str = ""
+    from_name: str = ""
+    value: dict[str, Any] | None = None
+
+
+class _Annotation(msgspec.Struct, frozen=True):
+    """What one person said about a task."""
+
+    result: list[_Result] | None = None
+    was_cancelled: bool | None = None
+    ground_truth: bool | None = None
+
+
+class _Task(msgspec.Struct, frozen=True):
+    """The parts of a task that matter here; the tool writes many more, which are not looked at."""
+
+    data: dict[str, Any]
+    annotations: list[_Annotation] | None = None
+
+
+def is_task(row: Any) -> bool:
+    """Whether a JSON value has the shape of a task."""
+    return isinstance(row, dict) and isinstance(row.get("data"), dict)
+
+
+def read(path: Path, rows: list[tuple[str, Any]]) -> Iterator[tuple[str, Annotated]]:
+    """The texts of tasks, with the labels that people chose.
+
+    Cancelled annotations do not count. Where a task has annotations marked as ground truth, only those count. Predictions and
+    drafts are no annotations.
+
+    Args:
+        path: of the file, for errors.
+        rows: (place, JSON value) of each task.
+    Raises:
+        FormatError: if a task is malformed, its text cannot be told from its other data, or no single question can be the gold one.
+    """
+    tasks = [(place, decode.convert(path, row, _Task, place)) for place, row in rows]
+    names = {result.from_name for _, task in tasks for given in task.annotations or [] for result in _choices(given)}
+    question = the_question(names)
+    if question is None:
+        problem = f"are of several controls ({', '.join(sorted(names))}); name the one that holds the gold label {QUESTION!r}"
+        raise FormatError(path, "annotations", problem)
+    for place, task in tasks:
+        yield place, _annotated(path, place, task, question)
+
+
+def tasks(rows: list[SoftLabel], agent: str) -> bytes:
+    """The soft labels as tasks to import: each with its most probable label as prediction, and the probability as score.
+
+    Args:
+        agent: who labelled, teacher and method say; it becomes the predictions' `model_version`.
+    """
+    return (
+        msgspec.json.format(msgspec.json.encode([_task(row, agent, number) for number, row in enumerate(rows, 1)]), indent=1)
+        + b"\n"
+    )
+
+
+def config(guide: Guide) -> str:
+    """The labelling configuration (XML) of a project for these tasks: question, target where texts have one, text, choices."""
+    lines = ["<View>", f"  <Header value={_attribute(guide.question)}/>"]
+    if guide.target:
+        lines.append('  <Header size="5" value="$target"/>')
+    lines.append('  <Text name="text" value="$text"/>')
+    lines.append(f'  <Choices name="{QUESTION}" toName="text" choice="single" required="true" showInline="true">')
+    for name, meaning in guide.labels.items():
+        hint = f" hint={_attribute(meaning)}" if meaning else ""
+        lines.append(f"    <Choice value={quoteattr(name)}{hint}/>")
+    return "\n".join([*lines, "  </Choices>", "</View>", ""])
+
+
+def _annotated(path: Path, place: str, task: _Task, question: str) -> Annotated:
+    """One task's text and answers."""
+    name = the_text(task.data)
+    if name is None:
+        found = ", ".join(task.data) or "nothing"
+        raise FormatError(path, f"{place}: data", f"has no 'text', nor just one field that could be it; found: {found}")
+    identity, target = task.data.get("id", ""), task.data.get("target")
+    if not isinstance(identity, str | int) or not isinstance(target, str | None):
+        raise FormatError(path, f"{place}: data", "'id' and 'target' must be text; correct or remove them")
+    given = task.annotations or []
+    counted = [annotation for annotation in given if not annotation.was_cancelled]
+    if any(annotation.ground_truth for annotation in counted):
+        counted = [annotation for annotation in counted if annotation.ground_truth]
+    answers: list[str] = []
+    otherwise = SET_ASIDE if given and not counted else NOT_ANNOTATED
+    for annotation in counted:
+        chosen = [label for result in _choices(annotation, question) for label in _labels(path, place, result)]
+        if len(chosen) == 1:
+            answers += chosen
+        elif chosen:
+            otherwise = SEVERAL
+    return Annotated(task.data[name], str(identity), target, tuple(answers), otherwise)
+
+
+def _choices(annotation: _Annotation, question: str | None = None) -> list[_Result]:
+    """The results that are choices, of one control or of any."""
+    return [r for r in annotation.result or [] if r.type == "choices" and question in (None, r.from_name)]
+
+
+def _labels(path: Path, place: str, result: _Result) -> list[str]:
+    """The labels that one result chose; raises FormatError if they are no list of names."""
+    labels = (result.value or {}).get("choices")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise FormatError(
+            path, f"{place}: annotations", f"a choice of {result.from_name!r} holds no list of labels (value.choices)"
+        )
+    return labels
+
+
+def _task(row: SoftLabel, agent: str, number: int) -> dict[str, Any]:
+    """One task with a prediction; `meta` carries the whole distribution for who looks at the file."""
+    best = max(row.probs, key=row.probs.__getitem__)
+    value = {"choices": [best]}
+    result = {"id": f"suggestion-{number}", "from_name": QUESTION, "to_name": "text", "type": "choices", "value": value}
+    return {
+        "data": {"id": row.id, "text": row.text, **({"target": row.target} if row.target else {})},
+        "meta": {"probs": row.probs, "agreement": row.agreement, "entropy": row.entropy},
+        "predictions": [{"model_version": agent, "score": row.probs[best], "result": [result]}],
+    }
+
+
+def _attribute(text: str) -> str:
+    """A quoted attribute. Label Studio takes `$word` for a field of the task and has no escape; so a look-alike stands in."""
+    return quoteattr(text.replace("$", "\N{FULLWIDTH DOLLAR SIGN}"))

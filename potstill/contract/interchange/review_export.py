@@ -1,0 +1,94 @@
+"""Soft labels as files for other tools: for people to review in Label Studio or Argilla, or as plain tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.files import atomic
+from potstill.contract.interchange import argilla, flat_labels, label_studio
+from potstill.contract.interchange.guide import Guide
+from potstill.contract.soft_label import SoftLabel
+
+Form = Literal["label-studio", "argilla", "jsonl", "csv", "parquet", "datasets"]
+Order = Literal["uncertainty", "id"]
+FORMS: tuple[str, ...] = get_args(Form)
+ORDERS: tuple[str, ...] = get_args(Order)
+_SUFFIXES = {"label-studio": ".json", "argilla": ".json", "jsonl": ".jsonl", "csv": ".csv", "parquet": ".parquet"}
+
+
+@dataclass(frozen=True)
+class ReviewConfig:
+    """How soft labels are written for others."""
+
+    form: Form = "label-studio"
+    by: Order = "uncertainty"
+
+
+@dataclass(frozen=True)
+class ReviewReport:
+    """What was written, and where."""
+
+    n_texts: int
+    n_gold: int  # left out, because a person has judged them already
+    path: Path
+    beside: Path | None  # what the annotation tool needs to make its project
+
+    def as_text(self) -> str:
+        """One or two lines for a person."""
+        lines = [
+            f"wrote {self.n_texts} texts to {self.path}" + (f", and the project's settings to {self.beside}" if self.beside else "")
+        ]
+        if self.n_gold:
+            lines.append(f"left out {self.n_gold} texts that have a gold label already")
+        return "\n".join(lines)
+
+
+def write_review(path: Path, rows: Sequence[SoftLabel], guide: Guide, agent: str, config: ReviewConfig) -> ReviewReport:
+    """Write soft labels in another tool's format, sorted: by entropy, the most uncertain first, or by id.
+
+    For annotation tools a second file comes to stand beside the first, `FILE.config.xml` or `FILE.settings.json`, and texts with a
+    gold label are left out; tables hold all texts.
+
+    Args:
+        path: of the file, whose suffix must be the form's; of a new folder for `datasets`.
+        guide: what reviewers are told.
+        agent: who labelled, teacher and method say.
+    Raises:
+        FormatError: if the suffix is another.
+        UserError: if no text is left to review, or the disk refuses.
+    """
+    suffix = _SUFFIXES.get(config.form)
+    if suffix and path.suffix != suffix:
+        raise FormatError(path, "", f"unknown kind {path.suffix!r}; for the format {config.form} allowed: {suffix}")
+    for_people = config.form in ("label-studio", "argilla")
+    chosen = ordered([row for row in rows if row.gold is None or not for_people], config.by)
+    if not chosen:
+        raise UserError(f"all {len(rows)} texts have a gold label already; there is nothing to review")
+    beside = None
+    match config.form:
+        case "label-studio":
+            beside = path.with_suffix(".config.xml")
+            atomic.write_file(path, label_studio.tasks(chosen, agent))
+            atomic.write_file(beside, label_studio.config(guide).encode())
+        case "argilla":
+            beside = path.with_suffix(".settings.json")
+            atomic.write_file(path, argilla.records(chosen, agent))
+            atomic.write_file(beside, argilla.settings(guide))
+        case "jsonl":
+            flat_labels.write_jsonl(path, chosen)
+        case "csv":
+            flat_labels.write_csv(path, chosen)
+        case "parquet":
+            flat_labels.write_parquet(path, chosen)
+        case "datasets":
+            flat_labels.write_dataset(path, chosen)
+    return ReviewReport(len(chosen), len(rows) - len(chosen), path, beside)
+
+
+def ordered(rows: Sequence[SoftLabel], by: Order) -> list[SoftLabel]:
+    """The rows by falling entropy of their probabilities (ties by id), or by id."""
+    return sorted(rows, key=(lambda row: (-row.entropy, row.id)) if by == "uncertainty" else (lambda row: (0.0, row.id)))

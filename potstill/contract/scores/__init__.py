@@ -1,0 +1,1 @@
+"""Scores with intervals, and what another share of labels does to probabilities."""

@@ -1,0 +1,21 @@
+"""A measured score with its count and interval, as it is written into checkpoints, bundles and summaries."""
+
+from __future__ import annotations
+
+from potstill.contract.files.decode import Strict
+
+
+class Score(Strict):
+    """A number, its 95 % interval, and how many texts it was measured on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def as_text(self) -> str:
+        """`0.612 [0.570, 0.653]`."""
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+Scores = dict[str, Score]  # by metric: accuracy, macro_f1, log_loss, brier, ece

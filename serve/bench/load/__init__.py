@@ -1,0 +1,1 @@
+"""The load generator: clients, open and closed loops, signals under load."""

@@ -1,0 +1,1 @@
+"""Which bundles are open, and how their work is queued and shared among threads."""

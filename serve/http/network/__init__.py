@@ -1,0 +1,1 @@
+"""Sockets, connections, processes: what lies below the application."""

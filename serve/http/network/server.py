@@ -1,0 +1,114 @@
+"""uvicorn's server, with an orderly end: not ready, a while for others to notice, no newcomers, all that is accepted answered."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from functools import partial
+from types import FrameType
+
+import uvicorn
+
+from potstill.serve.http.app import Application
+from potstill.serve.http.limits import Limits
+from potstill.serve.http.network.acceptor import Acceptor
+from potstill.serve.http.network.connection import SWEEP_S, connection_class, n_busy, sweep
+from potstill.serve.http.network.last_calls import SETTLE_S, is_awaited, keep_newcomers_out
+from potstill.serve.http.telemetry.shared_counts import SharedCounts
+
+STEP_S = 0.01
+
+
+class Server(uvicorn.Server):
+    """Serves an application until SIGTERM or SIGINT; SIGHUP makes it look for new versions of its bundles."""
+
+    def __init__(self, app: Application, limits: Limits, counts: SharedCounts | None = None) -> None:
+        """Args: what is served; limits; where the processes show how many connections they have, if several share the socket."""
+        self._connection = connection_class(limits, app.parts.measures)
+        self._counts, self._acceptors = counts, list[Acceptor]()
+        config = uvicorn.Config(
+            app,
+            http=self._connection,
+            loop="uvloop",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            log_level="critical",  # the journal says what there is to say, without texts
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # nobody asks who the client is
+            timeout_keep_alive=int(limits.idle_s),
+            timeout_graceful_shutdown=None,  # the grace is kept here
+        )
+        super().__init__(config)
+        self._app, self._limits = app, limits
+        self._may_close = counts is None  # whether newcomers may be kept out of the socket
+        app.has_one_client = lambda: self._n_open() == 1
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take connections, and signals."""
+        await super().startup([])  # connections are taken here
+        make = partial(self._connection, self.config, self.server_state, self.lifespan.state)
+        self._acceptors = [Acceptor(listener, make, self._n_open, self._counts) for listener in sockets or []]
+        loop = asyncio.get_running_loop()
+        self._sweeping = loop.create_task(self._sweep())
+        try:
+            loop.add_signal_handler(signal.SIGHUP, self._app.renew)
+        except (ValueError, RuntimeError):
+            pass  # not the main thread, which alone gets signals
+
+    async def _sweep(self) -> None:
+        """Keep connections to their limits."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            sweep(self.server_state, loop.time())
+            for acceptor in self._acceptors:
+                acceptor.show()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End in order; what is not done after the grace is cut off."""
+        self._app.draining = True
+        end_s = asyncio.get_running_loop().time() + self._limits.lead_s + self._limits.grace_s
+        await self._pause(self._limits.lead_s)
+        if self._may_close:
+            for listener in sockets or []:
+                keep_newcomers_out(listener)
+            await self._pause(SETTLE_S)
+            while any(is_awaited(listener) for listener in sockets or []) and not self.force_exit:
+                await asyncio.sleep(STEP_S)
+        for acceptor in self._acceptors:
+            acceptor.close()
+        while self._n_busy() and not self.force_exit and asyncio.get_running_loop().time() < end_s:
+            await asyncio.sleep(STEP_S)
+        n_cut = len(self.server_state.tasks)
+        if n_cut:
+            self._app.parts.journal.line(f"{n_cut} requests were not done in time and are cut off")
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        await asyncio.sleep(STEP_S)
+        self._sweeping.cancel()
+        self._captured_signals.clear()  # uvicorn would raise them again, and the process would end by the signal instead of with 0
+        await self.lifespan.shutdown()
+
+    def _n_open(self) -> int:
+        """Connections."""
+        return len(self.server_state.connections)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless told twice to stop."""
+        end_s = asyncio.get_running_loop().time() + seconds
+        while not self.force_exit and asyncio.get_running_loop().time() < end_s:
+            await asyncio.sleep(STEP_S)
+
+    def _n_busy(self) -> int:
+        """Requests that are being answered, or may be on their way."""
+        return max(len(self.server_state.tasks), n_busy(self.server_state, asyncio.get_running_loop().time()))
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take the order to stop: from now on the server is not ready, and says so."""
+        self._app.draining = True
+        super().handle_exit(sig, frame)

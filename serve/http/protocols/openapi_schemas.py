@@ -1,0 +1,170 @@
+"""The shapes of requests and replies, as JSON Schema (2020-12), for the description of the HTTP interface."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from potstill.serve.http.hosting.hosted_bundle import Hosted
+from potstill.serve.http.limits import Limits
+from potstill.serve.runtime.tokenizer import MAX_TARGET_CHARS
+
+Json = dict[str, Any]
+
+
+def ref(name: str) -> Json:
+    """A shape that has a name."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _object(required: list[str], properties: Json, **more: Any) -> Json:
+    """An object."""
+    return {"type": "object", "required": required, "properties": properties, **more}
+
+
+def _list(of: Json, **more: Any) -> Json:
+    """A list."""
+    return {"type": "array", "items": of, **more}
+
+
+_TEXT: Json = {"type": "string"}
+_NUMBER: Json = {"type": "number"}
+_VERDICT = _object(
+    ["label", "probs", "threshold", "abstain"],
+    {
+        "label": _TEXT,
+        "probs": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1}},
+        "threshold": {"type": ["number", "null"]},
+        "abstain": {"type": "boolean"},
+        "label_set": _list(_TEXT),
+    },
+)
+_TIMING = _object(
+    ["queue_ms", "tokenize_ms", "infer_ms", "n_tokens"],
+    {"queue_ms": _NUMBER, "tokenize_ms": _NUMBER, "infer_ms": _NUMBER, "n_tokens": {"type": "integer"}},
+)
+_TENSOR = _object(
+    ["name", "shape", "datatype"],
+    {
+        "name": _TEXT,
+        "shape": _list({"type": "integer"}),
+        "datatype": _TEXT,
+        "data": {"type": "array"},
+        "parameters": {"type": "object"},
+    },
+)
+_PREDICTION = _object(["score", "label"], {"score": _NUMBER, "label": _TEXT})
+_BUNDLE = _object(
+    ["bundle", "version", "labels", "target", "thresholds", "max_tokens"],
+    {
+        "bundle": _TEXT,
+        "version": _TEXT,
+        "labels": _list(_TEXT),
+        "target": {"type": "boolean"},
+        "thresholds": {"type": "object", "additionalProperties": {"type": ["number", "null"]}},
+        "max_tokens": {"type": "integer"},
+    },
+)
+
+REPLY_SCHEMAS: Json = {
+    "Error": _object(["error"], {"error": _TEXT}),
+    "TypedError": _object(["error", "error_type"], {"error": _TEXT, "error_type": _TEXT}),
+    "Status": _object(["status"], {"status": _TEXT}),
+    "Verdict": _VERDICT,
+    "ClassifyReply": _object(
+        ["bundle", "version"],
+        {"bundle": _TEXT, "version": _TEXT, "answer": ref("Verdict"), "answers": _list(ref("Verdict")), "timing": _TIMING},
+        oneOf=[{"required": ["answer"]}, {"required": ["answers"]}],
+        additionalProperties=False,
+    ),
+    "Predictions": {"anyOf": [_list(_PREDICTION), _list(_list(_PREDICTION))]},
+    "Bundles": _object(["bundles"], {"bundles": _list(_BUNDLE, minItems=1)}),
+    "ServerMetadata": _object(["name", "version", "extensions"], {"name": _TEXT, "version": _TEXT, "extensions": _list(_TEXT)}),
+    "ModelMetadata": _object(
+        ["name", "versions", "platform", "inputs", "outputs"],
+        {"name": _TEXT, "versions": _list(_TEXT), "platform": _TEXT, "inputs": _list(_TENSOR), "outputs": _list(_TENSOR)},
+    ),
+    "ModelReady": _object(["name", "ready"], {"name": _TEXT, "ready": {"type": "boolean"}}),
+    "InferReply": _object(
+        ["model_name", "model_version", "outputs"],
+        {"model_name": _TEXT, "model_version": _TEXT, "id": _TEXT, "outputs": _list(_TENSOR)},
+    ),
+}
+
+
+def classify_request(hosted: list[Hosted], limits: Limits) -> Json:
+    """The body of `/classify`; targets stand in it where one of these bundles has them, and must where all have."""
+    text, target = _text(limits), {"type": "string", "maxLength": MAX_TARGET_CHARS}
+    many = {"minItems": 1, "maxItems": limits.max_texts}
+    options: Json = {
+        "timing": {"type": "boolean"},
+        "timeout_ms": {"type": "number", "minimum": limits.min_timeout_ms, "maximum": limits.max_timeout_ms},
+    }
+    if any(one.manifest.conformal is not None for one in hosted):
+        options["sets"] = {"type": "boolean"}
+    else:
+        options["sets"] = {"const": False}
+    kinds = {one.manifest.target for one in hosted}
+    shapes = []
+    for with_target in sorted(kinds):
+        single, several = {"text": text}, {"texts": _list(text, **many)}
+        if with_target:
+            single["target"], several["targets"] = target, _list(target, **many)
+        shapes += [_object(list(one), {**one, **options}, additionalProperties=False) for one in (single, several)]
+    return {"oneOf": shapes}
+
+
+def predict_request(hosted: list[Hosted], limits: Limits) -> Json:
+    """The body of `/predict`: pairs for bundles with targets, else single texts."""
+    text = {**_text(limits), "minLength": 1}
+    target = {"type": "string", "maxLength": MAX_TARGET_CHARS}
+    inputs: list[Json] = []
+    for with_target in sorted({one.manifest.target for one in hosted}):
+        fields = [text, target] if with_target else [text]
+        row = {"type": "array", "prefixItems": fields, "items": False, "minItems": len(fields), "maxItems": len(fields)}
+        inputs += [row, _list(row, minItems=1, maxItems=limits.max_texts), *([] if with_target else [text])]
+    options = {"raw_scores": {"type": "boolean"}, "truncate": {"type": ["boolean", "null"]}}
+    return _object(["inputs"], {"inputs": {"anyOf": inputs}, **options})
+
+
+def infer_request(hosted: list[Hosted], limits: Limits, outputs: list[str]) -> Json:
+    """The JSON of `infer`: the tensor `text`, and `target` for bundles with targets."""
+    shapes = []
+    for with_target in sorted({one.manifest.target for one in hosted}):
+        names = ["text", "target"] if with_target else ["text"]
+        tensors = [_input(name, limits) for name in names]
+        shapes.append({"type": "array", "prefixItems": tensors, "items": False, "minItems": len(names), "maxItems": len(names)})
+    output = _object(["name"], {"name": {"enum": outputs}, "parameters": _object([], {"binary_data": {"type": "boolean"}})})
+    return _object(
+        ["inputs"],
+        {
+            "id": _TEXT,
+            "inputs": {"anyOf": shapes},
+            "outputs": _list(output, maxItems=len(outputs)),
+            "parameters": _object(
+                [],
+                {
+                    "timeout": {"type": "number", "minimum": limits.min_timeout_ms * 1000, "maximum": limits.max_timeout_ms * 1000},
+                    "binary_data_output": {"type": "boolean"},
+                },
+            ),
+        },
+    )
+
+
+def _input(name: str, limits: Limits) -> Json:
+    """One tensor of strings; its shape must have as many places as there are strings."""
+    data = _list(_text(limits) if name == "text" else _TEXT, minItems=1, maxItems=limits.max_texts)
+    shape = _list({"type": "integer", "minimum": 1, "maximum": limits.max_texts}, minItems=1, maxItems=2)
+    properties = {
+        "name": {"const": name},
+        "datatype": {"const": "BYTES"},
+        "shape": shape,
+        "data": data,
+        "parameters": {"type": "object"},
+    }
+    return _object(["name", "datatype", "shape", "data"], properties)
+
+
+def _text(limits: Limits) -> Json:
+    """A text."""
+    return {"type": "string", "maxLength": limits.max_chars}

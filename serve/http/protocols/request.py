@@ -1,0 +1,52 @@
+"""What a request asks, whatever its protocol, and whether it may."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from potstill.contract.errors import UserError
+from potstill.serve.http.asgi import Refused
+from potstill.serve.http.hosting.hosted_bundle import Hosted
+from potstill.serve.http.hosting.job import Job
+from potstill.serve.http.limits import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Texts to classify."""
+
+    texts: Sequence[str]
+    targets: Sequence[str] | None = None
+    timeout_ms: float | None = None  # None: the server's own
+    sets: bool = False
+
+
+def ask(question: Question, hosted: Hosted, limits: Limits, start_s: float) -> Job:
+    """A job for the workers.
+
+    Args:
+        question: what is asked.
+        hosted: who answers.
+        limits: what is accepted.
+        start_s: when the request came in, by `time.monotonic`.
+    Raises:
+        Refused: 422 if it asks too much, or does not fit the bundle.
+    """
+    texts, targets = question.texts, question.targets
+    if not 1 <= len(texts) <= limits.max_texts:
+        raise Refused(422, f"texts holds {len(texts)}; from 1 to {limits.max_texts} are allowed in one request")
+    for index, text in enumerate(texts):
+        if len(text) > limits.max_chars:
+            raise Refused(422, f"texts[{index}] has {len(text)} characters; at most {limits.max_chars} are allowed")
+    timeout_ms = limits.timeout_ms if question.timeout_ms is None else question.timeout_ms
+    if not limits.min_timeout_ms <= timeout_ms <= limits.max_timeout_ms:
+        allowed = f"from {limits.min_timeout_ms:g} to {limits.max_timeout_ms:g}"
+        raise Refused(422, f"timeout_ms is {timeout_ms:g}; {allowed} is allowed")
+    try:
+        hosted.classifier.check_targets(texts, targets)
+        if question.sets:
+            hosted.classifier.check_sets()
+    except UserError as error:
+        raise Refused(422, str(error)) from error
+    return Job(hosted, texts, targets, start_s=start_s, deadline_s=start_s + timeout_ms / 1e3, sets=question.sets)

@@ -1,0 +1,1 @@
+"""What the server tells about itself, to those who ask on this machine: metrics, log, traces."""

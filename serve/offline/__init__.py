@@ -1,0 +1,1 @@
+"""Whole files and whole bundles: predict, verify, adapt, cascade."""

@@ -1,0 +1,1 @@
+"""A bundle in a program: from a text to an answer."""

@@ -1,0 +1,65 @@
+"""The onnxruntime session that every answer comes from, with the settings that keep it quick, quiet and repeatable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+from potstill.contract.errors import FormatError
+from potstill.contract.security.onnx_form import check_graph
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # what a graph may ask for
+OUTPUT = "logits"
+_LOAD_ERRORS = (
+    failures.Fail,
+    failures.InvalidArgument,
+    failures.InvalidGraph,
+    failures.InvalidProtobuf,
+    failures.NoSuchFile,
+    failures.NotImplemented,
+    failures.RuntimeException,
+)
+
+
+def open_session(model: Path, threads: int = 1) -> ort.InferenceSession:
+    """A session over an ONNX classifier: int64 [B, T] ids in, float32 [B, C] logits out. It may be run from many threads.
+
+    Args:
+        model: the ONNX file.
+        threads: cores that one run may use, at least 1; answers from several threads need only 1 each.
+    Raises:
+        FormatError: if the file holds more than a classifier needs (`security/onnx_form.py`), onnxruntime cannot load it, or it
+            asks for other inputs or has no output `logits`.
+        ValueError: if threads is below 1.
+    """
+    if threads < 1:
+        raise ValueError(f"threads is {threads}; it must be at least 1")
+    check_graph(model)
+    try:
+        session = ort.InferenceSession(str(model), session_options(threads), providers=["CPUExecutionProvider"])
+    except _LOAD_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise FormatError(model, "", f"onnxruntime {ort.__version__} cannot load it: {reason}") from error
+    names = [node.name for node in session.get_inputs()]
+    if "input_ids" not in names or not set(names) <= set(INPUTS):
+        raise FormatError(model, "inputs", f"are {', '.join(names)}; allowed: {', '.join(INPUTS)}")
+    if [node.name for node in session.get_outputs()][:1] != [OUTPUT]:
+        raise FormatError(model, "outputs", f"must begin with {OUTPUT!r}; it is not a sequence classifier")
+    return session
+
+
+def session_options(threads: int) -> ort.SessionOptions:
+    """The settings of every session. A worker that waits does not spin, so that an idle server costs no CPU."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.enable_mem_pattern = False  # every length of text is another shape, and the pattern cache keeps one plan per shape
+    options.log_severity_level = 3  # errors arrive as exceptions
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    return options

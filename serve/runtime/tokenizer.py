@@ -1,0 +1,219 @@
+"""Token ids of a text, at a cost that does not grow with the text, and equal to those of the whole text.
+
+A tokenizer's truncation bounds its result, not its work: a megabyte is normalised and split before all but the first
+tokens are thrown away. Here a long text is cut first, in two steps that leave the kept tokens as they were.
+
+1. *A growing prefix.* The first characters are tokenized; when more tokens than can be kept are settled, the rest of the
+   text cannot change them, and it is never read. A token is settled when its word has ended inside the prefix, and its end
+   lies a margin before the cut: the rest of a word, a combining mark, the tail of a special token cannot reach it then.
+2. *Shorter runs.* WordPiece answers a word over `max_input_chars_per_word` with one unknown token, whatever follows, and
+   a run of one repeated character is all space, all dropped, all one word, or a token each. So within a prefix the middle of
+   a run of letters, of spaces, or of one character is left out once the run is longer than both that limit and what is kept.
+
+Step 2 holds for the BERT tokenizers only (WordPiece behind BertNormalizer and BertPreTokenizer). Any other tokenizer (BPE,
+Unigram) has no such limit on words; there a token inside an unfinished word counts as settled once `INSIDE_WORD_MARGIN` characters
+follow it. Merges depend on their neighbourhood, so inside a word of thousands of characters this is a practical rule, not a proof.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.files import decode
+from potstill.serve.runtime.session import INPUTS
+from potstill.serve.runtime.word_cache import Words
+
+Feeds = dict[str, NDArray[np.int64]]
+
+CHARS_PER_TOKEN = 8  # of the first prefix; English needs about 5, and a text shorter than the first prefix is never cut
+GROWTH = 4  # of the prefix, each time it does not settle enough tokens
+MAX_CHARS = 1_000_000  # read of a text that settles too few tokens until then, such as a megabyte of invisible characters
+BYTES_PER_CHAR = 4  # of UTF-8, at most
+MAX_TARGET_CHARS = 1000  # a target is a name; a longer one is refused, so that it never needs cutting
+MARGIN = 128  # characters before a cut in which a token is not settled; longer than any special token and any grapheme in use
+INSIDE_WORD_MARGIN = 1024
+_KEPT_TAIL = 64  # of a shortened run, so that its end still meets what follows
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_BRACKETED = re.compile(
+    r"[\[<].{1,62}[\]>]"
+)  # [CLS], <mask>: such a special token never lies inside a run of letters or of one character
+_IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00010000-\U0010ffff"  # BERT makes a word of each (above U+FFFF: of some)
+
+
+class _Part(msgspec.Struct, frozen=True):
+    """A part of a tokenizer, as far as it is looked at here."""
+
+    type: str = ""
+    max_input_chars_per_word: int = 100
+    lowercase: bool = False
+
+
+class _Added(msgspec.Struct, frozen=True):
+    """A token that is matched in the text itself, before or after it is normalized."""
+
+    content: str
+    normalized: bool = True
+
+
+class _Layout(msgspec.Struct, frozen=True):
+    """What a `tokenizer.json` is made of; its vocabulary is left to the library."""
+
+    model: _Part = _Part()
+    normalizer: _Part | None = None
+    pre_tokenizer: _Part | None = None
+    added_tokens: list[_Added] = []
+
+
+class Tokenize:
+    """A tokenizer with truncation on and padding off. It is never changed after it is built, so threads may share it."""
+
+    def __init__(self, tokenizer_json: Path | bytes, max_tokens: int, inputs: Collection[str] = INPUTS) -> None:
+        """Read a `tokenizer.json`.
+
+        Args:
+            tokenizer_json: the file, or its bytes.
+            max_tokens: tokens kept of a text, special tokens included.
+            inputs: names of the graph's inputs; others are not made.
+        Raises:
+            FormatError: if it is not a tokenizer, or max_tokens leaves no room beside the special tokens.
+        """
+        path = tokenizer_json if isinstance(tokenizer_json, Path) else Path("tokenizer.json")
+        data = tokenizer_json if isinstance(tokenizer_json, bytes) else decode.read_bytes(path)
+        layout = decode.json(path, data, _Layout)
+        # One text at a time is all that is asked for here; a pool of threads would only be handed that text, and hand it back.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        try:
+            self._tokenizer = Tokenizer.from_buffer(data)
+        except ValueError as error:
+            raise FormatError(path, "", f"tokenizers cannot load it: {error}") from error
+        if max_tokens <= self._tokenizer.num_special_tokens_to_add(is_pair=True):
+            raise FormatError(path, "", f"adds special tokens that leave no room for a text in max_tokens = {max_tokens}")
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_tokens, strategy="longest_first", direction="right")
+        self._max_tokens = max_tokens
+        self._inputs = tuple(inputs)
+        self._runs, self._kept_head = _runs_to_shorten(layout, max_tokens)
+        self._uncut_chars = CHARS_PER_TOKEN * max_tokens
+        self._one_type = not any(self._tokenizer.encode("a").type_ids)  # of a text alone
+        self._constants: dict[int, Feeds] = {}
+        self._words = None
+        if self._runs and self._one_type and not any(token.normalized for token in layout.added_tokens):
+            special, lowercase = (
+                [token.content for token in layout.added_tokens],
+                bool(layout.normalizer and layout.normalizer.lowercase),
+            )
+            self._words = Words(self._tokenizer, max_tokens, special, lowercase=lowercase)
+
+    def ids(self, text: str | bytes, target: str | bytes | None = None) -> Feeds:
+        """What the graph is fed for one text: int64 [1, T] by input name, T at most max_tokens, no padding.
+
+        Bytes are read as UTF-8. What is not UTF-8, and a lone surrogate, which no tokenizer takes, is read as U+FFFD.
+
+        Returns:
+            arrays of which all but the ids may be shared with other calls: do not write to them.
+        Raises:
+            UserError: if the target is longer than `MAX_TARGET_CHARS` characters.
+        """
+        text = _decoded(text)
+        if target is None and self._words is not None:
+            known = self._words.ids(_readable(text[: self._uncut_chars + MARGIN]), self._uncut_chars)
+            if known is not None:
+                return self._feeds(known, None)
+        if target is not None:
+            encoding = self._encode_pair(text, _decoded(target))
+        elif len(text) <= self._uncut_chars:
+            # of a list of one, because that form leaves out the offsets and lets go of Python's lock
+            encoding = self._tokenizer.encode_batch_fast([_readable(text)])[0]
+        else:
+            encoding = self._settled(text, self._max_tokens)[1]
+        return self._feeds(encoding.ids, encoding.type_ids if target is not None or not self._one_type else None)
+
+    def _feeds(self, ids: list[int], types: list[int] | None) -> Feeds:
+        """What the graph is fed; types of None: zeros."""
+        if (constants := self._constants.get(len(ids))) is None:
+            constants = self._new_constants(len(ids))
+        feeds = {"input_ids": np.array([ids], dtype=np.int64), **constants}
+        if types is not None and "token_type_ids" in constants:
+            feeds["token_type_ids"] = np.array([types], dtype=np.int64)
+        return feeds
+
+    def _new_constants(self, n_tokens: int) -> Feeds:
+        """A mask of ones and types of zeros for this many tokens, as far as the graph takes them; made once a length."""
+        feeds = {"attention_mask": np.ones((1, n_tokens), np.int64), "token_type_ids": np.zeros((1, n_tokens), np.int64)}
+        kept = {name: value for name, value in feeds.items() if name in self._inputs}
+        self._constants[n_tokens] = kept
+        return kept
+
+    def _encode_pair(self, text: str, target: str) -> Encoding:
+        """The encoding of text and target, truncated as one: the longer of the two loses tokens first."""
+        if len(target) > MAX_TARGET_CHARS:
+            raise UserError(f"a target has {len(target)} characters; at most {MAX_TARGET_CHARS} are allowed, name it more briefly")
+        target = _readable(target)
+        if len(text) <= self._uncut_chars:
+            return self._tokenizer.encode_batch_fast([(_readable(text), target)])[0]
+        alone = self._tokenizer.encode(target)
+        n_target = sum(len(piece.ids) for piece in [alone, *alone.overflowing])
+        text, _ = self._settled(text, max(self._max_tokens, n_target) + 1)  # enough to tell which of the two is longer
+        return self._tokenizer.encode(text, target)
+
+    def _settled(self, text: str, n_tokens: int) -> tuple[str, Encoding]:
+        """A cut of the text that settles this many tokens, or the whole of it, and its encoding."""
+        text = text[:MAX_CHARS]
+        n_chars = self._uncut_chars
+        while True:
+            prefix = self._shorten(_readable(text[:n_chars]))
+            encoding = self._tokenizer.encode(prefix)
+            if n_chars >= len(text) or self._n_settled(encoding, len(prefix)) >= n_tokens:
+                return prefix, encoding
+            n_chars *= GROWTH
+
+    def _n_settled(self, encoding: Encoding, n_chars: int) -> int:
+        """Tokens of a prefix of this many characters that no continuation of it can change."""
+        pieces = [encoding, *encoding.overflowing]
+        tokens = [
+            (word, end)
+            for piece in pieces
+            for word, (_, end) in zip(piece.word_ids, piece.offsets, strict=True)
+            if word is not None
+        ]
+        last_word = max((word for word, _ in tokens), default=0)
+        whole_until = n_chars - MARGIN
+        inside_until = 0 if self._runs else n_chars - INSIDE_WORD_MARGIN
+        return sum((word < last_word and end <= whole_until) or end <= inside_until for word, end in tokens)
+
+    def _shorten(self, prefix: str) -> str:
+        """The prefix without the middle of its overlong runs; the same tokens."""
+        for run in self._runs:
+            prefix = run.sub(lambda match: match[0][: self._kept_head] + match[0][-_KEPT_TAIL:], prefix)
+        return prefix
+
+
+def _decoded(text: str | bytes) -> str:
+    """The text, or the characters of bytes in UTF-8, as many as are ever read; U+FFFD stands for what is not UTF-8."""
+    return text if isinstance(text, str) else text[: MAX_CHARS * BYTES_PER_CHAR].decode("utf-8", "replace")
+
+
+def _readable(text: str) -> str:
+    """The text with each lone surrogate as U+FFFD; every other character stays in its place."""
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
+
+
+def _runs_to_shorten(layout: _Layout, max_tokens: int) -> tuple[list[re.Pattern[str]], int]:
+    """Patterns of the runs whose middle does not matter to this tokenizer, none if unsure, and how much of their head stays."""
+    parts = (layout.model.type, layout.normalizer and layout.normalizer.type, layout.pre_tokenizer and layout.pre_tokenizer.type)
+    special = all(_BRACKETED.fullmatch(token.content) for token in layout.added_tokens)
+    if parts != ("WordPiece", "BertNormalizer", "BertPreTokenizer") or not special:
+        return [], 0
+    head = max(layout.model.max_input_chars_per_word, max_tokens) + 1
+    longer = f"{{{head + _KEPT_TAIL + 1},}}"
+    runs = [rf"[^\W_{_IDEOGRAPHS}]{longer}", rf"[ \t\n\r\u00a0\u2000-\u200a\u3000]{longer}", rf"(.)\1{longer}"]
+    return [re.compile(run, re.DOTALL) for run in runs], head

@@ -1,0 +1,77 @@
+"""`potstill task show` prints, byte for byte, what the engine is given."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from potstill.commands.main import run as console
+from potstill.contract.task import load_task
+from potstill.contract.texts import Text
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.engine.llama_engine import LlamaEngine
+from potstill.labeler.prompts.similar_examples import nearest_examples
+from potstill.labeler.run import label
+from potstill.models.catalog import find_backbone
+from potstill.models.gguf import read_header
+
+TASK_FILE = Path(__file__).parents[3] / "examples" / "market_stance" / "task.toml"
+TASK = load_task(TASK_FILE)
+TEXT = Text("hm,   I sold\nsome puts 🚀", "0")
+
+
+@pytest.mark.parametrize(
+    ("options", "config"),
+    [
+        ("--mode direct", LabelConfig(mode="direct")),
+        ("--mode direct --seed 3 --examples given --examples-per-label 1", LabelConfig("direct", seed=3, examples="given", n_examples_per_label=1)),
+        ("--mode cot --no-guideline", LabelConfig(n_variants=3, guideline=False)),
+        ("--mode direct --template chat", LabelConfig("direct", template="chat")),
+        ("--template chat --no-guideline", LabelConfig(n_variants=2, template="chat", guideline=False)),
+        ("--mode cascade --direct 2", LabelConfig("cascade", n_direct=2, n_variants=2, uncertain=1.0)),
+        ("--mode direct --examples nearest --examples-per-label 1", LabelConfig("direct", examples="nearest", n_examples_per_label=1)),
+    ],
+)  # fmt: skip
+def test_the_shown_prompt_is_what_the_engine_is_given_in_every_variant(
+    smollm2, ruled_teacher, tmp_path: Path, capfd, options, config
+):
+    teacher = ruled_teacher(lambda prompt, path: [-1.0] * 12, read_header(smollm2).chat_template)
+    nearest = None
+    if config.examples == "nearest":
+        nearest = nearest_examples(TASK, [TEXT], config.n_examples_per_label, find_backbone("all-minilm-l6-v2"))
+    label(TASK, [TEXT], tmp_path / "labels.db", teacher, config, nearest=nearest)
+    assert teacher.prompts
+    for (_, variant), prompt in teacher.prompts.items():
+        capfd.readouterr()
+        assert console(["task", "show", str(TASK_FILE), TEXT.text, "--variant", str(variant), *options.split()]) == 0
+        assert capfd.readouterr().out == prompt + "\n"
+
+
+def test_the_chat_template_in_the_header_is_the_one_that_the_engine_uses(smollm2):
+    engine = LlamaEngine(smollm2)
+    try:
+        assert read_header(smollm2).chat_template == engine.chat_template != ""
+    finally:
+        engine.close()
+
+
+def test_a_teacher_without_a_chat_template_is_refused(tmp_path: Path, capsys):
+    teacher = tmp_path / "base.gguf"
+    teacher.write_bytes(b"GGUF" + b"\x03\0\0\0" + b"\0" * 56)
+    assert console(["task", "show", str(TASK_FILE), "hm", "--template", "chat", "--teacher", str(teacher)]) == 1
+    assert capsys.readouterr().err == "potstill: the teacher has no chat template of its own; use --template plain\n"
+
+
+@pytest.mark.parametrize("command", [["task", "show", str(TASK_FILE), "hm"], ["label", str(TASK_FILE), "texts.jsonl", "out"]])
+def test_without_torch_nearest_names_the_extra_that_it_needs(tmp_path: Path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    Path("texts.jsonl").write_text('{"text": "hm"}\n')
+    for module in ("potstill.labeler.embeddings", "potstill.labeler.prompts.similar_examples"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert console([*command, "--examples", "nearest"]) == 1
+    assert (
+        capsys.readouterr().err
+        == "potstill: the package 'torch' is not installed; install it with: pip install 'potstill[train]'\n"
+    )
+    assert not Path("out").exists()

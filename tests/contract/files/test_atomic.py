@@ -1,0 +1,123 @@
+import os
+import subprocess
+
+import pytest
+
+from potstill.contract.errors import UserError
+from potstill.contract.files import atomic
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_replaced_whole_and_nothing_else_stays(tmp_path):
+    path = tmp_path / "sub" / "a.txt"
+    atomic.write_file(path, b"one")
+    atomic.write_file(path, b"two")
+    assert path.read_bytes() == b"two" and names(path.parent) == ["a.txt"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_failing_write_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"one")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "fsync", fail)
+    with pytest.raises(UserError) as caught:
+        atomic.write_file(path, b"two")
+    assert str(caught.value) == f"{path}: cannot be written (No space left on device); free some space or choose another place"
+    assert path.read_bytes() == b"one" and names(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_appears_when_the_block_ends_well(tmp_path):
+    with atomic.folder(tmp_path / "sub" / "out") as staging:
+        (staging / "a").write_text("1")
+        assert names(tmp_path / "sub") == [staging.name]
+    assert (tmp_path / "sub" / "out" / "a").read_text() == "1" and names(tmp_path / "sub") == ["out"]
+
+
+def test_a_folder_replaces_an_earlier_one_whole(tmp_path):
+    for name in ("a", "b"):
+        with atomic.folder(tmp_path / "out") as staging:
+            (staging / name).touch()
+    assert names(tmp_path / "out") == ["b"] and names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("can", [True, False])
+def test_a_folder_that_is_replaced_is_never_missing(tmp_path, monkeypatch, can):
+    """Killed at any step of the swap, one of the two folders stands there whole; where the kernel swaps, at every step."""
+    if not can:
+        monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
+    with atomic.folder(tmp_path / "out") as staging:
+        (staging / "a").touch()
+    seen = []
+    rename, remove = os.rename, atomic.shutil.rmtree
+    monkeypatch.setattr(atomic.os, "rename", lambda *places: (rename(*places), seen.append((tmp_path / "out").exists())))
+    monkeypatch.setattr(
+        atomic.shutil, "rmtree", lambda *args, **more: (seen.append(names(tmp_path / "out")), remove(*args, **more))
+    )
+    with atomic.folder(tmp_path / "out") as staging:
+        (staging / "b").touch()
+    assert names(tmp_path / "out") == ["b"] and names(tmp_path) == ["out"]
+    assert (False in seen) != can
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("stop"), KeyboardInterrupt(), UserError("no"), FileNotFoundError(2, "No such file")]
+)
+def test_a_block_that_fails_leaves_everything_as_it_was_and_its_error_alone(tmp_path, error):
+    with atomic.folder(tmp_path / "out") as staging:
+        (staging / "a").touch()
+    with pytest.raises(type(error)) as caught, atomic.folder(tmp_path / "out") as staging:
+        (staging / "b").touch()
+        raise error
+    assert caught.value is error
+    assert names(tmp_path / "out") == ["a"] and names(tmp_path) == ["out"]
+
+
+def test_a_file_where_a_folder_should_go_is_refused(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(UserError) as caught, atomic.folder(tmp_path / "out"):
+        pass
+    assert str(caught.value) == f"{tmp_path / 'out'}: is a file; name a folder, or a place where nothing is yet"
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_place_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    for write in (lambda path: atomic.write_file(path, b""), lambda path: atomic.folder(path).__enter__()):
+        with pytest.raises(
+            UserError, match=r"cannot be written \((Not a directory|File exists)\); free some space or choose another place$"
+        ):
+            write(tmp_path / "file" / "out")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small disk needs the rights of root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_the_earlier_file_and_folder_whole(small_disk):
+    atomic.write_file(small_disk / "a", b"one")
+    with atomic.folder(small_disk / "out") as staging:
+        (staging / "x").write_text("1")
+    with pytest.raises(UserError, match=r"a: cannot be written \(No space left on device\)"):
+        atomic.write_file(small_disk / "a", b"x" * 2_000_000)
+    with (
+        pytest.raises(UserError, match=r"out: cannot be written \(No space left on device\)"),
+        atomic.folder(small_disk / "out") as staging,
+    ):
+        (staging / "y").write_bytes(b"x" * 2_000_000)
+    assert (small_disk / "a").read_bytes() == b"one"
+    assert names(small_disk) == ["a", "out"] and names(small_disk / "out") == ["x"]

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from potstill.contract.decision import Conformal
+from potstill.export.bundle.recalibration import carried_place, carried_sets, carried_thresholds
+
+LABELS = ["up", "flat", "down"]
+CONFORMAL = Conformal(coverage=0.9, quantile=0.7, n=200, source="gold")
+
+
+def probs(seed, sharpness=1.0, n=300):
+    logits = np.random.default_rng(seed).normal(0, 1, (n, 3)) * sharpness
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def test_equal_probabilities_change_nothing():
+    thresholds = {"up": 0.55, "flat": None, "down": 0.6}
+    assert carried_thresholds(thresholds, LABELS, probs(0), probs(0)) == thresholds
+    assert carried_sets(CONFORMAL, probs(0), probs(0)).quantile == pytest.approx(0.7, abs=1e-12)
+    assert carried_thresholds(None, LABELS, probs(0), probs(0)) is None
+    assert carried_sets(None, probs(0), probs(0)) is None
+
+
+@pytest.mark.parametrize("sharpness", [0.8, 1.02, 1.3])
+def test_as_many_texts_pass_a_threshold_as_before(sharpness):
+    thresholds = {"up": 0.55, "down": 0.6}
+    before, after = probs(0), probs(0, sharpness)
+    carried = carried_thresholds(thresholds, LABELS, before, after)
+    for name in thresholds:
+        c = LABELS.index(name)
+        n_before = ((before.argmax(axis=1) == c) & (before[:, c] >= thresholds[name])).sum()
+        n_after = ((after.argmax(axis=1) == c) & (after[:, c] >= carried[name])).sum()
+        assert abs(int(n_after) - int(n_before)) <= 2  # it is moved by rank, and kept off the very probability of a text
+
+
+@pytest.mark.parametrize("sharpness", [0.8, 1.02, 1.3])
+def test_the_label_sets_keep_their_size(sharpness):
+    before, after = probs(0), probs(0, sharpness)
+    carried = carried_sets(CONFORMAL, before, after)
+    sizes = [(1 - values <= made.quantile).sum() / len(values) for values, made in ((before, CONFORMAL), (after, carried))]
+    assert sizes[1] == pytest.approx(sizes[0], abs=0.03)
+    assert (carried.coverage, carried.n, carried.source) == (0.9, 200, "gold")
+
+
+def test_a_threshold_that_few_texts_pass_or_that_few_reach_now_stays_as_it_was():
+    before, after = np.linspace(0.4, 1, 100), np.linspace(0.3, 0.9, 100)
+    assert carried_place(0.99, before, after) == 0.99
+    assert carried_place(0.5, before, after[:5]) == 0.5
+    assert carried_place(0.5, before, after) == pytest.approx(0.4)
+
+
+def test_what_is_carried_stays_a_probability():
+    assert carried_place(0.05, np.full(20, 0.9), np.full(20, 0.1)) == 0
+    assert carried_place(0.9, np.full(20, 0.9), np.full(20, 1.0)) == 1

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+from support.quantizable import FORM
+
+from potstill.export.config import ExportConfig
+from potstill.export.gate.gate import ROUNDING, is_invariant, note, problem
+from potstill.serve.runtime.padding import padded
+
+CONFIG = ExportConfig()
+
+
+def flipped(flips, n):
+    return {"n": n, "flips": flips, "agreement": 1 - flips / n}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ""),
+        (flipped(10, 1000), ""),
+        (flipped(15, 1000), ""),
+        (
+            flipped(16, 1000),
+            "16 of 1000 texts (1.60%) change their label; where each keeps it with 0.99 chance explains 15",
+        ),
+        (flipped(2, 64), ""),  # one flip more or less is chance
+        (flipped(3, 64), "3 of 64 texts (4.69%) change their label; where each keeps it with 0.99 chance explains 2"),
+        ({"macro_f1": 0.77, "macro_f1_drop": 0.03, "macro_f1_drop_low": 0.005}, ""),
+        (
+            {"macro_f1": 0.77, "macro_f1_drop": 0.03, "macro_f1_drop_low": 0.0051},
+            "macro-F1 0.7700 is 0.0300 below float, and by at least 0.0051 whatever texts chance had drawn; allowed: 0.005",
+        ),
+        (
+            {"macro_f1": float("nan"), "macro_f1_drop": float("nan"), "macro_f1_drop_low": float("nan")},
+            "macro-F1 nan is nan below float, and by at least nan whatever texts chance had drawn; allowed: 0.005",
+        ),
+        ({"prob_change_max": 0.3}, ""),
+        ({"prob_change_max": 0.31}, "a probability moves by 0.310; at most 0.3 is allowed"),
+        (
+            {"variant": "dynamic_int8"},
+            "an answer depends on what shares its batch (0 of a probability); take it with --variant dynamic_int8",
+        ),
+        (
+            {"padding_change_max": 1e-4},
+            "an answer depends on what shares its batch (0.0001 of a probability); take it with --variant static_int8",
+        ),
+    ],
+)
+def test_a_form_passes_up_to_the_limit_and_fails_with_its_numbers_beyond(changes, expected):
+    assert problem(msgspec.structs.replace(FORM, **changes), CONFIG) == expected
+
+
+def test_a_form_that_was_asked_for_may_depend_on_its_batch_but_is_never_called_invariant():
+    form = msgspec.structs.replace(FORM, variant="dynamic_int8")
+    assert problem(form, ExportConfig(variant="dynamic_int8")) == ""
+    assert is_invariant(FORM) and not is_invariant(form)
+
+
+def test_the_last_bit_may_move_with_padding_but_not_beside_others_and_neither_is_a_reason_to_refuse():
+    padding, beside = (msgspec.structs.replace(FORM, **{name: ROUNDING}) for name in ("padding_change_max", "batch_change_max"))
+    assert problem(padding, CONFIG) == problem(beside, CONFIG) == ""
+    assert is_invariant(padding) and not is_invariant(beside)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ""),
+        (flipped(1, 64), "1 of 64 texts change their label, within what chance does on so few texts; more would tell (--pool)"),
+        (
+            {"macro_f1_drop": 0.01},
+            "macro-F1 is 0.0100 below float, within what chance does on so few texts; more would tell (--pool)",
+        ),
+    ],
+)
+def test_a_form_that_passed_by_chance_s_leave_says_so(changes, expected):
+    assert note(msgspec.structs.replace(FORM, **changes), CONFIG) == expected
+
+
+def test_a_padded_batch_masks_what_it_adds():
+    feeds = [
+        {"input_ids": np.full((1, n), n), "attention_mask": np.ones((1, n), int), "token_type_ids": np.ones((1, n), int)}
+        for n in (3, 5)
+    ]
+    batch = padded(feeds, pad_id=7, n_tokens=9)
+    assert {value.shape for value in batch.values()} == {(2, 9)}
+    assert batch["attention_mask"].sum(axis=1).tolist() == [3, 5]
+    assert batch["input_ids"][0].tolist() == [3] * 3 + [7] * 6
+    assert batch["token_type_ids"][0].sum() == 3

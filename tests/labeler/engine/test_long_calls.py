@@ -1,0 +1,126 @@
+"""Ctrl-C ends a call into C in its middle, and nothing is freed under a call that runs."""
+
+import os
+import signal
+import threading
+import time
+
+import llama_cpp
+import pytest
+
+from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, Token
+from potstill.labeler.engine.long_calls import LongCalls
+from potstill.labeler.engine.sampler import Sampler
+
+
+@pytest.fixture
+def interrupt():
+    """Send this process SIGINT after so many seconds, also where it was told to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timers: list[threading.Timer] = []
+
+    def later(seconds: float) -> None:
+        timers.append(threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)))
+        timers[-1].start()
+
+    yield later
+    for timer in timers:
+        timer.join()
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def calls():
+    calls = LongCalls()
+    yield calls
+    calls.close()
+
+
+def test_a_call_returns_what_the_function_returns_and_raises_what_it_raises(calls):
+    assert calls.run(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        calls.run(divmod, 7, 0)
+
+
+def test_an_interrupt_raises_the_flag_waits_for_the_call_and_lowers_the_flag_again(calls, interrupt):
+    ended = []
+
+    def until_told():
+        while not calls.flag.value:
+            time.sleep(0.01)
+        ended.append(time.monotonic())
+
+    interrupt(0.1)
+    with pytest.raises(KeyboardInterrupt):
+        calls.run(until_told)
+    assert ended and time.monotonic() >= ended[0]
+    assert calls.flag.value == b""
+    assert calls.run(int) == 0
+
+
+def test_closing_waits_for_a_call_that_a_second_interrupt_left_running(calls, interrupt):
+    ended = []
+
+    def slow():
+        time.sleep(0.6)
+        ended.append(True)
+
+    interrupt(0.1)
+    interrupt(0.3)
+    with pytest.raises(KeyboardInterrupt):
+        calls.run(slow)
+    assert not ended
+    calls.close()
+    assert ended
+
+
+def test_an_interrupt_ends_a_decode_in_its_middle_and_the_engine_can_start_again(smollm2, interrupt):
+    engine = LlamaEngine(smollm2)
+    engine.start(EngineConfig(n_cells=1024, n_batch=1024, n_sequences=2))
+    tokens = [Token(token, i, 0, wants_logits=i == 1023) for i, token in enumerate(engine.tokenize("word " * 1100)[:1024])]
+    began = time.monotonic()
+    engine.decode(tokens)
+    whole = time.monotonic() - began
+    engine.free(0)
+    interrupt(0.05)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        engine.decode(tokens)
+    assert time.monotonic() - began < 0.05 + whole / 2
+    engine.start(EngineConfig(n_cells=256, n_sequences=2, n_batch=256))
+    assert engine.decode(tokens[:10]) == []
+    engine.close()
+
+
+@pytest.mark.parametrize("function", ["llama_batch_free", "llama_free", "llama_model_free"])
+def test_an_interrupt_while_something_is_freed_frees_nothing_twice(tiny_models, monkeypatch, function):
+    freed = []
+    free = getattr(llama_cpp, function)
+
+    def interrupted(handle):
+        freed.append(handle)
+        free(handle)
+        raise KeyboardInterrupt  # as Python raises it when the signal came while C was busy
+
+    engine = LlamaEngine(tiny_models["dense"])
+    engine.start(EngineConfig(n_cells=256, n_batch=256, n_sequences=2))
+    monkeypatch.setattr(llama_cpp, function, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.close()
+    engine.close()
+    assert len(freed) == 1
+
+
+def test_a_sampler_interrupted_while_it_is_freed_is_not_freed_twice(monkeypatch):
+    freed = []
+    sampler = Sampler(0.5, 1)
+
+    def interrupted(chain):
+        freed.append(chain)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(llama_cpp, "llama_sampler_free", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sampler.close()
+    sampler.close()
+    assert len(freed) == 1

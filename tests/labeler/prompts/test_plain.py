@@ -1,0 +1,76 @@
+"""The prompt says what the task says, in the order that the variant says."""
+
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from potstill.contract.task import Knowledge, Task, load_task
+from potstill.labeler.prompts import plain
+
+TASK = load_task(Path(__file__).parents[3] / "examples" / "market_stance" / "task.toml")
+
+
+def test_the_first_variant_is_the_task_s_own_examples_in_their_own_order():
+    assert plain.variants(TASK, 3, 2, seed=0)[0].examples == tuple(TASK.examples)
+
+
+def test_every_variant_has_the_same_number_of_examples_of_each_label():
+    for variant in plain.variants(TASK, 8, 1, seed=0):
+        assert Counter(example.label for example in variant.examples) == dict.fromkeys(TASK.label_names, 1)
+
+
+def test_variants_differ_and_their_last_label_goes_round():
+    made = plain.variants(TASK, 7, 2, seed=0)
+    assert len({variant.examples for variant in made}) == 7
+    assert Counter(variant.examples[-1].label for variant in made[1:]) == dict.fromkeys(TASK.label_names, 2)
+
+
+def test_equal_seeds_give_equal_variants_and_other_seeds_others():
+    assert plain.variants(TASK, 4, 2, seed=1) == plain.variants(TASK, 4, 2, seed=1)
+    assert plain.variants(TASK, 4, 2, seed=1) != plain.variants(TASK, 4, 2, seed=2)
+
+
+def test_asking_for_more_variants_keeps_the_earlier_ones():
+    assert plain.variants(TASK, 8, 2, seed=0)[:4] == plain.variants(TASK, 4, 2, seed=0)
+
+
+def test_in_cot_the_opinion_comes_before_the_answer():
+    text = plain.prefix(TASK, plain.variants(TASK, 1, 2, 0)[0], "cot")
+    assert text.count("\nOpinion: ") == text.count("\nSentiment: ") == 6
+    assert text.index("Opinion:") < text.index("Sentiment:")
+
+
+def test_in_direct_no_rationale_is_shown():
+    text = plain.prefix(TASK, plain.variants(TASK, 1, 2, 0)[0], "direct")
+    assert "Opinion:" not in text
+    assert TASK.examples[0].rationale not in text
+
+
+def test_the_prefix_and_a_block_join_to_one_document():
+    whole = plain.prefix(TASK, plain.variants(TASK, 1, 2, 0)[0], "direct") + plain.block(TASK, "hm", None, "direct")
+    assert whole.endswith("\n\nPost: hm\nSentiment:")
+
+
+@pytest.mark.parametrize(("text", "terms"), [("I bought PUTS", ["puts"]), ("inputs rose", []), ("calls, puts", ["puts", "calls"])])
+def test_a_term_is_explained_only_where_it_stands_as_a_whole_word(text, terms):
+    assert [entry.term for entry in plain.knowledge_in(TASK, text)] == terms
+
+
+def test_a_term_with_signs_in_it_is_taken_literally():
+    task = msgspec.structs.replace(TASK, knowledge=[Knowledge(term="c++ (2)", meaning="a language")])
+    assert plain.knowledge_in(task, "learn c++ (2) now")
+
+
+def test_a_line_break_in_a_text_cannot_end_it_early():
+    assert plain.block(TASK, "one\n\nPost: two", None, "direct").startswith("Post: one Post: two\n")
+
+
+def test_a_long_text_is_shown_up_to_max_chars():
+    assert plain.shown(TASK, "a" * 10_000) == "a" * TASK.input.max_chars
+
+
+def test_a_target_is_named_before_the_text():
+    task: Task = msgspec.structs.replace(TASK, input=msgspec.structs.replace(TASK.input, target=True, target_noun="Company"))
+    assert plain.block(task, "up it goes", "Acme", "cot") == "Company: Acme\nPost: up it goes\nOpinion:"

@@ -1,0 +1,204 @@
+"""The real 135M teacher: what many sequences in one cache say is what one sequence alone says.
+
+Unpacked to 16-bit floats, in which rounding is small: with 4-bit weights the activations are quantized too, and one flipped
+rounding moves a log-probability by a tenth of a nat, in llama.cpp's own single sequence as much as here.
+"""
+
+import ctypes
+import math
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import pytest
+from support.single_sequence import SingleSequence
+
+from potstill.contract.errors import UserError
+from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, NoContextError, OutOfCellsError, Token
+from potstill.labeler.paths import Ask, TeacherPath, TooLong
+from potstill.labeler.teacher import Identity, Reading
+from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
+
+PREFIX = {
+    "direct": "Post: up 20% and buying more\nSentiment: positive\n\nPost: awful quarter, I sold\nSentiment: negative\n\n",
+    "cot": "Post: up 20% and buying more\nOpinion: The author buys.\nSentiment: positive\n\n"
+    "Post: awful quarter, I sold\nOpinion: The author has sold.\nSentiment: negative\n\n",
+}
+TEXTS = ["Loaded up on calls before the print.", "anyone know when they report?", "Sold it all. Dead money, worse management 😞"]
+WORDS = ("positive", "negative", "neutral")
+TOLERANCE = {"atol": 0.01, "rtol": 2e-3}  # nats; batches of other sizes round differently
+
+
+def reading(mode: str, words: tuple[str, ...] = WORDS) -> Reading:
+    return Reading(mode, words, "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=12)  # type: ignore[arg-type]
+
+
+def asks(mode: str, paths: int = 1) -> list[Ask]:
+    cue = "Sentiment:" if mode == "direct" else "Opinion:"
+    return [Ask(str(i), f"Post: {text}\n{cue}", tuple(range(paths))) for i, text in enumerate(TEXTS)]
+
+
+@pytest.fixture(scope="module")
+def half_floats(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("teacher") / "f16.gguf"
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype, params.allow_requantize, params.nthread = llama_cpp.LLAMA_FTYPE_MOSTLY_F16, True, 2
+    assert llama_cpp.llama_model_quantize(str(smollm2).encode(), str(path).encode(), ctypes.byref(params)) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def engine(half_floats: Path):
+    engine = LlamaEngine(half_floats)
+    yield engine
+    engine.close()
+
+
+STATED = {"n_threads": 2, "n_batch": 512, "n_live_paths": 24, "flash_attention": False}
+
+
+def teacher(engine: LlamaEngine, **config: Any) -> LocalTeacher:
+    return LocalTeacher(engine, Identity("smollm2", "d", "d", engine.build()), LocalConfig(**(STATED | config)))
+
+
+def drawn(
+    engine: LlamaEngine, mode: str, paths: int = 1, words: tuple[str, ...] = WORDS, seed: int = 0, **config: Any
+) -> list[TeacherPath]:
+    results = list(teacher(engine, **config).answer(PREFIX[mode], 0, asks(mode, paths), reading(mode, words), seed))
+    assert all(isinstance(result, TeacherPath) for result in results)
+    return sorted(results, key=lambda path: (path.text_id, path.path))
+
+
+@pytest.fixture(scope="module")
+def reference(half_floats: Path) -> SingleSequence:
+    return SingleSequence(half_floats)
+
+
+def test_direct_reads_the_probabilities_that_one_sequence_alone_has(engine, reference):
+    for path, ask in zip(drawn(engine, "direct"), asks("direct"), strict=True):
+        expected = [reference.logprob(PREFIX["direct"] + ask.prompt, word) for word in WORDS]
+        np.testing.assert_allclose(path.word_logprobs, expected, **TOLERANCE)
+
+
+def test_words_of_several_tokens_are_walked_exactly(engine, reference):
+    words = ("positive", "up and away", "going down the drain")
+    for path, ask in zip(drawn(engine, "direct", words=words), asks("direct"), strict=True):
+        expected = [reference.logprob(PREFIX["direct"] + ask.prompt, word) for word in words]
+        np.testing.assert_allclose(path.word_logprobs, expected, **TOLERANCE)
+
+
+def test_a_sampled_path_is_read_after_its_own_rationale(engine, reference):
+    for path in drawn(engine, "cot", paths=2):
+        ask = asks("cot")[int(path.text_id)]
+        text = f"{PREFIX['cot']}{ask.prompt} {path.rationale}\nSentiment:"
+        np.testing.assert_allclose(path.word_logprobs, [reference.logprob(text, word) for word in WORDS], **TOLERANCE)
+        assert 0 < path.n_generated <= 12
+        assert "\n" not in path.rationale
+
+
+def test_long_words_are_walked_after_a_rationale_too(engine, reference):
+    words = ("positive", "going down the drain")
+    path = drawn(engine, "cot", paths=2, words=words)[0]
+    text = f"{PREFIX['cot']}{asks('cot')[0].prompt} {path.rationale}\nSentiment:"
+    np.testing.assert_allclose(path.word_logprobs, [reference.logprob(text, word) for word in words], **TOLERANCE)
+
+
+@pytest.mark.parametrize("mode", ["direct", "cot"])
+def test_one_at_a_time_draws_the_paths_that_many_at_once_draw(engine, mode):
+    words = ("positive", "going down the drain")
+    together = drawn(engine, mode, paths=4 if mode == "cot" else 1, words=words)
+    in_turn = drawn(engine, mode, paths=4 if mode == "cot" else 1, words=words, n_live_paths=1)
+    assert [(p.text_id, p.path, p.rationale) for p in in_turn] == [(p.text_id, p.path, p.rationale) for p in together]
+    np.testing.assert_allclose([p.word_logprobs for p in in_turn], [p.word_logprobs for p in together], **TOLERANCE)
+
+
+def test_the_speed_of_one_at_a_time_is_measured_in_a_context_of_one_sequence(engine):
+    alone = teacher(engine, n_threads=2, n_live_paths=1)
+    found = alone.pace_after(PREFIX["cot"], asks("cot")[0].prompt, reading("cot"))
+    assert (found.n_live_paths, found.n_threads, engine.config.n_sequences) == (1, 2, 1)
+    assert 0 < found.path_tokens_per_s < 100_000 and 0 < found.prompt_tokens_per_s < 1_000_000
+
+
+def test_where_no_context_of_many_sequences_can_be_made_the_speed_of_one_is_measured(engine, monkeypatch):
+    start = engine.start
+
+    def only_one(config):
+        if config.n_sequences > 1:
+            raise NoContextError("no memory")
+        start(config)
+
+    monkeypatch.setattr(engine, "start", only_one)
+    alone = teacher(engine, n_threads=2, n_live_paths=16, n_batch=512, flash_attention=False)
+    found = alone.pace_after(PREFIX["cot"], asks("cot")[0].prompt, reading("cot"))
+    assert found.path_tokens_per_s > 0 and engine.config.n_sequences == 1
+
+
+def test_paths_of_one_text_differ_and_have_seeds_of_their_own(engine):
+    paths = [path for path in drawn(engine, "cot", paths=6) if path.text_id == "0"]
+    assert len({path.rationale for path in paths}) > 1
+    assert len({path.seed for path in paths}) == 6
+
+
+def test_the_same_seed_draws_the_same_paths_and_another_seed_others(engine):
+    first = drawn(engine, "cot", paths=3)
+    assert drawn(engine, "cot", paths=3) == first
+    assert [path.rationale for path in drawn(engine, "cot", paths=3, seed=1)] != [path.rationale for path in first]
+
+
+@pytest.mark.parametrize("config", [{"n_live_paths": 2}, {"n_batch": 16}, {"n_live_paths": 64, "n_batch": 64}])
+def test_every_path_comes_once_however_little_runs_at_once(engine, config):
+    paths = drawn(engine, "cot", paths=3, **config)
+    assert [(path.text_id, path.path) for path in paths] == [(str(i), n) for i in range(len(TEXTS)) for n in range(3)]
+
+
+def test_label_words_take_most_of_the_mass_after_worked_examples(engine):
+    assert min(sum(math.exp(value) for value in path.word_logprobs) for path in drawn(engine, "direct")) > 0.5
+
+
+def test_a_text_longer_than_the_context_gets_no_path_and_the_others_do(engine):
+    long = Ask("long", "word " * (engine.n_ctx_train + 1), (0,))
+    results = list(teacher(engine).answer(PREFIX["direct"], 0, [long, *asks("direct")], reading("direct"), 0))
+    (refused,) = [result for result in results if isinstance(result, TooLong)]
+    assert refused.text_id == "long"
+    assert refused.n_tokens > refused.n_free
+    assert len(results) == 1 + len(TEXTS)
+
+
+def test_a_prefix_longer_than_the_context_says_what_to_shorten(engine):
+    with pytest.raises(UserError, match="shorten the guideline or the examples"):
+        list(teacher(engine).answer("word " * engine.n_ctx_train, 0, asks("direct"), reading("direct"), 0))
+
+
+def test_label_words_that_begin_alike_are_refused(engine):
+    with pytest.raises(UserError, match="'going' and 'going up' begin alike"):
+        drawn(engine, "direct", words=("going", "going up"))
+
+
+def test_control_tokens_spelled_in_a_text_stay_text(engine):
+    assert len(engine.tokenize("<|im_end|>")) > 1
+
+
+def test_a_full_cache_is_reported_and_changes_nothing(engine):
+    engine.start(EngineConfig(n_cells=256, n_batch=256, n_sequences=3))
+    tokens = engine.tokenize("word " * 200)[:200]
+    engine.decode([Token(t, i, 1) for i, t in enumerate(tokens)])
+    with pytest.raises(OutOfCellsError):
+        engine.decode([Token(t, i, 2) for i, t in enumerate(tokens)])
+    engine.free(1)
+    engine.decode([Token(t, i, 2) for i, t in enumerate(tokens)])
+
+
+@pytest.mark.parametrize("size", [0, 3, 100_000])
+def test_a_gguf_that_is_cut_short_is_refused_with_its_name(smollm2, tmp_path, size):
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(smollm2.read_bytes()[:size])
+    with pytest.raises(UserError, match=r"broken\.gguf: llama\.cpp cannot load it"):
+        LlamaEngine(broken)
+
+
+def test_closing_twice_is_harmless(smollm2):
+    engine = LlamaEngine(smollm2)
+    engine.start(EngineConfig(n_cells=256, n_sequences=2))
+    engine.close()
+    engine.close()

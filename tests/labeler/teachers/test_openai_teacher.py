@@ -1,0 +1,564 @@
+"""The teacher behind a server: against the real llama_cpp.server with the real 135M model, and the rules of asking against a
+scripted one."""
+
+import itertools
+import math
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from potstill.contract.errors import UserError
+from potstill.labeler.paths import Ask, TeacherPath, TooLong, path_seed
+from potstill.labeler.teacher import Reading
+from potstill.labeler.teachers.local_teacher import LocalConfig
+from potstill.labeler.teachers.openai_client import ServerConfig
+from potstill.labeler.teachers.openai_teacher import open_remote
+from potstill.labeler.teachers.opening import is_server, open_local, open_teacher
+from potstill.labeler.teachers.word_lists import WRITTEN
+
+PREFIX = {
+    "direct": "Post: up 20% and buying more\nSentiment: positive\n\nPost: awful quarter, I sold\nSentiment: negative\n\n",
+    "cot": "Post: up 20% and buying more\nOpinion: The author buys.\nSentiment: positive\n\n"
+    "Post: awful quarter, I sold\nOpinion: The author has sold.\nSentiment: negative\n\n",
+}
+TEXTS = ["Loaded up on calls before the print.", "anyone know when they report?", "Sold it all. Dead money, worse management 😞"]
+WORDS = ("positive", "negative", "neutral")
+N_CONTEXT = 512
+QUICK = ServerConfig(n_tries=3, first_wait_s=0.01, timeout_s=5.0)
+
+
+def reading(mode: str, words: tuple[str, ...] = WORDS) -> Reading:
+    return Reading(mode, words, "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=8)  # type: ignore[arg-type]
+
+
+def asks(mode: str, paths: int = 1, texts: list[str] = TEXTS, n_first: int = 0) -> list[Ask]:
+    cue = "Sentiment:" if mode == "direct" else "Opinion:"
+    return [Ask(str(i), f"Post: {text}\n{cue}", tuple(range(paths)), n_first) for i, text in enumerate(texts)]
+
+
+def drawn(teacher, mode: str, paths: int = 1, words: tuple[str, ...] = WORDS, seed: int = 0) -> list[TeacherPath]:
+    results = list(teacher.answer(PREFIX[mode], 0, asks(mode, paths), reading(mode, words), seed))
+    assert all(isinstance(result, TeacherPath) for result in results)
+    return sorted(results, key=lambda path: (path.text_id, path.path))
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch):
+    for name in ("POTSTILL_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+# Against llama_cpp.server
+
+
+@pytest.fixture(scope="module")
+def real_url(smollm2: Path, tmp_path_factory: pytest.TempPathFactory):
+    """The address of a llama_cpp.server that this module starts and ends."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    options = {"model": smollm2, "host": "127.0.0.1", "port": port, "n_ctx": N_CONTEXT, "n_threads": 2, "verbose": "false"}
+    command = [sys.executable, "-m", "llama_cpp.server", *itertools.chain(*((f"--{k}", str(v)) for k, v in options.items()))]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "PYTHONWARNINGS": "ignore"})
+    try:
+        url = f"http://127.0.0.1:{port}/v1"
+        for _ in range(600):
+            assert process.poll() is None, log.read_text()
+            try:
+                httpx.get(f"{url}/models", trust_env=False, timeout=5)
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def served(real_url: str):
+    teacher = open_remote(real_url)
+    yield teacher
+    teacher.close()
+
+
+@pytest.fixture(scope="module")
+def local(smollm2: Path, tmp_path_factory: pytest.TempPathFactory):
+    stated = LocalConfig(n_threads=2, n_batch=512, n_live_paths=8, flash_attention=False, cache=tmp_path_factory.mktemp("cache"))
+    teacher = open_local(str(smollm2), pack="as-is", config=stated)
+    yield teacher
+    teacher.close()
+
+
+def test_the_server_reads_the_labels_as_the_same_file_does_in_this_process(served, local):
+    there, here = drawn(served, "direct"), drawn(local, "direct")
+    # batches of other sizes flip roundings of the 4-bit weights' 8-bit activations: up to 0.18 nats here
+    np.testing.assert_allclose([p.word_logprobs for p in there], [p.word_logprobs for p in here], atol=0.4)
+    assert [(p.text_id, p.path, p.seed, p.rationale, p.n_generated) for p in there] == [
+        (p.text_id, p.path, p.seed, p.rationale, p.n_generated) for p in here
+    ]
+    for path, other in zip(there, here, strict=True):
+        assert abs(path.n_prompt_tokens - other.n_prompt_tokens) <= 2  # the prefix's last line breaks merge with what follows
+
+
+def test_a_word_of_several_tokens_is_read_as_the_same_file_does_in_this_process(served, local):
+    words = ("positively", "negative")  # the first is " posit" and "ively" or the like to this vocabulary
+    there, here = drawn(served, "direct", words=words), drawn(local, "direct", words=words)
+    np.testing.assert_allclose([p.word_logprobs for p in there], [p.word_logprobs for p in here], atol=0.6)
+
+
+def test_every_sampled_path_ends_in_a_rationale_and_a_distribution_over_the_labels(served):
+    paths = drawn(served, "cot", paths=2)
+    assert [(p.text_id, p.path) for p in paths] == [(str(i), n) for i in range(len(TEXTS)) for n in range(2)]
+    for path in paths:
+        assert path.rationale and "\n" not in path.rationale
+        assert 0 < path.n_generated <= 8 and path.n_prompt_tokens > 5
+        assert path.seed == path_seed(0, path.text_id, path.path)  # this server gives one choice a request, each its own seed
+        assert len(path.word_logprobs) == len(WORDS) and all(math.isfinite(x) and x < 0 for x in path.word_logprobs)
+        assert 0.3 < sum(map(math.exp, path.word_logprobs)) <= 1 + 1e-6
+
+
+def test_paths_of_one_text_differ_and_another_run_seed_draws_others(served):
+    one = [p.rationale for p in drawn(served, "cot", paths=3)]
+    other = [p.rationale for p in drawn(served, "cot", paths=3, seed=1)]
+    assert len(set(one)) > len(TEXTS) and one != other
+
+
+def test_a_text_too_long_for_the_servers_context_gets_no_path_and_the_others_do(served):
+    wanted = asks("direct", texts=["word " * N_CONTEXT, "fine by me"])
+    results = {r.text_id: r for r in served.answer(PREFIX["direct"], 0, wanted, reading("direct"), 0)}
+    assert isinstance(results["1"], TeacherPath)
+    assert isinstance(results["0"], TooLong)
+    assert N_CONTEXT < results["0"].n_tokens < N_CONTEXT + 20 and 400 < results["0"].n_free < N_CONTEXT
+
+
+def test_a_prefix_too_long_for_the_servers_context_is_said_before_any_text(served):
+    with pytest.raises(UserError) as error:
+        next(served.answer("word " * 600, 0, asks("direct"), reading("direct"), 0))
+    assert str(error.value).startswith("the prompt's shared part alone is too long for the server's context (This model's maximum ")
+    assert str(error.value).endswith("); shorten the guideline or the examples, or start the server with a longer context")
+
+
+def test_a_server_is_known_by_its_model_and_not_by_its_address_or_folders(real_url, served, smollm2):
+    again = open_remote(real_url.replace("127.0.0.1", "localhost"), model=smollm2.name)
+    again.close()
+    assert again.identity == served.identity
+    assert served.identity.name == smollm2.name
+    assert served.identity.build == "uvicorn; 100 likely tokens"
+
+
+def test_the_console_labels_through_a_server(real_url, repository, console, tmp_path):
+    task = repository / "examples" / "support_tickets" / "task.toml"
+    (tmp_path / "task.toml").write_bytes(task.read_bytes())
+    texts = (repository / "examples" / "support_tickets" / "texts.jsonl").read_text(encoding="utf-8").splitlines()[:2]
+    (tmp_path / "texts.jsonl").write_text("\n".join(texts), encoding="utf-8")
+    words = ["label", "task.toml", "texts.jsonl", "out", "--teacher", real_url, "--mode", "direct", "--paths", "1"]
+    done = subprocess.run([*console, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("2 paths of 2 texts are stored; 2 of them drawn now")
+
+
+# Against a script
+
+
+def completion(*texts: str, listed: dict[str, float] | None = None, n_prompt: int = 50, n_generated: int = 7):
+    logprobs = {"tokens": ["x"], "top_logprobs": [listed]} if listed else None
+    choices = [{"text": text, "index": i, "logprobs": logprobs} for i, text in enumerate(texts)]
+    usage = {"prompt_tokens": n_prompt, "completion_tokens": n_generated}
+    return 200, {}, {"choices": choices, "usage": usage, "system_fingerprint": "b7"}
+
+
+LISTED = {" positive": math.log(0.5), " negative": math.log(0.3), " neutral": math.log(0.1)}
+MODELS = {"data": [{"id": "m", "created": 1}]}
+
+
+def model(body):
+    """A well-behaved model: rationales as many as asked, lists where asked."""
+    if body["max_tokens"] == 1:
+        return completion(" positive", listed=LISTED if body.get("logprobs") else None)
+    return completion(*(f" thought {i}" for i in range(body.get("n", 1))))
+
+
+def script(answer=model, models=MODELS):
+    """A script of a server whose model answers by that function."""
+    return lambda path, body: (200, {"Server": "s"}, models) if path == "/v1/models" else answer(body)
+
+
+@pytest.fixture
+def opened(scripted_server):
+    """Starts a scripted server and opens a teacher on it; both end with the test."""
+    teachers = []
+
+    def start(answer=model, models=MODELS, config=QUICK, **options):
+        server = scripted_server(script(answer, models))
+        teachers.append(open_remote(server.url, config=config, **options))
+        server.requests.clear()
+        return server, teachers[-1]
+
+    yield start
+    for teacher in teachers:
+        teacher.close()
+
+
+def answers(teacher, mode: str, wanted: list[Ask] | None = None, **options):
+    return teacher.answer(PREFIX[mode], 0, wanted or asks(mode), reading(mode), 0, **options)
+
+
+def test_direct_asks_once_per_text_for_one_token_with_the_local_prompt(opened):
+    server, teacher = opened()
+    paths = sorted(answers(teacher, "direct"), key=lambda p: p.text_id)
+    first, *others = server.completions()
+    assert first["prompt"] == PREFIX["direct"]  # measured first: the server's cache then holds it
+    assert {body["prompt"] for body in others} == {f"{PREFIX['direct']}Post: {text}\nSentiment:" for text in TEXTS}
+    assert {(body["max_tokens"], body["temperature"], body["logprobs"]) for body in others} == {(1, 0.0, 100)}
+    assert [p.word_logprobs for p in paths] == [tuple(LISTED.values())] * 3
+
+
+def test_rationales_of_a_text_come_from_one_request_and_then_each_label_is_read(opened):
+    server, teacher = opened()
+    (ask, *_) = asks("cot", paths=4)
+    paths = sorted(answers(teacher, "cot", [ask]), key=lambda p: p.path)
+    _, think, *reads = server.completions()
+    seed = path_seed(0, "0", 0)
+    assert (think["n"], think["seed"], think["stop"], think["temperature"], think["max_tokens"]) == (4, seed, ["\n"], 0.5, 8)
+    assert {(think[k]) for k in ("top_p", "repeat_penalty", "repetition_penalty")} == {1.0} and think["top_k"] == 40
+    assert sorted(r["prompt"] for r in reads) == [f"{PREFIX['cot']}{ask.prompt} thought {i}\nSentiment:" for i in range(4)]
+    assert [p.rationale for p in paths] == [f"thought {i}" for i in range(4)]
+    assert [p.seed for p in paths] == [seed] * 4  # the one that was sent
+    assert [p.n_generated for p in paths] == [2, 2, 2, 1]  # equal shares of what the server counted
+
+
+def test_a_server_that_ignores_n_is_asked_path_by_path_from_then_on(opened):
+    server, teacher = opened(lambda body: model({**body, "n": 1}))
+    paths = sorted(
+        answers(
+            teacher,
+            "cot",
+            asks("cot", paths=3),
+        ),
+        key=lambda p: (p.text_id, p.path),
+    )
+    assert [(p.text_id, p.path) for p in paths] == [(str(i), n) for i in range(3) for n in range(3)]
+    assert [p.seed for p in paths] == [path_seed(0, p.text_id, p.path) for p in paths]
+    server.requests.clear()
+    assert len(list(answers(teacher, "cot", asks("cot", paths=3)))) == 9
+    assert all("n" not in body for body in server.completions())
+
+
+def test_a_server_that_gives_fewer_choices_than_asked_is_asked_for_no_more_than_it_gives(opened):
+    def at_most_four(body):
+        if body.get("n", 1) > 4:  # llama-server with four slots
+            return 400, {}, {"error": {"message": "Field 'n': Value must be between 1 <= value <= 4, but got 8"}}
+        return model(body)
+
+    server, teacher = opened(at_most_four)
+    (ask, *_) = asks("cot", paths=8)
+    paths = list(answers(teacher, "cot", [ask]))
+    assert sorted(p.path for p in paths) == list(range(8))
+    assert [body["n"] for body in server.completions() if "n" in body] == [8, 4, 4]
+    assert {p.path: p.seed for p in paths} == {n: path_seed(0, "0", n - n % 4) for n in range(8)}
+
+
+def test_without_log_probabilities_the_written_word_is_a_vote_drawn_with_the_paths_seed(opened):
+    def writes(body):
+        return completion(" Negative.\n" if "Sold" in body["prompt"].rpartition("Post:")[2] else " I cannot say")
+
+    server, teacher = opened(writes)
+    assert teacher.identity.build == "s b7; written words only"
+    paths = {p.text_id: p for p in answers(teacher, "direct")}
+    votes = {text_id: np.exp(path.word_logprobs) for text_id, path in paths.items()}
+    np.testing.assert_allclose(votes["2"], [(1 - WRITTEN) / 2, WRITTEN, (1 - WRITTEN) / 2])
+    np.testing.assert_allclose(votes["0"], [(1 - WRITTEN) / 3] * 3)  # none of the words: little label mass, and no error
+    asked = {body["seed"] for body in server.completions()[1:]}
+    assert asked == {path_seed(0, str(i), 0) for i in range(3)}
+    assert {(body["temperature"], body.get("logprobs")) for body in server.completions()[1:]} == {(0.5, None)}
+
+
+def test_the_longest_list_that_the_server_grants_is_asked_for(opened):
+    def at_most_twenty(body):
+        if body.get("logprobs", 0) > 20:  # vLLM
+            return 400, {}, {"error": {"message": "Requested sample logprobs of 100, which is greater than max allowed: 20"}}
+        return model(body)
+
+    server, teacher = opened(at_most_twenty)
+    assert teacher.identity.build == "s b7; 20 likely tokens"
+    list(answers(teacher, "direct"))
+    assert {body["logprobs"] for body in server.completions()[1:]} == {20}
+
+
+def test_sampling_fields_that_a_server_does_not_know_are_left_out(opened):
+    def strict(body):
+        unknown = set(body) & {"top_k", "min_p"}
+        return (400, {}, {"error": {"message": "Unrecognized request argument supplied: top_k"}}) if unknown else model(body)
+
+    server, teacher = opened(strict)
+    assert len(list(answers(teacher, "cot"))) == 3
+    assert all("top_k" not in body and "repeat_penalty" not in body for body in server.completions())
+
+
+def test_lists_in_the_form_of_chat_answers_are_read_too(opened):
+    def like_llama_server(body):
+        status, headers, content = model(body)
+        for choice in content["choices"]:
+            top = [{"token": token, "logprob": value, "bytes": [1]} for token, value in LISTED.items()]
+            choice["logprobs"] = {"content": [{"token": " positive", "logprob": -0.7, "top_logprobs": top}]}
+        return status, headers, content
+
+    _, teacher = opened(like_llama_server)
+    assert {p.word_logprobs for p in answers(teacher, "direct")} == {tuple(LISTED.values())}
+
+
+def test_further_paths_are_drawn_one_by_one_while_a_text_is_undecided(opened):
+    server, teacher = opened()
+    seen, questions = [], []
+
+    def enough(text_id):
+        questions.append((text_id, len([p for p in seen if p.text_id == text_id])))
+        return text_id == "1" or len([p for p in seen if p.text_id == text_id]) >= 4
+
+    for path in answers(teacher, "cot", asks("cot", paths=6, n_first=2), enough=enough):
+        seen.append(path)  # enough() looks at what has been handed out so far
+    drawn_paths = {text_id: sorted(p.path for p in seen if p.text_id == text_id) for text_id in "012"}
+    assert drawn_paths == {"0": [0, 1, 2, 3], "1": [0, 1], "2": [0, 1, 2, 3]}
+    assert sorted(questions) == [("0", 2), ("0", 3), ("0", 4), ("1", 2), ("2", 2), ("2", 3), ("2", 4)]
+    assert [body.get("n") for body in server.completions() if body["max_tokens"] > 1].count(2) == 3
+
+
+def test_paths_are_handed_out_while_other_requests_are_in_flight(opened):
+    release = threading.Event()
+
+    def slow_first(body):
+        if TEXTS[0] in body["prompt"]:
+            release.wait(10)
+        return model(body)
+
+    _, teacher = opened(slow_first)
+    results = answers(teacher, "direct")
+    assert {next(results).text_id, next(results).text_id} == {"1", "2"}
+    release.set()
+    assert next(results).text_id == "0"
+    assert next(results, None) is None
+
+
+class Counted(list):
+    """A list of asks that tells how many were taken."""
+
+    taken = 0
+
+    def __iter__(self):
+        for ask in super().__iter__():
+            self.taken += 1
+            yield ask
+
+
+def test_no_more_requests_are_in_flight_than_allowed_and_texts_are_taken_up_only_as_they_are_asked(opened):
+    def a_moment(body):
+        time.sleep(0.02)
+        return model(body)
+
+    server, teacher = opened(a_moment, config=ServerConfig(concurrency=3))
+    wanted = Counted(asks("direct", texts=[f"text {i}" for i in range(20)]))
+    results = answers(teacher, "direct", wanted)
+    next(results)
+    assert wanted.taken <= 4
+    assert len(list(results)) == 19
+    assert server.most_at_once == 3
+
+
+def test_an_interrupt_cancels_what_is_in_flight_and_the_teacher_can_be_asked_again(opened, monkeypatch):
+    stuck, release = threading.Event(), threading.Event()
+    stuck.set()
+
+    def answer(body):
+        if stuck.is_set() and any(text in body["prompt"] for text in TEXTS):
+            release.wait(10)
+        return model(body)
+
+    def interrupted(*args, **kwargs):
+        for _ in range(500):
+            if len(server.completions()) == 3:  # the prefix, and two texts that hold both connections
+                raise KeyboardInterrupt
+            time.sleep(0.01)
+
+    server, teacher = opened(answer, config=ServerConfig(concurrency=2))
+    began = time.monotonic()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("potstill.labeler.teachers.openai_teacher.wait", interrupted)
+        next(answers(teacher, "direct"))
+    stuck.clear()
+    assert len(list(answers(teacher, "direct"))) == 3
+    assert time.monotonic() - began < 2
+    release.set()
+
+
+def test_a_caller_that_stops_early_leaves_no_request_behind(opened):
+    release = threading.Event()
+
+    def answer(body):
+        if any(text in body["prompt"] for text in TEXTS[1:]):
+            release.wait(10)
+        return model(body)
+
+    _, teacher = opened(answer)
+    results = answers(teacher, "direct")
+    next(results)
+    began = time.monotonic()
+    results.close()  # as a full disk in the caller does
+    teacher.close()
+    assert time.monotonic() - began < 2
+    release.set()
+
+
+def test_a_refusal_ends_the_run_with_the_servers_words_after_what_was_drawn(opened):
+    def refuses_one(body):
+        if TEXTS[1] in body["prompt"]:
+            time.sleep(0.2)
+            return 422, {}, {"detail": "the prompt is not to my taste"}
+        time.sleep(0.3 * (TEXTS[2] in body["prompt"]))
+        return model(body)
+
+    server, teacher = opened(refuses_one)
+    results = answers(teacher, "direct", asks("direct", texts=["a", TEXTS[1], TEXTS[2]]))
+    assert next(results).text_id == "0"
+    time.sleep(0.7)  # meanwhile the second is refused and the third is drawn
+    assert next(results).text_id == "2"
+    with pytest.raises(UserError) as error:
+        next(results)
+    said = "refuses the request (422: the prompt is not to my taste); paths drawn so far are kept, and the same command goes on from there"
+    assert str(error.value) == f"{server.url}: {said}"
+
+
+def test_a_text_that_no_longer_fits_after_its_rationale_is_too_long_once(opened):
+    def tight(body):
+        if body["max_tokens"] == 1 and "thought" in body["prompt"]:
+            return 400, {}, {"error": "the model's maximum context length is 60 tokens (61 in your prompt)"}
+        return model(body)
+
+    _, teacher = opened(tight)
+    results = list(answers(teacher, "cot", asks("cot", paths=4)))
+    # numbers after the prefix of 50 tokens; 8 of the context's 60 are for the rationale
+    assert sorted(results, key=lambda r: r.text_id) == [TooLong(str(i), n_tokens=11, n_free=2) for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("content", "start"),
+    [
+        (b"<html>hello</html>", "<html>hello</html>"),
+        ({"choices": []}, '{"choices": []}'),
+        ({"choices": [{"message": {}}]}, '{"choices": [{"message": {}}]}'),
+        (b"", ""),
+    ],
+)
+def test_an_answer_that_is_no_completion_shows_how_it_begins(scripted_server, content, start):
+    server = scripted_server(script(lambda body: (200, {}, content)))
+    with pytest.raises(UserError) as error:
+        open_remote(server.url, config=QUICK)
+    assert str(error.value).startswith(f"{server.url}: its /completions answered {start!r}, no completion (")
+    assert str(error.value).endswith("); paths drawn so far are kept, and the same command goes on from there")
+
+
+# Which model
+
+
+TWO = {"data": [{"id": "a"}, {"id": "/models/b.gguf"}]}
+
+
+def test_one_of_several_models_is_chosen_by_its_id_or_its_files_name(opened):
+    server, teacher = opened(models=TWO, model="b.gguf")
+    list(answers(teacher, "direct"))
+    assert {body["model"] for body in server.completions()} == {"/models/b.gguf"}
+    assert teacher.identity.name == "b.gguf"
+
+
+@pytest.mark.parametrize(
+    ("models", "wanted", "said"),
+    [
+        (TWO, None, "has 2 models (a, /models/b.gguf); choose one with --model"),
+        (TWO, "c", "has no model 'c'; it has: a, /models/b.gguf"),
+        ({"data": []}, None, "has 0 models (none); load one there first"),
+        ({"data": []}, "c", "has no model 'c'; it has: none"),
+    ],
+)
+def test_a_model_that_is_not_there_or_not_the_only_one_lists_what_is(scripted_server, models, wanted, said):
+    server = scripted_server(script(models=models))
+    with pytest.raises(UserError) as error:
+        open_remote(server.url, model=wanted, config=QUICK)
+    assert str(error.value) == f"{server.url}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ((404, {}, {"detail": "Not Found"}), "answers /models with 404: Not Found; is the address right? It mostly ends in /v1"),
+        (
+            (200, {}, b"<html>"),
+            "its /models is no list of models (JSON is malformed: invalid character (byte 0)); is it an OpenAI-compatible server?",
+        ),
+        (
+            (200, {}, {"models": []}),
+            "its /models is no list of models (Object missing required field `data`); is it an OpenAI-compatible server?",
+        ),
+    ],
+)
+def test_an_address_that_lists_no_models_says_what_it_answered(scripted_server, reply, said):
+    server = scripted_server(lambda path, body: reply)
+    with pytest.raises(UserError) as error:
+        open_remote(server.url, config=QUICK)
+    assert str(error.value) == f"{server.url}: {said}"
+
+
+def test_what_says_which_model_it_is_decides_the_digest_and_what_does_not_leaves_it(opened):
+    def digest(**entry):
+        _, teacher = opened(models={"data": [{"id": "m", **entry}]})
+        return teacher.identity.digest
+
+    bare = digest()
+    assert digest(created=1, permission=[{"id": "x"}], meta={"n_ctx": 512}) == digest(created=2, meta={"n_ctx": 1024})
+    assert digest(root="/here/m") == digest(root="/there/m") != bare
+    assert len({bare, digest(meta={"size": 1}), digest(meta={"size": 2}), digest(root="org/m"), digest(owned_by="me")}) == 5
+
+
+# Opening by name
+
+
+def test_an_address_opens_a_server_and_a_name_a_model_of_this_machine(scripted_server):
+    server = scripted_server(script())
+    teacher = open_teacher(server.url, concurrency=2)
+    teacher.close()
+    assert teacher.identity.name == "m"
+    assert [is_server(name) for name in (server.url, "https://host/v1", "smollm2-135m-instruct", "http.gguf")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("options", [{"config": LocalConfig(n_threads=2)}, {"pack": "Q4_0"}])
+def test_settings_of_this_process_do_not_go_with_a_server(options):
+    with pytest.raises(UserError) as error:
+        open_teacher("http://127.0.0.1:1/v1", **options)
+    assert str(error.value) == (
+        "pack, threads, parallel and deterministic are for a teacher in this process; http://127.0.0.1:1/v1 runs as it was started"
+    )
+
+
+@pytest.mark.parametrize("options", [{"model": "m"}, {"concurrency": 2}])
+def test_settings_of_a_server_do_not_go_with_this_process(options):
+    with pytest.raises(UserError) as error:
+        open_teacher("smollm2-135m-instruct", **options)
+    assert str(error.value) == "model and concurrency are for a server's address; 'smollm2-135m-instruct' runs in this process"

@@ -1,0 +1,50 @@
+"""Of several ways to label, the cheapest that is as good as the best is chosen."""
+
+import numpy as np
+import pytest
+
+from potstill.labeler.aggregation.config import DeriveConfig
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.paths import TeacherPath
+from potstill.labeler.tuning.trial import Trial, choose
+
+N = 100
+GOLD = np.arange(N) % 2
+ALL = np.ones(N, dtype=bool)
+
+
+def trial(name: str, wrong: range | list[int], cost: int = 100) -> Trial:
+    """Wrong about those texts, at that cost of all of them."""
+    answers = GOLD.copy()
+    answers[list(wrong)] = 1 - answers[list(wrong)]
+    path = TeacherPath("a", 0, 0, 0, "", (), cost, 0)
+    return Trial("g", name, LabelConfig(), DeriveConfig(), None, [path], np.eye(2)[answers], None)
+
+
+@pytest.mark.parametrize(
+    ("trials", "winner"),
+    [
+        ([trial("good", range(10)), trial("bad", range(40))], "good"),
+        ([trial("bad but cheap", range(40), 10), trial("good", range(10))], "good"),
+        ([trial("as good", range(11), 10), trial("good", range(10))], "as good"),
+        ([trial("hardly cheaper", range(11), 95), trial("good", range(10))], "good"),
+        ([trial("first", range(10)), trial("the same", range(10))], "first"),
+    ],
+)
+def test_the_cheapest_within_one_standard_error_of_the_best_is_chosen(trials, winner):
+    assert choose(trials, GOLD, ALL).winner.name == winner
+
+
+def test_the_error_is_that_of_the_difference_on_the_same_texts():
+    """Four texts in a hundred more are certainly worse where all other answers agree, and noise where they do not."""
+    apart = trial("errs elsewhere", range(50, 64), 10)
+    nested = trial("errs there and on four more", range(14), 10)
+    assert choose([apart, trial("good", range(10))], GOLD, ALL).winner.name == "errs elsewhere"
+    assert choose([nested, trial("good", range(10))], GOLD, ALL).winner.name == "good"
+
+
+def test_only_the_texts_that_choose_are_looked_at():
+    half = np.arange(N) < 50
+    one, two = trial("good there", range(50, 100)), trial("good elsewhere", range(50))
+    choice = choose([one, two], GOLD, half)
+    assert (choice.winner.name, choice.best.name, choice.scores) == ("good there", "good there", [1.0, 0.0])

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+from support.tiny_bundle import write_bundle
+
+from potstill.contract.errors import UserError
+from potstill.serve.http.hosting.hosted_bundle import Hosted
+from potstill.serve.http.hosting.job import Expired, Job
+from potstill.serve.http.hosting.workers import HEADROOM, Overloaded, Workers
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory):
+    """A bundle whose texts take some milliseconds, so that a queue can form."""
+    return Hosted.open(write_bundle(tmp_path_factory.mktemp("slow") / "bundle", slow=2500))
+
+
+def job(hosted, n=1, timeout_s=60.0, text="rise"):
+    now = time.monotonic()
+    return Job(hosted, [text] * n, None, start_s=now, deadline_s=now + timeout_s)
+
+
+def run(scenario, n_workers=1):
+    """What a scenario with running workers returns."""
+
+    async def body():
+        workers = Workers(n_workers)
+        workers.start()
+        try:
+            return await scenario(workers)
+        finally:
+            await asyncio.to_thread(workers.close)
+
+    return asyncio.run(body())
+
+
+def test_answers_are_those_of_the_classifier(slow):
+    async def scenario(workers):
+        jobs = [job(slow, 3) for _ in range(4)]
+        await asyncio.gather(*(workers.submit(one) for one in jobs))
+        return [worked.answer for one in jobs for worked in one.results()]
+
+    assert run(scenario, 2) == slow.classifier.classify(["rise"] * 12)
+
+
+def test_the_earlier_deadline_goes_first(slow):
+    order = []
+
+    async def scenario(workers):
+        first = workers.submit(job(slow, 4))  # keeps the worker busy
+        later, sooner = job(slow, timeout_s=50), job(slow, timeout_s=20)
+        for name, one in (("later", later), ("sooner", sooner)):
+            workers.submit(one).add_done_callback(lambda _, name=name: order.append(name))
+        await asyncio.gather(first, later.future, sooner.future)
+
+    run(scenario)
+    assert order == ["sooner", "later"]
+
+
+def test_what_cannot_be_done_in_time_is_refused_at_once(slow):
+    async def scenario(workers):
+        futures = []
+        with pytest.raises(Overloaded) as refused:
+            for _ in range(10_000):
+                futures.append(workers.submit(job(slow, timeout_s=0.5)))
+        assert futures, "not even the first was accepted"
+        assert refused.value.wait_s + refused.value.work_s > HEADROOM * 0.5 * 0.99
+        await asyncio.gather(*futures, return_exceptions=True)
+
+    run(scenario)
+
+
+def test_a_promise_is_not_broken_for_a_sooner_deadline(slow):
+    async def scenario(workers):
+        estimate_s = workers.pace * sum(job(slow).costs)
+        tight = workers.submit(job(slow, 8, timeout_s=8 * estimate_s / 0.79))
+        with pytest.raises(Overloaded):
+            workers.submit(job(slow, 7, timeout_s=7.5 * estimate_s / 0.79))
+        await asyncio.gather(tight, return_exceptions=True)
+
+    run(scenario)
+
+
+def test_an_estimate_that_was_too_high_is_corrected_by_the_first_who_asks(slow):
+    async def scenario(workers):
+        workers.pace = 40.0
+        n_answered = 0
+        for _ in range(60):
+            one = job(slow, timeout_s=30)
+            one.costs, one.units = [2.0], 2.0  # seconds, where milliseconds are the truth: 80 at this pace
+            await workers.submit(one)
+            n_answered += 1
+        return n_answered, workers.pace
+
+    n_answered, pace = run(scenario)
+    assert n_answered == 60 and pace < 10
+
+
+def test_a_job_whose_time_ran_out_in_the_queue_expires_without_work(slow):
+    async def scenario(workers):
+        workers.submit(job(slow, 8))
+        late = job(slow, timeout_s=30)
+        future = workers.submit(late)
+        late.deadline_s = time.monotonic()  # as if the work before it had taken long
+        with pytest.raises(Expired):
+            await future
+        return late.results()
+
+    assert run(scenario) == []
+
+
+def test_a_dropped_job_is_not_worked_on(slow):
+    async def scenario(workers):
+        first = workers.submit(job(slow, 2))
+        gone = job(slow, 50)
+        workers.submit(gone)
+        workers.drop(gone)
+        await first
+        await workers.submit(job(slow))
+        assert workers.n_queued() == 0
+        return len(gone.results())
+
+    assert run(scenario) <= 1
+
+
+def test_nothing_is_left_in_the_books_when_all_is_done(slow):
+    async def scenario(workers):
+        await asyncio.gather(*(workers.submit(job(slow, n)) for n in (1, 2, 3)))
+        await asyncio.sleep(0.05)
+        return workers.wait_s(), workers.n_queued()
+
+    assert run(scenario, 2) == (0.0, 0)
+
+
+def test_a_cheap_job_is_answered_on_the_spot_and_a_dear_one_is_not(slow, tmp_path):
+    cheap = Hosted.open(write_bundle(tmp_path / "cheap"))
+
+    async def scenario(workers):
+        workers.pace = 1.0
+        one = job(cheap)
+        one.costs, one.units = [1e-5], 1e-5
+        assert workers.answer_at_once(one) and one.results()[0].n_tokens == 3
+        dear = job(slow)
+        dear.costs, dear.units = [0.01], 0.01
+        assert not workers.answer_at_once(dear)
+        workers.pace = 40.0  # however slow it is now, and whoever waits: handing it over would only make that worse
+        running = [workers.submit(job(slow)) for _ in range(3)]
+        assert workers.answer_at_once(one)
+        await asyncio.gather(*running)
+
+    run(scenario)
+
+
+def test_an_error_reaches_the_request(tmp_path):
+    pairs = Hosted.open(write_bundle(tmp_path / "pairs", target=True))
+    now = time.monotonic()
+
+    async def scenario(workers):
+        with pytest.raises(UserError, match="a target has 1001 characters"):
+            await workers.submit(Job(pairs, ["a", "b"], ["x", "y" * 1001], start_s=now, deadline_s=now + 60))
+        await workers.submit(Job(pairs, ["a"], ["x"], start_s=now, deadline_s=now + 60))
+
+    run(scenario)
+
+
+def test_the_only_client_is_answered_on_the_spot_unless_that_takes_long_or_somebody_is_at_work(slow):
+    async def scenario(workers):
+        dear = job(slow)
+        dear.costs, dear.units = [0.01], 0.01
+        assert not workers.answer_at_once(dear) and workers.answer_at_once(dear, alone=True)
+        dear.costs, dear.units = [1.0], 1.0
+        assert not workers.answer_at_once(dear, alone=True)
+        running = workers.submit(job(slow, 8))
+        cheap = job(slow)
+        cheap.costs, cheap.units = [0.01], 0.01
+        assert not workers.answer_at_once(cheap, alone=True)
+        await running
+
+    run(scenario)
+
+
+def test_the_worker_that_was_last_at_work_is_woken_first(slow):
+    names = []
+
+    class Noting(Job):
+        def work(self, index):
+            names.append(threading.current_thread().name)
+            return super().work(index)
+
+    async def scenario(workers):
+        await asyncio.sleep(0.1)  # all of them wait
+        for _ in range(6):
+            now = time.monotonic()
+            await workers.submit(Noting(slow, ["rise"], None, start_s=now, deadline_s=now + 60))
+            await asyncio.sleep(0.02)  # until it waits again
+
+    run(scenario, 3)
+    assert len(names) == 6 and len(set(names)) == 1

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import struct
+
+import numpy as np
+import pytest
+import tritonclient.http as triton
+from support.serving import ServerProcess
+from support.tiny_bundle import LABELS, write_bundle
+from tritonclient.utils import InferenceServerException
+
+TEXTS = ["the price will rise", "fall", "", "\N{ROCKET} \u05d0"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    root = tmp_path_factory.mktemp("bundles")
+    plain, pairs = write_bundle(root / "plain"), write_bundle(root / "pairs", target=True)
+    with ServerProcess(f"plain={plain}", f"pairs={pairs}") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    client = triton.InferenceServerClient(f"127.0.0.1:{server.port}")
+    yield client
+    client.close()
+
+
+def tensor(name, texts, shape=None, *, binary=True):
+    made = triton.InferInput(name, shape or [len(texts)], "BYTES")
+    made.set_data_from_numpy(np.array(texts, dtype=object).reshape(shape or [len(texts)]), binary_data=binary)
+    return made
+
+
+def test_tritons_client_finds_everything_live_and_ready(client):
+    assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("plain")
+    assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+    metadata = client.get_model_metadata("pairs")
+    assert [row["name"] for row in metadata["inputs"]] == ["text", "target"]
+    assert metadata["outputs"][1] == {"name": "probs", "datatype": "FP32", "shape": [-1, 3]}
+    assert client.is_model_ready("plain", client.get_model_metadata("plain")["versions"][0])
+    assert not client.is_model_ready("none") and not client.is_model_ready("plain", "other")
+
+
+@pytest.mark.parametrize("binary_in", [True, False])
+@pytest.mark.parametrize("binary_out", [True, False, None])
+def test_tritons_client_gets_the_answers_in_binary_and_in_json(server, client, binary_in, binary_out):
+    names = ["label", "probs", "abstain", "logits"]
+    wishes = None if binary_out is None else [triton.InferRequestedOutput(name, binary_data=binary_out) for name in names]
+    found = client.infer("plain", [tensor("text", TEXTS, binary=binary_in)], outputs=wishes, request_id="7")
+    own = server.classify(texts=TEXTS)[1]["answers"]
+    labels = [label.decode() if isinstance(label, bytes) else label for label in found.as_numpy("label")]
+    assert labels == [answer["label"] for answer in own]
+    np.testing.assert_allclose(found.as_numpy("probs"), [list(answer["probs"].values()) for answer in own], rtol=1e-6)
+    assert found.as_numpy("abstain").tolist() == [False] * 4
+    assert found.get_response()["id"] == "7" and found.get_response()["model_name"] == "plain"
+    if wishes is not None:
+        logits = found.as_numpy("logits").astype(float) / 1.5  # the temperature
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        np.testing.assert_allclose(found.as_numpy("probs"), weights / weights.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_a_column_of_texts_and_targets_is_taken_too(server, client):
+    inputs = [tensor("text", ["rise", "rise"], [2, 1]), tensor("target", ["fall", "stay"], [2, 1])]
+    probs = client.infer("pairs", inputs).as_numpy("probs")
+    own = server.post("/bundles/pairs/classify", {"texts": ["rise", "rise"], "targets": ["fall", "stay"]})[1]["answers"]
+    np.testing.assert_allclose(probs, [list(answer["probs"].values()) for answer in own], rtol=1e-6)
+
+
+def test_tritons_client_is_told_what_is_wrong(client):
+    with pytest.raises(InferenceServerException, match="there is no bundle of that name; there are plain, pairs"):
+        client.infer("none", [tensor("text", ["a"])])
+    with pytest.raises(InferenceServerException, match="the classification extension is not spoken here"):
+        client.infer("plain", [tensor("text", ["a"])], outputs=[triton.InferRequestedOutput("label", class_count=2)])
+    with pytest.raises(InferenceServerException, match="an estimated 0 ms to wait"):
+        client.infer("plain", [tensor("text", ["a"])], timeout=1)  # a microsecond
+
+
+def request(**changes):
+    one = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"], **changes}
+    return {"inputs": [{key: value for key, value in one.items() if value is not None}]}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (request(datatype="FP32"), "input 'text' has datatype FP32; BYTES is expected"),
+        (request(shape=[2]), "input 'text' has shape [2] and 1 elements"),
+        (request(shape=[-1]), "input 'text' has shape [-1]; no size may be below 0"),
+        (request(data=[1]), "input 'text' holds a int; strings are expected"),
+        (request(data=None), "input 'text' has neither data nor binary_data_size"),
+        (request(name="other"), "the input 'other' is one too many"),
+        (request(parameters={"binary_data_size": 3}), "input 'text' must have either data or a binary_data_size"),
+        (request(data=None, parameters={"binary_data_size": 3}), "input 'text' should have 3 bytes, and 0 follow the JSON"),
+        ({"inputs": []}, "the input 'text' is missing"),
+        ({**request(), "outputs": [{"name": "other"}]}, "the output 'other' cannot be given; there are label, probs, abstain"),
+        ({**request(), "parameters": {"timeout": "soon"}}, "Expected `float`, got `str` - at `$.parameters.timeout`"),
+        ({**request(), "parameters": {"timeout": None}}, "Expected `float`, got `null` - at `$.parameters.timeout`"),
+        ({**request(), "parameters": {"binary_data_output": []}}, "Expected `bool`, got `array` - at `$.parameters.binary_data"),
+        (
+            {**request(), "outputs": [{"name": "probs", "parameters": {"binary_data": 1}}]},
+            "Expected `bool`, got `int` - at `$.outputs[",
+        ),
+        ({**request(), "parameters": {"timeout": -1}}, "timeout_ms is -0.001; from 0.001 to"),
+        ({"inputs": 1}, "Expected `array`, got `int` - at `$.inputs`"),
+        (request(data=[[[[[[[[[["a"]]]]]]]]]]), "input 'text' holds a list; strings are expected"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_400(server, value, message):
+    status, body = server.post("/v2/models/plain/infer", value)
+    assert status == 400 and body["error"].startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("tail", "message"),
+    [
+        (b"\x01", "input 'text' ends inside the length of an element"),
+        (struct.pack("<I", 9) + b"ab", "input 'text' has an element of 9 bytes, and only 2 are left"),
+        (struct.pack("<I", 1) + b"\xff", "input 'text' holds bytes that are not UTF-8"),
+    ],
+)
+def test_broken_binary_is_refused(server, tail, message):
+    head = json.dumps(request(data=None, parameters={"binary_data_size": len(tail)})).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    status, body, _ = server.ask("POST", "/v2/models/plain/infer", head + tail, headers)
+    assert status == 400 and json.loads(body)["error"].startswith(message)
+    status, body, _ = server.ask("POST", "/v2/models/plain/infer", head + tail + b"x", headers)
+    assert status == 400
+
+
+@pytest.mark.parametrize("length", ["x", "-1", "100000", "9" * 30])
+def test_a_wrong_length_of_the_json_is_refused(server, length):
+    headers = {"Inference-Header-Content-Length": length}
+    assert server.post("/v2/models/plain/infer", request(), headers)[0] == 400
+
+
+def test_labels_are_in_the_metadata(client):
+    assert client.get_model_metadata("plain")["parameters"]["labels"] == LABELS

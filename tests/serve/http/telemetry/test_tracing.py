@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import http.server
+import threading
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from support.serving import ServerProcess, wait_until
+from support.tiny_bundle import write_bundle
+
+from potstill.serve.http.telemetry.tracing import Parent, parse_parent
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+@pytest.mark.parametrize("flags", ["00", "01", "03"])
+def test_a_parent_is_read(flags):
+    assert parse_parent(f"00-{TRACE}-{SPAN}-{flags}".encode()) == Parent(int(TRACE, 16), int(SPAN, 16), int(flags, 16) % 2 == 1)
+
+
+def test_a_later_version_may_go_on_after_the_flags():
+    assert parse_parent(f"01-{TRACE}-{SPAN}-01-more".encode()) is not None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None, b"", b"00", f"00-{TRACE}-{SPAN}-01-more".encode(), f"ff-{TRACE}-{SPAN}-01".encode(), f"00-{'0' * 32}-{SPAN}-01".encode(),
+        f"00-{TRACE}-{'0' * 16}-01".encode(), f"00-{TRACE.upper()}-{SPAN}-01".encode(), f"00-{TRACE}-{SPAN}".encode(), b"\xff" * 55,
+    ],
+)  # fmt: skip
+def test_what_is_no_parent_is_passed_over(value):
+    assert parse_parent(value) is None
+
+
+@pytest.fixture
+def collector():
+    """A real HTTP server that takes spans."""
+    bodies = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1/traces", bodies
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_spans_with_their_parent_and_without_a_text_reach_a_collector(collector, tmp_path):
+    url, bodies = collector
+    with ServerProcess(write_bundle(tmp_path / "plain"), "--otlp", url) as server:
+        server.post("/classify", {"text": "zebra"}, {"traceparent": f"00-{TRACE}-{SPAN}-01"})
+        server.post("/classify", {"text": 1})
+        wait_until(lambda: bodies, "spans")
+        assert server.stop() == 0  # the rest is sent before the end
+    spans = []
+    for body in bodies:
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            spans += [span for scope in resource.scope_spans for span in scope.spans]
+    first, second = sorted(spans, key=lambda span: span.start_time_unix_nano)
+    assert (first.trace_id.hex(), first.parent_span_id.hex(), first.name) == (TRACE, SPAN, "POST /classify")
+    assert not second.parent_span_id
+    statuses = [{a.key: a.value for a in span.attributes}["http.response.status_code"].int_value for span in (first, second)]
+    assert statuses == [200, 422] and 0 < first.end_time_unix_nano - first.start_time_unix_nano < 10**10
+    assert not any(b"zebra" in body for body in bodies)
+
+
+def test_a_collector_that_is_away_harms_nobody(tmp_path):
+    with ServerProcess(write_bundle(tmp_path / "plain"), "--otlp", "http://127.0.0.1:9/v1/traces") as server:
+        assert server.classify(text="rise")[0] == 200
+        assert server.stop() == 0

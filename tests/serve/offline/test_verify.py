@@ -1,0 +1,210 @@
+"""A bundle attacked in every file: `open` and `verify` refuse each with the file's name, also where the sums were written anew."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+
+import onnx
+import pytest
+from onnx import TensorProto
+from support.graph_attacks import ATTACKS as GRAPH_ATTACKS
+from support.tiny_bundle import write_bundle
+
+from potstill.commands.main import run as console
+from potstill.contract.bundle import REQUIRED_FILES, write_sums
+from potstill.contract.errors import UserError
+from potstill.contract.security.signature import sign
+from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
+from potstill.serve.offline.verify import verify
+from potstill.serve.runtime.classifier import Classifier
+
+FILES = [*REQUIRED_FILES, "README.md", "fast.onnx", "fast_tokenizer.json"]
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """A cascade, which has every file that a bundle can have, and a card."""
+    folder = tmp_path_factory.mktemp("sound")
+    fast, slow = write_bundle(folder / "fast", seed=3), write_bundle(folder / "slow")
+    (slow / "README.md").write_text("# card\n")
+    write_sums(slow)
+    (folder / "texts.csv").write_text("text\nthe price will rise\nfall\nstay\nthe the\n")
+    cascade_bundle(fast, slow, folder / "texts.csv", folder / "bundle", CascadeConfig(max_loss=1))
+    return folder / "bundle"
+
+
+@pytest.fixture
+def bundle(sound, tmp_path):
+    return shutil.copytree(sound, tmp_path / "bundle")
+
+
+def refusals(bundle):
+    """What `verify` says, after `open` was seen to refuse too, with the first of it."""
+    problems = verify(bundle).problems
+    assert all("\n" not in problem for problem in problems)
+    with pytest.raises(UserError) as caught:
+        Classifier.open(bundle)
+    assert problems[0] == str(caught.value)
+    return problems
+
+
+def test_a_sound_bundle_is_told_so_in_one_line(sound, capsys):
+    assert verify(sound).problems == []
+    assert console(["verify", str(sound)]) == 0
+    said = capsys.readouterr()
+    assert (
+        said.out
+        == f"{sound}: sound; 8 files as they were written, not signed, 3 golden texts, the largest change of a probability is 0\n"
+    )
+    assert said.err == ""
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("where", ["first", "middle", "last"])
+def test_a_flipped_byte_is_refused(bundle, name, where):
+    data = bytearray((bundle / name).read_bytes())
+    data[{"first": 0, "middle": len(data) // 2, "last": -1}[where]] ^= 1
+    (bundle / name).write_bytes(data)
+    (problem,) = refusals(bundle)
+    assert problem.startswith(f"{bundle / name}: was changed: its SHA-256 is ")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_cut_short_is_refused(bundle, name):
+    (bundle / name).write_bytes((bundle / name).read_bytes()[:-1])
+    assert refusals(bundle)[0].startswith(f"{bundle / name}: was changed")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_link_a_folder_and_a_pipe_in_place_of_a_file_are_refused(bundle, name, tmp_path):
+    os.rename(bundle / name, tmp_path / name)
+    for make in (lambda path: path.symlink_to(tmp_path / name), os.mkdir, os.mkfifo):
+        make(bundle / name)
+        assert refusals(bundle)[0].startswith(f"{bundle / name}: is missing or not a plain file")
+        (bundle / name).rmdir() if (bundle / name).is_dir() and not (bundle / name).is_symlink() else (bundle / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("model.onnx", "fast.onnx"), ("bundle.json", "quality.json"), ("golden.jsonl", "README.md")]
+)
+def test_two_files_that_changed_places_are_both_named(bundle, one, other):
+    aside = bundle.parent / "aside"
+    os.rename(bundle / one, aside)
+    os.rename(bundle / other, bundle / one)
+    os.rename(aside, bundle / other)
+    assert {problem.partition(": was changed")[0] for problem in refusals(bundle)} == {str(bundle / one), str(bundle / other)}
+
+
+def test_every_wrong_file_has_a_line_of_its_own_at_the_console_and_the_exit_code_is_1(bundle, capsys):
+    (bundle / "extra.py").write_text("x")
+    (bundle / "quality.json").write_text("changed")
+    (bundle / "tokenizer.json").unlink()
+    assert console(["verify", str(bundle)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in lines] == [
+        str(bundle / name) for name in ("extra.py", "quality.json", "tokenizer.json")
+    ]
+    assert all(line.startswith("potstill: ") for line in lines)
+
+
+@pytest.mark.parametrize("name", ["../golden.jsonl", "/etc/passwd", "sub/model.onnx", "..", "."])
+def test_a_path_that_leaves_the_folder_is_refused_whatever_its_sum(bundle, name):
+    (bundle / "SHA256SUMS").write_text((bundle / "SHA256SUMS").read_text() + f"{'0' * 64}  {name}\n")
+    assert refusals(bundle) == [
+        f"{bundle / 'SHA256SUMS'}: line 9: must be 64 hexadecimal digits, two spaces and a plain file name, each name once"
+    ]
+
+
+def test_sums_that_are_a_link_are_refused(bundle, tmp_path):
+    os.rename(bundle / "SHA256SUMS", tmp_path / "sums")
+    (bundle / "SHA256SUMS").symlink_to(tmp_path / "sums")
+    assert refusals(bundle) == [f"{bundle}: is not a bundle: it has no SHA256SUMS; make one with: potstill export"]
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """The private and the public key of a signer, and the public key of somebody else."""
+    pytest.importorskip("model_signing", reason="signing needs the package model-signing")
+    folder = tmp_path_factory.mktemp("keys")
+    for who in ("signer", "other"):
+        for command in (
+            ["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", f"{who}.pem"],
+            ["ec", "-in", f"{who}.pem", "-pubout", "-out", f"{who}.pub"],
+        ):
+            subprocess.run(["openssl", *command], cwd=folder, check=True, capture_output=True)
+    return folder / "signer.pem", folder / "signer.pub", folder / "other.pub"
+
+
+def test_a_signature_is_told_of_and_with_a_key_checked(bundle, keys, capsys):
+    private, public, other = keys
+    assert console(["verify", str(bundle), "--key", str(public)]) == 1
+    assert "is not signed: it has no model.sig" in capsys.readouterr().err
+    sign(bundle, private)
+    assert ", signed (give --key to check by whom), " in verify(bundle).as_text()
+    assert f", signed by the holder of {public}, " in verify(bundle, public).as_text()
+    (problem,) = verify(bundle, other).problems
+    assert problem.startswith(f"{bundle / 'model.sig'}: does not fit this key and these files")
+
+
+def test_whoever_writes_the_sums_anew_does_not_pass_the_signature(bundle, keys):
+    private, public, _ = keys
+    sign(bundle, private)
+    (bundle / "README.md").write_text("another card")
+    write_sums(bundle)
+    assert verify(bundle).problems == []
+    (problem,) = verify(bundle, public).problems
+    assert problem.startswith(f"{bundle / 'model.sig'}: does not fit this key and these files")
+
+
+# From here on the attacker has written the sums anew.
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "fast.onnx"])
+@pytest.mark.parametrize(("attack", "told"), GRAPH_ATTACKS, ids=lambda value: getattr(value, "__name__", None))
+def test_a_graph_that_does_more_than_answer_is_refused_though_its_sum_is_right(bundle, name, attack, told):
+    model = onnx.load(bundle / name)
+    attack(model)
+    (bundle / name).write_bytes(model.SerializeToString())
+    write_sums(bundle)
+    assert refusals(bundle) == [f"{bundle / name}: {told}"]
+
+
+def test_external_numbers_are_refused_though_their_file_is_listed_too(bundle):
+    model = onnx.load(bundle / "model.onnx")
+    tensor = model.graph.initializer[0]
+    (bundle / "weights.bin").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="weights.bin")
+    (bundle / "model.onnx").write_bytes(model.SerializeToString())
+    write_sums(bundle)
+    (problem,) = refusals(bundle)
+    assert problem.startswith(f"{bundle / 'model.onnx'}: numbers 'table': lie in another file")
+
+
+def test_another_format_number_is_refused_though_its_sum_is_right(bundle):
+    content = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps(content | {"format": 2}))
+    write_sums(bundle)
+    assert refusals(bundle) == [f"{bundle / 'bundle.json'}: format: is 2; this version reads 1"]
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in ("quality.json", "README.md")])
+@pytest.mark.parametrize("content", [b"", b"\0" * 40, b"{}", b"[[[[" * 100_000], ids=["empty", "zeros", "object", "deep"])
+def test_what_no_parser_reads_is_refused_though_its_sum_is_right(bundle, name, content):
+    (bundle / name).write_bytes(content)
+    write_sums(bundle)
+    assert refusals(bundle)[0].startswith(f"{bundle / name}: ")
+
+
+def test_graphs_that_changed_places_drift_though_their_sums_are_right(bundle):
+    os.rename(bundle / "model.onnx", bundle / "aside")
+    os.rename(bundle / "fast.onnx", bundle / "model.onnx")
+    os.rename(bundle / "aside", bundle / "fast.onnx")
+    write_sums(bundle)
+    (problem,) = refusals(bundle)
+    assert problem.startswith(f"{bundle}: the golden texts drifted: ")
+    assert "so a file was exchanged for another" in problem

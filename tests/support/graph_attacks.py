@@ -1,0 +1,127 @@
+"""Graphs that no bundle may hold, each with the words in which it is refused."""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from potstill.contract.security.onnx_form import MAX_FILLED
+
+
+def external(model):
+    tensor = model.graph.initializer[0]
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../etc/passwd")
+    tensor.ClearField("raw_data")
+
+
+def external_by_its_entries_alone(model):
+    model.graph.initializer[0].external_data.add(key="location", value="weights.bin")
+
+
+def external_inside_an_attribute(model):
+    tensor = numpy_helper.from_array(np.ones(3, np.float32))
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    model.graph.node.append(helper.make_node("Constant", [], ["c"], value=tensor))
+
+
+def external_inside_a_branch(model):
+    tensor = numpy_helper.from_array(np.ones(3, np.float32), "hidden")
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    branch = helper.make_graph([], "branch", [], [], [tensor])
+    model.graph.node.append(helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch))
+
+
+def ten_gigabytes(model):
+    tensor = model.graph.initializer[0]
+    del tensor.dims[:]
+    tensor.dims.extend([10_000_000_000 // 4])
+
+
+def ten_gigabytes_unraw(model):
+    model.graph.initializer.add(name="huge", data_type=TensorProto.FLOAT, dims=[2_500_000_000], float_data=[0.0])
+
+
+def a_negative_size(model):
+    model.graph.initializer[0].dims[0] = -1
+
+
+def an_unknown_type(model):
+    model.graph.initializer[0].data_type = 99
+
+
+def sparse(model):
+    model.graph.sparse_initializer.add().dims.extend([10**10])
+
+
+def sparse_constant(model):
+    sparse_tensor = onnx.SparseTensorProto(dims=[10**10])
+    node = helper.make_node("Constant", [], ["c"])
+    node.attribute.add(name="sparse_value", type=onnx.AttributeProto.SPARSE_TENSOR, sparse_tensor=sparse_tensor)
+    model.graph.node.append(node)
+
+
+def filled(operator, n):
+    def change(model):
+        model.graph.initializer.append(numpy_helper.from_array(np.array([n, 2]), "shape"))
+        inputs = ["shape"] if operator == "ConstantOfShape" else ["dense", "shape"]
+        model.graph.node.append(helper.make_node(operator, inputs, ["many"]))
+
+    return change
+
+
+def filled_by_a_constant(model):
+    model.graph.node.append(helper.make_node("Constant", [], ["shape"], value=numpy_helper.from_array(np.array([10**10]))))
+    model.graph.node.append(helper.make_node("ConstantOfShape", ["shape"], ["many"]))
+
+
+def foreign(model):
+    model.graph.node[0].domain = "evil.example"
+    model.opset_import.append(helper.make_opsetid("evil.example", 1))
+
+
+def a_function(model):
+    model.functions.add(name="f", domain="")
+
+
+def training(model):
+    model.training_info.add()
+
+
+def a_loop(model):
+    model.graph.node.append(helper.make_node("Loop", ["n", "go"], ["x"], body=helper.make_graph([], "body", [], [])))
+
+
+def deep(model):
+    graph = helper.make_graph([], "leaf", [], [])
+    for _ in range(12):
+        node = helper.make_node("If", ["x"], ["y"], then_branch=graph, else_branch=helper.make_graph([], "no", [], []))
+        graph = helper.make_graph([node], "branch", [], [])
+    model.graph.node.append(graph.node[0])
+
+
+ELSEWHERE = "lie in another file; a bundle's graph holds all of its numbers itself"
+
+
+SPARSE = "has sparse numbers, which grow when they are read; export the bundle again"
+
+
+ATTACKS = [
+    (external, f"numbers 'table': {ELSEWHERE}"),
+    (external_by_its_entries_alone, f"numbers 'table': {ELSEWHERE}"),
+    (external_inside_an_attribute, f"numbers 'c': {ELSEWHERE}"),
+    (external_inside_a_branch, f"numbers 'hidden': {ELSEWHERE}"),
+    (ten_gigabytes, "numbers 'table': are declared as [2500000000], 10000000000 bytes, but 1248 bytes are there"),
+    (ten_gigabytes_unraw, "numbers 'huge': are declared as [2500000000], 2500000000 of them, but only 4 bytes are there"),
+    (a_negative_size, "numbers 'table': are declared as [18446744073709551615, 8]; a size is never negative"),
+    (an_unknown_type, "numbers 'table': are of the unknown type 99"),
+    (sparse, SPARSE),
+    (sparse_constant, SPARSE),
+    (filled("ConstantOfShape", MAX_FILLED), f"operator ConstantOfShape: makes {2 * MAX_FILLED} numbers; at most {MAX_FILLED} are allowed"),
+    (filled("Expand", 10**10), f"operator Expand: makes 20000000000 numbers; at most {MAX_FILLED} are allowed"),
+    (filled_by_a_constant, f"operator ConstantOfShape: makes 10000000000 numbers; at most {MAX_FILLED} are allowed"),
+    (foreign, "operator Gather: is of the foreign domain 'evil.example'; allowed: ai.onnx, com.microsoft"),
+    (a_function, "defines operators of its own; a bundle's graph only answers, with the operators that onnxruntime has"),
+    (training, "trains; a bundle's graph only answers, with the operators that onnxruntime has"),
+    (a_loop, "operator Loop: loops; a bundle's graph runs through once"),
+    (deep, "has graphs inside graphs, deeper than 8"),
+]  # fmt: skip

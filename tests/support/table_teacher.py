@@ -1,0 +1,52 @@
+"""A task, texts, and a teacher that answers from a table."""
+
+from collections.abc import Iterator, Sequence
+
+from potstill.contract.task import Example, Label, Task
+from potstill.contract.texts import Text
+from potstill.labeler.paths import Ask, TeacherPath, TooLong, path_seed
+from potstill.labeler.teacher import Enough, Identity, Reading, never
+
+TASK = Task(
+    format=1,
+    name="t",
+    question="Up or down?",
+    guideline="",
+    labels=[Label(name="up", meaning="u", words=["positive", "rising"]), Label(name="down", meaning="d", words=["negative"])],
+    examples=[
+        Example(text="I buy", rationale="The author buys.", label="up"),
+        Example(text="I sell", rationale="Sold.", label="down"),
+    ],
+)
+
+
+TEXTS = [Text(f"text number {i}", str(i)) for i in range(6)]
+
+
+class Table:
+    """A teacher that answers from a rule: the rules under test are about paths, not about llama.cpp."""
+
+    def __init__(self, stop_after: int = 10**9, error: BaseException | None = None, digest: str = "d") -> None:
+        self.stop_after, self.error, self.asked, self._digest = stop_after, error, [], digest
+
+    @property
+    def identity(self) -> Identity:
+        return Identity("table", self._digest, self._digest, "build 1")
+
+    def answer(
+        self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int, enough: Enough = never
+    ) -> Iterator[TeacherPath | TooLong]:
+        for ask in asks:
+            if ask.text_id == "long":
+                yield TooLong("long", 99, 9)
+                continue
+            for number in ask.paths:
+                if len(self.asked) == self.stop_after and self.error:
+                    raise self.error
+                self.asked.append((ask.text_id, number, variant))
+                yield TeacherPath(
+                    ask.text_id, number, variant, path_seed(run_seed, ask.text_id, number), "r", (-1.0, -2.0, -3.0), 3, 1
+                )
+
+    def close(self) -> None:
+        pass

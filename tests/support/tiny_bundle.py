@@ -1,0 +1,90 @@
+"""A real bundle of a few kilobytes: mean of word vectors and a dense layer, over single letters and some words."""
+
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from potstill.contract.bundle import Golden, Manifest, Provenance, write_golden, write_manifest, write_sums
+from potstill.serve.runtime.classifier import Classifier
+from potstill.serve.runtime.session import open_session
+from potstill.serve.runtime.tokenizer import Tokenize
+
+LABELS = ["up", "flat", "down"]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz!?.", "price", "rise", "fall", "stay", "the", "will"]
+
+
+def a_graph(seed: int = 0, slow: int = 0) -> bytes:
+    """Mean of word vectors, and a dense layer: ids int64 [B, T] in, logits float32 [B, 3] out."""
+    rng = np.random.default_rng(seed)
+    weights = {"table": rng.normal(size=(len(WORDS), 8)), "dense": rng.normal(size=(8, 3)), "bias": rng.normal(size=3)}
+    if slow:
+        weights |= {"wide": rng.normal(size=(8, slow)), "tall": rng.normal(size=(slow, 1))}
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["vectors"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
+        helper.make_node("Mul", ["vectors", "column"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "middle"], ["sum"], keepdims=0),
+        helper.make_node("ReduceSum", ["column", "middle"], ["count"], keepdims=0),
+        helper.make_node("Div", ["sum", "count"], ["mean"]),
+        helper.make_node("Gemm", ["mean", "dense", "bias"], ["scores" if slow else "logits"]),
+    ]
+    if slow:  # a square of that size from every text, and none of it in the logits
+        nodes += [
+            helper.make_node("MatMul", ["mean", "wide"], ["row"]),
+            helper.make_node("Mul", ["row", "tall"], ["square"]),
+            helper.make_node("Exp", ["square"], ["waves"]),
+            helper.make_node("ReduceMin", ["waves"], ["least"], keepdims=0),
+            helper.make_node("Clip", ["least", "zero", "zero"], ["none"]),
+            helper.make_node("Add", ["scores", "none"], ["logits"]),
+        ]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["B", "T"]) for name in ("input_ids", "attention_mask")]
+    constants = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
+    constants += [numpy_helper.from_array(np.array([at]), name) for name, at in (("last", 2), ("middle", 1))]
+    constants += [numpy_helper.from_array(np.float32(0), "zero")] if slow else []
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 3])]
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+
+
+def a_tokenizer() -> bytes:
+    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return tokenizer.to_str().encode()
+
+
+def a_manifest(**changes) -> Manifest:
+    origin = Provenance(
+        task_digest="a", teacher_digest="b", backbone="tiny", backbone_digest="c", soft_labels_digest="d", loss="reg", n_train=9
+    )
+    parts = {
+        "format": 1,
+        "name": "tiny",
+        "labels": LABELS,
+        "target": False,
+        "max_tokens": 16,
+        "temperature": 1.5,
+        "thresholds": None,
+    }
+    return Manifest(**{**parts, "variant": "float", "batch_invariant": True, "scores": {}, "provenance": origin, **changes})
+
+
+def write_bundle(folder: Path, seed: int = 0, slow: int = 0, **changes) -> Path:
+    texts = ["the price will rise!", "fall", "stay. stay?"]
+    folder.mkdir()
+    manifest = a_manifest(**changes)
+    (folder / "model.onnx").write_bytes(a_graph(seed, slow))
+    (folder / "tokenizer.json").write_bytes(a_tokenizer())
+    (folder / "quality.json").write_bytes(b"{}\n")
+    write_manifest(folder, manifest)
+    tokenize = Tokenize(folder / "tokenizer.json", manifest.max_tokens, ["input_ids", "attention_mask"])
+    classifier = Classifier(manifest, tokenize, open_session(folder / "model.onnx"))
+    targets = ["the price"] * len(texts) if manifest.target else None
+    rows = classifier.probs(texts, targets).tolist()
+    target = targets[0] if targets else None
+    write_golden(folder, [Golden(text=text, probs=row, target=target) for text, row in zip(texts, rows, strict=True)])
+    write_sums(folder)
+    return folder

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import precision_recall_curve
+
+from potstill.contract.errors import UserError
+from potstill.trainer.calibration.thresholds import MIN_CLAIMS, fit_thresholds, lowest_threshold, wilson
+
+LABELS = ["up", "flat", "down"]
+
+
+def drawn(seed, n=600, sharpness=2.0):
+    """Calibrated probabilities and labels drawn from them."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, sharpness, (n, 3))
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return probs, np.array([rng.choice(3, p=row) for row in probs])
+
+
+@pytest.mark.parametrize("wanted", [0.7, 0.8, 0.9])
+def test_the_thresholds_are_the_lowest_of_scikit_learns_precision_recall_curve_that_reach_the_precision(wanted):
+    probs, truth = drawn(0)
+    found = fit_thresholds(probs, truth, LABELS, wanted, "gold").by_label
+    for c, name in enumerate(LABELS):
+        mine = probs.argmax(axis=1) == c
+        precision, _, places = precision_recall_curve(truth[mine] == c, probs[mine, c])
+        n_claims = np.array([(probs[mine, c] >= place).sum() for place in places])
+        assert found[name] == min(places[(precision[:-1] >= wanted - 1e-9) & (n_claims >= MIN_CLAIMS)])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_answered_has_the_wanted_precision_and_a_higher_one_answers_less(seed):
+    probs, truth = drawn(seed)
+    n_answered = []
+    for wanted in (0.6, 0.75, 0.85, 0.95):
+        claims = fit_thresholds(probs, truth, LABELS, wanted, "gold").claims
+        assert all(claim.precision >= wanted - 1e-9 and claim.n >= MIN_CLAIMS for claim in claims if claim.threshold is not None)
+        n_answered.append(sum(claim.n for claim in claims if claim.threshold is not None))
+    assert n_answered == sorted(n_answered, reverse=True)
+
+
+def test_the_precision_holds_about_as_well_on_other_texts():
+    found = fit_thresholds(*drawn(1, 3000), LABELS, 0.85, "gold").by_label
+    probs, truth = drawn(2, 3000)
+    least = np.array([found[name] for name in LABELS])
+    answered = probs.max(axis=1) >= least[probs.argmax(axis=1)]
+    assert (probs.argmax(axis=1) == truth)[answered].mean() == pytest.approx(0.85, abs=0.03)
+
+
+def test_a_precision_that_all_answers_have_already_costs_no_answer():
+    probs, _ = drawn(3)
+    claims = fit_thresholds(probs, probs.argmax(axis=1), LABELS, 1.0, "gold").claims
+    assert sum(claim.n for claim in claims) == len(probs)
+    assert all(claim.recall == 1 for claim in claims)
+
+
+def test_equal_probabilities_are_claimed_together_or_not_at_all():
+    confidence = np.array([0.9] * 10 + [0.8] * 4)
+    right = np.array([True] * 10 + [True, False, False, False])
+    assert lowest_threshold(confidence, right, 0.78) == 0.8
+    assert lowest_threshold(confidence, right, 0.9) == 0.9
+    assert lowest_threshold(confidence, np.array([False] + [True] * 9 + [False] * 4), 0.9) == 0.9
+    assert lowest_threshold(confidence, np.array([False] * 2 + [True] * 12), 0.9) is None
+
+
+def test_a_label_with_too_few_answers_or_none_is_never_answered_and_it_says_so():
+    probs = np.array([[0.8, 0.15, 0.05]] * 30 + [[0.2, 0.7, 0.1]] * 9)
+    truth = np.array([0] * 30 + [1] * 9)
+    found = fit_thresholds(probs, truth, LABELS, 0.9, "teacher")
+    assert found.by_label == {"up": 0.8, "flat": None, "down": None}
+    lines = found.as_text().splitlines()
+    assert lines[1].split() == ["up", "0.800", "1.000", "[0.886,", "1.000]", "1.000", "30"]
+    assert lines[2].split()[:2] == ["flat", "never"]
+    assert lines[4] == "flat: always abstained from; it is the answer to 9 texts, at least 10 are needed"
+    assert lines[5] == "down: always abstained from; it is the answer to 0 texts, at least 10 are needed"
+    assert lines[6] == "30 of 39 texts are answered (77%), the others abstained from"
+    assert lines[7] == (
+        "precision 0.9 means agreement with the teacher on 39 held-out texts, not with people; for that: potstill calibrate CHECKPOINT GOLD"
+    )
+
+
+def test_a_precision_out_of_reach_leaves_the_label_abstained_from():
+    probs = np.array([[0.8, 0.1, 0.1]] * 40)
+    found = fit_thresholds(probs, np.array([0, 1] * 20), LABELS, 0.9, "gold")
+    assert found.by_label["up"] is None
+    assert "up: always abstained from; no threshold reaches 0.9 with 10 answers" in found.as_text()
+    assert found.as_text().endswith("precision 0.9 was chosen on 40 texts that a person labelled")
+
+
+@pytest.mark.parametrize("wanted", [0.0, -1.0, 1.01, float("nan")])
+def test_a_precision_out_of_its_range_is_refused(wanted):
+    with pytest.raises(UserError, match=f"^precision is {wanted:g}; it must be above 0 and at most 1$"):
+        fit_thresholds(*drawn(0, 50), LABELS, wanted, "gold")
+
+
+def test_too_few_texts_are_refused():
+    with pytest.raises(UserError, match="^there are 9 texts to choose thresholds on; give at least 10$"):
+        fit_thresholds(*drawn(0, 9), LABELS, 0.9, "gold")
+
+
+@pytest.mark.parametrize(("n_right", "n"), [(0, 10), (7, 10), (10, 10), (93, 100)])
+def test_the_interval_of_a_share_is_that_of_scipy(n_right, n):
+    expected = binomtest(n_right, n).proportion_ci(method="wilson")
+    assert wilson(n_right, n) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+def test_nothing_tried_says_nothing():
+    assert wilson(0, 0) == (0, 1)

@@ -1,0 +1,179 @@
+import signal
+import subprocess
+import sys
+
+import pytest
+from support.training_runs import QUICK, a_task, until_step
+
+from potstill.contract.errors import UserError
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.run import train
+from potstill.trainer.training.batches import Shuffled
+
+RUN = """
+import sys, time
+sys.path[:0] = [{repository!r}, {repository!r} + "/tests"]
+from pathlib import Path
+from support.training_runs import a_task, QUICK
+from potstill.commands.console.signals import heeding_sigterm
+from potstill.contract.errors import StoppedError
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.run import train
+
+def slowly(stage, done, total, loss):
+    print(done, flush=True)
+    time.sleep(0.02)
+
+config = TrainConfig(**(QUICK | {changes!r}), backbone={backbone!r}, save_every=0.0)
+try:
+    with heeding_sigterm():
+        train(a_task(), Path({soft_labels!r}), Path({checkpoint!r}), config, slowly)
+except StoppedError as stop:
+    print(stop, file=sys.stderr)
+    sys.exit(130)
+"""
+
+
+@pytest.fixture
+def start(repository, backbone, soft_labels):
+    running = []
+
+    def begin(checkpoint, **changes):
+        code = RUN.format(
+            repository=str(repository),
+            backbone=str(backbone),
+            soft_labels=str(soft_labels),
+            checkpoint=str(checkpoint),
+            changes=changes,
+        )
+        heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        running.append(subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], **pipes, **heed))
+        return running[-1]
+
+    yield begin
+    for process in running:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+@pytest.fixture
+def whole(backbone, soft_labels, tmp_path):
+    """The weights of a run that nobody stopped."""
+
+    def weights(**changes):
+        config = TrainConfig(**(QUICK | changes), backbone=str(backbone))
+        train(a_task(), soft_labels, tmp_path / "whole", config)
+        return (tmp_path / "whole" / "model.safetensors").read_bytes()
+
+    return weights
+
+
+@pytest.mark.parametrize("changes", [{"epochs": 2, "min_validation": 1}, {"epochs": 2}], ids=["best epoch", "last epoch"])
+def test_a_run_that_is_killed_again_and_again_ends_with_the_weights_of_one_that_was_not(start, whole, tmp_path, changes):
+    expected = whole(**changes)
+    checkpoint = tmp_path / "student"
+    for wanted in (5, 31, 52):
+        process = start(checkpoint, **changes)
+        until_step(process, wanted)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not checkpoint.exists()
+        assert (tmp_path / "student.partial" / "run.json").exists()
+    process = start(checkpoint, **changes)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert int(output.split()[0]) > 50  # it went on, it did not begin anew
+    assert (checkpoint / "model.safetensors").read_bytes() == expected
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["student", "whole"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_after_the_step_and_says_how_to_go_on(start, tmp_path, number):
+    process = start(tmp_path / "student", epochs=2)
+    until_step(process, 4)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    step = int(output.split()[-1])
+    assert errors.splitlines()[-1] == (
+        f"stopped at step {step} of 90; what is trained is kept in {tmp_path / 'student.partial'}; the same command goes on from there"
+    )
+    assert list((tmp_path / "student.partial" / "student").glob(f"checkpoint-{step}/kept.pt"))
+
+
+@pytest.fixture
+def stopped(start, tmp_path):
+    """A work folder of a run that was killed."""
+    process = start(tmp_path / "student", epochs=2)
+    until_step(process, 3)
+    process.kill()
+    process.wait()
+    return tmp_path / "student.partial"
+
+
+def test_a_run_of_something_else_is_refused_in_one_line_and_begun_anew_on_request(stopped, backbone, soft_labels, tmp_path):
+    config = TrainConfig(**(QUICK | {"epochs": 1}), backbone=str(backbone))
+    with pytest.raises(UserError) as caught:
+        train(a_task(), soft_labels, tmp_path / "student", config)
+    assert str(caught.value) == (
+        f"{stopped}: holds an unfinished run of something else (epochs was 2, is 1); go on with that, or add --restart"
+    )
+    assert stopped.exists() and not (tmp_path / "student").exists()
+    seen = []
+    train(a_task(), soft_labels, tmp_path / "student", config, lambda *step: seen.append(step), "restart")
+    assert seen[0][1] == 1
+    assert (tmp_path / "student").exists() and not stopped.exists()
+
+
+def test_the_number_of_threads_and_the_interval_may_change_on_the_way(stopped, backbone, soft_labels, tmp_path):
+    config = TrainConfig(**(QUICK | {"epochs": 2, "threads": 2}), backbone=str(backbone), save_every=5.0)
+    seen = []
+    train(a_task(), soft_labels, tmp_path / "student", config, lambda *step: seen.append(step))
+    assert seen[0][1] > 2
+
+
+def test_two_processes_do_not_train_the_same_student_at_once(start, backbone, soft_labels, tmp_path):
+    process = start(tmp_path / "student", epochs=2)
+    until_step(process, 3)
+    config = TrainConfig(**(QUICK | {"epochs": 2}), backbone=str(backbone))
+    with pytest.raises(UserError, match=r"student.partial: another process trains this student; wait for it, or end it$"):
+        train(a_task(), soft_labels, tmp_path / "student", config)
+    assert (tmp_path / "student.partial" / "student").exists()
+
+
+def test_a_folder_of_that_name_that_is_no_work_folder_is_left_alone(backbone, soft_labels, tmp_path):
+    (tmp_path / "student.partial").mkdir()
+    (tmp_path / "student.partial" / "diary.txt").write_text("mine")
+    config = TrainConfig(**QUICK, backbone=str(backbone))
+    with pytest.raises(UserError, match=r"student.partial: is no unfinished run"):
+        train(a_task(), soft_labels, tmp_path / "student", config)
+    assert [path.name for path in (tmp_path / "student.partial").iterdir()] == ["diary.txt"]
+
+
+def test_a_state_that_a_full_disk_refuses_is_one_line_and_the_last_state_stays(
+    stopped, backbone, soft_labels, tmp_path, monkeypatch
+):
+    before = sorted(path.name for path in (stopped / "student").iterdir())
+
+    def no_space(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.save", no_space)
+    config = TrainConfig(**(QUICK | {"epochs": 2}), backbone=str(backbone), save_every=0.0)
+    with pytest.raises(
+        UserError, match=r"the state cannot be saved \(No space left on device\); free some space, and the same command goes on"
+    ):
+        train(a_task(), soft_labels, tmp_path / "student", config)
+    assert set(before) & {path.parent.name for path in (stopped / "student").glob("*/kept.pt")}
+    assert not (tmp_path / "student").exists()
+
+
+def test_batches_are_the_same_for_the_same_epoch_and_others_for_the_next():
+    sampler = Shuffled(1003, seed=3)
+    first = list(sampler)
+    assert sorted(first) == list(range(1003)) and first == list(sampler) and first != sorted(first)
+    sampler.set_epoch(1)
+    assert sorted(sampler) == sorted(first) and list(sampler) != first

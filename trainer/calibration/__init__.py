@@ -1,0 +1,1 @@
+"""From logits to probabilities to decisions: temperature, vector scaling, thresholds, label sets."""

@@ -1,0 +1,1 @@
+"""What a student learns from: which texts, which labels, which tokens."""

@@ -1,0 +1,1 @@
+"""How good a student is, on gold labels and beside others."""

@@ -1,0 +1,88 @@
+"""The baseline without a network: TF-IDF of words and characters, and a multinomial logistic regression on soft labels.
+
+Axes: N texts, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import FeatureUnion
+
+from potstill.contract.soft_label import SoftLabel
+from potstill.trainer.data.trained_on import Taught
+from potstill.trainer.training.losses import distribution_target
+
+STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # inverse regularization; the one with the lowest validation loss is taken
+MAX_FEATURES = 100_000  # of each kind, the most frequent
+MAX_STEPS = 2000
+MIN_PROB = 1e-12
+
+
+def tfidf_answers(taught: Taught, labels: list[str], texts: list[tuple[str, str | None]]) -> tuple[NDArray[np.float64], float]:
+    """What the baseline answers after the same lessons as the student, and the inverse regularization that it took.
+
+    Args:
+        taught: the rows that the student was trained on, and those that choose the regularization.
+        labels: [C], in output order.
+        texts: N pairs of text and target; a target is read as further words.
+    Returns:
+        (float [N, C], rows sum to 1; an entry of STRENGTHS).
+    """
+    features = _features()
+    training = features.fit_transform([_joined(row.text, row.target) for row in taught.training])
+    validation = features.transform([_joined(row.text, row.target) for row in taught.validation])
+    targets, wanted = _targets(taught.training, labels), _targets(taught.validation, labels)
+    asked = features.transform([_joined(text, target) for text, target in texts])
+    found = {}
+    for strength, model in _regressions(training, targets):
+        probs = _probs(model, validation, len(labels))
+        loss = float(-np.mean(np.sum(wanted * np.log(np.maximum(probs, MIN_PROB)), axis=1)))
+        found[strength] = loss, _probs(model, asked, len(labels))
+    strength = min(found, key=lambda strength: found[strength][0])
+    return found[strength][1], strength
+
+
+def _features() -> FeatureUnion:
+    """Words alone and in pairs, and the characters within words, each weighted by how few texts have them."""
+    words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]", sublinear_tf=True, max_features=MAX_FEATURES)
+    chars = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, max_features=MAX_FEATURES)
+    return FeatureUnion([("words", words), ("chars", chars)])
+
+
+def _regressions(features: Any, targets: NDArray[np.float64]) -> Iterator[tuple[float, LogisticRegression]]:
+    """(strength, the regression that minimizes cross-entropy against the targets) for each of STRENGTHS; the next one changes it.
+
+    Every text stands there once for each class that its target allows, weighted by the target: the same loss, from a library that
+    takes only hard labels. Each regression starts from the one before, which is near.
+
+    Args: features sparse [N, F]; targets float [N, C].
+    """
+    texts, classes = np.nonzero(targets > 0)
+    rows, weights = csr_matrix(features)[texts], targets[texts, classes]
+    model = LogisticRegression(max_iter=MAX_STEPS, warm_start=True)
+    for strength in STRENGTHS:
+        yield strength, model.set_params(C=strength).fit(rows, classes, sample_weight=weights)
+
+
+def _probs(model: LogisticRegression, features: Any, n_classes: int) -> NDArray[np.float64]:
+    """float64 [N, C]; a class that no target had gets 0. Args: features sparse [N, F]."""
+    probs = np.zeros((features.shape[0], n_classes))
+    probs[:, model.classes_] = model.predict_proba(features)
+    return probs
+
+
+def _targets(rows: list[SoftLabel], labels: list[str]) -> NDArray[np.float64]:
+    """float64 [N, C]: the soft labels."""
+    return np.array([distribution_target(row, labels) for row in rows])
+
+
+def _joined(text: str, target: str | None) -> str:
+    """Text and target as one."""
+    return text if target is None else f"{text}\n{target}"

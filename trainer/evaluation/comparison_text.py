@@ -1,0 +1,78 @@
+"""A comparison for a person, for a program, and text by text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from potstill.contract.scores.record import Score
+from potstill.trainer.evaluation.comparison import Comparison
+from potstill.trainer.text_table import aligned
+
+_METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log-loss", "ece": "ECE"}
+
+
+def as_text(found: Comparison) -> str:
+    """The tables: scores, the student against the others, the student's confusion matrix."""
+    parts = [f"{len(found.texts)} gold texts, labels {', '.join(found.labels)}; in brackets 95 % intervals", "", *_scores(found)]
+    if found.against:
+        parts += ["", *_against(found)]
+    return "\n".join([*parts, "", *_confusion(found)])
+
+
+def as_json(found: Comparison) -> bytes:
+    """One JSON object: labels, n, systems (scores and note), student_minus, confusion, notes."""
+    content: dict[str, Any] = {
+        "n": len(found.texts),
+        "labels": found.labels,
+        "systems": {system.name: {**found.scores[system.name], "note": system.note} for system in found.systems},
+        "student_minus": found.against,
+        "confusion": found.confusion.tolist(),
+        "notes": found.notes,
+    }
+    return msgspec.json.encode(content)
+
+
+def predictions(found: Comparison) -> bytes:
+    """A line of JSON for each text: id, gold, and probs by system and label."""
+    encoder = msgspec.json.Encoder()
+    lines = []
+    for i, text in enumerate(found.texts):
+        probs = {system.name: dict(zip(found.labels, system.probs[i].tolist(), strict=True)) for system in found.systems}
+        lines.append(encoder.encode({"id": text.id, "gold": text.gold, "probs": probs}) + b"\n")
+    return b"".join(lines)
+
+
+def notes(found: Comparison) -> list[str]:
+    """A line for everything that a reader of the scores should know."""
+    return [*found.notes, *(f"{system.name}: {system.note}" for system in found.systems if system.note)]
+
+
+def _scores(found: Comparison) -> list[str]:
+    """A line for each system."""
+    n = str(len(found.texts))
+    rows = [["system", "n", *_METRICS.values()]]
+    rows += [[name, n, *(values[metric].as_text() for metric in _METRICS)] for name, values in found.scores.items()]
+    return aligned(rows)
+
+
+def _against(found: Comparison) -> list[str]:
+    """A line for each system but the student."""
+    rows = [["student minus", "accuracy", "macro-F1", "McNemar p", "only student right", "only other right"]]
+    for name, each in found.against.items():
+        test = each.mcnemar
+        rows.append([name, _signed(each.accuracy), _signed(each.macro_f1), f"{test.p:.2g}", str(test.n_first), str(test.n_second)])
+    return aligned(rows)
+
+
+def _confusion(found: Comparison) -> list[str]:
+    """A line for each gold label."""
+    rows = [["gold / student", *found.labels]]
+    rows += [[name, *map(str, row)] for name, row in zip(found.labels, found.confusion.tolist(), strict=True)]
+    return aligned(rows)
+
+
+def _signed(score: Score) -> str:
+    """`+0.021 [-0.010, +0.052]`."""
+    return f"{score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"

@@ -1,0 +1,96 @@
+"""What a checkpoint answers, and what its answers are worth on gold labels.
+
+Axes: N texts, C classes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.contract.checkpoint import Student, read_student
+from potstill.contract.errors import UserError
+from potstill.contract.scores import metrics
+from potstill.contract.scores.prior_shift import LEVEL, MIN_TEXTS, adjusted, estimate
+from potstill.contract.scores.record import Scores
+from potstill.contract.texts import Text
+from potstill.trainer.calibration.temperature import calibrated
+from potstill.trainer.students import encoder as students
+
+
+def predict(checkpoint: Path, texts: list[Text]) -> NDArray[np.float64]:
+    """float64 [N, C]: the student's calibrated probabilities, labels in the order of its `student.json`; rows sum to 1.
+
+    Raises:
+        FormatError: if the folder is no checkpoint, or is damaged.
+        UserError: if a text lacks a target that the student needs, or has one that it cannot read.
+    """
+    return _predict(checkpoint, read_student(checkpoint), texts)
+
+
+def evaluate(checkpoint: Path, gold_texts: list[Text], *, prior_shift: bool = False) -> Scores:
+    """Accuracy, macro-F1, log-loss, Brier score and calibration error on gold labels, with 95 % intervals.
+
+    Args:
+        gold_texts: at least one; each has a gold label.
+        prior_shift: whether the probabilities are first fitted to the texts' own label shares, as `potstill adapt` would; no gold
+            is looked at.
+    Raises:
+        FormatError: if the folder is no checkpoint, or is damaged.
+        UserError: if a gold label is missing or none of the student's, a target is missing or unexpected, or label shares cannot be
+            estimated.
+    """
+    student = read_student(checkpoint)
+    gold = gold_classes(student, gold_texts)
+    probs = _predict(checkpoint, student, gold_texts)
+    return metrics.scores(shifted(checkpoint, student, probs) if prior_shift else probs, gold)
+
+
+def gold_classes(student: Student, texts: list[Text]) -> NDArray[np.int64]:
+    """int64 [N]: the class of every gold label; raises UserError for the first text without one, or with another label."""
+    if not texts:
+        raise UserError("there is no text to evaluate; give at least one with a gold label")
+    allowed = ", ".join(student.labels)
+    for text in texts:
+        if text.gold is None:
+            raise UserError(f"text {text.id!r} has no gold label; allowed: {allowed}")
+        if text.gold not in student.labels:
+            raise UserError(f"text {text.id!r} has the gold label {text.gold!r}, unknown to the student; allowed: {allowed}")
+    return np.array([student.labels.index(text.gold or "") for text in texts], dtype=np.int64)
+
+
+def shifted(checkpoint: Path, student: Student, probs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64 [N, C]: as a bundle adapted to the texts would answer; unchanged where chance explains other label shares.
+
+    Args:
+        probs: float64 [N, C], the student's answers.
+    Raises:
+        UserError: if the checkpoint does not know its own label shares, or there are too few texts.
+    """
+    if student.label_shares is None:
+        raise UserError(f"{checkpoint}: does not know its own label shares (label_shares); train it again")
+    if len(probs) < MIN_TEXTS:
+        raise UserError(f"there are {len(probs)} texts; label shares need at least {MIN_TEXTS}")
+    shift = estimate(probs, np.array([student.label_shares[name] for name in student.labels]))
+    return adjusted(probs, shift) if shift.p_value < LEVEL else probs
+
+
+def _predict(checkpoint: Path, student: Student, texts: list[Text]) -> NDArray[np.float64]:
+    """float64 [N, C]: calibrated probabilities."""
+    _check_targets(student, texts)
+    encoder = students.from_checkpoint(
+        checkpoint, student.labels, max_tokens=student.max_tokens, pair=student.target, family=student.family
+    )
+    features = encoder.encode([(text.text, text.target if student.target else None) for text in texts])
+    return calibrated(encoder.logits(features).astype(np.float64), student.temperature)
+
+
+def _check_targets(student: Student, texts: list[Text]) -> None:
+    """Every text has a target, or none has, as the student was trained."""
+    for text in texts:
+        if student.target and not text.target:
+            raise UserError(f"text {text.id!r} has no target, but the student was trained on texts with one")
+        if not student.target and text.target:
+            raise UserError(f"text {text.id!r} has a target, but the student was trained on texts alone")

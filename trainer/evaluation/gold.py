@@ -1,0 +1,79 @@
+"""Gold texts as every compared system is scored on them. Axes: N texts, C scored labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.contract.checkpoint import Student
+from potstill.contract.errors import UserError
+from potstill.contract.texts import Text, read_texts
+from potstill.trainer.evaluation.label_map import LabelMap
+
+
+@dataclass(frozen=True)
+class Gold:
+    """The texts to score on; the gold label of each is one of the scored labels."""
+
+    path: Path
+    texts: list[Text]  # [N]
+    label_map: LabelMap
+    names: tuple[str, ...]  # the labels as the file writes them
+    notes: tuple[str, ...] = ()  # what was left out, and what else a reader of the scores should know
+
+    @property
+    def labels(self) -> list[str]:
+        """The scored labels, [C], in output order."""
+        return self.label_map.scored
+
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        """int64 [N]: place of every text's gold label among the scored ones."""
+        return np.array([self.labels.index(text.gold or "") for text in self.texts], dtype=np.int64)
+
+    def only(self, places: Collection[int], note: str) -> Gold:
+        """The texts at these places, with a note that says why."""
+        return replace(self, texts=[self.texts[i] for i in places], notes=(*self.notes, note))
+
+
+def read_gold(path: Path, student: Student, label_map: LabelMap) -> Gold:
+    """The gold texts of a file, under the student's names for their labels.
+
+    Raises:
+        FormatError: as :func:`potstill.contract.texts.read_texts` does.
+        UserError: if a gold label is neither the student's nor mapped, or the map leaves out every text.
+    """
+    read = read_texts(path, target=student.target, gold=True)
+    names = sorted({text.gold or "" for text in read.texts})
+    stands_for = label_map.resolve(names, f"{path}: gold")
+    texts, dropped = [], Counter[str]()
+    for text in read.texts:
+        label = stands_for[text.gold or ""]
+        if label:
+            texts.append(msgspec.structs.replace(text, gold=label))
+        else:
+            dropped[text.gold or ""] += 1
+    if not texts:
+        raise UserError(f"{path}: the map leaves out all {len(read.texts)} texts; their labels are {', '.join(names)}")
+    notes = [read.skipped_line()] if read.skipped_line() else []
+    if dropped:
+        told = ", ".join(f"{n} {name!r}" for name, n in sorted(dropped.items()))
+        notes.append(f"left out {dropped.total()} of {len(read.texts)} gold texts by the map: {told}")
+    notes += _absent(texts, label_map.scored)
+    return Gold(path, texts, label_map, tuple(names), tuple(notes))
+
+
+def _absent(texts: list[Text], scored: list[str]) -> list[str]:
+    """A line for every scored label that no text has."""
+    had = {text.gold for text in texts}
+    return [
+        f"no gold text has the label {name!r}, so its F1 is 0 for every system; score the other labels alone with --map '{name}='"
+        for name in scored
+        if name not in had
+    ]

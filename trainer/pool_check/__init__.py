@@ -1,0 +1,1 @@
+"""Whether the texts to be labelled are like those to be answered."""

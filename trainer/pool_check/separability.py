@@ -1,0 +1,94 @@
+"""A small classifier that tells texts of two sides apart by words, characters, lengths and traits.
+
+Axes: N texts, F features, W terms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, hstack
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+
+from potstill.contract.scores.record import Score
+from potstill.trainer.data.text_features import lengths, trait_table
+from potstill.trainer.pool_check.auc import auc_over_folds
+from potstill.trainer.report.terms import occurrences
+
+N_FOLDS = 5
+MAX_FEATURES = 50_000  # of each kind, the most frequent
+MAX_CHARS = 2000  # of a text, for the characters within words: more of them say nothing new
+N_LENGTH_BINS = 10
+MAX_STEPS = 1000
+NO_TERM = ""  # stands for a text without any term, so that there always is a vocabulary
+
+
+@dataclass(frozen=True)
+class Reading:
+    """N texts as numbers. No label took part in this, so it may be done before the folds are cut."""
+
+    words: Any  # sparse [N, W], weighted by how few texts have a term, rows of length 1
+    chars: Any  # sparse [N, F], the same for characters within words
+    form: Any  # sparse [N, F], lengths and traits
+    counts: Any  # sparse int [N, W]
+    terms: list[str]  # [W]
+
+
+def reading(texts: list[str]) -> Reading:
+    """The texts as numbers. Args: texts [N], at least one, none of them blank."""
+    counter = CountVectorizer(analyzer=_terms, max_features=MAX_FEATURES)
+    counts = csr_matrix(counter.fit_transform(texts))
+    words = TfidfTransformer(sublinear_tf=True).fit_transform(counts)
+    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, max_features=MAX_FEATURES)
+    chars = characters.fit_transform([text[:MAX_CHARS] for text in texts])
+    return Reading(words, chars, csr_matrix(_form(texts)), counts, counter.get_feature_names_out().tolist())
+
+
+def auc_by(features: Any, is_pool: NDArray[np.bool_], seed: int) -> Score:
+    """How well the features tell pool from target, each text scored by a classifier that has not seen it.
+
+    Args:
+        features: sparse [N, F].
+        is_pool: bool [N]; at least N_FOLDS texts of either side.
+    """
+    matrix = csr_matrix(features)
+    scores, folds = np.zeros(len(is_pool)), np.zeros(len(is_pool), dtype=np.int64)
+    cut = StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed).split(matrix, is_pool)
+    for fold, (seen, held_out) in enumerate(cut):
+        scores[held_out] = _regression(matrix[seen], is_pool[seen]).decision_function(matrix[held_out])
+        folds[held_out] = fold
+    return auc_over_folds(scores, is_pool, folds, seed=seed)
+
+
+def everything(read: Reading) -> Any:
+    """sparse [N, F]: all features side by side."""
+    return hstack([read.words, read.chars, read.form]).tocsr()
+
+
+def word_weights(read: Reading, is_pool: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """float [W]: weights of the terms in a classifier of all features and all texts; above 0 where they speak for the pool."""
+    return np.asarray(_regression(everything(read), is_pool).coef_[0, : len(read.terms)], dtype=np.float64)
+
+
+def _regression(features: Any, is_pool: NDArray[np.bool_]) -> LogisticRegression:
+    """The classifier, fitted."""
+    return LogisticRegression(max_iter=MAX_STEPS).fit(features, is_pool)
+
+
+def _terms(text: str) -> list[str]:
+    """The terms of a text; never none."""
+    return occurrences(text) or [NO_TERM]
+
+
+def _form(texts: list[str]) -> NDArray[np.float64]:
+    """float [N, F]: the length, on a scale of its own and as the tenth of all texts that it falls into, and the traits."""
+    sizes = np.log(lengths(texts))
+    edges = np.quantile(sizes, np.linspace(0, 1, N_LENGTH_BINS + 1)[1:-1])
+    bins = np.eye(N_LENGTH_BINS)[np.searchsorted(edges, sizes)]
+    spread = float(sizes.std()) or 1.0
+    return np.hstack([((sizes - sizes.mean()) / spread)[:, None], bins, trait_table(texts)])

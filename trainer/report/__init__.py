@@ -1,0 +1,1 @@
+"""The page about a student: scores, plots, slices, mistakes, terms."""

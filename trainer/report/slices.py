@@ -1,0 +1,127 @@
+"""Slices: kinds of texts on which a student may be better or worse than on the rest.
+
+Axis: N texts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.contract.errors import UserError
+from potstill.contract.soft_label import SoftLabel
+from potstill.trainer.report.answers import Judged
+
+MAX_TARGETS = 8  # the most frequent ones
+MAX_PAIRS = 6  # of labels that the teacher's paths were split between
+SPLIT_SHARE = 0.25  # of a text's votes that each of the two labels must have
+AGREEMENT_STEPS = ((1.0, "all paths agree"), (0.75, "at least 3 in 4 agree"), (0.5, "at least half agree"), (0.0, "fewer agree"))
+_SLACK = 1e-9  # 3 of 4 paths are at least three quarters, whatever the last bit
+
+Members = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Some of the texts, and what they have in common."""
+
+    kind: str  # heading under which it stands: "Length", say
+    name: str
+    members: Members  # bool [N]
+
+
+def compile_patterns(asked: Mapping[str, str]) -> dict[str, re.Pattern[str]]:
+    """The regular expressions by slice name, ignoring case; raises UserError for one that is none."""
+    patterns = {}
+    for name, expression in asked.items():
+        try:
+            patterns[name] = re.compile(expression, re.IGNORECASE)
+        except re.error as error:
+            raise UserError(f"slice {name!r}: {expression!r} is no regular expression ({error}); write one of Python's") from error
+    return patterns
+
+
+def slices(judged: Judged, patterns: Mapping[str, re.Pattern[str]]) -> list[Slice]:
+    """Every slice that holds some of the texts, but not all of them.
+
+    By teacher agreement and by pairs of labels that its paths were split between, where soft labels are known; by length, in
+    thirds of these texts; by what the teacher was not shown; by target; by knowledge term of the task; and by pattern.
+    """
+    found = [
+        *_by_agreement(judged),
+        *_by_contradiction(judged),
+        *_by_length(judged),
+        *_by_target(judged),
+        *_by_knowledge(judged),
+        *(Slice("Pattern", name, _holding(judged, pattern)) for name, pattern in patterns.items()),
+    ]
+    return [part for part in found if 0 < part.members.sum() < len(judged.texts)]
+
+
+def _where(judged: Judged, fits: list[bool]) -> Members:
+    """bool [N]."""
+    return np.array(fits, dtype=bool).reshape(len(judged.texts))
+
+
+def _by_agreement(judged: Judged) -> Iterator[Slice]:
+    """Texts by the share of paths that chose the majority label; texts that no path could label are in none."""
+    below = np.inf
+    agreement = np.array([row.agreement if row and sum(row.votes.values()) else np.nan for row in judged.teacher])
+    for least, name in AGREEMENT_STEPS:
+        with np.errstate(invalid="ignore"):
+            yield Slice("Agreement of the teacher", name, (agreement >= least - _SLACK) & (agreement < below - _SLACK))
+        below = least
+
+
+def _by_contradiction(judged: Judged) -> Iterator[Slice]:
+    """Texts whose paths were split between two labels; of many pairs, those that it happened to most often."""
+    pairs = {pair: _where(judged, [_is_split(row, *pair) for row in judged.teacher]) for pair in combinations(judged.labels, 2)}
+    frequent = sorted(pairs, key=lambda pair: -int(pairs[pair].sum()))[:MAX_PAIRS]  # stable: equals stay in the task's order
+    for pair in frequent:
+        yield Slice("Contradiction of the teacher", f"{pair[0]} against {pair[1]}", pairs[pair])
+
+
+def _is_split(row: SoftLabel | None, first: str, second: str) -> bool:
+    """Whether each of the two labels has its share of the votes."""
+    n_votes = sum(row.votes.values()) if row else 0
+    return row is not None and n_votes > 0 and min(row.votes[first], row.votes[second]) >= SPLIT_SHARE * n_votes - _SLACK
+
+
+def _by_length(judged: Judged) -> Iterator[Slice]:
+    """Thirds by characters, and the texts of which the teacher saw the beginning only."""
+    lengths = np.array([len(text.text) for text in judged.texts])
+    short, long = (int(np.percentile(lengths, share, method="higher")) for share in (100 / 3, 200 / 3))
+    yield Slice("Length", f"up to {short} characters", lengths <= short)
+    yield Slice("Length", f"{short + 1} to {long} characters", (lengths > short) & (lengths <= long))
+    yield Slice("Length", f"over {long} characters", lengths > long)
+    most = judged.task.input.max_chars
+    shown = np.array([len(" ".join(text.text.split())) for text in judged.texts])
+    yield Slice("Length", f"cut for the teacher, at {most} characters", shown > most)
+
+
+def _by_target(judged: Judged) -> Iterator[Slice]:
+    """The most frequent targets."""
+    counts = Counter(text.target for text in judged.texts if text.target)
+    for target, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_TARGETS]:
+        yield Slice("Target", target, _where(judged, [text.target == target for text in judged.texts]))
+
+
+def _by_knowledge(judged: Judged) -> Iterator[Slice]:
+    """Texts that hold a term which the task explains."""
+    terms = [entry.occurs_in for entry in judged.task.knowledge]
+    for entry in judged.task.knowledge:
+        yield Slice("Knowledge term", entry.term, _where(judged, [entry.occurs_in(text.text) for text in judged.texts]))
+    if terms:
+        holds_none = [not any(occurs(text.text) for occurs in terms) for text in judged.texts]
+        yield Slice("Knowledge term", "none of them", _where(judged, holds_none))
+
+
+def _holding(judged: Judged, pattern: re.Pattern[str]) -> Members:
+    """Texts in which the pattern is found."""
+    return _where(judged, [pattern.search(text.text) is not None for text in judged.texts])

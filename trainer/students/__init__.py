@@ -1,0 +1,1 @@
+"""The kinds of students, how they start, how they are saved."""

@@ -1,0 +1,1 @@
+"""The training itself: loop, losses, batches, resuming, ensembles, pretraining."""
