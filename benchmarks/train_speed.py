@@ -22,8 +22,7 @@ from transformers import set_seed
 from potstill.contract.soft_label import SoftLabel
 from potstill.contract.task import Task, load_task
 from potstill.models.catalog import find_backbone
-from potstill.trainer.config import TrainConfig
-from potstill.trainer.recipe import RECIPES
+from potstill.trainer.config import RECIPES, TrainConfig
 from potstill.trainer.run import read_rows, sides
 from potstill.trainer.students import encoder
 from potstill.trainer.students.encoder import Encoder

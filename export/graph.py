@@ -5,24 +5,104 @@ from __future__ import annotations
 import io
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 import torch
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_model
 from optimum.exporters.onnx import main_export
-from transformers import AutoConfig
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from potstill.contract.errors import FormatError
-from potstill.export.own_graph import export_own
-from potstill.export.positions import without_unread_positions
 from potstill.networks.register import is_own, register
+
+
+def without_unread_positions(model: onnx.ModelProto, max_tokens: int) -> onnx.ModelProto:
+    """The graph with the rows of its position table that the first max_tokens places use; it reads no longer text.
+
+    A table is one of positions where it is gathered by the beginning of constant ids, as in BERT's graphs; where positions
+    are counted from the text, as in RoBERTa's, the table stays whole.
+
+    Args:
+        model: a float graph; it is left as it was.
+        max_tokens: of a text, at least 1.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    constants = tensors | {node.output[0]: value.t for node in graph.node if node.op_type == "Constant" for value in node.attribute}
+    readers = Counter(name for node in graph.node for name in node.input)
+    slices = {node.output[0]: node for node in graph.node if node.op_type == "Slice"}
+    for gather in graph.node:
+        if gather.op_type != "Gather" or gather.input[0] not in tensors or gather.input[1] not in slices:
+            continue
+        name = slices[gather.input[1]].input[0]
+        table, places = tensors[gather.input[0]], constants.get(name)
+        if places is None or places.data_type != TensorProto.INT64 or readers[name] > 1 or readers[table.name] > 1:
+            continue
+        ids = numpy_helper.to_array(places)  # [1, places]
+        if ids.ndim != 2 or len(ids) != 1 or ids.shape[1] <= max_tokens:
+            continue
+        kept = ids[:, :max_tokens]
+        rows = np.ascontiguousarray(numpy_helper.to_array(table)[: int(kept.max()) + 1])
+        places.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(kept), places.name))
+        table.CopyFrom(numpy_helper.from_array(rows, table.name))
+    return copy
+
+
+OPSET = 17  # the first with LayerNormalization as one operator
+EXAMPLE_LENGTH = 21  # ids of the traced text; any would do, and this one is no multiple of a block
+
+
+class _Positional(nn.Module):
+    """The network with its inputs in a row and its logits alone, as the tracer wants it."""
+
+    def __init__(self, model: nn.Module, names: list[str]) -> None:
+        """Args: names of the inputs in order."""
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """Logits float [B, C]."""
+        logits: Tensor = self.model(**dict(zip(self.names, values, strict=True))).logits
+        return logits
+
+
+def export_own(checkpoint: Path) -> onnx.ModelProto:
+    """The graph: `input_ids` and `attention_mask` int64 [B, T] in, with `token_type_ids` where there are targets; `logits` out.
+
+    Args:
+        checkpoint: a folder with one of the networks of `networks/`, which are registered.
+    Raises:
+        OSError: if it cannot be read.
+    """
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint, local_files_only=True, dtype=torch.float32).eval()
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if getattr(model.config, "pair", False) else [])]
+    example = {name: torch.zeros((2, EXAMPLE_LENGTH), dtype=torch.int64) for name in names}
+    example["attention_mask"] += 1
+    file = io.BytesIO()
+    torch.onnx.export(
+        _Positional(model, names),
+        tuple(example.values()),
+        file,
+        input_names=names,
+        output_names=["logits"],
+        dynamic_axes={name: {0: "batch", 1: "tokens"} for name in names} | {"logits": {0: "batch"}},
+        opset_version=OPSET,
+        dynamo=False,
+    )
+    return onnx.load_model_from_string(file.getvalue())
+
 
 GRAPH_NAME = "classifier"
 CONTRIBUTED = "com.microsoft"  # the domain of onnxruntime's own operators

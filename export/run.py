@@ -26,15 +26,15 @@ from potstill.export.gate.forms import (
     timed,
     trained_form,
 )
-from potstill.export.gate.noise import explained_flips
-from potstill.export.gate.parity import check_parity
+from potstill.export.gate.gate import explained_flips
+from potstill.export.gate.graph_checks import check_parity
 from potstill.export.gate.quality import PrunedVocabulary, Quality
 from potstill.export.gate.source import Source, read_source
 from potstill.export.graph import export_float
 from potstill.export.quantization.smoothing import weight_products
 from potstill.export.report import ExportReport
 from potstill.export.tokenizer.prune import Cut, prune_checkpoint
-from potstill.serve.runtime.this_machine import cpu_name
+from potstill.serve.runtime.session import cpu_name
 
 Progress = Callable[[str, int, int], None]
 

@@ -10,14 +10,12 @@ import numpy as np
 
 from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
-from potstill.labeler.adaptive import N_FIRST, N_PILOT, Ballot
+from potstill.labeler.adaptive import N_FIRST, N_PILOT, Ballot, habit, least_certain, undecided
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.paths import Ask, TeacherPath, TooLong
 from potstill.labeler.progress import Live
 from potstill.labeler.prompts.questions import Question
-from potstill.labeler.standing import habit, least_certain, undecided
 from potstill.labeler.store.label_store import LabelStore, Run
-from potstill.labeler.teacher import Enough, Teacher, never
+from potstill.labeler.teacher import Ask, Enough, Teacher, TeacherPath, TooLong, never
 
 Progress = Callable[[Live], None]
 T = TypeVar("T")

@@ -13,8 +13,8 @@ from scipy.special import log_softmax
 
 from potstill.labeler.aggregation.calibration import batch_calibrated, label_logprobs
 from potstill.labeler.aggregation.path_table import UNREADABLE_MASS
-from potstill.labeler.paths import TeacherPath
 from potstill.labeler.store.label_store import RunSettings
+from potstill.labeler.teacher import TeacherPath
 
 _MIN_TO_CALIBRATE = 12  # paths of a variant; with fewer, its mean says nothing
 

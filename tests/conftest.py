@@ -21,9 +21,8 @@ import pytest
 
 from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
-from potstill.labeler.paths import Ask, TeacherPath, TooLong, path_seed
 from potstill.labeler.store.label_store import LabelStore, RunSettings
-from potstill.labeler.teacher import Enough, Identity, Reading, never
+from potstill.labeler.teacher import Ask, Enough, Identity, Reading, TeacherPath, TooLong, never, path_seed
 from potstill.models.catalog import find_backbone, find_teacher
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -26,14 +26,13 @@ from potstill.trainer.calibrate_held_out import Judgement, judge
 from potstill.trainer.calibration.temperature import calibrated
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.data import selection as agreement
-from potstill.trainer.data.split import is_validation, split
+from potstill.trainer.data.selection import is_validation, split
 from potstill.trainer.data.student_labels import guided, open_guide, unlabelled
 from potstill.trainer.run_report import TrainReport
 from potstill.trainer.students.checkpoint import Held, save_checkpoint
 from potstill.trainer.students.encoder import Encoder
 from potstill.trainer.students.families import new_student, reading_of
-from potstill.trainer.students.read_files import file_digests
-from potstill.trainer.students.start import backbone_of, find_start
+from potstill.trainer.students.start import backbone_of, file_digests, find_start
 from potstill.trainer.training.ensemble import Answers, Members, mixed, taught_by_several
 from potstill.trainer.training.fit import Examples, Fit, fit
 from potstill.trainer.training.loop import Part, Progress

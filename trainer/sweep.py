@@ -28,10 +28,9 @@ from potstill.trainer.calibrate_held_out import judge
 from potstill.trainer.calibration.temperature import calibrated
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.data import selection
-from potstill.trainer.evaluation.precision_recall import average_precision, precision_at_recall
+from potstill.trainer.evaluation.curves import average_precision, precision_at_recall
 from potstill.trainer.students.checkpoint import Held
-from potstill.trainer.students.read_files import file_digests
-from potstill.trainer.students.start import find_start
+from potstill.trainer.students.start import file_digests, find_start
 from potstill.trainer.training.loop import Progress
 from potstill.trainer.training.losses import OBJECTIVES, majority_target
 

@@ -7,13 +7,12 @@ from numpy.typing import NDArray
 
 from potstill.contract.bundle import FORMAT, Manifest, Provenance
 from potstill.contract.scores.metrics import scores
-from potstill.export.bundle.calibrate import corrected_temperature
-from potstill.export.bundle.recalibration import carried_sets, carried_thresholds
+from potstill.export.bundle.recalibration import carried_sets, carried_thresholds, corrected_temperature
 from potstill.export.gate import gate
 from potstill.export.gate.forms import Candidate
 from potstill.export.gate.source import Source
 from potstill.serve.runtime.classifier import softmax
-from potstill.serve.runtime.this_machine import this_machine
+from potstill.serve.runtime.session import this_machine
 
 
 def manifest_of(chosen: Candidate, reference: Candidate, source: Source) -> Manifest:

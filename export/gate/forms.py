@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from potstill.contract.errors import UserError
 from potstill.contract.system import machine
 from potstill.export.config import DYNAMIC, FLOAT, FULL_RANGE, FUSED, STATIC, TRAINED, ExportConfig
-from potstill.export.gate import cpu, gate
+from potstill.export.gate import gate
 from potstill.export.gate.graph_checks import loaded_operators, wrong_products
 from potstill.export.gate.quality import Form
 from potstill.export.gate.source import Source
@@ -25,6 +26,16 @@ from potstill.export.quantization.quantize import dynamic_int8, static_int8
 from potstill.export.quantization.rounding import FULL_RANGE as NO_PAIR_LIMIT
 from potstill.export.quantization.rounding import PAIR_LIMIT
 from potstill.export.quantization.smoothing import weight_products
+
+# In the words of /proc/cpuinfo. With one of VNNI, sums of int8 products have 32 bits; the other x86 processors add pairs in 16.
+VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+DOT_PRODUCTS = frozenset({"asimddp", "i8mm"})  # what ARM calls its instructions that do the same
+
+
+def sums_are_exact(flags: Collection[str]) -> bool:
+    """Whether products of full-range weights cannot overflow on a processor with these flags, see `contract/system/machine.py`."""
+    return not (VNNI | DOT_PRODUCTS).isdisjoint(flags)
+
 
 _WHOLE = "float_whole_vocabulary"
 TIE = 0.15  # of the fastest form's time: closer ones are as fast as far as a busy machine can tell, and the smallest is taken
@@ -141,7 +152,7 @@ def _hindrance(variant: str, raw: onnx.ModelProto, fused: onnx.ModelProto | None
         return "onnxruntime has no fused operators for this kind of network"
     if variant in (DYNAMIC, FULL_RANGE) and not weight_products(raw):
         return f"the network has no products of matrices inside, only a table and a head; {STATIC} is all there is to gain"
-    if variant == FULL_RANGE and not cpu.sums_are_exact(machine.cpu()[1]):
+    if variant == FULL_RANGE and not sums_are_exact(machine.cpu()[1]):
         return "this machine's processor adds int8 products in 16 bits, where full range overflows; export on one with VNNI"
     return ""
 

@@ -53,7 +53,7 @@ class Quality(Strict):
     max_drop: float
     min_agreement: float
     max_change: float
-    flips_explained: int  # of the gate's texts; more are not chance, see export/gate/noise.py
+    flips_explained: int  # of the gate's texts; more are not chance, see export/gate/gate.py
     temperature: float
     onnxruntime: str
     cpu: str

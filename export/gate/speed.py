@@ -17,8 +17,7 @@ import onnxruntime as ort
 
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic, digest
-from potstill.serve.runtime.session import open_session
-from potstill.serve.runtime.this_machine import cpu_name
+from potstill.serve.runtime.session import cpu_name, open_session
 from potstill.serve.runtime.tokenizer import Tokenize
 
 N_TEXTS = 96  # at equal steps through those given

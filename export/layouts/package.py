@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -103,3 +104,16 @@ def _write_sums(folder: Path) -> None:
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     lines = [f"{digest.of_file(folder / path)}  {path}\n" for path in paths]
     (folder / SUMS_FILE).write_text("".join(lines), encoding="ascii", newline="\n")
+
+
+def sign_bundle(bundle: Path, private_key: Path) -> None:
+    """Write `model.sig` into a bundle; its other files stay as they are.
+
+    Raises:
+        FormatError: if it is no bundle, or was changed.
+        UserError: if the key cannot be used or the bundle cannot be written; the bundle is then as it was.
+    """
+    verify_files(bundle)
+    with atomic.folder(bundle) as staging:
+        shutil.copytree(bundle, staging, dirs_exist_ok=True)
+        sign(staging, private_key)

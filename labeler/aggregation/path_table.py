@@ -15,8 +15,8 @@ from scipy.special import log_softmax, logsumexp
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.calibration import label_logprobs
-from potstill.labeler.paths import TeacherPath
 from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
+from potstill.labeler.teacher import TeacherPath
 
 NO_GOLD = -1
 UNREADABLE_MASS = 0.05  # a path that gives all label words together less than this probability said something else

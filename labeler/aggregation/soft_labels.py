@@ -15,13 +15,41 @@ from potstill.contract.errors import UserError
 from potstill.contract.soft_label import SoftLabel, entropy
 from potstill.labeler.aggregation.calibration import as_sure_as, batch_calibrated, sharpened
 from potstill.labeler.aggregation.config import DEFAULTS, UNCALIBRATED, VOTING, DeriveConfig, check_derive, prior_shares
-from potstill.labeler.aggregation.doubts import doubts
 from potstill.labeler.aggregation.gold_calibration import affine, check_gold
-from potstill.labeler.aggregation.path_table import PathTable, read_paths
+from potstill.labeler.aggregation.path_table import UNREADABLE_MASS, PathTable, read_paths
 from potstill.labeler.aggregation.smoothing import Neighbours, nearest, smoothed
 from potstill.labeler.aggregation.variant_weights import ABSENT, MIN_VARIANTS, variant_weights
 from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
 from potstill.models.catalog import find_backbone
+
+MAX_UNREADABLE = 0.20  # share of such paths
+MIN_VOTES, MAX_VOTES = 0.02, 0.90  # share of the uncalibrated votes that a label may have
+MIN_OF_EVEN = 0.2  # with many labels, the lower bound is this part of an even share
+
+
+def doubts(table: PathTable, settings: RunSettings, config: DeriveConfig) -> list[str]:
+    """Lines about where the prior is estimated, label words that do not fit, and a teacher that favours or shuns a label."""
+    lines = []
+    if config.method not in UNCALIBRATED:
+        shares = "even; state known shares with --prior" if config.prior is None else "the stated ones"
+        lines.append(
+            f"each prompt's preference for single labels is estimated on the {len(table.texts)} texts of this run and taken out "
+            f"until the labels' shares are {shares}"
+        )
+    unreadable = float(np.mean(table.mass < UNREADABLE_MASS))
+    if unreadable > MAX_UNREADABLE:
+        lines.append(
+            f"{unreadable:.0%} of the paths give all label words together a probability below {UNREADABLE_MASS}: "
+            f"the words do not fit the teacher; choose others in task.toml (now: {', '.join(settings.words)})"
+        )
+    n_labels = len(settings.labels)
+    votes = np.bincount(table.logprobs.argmax(axis=1), minlength=n_labels) / len(table.logprobs)
+    least = min(MIN_VOTES, MIN_OF_EVEN / n_labels)
+    odd = [f"{name} {share:.0%}" for name, share in zip(settings.labels, votes, strict=True) if not least <= share <= MAX_VOTES]
+    if odd:
+        lines.append(f"the teacher is biased (shares of its own votes: {', '.join(odd)}); do not use the methods votes and mean")
+    return lines
+
 
 # Read without a rationale, a calibrated teacher is less sure than it is right; cubing brought log-loss and calibration error on two
 # gold sets to their lowest with the embedded teacher, and after a rationale nothing was to be gained (docs/log.md).

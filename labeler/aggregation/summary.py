@@ -15,9 +15,8 @@ from potstill.contract.errors import UserError
 from potstill.contract.scores import metrics
 from potstill.contract.scores.record import Score, Scores
 from potstill.labeler.aggregation.config import METHODS, UNCALIBRATED, DeriveConfig, check_derive, prior_shares
-from potstill.labeler.aggregation.doubts import doubts
 from potstill.labeler.aggregation.path_table import NO_GOLD, PathTable, read_paths
-from potstill.labeler.aggregation.soft_labels import Distributions, calibrated, distributions, neighbours, variant_votes
+from potstill.labeler.aggregation.soft_labels import Distributions, calibrated, distributions, doubts, neighbours, variant_votes
 from potstill.labeler.aggregation.variant_weights import ABSENT, MIN_VARIANTS, variant_weights
 from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
 

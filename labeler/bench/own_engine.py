@@ -12,8 +12,7 @@ from potstill.labeler.bench.turns import Turn
 from potstill.labeler.bench.workload import Counted, Workload
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, Token
 from potstill.labeler.engine.variant_context import PREFIX
-from potstill.labeler.paths import TeacherPath, TooLong
-from potstill.labeler.teacher import Mode
+from potstill.labeler.teacher import Mode, TeacherPath, TooLong
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.opening import Pack, open_local
 

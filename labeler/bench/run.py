@@ -16,14 +16,11 @@ from potstill.contract.task import load_task
 from potstill.contract.texts import read_texts
 from potstill.labeler.adaptive import BOUND
 from potstill.labeler.bench.adaptive_saving import Saving, measure_saving
-from potstill.labeler.bench.bench_loop import Loop
-from potstill.labeler.bench.bench_memory import measure_memory
-from potstill.labeler.bench.bench_process import OwnProcess
-from potstill.labeler.bench.memory import Memory
+from potstill.labeler.bench.memory import Memory, measure_memory
 from potstill.labeler.bench.own_engine import Limit, Opening, efficiency_part, label_part
-from potstill.labeler.bench.peers import ServerPart, check_program
+from potstill.labeler.bench.peers import Loop, ServerPart, check_program
 from potstill.labeler.bench.report import BenchReport
-from potstill.labeler.bench.turns import Part, Progress, Turn, take_turns
+from potstill.labeler.bench.turns import OwnProcess, Part, Progress, Turn, take_turns
 from potstill.labeler.bench.workload import Workload, counted
 from potstill.labeler.engine.llama_engine import LlamaEngine
 from potstill.labeler.teacher import Identity

@@ -11,9 +11,8 @@ from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.engine.llama_engine import LlamaEngine
-from potstill.labeler.paths import Ask
 from potstill.labeler.prompts.questions import Question, questions
-from potstill.labeler.teacher import Identity, Mode
+from potstill.labeler.teacher import Ask, Identity, Mode
 
 LABEL_TOKENS = 8  # that a peer may write after the longest rationale: the answer cue and the label
 STOP = "\n\n"  # ends an answer of a peer: in the prompt, a blank line follows every label

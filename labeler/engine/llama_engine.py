@@ -18,9 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.contract.errors import UserError
-from potstill.labeler.engine.llama_bindings import model_params
-from potstill.labeler.engine.long_calls import LongCalls, is_raised
-from potstill.labeler.engine.sampler import Sampler
+from potstill.labeler.engine.llama_bindings import LongCalls, Sampler, is_raised, model_params
 
 NO_SLOT = 1  # llama_decode: no room in the cache for this batch; nothing was changed
 

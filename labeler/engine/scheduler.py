@@ -11,8 +11,7 @@ from potstill.contract.errors import UserError
 from potstill.labeler.engine.llama_engine import OutOfCellsError, Token
 from potstill.labeler.engine.streams import PromptStream, Stream, TextInWork
 from potstill.labeler.engine.variant_context import PREFIX, Draw
-from potstill.labeler.paths import Ask, TeacherPath
-from potstill.labeler.teacher import Enough
+from potstill.labeler.teacher import Ask, Enough, TeacherPath
 
 
 class Scheduler:

@@ -14,11 +14,10 @@ from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from potstill.labeler.engine.label_words import logprobs
-from potstill.labeler.engine.sampler import Sampler
+from potstill.labeler.engine.llama_bindings import Sampler
+from potstill.labeler.engine.tokens import logprobs
 from potstill.labeler.engine.variant_context import Draw
-from potstill.labeler.paths import Ask, TeacherPath, path_seed
-from potstill.labeler.teacher import Enough
+from potstill.labeler.teacher import Ask, Enough, TeacherPath, path_seed
 
 
 @dataclass

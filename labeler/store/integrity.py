@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from potstill.contract.files import digest
-from potstill.labeler.paths import path_seed
 from potstill.labeler.store.label_store import LabelStore, RunSettings
+from potstill.labeler.teacher import path_seed
 
 _MAX_LOGPROB = 1e-6  # rounding may lift the logarithm of a probability of 1 above 0
 _RESTORE = "restore a copy of the store, or label into another folder"

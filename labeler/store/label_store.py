@@ -17,8 +17,8 @@ import msgspec
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import digest
 from potstill.contract.texts import Text
-from potstill.labeler.paths import TeacherPath, TooLong
 from potstill.labeler.store import sqlite_file
+from potstill.labeler.teacher import TeacherPath, TooLong
 
 _SCHEMA = """
 create table runs (

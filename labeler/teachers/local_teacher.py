@@ -6,27 +6,63 @@ can be made, the paths take turns in one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from potstill.contract.errors import UserError
-from potstill.contract.files import digest
+from potstill.contract.files import atomic, digest
 from potstill.contract.system.cores import usable_cores
 from potstill.labeler.engine import autotune
 from potstill.labeler.engine.autotune import Pace
-from potstill.labeler.engine.context_size import context_for, context_for_one
-from potstill.labeler.engine.label_words import LabelWords
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, NoContextError, Token
 from potstill.labeler.engine.scheduler import Scheduler
 from potstill.labeler.engine.sequences import OneByOne
-from potstill.labeler.engine.tokens import PromptTokens
-from potstill.labeler.engine.variant_context import PREFIX, Draw, Sequences
-from potstill.labeler.paths import Ask, TeacherPath, TooLong
-from potstill.labeler.teacher import Enough, Identity, Reading, never
-from potstill.labeler.teachers import prefix_store
+from potstill.labeler.engine.tokens import LabelWords, PromptTokens
+from potstill.labeler.engine.variant_context import PREFIX, Draw, Sequences, context_for, context_for_one
+from potstill.labeler.teacher import Ask, Enough, Identity, Reading, TeacherPath, TooLong, never
+
+MAX_BYTES = 2_000_000_000  # of all files together; the least recently used go first
+_N_DIGEST = hashlib.sha256().digest_size
+
+
+def load(folder: Path, key: str) -> bytes | None:
+    """The state kept under the key; None if there is none, or it is damaged."""
+    path = folder / f"{key}.kv"
+    try:
+        data = path.read_bytes()
+        os.utime(path)  # used now
+    except OSError:
+        return None
+    state = data[_N_DIGEST:]
+    return state if hashlib.sha256(state).digest() == data[:_N_DIGEST] else None
+
+
+def save(folder: Path, key: str, state: bytes) -> None:
+    """Keep a state under the key, whole or not at all. A disk that refuses is no error: nothing but time is lost."""
+    data = hashlib.sha256(state).digest() + state
+    if len(data) > MAX_BYTES:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _make_room(folder.glob("*.kv"), len(data))
+        atomic.write_file(folder / f"{key}.kv", data)
+    except (OSError, UserError):
+        pass
+
+
+def _make_room(files: Iterable[Path], n_bytes: int) -> None:
+    """Delete the least recently used files until so many bytes more fit."""
+    found = sorted(((path.stat().st_mtime, path.stat().st_size, path) for path in files), reverse=True)
+    total = n_bytes
+    for _, size, path in found:
+        total += size
+        if total > MAX_BYTES:
+            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -193,14 +229,14 @@ class LocalTeacher:
         self._engine.start(wanted)
         self._sequences = OneByOne(self._engine, prefix) if wanted.n_sequences == 1 else self._engine
         key = digest.of_value([self._identity.digest, self._identity.build, prefix, wanted.n_batch, wanted.flash_attention])
-        state = prefix_store.load(self._config.cache, key) if self._config.cache else None
+        state = load(self._config.cache, key) if self._config.cache else None
         if state and self._engine.restore(state, PREFIX):
             return
         for start in range(0, len(prefix), wanted.n_batch):
             chunk = prefix[start : start + wanted.n_batch]
             self._engine.decode([Token(t, start + i, PREFIX) for i, t in enumerate(chunk)])
         if self._config.cache:
-            prefix_store.save(self._config.cache, key, self._engine.state(PREFIX))
+            save(self._config.cache, key, self._engine.state(PREFIX))
 
 
 def _stated(config: LocalConfig, over: LocalConfig) -> Pace | None:

@@ -23,7 +23,7 @@ import httpx
 import msgspec
 
 from potstill.contract.errors import UserError
-from potstill.labeler.teachers.refusal import RefusedError, words_of
+from potstill.labeler.teachers.replies import RefusedError, words_of
 
 KEYS = ("POTSTILL_API_KEY", "OPENAI_API_KEY")
 GO_ON = "paths drawn so far are kept, and the same command goes on from there"

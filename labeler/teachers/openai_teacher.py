@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 
-from potstill.labeler.paths import Ask, TeacherPath, TooLong
-from potstill.labeler.teacher import Enough, Identity, Reading, never
+from potstill.labeler.teacher import Ask, Enough, Identity, Reading, TeacherPath, TooLong, never
 from potstill.labeler.teachers.openai_client import ServerClient, ServerConfig
-from potstill.labeler.teachers.refusal import ContextLimit, RefusedError
 from potstill.labeler.teachers.remote_paths import RemoteDraw, Thought
+from potstill.labeler.teachers.replies import ContextLimit, RefusedError
 from potstill.labeler.teachers.served_model import ServedModel, find, refused
 
 

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from potstill.contract.errors import UserError
-from potstill.labeler.paths import Ask, TeacherPath, path_seed
-from potstill.labeler.teacher import Reading
-from potstill.labeler.teachers.refusal import RefusedError
+from potstill.labeler.teacher import Ask, Reading, TeacherPath, path_seed
+from potstill.labeler.teachers.replies import RefusedError
 from potstill.labeler.teachers.served_model import ServedModel, refused
 from potstill.labeler.teachers.word_lists import Listed, word_logprobs, written_logprobs
 

@@ -14,8 +14,7 @@ from potstill.contract.files import digest
 from potstill.labeler.teacher import Identity
 from potstill.labeler.teachers import replies
 from potstill.labeler.teachers.openai_client import GO_ON, Answer, ServerClient
-from potstill.labeler.teachers.refusal import RefusedError
-from potstill.labeler.teachers.replies import Completion
+from potstill.labeler.teachers.replies import Completion, RefusedError
 
 # Likely tokens to ask for, the first that the server grants: llama.cpp gives any number, vLLM and Ollama 20, OpenAI 5.
 LIST_LENGTHS = (100, 20, 5, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,12 +15,44 @@ from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.path_collector import Progress
-from potstill.labeler.paths import TeacherPath, token_cost
+from potstill.labeler.progress import Live
 from potstill.labeler.prompts.questions import Nearest, questions
 from potstill.labeler.run import label, run_settings
 from potstill.labeler.store.label_store import LabelStore, Run
-from potstill.labeler.teacher import Teacher
-from potstill.labeler.tuning.stopwatch import Stopwatch, Timed
+from potstill.labeler.teacher import Teacher, TeacherPath, token_cost
+
+
+class Timed(msgspec.Struct, frozen=True):
+    """So many paths took so long, over all sittings."""
+
+    seconds: float
+    n_paths: int
+
+    def __add__(self, other: Timed) -> Timed:
+        """Both together."""
+        return Timed(self.seconds + other.seconds, self.n_paths + other.n_paths)
+
+
+class Stopwatch:
+    """A progress callback that keeps time."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        """Start. Args: progress, is called too."""
+        self._progress = progress
+        self._calls = [Timed(time.monotonic(), 0)]  # when, and paths drawn until then: at the start, at first, at last
+
+    def __call__(self, live: Live) -> None:
+        """Some paths were stored."""
+        self._calls = [*self._calls[:2], Timed(time.monotonic(), live.n_drawn)]
+        if self._progress:
+            self._progress(live)
+
+    def timed(self) -> Timed:
+        """Time since the first paths, which come after all that is paid once; since the start where they were most of the paths."""
+        start, first, last = self._calls[0], self._calls[min(1, len(self._calls) - 1)], self._calls[-1]
+        since = first if last.n_paths >= 2 * first.n_paths else start
+        return Timed(last.seconds - since.seconds, last.n_paths - since.n_paths)
+
 
 STORE_FILE, TIMES_FILE = "tune.db", "tune.json"
 MIN_TIMED = 0.1  # share of a run's paths: after a kill, hardly any may be left to time

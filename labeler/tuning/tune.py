@@ -18,18 +18,17 @@ from numpy.typing import NDArray
 
 from potstill.contract.errors import MissingExtraError, UserError
 from potstill.contract.task import Task
+from potstill.labeler.adaptive import least_certain
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.aggregation.variant_weights import MIN_VARIANTS
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.path_collector import Progress
-from potstill.labeler.standing import least_certain
 from potstill.labeler.store.label_store import LabelStore, Run
 from potstill.labeler.teacher import Teacher
 from potstill.labeler.tuning.candidates import TuneConfig, prompt_choices, prompt_name, way_name
-from potstill.labeler.tuning.comparison import Comparison
+from potstill.labeler.tuning.comparison import Choice, Comparison, Trial
 from potstill.labeler.tuning.gold_runs import GoldPaths, GoldRuns
 from potstill.labeler.tuning.gold_split import GoldHalves
-from potstill.labeler.tuning.trial import Choice, Trial
 from potstill.models.catalog import ModelFolder, find_backbone
 
 N_PROMPT_PATHS = 2  # direct answers that compare prompts

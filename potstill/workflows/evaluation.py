@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 
 from potstill.contract.bundle import read_manifest, verify_files
 from potstill.contract.checkpoint import Student, read_student
-from potstill.contract.errors import FormatError
+from potstill.contract.errors import FormatError, UserError
 from potstill.contract.system.cores import usable_cores
 from potstill.contract.texts import Text
+from potstill.labeler.aggregation.path_table import path_logprobs
+from potstill.labeler.store.label_store import LabelStore
 from potstill.serve.runtime.classifier import Classifier
 from potstill.trainer.data.trained_on import Taught, read_taught
 from potstill.trainer.evaluation.baselines.find import BUILT_IN, Ground, baseline, even_note, find_ready_made, ready_made
 from potstill.trainer.evaluation.comparison import Comparison, System, compare
 from potstill.trainer.evaluation.evaluate import predict, shifted
-from potstill.trainer.evaluation.gold import Gold, read_gold
+from potstill.trainer.evaluation.gold import Gold, TeacherAnswers, read_gold, read_teacher
 from potstill.trainer.evaluation.label_map import LabelMap, parse_label_map
-from potstill.trainer.evaluation.teacher_answers import TeacherAnswers, read_teacher
+from potstill.trainer.report.answers import Rationale, Rationales
 from potstill.trainer.training.loop import Progress
 
 
@@ -119,3 +121,29 @@ def _bundle_notes(classifier: Classifier, student: Student) -> list[str]:
     made_of = classifier.manifest.provenance
     same = (made_of.soft_labels_digest, made_of.loss) == (student.soft_labels_digest, student.loss)
     return [classifier.manifest.variant, *([] if same else ["exported from another student"])]
+
+
+def stored_rationales(path: Path, student: Student) -> Rationales:
+    """The reasoning of each path of the newest run of the student's task, by text and target; direct answers have none.
+
+    Raises:
+        FormatError: if the file is no label store, or damaged.
+        UserError: if it holds no run of the student's task.
+    """
+    with LabelStore.read(path) as store:
+        runs = [run for run in store.runs() if run.settings.task_digest == student.task_digest]
+        if not runs:
+            raise UserError(f"{path}: holds no run of the student's task (digest {student.task_digest[:12]}…); name its own store")
+        texts, paths = store.texts(), list(store.paths(runs[-1]))
+        settings = runs[-1].settings
+    if not paths:
+        return {}
+    favourites = path_logprobs(paths, settings).argmax(axis=1)
+    found: dict[tuple[str, str | None], list[Rationale]] = {}
+    for drawn, favourite in zip(paths, favourites, strict=True):
+        if not drawn.rationale.strip():
+            continue
+        text = texts[drawn.text_id]
+        said = Rationale(settings.labels[favourite], drawn.rationale)
+        found.setdefault((text.text, text.target or None), []).append(said)
+    return found

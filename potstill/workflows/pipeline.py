@@ -26,7 +26,7 @@ from potstill.labeler.teachers.opening import is_server
 from potstill.models.catalog import find_teacher
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.run import train
-from potstill.trainer.students.read_files import file_digests
+from potstill.trainer.students.start import file_digests
 from potstill.workflows import labelling
 from potstill.workflows.labelling import GOLD_LABELS_FILE, SOFT_LABELS_FILE, STORE_FILE, LabelPlan
 

@@ -25,8 +25,7 @@ from potstill.serve.bench.fresh_process import Fresh
 from potstill.serve.bench.texts import LENGTHS, MIX, mixed_texts, texts_of
 from potstill.serve.bench.times import Facts, Peer, Times, milliseconds, summary
 from potstill.serve.runtime.classifier import Classifier, softmax
-from potstill.serve.runtime.padding import padded
-from potstill.serve.runtime.tokenizer import Feeds
+from potstill.serve.runtime.tokenizer import Feeds, padded
 
 LIMIT = "limit"
 TURN = 20  # texts that are answered here before the peers' turn

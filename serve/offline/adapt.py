@@ -19,7 +19,7 @@ from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.cores import usable_cores
 from potstill.contract.texts import Text, read_texts
 from potstill.serve.runtime.classifier import Classifier, softmax
-from potstill.serve.runtime.this_machine import this_machine
+from potstill.serve.runtime.session import this_machine
 
 CARD_FILE, CARD_TITLE = "README.md", "## Adapted to other label shares"
 

@@ -38,7 +38,7 @@ from potstill.contract.texts import Text, read_texts
 from potstill.serve.offline.cascade_switch import Answered, choose, held_out_loss
 from potstill.serve.runtime.classifier import Classifier
 from potstill.serve.runtime.scorer import Scorer
-from potstill.serve.runtime.this_machine import this_machine
+from potstill.serve.runtime.session import this_machine
 
 CARD_FILE, CARD_TITLE = "README.md", "## Cascade"
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
@@ -12,8 +13,40 @@ from potstill.contract.bundle import GOLDEN_FILE, Golden
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.system.cores import usable_cores
 from potstill.contract.system.machine import Machine, difference
-from potstill.serve.runtime.beside import Beside
-from potstill.serve.runtime.this_machine import this_machine
+from potstill.serve.runtime.session import this_machine
+
+T = TypeVar("T")
+
+
+class Beside(Generic[T]):
+    """A call that runs beside its caller from now on; its result is asked for later.
+
+    A future of `concurrent.futures` would do the same, but importing those takes 5 ms, most of it for `logging`, and this
+    stands between the start of a process and its first answer.
+    """
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        """Start the work."""
+        self._work = work
+        self._results: list[T] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="beside")
+        self._thread.start()
+
+    def result(self) -> T:
+        """What the work returned, once it is done; raises what it raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+    def _run(self) -> None:
+        """The thread's life; no error is lost, each one is raised by :meth:`result`."""
+        try:
+            self._results.append(self._work())
+        except BaseException as error:  # noqa: BLE001 - handed over, not swallowed
+            self._error = error
+
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

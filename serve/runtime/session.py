@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import numpy as np
 import onnxruntime as ort
+import tokenizers
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from potstill.contract.errors import FormatError
 from potstill.contract.security.onnx_form import check_graph
+from potstill.contract.system import machine
+from potstill.contract.system.machine import Machine
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # what a graph may ask for
 OUTPUT = "logits"
@@ -63,3 +68,20 @@ def session_options(threads: int) -> ort.SessionOptions:
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     return options
+
+
+def this_machine() -> Machine:
+    """Versions of what computes an answer, and the CPU with the instruction sets that choose its kernels."""
+    flags = machine.cpu()[1]
+    return Machine(
+        onnxruntime=ort.__version__,
+        tokenizers=tokenizers.__version__,
+        numpy=np.__version__,
+        cpu=cpu_name(),
+        flags=flags,
+    )
+
+
+def cpu_name() -> str:
+    """The processor's model name, or at least its architecture."""
+    return machine.cpu()[0] or os.uname().machine

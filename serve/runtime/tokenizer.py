@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -217,3 +217,14 @@ def _runs_to_shorten(layout: _Layout, max_tokens: int) -> tuple[list[re.Pattern[
     longer = f"{{{head + _KEPT_TAIL + 1},}}"
     runs = [rf"[^\W_{_IDEOGRAPHS}]{longer}", rf"[ \t\n\r\u00a0\u2000-\u200a\u3000]{longer}", rf"(.)\1{longer}"]
     return [re.compile(run, re.DOTALL) for run in runs], head
+
+
+def padded(feeds: Sequence[Feeds], pad_id: int, n_tokens: int) -> Feeds:
+    """One batch of texts, int64 [B, n_tokens], at least as long as the longest of them; the padding is masked."""
+    fill = {"input_ids": pad_id, "attention_mask": 0, "token_type_ids": 0}
+    return {
+        name: np.concatenate(
+            [np.pad(feed[name], ((0, 0), (0, n_tokens - feed[name].shape[1])), constant_values=fill[name]) for feed in feeds]
+        )
+        for name in feeds[0]
+    }

@@ -15,10 +15,9 @@ from potstill.contract.task import Example, Label, Task
 from potstill.contract.texts import Text
 from potstill.labeler import path_collector
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.paths import Ask, TeacherPath, TooLong
 from potstill.labeler.run import label
 from potstill.labeler.store.label_store import LabelStore
-from potstill.labeler.teacher import Enough, Identity, Reading, never
+from potstill.labeler.teacher import Ask, Enough, Identity, Reading, TeacherPath, TooLong, never
 
 TASK = Task(
     format=1,

@@ -12,8 +12,8 @@ from support.stored_paths import SETTINGS
 from potstill.labeler import progress
 from potstill.labeler.aggregation.calibration import batch_calibrated
 from potstill.labeler.aggregation.path_table import UNREADABLE_MASS
-from potstill.labeler.paths import TeacherPath
 from potstill.labeler.progress import Live
+from potstill.labeler.teacher import TeacherPath
 
 GOLD = {"0": "up", "1": "down", "9": "up"}  # text 9 never comes
 LOGPROBS = st.lists(st.floats(-6, -0.01), min_size=2, max_size=2)

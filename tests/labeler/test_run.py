@@ -13,9 +13,9 @@ from support.table_teacher import TASK, TEXTS, Table
 from potstill.contract.errors import StoppedError, UserError
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.paths import TeacherPath
 from potstill.labeler.run import label
 from potstill.labeler.store.label_store import LabelStore
+from potstill.labeler.teacher import TeacherPath
 
 
 @pytest.mark.parametrize(("mode", "variants"), [("cot", 1), ("direct", 4)])

@@ -25,7 +25,7 @@ EDGES = {
 }
 
 HANDS_OVER = {
-    "serve/runtime/beside.py",
+    "serve/runtime/golden.py",
     "serve/http/hosting/workers.py",
 }  # catches everything in one thread, to raise it in another
 
@@ -61,8 +61,7 @@ EXCEPTIONS = {
     "labeler/embeddings.py": {"torch", "transformers", "safetensors"},  # loaded only where soft labels are smoothed
     "labeler/engine/llama_engine.py": {"llama_cpp"},  # the one file of the labeler that knows llama.cpp's contexts
     "labeler/engine/llama_bindings.py": {"llama_cpp"},  # how its models are loaded
-    "labeler/engine/sampler.py": {"llama_cpp"},  # and its samplers
-    "labeler/bench/bench_loop.py": {"llama_cpp"},  # the peer that it is measured against is llama_cpp's own class
+    "labeler/bench/peers.py": {"llama_cpp"},  # the peer that it is measured against is llama_cpp's own class
     "trainer/evaluation/baselines/tfidf.py": {"sklearn"},  # the baseline without a network
     "trainer/pool_check/separability.py": {"sklearn"},  # the classifier that checks a pool
     "labeler/teachers/openai_client.py": {"httpx"},  # the one file of the labeler that knows HTTP

@@ -1,8 +1,8 @@
 """Settings of a run, paths of it, and a run that is going on."""
 
-from potstill.labeler.paths import TeacherPath
 from potstill.labeler.progress import Live
 from potstill.labeler.store.label_store import RunSettings
+from potstill.labeler.teacher import TeacherPath
 
 SETTINGS = RunSettings(
     task_digest="t", prompt_digest="p", labels=["up", "down"], words=["up", "down"], word_labels=[0, 1], teacher="m", teacher_digest="d",

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from potstill.contract.task import Example, Label, Task
 from potstill.contract.texts import Text
-from potstill.labeler.paths import Ask, TeacherPath, TooLong, path_seed
-from potstill.labeler.teacher import Enough, Identity, Reading, never
+from potstill.labeler.teacher import Ask, Enough, Identity, Reading, TeacherPath, TooLong, never, path_seed
 
 TASK = Task(
     format=1,

@@ -1,8 +1,7 @@
 import pytest
 
 from potstill.contract.errors import UserError
-from potstill.trainer.config import TrainConfig
-from potstill.trainer.recipe import RECIPES
+from potstill.trainer.config import RECIPES, TrainConfig
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,8 @@ from potstill.contract.soft_label import SoftLabel, read_soft_labels
 from potstill.contract.task import Input, load_task, task_from_json, task_to_json
 from potstill.contract.texts import Text, read_texts
 from potstill.trainer.calibration.temperature import fit_temperature
-from potstill.trainer.config import TrainConfig
+from potstill.trainer.config import RECIPES, TrainConfig
 from potstill.trainer.evaluation.evaluate import evaluate, predict
-from potstill.trainer.recipe import RECIPES
 from potstill.trainer.run import train
 from potstill.trainer.training.losses import distribution_target
 

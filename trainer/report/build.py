@@ -23,12 +23,10 @@ from potstill.contract.texts import Text
 from potstill.trainer.evaluation import curves
 from potstill.trainer.evaluation.evaluate import gold_classes, predict
 from potstill.trainer.report import plots
-from potstill.trainer.report.answers import Judged, beside
-from potstill.trainer.report.errors import N_ERRORS, Mistake, Rationales, most_confident
+from potstill.trainer.report.answers import N_ERRORS, Judged, Mistake, Rationales, beside, most_confident
 from potstill.trainer.report.learning_curve import learning_curve
 from potstill.trainer.report.plot_style import Plot
-from potstill.trainer.report.slice_scores import SliceScores, slice_scores
-from potstill.trainer.report.slices import compile_patterns, slices
+from potstill.trainer.report.slices import SliceScores, compile_patterns, slice_scores, slices
 from potstill.trainer.report.terms import Term, error_terms
 from potstill.trainer.training.loop import Progress
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from potstill.contract.scores.record import Score
 from potstill.trainer.report.build import Report
 from potstill.trainer.report.plot_style import DARK, LIGHT, Plot, inline_svg
-from potstill.trainer.report.slice_scores import MIN_TEXTS, SliceScores
+from potstill.trainer.report.slices import MIN_TEXTS, SliceScores
 from potstill.trainer.report.terms import ALARM, as_knowledge
 
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from potstill.contract.errors import UserError
 from potstill.networks.charformer import CharformerConfig, CharformerForSequenceClassification
-from potstill.trainer.recipe import find_recipe
+from potstill.trainer.config import find_recipe
 from potstill.trainer.students import tokenizer as tokens
 from potstill.trainer.students.encoder import Encoder
 

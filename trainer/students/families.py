@@ -13,8 +13,7 @@ from potstill.trainer.students import charformer, static
 from potstill.trainer.students import encoder as students
 from potstill.trainer.students.encoder import Encoder
 from potstill.trainer.students.start import Start, from_init
-from potstill.trainer.training.masked_bytes import byte_reading
-from potstill.trainer.training.masking import token_reading
+from potstill.trainer.training.masking import byte_reading, token_reading
 from potstill.trainer.training.pretrain import Reading
 
 

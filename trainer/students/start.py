@@ -15,8 +15,7 @@ from potstill.contract.files import digest
 from potstill.models.catalog import ModelFolder, encoder_weights, find_backbone
 from potstill.networks.register import family_of
 from potstill.trainer.calibration.vector_scaling import last_layer
-from potstill.trainer.config import TrainConfig
-from potstill.trainer.recipe import find_recipe
+from potstill.trainer.config import TrainConfig, find_recipe
 from potstill.trainer.students import encoder
 from potstill.trainer.students.encoder import Encoder
 
@@ -131,3 +130,20 @@ def _reordered(student: Encoder, order: Sequence[int], labels: list[str]) -> boo
         return True
     layer.load_state_dict(kept)
     return False
+
+
+def file_digests(config: TrainConfig) -> dict[str, str]:
+    """SHA-256 by what it is of: the weights that training starts from, those of the student that answers, the pool.
+
+    Raises:
+        UserError, FormatError: if one of them is not there.
+    """
+    found = {"weights that it starts from": find_start(config).sha256}
+    if config.from_student:
+        read_student(Path(config.from_student))  # what is no checkpoint is told here
+        found["answering student's weights"] = digest.of_file(encoder_weights(Path(config.from_student)))
+    if config.pool:
+        if not Path(config.pool).exists():
+            raise FormatError(config.pool, "", "no such file or folder; check the path of the pool")
+        found["pool"] = digest.of_path(Path(config.pool))
+    return found

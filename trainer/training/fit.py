@@ -14,14 +14,13 @@ from transformers import EvalPrediction, TrainerCallback, TrainerControl, Traine
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from potstill.trainer.calibration.temperature import lowest_loss
-from potstill.trainer.config import TrainConfig
-from potstill.trainer.recipe import find_recipe
+from potstill.trainer.config import TrainConfig, find_recipe
 from potstill.trainer.students import tokenizer
 from potstill.trainer.students.encoder import Encoder
 from potstill.trainer.students.tokenizer import Feature
+from potstill.trainer.training.batches import logits_in_parts
 from potstill.trainer.training.loop import Part, Progress, ReportSteps, ResumableTrainer, SaveStates, loop_arguments, run_loop
 from potstill.trainer.training.losses import Objective, find_objective
-from potstill.trainer.training.parts import logits_in_parts
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class ResumableTrainer(Trainer):
 
         Args:
             part: says where.
-            part_cost: in tokens, of a pass over a part of a batch on a CPU; see `trainer/training/parts.py`.
+            part_cost: in tokens, of a pass over a part of a batch on a CPU; see `trainer/training/batches.py`.
             stage: what the loop is called in messages.
             arguments: Trainer's own.
         """

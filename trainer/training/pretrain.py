@@ -16,13 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from potstill.trainer.config import TrainConfig
-from potstill.trainer.recipe import find_recipe
+from potstill.trainer.config import TrainConfig, find_recipe
 from potstill.trainer.students import tokenizer
 from potstill.trainer.students.encoder import BATCH_SIZE, Encoder
 from potstill.trainer.students.tokenizer import Feature
+from potstill.trainer.training.batches import in_parts
 from potstill.trainer.training.loop import Part, Progress, ReportSteps, ResumableTrainer, SaveStates, loop_arguments, run_loop
-from potstill.trainer.training.parts import in_parts
 from potstill.trainer.training.resume import PRETRAINING, SEAL_FILE, disk_refusals, seal
 
 NOTHING = -100  # an id that is not asked about, as torch's cross-entropy wants it
@@ -164,7 +163,7 @@ def loss_in_parts(guesser: nn.Module, inputs: dict[str, Tensor], part_cost: floa
 
     Args:
         guesser, inputs: as :class:`Reading` has it; int64 [B, T] by name.
-        part_cost: as in `trainer/training/parts.py`.
+        part_cost: as in `trainer/training/batches.py`.
     """
     n_asked = (inputs["asked"] != NOTHING).sum()
     counted = ((part, (part["asked"] != NOTHING).sum()) for _, part in in_parts(inputs, part_cost))

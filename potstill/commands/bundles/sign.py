@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from potstill.contract.security.signature import SIGNATURE_FILE
-from potstill.export.layouts.sign import sign_bundle
+from potstill.export.layouts.package import sign_bundle
 
 
 @click.command("sign")

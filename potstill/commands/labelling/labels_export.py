@@ -9,7 +9,7 @@ import click
 
 from potstill.commands.options.derive import derive_config, derive_options, tell_doubts
 from potstill.contract.errors import FormatError
-from potstill.contract.interchange.guide import Guide, of_task
+from potstill.contract.interchange.annotation import Guide, of_task
 from potstill.contract.interchange.review_export import FORMS, ORDERS, ReviewConfig, write_review
 from potstill.contract.task import load_task
 from potstill.labeler.aggregation import soft_labels

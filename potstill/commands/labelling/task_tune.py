@@ -26,9 +26,8 @@ from potstill.labeler.teachers.local_teacher import LocalConfig
 from potstill.labeler.teachers.opening import open_teacher
 from potstill.labeler.tuning.candidates import TuneConfig
 from potstill.labeler.tuning.gold_split import MOST, GoldHalves, gold_halves
-from potstill.labeler.tuning.report import as_text, full_name, judged
+from potstill.labeler.tuning.report import as_text, full_name, judged, tuned_settings, tuned_toml
 from potstill.labeler.tuning.tune import Tuned, tune
-from potstill.labeler.tuning.tuned_settings import tuned_settings, tuned_toml
 
 FILE = click.Path(path_type=Path)
 WINNER_FILE = "tuned.toml"

@@ -13,8 +13,7 @@ from potstill.contract.files import atomic
 from potstill.contract.texts import read_texts
 from potstill.trainer.report.build import ReportConfig, Sources, build_report
 from potstill.trainer.report.page import report_page
-from potstill.workflows.evaluation import bundle_answers, open_bundle
-from potstill.workflows.report_sources import stored_rationales
+from potstill.workflows.evaluation import bundle_answers, open_bundle, stored_rationales
 
 FILE = click.Path(path_type=Path)
 

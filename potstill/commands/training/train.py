@@ -10,8 +10,7 @@ from potstill.commands.console.signals import heeding_sigterm
 from potstill.commands.console.train_progress import train_progress
 from potstill.contract.task import load_task
 from potstill.contract.texts import read_texts
-from potstill.trainer.config import WEIGHTINGS, TrainConfig
-from potstill.trainer.recipe import RECIPES
+from potstill.trainer.config import RECIPES, WEIGHTINGS, TrainConfig
 from potstill.trainer.run import is_main_process, train
 from potstill.trainer.sweep import sweep
 from potstill.trainer.training.losses import OBJECTIVES

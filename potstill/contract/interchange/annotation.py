@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from potstill.contract.task import Task
+
 QUESTION = "label"  # what potstill calls the question in the projects that it writes, and looks for in those that it reads
 # Why a text has no gold label, as counts of skipped rows say it.
 NOT_ANNOTATED, SET_ASIDE, TIED, SEVERAL = "not annotated", "set aside", "tied between annotators", "with several labels at once"
@@ -55,3 +57,18 @@ def the_text(fields: dict[str, object]) -> str | None:
         return "text" if isinstance(fields["text"], str) else None
     names = [name for name, value in fields.items() if isinstance(value, str) and name not in ("id", "target")]
     return names[0] if len(names) == 1 else None
+
+
+@dataclass(frozen=True)
+class Guide:
+    """The question and its possible answers."""
+
+    labels: dict[str, str]  # meaning by label name, in output order; an empty meaning is not shown
+    question: str = "Which label fits?"
+    guideline: str = ""
+    target: bool = False  # whether every text is about a named target
+
+
+def of_task(task: Task) -> Guide:
+    """All that the task file says to an annotator."""
+    return Guide({label.name: label.meaning for label in task.labels}, task.question, task.guideline, task.input.target)

@@ -16,8 +16,16 @@ import msgspec
 
 from potstill.contract.errors import FormatError
 from potstill.contract.files import decode
-from potstill.contract.interchange.annotation import NOT_ANNOTATED, QUESTION, SET_ASIDE, SEVERAL, Annotated, the_question, the_text
-from potstill.contract.interchange.guide import Guide
+from potstill.contract.interchange.annotation import (
+    NOT_ANNOTATED,
+    QUESTION,
+    SET_ASIDE,
+    SEVERAL,
+    Annotated,
+    Guide,
+    the_question,
+    the_text,
+)
 from potstill.contract.soft_label import SoftLabel
 
 

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import atomic
 from potstill.contract.interchange import argilla, flat_labels, label_studio
-from potstill.contract.interchange.guide import Guide
+from potstill.contract.interchange.annotation import Guide
 from potstill.contract.soft_label import SoftLabel
 
 Form = Literal["label-studio", "argilla", "jsonl", "csv", "parquet", "datasets"]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import select
 import signal
 import socket
+import struct
 from functools import partial
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -14,8 +18,34 @@ from potstill.serve.http.app import Application
 from potstill.serve.http.limits import Limits
 from potstill.serve.http.network.acceptor import Acceptor
 from potstill.serve.http.network.connection import SWEEP_S, connection_class, n_busy, sweep
-from potstill.serve.http.network.last_calls import SETTLE_S, is_awaited, keep_newcomers_out
 from potstill.serve.http.telemetry.shared_counts import SharedCounts
+
+SETTLE_S = 0.05  # in which a connection that has begun is complete, and taken
+
+_SO_ATTACH_FILTER = 26  # Linux, asm-generic/socket.h
+# Classic BPF over the TCP header: flags byte, its SYN and ACK bits; SYN alone is dropped, all else passes.
+_ONLY_KNOWN = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+
+
+def is_awaited(listener: socket.socket) -> bool:
+    """Whether somebody has connected whom no process has taken yet."""
+    return bool(select.select([listener], [], [], 0)[0])
+
+
+def keep_newcomers_out(listener: socket.socket) -> bool:
+    """Let no new connection begin at a listening socket; tells whether this machine can do that. Those that have begun go on."""
+    if listener.family == socket.AF_UNIX:
+        Path(str(listener.getsockname())).unlink(missing_ok=True)
+        return True
+    code = b"".join(struct.pack("=HBBI", *step) for step in _ONLY_KNOWN)
+    buffer = ctypes.create_string_buffer(code)
+    program = struct.pack("HP", len(_ONLY_KNOWN), ctypes.addressof(buffer))
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    except OSError:
+        return False
+    return True
+
 
 STEP_S = 0.01
 

@@ -12,8 +12,8 @@ from potstill.contract.errors import FormatError
 from potstill.contract.interchange.review_export import FORMS
 from potstill.contract.task import load_task
 from potstill.contract.texts import Text, read_texts
-from potstill.labeler.paths import TeacherPath
 from potstill.labeler.store.label_store import LabelStore, RunSettings
+from potstill.labeler.teacher import TeacherPath
 from potstill.workflows import labelling
 
 SETTINGS = RunSettings(

@@ -15,8 +15,8 @@ from potstill.contract.project import load_project
 from potstill.contract.task import load_task
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.tuning.trial import Trial
-from potstill.labeler.tuning.tuned_settings import tuned_settings, tuned_toml
+from potstill.labeler.tuning.comparison import Trial
+from potstill.labeler.tuning.report import tuned_settings, tuned_toml
 from potstill.workflows import labelling, pipeline
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "market_stance"

@@ -7,8 +7,8 @@ from potstill.commands.main import run as console
 from potstill.contract.checkpoint import Student
 from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
-from potstill.labeler.paths import TeacherPath
-from potstill.workflows.report_sources import stored_rationales
+from potstill.labeler.teacher import TeacherPath
+from potstill.workflows.evaluation import stored_rationales
 
 
 def a_student(task_digest):

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.contract.errors import FormatError
+from potstill.contract.interchange.annotation import Guide
 from potstill.contract.interchange.argilla import records, settings
-from potstill.contract.interchange.guide import Guide
 from potstill.contract.soft_label import SoftLabel
 from potstill.contract.texts import Text, read_texts
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.contract.errors import FormatError
-from potstill.contract.interchange.guide import Guide
+from potstill.contract.interchange.annotation import Guide
 from potstill.contract.interchange.label_studio import config, tasks
 from potstill.contract.soft_label import SoftLabel
 from potstill.contract.texts import Text, read_texts, text_id

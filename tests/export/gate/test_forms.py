@@ -4,7 +4,8 @@ import msgspec
 import pytest
 from support.quantizable import FORM
 
-from potstill.export.gate.forms import fastest
+from potstill.contract.system.machine import KERNEL_FLAGS
+from potstill.export.gate.forms import DOT_PRODUCTS, VNNI, fastest, sums_are_exact
 
 
 def forms(*rows):
@@ -31,3 +32,22 @@ def test_the_fastest_that_passed_is_taken_and_of_equally_fast_ones_the_smallest(
 
 def test_where_none_passed_none_is_taken():
     assert fastest(forms(("float", 1, 1, False))) is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "exact"),
+    [
+        (["avx2", "fma"], False),
+        (["avx2", "avx512bw", "avx512f"], False),
+        (["avx2", "avx512_vnni"], True),
+        (["avx2", "avx_vnni"], True),
+        (["asimd", "asimddp"], True),
+        ([], False),
+    ],
+)
+def test_full_range_needs_a_processor_that_adds_int8_products_in_32_bits(flags, exact):
+    assert sums_are_exact(flags) == exact
+
+
+def test_every_flag_that_decides_is_one_that_is_read():
+    assert VNNI | DOT_PRODUCTS <= KERNEL_FLAGS

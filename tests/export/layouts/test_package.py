@@ -23,8 +23,7 @@ from potstill.contract.bundle import read_manifest
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import digest
 from potstill.contract.security.signature import check_signature, sign
-from potstill.export.layouts.package import LAYOUTS, PackageConfig, package
-from potstill.export.layouts.sign import sign_bundle
+from potstill.export.layouts.package import LAYOUTS, PackageConfig, package, sign_bundle
 from potstill.export.run import export_bundle
 from potstill.serve.offline.verify import verify
 from potstill.serve.runtime.classifier import Classifier

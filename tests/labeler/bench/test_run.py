@@ -11,7 +11,7 @@ from potstill.commands.main import run as console
 from potstill.contract.task import load_task
 from potstill.contract.texts import read_texts
 from potstill.labeler.bench.adaptive_saving import measure_saving
-from potstill.labeler.bench.bench_memory import measure_memory
+from potstill.labeler.bench.memory import measure_memory
 from potstill.labeler.bench.report import BenchReport, Figures
 from potstill.labeler.bench.run import BenchConfig, bench
 from potstill.labeler.bench.turns import Turn

@@ -11,8 +11,7 @@ from support.tiny_gguf import KINDS
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, NoContextError, Token
 from potstill.labeler.engine.tokens import PromptTokens
-from potstill.labeler.paths import Ask, TeacherPath
-from potstill.labeler.teacher import Identity, Reading
+from potstill.labeler.teacher import Ask, Identity, Reading, TeacherPath
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
 
 TEXTS = [

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from potstill.contract.errors import UserError
-from potstill.labeler.engine.label_words import LabelWords
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, Token
 from potstill.labeler.engine.scheduler import Scheduler
 from potstill.labeler.engine.streams import TextInWork
+from potstill.labeler.engine.tokens import LabelWords
 from potstill.labeler.engine.variant_context import PREFIX, Draw
-from potstill.labeler.paths import Ask, TeacherPath
-from potstill.labeler.teacher import Reading, never
+from potstill.labeler.teacher import Ask, Reading, TeacherPath, never
 
 READING = Reading("cot", ("positive", "going down the drain"), "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=12)
 SENTENCES = (

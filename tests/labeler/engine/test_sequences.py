@@ -6,8 +6,7 @@ import sys
 import pytest
 
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, NoContextError
-from potstill.labeler.paths import Ask
-from potstill.labeler.teacher import Identity, Reading
+from potstill.labeler.teacher import Ask, Identity, Reading
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
 
 READING = Reading("cot", ("positive", "negative"), "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=6)
@@ -73,7 +72,7 @@ import resource, sys
 from pathlib import Path
 from potstill.labeler.engine.llama_engine import LlamaEngine
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
-from potstill.labeler.paths import Ask
+from potstill.labeler.teacher import Ask
 from potstill.labeler.teacher import Identity, Reading
 
 engine = LlamaEngine(Path(sys.argv[1]))

@@ -6,6 +6,7 @@ rounding moves a log-probability by a tenth of a nat, in llama.cpp's own single 
 
 import ctypes
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from support.single_sequence import SingleSequence
 
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, NoContextError, OutOfCellsError, Token
-from potstill.labeler.paths import Ask, TeacherPath, TooLong
-from potstill.labeler.teacher import Identity, Reading
+from potstill.labeler.teacher import Ask, Identity, Reading, TeacherPath, TooLong
+from potstill.labeler.teachers import local_teacher
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.opening import open_local
 
 PREFIX = {
     "direct": "Post: up 20% and buying more\nSentiment: positive\n\nPost: awful quarter, I sold\nSentiment: negative\n\n",
@@ -202,3 +204,64 @@ def test_closing_twice_is_harmless(smollm2):
     engine.start(EngineConfig(n_cells=256, n_sequences=2))
     engine.close()
     engine.close()
+
+
+READING = Reading("direct", ("up", "down"), "Opinion:", "Answer:", temperature=0.5, max_rationale_tokens=6)
+KEPT_PREFIX = "Text: I buy\nAnswer: up\n\nText: I sell\nAnswer: down\n\n"
+
+
+def test_a_state_comes_back_as_it_was_and_other_keys_have_none(tmp_path: Path):
+    local_teacher.save(tmp_path / "new", "a", b"state")
+    assert local_teacher.load(tmp_path / "new", "a") == b"state"
+    assert local_teacher.load(tmp_path / "new", "b") is None
+    assert local_teacher.load(tmp_path / "nowhere", "a") is None
+
+
+@pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: d[:10], lambda d: b"", lambda d: d[:40] + b"?" + d[41:]])
+def test_a_damaged_file_counts_as_none(tmp_path: Path, damage):
+    local_teacher.save(tmp_path, "a", b"some state" * 10)
+    file = tmp_path / "a.kv"
+    file.write_bytes(damage(file.read_bytes()))
+    assert local_teacher.load(tmp_path, "a") is None
+
+
+def test_the_least_recently_used_go_first_when_there_are_too_many(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(local_teacher, "MAX_BYTES", 1000)
+    for age, key in enumerate("cba"):
+        local_teacher.save(tmp_path, key, b"x" * 300)
+        os.utime(tmp_path / f"{key}.kv", (age, age))
+    assert local_teacher.load(tmp_path, "c")  # used now
+    local_teacher.save(tmp_path, "d", b"x" * 300)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.kv", "c.kv", "d.kv"]
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1000
+
+
+def test_a_state_larger_than_all_that_may_be_kept_drives_nothing_out(tmp_path: Path, monkeypatch):
+    local_teacher.save(tmp_path, "a", b"x")
+    monkeypatch.setattr(local_teacher, "MAX_BYTES", 100)
+    local_teacher.save(tmp_path, "b", b"x" * 90)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.kv"]
+
+
+def test_a_folder_that_cannot_be_made_is_no_error(tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"")
+    local_teacher.save(tmp_path / "file" / "engine", "a", b"state")
+    assert local_teacher.load(tmp_path / "file" / "engine", "a") is None
+
+
+def test_the_real_teacher_answers_the_same_with_a_kept_prefix_and_decodes_a_damaged_one_anew(smollm2: Path, tmp_path: Path):
+    def answers() -> list[tuple[float, ...]]:
+        teacher = open_local(str(smollm2), pack="as-is", config=LocalConfig(deterministic=True, cache=tmp_path))
+        asks = [Ask(str(i), f"Text: it went {way}\nAnswer:", (0,)) for i, way in enumerate(("up", "down"))]
+        try:
+            return [path.word_logprobs for path in teacher.answer(KEPT_PREFIX, 0, asks, READING, 0)]
+        finally:
+            teacher.close()
+
+    first = answers()
+    (file,) = tmp_path.glob("*.kv")
+    kept = file.read_bytes()
+    assert answers() == first
+    file.write_bytes(kept[:-100])
+    assert answers() == first
+    assert file.read_bytes() == kept

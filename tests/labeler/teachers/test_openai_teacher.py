@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 
 from potstill.contract.errors import UserError
-from potstill.labeler.paths import Ask, TeacherPath, TooLong, path_seed
-from potstill.labeler.teacher import Reading
+from potstill.labeler.teacher import Ask, Reading, TeacherPath, TooLong, path_seed
 from potstill.labeler.teachers.local_teacher import LocalConfig
 from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.openai_teacher import open_remote

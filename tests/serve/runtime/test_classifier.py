@@ -19,7 +19,7 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.serve.runtime.classifier import Answer, Classifier, softmax
 from potstill.serve.runtime.golden import TOLERANCE_ELSEWHERE
 from potstill.serve.runtime.scorer import softmax_row
-from potstill.serve.runtime.this_machine import this_machine
+from potstill.serve.runtime.session import this_machine
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from potstill.contract.bundle import Golden
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.system.machine import difference
 from potstill.serve.runtime import golden
-from potstill.serve.runtime.golden import replay
-from potstill.serve.runtime.this_machine import this_machine
+from potstill.serve.runtime.golden import Beside, replay
+from potstill.serve.runtime.session import this_machine
 
 TEXTS = ["b", "a much longer text", "ccc", "dd", "a text"]
 ROWS = [Golden(text=text, probs=[len(text) / 100, 1 - len(text) / 100]) for text in TEXTS]
@@ -87,3 +87,28 @@ def test_a_row_of_another_width_is_named_by_its_line(tmp_path):
     rows = [*ROWS[:2], Golden(text="x", probs=[0.2, 0.3, 0.5])]
     with pytest.raises(FormatError, match=r"golden\.jsonl: line 3: has 3 probabilities; the model gives 2$"):
         replay(tmp_path, rows, by_length)
+
+
+def test_the_work_goes_on_while_its_caller_does_and_its_result_is_there_as_often_as_asked():
+    release = threading.Event()
+    started = threading.Event()
+
+    def work() -> str:
+        started.set()
+        assert release.wait(10)
+        return "done"
+
+    beside = Beside(work)
+    assert started.wait(10)
+    release.set()
+    assert (beside.result(), beside.result()) == ("done", "done")
+
+
+@pytest.mark.parametrize("error", [UserError("one line"), KeyError("a bug"), SystemExit(3)], ids=repr)
+def test_what_the_work_raises_is_raised_where_the_result_is_asked_for(error):
+    def work() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        Beside(work).result()
+    assert caught.value is error

@@ -7,7 +7,7 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.soft_label import read_soft_labels, write_soft_labels
 from potstill.contract.texts import read_texts
 from potstill.trainer.config import TrainConfig
-from potstill.trainer.data.split import split
+from potstill.trainer.data.selection import split
 from potstill.trainer.data.trained_on import read_taught
 from potstill.trainer.run import train
 

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import msgspec
+import numpy as np
 import pytest
-from support.toy_moves import LABELS, gold_texts, write_gold
+from support.toy_moves import LABELS, a_task, gold_texts, soft_label, write_gold
 
 from potstill.contract.errors import FormatError, UserError
+from potstill.contract.soft_label import write_soft_labels
 from potstill.contract.texts import Text, write_texts
-from potstill.trainer.evaluation.gold import read_gold
+from potstill.trainer.evaluation.gold import read_gold, read_teacher
 from potstill.trainer.evaluation.label_map import parse_label_map
 
 STUDENT = SimpleNamespace(labels=LABELS, target=False)
@@ -64,3 +67,59 @@ def test_a_target_that_the_student_cannot_read_is_refused(tmp_path):
     path = write_gold(tmp_path / "gold.jsonl", [Text("rise", target="acme", gold="up")])
     with pytest.raises(FormatError, match=r"target: is given, but the task has none"):
         read(path)
+
+
+def a_gold(tmp_path, texts, student=STUDENT):
+    return read_gold(write_gold(tmp_path / "gold.jsonl", texts), student, parse_label_map([], LABELS))
+
+
+def labelled(tmp_path, rows):
+    write_soft_labels(tmp_path / "teacher.jsonl", rows)
+    return tmp_path / "teacher.jsonl"
+
+
+def test_answers_are_found_by_text_whatever_their_order_and_ids(tmp_path):
+    texts = gold_texts(30)
+    rows = [soft_label(text.text, text.gold, a_task(), votes=5, id=f"other {i}") for i, text in enumerate(texts)]
+    found = read_teacher(labelled(tmp_path, rows[::-1]), STUDENT, a_gold(tmp_path, texts))
+    assert found.gold.texts == texts and found.gold.notes == () and found.n_unread == 0
+    np.testing.assert_array_equal(found.probs, [[row.probs[name] for name in LABELS] for row in rows])
+
+
+def test_a_text_about_another_target_is_another_text(tmp_path):
+    student = SimpleNamespace(labels=LABELS, target=True)
+    texts = [Text("rise", "1", "acme", "up"), Text("rise", "2", "beta", "down")]
+    rows = [soft_label("rise", "down", a_task(True), target="beta"), soft_label("rise", "up", a_task(True), target="acme")]
+    found = read_teacher(labelled(tmp_path, rows), student, a_gold(tmp_path, texts, student))
+    np.testing.assert_array_equal(found.probs.argmax(axis=1), [0, 2])
+
+
+def test_texts_that_the_teacher_lacks_are_scored_for_nobody_and_counted(tmp_path):
+    texts = gold_texts(30)
+    path = labelled(tmp_path, [soft_label(text.text, text.gold, a_task()) for text in texts[3:]])
+    found = read_teacher(path, STUDENT, a_gold(tmp_path, texts))
+    assert found.gold.texts == texts[3:] and len(found.probs) == len(texts) - 3
+    assert found.gold.notes == (f"3 of {len(texts)} gold texts are scored for no system: {path} lacks their labels",)
+
+
+def test_texts_that_no_path_could_label_count_as_what_the_teacher_said_and_are_counted(tmp_path):
+    texts = gold_texts(9)
+    rows = [soft_label(text.text, text.gold, a_task()) for text in texts]
+    rows[0] = msgspec.structs.replace(rows[0], votes=dict.fromkeys(LABELS, 0), agreement=0.0, probs=dict.fromkeys(LABELS, 1 / 3))
+    found = read_teacher(labelled(tmp_path, rows), STUDENT, a_gold(tmp_path, texts))
+    assert found.n_unread == 1 and len(found.probs) == 9
+
+
+def test_a_file_with_none_of_the_texts_is_refused_with_what_to_do(tmp_path):
+    gold = a_gold(tmp_path, gold_texts(9))
+    path = labelled(tmp_path, [soft_label("something else", "up", a_task())])
+    with pytest.raises(
+        UserError, match=r"teacher.jsonl: holds none of the 9 gold texts; label them with: potstill label --gold .*gold.jsonl"
+    ):
+        read_teacher(path, STUDENT, gold)
+
+
+def test_a_file_of_other_labels_is_refused(tmp_path):
+    row = msgspec.structs.replace(soft_label("rise", "up", a_task()), probs={"yes": 1.0, "no": 0.0}, votes={"yes": 1, "no": 0})
+    with pytest.raises(FormatError, match=r"probs: has labels \['no', 'yes'\]; expected \['down', 'flat', 'up'\]"):
+        read_teacher(labelled(tmp_path, [row]), STUDENT, a_gold(tmp_path, gold_texts(9)))

@@ -14,8 +14,8 @@ from potstill.contract.errors import UserError
 from potstill.contract.scores.record import Score
 from potstill.contract.soft_label import write_soft_labels
 from potstill.trainer.report import plots
+from potstill.trainer.report.answers import Rationale
 from potstill.trainer.report.build import ReportConfig, Sources, build_report
-from potstill.trainer.report.errors import Rationale
 from potstill.trainer.report.page import report_page
 from potstill.trainer.report.plot_style import DARK, LIGHT, inline_svg
 from potstill.trainer.students import encoder as students

@@ -4,8 +4,7 @@ from support.judged_texts import DOWN, UP, a_judged, a_soft_label, a_task, a_tex
 
 from potstill.contract.errors import UserError
 from potstill.contract.task import Input
-from potstill.trainer.report.slice_scores import accuracy_difference, slice_scores
-from potstill.trainer.report.slices import Slice, compile_patterns, slices
+from potstill.trainer.report.slices import Slice, accuracy_difference, compile_patterns, slice_scores, slices
 
 
 def members(judged, kind, patterns=None):

@@ -14,9 +14,8 @@ from potstill.contract.texts import Text, text_id, write_texts
 from potstill.export.config import ExportConfig
 from potstill.export.run import export_bundle
 from potstill.serve.runtime.classifier import Classifier
-from potstill.trainer.config import TrainConfig
+from potstill.trainer.config import RECIPES, TrainConfig
 from potstill.trainer.evaluation.evaluate import evaluate, predict
-from potstill.trainer.recipe import RECIPES
 from potstill.trainer.run import train
 
 AWKWARD = ["", "rise", "x", "the price 🚀 will ça rise", "fall " * 300, "今日の株価", "tabs\tand\nlines [SEP] [PAD]"]

@@ -28,8 +28,7 @@ from potstill.trainer.students import encoder
 from potstill.trainer.students.families import reading_of
 from potstill.trainer.students.start import find_start
 from potstill.trainer.training import pretrain as masked
-from potstill.trainer.training.masked_bytes import byte_reading, hide_spans
-from potstill.trainer.training.masking import MASKED, SHARE, SWAPPED, TokenHiding, token_reading
+from potstill.trainer.training.masking import MASKED, SHARE, SWAPPED, TokenHiding, byte_reading, hide_spans, token_reading
 from potstill.trainer.training.pretrain import NOTHING, held_out_loss
 
 QUICK = {"threads": 1, "batch_size": 8, "max_tokens": 16, "epochs": 1}

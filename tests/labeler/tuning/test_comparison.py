@@ -5,8 +5,8 @@ import pytest
 
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.paths import TeacherPath
-from potstill.labeler.tuning.trial import Trial, choose
+from potstill.labeler.teacher import TeacherPath
+from potstill.labeler.tuning.comparison import Trial, choose
 
 N = 100
 GOLD = np.arange(N) % 2

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from potstill.labeler.teachers.refusal import ContextLimit, RefusedError, words_of
+from potstill.labeler.teachers.replies import ContextLimit, RefusedError, words_of
 
 TOO_LONG = {
     # llama_cpp.server 0.3.36

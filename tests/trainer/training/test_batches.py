@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
+from potstill.trainer.training.batches import in_parts, like_lengths, logits_in_parts
 from potstill.trainer.training.masking import TokenHiding
-from potstill.trainer.training.parts import in_parts, like_lengths, logits_in_parts
 from potstill.trainer.training.pretrain import NOTHING, loss_in_parts
 
 LENGTHS = [9, 3, 14, 4, 4, 15, 2, 8]

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from potstill.labeler.tuning.stopwatch import Stopwatch, Timed
+from potstill.labeler.tuning.gold_runs import Stopwatch, Timed
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from potstill.labeler.tuning.stopwatch import Stopwatch, Timed
 )
 def test_the_clock_starts_with_the_first_paths_unless_those_were_most(monkeypatch, batches, wanted):
     now, told = [0.0], []
-    monkeypatch.setattr("potstill.labeler.tuning.stopwatch.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("potstill.labeler.tuning.gold_runs.time.monotonic", lambda: now[0])
     watch = Stopwatch(told.append)
     for seconds, n_drawn in batches:
         now[0] = seconds

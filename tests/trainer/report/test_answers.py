@@ -1,8 +1,7 @@
 import pytest
 from support.judged_texts import DOWN, UP, a_judged, a_soft_label, a_text
 
-from potstill.trainer.report.answers import beside
-from potstill.trainer.report.errors import Rationale, most_confident
+from potstill.trainer.report.answers import Rationale, beside, most_confident
 
 SURE = [0.02, 0.02, 0.96]
 

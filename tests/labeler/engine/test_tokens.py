@@ -5,7 +5,7 @@ import pytest
 from scipy.special import log_softmax
 
 from potstill.contract.errors import UserError
-from potstill.labeler.engine.label_words import logprobs
+from potstill.labeler.engine.tokens import logprobs
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e4])

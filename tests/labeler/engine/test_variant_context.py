@@ -6,12 +6,10 @@ import pytest
 
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.autotune import Pace
-from potstill.labeler.engine.context_size import CELL_BLOCK, MAX_SEQUENCES, context_for, context_for_one
-from potstill.labeler.engine.label_words import LabelWords
 from potstill.labeler.engine.llama_engine import LlamaEngine
-from potstill.labeler.engine.variant_context import Draw
-from potstill.labeler.paths import Ask
-from potstill.labeler.teacher import Reading
+from potstill.labeler.engine.tokens import LabelWords
+from potstill.labeler.engine.variant_context import CELL_BLOCK, MAX_SEQUENCES, Draw, context_for, context_for_one
+from potstill.labeler.teacher import Ask, Reading
 
 PACE = Pace(n_threads=1, n_batch=512, n_live_paths=24, flash_attention=False, prompt_tokens_per_s=0.0, path_tokens_per_s=0.0)
 PREFIX = 300

@@ -9,7 +9,7 @@ import pytest
 from support.serving import ServerProcess
 from support.tiny_bundle import write_bundle
 
-from potstill.serve.http.network.joined_writes import JoinedWrites
+from potstill.serve.http.network.connection import JoinedWrites
 
 
 class Recorder:

@@ -12,8 +12,8 @@ from support.stored_paths import SETTINGS, path
 
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.texts import Text
-from potstill.labeler.paths import TooLong
 from potstill.labeler.store.label_store import LabelStore, RunSettings
+from potstill.labeler.teacher import TooLong
 
 
 def test_a_stored_path_comes_back_as_it_was(tmp_path: Path):
