@@ -6,7 +6,6 @@ monotonic clock at the first answer, in seconds, and the memory that is resident
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from pathlib import Path
@@ -14,9 +13,8 @@ from pathlib import Path
 import msgspec
 
 from potstill.contract.files import decode
+from potstill.contract.system.memory import resident_bytes
 from potstill.serve.runtime.classifier import Classifier
-
-STATUS = Path("/proc/self/status")
 
 
 class Fresh(msgspec.Struct, frozen=True):
@@ -34,14 +32,6 @@ def main(bundle: Path, texts: Path) -> None:
             classifier.classify([text], None if target is None else [target])
             first_answer_s = first_answer_s or time.monotonic()
         sys.stdout.buffer.write(msgspec.json.encode(Fresh(first_answer_s, resident_bytes())) + b"\n")
-
-
-def resident_bytes() -> int:
-    """Memory of this process that is in RAM now; where the system does not say, the most that ever was."""
-    if STATUS.exists():
-        lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":
