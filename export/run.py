@@ -34,7 +34,6 @@ from potstill.export.graph import export_float
 from potstill.export.quantization.smoothing import weight_products
 from potstill.export.report import ExportReport
 from potstill.export.tokenizer.prune import Cut, prune_checkpoint
-from potstill.serve.runtime.session import cpu_name
 
 Progress = Callable[[str, int, int], None]
 
@@ -169,7 +168,7 @@ def _quality(
         flips_explained=explained_flips(len(source.gate.asks), 1 - config.min_agreement),
         temperature=manifest.temperature,
         onnxruntime=ort.__version__,
-        cpu=cpu_name(),
+        cpu=machine.cpu_name(),
         cpu_flags=machine.cpu()[1],
         forms=[candidate.form for candidate in tried],
         not_tried=not_tried,

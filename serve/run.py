@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from potstill.contract.system.cores import usable_cores
+from potstill.contract.system.machine import usable_cores
 from potstill.serve.http.build import build
 from potstill.serve.http.hosting.bundle_registry import Wanted
 from potstill.serve.http.keys import read_keys

@@ -22,7 +22,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from potstill.contract.system.memory import resident_bytes
 from potstill.export.graph import quiet
 from potstill.networks.register import register
-from potstill.serve.bench.times import milliseconds
+from potstill.serve.bench.bundle_report import milliseconds
 from potstill.serve.runtime.session import session_options
 
 BATCH = 8  # texts side by side when the change with the batch is measured

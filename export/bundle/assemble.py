@@ -24,8 +24,7 @@ from potstill.export.bundle import card
 from potstill.export.gate.quality import Quality
 from potstill.export.tokenizer.files import CONFIG_FILE, TOKENIZER_CONFIG_FILE, config_json, tokenizer_config_json, tokenizer_json
 from potstill.serve.runtime.classifier import Classifier
-from potstill.serve.runtime.session import open_session
-from potstill.serve.runtime.tokenizer import Tokenize
+from potstill.serve.runtime.scorer import open_scorer
 
 AWKWARD = (  # what tokenizers and kernels trip over; no text of anybody's pool, because a bundle travels
     "up",
@@ -70,11 +69,10 @@ def write_bundle(bundle: Path, parts: Parts) -> None:
 
 def _golden(folder: Path, parts: Parts) -> list[Golden]:
     """The worked examples and the awkward texts with the answers that this machine gives."""
-    session = open_session(folder / MODEL_FILE)
-    tokenize = Tokenize(folder / TOKENIZER_FILE, parts.manifest.max_tokens, [node.name for node in session.get_inputs()])
+    scorer = open_scorer(folder / MODEL_FILE, folder / TOKENIZER_FILE, parts.manifest, len(parts.manifest.labels))
     target = parts.task.examples[0].target
     pairs = [(example.text, example.target) for example in parts.task.examples] + [(text, target) for text in AWKWARD]
-    with Classifier(parts.manifest, tokenize, session) as classifier:
+    with Classifier(parts.manifest, scorer) as classifier:
         targets = [about or "" for _, about in pairs] if parts.manifest.target else None
         probs = classifier.probs([text for text, _ in pairs], targets).tolist()
     return [Golden(text=text, target=about, probs=row) for (text, about), row in zip(pairs, probs, strict=True)]

@@ -17,7 +17,7 @@ from potstill.export.gate.gate import GateTexts
 from potstill.export.gate.speed import Ask
 from potstill.export.quantization.calibration_texts import N_TEXTS, n_tokens, spread_by_length
 from potstill.export.tokenizer.files import pad_token_id
-from potstill.serve.runtime.tokenizer import Feeds, Tokenize
+from potstill.serve.runtime.tokenizer import Feeds, TextTokenizer
 
 MAX_POOL = 8192  # texts of a pool that are looked at, at equal steps
 MAX_GATE = 2048  # texts of the gate with those of a pool: of so many, 1 % is known to within half a percent
@@ -30,7 +30,7 @@ class Source:
     checkpoint: Path
     student: Student
     task: Task
-    tokenize: Tokenize
+    tokenize: TextTokenizer
     calibration: list[Feeds]  # at least one text each
     unused: list[Ask]  # texts of a pool that neither calibration nor the gate has
     gate: GateTexts
@@ -49,7 +49,7 @@ def read_source(checkpoint: Path, student: Student, inputs: list[str], pool: Pat
     """
     path = checkpoint / TASK_FILE
     task = task_from_json(path, decode.read_bytes(path))
-    tokenize = Tokenize(checkpoint / TOKENIZER_FILE, student.max_tokens, inputs)
+    tokenize = TextTokenizer(checkpoint / TOKENIZER_FILE, student.max_tokens, inputs)
     validation = read_soft_labels(checkpoint / VALIDATION_FILE, labels=student.labels)
     rows = [*validation, *read_soft_labels(checkpoint / GATE_FILE, labels=student.labels, empty=True)]
     texts = read_texts(checkpoint / CALIBRATION_FILE, target=student.target).texts
@@ -72,7 +72,7 @@ def read_source(checkpoint: Path, student: Student, inputs: list[str], pool: Pat
 
 
 def _of_pool(
-    path: Path, student: Student, known: set[str], tokenize: Tokenize, n_gate: int
+    path: Path, student: Student, known: set[str], tokenize: TextTokenizer, n_gate: int
 ) -> tuple[list[Ask], list[Ask], list[Ask]]:
     """(texts for calibration, texts for the gate, the rest) of a pool, each spread from short to long; none of them known."""
     texts = {(text.text, text.target): text for text in read_texts(path, target=student.target).texts if text.text not in known}

@@ -17,8 +17,9 @@ import onnxruntime as ort
 
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic, digest
-from potstill.serve.runtime.session import cpu_name, open_session
-from potstill.serve.runtime.tokenizer import Tokenize
+from potstill.contract.system.machine import cpu_name
+from potstill.serve.runtime.session import open_session
+from potstill.serve.runtime.tokenizer import TextTokenizer
 
 N_TEXTS = 96  # at equal steps through those given
 ROUNDS = 2
@@ -26,7 +27,7 @@ N_WARM_UP = 4  # answers that do not count
 METHOD = 1  # counted up when times are taken in another way, so that remembered ones are not compared with new ones
 
 Ask = tuple[str, str | None]  # a text and what it is about
-Timed = tuple[Path, Tokenize]  # a form's file, and the tokenizer that it answers with
+Timed = tuple[Path, TextTokenizer]  # a form's file, and the tokenizer that it answers with
 
 
 def answer_times(forms: Mapping[str, Timed], asks: Sequence[Ask], cache: Path | None = None) -> dict[str, float]:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from potstill.contract.errors import UserError
-from potstill.contract.system.cores import usable_cores
+from potstill.contract.system.machine import usable_cores
 from potstill.contract.task import load_task
 from potstill.contract.texts import read_texts
 from potstill.labeler.adaptive import BOUND

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from potstill.contract.errors import FormatError
 from potstill.contract.files.decode import Strict
 
-Source = Literal["gold", "teacher"]  # whose labels a number was fitted on: a person's, or the teacher's majorities
+LabelSource = Literal["gold", "teacher"]  # whose labels a number was fitted on: a person's, or the teacher's majorities
 
 SUM_TOLERANCE = 1e-6
 
@@ -19,7 +19,7 @@ class Precision(Strict):
 
     wanted: float  # share of right answers among those given, above 0 and at most 1
     n: int  # texts they were chosen on
-    source: Source  # what counted as right
+    source: LabelSource  # what counted as right
 
 
 class Conformal(Strict):
@@ -28,7 +28,7 @@ class Conformal(Strict):
     coverage: float  # share of the texts whose set holds their label, above 0 and below 1; on average over calibration sets
     quantile: float  # 0 to 1
     n: int  # texts it was taken from
-    source: Source  # whose label is covered
+    source: LabelSource  # whose label is covered
 
 
 class Decision(Protocol):
@@ -107,7 +107,7 @@ def _check_conformal(path: Path, conformal: Conformal | None) -> None:
         raise FormatError(path, "conformal.coverage", f"is {conformal.coverage}; it must be above 0 and below 1")
     if not 0 <= conformal.quantile <= 1:
         raise FormatError(path, "conformal.quantile", f"is {conformal.quantile}; it must be from 0 to 1")
-    least = texts_for(conformal.coverage)
+    least = min_calibration_texts(conformal.coverage)
     if conformal.n < least:
         raise FormatError(
             path, "conformal.n", f"is {conformal.n}; a coverage of {conformal.coverage:g} takes at least {least} texts"
@@ -128,7 +128,7 @@ def _check_shares(path: Path, labels: list[str], shares: dict[str, float] | None
         raise FormatError(path, "label_shares", f"sum to {total:.8f}; they must sum to 1 within {SUM_TOLERANCE}")
 
 
-def texts_for(coverage: float) -> int:
+def min_calibration_texts(coverage: float) -> int:
     """Fewest texts from which a quantile can promise the coverage (above 0, below 1): with fewer it would have to be infinite.
 
     Source: Angelopoulos and Bates 2021, arXiv:2107.07511, section 1: the ceil((n + 1) coverage)-th smallest of n scores.

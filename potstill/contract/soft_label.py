@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from potstill.contract.errors import FormatError
-from potstill.contract.files import atomic, decode, parquet
+from potstill.contract.files import arrow, atomic, decode
 from potstill.contract.files.decode import Strict
 
 FORMAT = "potstill.soft_labels.1"
@@ -51,7 +51,7 @@ def write_soft_labels(path: Path, rows: list[SoftLabel]) -> None:
         case ".jsonl":
             data = b"".join(msgspec.json.encode(row) + b"\n" for row in plain)
         case ".parquet":
-            data = parquet.encode(plain, {"format": FORMAT})
+            data = arrow.encode_parquet(plain, {"format": FORMAT})
         case _:
             raise FormatError(path, "", f"unknown kind {path.suffix!r}; allowed: .parquet, .jsonl")
     atomic.write_file(path, data)
@@ -69,7 +69,7 @@ def read_soft_labels(path: Path, *, labels: list[str] | None = None, empty: bool
             probabilities from 0 to 1 that sum to 1 within 1e-6, votes that add up to at most n_paths, agreement from 0 to 1.
     """
     if path.suffix == ".parquet":
-        places = [(f"row {i}", row) for i, row in enumerate(parquet.read(path, FORMAT), 1)]
+        places = [(f"row {i}", row) for i, row in enumerate(arrow.read_parquet(path, FORMAT), 1)]
         rows = [(place, decode.convert(path, row, SoftLabel, place)) for place, row in places]
     elif path.suffix == ".jsonl":
         data = decode.read_bytes(path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 
 from potstill.contract.errors import FormatError
-from potstill.contract.files import decode, digest, parquet
+from potstill.contract.files import arrow, decode, digest
 from potstill.contract.interchange import argilla, dataset_folder, label_studio
-from potstill.contract.interchange.annotation import Annotated
+from potstill.contract.interchange.annotation import AnnotatedText
 
 COLUMNS = ("text", "id", "target", "gold")
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet", ".json")
@@ -101,6 +101,12 @@ def read_texts(path: Path, *, labels: list[str] | None = None, target: bool | No
     if gold and (without := next((text.id for text in seen.values() if text.gold is None), None)) is not None:
         raise FormatError(path, f"text {without!r}", "has no gold label; give it one, or move it to the other texts")
     return Texts(list(seen.values()), dict(skipped), dict(notes))
+
+
+def texts_and_targets(texts: Sequence[Text]) -> tuple[list[str], list[str] | None]:
+    """(the texts, their targets) as two lists of one length, the form a classifier takes; None if no text has a target."""
+    targets = [text.target or "" for text in texts]
+    return [text.text for text in texts], targets if any(targets) else None
 
 
 def text_id(text: str, target: str | None) -> str:
@@ -187,7 +193,7 @@ def _json_list(path: Path) -> Iterator[_Row]:
     return _annotated(path, reader, [(f"[{n}]", row) for n, row in enumerate(rows)])
 
 
-_Reader = Callable[[Path, list[tuple[str, Any]]], Iterator[tuple[str, Annotated]]]
+_Reader = Callable[[Path, list[tuple[str, Any]]], Iterator[tuple[str, AnnotatedText]]]
 
 
 def _tool(row: Any) -> _Reader | None:
@@ -226,7 +232,7 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[_Row]:
 
 def _parquet_rows(path: Path) -> Iterator[_Row]:
     """Rows of a Parquet table; one that the `datasets` library wrote may hold classes."""
-    rows, metadata = parquet.read_with_metadata(path)
+    rows, metadata = arrow.read_parquet_with_metadata(path)
     if dataset_folder.METADATA in metadata:
         for file, place, row in dataset_folder.texts(path, rows, metadata):
             yield _Row(file, place, _text(file, place, row))

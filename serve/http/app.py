@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from potstill.contract.errors import UserError
-from potstill.contract.system.cores import usable_cores
+from potstill.contract.system.machine import usable_cores
 from potstill.serve.http.asgi import App, Disconnected, Message, Receive, Refused, Reply, Send, header, read_body, send_reply
 from potstill.serve.http.hosting.bundle_registry import Bundles, renew
 from potstill.serve.http.hosting.job import Expired, Job

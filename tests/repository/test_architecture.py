@@ -44,8 +44,7 @@ LIBRARIES = {
 }
 # What single files may import on top, and why.
 EXCEPTIONS = {
-    "contract/files/parquet.py": {"pyarrow"},  # inside one function: JSON lines and CSV need no extra
-    "contract/files/arrow_stream.py": {"pyarrow"},  # inside one function, as above: the rows of a `datasets` folder
+    "contract/files/arrow.py": {"pyarrow"},  # inside one function: JSON lines and CSV need no extra
     "contract/security/signature.py": {
         "model_signing",
         "cryptography",
@@ -141,8 +140,7 @@ def test_serving_loads_no_training_library(module):
     [
         "models/fetch.py",
         "models/repack.py",
-        "contract/files/parquet.py",
-        "contract/files/arrow_stream.py",
+        "contract/files/arrow.py",
         "contract/security/signature.py",
     ],
 )

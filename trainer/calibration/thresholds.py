@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.contract.decision import Precision, Source
+from potstill.contract.decision import LabelSource, Precision
 from potstill.contract.errors import UserError
 
 MIN_CLAIMS = 10  # answers at or above a threshold; the share of right ones among fewer says little
@@ -74,7 +74,7 @@ class Thresholds:
 
 
 def fit_thresholds(
-    probs: NDArray[np.float64], truth: NDArray[np.int64], labels: list[str], wanted: float, source: Source
+    probs: NDArray[np.float64], truth: NDArray[np.int64], labels: list[str], wanted: float, source: LabelSource
 ) -> Thresholds:
     """For each label the lowest threshold at which the answers at or above it have the wanted precision, and are at least ten.
 

@@ -13,7 +13,7 @@ NOT_ANNOTATED, SET_ASIDE, TIED, SEVERAL = "not annotated", "set aside", "tied be
 
 
 @dataclass(frozen=True)
-class Annotated:
+class AnnotatedText:
     """One text as an annotation tool holds it."""
 
     text: str
@@ -44,14 +44,14 @@ class Annotated:
         return self.gold is not None and len(set(self.answers)) > 1
 
 
-def the_question(names: set[str]) -> str | None:
+def gold_question(names: set[str]) -> str | None:
     """Which of the questions of a project holds the gold label: `label`, or the only one; None if that is not clear."""
     if QUESTION in names or not names:
         return QUESTION
     return next(iter(names)) if len(names) == 1 else None
 
 
-def the_text(fields: dict[str, object]) -> str | None:
+def text_field(fields: dict[str, object]) -> str | None:
     """Which field holds the text: `text`, or the only one that holds a string beside id and target; None if that is not clear."""
     if fields.get("text") is not None:
         return "text" if isinstance(fields["text"], str) else None
@@ -60,7 +60,7 @@ def the_text(fields: dict[str, object]) -> str | None:
 
 
 @dataclass(frozen=True)
-class Guide:
+class AnnotationGuide:
     """The question and its possible answers."""
 
     labels: dict[str, str]  # meaning by label name, in output order; an empty meaning is not shown
@@ -69,6 +69,6 @@ class Guide:
     target: bool = False  # whether every text is about a named target
 
 
-def of_task(task: Task) -> Guide:
+def annotation_guide(task: Task) -> AnnotationGuide:
     """All that the task file says to an annotator."""
-    return Guide({label.name: label.meaning for label in task.labels}, task.question, task.guideline, task.input.target)
+    return AnnotationGuide({label.name: label.meaning for label in task.labels}, task.question, task.guideline, task.input.target)

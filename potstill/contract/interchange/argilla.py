@@ -23,10 +23,10 @@ from potstill.contract.interchange.annotation import (
     QUESTION,
     SET_ASIDE,
     SEVERAL,
-    Annotated,
-    Guide,
-    the_question,
-    the_text,
+    AnnotatedText,
+    AnnotationGuide,
+    gold_question,
+    text_field,
 )
 from potstill.contract.soft_label import SoftLabel
 
@@ -56,7 +56,7 @@ def is_record(row: Any) -> bool:
     return isinstance(row, dict) and (isinstance(row.get("fields"), dict) or "_server_id" in row)
 
 
-def read(path: Path, rows: list[tuple[str, Any]]) -> Iterator[tuple[str, Annotated]]:
+def read(path: Path, rows: list[tuple[str, Any]]) -> Iterator[tuple[str, AnnotatedText]]:
     """The texts of records, with the labels that people submitted. Suggestions, drafts and discarded answers do not count.
 
     Args:
@@ -69,7 +69,7 @@ def read(path: Path, rows: list[tuple[str, Any]]) -> Iterator[tuple[str, Annotat
     nested = [(place, _nested(path, place, row) if isinstance(row, dict) else row) for place, row in rows]
     records = [(place, decode.convert(path, row, _Record, place)) for place, row in nested]
     names = {name for _, record in records for name, responses in (record.responses or {}).items() if responses}
-    question = the_question(names)
+    question = gold_question(names)
     if question is None:
         problem = f"are to several questions ({', '.join(sorted(names))}); name the one that holds the gold label {QUESTION!r}"
         raise FormatError(path, "responses", problem)
@@ -87,7 +87,7 @@ def records(rows: list[SoftLabel], agent: str) -> bytes:
     return msgspec.json.format(msgspec.json.encode([_record(row, agent) for row in rows]), indent=1) + b"\n"
 
 
-def settings(guide: Guide) -> bytes:
+def settings(guide: AnnotationGuide) -> bytes:
     """The settings of a dataset for these records, for `rg.Settings.from_json`: fields, one question, and what to sort by."""
     fields = [_field("text"), *([_field("target")] if guide.target else [])]
     options = [{"value": name, "text": name} for name in guide.labels]
@@ -131,9 +131,9 @@ def _nested(path: Path, place: str, row: dict[str, Any]) -> dict[str, Any]:
     return {"id": row.get("id"), "status": row.get("status"), "fields": fields, "responses": responses}
 
 
-def _annotated(path: Path, place: str, record: _Record, question: str) -> Annotated:
+def _annotated(path: Path, place: str, record: _Record, question: str) -> AnnotatedText:
     """One record's text and answers."""
-    name = the_text(record.fields)
+    name = text_field(record.fields)
     if name is None:
         found = ", ".join(record.fields) or "nothing"
         raise FormatError(path, f"{place}: fields", f"has no 'text', nor just one field that could be it; found: {found}")
@@ -151,7 +151,7 @@ def _annotated(path: Path, place: str, record: _Record, question: str) -> Annota
                 path, f"{place}: responses", f"to {question!r} must be labels; make it a question with labels to choose"
             )
         otherwise = SEVERAL
-    return Annotated(record.fields[name], record.id or "", target, answers, otherwise, unsure and bool(answers))
+    return AnnotatedText(record.fields[name], record.id or "", target, answers, otherwise, unsure and bool(answers))
 
 
 def _submitted(response: _Response, record: _Record) -> bool:

@@ -16,14 +16,14 @@ from typing import Any
 import msgspec
 
 from potstill.contract.errors import FormatError, UserError
-from potstill.contract.files import arrow_stream, atomic, decode, digest, parquet
+from potstill.contract.files import arrow, atomic, decode, digest
 
 STATE_FILE, INFO_FILE, DICT_FILE, ROWS_FILE = "state.json", "dataset_info.json", "dataset_dict.json", "data-00000-of-00001.arrow"
 METADATA = b"huggingface"  # key of the features in the metadata of an Arrow or Parquet schema
 COLUMNS = ("text", "id", "target", "gold")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 _SPLITS = {"train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation"}
-Row = dict[str, Any]
+_Row = dict[str, Any]
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -51,7 +51,7 @@ class _Metadata(msgspec.Struct, frozen=True):
     info: _Info | None = None
 
 
-def read(path: Path) -> Iterator[tuple[Path, str, Row]]:
+def read(path: Path) -> Iterator[tuple[Path, str, _Row]]:
     """(file, place, row) for every row of a folder, with the columns of texts, gold labels by name.
 
     Raises:
@@ -77,16 +77,16 @@ def read(path: Path) -> Iterator[tuple[Path, str, Row]]:
         raise FormatError(
             path, "", f"holds several splits ({', '.join(splits)}); name one file, or put those of one split in a folder"
         )
-    return (row for file in files for row in texts(file, *parquet.read_with_metadata(file)))
+    return (row for file in files for row in texts(file, *arrow.read_parquet_with_metadata(file)))
 
 
-def texts(path: Path, rows: list[Row], metadata: dict[bytes, bytes]) -> Iterator[tuple[Path, str, Row]]:
+def texts(path: Path, rows: list[_Row], metadata: dict[bytes, bytes]) -> Iterator[tuple[Path, str, _Row]]:
     """(file, place, row) of a Parquet file whose metadata may hold features; raises FormatError."""
     info = decode.json(path, metadata.get(METADATA, b"{}"), _Metadata, "features").info
     return _rows(path, path, rows, (info.features if info else None) or {})
 
 
-def write(path: Path, columns: dict[str, list[Any]], features: dict[str, Row]) -> None:
+def write(path: Path, columns: dict[str, list[Any]], features: dict[str, _Row]) -> None:
     """Write a folder that `datasets.load_from_disk` reads, whole or not at all.
 
     Args:
@@ -102,8 +102,8 @@ def write(path: Path, columns: dict[str, list[Any]], features: dict[str, Row]) -
         raise UserError(f"{path}: is a folder that holds other things; name a new one")
     types = {name: feature.get("dtype", "int64") for name, feature in features.items()}
     metadata = {METADATA.decode(): msgspec.json.encode({"info": {"features": features}}).decode()}
-    data = arrow_stream.encode(columns, types, metadata)
-    state: Row = {
+    data = arrow.encode_stream(columns, types, metadata)
+    state: _Row = {
         "_data_files": [{"filename": ROWS_FILE}],
         "_fingerprint": digest.of_bytes(data)[:16],
         "_format_columns": None,
@@ -112,14 +112,14 @@ def write(path: Path, columns: dict[str, list[Any]], features: dict[str, Row]) -
         "_output_all_columns": False,
         "_split": None,
     }
-    info: Row = {"citation": "", "description": "", "features": features, "homepage": "", "license": ""}
+    info: _Row = {"citation": "", "description": "", "features": features, "homepage": "", "license": ""}
     with atomic.folder(path) as folder:
         (folder / ROWS_FILE).write_bytes(data)
         for name, content in ((STATE_FILE, state), (INFO_FILE, info)):
             (folder / name).write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2))
 
 
-def _saved(path: Path) -> Iterator[tuple[Path, str, Row]]:
+def _saved(path: Path) -> Iterator[tuple[Path, str, _Row]]:
     """The rows of a folder that `save_to_disk` wrote."""
     state = decode.json(path / STATE_FILE, decode.read_bytes(path / STATE_FILE), _State)
     info = decode.json(path / INFO_FILE, decode.read_bytes(path / INFO_FILE), _Info)
@@ -130,11 +130,11 @@ def _saved(path: Path) -> Iterator[tuple[Path, str, Row]]:
     for file in state.data_files:
         if Path(file.filename).name != file.filename:
             raise FormatError(path / STATE_FILE, "_data_files", f"{file.filename!r} is no file of this folder")
-        rows = arrow_stream.read(path / file.filename)
+        rows = arrow.read_stream(path / file.filename)
         yield from _rows(path, path / file.filename, rows, info.features or {})
 
 
-def _rows(path: Path, file: Path, rows: list[Row], features: dict[str, Any]) -> Iterator[tuple[Path, str, Row]]:
+def _rows(path: Path, file: Path, rows: list[_Row], features: dict[str, Any]) -> Iterator[tuple[Path, str, _Row]]:
     """The rows of one file with gold labels by name; `label` is the gold label where no column is called gold."""
     columns = list(rows[0]) if rows else ["text"]
     gold = "gold" if "gold" in columns or "label" not in columns else "label"

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from potstill.contract.files import atomic, parquet
+from potstill.contract.files import arrow, atomic
 from potstill.contract.interchange import dataset_folder
 from potstill.contract.soft_label import SoftLabel
 
@@ -37,7 +37,7 @@ def write_csv(path: Path, rows: Sequence[SoftLabel]) -> None:
 
 def write_parquet(path: Path, rows: Sequence[SoftLabel]) -> None:
     """One table; raises UserError if the disk refuses, MissingExtraError without pyarrow."""
-    atomic.write_file(path, parquet.encode([flat(row) for row in rows], {}))
+    atomic.write_file(path, arrow.encode_parquet([flat(row) for row in rows], {}))
 
 
 def write_dataset(path: Path, rows: Sequence[SoftLabel]) -> None:

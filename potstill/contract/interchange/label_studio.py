@@ -21,10 +21,10 @@ from potstill.contract.interchange.annotation import (
     QUESTION,
     SET_ASIDE,
     SEVERAL,
-    Annotated,
-    Guide,
-    the_question,
-    the_text,
+    AnnotatedText,
+    AnnotationGuide,
+    gold_question,
+    text_field,
 )
 from potstill.contract.soft_label import SoftLabel
 
@@ -57,7 +57,7 @@ def is_task(row: Any) -> bool:
     return isinstance(row, dict) and isinstance(row.get("data"), dict)
 
 
-def read(path: Path, rows: list[tuple[str, Any]]) -> Iterator[tuple[str, Annotated]]:
+def read(path: Path, rows: list[tuple[str, Any]]) -> Iterator[tuple[str, AnnotatedText]]:
     """The texts of tasks, with the labels that people chose.
 
     Cancelled annotations do not count. Where a task has annotations marked as ground truth, only those count. Predictions and
@@ -71,7 +71,7 @@ def read(path: Path, rows: list[tuple[str, Any]]) -> Iterator[tuple[str, Annotat
     """
     tasks = [(place, decode.convert(path, row, _Task, place)) for place, row in rows]
     names = {result.from_name for _, task in tasks for given in task.annotations or [] for result in _choices(given)}
-    question = the_question(names)
+    question = gold_question(names)
     if question is None:
         problem = f"are of several controls ({', '.join(sorted(names))}); name the one that holds the gold label {QUESTION!r}"
         raise FormatError(path, "annotations", problem)
@@ -91,7 +91,7 @@ def tasks(rows: list[SoftLabel], agent: str) -> bytes:
     )
 
 
-def config(guide: Guide) -> str:
+def config(guide: AnnotationGuide) -> str:
     """The labelling configuration (XML) of a project for these tasks: question, target where texts have one, text, choices."""
     lines = ["<View>", f"  <Header value={_attribute(guide.question)}/>"]
     if guide.target:
@@ -104,9 +104,9 @@ def config(guide: Guide) -> str:
     return "\n".join([*lines, "  </Choices>", "</View>", ""])
 
 
-def _annotated(path: Path, place: str, task: _Task, question: str) -> Annotated:
+def _annotated(path: Path, place: str, task: _Task, question: str) -> AnnotatedText:
     """One task's text and answers."""
-    name = the_text(task.data)
+    name = text_field(task.data)
     if name is None:
         found = ", ".join(task.data) or "nothing"
         raise FormatError(path, f"{place}: data", f"has no 'text', nor just one field that could be it; found: {found}")
@@ -125,7 +125,7 @@ def _annotated(path: Path, place: str, task: _Task, question: str) -> Annotated:
             answers += chosen
         elif chosen:
             otherwise = SEVERAL
-    return Annotated(task.data[name], str(identity), target, tuple(answers), otherwise)
+    return AnnotatedText(task.data[name], str(identity), target, tuple(answers), otherwise)
 
 
 def _choices(annotation: _Annotation, question: str | None = None) -> list[_Result]:

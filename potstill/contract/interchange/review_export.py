@@ -10,13 +10,13 @@ from typing import Literal, get_args
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import atomic
 from potstill.contract.interchange import argilla, flat_labels, label_studio
-from potstill.contract.interchange.annotation import Guide
+from potstill.contract.interchange.annotation import AnnotationGuide
 from potstill.contract.soft_label import SoftLabel
 
-Form = Literal["label-studio", "argilla", "jsonl", "csv", "parquet", "datasets"]
-Order = Literal["uncertainty", "id"]
-FORMS: tuple[str, ...] = get_args(Form)
-ORDERS: tuple[str, ...] = get_args(Order)
+ReviewFormat = Literal["label-studio", "argilla", "jsonl", "csv", "parquet", "datasets"]
+ReviewOrder = Literal["uncertainty", "id"]
+REVIEW_FORMATS: tuple[str, ...] = get_args(ReviewFormat)
+REVIEW_ORDERS: tuple[str, ...] = get_args(ReviewOrder)
 _SUFFIXES = {"label-studio": ".json", "argilla": ".json", "jsonl": ".jsonl", "csv": ".csv", "parquet": ".parquet"}
 
 
@@ -24,8 +24,8 @@ _SUFFIXES = {"label-studio": ".json", "argilla": ".json", "jsonl": ".jsonl", "cs
 class ReviewConfig:
     """How soft labels are written for others."""
 
-    form: Form = "label-studio"
-    by: Order = "uncertainty"
+    form: ReviewFormat = "label-studio"
+    by: ReviewOrder = "uncertainty"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ReviewReport:
         return "\n".join(lines)
 
 
-def write_review(path: Path, rows: Sequence[SoftLabel], guide: Guide, agent: str, config: ReviewConfig) -> ReviewReport:
+def write_review(path: Path, rows: Sequence[SoftLabel], guide: AnnotationGuide, agent: str, config: ReviewConfig) -> ReviewReport:
     """Write soft labels in another tool's format, sorted: by entropy, the most uncertain first, or by id.
 
     For annotation tools a second file comes to stand beside the first, `FILE.config.xml` or `FILE.settings.json`, and texts with a
@@ -89,6 +89,6 @@ def write_review(path: Path, rows: Sequence[SoftLabel], guide: Guide, agent: str
     return ReviewReport(len(chosen), len(rows) - len(chosen), path, beside)
 
 
-def ordered(rows: Sequence[SoftLabel], by: Order) -> list[SoftLabel]:
+def ordered(rows: Sequence[SoftLabel], by: ReviewOrder) -> list[SoftLabel]:
     """The rows by falling entropy of their probabilities (ties by id), or by id."""
     return sorted(rows, key=(lambda row: (-row.entropy, row.id)) if by == "uncertainty" else (lambda row: (0.0, row.id)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+_Floats = NDArray[np.float64]
 
 LEVEL = 0.05  # of significance: shares that differ less clearly are left alone, since adjusting by chance costs more than it gains
 MIN_TEXTS = 50  # on fewer, the interval of a share is wider than most shifts
@@ -25,20 +25,20 @@ TOLERANCE = 1e-6  # of a share, between two steps
 class Shift:
     """The label shares of some texts against those that probabilities were made for."""
 
-    source: Floats  # [C]
-    shares: Floats  # [C], sums to 1; at least `MIN_SHARE`
-    low: Floats  # [C], of the 95 % percentile bootstrap interval over texts
-    high: Floats
+    source: _Floats  # [C]
+    shares: _Floats  # [C], sums to 1; at least `MIN_SHARE`
+    low: _Floats  # [C], of the 95 % percentile bootstrap interval over texts
+    high: _Floats
     p_value: float  # how often equal shares would look at least this different
     n: int  # texts
 
     @property
-    def bias(self) -> Floats:
+    def bias(self) -> _Floats:
         """[C]: what is added to logits; the logarithm of how many times more frequent each label is."""
         return np.asarray(np.log(self.shares / self.source))
 
 
-def estimate(probs: Floats, source: Floats, *, seed: int = 0) -> Shift:
+def estimate(probs: _Floats, source: _Floats, *, seed: int = 0) -> Shift:
     """The label shares under which the texts are most likely.
 
     Args:
@@ -60,7 +60,7 @@ def estimate(probs: Floats, source: Floats, *, seed: int = 0) -> Shift:
     return Shift(source, shares, low, high, chi_squared_tail(max(0.0, statistic), n_classes - 1), n)
 
 
-def adjusted(probs: Floats, shift: Shift) -> Floats:
+def adjusted(probs: _Floats, shift: Shift) -> _Floats:
     """float64 [N, C]: the probabilities under the new shares; rows sum to 1. Source: as :func:`estimate`."""
     weights = probs * (shift.shares / shift.source)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
@@ -79,7 +79,7 @@ def chi_squared_tail(value: float, freedom: int) -> float:
     return min(1.0, tail)
 
 
-def _most_likely(ratios: Floats, times: Floats, start: Floats) -> Floats:
+def _most_likely(ratios: _Floats, times: _Floats, start: _Floats) -> _Floats:
     """Label shares [C] by EM; each text counts as many times as `times` [N] says."""
     shares = start
     for _ in range(MAX_STEPS):

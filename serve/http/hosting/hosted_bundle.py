@@ -10,7 +10,7 @@ from potstill.contract.bundle import SUMS_FILE, TOKENIZER_FILE, Golden, Manifest
 from potstill.contract.files import digest
 from potstill.serve.runtime.classifier import Answer, Classifier
 from potstill.serve.runtime.session import INPUTS
-from potstill.serve.runtime.tokenizer import Tokenize
+from potstill.serve.runtime.tokenizer import TextTokenizer
 
 TIMED_RUNS = 3  # of each length; the quickest counts, as whatever disturbs a run makes it slower
 CHARS_OF_LONGEST = 8  # characters to a token, so that the longest probe fills the model's window
@@ -88,7 +88,7 @@ class Hosted:
     golden: list[Golden]
     cost: Cost
     _tokenizer_json: bytes  # kept, as the folder may hold another version by the time it is wanted
-    _longer: list[Tokenize] = field(default_factory=list)  # made when it is first needed; see `is_cut`
+    _longer: list[TextTokenizer] = field(default_factory=list)  # made when it is first needed; see `is_cut`
 
     @classmethod
     def open(cls, folder: Path, name: str | None = None) -> Hosted:
@@ -119,10 +119,10 @@ class Hosted:
     def is_cut(self, text: str, target: str | None) -> bool:
         """Whether the text has more tokens than the model reads."""
         most = self.manifest.max_tokens
-        if self.classifier.tokenize.ids(text, target)["input_ids"].shape[1] < most:
+        if self.classifier.tokenizer.ids(text, target)["input_ids"].shape[1] < most:
             return False
         if not self._longer:  # a window of one token more tells a text that just fits from one that was cut
-            self._longer.append(Tokenize(self._tokenizer_json, most + 1, INPUTS[:1]))
+            self._longer.append(TextTokenizer(self._tokenizer_json, most + 1, INPUTS[:1]))
         return bool(self._longer[0].ids(text, target)["input_ids"].shape[1] > most)
 
 

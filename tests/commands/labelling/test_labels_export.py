@@ -9,7 +9,7 @@ import pytest
 
 from potstill.commands.main import run as console
 from potstill.contract.errors import FormatError
-from potstill.contract.interchange.review_export import FORMS
+from potstill.contract.interchange.review_export import REVIEW_FORMATS
 from potstill.contract.task import load_task
 from potstill.contract.texts import Text, read_texts
 from potstill.labeler.store.label_store import LabelStore, RunSettings
@@ -98,7 +98,7 @@ def test_a_table_holds_every_text_in_the_order_asked_for(export, folder, by, ids
     assert [row["gold"] for row in rows if row["id"] == "g"] == ["up"]
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", REVIEW_FORMATS)
 def test_every_format_writes_something(export, folder, form):
     file = {"label-studio": "r.json", "argilla": "r.json", "datasets": "r"}.get(form, f"r.{form}")
     done = export(file, "--format", form)

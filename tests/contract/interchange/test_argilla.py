@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.contract.errors import FormatError
-from potstill.contract.interchange.annotation import Guide
+from potstill.contract.interchange.annotation import AnnotationGuide
 from potstill.contract.interchange.argilla import records, settings
 from potstill.contract.soft_label import SoftLabel
 from potstill.contract.texts import Text, read_texts
@@ -157,7 +157,9 @@ def test_a_record_carries_the_suggestion_its_probability_and_an_agent_that_the_s
 
 
 def test_the_settings_hold_fields_question_and_what_to_sort_by():
-    whole = json.loads(settings(Guide({"up": "rises", "down": "", "flat": "stays"}, "Which way?", "Read twice.", target=True)))
+    whole = json.loads(
+        settings(AnnotationGuide({"up": "rises", "down": "", "flat": "stays"}, "Which way?", "Read twice.", target=True))
+    )
     assert [field["name"] for field in whole["fields"]] == ["text", "target"]
     (question,) = whole["questions"]
     assert (question["name"], question["title"], question["description"]) == ("label", "Which way?", "up: rises\nflat: stays")
@@ -165,6 +167,6 @@ def test_the_settings_hold_fields_question_and_what_to_sort_by():
     assert question["settings"]["visible_options"] == 3
     assert whole["guidelines"] == "Read twice."
     assert [measure["name"] for measure in whole["metadata"]] == ["entropy", "agreement"]
-    two = json.loads(settings(Guide({"up": "", "down": ""})))
+    two = json.loads(settings(AnnotationGuide({"up": "", "down": ""})))
     # the package refuses fewer than three visible options
     assert two["questions"][0]["settings"]["visible_options"] is None and [field["name"] for field in two["fields"]] == ["text"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.contract.errors import FormatError
-from potstill.contract.interchange.annotation import Guide
+from potstill.contract.interchange.annotation import AnnotationGuide
 from potstill.contract.interchange.label_studio import config, tasks
 from potstill.contract.soft_label import SoftLabel
 from potstill.contract.texts import Text, read_texts, text_id
@@ -204,7 +204,7 @@ def test_texts_come_back_from_the_tool_with_what_people_chose(tmp_path_factory, 
 
 
 def test_the_configuration_names_what_the_tasks_refer_to():
-    guide = Guide({"up": 'rises, "soon"', "d&w<n": ""}, "Will $ACME rise?", target=True)
+    guide = AnnotationGuide({"up": 'rises, "soon"', "d&w<n": ""}, "Will $ACME rise?", target=True)
     view = ET.fromstring(config(guide))
     assert [element.tag for element in view] == ["Header", "Header", "Text", "Choices"]
     assert [header.attrib["value"] for header in view.findall("Header")] == ["Will ＄ACME rise?", "$target"]
@@ -217,4 +217,4 @@ def test_the_configuration_names_what_the_tasks_refer_to():
         "showInline": "true",
     }
     assert [choice.attrib for choice in view.iter("Choice")] == [{"value": "up", "hint": 'rises, "soon"'}, {"value": "d&w<n"}]
-    assert "$target" not in config(Guide({"up": ""}))
+    assert "$target" not in config(AnnotationGuide({"up": ""}))

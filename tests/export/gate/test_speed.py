@@ -5,7 +5,7 @@ from support.quantizable import a_graph
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from potstill.export.gate.speed import N_TEXTS, answer_times, cache_folder
-from potstill.serve.runtime.tokenizer import Tokenize
+from potstill.serve.runtime.tokenizer import TextTokenizer
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def form(tmp_path):
     path.write_bytes(a_graph().SerializeToString())
     tokenizer = Tokenizer(models.WordPiece({"[UNK]": 0, "a": 1, "b": 2}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return path, Tokenize(tokenizer.to_str().encode(), 16, ["input_ids"])
+    return path, TextTokenizer(tokenizer.to_str().encode(), 16, ["input_ids"])
 
 
 ASKS = [("a b", None), ("b", None)]

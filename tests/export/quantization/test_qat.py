@@ -17,7 +17,7 @@ from potstill.export.quantization.calibration_texts import buckets
 from potstill.export.quantization.qat import computing_in_int8, train_against_int8
 from potstill.export.run import export_bundle
 from potstill.serve.runtime.classifier import Classifier
-from potstill.serve.runtime.tokenizer import Tokenize
+from potstill.serve.runtime.tokenizer import TextTokenizer
 
 INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
 
@@ -81,7 +81,7 @@ def test_training_wins_back_what_rounding_costs(checkpoint, tmp_path, monkeypatc
 
 def drawn(n, checkpoint):
     """Random texts in batches, as the graph is fed."""
-    rng, tokenize = np.random.default_rng(n), Tokenize(checkpoint / "tokenizer.json", 32, INPUTS)
+    rng, tokenize = np.random.default_rng(n), TextTokenizer(checkpoint / "tokenizer.json", 32, INPUTS)
     return buckets([tokenize.ids(" ".join(rng.choice(WORDS, rng.integers(2, 20))), None) for _ in range(n)])
 
 

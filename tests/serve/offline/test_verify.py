@@ -55,10 +55,7 @@ def test_a_sound_bundle_is_told_so_in_one_line(sound, capsys):
     assert verify(sound).problems == []
     assert console(["verify", str(sound)]) == 0
     said = capsys.readouterr()
-    assert (
-        said.out
-        == f"{sound}: sound; 8 files as they were written, not signed, 3 golden texts, the largest change of a probability is 0\n"
-    )
+    assert said.out == f"{sound}: sound; 8 files unchanged, not signed, 3 golden texts, largest change of a probability 0\n"
     assert said.err == ""
 
 
@@ -207,4 +204,4 @@ def test_graphs_that_changed_places_drift_though_their_sums_are_right(bundle):
     write_sums(bundle)
     (problem,) = refusals(bundle)
     assert problem.startswith(f"{bundle}: the golden texts drifted: ")
-    assert "so a file was exchanged for another" in problem
+    assert "so a file of the bundle was replaced" in problem

@@ -20,7 +20,7 @@ from support.odd_texts import (
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from potstill.contract.errors import FormatError, UserError
-from potstill.serve.runtime.tokenizer import MAX_TARGET_CHARS, Tokenize
+from potstill.serve.runtime.tokenizer import MAX_TARGET_CHARS, TextTokenizer
 
 
 def byte_level() -> Tokenizer:
@@ -51,7 +51,7 @@ def unigram() -> Tokenizer:
 
 
 TOKENIZERS = {"wordpiece": wordpiece(), "byte_level": byte_level(), "unigram": unigram()}
-CUT = {name: Tokenize(tokenizer.to_str().encode(), MAX_TOKENS) for name, tokenizer in TOKENIZERS.items()}
+CUT = {name: TextTokenizer(tokenizer.to_str().encode(), MAX_TOKENS) for name, tokenizer in TOKENIZERS.items()}
 for whole in TOKENIZERS.values():
     whole.enable_truncation(MAX_TOKENS)
 
@@ -130,7 +130,7 @@ def test_a_huge_word_of_another_tokenizer_is_cut_too(name):
 
 
 def test_feeds_are_int64_rows_of_one_text_and_only_those_that_the_graph_takes():
-    feeds = Tokenize(wordpiece().to_str().encode(), MAX_TOKENS, ["input_ids", "attention_mask"]).ids("up")
+    feeds = TextTokenizer(wordpiece().to_str().encode(), MAX_TOKENS, ["input_ids", "attention_mask"]).ids("up")
     assert {name: (value.dtype, value.shape) for name, value in feeds.items()} == {
         "input_ids": (np.int64, (1, 3)),
         "attention_mask": (np.int64, (1, 3)),
@@ -141,11 +141,11 @@ def test_feeds_are_int64_rows_of_one_text_and_only_those_that_the_graph_takes():
 def test_padding_in_the_file_is_not_used():
     tokenizer = wordpiece()
     tokenizer.enable_padding(length=40)
-    assert Tokenize(tokenizer.to_str().encode(), MAX_TOKENS).ids("up")["input_ids"].shape == (1, 3)
+    assert TextTokenizer(tokenizer.to_str().encode(), MAX_TOKENS).ids("up")["input_ids"].shape == (1, 3)
 
 
 def test_an_overlong_target_is_refused():
-    with pytest.raises(UserError, match=r"^a target has 1001 characters; at most 1000 are allowed, name it more briefly$"):
+    with pytest.raises(UserError, match=r"^a target has 1001 characters; at most 1000 are allowed, shorten it$"):
         CUT["wordpiece"].ids("up", "x" * (MAX_TARGET_CHARS + 1))
 
 
@@ -157,10 +157,10 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path, content, problem):
     path = tmp_path / "tokenizer.json"
     path.write_bytes(content)
     with pytest.raises(FormatError, match=problem) as caught:
-        Tokenize(path, MAX_TOKENS)
+        TextTokenizer(path, MAX_TOKENS)
     assert str(path) in str(caught.value)
 
 
 def test_max_tokens_must_leave_room_for_a_text():
     with pytest.raises(FormatError, match="leave no room for a text in max_tokens = 3"):
-        Tokenize(wordpiece().to_str().encode(), 3)
+        TextTokenizer(wordpiece().to_str().encode(), 3)

@@ -21,7 +21,6 @@ from potstill.contract.bundle import write_sums
 from potstill.serve.bench.load.client import Address
 from potstill.serve.bench.load.closed_loop import closed_loop
 from potstill.serve.bench.load.open_loop import open_loop
-from potstill.serve.bench.load.signals import bad
 
 HEAD = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n\r\n"
 BODY = b'{"text": "rise"}'
@@ -194,7 +193,7 @@ def test_a_stop_under_load_loses_nothing_and_exits_with_0(bundle, slow_bundle):
                 return await clients
 
             outcome = asyncio.run(load())
-            assert bad(outcome) == 0 and outcome.statuses[200] > 0, outcome.statuses
+            assert outcome.n_failed() == 0 and outcome.statuses[200] > 0, outcome.statuses
             assert server.process.wait(60) == 0
 
 
@@ -231,7 +230,7 @@ def test_a_new_version_is_taken_up_without_losing_a_request(tmp_path):
         load.join()
         second = server.classify(text="rise")[1]
         assert second["answer"]["probs"] != first["answer"]["probs"]
-        assert bad(outcomes[0]) == 0 and outcomes[0].statuses[200] > 0
+        assert outcomes[0].n_failed() == 0 and outcomes[0].statuses[200] > 0
         assert server.count("potstill_reloads_total", bundle="tiny", outcome="replaced") == 1
         assert b"answers instead of" in server.process.stderr.readline()
 
@@ -253,7 +252,7 @@ def test_several_processes_share_a_port_and_one_that_is_killed_is_replaced(bundl
     with ServerProcess(bundle, "--processes", "2") as server:
         address = Address("127.0.0.1", server.port)
         request = address.post("/classify", BODY)
-        assert bad(asyncio.run(open_loop(address, [request], 100, 0.5))) == 0
+        assert asyncio.run(open_loop(address, [request], 100, 0.5)).n_failed() == 0
         n_before = server.count("potstill_requests_total", path="/classify", status="200")
         children = [int(pid) for pid in subprocess.check_output(["pgrep", "-P", str(server.process.pid)]).split()]
         assert len(children) == 2
