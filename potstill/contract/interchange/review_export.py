@@ -1,4 +1,4 @@
-"""Soft labels as files for other tools: for people to review in Label Studio or Argilla, or as plain tables."""
+"""Write soft labels for other tools: for review in Label Studio or Argilla, or as plain tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SUFFIXES = {"label-studio": ".json", "argilla": ".json", "jsonl": ".jsonl", "cs
 
 @dataclass(frozen=True)
 class ReviewConfig:
-    """How soft labels are written for others."""
+    """Format and order of the written soft labels."""
 
     form: ReviewFormat = "label-studio"
     by: ReviewOrder = "uncertainty"
@@ -30,36 +30,38 @@ class ReviewConfig:
 
 @dataclass(frozen=True)
 class ReviewReport:
-    """What was written, and where."""
+    """The files written, and the numbers of texts."""
 
     n_texts: int
-    n_gold: int  # left out, because a person has judged them already
+    n_gold: int  # left out, since they already have a gold label
     path: Path
-    beside: Path | None  # what the annotation tool needs to make its project
+    beside: Path | None  # the settings of the annotation tool's project
 
     def as_text(self) -> str:
-        """One or two lines for a person."""
+        """A summary in one or two lines."""
         lines = [
             f"wrote {self.n_texts} texts to {self.path}" + (f", and the project's settings to {self.beside}" if self.beside else "")
         ]
         if self.n_gold:
-            lines.append(f"left out {self.n_gold} texts that have a gold label already")
+            lines.append(f"left out {self.n_gold} texts that already have a gold label")
         return "\n".join(lines)
 
 
 def write_review(path: Path, rows: Sequence[SoftLabel], guide: AnnotationGuide, agent: str, config: ReviewConfig) -> ReviewReport:
-    """Write soft labels in another tool's format, sorted: by entropy, the most uncertain first, or by id.
+    """Write soft labels in another tool's format, sorted by entropy (most uncertain first) or by id.
 
-    For annotation tools a second file comes to stand beside the first, `FILE.config.xml` or `FILE.settings.json`, and texts with a
-    gold label are left out; tables hold all texts.
+    For annotation tools a second file is written next to the first, `NAME.config.xml` or `NAME.settings.json`, and texts with a
+    gold label are left out; tables contain all texts.
 
     Args:
-        path: of the file, whose suffix must be the form's; of a new folder for `datasets`.
-        guide: what reviewers are told.
-        agent: who labelled, teacher and method say.
+        path: the file, with the suffix of the format; for `datasets`, a new folder.
+        rows: the soft labels.
+        guide: the guidelines shown to reviewers.
+        agent: the labeller, for example teacher and method.
+        config: format and order.
     Raises:
-        FormatError: if the suffix is another.
-        UserError: if no text is left to review, or the disk refuses.
+        FormatError: if the suffix does not fit the format.
+        UserError: if no text is left to review, or the file cannot be written.
     """
     suffix = _SUFFIXES.get(config.form)
     if suffix and path.suffix != suffix:
@@ -67,7 +69,7 @@ def write_review(path: Path, rows: Sequence[SoftLabel], guide: AnnotationGuide, 
     for_people = config.form in ("label-studio", "argilla")
     chosen = ordered([row for row in rows if row.gold is None or not for_people], config.by)
     if not chosen:
-        raise UserError(f"all {len(rows)} texts have a gold label already; there is nothing to review")
+        raise UserError(f"all {len(rows)} texts already have a gold label; there is nothing to review")
     beside = None
     match config.form:
         case "label-studio":
@@ -90,5 +92,5 @@ def write_review(path: Path, rows: Sequence[SoftLabel], guide: AnnotationGuide, 
 
 
 def ordered(rows: Sequence[SoftLabel], by: ReviewOrder) -> list[SoftLabel]:
-    """The rows by falling entropy of their probabilities (ties by id), or by id."""
+    """Sort the rows by decreasing entropy of their probabilities (ties by id), or by id."""
     return sorted(rows, key=(lambda row: (-row.entropy, row.id)) if by == "uncertainty" else (lambda row: (0.0, row.id)))

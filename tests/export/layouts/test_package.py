@@ -145,10 +145,10 @@ def test_a_signed_package_is_checked_with_the_public_key_and_refused_once_a_file
     report = package(bundle, tmp_path / "hub", PackageConfig("huggingface", sign=str(own)))
     assert report.signed and "signed (model.sig)" in report.as_text()
     check_signature(report.folder, public)
-    with pytest.raises(FormatError, match="does not fit this key and these files"):
+    with pytest.raises(FormatError, match="does not match this key and these files"):
         check_signature(report.folder, other)
     (report.folder / "config.json").write_text("{}")
-    with pytest.raises(FormatError, match="model.sig: does not fit this key and these files"):
+    with pytest.raises(FormatError, match="model.sig: does not match this key and these files"):
         check_signature(report.folder, public)
 
 
