@@ -161,7 +161,7 @@ def test_a_file_that_came_later_is_refused_wherever_it_hides(keys, tmp_path, nam
     check_signature(folder, keys[1])
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text("b")
-    with pytest.raises(FormatError, match="does not fit"):
+    with pytest.raises(FormatError, match="does not match"):
         check_signature(folder, keys[1])
 
 
