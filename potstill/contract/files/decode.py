@@ -40,6 +40,11 @@ def utf8(path: Path, data: bytes) -> str:
         raise FormatError(path, f"line {line}", f"{found}; save the file as UTF-8") from None
 
 
+def encodable(text: str) -> str:
+    """Replace each lone surrogate by a question mark, so that UTF-8, JSON and SQLite can store the text."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def toml(path: Path, kind: type[T]) -> T:
     """Read a TOML file as a ``kind``; raises FormatError with the line or field that is wrong."""
     import tomllib  # here, since answering with a bundle reads no TOML

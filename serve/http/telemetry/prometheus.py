@@ -9,6 +9,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from potstill.contract.files.decode import encodable
+
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 Values = dict[str, list[float]]  # of one metric, by its rendered labels; a counter has one number, a histogram its buckets and sum
@@ -88,7 +90,7 @@ def render_labels(pairs: Iterable[tuple[str, str]]) -> str:
 
 def _escape(value: str) -> str:
     """A label's value without what would end it; a lone surrogate, which UTF-8 has no form for, as a question mark."""
-    clean = value.encode("utf-8", errors="replace").decode("utf-8")
+    clean = encodable(value)
     return clean.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
