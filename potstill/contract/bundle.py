@@ -70,7 +70,7 @@ class Cascade(Strict):
 
 
 class Manifest(Strict):
-    """How a bundle's logits become an answer, and its measured scores."""
+    """The settings that turn a bundle's logits into an answer, with its scores and its origin."""
 
     format: int
     name: str

@@ -27,7 +27,7 @@ CALIBRATION_FILE, VALIDATION_FILE, GATE_FILE = "calibration.jsonl", "validation.
 
 
 class Student(Strict):
-    """How a checkpoint was made, and how its logits become a decision."""
+    """The origin of a checkpoint, its scores, and the settings that turn its logits into a decision."""
 
     format: int
     task_name: str

@@ -49,7 +49,7 @@ class Knowledge(Strict):
 
 
 class Input(Strict):
-    """How a text is called and how much of it is shown."""
+    """The cues before text and target, and how much of a text is shown."""
 
     noun: str = "Text"  # written before each text in the prompt
     target: bool = False  # True: every text is about a named target

@@ -39,7 +39,7 @@ _Answering = Callable[[Text, Feeds], object]
 
 @dataclass(frozen=True)
 class BundleBenchConfig:
-    """What to measure, and how often."""
+    """Settings of a bundle's benchmark."""
 
     texts: Path | None = None  # .jsonl, .csv, .tsv or .parquet; None: the bundle's golden texts
     n: int = 300  # timed answers for the texts as given, and for each length; texts are repeated or dropped to this number

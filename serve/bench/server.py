@@ -38,7 +38,7 @@ CPU, RSS = "process_cpu_seconds_total", "process_resident_memory_bytes"
 
 @dataclass(frozen=True)
 class ServerBenchConfig:
-    """What to measure, and for how long."""
+    """Settings of a server's benchmark."""
 
     bundle: Path | None = None  # of the server at a URL; without it nothing is compared in process
     texts: Path | None = None  # None: the bundle's golden texts

@@ -62,7 +62,7 @@ def texts_of(length: int, texts: list[Text], n: int, count: Count) -> list[Text]
 
 
 def _longest(words: list[str], length: int, target: str | None, count: Count) -> Text:
-    """As many of the first words as fit into `length` tokens, at least one; by bisection, as more words have more tokens."""
+    """The longest run of first words within `length` tokens, at least one word; bisected, since more words have more tokens."""
     low, high = 1, min(len(words), length)
     while low < high:
         middle = (low + high + 1) // 2

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.contract.errors import FormatError
-from potstill.contract.texts import Text, read_texts, text_id, write_texts
+from potstill.contract.texts import Text, read_texts, text_id, texts_and_targets, write_texts
 
 
 def written(tmp_path, name, data):
@@ -23,6 +23,12 @@ def parquet(tmp_path, columns):
 
 
 ROWS = [Text("first", "a", "ACME", "up"), Text("second, with\na line", "b"), Text("drei \N{SNOWMAN}", "c", None, "down")]
+
+
+def test_texts_and_targets_are_lists_of_one_length_and_without_any_target_there_is_no_list():
+    assert texts_and_targets(ROWS) == ([row.text for row in ROWS], ["ACME", "", ""])
+    assert texts_and_targets(ROWS[1:]) == ([row.text for row in ROWS[1:]], None)
+    assert texts_and_targets([]) == ([], None)
 
 
 def test_the_four_kinds_of_file_hold_the_same_texts(tmp_path):

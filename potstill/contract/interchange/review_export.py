@@ -35,12 +35,13 @@ class ReviewReport:
     n_texts: int
     n_gold: int  # left out, since they already have a gold label
     path: Path
-    beside: Path | None  # the settings of the annotation tool's project
+    settings_file: Path | None  # the settings of the annotation tool's project
 
     def as_text(self) -> str:
         """A summary in one or two lines."""
         lines = [
-            f"wrote {self.n_texts} texts to {self.path}" + (f", and the project's settings to {self.beside}" if self.beside else "")
+            f"wrote {self.n_texts} texts to {self.path}"
+            + (f", and the project's settings to {self.settings_file}" if self.settings_file else "")
         ]
         if self.n_gold:
             lines.append(f"left out {self.n_gold} texts that already have a gold label")
@@ -70,16 +71,16 @@ def write_review(path: Path, rows: Sequence[SoftLabel], guide: AnnotationGuide, 
     chosen = ordered([row for row in rows if row.gold is None or not for_people], config.by)
     if not chosen:
         raise UserError(f"all {len(rows)} texts already have a gold label; there is nothing to review")
-    beside = None
+    settings_file = None
     match config.form:
         case "label-studio":
-            beside = path.with_suffix(".config.xml")
+            settings_file = path.with_suffix(".config.xml")
             atomic.write_file(path, label_studio.tasks(chosen, agent))
-            atomic.write_file(beside, label_studio.config(guide).encode())
+            atomic.write_file(settings_file, label_studio.config(guide).encode())
         case "argilla":
-            beside = path.with_suffix(".settings.json")
+            settings_file = path.with_suffix(".settings.json")
             atomic.write_file(path, argilla.records(chosen, agent))
-            atomic.write_file(beside, argilla.settings(guide))
+            atomic.write_file(settings_file, argilla.settings(guide))
         case "jsonl":
             flat_labels.write_jsonl(path, chosen)
         case "csv":
@@ -88,7 +89,7 @@ def write_review(path: Path, rows: Sequence[SoftLabel], guide: AnnotationGuide, 
             flat_labels.write_parquet(path, chosen)
         case "datasets":
             flat_labels.write_dataset(path, chosen)
-    return ReviewReport(len(chosen), len(rows) - len(chosen), path, beside)
+    return ReviewReport(len(chosen), len(rows) - len(chosen), path, settings_file)
 
 
 def ordered(rows: Sequence[SoftLabel], by: ReviewOrder) -> list[SoftLabel]:

@@ -3,7 +3,8 @@ import os
 import msgspec
 import pytest
 
-from potstill.contract.system.machine import Machine, cgroup_cores, cpu, difference, usable_cores
+from potstill.contract.system import machine
+from potstill.contract.system.machine import Machine, cgroup_cores, cpu, cpu_name, difference, usable_cores
 
 MADE = Machine(onnxruntime="1.31.1", tokenizers="0.22.2", numpy="2.4.6", cpu="AMD EPYC", flags=["avx2", "avx512_vnni", "fma"])
 
@@ -52,8 +53,10 @@ def test_the_cpu_is_read_as_the_kernel_tells_of_it(tmp_path, lines, found):
     assert cpu(tmp_path / "cpuinfo") == found
 
 
-def test_where_the_kernel_tells_nothing_nothing_is_known(tmp_path):
+def test_without_cpuinfo_nothing_is_known_and_the_name_is_the_architecture(tmp_path, monkeypatch):
     assert cpu(tmp_path / "none") == ("", [])
+    monkeypatch.setattr(machine, "cpu", lambda: ("", []))
+    assert cpu_name() == os.uname().machine
 
 
 def test_usable_cores_are_at_most_those_that_the_process_may_run_on():

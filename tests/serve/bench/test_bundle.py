@@ -9,7 +9,7 @@ from potstill.commands.main import run as console
 from potstill.contract.texts import Text
 from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
 from potstill.serve.bench.bundle_report import Facts
-from potstill.serve.bench.texts import texts_of
+from potstill.serve.bench.texts import shuffled, text_of, texts_of
 from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
 
 KEYS = [
@@ -105,3 +105,16 @@ def test_texts_of_a_length_are_pieces_of_real_texts_with_that_many_tokens(length
 def test_a_length_that_no_piece_has_gets_the_longest_that_fits():
     texts = texts_of(5, [Text("word " * 9)], 3, lambda text: 2 * len(text.text.split()))
     assert [text.text for text in texts] == ["word word"] * 3
+
+
+def test_one_text_of_a_length_repeats_the_words_and_has_at_most_that_many_tokens():
+    def count(text):
+        return len(text.text.split())
+
+    texts = [Text("one two", target="it"), Text("three")]
+    assert text_of(7, texts, count) == Text("one two three one two three one", target="it")
+    assert text_of(1, [Text("")], count) == Text("text")
+
+
+def test_a_shuffle_keeps_every_item_and_is_the_same_each_time():
+    assert sorted(shuffled(range(50))) == list(range(50)) != shuffled(range(50)) == shuffled(range(50))

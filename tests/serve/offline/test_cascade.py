@@ -153,7 +153,7 @@ def test_a_second_graph_without_a_cascade_and_a_cascade_without_one_are_refused(
         ({"bias": [1.0]}, "cascade.bias: has 1 numbers; there are 3 labels"),
     ],
 )
-def test_a_switch_that_cannot_decide_is_refused(parts, tmp_path, changes, told):
+def test_cascade_settings_out_of_range_are_refused(parts, tmp_path, changes, told):
     subprocess.run(["cp", "-r", parts[3], tmp_path / "copy"], check=True)
     path = tmp_path / "copy" / "bundle.json"
     content = json.loads(path.read_text())

@@ -1,3 +1,5 @@
+"""The memory of a process, and the environment in which a child process finds our packages."""
+
 import os
 import resource
 import subprocess
@@ -39,3 +41,20 @@ def test_without_a_proc_file_system_the_peak_is_the_one_that_getrusage_reports(t
 def test_getrusage_reports_bytes_on_macos_and_kib_elsewhere():
     assert max_rss_bytes(5, "darwin") == 5
     assert max_rss_bytes(5, "linux") == max_rss_bytes(5, "freebsd14") == 5 * 1024
+
+
+def test_a_child_in_another_folder_finds_the_packages_of_this_process(repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "more"))
+    found = environment()
+    program = "import potstill, sys; print(potstill.__file__); print(sys.path)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=found, capture_output=True, text=True, check=True, timeout=60
+    )
+    file, path = done.stdout.splitlines()
+    assert file == str(repository / "potstill" / "__init__.py")
+    assert str(tmp_path / "more") in path
+
+
+def test_without_a_path_there_is_ours_alone(repository, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    assert environment()["PYTHONPATH"] == str(repository)

@@ -1,6 +1,10 @@
 import hashlib
 
-from potstill.contract.files import digest
+import pytest
+
+from potstill.contract.errors import FormatError
+from potstill.contract.files import decode, digest
+from potstill.contract.files.decode import Strict
 
 
 def test_a_digest_is_the_sha256_of_the_bytes(tmp_path):
@@ -37,3 +41,31 @@ def test_a_folder_s_digest_changes_with_its_files_their_names_and_nothing_else(t
 def test_a_file_s_digest_as_a_path_is_that_of_its_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"1")
     assert digest.of_path(tmp_path / "a") == digest.of_bytes(b"1")
+
+
+class Inner(Strict):
+    name: str = ""
+
+
+class Outer(Strict):
+    labels: list[Inner] = []
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"{", "row 3: not valid JSON: "),
+        (b'{"labels": [{}, {"name": 1}]}', "row 3: labels[1].name: expected `str`, got `int`"),
+        (b'{"label": []}', "row 3: object contains unknown field `label`"),
+        (b"[]", "row 3: expected `object`, got `array`"),
+    ],
+)
+def test_an_error_in_json_names_file_place_and_field(tmp_path, data, told):
+    with pytest.raises(FormatError) as caught:
+        decode.json(tmp_path / "a.json", data, Outer, "row 3")
+    assert str(caught.value).startswith(f"{tmp_path / 'a.json'}: {told}")
+
+
+def test_text_that_utf8_cannot_hold_is_replaced_and_all_other_text_stays():
+    assert decode.encodable("a \ud83d b \udc00") == "a ? b ?"
+    assert decode.encodable("naïve 🚀 \0 \ufffd") == "naïve 🚀 \0 \ufffd"
