@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import msgspec
 
@@ -96,47 +97,67 @@ def plot(report: ServerBenchReport) -> str:
     values = [getattr(rung, key) for rung in report.ladder for _, key, _ in CURVES]
     finite = [value for value in values if math.isfinite(value) and value > 0] or [1.0]
     low = math.floor(math.log10(min(finite)))
-    high = max(math.ceil(math.log10(max(finite))), low + 1)
-    most = report.ceiling_rps * 1.02
-
-    def at(rate_rps: float, ms: float) -> tuple[float, float]:
-        """The position of a point."""
-        x = LEFT + (WIDTH - LEFT - RIGHT) * rate_rps / most
-        y = HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (math.log10(ms) - low) / (high - low)
-        return x, y
-
+    scale = _Scale(report.ceiling_rps * 1.02, low, max(math.ceil(math.log10(max(finite))), low + 1))
+    x, _ = scale.at(report.ceiling_rps, 10.0**low)
     parts = [
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
         _label(LEFT, 22, "Latency over rate, open loop", "start", 15),
+        *_axes(scale),
+        _line(x, TOP, x, HEIGHT - BOTTOM, "#888", "4 4"),
+        _label(x - 6, TOP + 12, "ceiling", "end"),
+        _label((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, "requests per second"),
+        *_curves(report.ladder, scale),
     ]
-    for power in range(low, high + 1):
-        _, y = at(0, 10.0**power)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">{"".join(parts)}</svg>\n'
+    )
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """The range of both axes."""
+
+    most_rps: float
+    low: int  # exponents of 10 of the latency in milliseconds
+    high: int
+
+    def at(self, rate_rps: float, ms: float) -> tuple[float, float]:
+        """The position of a point."""
+        x = LEFT + (WIDTH - LEFT - RIGHT) * rate_rps / self.most_rps
+        y = HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (math.log10(ms) - self.low) / (self.high - self.low)
+        return x, y
+
+
+def _axes(scale: _Scale) -> list[str]:
+    """A grid line for each power of ten, and ticks on the axis of rates."""
+    parts = []
+    for power in range(scale.low, scale.high + 1):
+        _, y = scale.at(0, 10.0**power)
         parts += [_line(LEFT, y, WIDTH - RIGHT, y, "#ddd"), _label(LEFT - 8, y + 4, f"{10.0**power:g} ms", "end")]
     for step in range(6):
-        x, _ = at(most * step / 5, 10.0**low)
-        parts += [
-            _line(x, HEIGHT - BOTTOM, x, HEIGHT - BOTTOM + 5, "#888"),
-            _label(x, HEIGHT - BOTTOM + 20, f"{most * step / 5:.0f}"),
-        ]
-    x, _ = at(report.ceiling_rps, 10.0**low)
-    parts += [_line(x, TOP, x, HEIGHT - BOTTOM, "#888", "4 4"), _label(x - 6, TOP + 12, "ceiling", "end")]
-    parts.append(_label((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, "requests per second"))
+        rate_rps = scale.most_rps * step / 5
+        x, _ = scale.at(rate_rps, 10.0**scale.low)
+        parts += [_line(x, HEIGHT - BOTTOM, x, HEIGHT - BOTTOM + 5, "#888"), _label(x, HEIGHT - BOTTOM + 20, f"{rate_rps:.0f}")]
+    return parts
+
+
+def _curves(ladder: list[Rung], scale: _Scale) -> list[str]:
+    """One line for each percentile, named at its end."""
+    parts: list[str] = []
     ends: list[float] = []
     for name, key, colour in CURVES:
-        points = [at(rung.rate_rps, getattr(rung, key)) for rung in report.ladder if math.isfinite(getattr(rung, key))]
+        points = [scale.at(rung.rate_rps, getattr(rung, key)) for rung in ladder if math.isfinite(getattr(rung, key))]
         if not points:
             continue
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
         label_y = points[-1][1]
-        while any(abs(label_y - other) < 14 for other in ends):
+        while any(abs(label_y - other) < 14 for other in ends):  # names must not overlap
             label_y -= 14
         ends.append(label_y)
         parts.append(_label(points[-1][0] + 8, label_y + 4, name, "start", 12, colour))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">{"".join(parts)}</svg>\n'
-    )
+    return parts
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str, dashes: str = "") -> str:
