@@ -16,20 +16,20 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from potstill.contract.errors import UserError
 from potstill.contract.system.cores import usable_cores
-from potstill.serve.http.asgi import App, Disconnected, Message, Receive, Refused, Reply, Send, header, read_body, send_reply
+from potstill.serve.http.asgi import Disconnected, Message, Receive, Refused, Reply, Send, header, read_body, send_reply
 from potstill.serve.http.hosting.bundle_registry import Bundles, renew
 from potstill.serve.http.hosting.job import Expired, Job
 from potstill.serve.http.hosting.workers import HEADROOM, Overloaded, Workers
 from potstill.serve.http.keys import Keys
 from potstill.serve.http.limits import Limits
 from potstill.serve.http.lookups import View, find_hosted, look_up
-from potstill.serve.http.protocols import native, open_inference, tei
+from potstill.serve.http.protocols import native
 from potstill.serve.http.protocols.request import ask
-from potstill.serve.http.routes import FIXED, OPEN_KINDS, Route, find
+from potstill.serve.http.routes import FIXED, OPEN_KINDS, PROTOCOLS, Route, find
 from potstill.serve.http.telemetry.server_log import Journal
 from potstill.serve.http.telemetry.server_metrics import Measures
 from potstill.serve.http.telemetry.tracing import Span, Tracer, parse_parent
@@ -176,7 +176,7 @@ class Application:
             raise Refused(405, f"{route.label} takes {allowed}, not {method}", [(b"allow", allowed.encode())])
         if route.kind not in OPEN_KINDS:
             self._check_key(scope)
-        if route.kind in ("classify", "predict", "infer"):
+        if route.kind in PROTOCOLS:
             return await self._answer(route, scope, receive, start_s)
         return look_up(route, self._view())
 
@@ -214,21 +214,10 @@ class Application:
         """Classify; raises Refused or Disconnected."""
         hosted = find_hosted(self._bundles, route)
         body = await read_body(scope, receive, self._limits.max_body_bytes)
-        if route.kind == "classify":
-            question, request = native.read(body)
-            job = ask(question, hosted, self._limits, start_s)
-            await self._work(job, receive)
-            reply = native.write(job, request)
-        elif route.kind == "predict":
-            question, predict = tei.read(body, hosted, self._limits)
-            job = ask(question, hosted, self._limits, start_s)
-            await self._work(job, receive)
-            reply = tei.write(job, predict)
-        else:
-            question, infer = open_inference.read(body, header(scope, open_inference.HEADER_LENGTH))
-            job = ask(question, hosted, self._limits, start_s)
-            await self._work(job, receive)
-            reply = open_inference.write(job, infer)
+        question, write = PROTOCOLS[route.kind].read(scope, body, hosted, self._limits)
+        job = ask(question, hosted, self._limits, start_s)
+        await self._work(job, receive)
+        reply = write(job)
         now = time.monotonic()
         reply.headers.append((b"server-timing", _server_timing(job, now)))
         reply.afterwards = lambda: self._measures.answered(job, now)
@@ -271,18 +260,10 @@ class Application:
             job.future.set_exception(Disconnected())
 
 
-def create_app(parts: Parts) -> App:
-    """An ASGI application that answers with open, proved bundles; the caller closes nothing."""
-    return Application(replace(parts))
-
-
 def _error(route: Route | None, refused: Refused) -> Reply:
     """A refusal in the form of the route's protocol."""
-    if route is not None and route.kind == "predict":
-        return tei.error(refused)
-    if route is not None and route.kind == "infer":
-        return open_inference.error(refused)
-    return native.error(refused)
+    protocol = native.PROTOCOL if route is None else PROTOCOLS.get(route.kind, native.PROTOCOL)
+    return protocol.write_error(refused)
 
 
 def _server_timing(job: Job, now: float) -> bytes:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from potstill.serve.http.protocols import native, open_inference, tei
+from potstill.serve.http.protocols.request import WireProtocol
+
 Kind = Literal[
     "classify", "predict", "infer", "live", "ready", "metrics", "openapi", "bundles", "v2", "model", "model_ready", "page",
 ]  # fmt: skip
+PROTOCOLS: dict[Kind, WireProtocol] = {"classify": native.PROTOCOL, "predict": tei.PROTOCOL, "infer": open_inference.PROTOCOL}
 READ, ASK = ("GET", "HEAD"), ("POST",)
 OPEN_KINDS = {"live", "ready", "openapi", "page"}  # for probes and browsers, which bring no key
 

@@ -10,13 +10,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from potstill.serve.http.asgi import Refused, Reply, decode_json, json_reply
+from potstill.serve.http.asgi import Message, Refused, Reply, decode_json, json_reply
 from potstill.serve.http.hosting.hosted_bundle import Hosted, Worked
 from potstill.serve.http.hosting.job import Job
-from potstill.serve.http.protocols.request import Question
+from potstill.serve.http.limits import Limits
+from potstill.serve.http.protocols.request import Question, WireProtocol, WriteReply
 
 
 class ClassifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,7 +67,7 @@ N_EXAMPLES = 6  # texts of the bundle, for whoever wants to try it
 _DECODER = msgspec.json.Decoder(ClassifyRequest)
 
 
-def read(body: bytes) -> tuple[Question, ClassifyRequest]:
+def read(scope: Message, body: bytes, hosted: Hosted, limits: Limits) -> tuple[Question, WriteReply]:
     """What is asked; raises Refused."""
     request: ClassifyRequest = decode_json(_DECODER, body)
     one, many = request.text is not UNSET, request.texts is not UNSET
@@ -77,10 +80,10 @@ def read(body: bytes) -> tuple[Question, ClassifyRequest]:
     texts = [request.text] if isinstance(request.text, str) else request.texts or []
     targets = [request.target] if isinstance(request.target, str) else request.targets or None
     timeout_ms = None if request.timeout_ms is UNSET else request.timeout_ms
-    return Question(texts, targets, timeout_ms=timeout_ms, sets=request.sets), request
+    return Question(texts, targets, timeout_ms=timeout_ms, sets=request.sets), partial(_write, request)
 
 
-def write(job: Job, request: ClassifyRequest) -> Reply:
+def _write(request: ClassifyRequest, job: Job) -> Reply:
     """The reply."""
     worked = job.results()
     verdicts = [_verdict(one) for one in worked]
@@ -95,9 +98,12 @@ def write(job: Job, request: ClassifyRequest) -> Reply:
     return json_reply(reply)
 
 
-def error(refused: Refused) -> Reply:
+def write_error(refused: Refused) -> Reply:
     """A refusal in this protocol's form."""
     return json_reply({"error": refused.message}, refused.status, refused.headers)
+
+
+PROTOCOL = WireProtocol(read, write_error)
 
 
 def _verdict(worked: Worked) -> Verdict:

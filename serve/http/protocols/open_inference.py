@@ -9,16 +9,18 @@ The parameter `timeout` is in microseconds, as Triton has it. Errors are {"error
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from potstill.serve.http.asgi import Refused, Reply, decode_json, json_reply
+from potstill.serve.http.asgi import Message, Refused, Reply, decode_json, header, json_reply
 from potstill.serve.http.hosting.hosted_bundle import Hosted
 from potstill.serve.http.hosting.job import Job
+from potstill.serve.http.limits import Limits
 from potstill.serve.http.protocols.open_inference_tensors import Tensor, binary_size, flat_numbers, read_texts, to_bytes
-from potstill.serve.http.protocols.request import Question
+from potstill.serve.http.protocols.request import Question, WireProtocol, WriteReply
 
 HEADER_LENGTH = b"inference-header-content-length"
 DEFAULT_OUTPUTS = ("label", "probs", "abstain")
@@ -58,9 +60,9 @@ class InferRequest(msgspec.Struct, frozen=True):
 _DECODER = msgspec.json.Decoder(InferRequest)
 
 
-def read(body: bytes, header_length: bytes | None) -> tuple[Question, InferRequest]:
+def read(scope: Message, body: bytes, hosted: Hosted, limits: Limits) -> tuple[Question, WriteReply]:
     """What is asked; raises Refused."""
-    n_json = _json_size(body, header_length)
+    n_json = _json_size(body, header(scope, HEADER_LENGTH))
     request: InferRequest = decode_json(_DECODER, body[:n_json])
     tensors: dict[str, list[str]] = {}
     at = n_json
@@ -77,10 +79,10 @@ def read(body: bytes, header_length: bytes | None) -> tuple[Question, InferReque
     if "text" not in tensors:
         raise Refused(400, "the input 'text' is missing")
     _check_wishes(request.outputs)
-    return Question(tensors["text"], tensors.get("target"), timeout_ms=_timeout_ms(request)), request
+    return Question(tensors["text"], tensors.get("target"), timeout_ms=_timeout_ms(request)), partial(_write, request)
 
 
-def write(job: Job, request: InferRequest) -> Reply:
+def _write(request: InferRequest, job: Job) -> Reply:
     """The reply."""
     wishes = request.outputs or [Wish(name) for name in DEFAULT_OUTPUTS]
     outputs, tail = [], []
@@ -105,9 +107,12 @@ def write(job: Job, request: InferRequest) -> Reply:
     return Reply(200, b"".join([head, *tail]), b"application/octet-stream", [(HEADER_LENGTH, b"%d" % len(head))])
 
 
-def error(refused: Refused) -> Reply:
+def write_error(refused: Refused) -> Reply:
     """A refusal in this protocol's form."""
     return json_reply({"error": refused.message}, 400 if refused.status == 422 else refused.status, refused.headers)
+
+
+PROTOCOL = WireProtocol(read, write_error)
 
 
 def server_metadata(version: str) -> Reply:

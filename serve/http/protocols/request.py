@@ -1,12 +1,12 @@
-"""What a request asks, whatever its protocol, and whether it may."""
+"""What every protocol has in common: a request is read into texts to classify, and a job or an error is written as a reply."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from potstill.contract.errors import UserError
-from potstill.serve.http.asgi import Refused
+from potstill.serve.http.asgi import Message, Refused, Reply
 from potstill.serve.http.hosting.hosted_bundle import Hosted
 from potstill.serve.http.hosting.job import Job
 from potstill.serve.http.limits import Limits
@@ -20,6 +20,17 @@ class Question:
     targets: Sequence[str] | None = None
     timeout_ms: float | None = None  # None: the server's own
     sets: bool = False
+
+
+WriteReply = Callable[[Job], Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class WireProtocol:
+    """One protocol: the two functions that the application needs of it."""
+
+    read: Callable[[Message, bytes, Hosted, Limits], tuple[Question, WriteReply]]  # scope, body, ...; raises Refused
+    write_error: Callable[[Refused], Reply]
 
 
 def ask(question: Question, hosted: Hosted, limits: Limits, start_s: float) -> Job:

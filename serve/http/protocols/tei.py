@@ -12,13 +12,15 @@ Source: huggingface/text-embeddings-inference, router/src/http/types.rs and serv
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 
-from potstill.serve.http.asgi import Refused, Reply, decode_json, json_reply
+from potstill.serve.http.asgi import Message, Refused, Reply, decode_json, json_reply
 from potstill.serve.http.hosting.hosted_bundle import Hosted, Worked
 from potstill.serve.http.hosting.job import Job
 from potstill.serve.http.limits import Limits
-from potstill.serve.http.protocols.request import Question
+from potstill.serve.http.protocols.request import Question, WireProtocol, WriteReply
 
 ERROR_TYPES = {
     400: "Empty", 413: "Validation", 422: "Validation", 424: "Backend", 429: "Overloaded", 500: "Backend", 503: "Unhealthy",
@@ -49,7 +51,7 @@ class Prediction(msgspec.Struct, frozen=True):
 _DECODER = msgspec.json.Decoder(PredictRequest)
 
 
-def read(body: bytes, hosted: Hosted, limits: Limits) -> tuple[Question, PredictRequest]:
+def read(scope: Message, body: bytes, hosted: Hosted, limits: Limits) -> tuple[Question, WriteReply]:
     """What is asked; raises Refused."""
     request: PredictRequest = decode_json(_DECODER, body)
     pairs = _pairs(request.inputs)
@@ -65,19 +67,22 @@ def read(body: bytes, hosted: Hosted, limits: Limits) -> tuple[Question, Predict
     targets = [pair[1] for pair in pairs] if all(with_target) else None
     if request.truncate is False:
         _refuse_long(hosted, texts, targets, limits)
-    return Question(texts, targets), request
+    return Question(texts, targets), partial(_write, request)
 
 
-def write(job: Job, request: PredictRequest) -> Reply:
+def _write(request: PredictRequest, job: Job) -> Reply:
     """The reply."""
     rows = [_predictions(job.hosted, one, raw=request.raw_scores) for one in job.results()]
     return json_reply(rows if is_batch(request) else rows[0])
 
 
-def error(refused: Refused) -> Reply:
+def write_error(refused: Refused) -> Reply:
     """A refusal in that server's form."""
     kind = ERROR_TYPES.get(refused.status, "Validation")
     return json_reply({"error": refused.message, "error_type": kind}, refused.status, refused.headers)
+
+
+PROTOCOL = WireProtocol(read, write_error)
 
 
 def is_batch(request: PredictRequest) -> bool:
