@@ -4,35 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 
 from potstill.contract.system.cores import usable_cores
-from potstill.serve.http.build import build
-from potstill.serve.http.hosting.bundle_registry import Wanted
-from potstill.serve.http.keys import read_keys
-from potstill.serve.http.limits import Limits
-from potstill.serve.http.network.listener import listen, listen_at, where
-from potstill.serve.http.network.server import Server
-from potstill.serve.http.network.supervisor import Order, supervise
+from potstill.serve.http.application.api_keys import read_keys
+from potstill.serve.http.application.asgi_app import build_application
+from potstill.serve.http.config import BundleSpec, ServeConfig
+from potstill.serve.http.network.listener import address_text, listen_tcp, listen_unix
+from potstill.serve.http.network.server import HttpServer
+from potstill.serve.http.network.supervisor import ChildConfig, supervise
 
 
-@dataclass(frozen=True)
-class ServeConfig:
-    """Where and how to listen."""
-
-    host: str = "127.0.0.1"
-    port: int = 8080  # 0: any free one
-    unix: Path | None = None  # listen at this path instead
-    processes: int = 1  # on the one port
-    workers: int | None = None  # texts answered at once by each process; None: the usable cores, shared out
-    insecure: bool = False  # whether other machines may be let in, without a key and without encryption
-    keys: Path | None = None  # a file of keys; None: those of the environment, if any
-    otlp: str | None = None  # a collector's address for traces; None: nowhere
-    limits: Limits = field(default_factory=Limits)
-
-
-def serve(wanted: list[Wanted], config: ServeConfig, announce: Callable[[str], None] | None = None) -> None:
+def serve(wanted: list[BundleSpec], config: ServeConfig, announce: Callable[[str], None] | None = None) -> None:
     """Serve bundles until the process is told to stop; what is accepted by then is answered first.
 
     Args:
@@ -44,7 +26,7 @@ def serve(wanted: list[Wanted], config: ServeConfig, announce: Callable[[str], N
     """
     n_workers = config.workers or max(1, usable_cores() // config.processes)
     with open_listener(config) as listener:
-        place = where(listener)
+        place = address_text(listener)
 
         def say() -> None:
             """Announce."""
@@ -56,10 +38,10 @@ def serve(wanted: list[Wanted], config: ServeConfig, announce: Callable[[str], N
         if config.processes > 1:
             supervise(listener, _order(wanted, config, n_workers), say)
             return
-        app = build(wanted, config.limits, n_workers, config.keys, config.otlp)
+        app = build_application(wanted, config.limits, n_workers, config.keys, config.otlp)
         say()
         try:
-            Server(app, config.limits).run(sockets=[listener])
+            HttpServer(app, config.limits).run(sockets=[listener])
         except KeyboardInterrupt:
             pass  # uvicorn has finished its work and repeats the signal for its caller
 
@@ -67,13 +49,13 @@ def serve(wanted: list[Wanted], config: ServeConfig, announce: Callable[[str], N
 def open_listener(config: ServeConfig) -> socket.socket:
     """The listening socket; raises UserError."""
     if config.unix is not None:
-        return listen_at(config.unix)
-    return listen(config.host, config.port, open_to_others=config.insecure or len(read_keys(config.keys)) > 0)
+        return listen_unix(config.unix)
+    return listen_tcp(config.host, config.port, open_to_others=config.insecure or len(read_keys(config.keys)) > 0)
 
 
-def _order(wanted: list[Wanted], config: ServeConfig, n_workers: int) -> Order:
+def _order(wanted: list[BundleSpec], config: ServeConfig, n_workers: int) -> ChildConfig:
     """What the children are told; the descriptors are filled in later."""
-    return Order(
+    return ChildConfig(
         bundles=[(str(one.folder), one.name) for one in wanted],
         listener=-1,
         counts=-1,

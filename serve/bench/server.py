@@ -22,8 +22,8 @@ from potstill.serve.bench.load.open_loop import open_loop
 from potstill.serve.bench.load.outcome import Outcome, mixed
 from potstill.serve.bench.load.own_server import own_server
 from potstill.serve.bench.load.signals import bad, renewals_lost, stops_lost
-from potstill.serve.http.keys import VARIABLE
-from potstill.serve.http.limits import Limits
+from potstill.serve.http.application.api_keys import VARIABLE
+from potstill.serve.http.config import Limits
 from potstill.serve.runtime.classifier import Classifier
 
 ROUNDS = 3  # of ceiling and limit, in turns

@@ -8,45 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from potstill.contract.errors import UserError
-from potstill.serve.http.hosting.hosted_bundle import Hosted, sums_digest
+from potstill.serve.http.config import BundleSpec
+from potstill.serve.http.hosting.hosted_bundle import HostedBundle, sums_digest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # it stands in addresses
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A bundle that is to be served."""
-
-    folder: Path
-    name: str | None = None  # None: what the bundle calls itself
-
-
-def parse_wanted(argument: str) -> Wanted:
-    """A bundle as it is given on the command line, `BUNDLE` or `NAME=BUNDLE`; a folder that has this very name goes first."""
-    name, equals, folder = argument.partition("=")
-    if equals and "/" not in name and not Path(argument).exists():
-        return Wanted(Path(folder), name)
-    return Wanted(Path(argument))
-
-
-class Bundles:
+class BundleRegistry:
     """The versions that answer now. They are looked up and replaced in the event loop's thread alone."""
 
-    def __init__(self, hosted: list[Hosted]) -> None:
+    def __init__(self, hosted: list[HostedBundle]) -> None:
         """Args: hosted, at least one, each with a name of its own; the first one answers where no name is given."""
         self._by_name = {one.name: one for one in hosted}
 
     @classmethod
-    def open(cls, wanted: list[Wanted]) -> Bundles:
+    def open(cls, wanted: list[BundleSpec]) -> BundleRegistry:
         """Open and prove them all.
 
         Raises:
             FormatError: if a bundle is malformed.
             UserError: if a bundle drifted, or two share a name.
         """
-        hosted: list[Hosted] = []
+        hosted: list[HostedBundle] = []
         for one in wanted:
-            opened = Hosted.open(one.folder, one.name)
+            opened = HostedBundle.open(one.folder, one.name)
             if not NAME.fullmatch(opened.name):
                 raise UserError(
                     f"{one.folder}: the name {opened.name!r} cannot stand in an address; letters, digits and . _ - can, "
@@ -58,15 +43,15 @@ class Bundles:
         return cls(hosted)
 
     @property
-    def all(self) -> list[Hosted]:
+    def all(self) -> list[HostedBundle]:
         """In the order they were given."""
         return list(self._by_name.values())
 
-    def get(self, name: str | None) -> Hosted | None:
+    def get(self, name: str | None) -> HostedBundle | None:
         """The bundle of that name, the first one without a name; None if there is none."""
         return next(iter(self._by_name.values())) if name is None else self._by_name.get(name)
 
-    def put(self, hosted: Hosted) -> None:
+    def put(self, hosted: HostedBundle) -> None:
         """Let another version answer from the next request on."""
         self._by_name[hosted.name] = hosted
 
@@ -78,10 +63,10 @@ class Renewal:
     name: str
     outcome: str  # unchanged, replaced or refused
     line: str  # for the log
-    hosted: Hosted | None = None  # the new version
+    hosted: HostedBundle | None = None  # the new version
 
 
-def renew(current: Hosted, open_one: Callable[[Path, str], Hosted] = Hosted.open) -> Renewal:
+def renew(current: HostedBundle, open_one: Callable[[Path, str], HostedBundle] = HostedBundle.open) -> Renewal:
     """Look whether the folder holds another version by now, and open and prove it; a worse one leaves all as it is.
 
     Call it in a thread: it reads and computes for a while.

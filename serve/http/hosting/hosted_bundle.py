@@ -18,7 +18,7 @@ LEARNING_RATE = 0.02  # of the characters to a token
 
 
 @dataclass
-class Cost:
+class CostModel:
     """A line through two measured lengths. Attention's square is left out: it is a few hundredths of the work at 128 tokens."""
 
     fixed_s: float
@@ -36,7 +36,7 @@ class Cost:
             self.chars_per_token += LEARNING_RATE * (n_chars / (n_tokens - 2) - self.chars_per_token)
 
 
-def measure(classifier: Classifier, golden: list[Golden]) -> Cost:
+def measure_cost(classifier: Classifier, golden: list[Golden]) -> CostModel:
     """The cost of a bundle's texts, timed on its shortest golden text and on one that fills the window.
 
     Args:
@@ -50,7 +50,7 @@ def measure(classifier: Classifier, golden: list[Golden]) -> Cost:
     n_short = min(max_tokens - 1, 2 + len(shortest.text) // 5)
     short_s, long_s = _seconds(classifier, shortest.text, shortest.target), _seconds(classifier, longest, shortest.target)
     per_token_s = max(0.0, (long_s - short_s) / (max_tokens - n_short))
-    return Cost(max(short_s - per_token_s * n_short, short_s / 10), per_token_s, max_tokens)
+    return CostModel(max(short_s - per_token_s * n_short, short_s / 10), per_token_s, max_tokens)
 
 
 def _seconds(classifier: Classifier, text: str, target: str | None) -> float:
@@ -67,7 +67,7 @@ DIGEST_CHARS = 12  # of the digest, where it stands for a version
 
 
 @dataclass(slots=True)
-class Worked:
+class TimedAnswer:
     """One text's answer, and what it took."""
 
     answer: Answer
@@ -78,7 +78,7 @@ class Worked:
 
 
 @dataclass(frozen=True)
-class Hosted:
+class HostedBundle:
     """A bundle held open under a name. It may be used from many threads; it is freed when its last request is answered."""
 
     name: str
@@ -86,16 +86,16 @@ class Hosted:
     digest: str  # SHA-256 of SHA256SUMS, which stands for every file
     classifier: Classifier
     golden: list[Golden]
-    cost: Cost
+    cost: CostModel
     _tokenizer_json: bytes  # kept, as the folder may hold another version by the time it is wanted
     _longer: list[Tokenize] = field(default_factory=list)  # made when it is first needed; see `is_cut`
 
     @classmethod
-    def open(cls, folder: Path, name: str | None = None) -> Hosted:
+    def open(cls, folder: Path, name: str | None = None) -> HostedBundle:
         """Open and prove a bundle, and time its texts; raises as `Classifier.open`."""
         classifier = Classifier.open(folder)
         golden = read_golden(folder)
-        cost = measure(classifier, golden)
+        cost = measure_cost(classifier, golden)
         tokenizer_json = (folder / TOKENIZER_FILE).read_bytes()
         return cls(name or classifier.manifest.name, folder, sums_digest(folder), classifier, golden, cost, tokenizer_json)
 
@@ -109,12 +109,12 @@ class Hosted:
         """A short name of exactly these files."""
         return self.digest[:DIGEST_CHARS]
 
-    def answer(self, text: str, target: str | None, *, sets: bool = False) -> Worked:
+    def answer(self, text: str, target: str | None, *, sets: bool = False) -> TimedAnswer:
         """One text's answer. Raises UserError, as `Classifier.classify`."""
         start = time.perf_counter()
         answer, trace = self.classifier.traced(text, target, sets=sets)
         infer_s = time.perf_counter() - start - trace.tokenize_s
-        return Worked(answer, trace.n_tokens, trace.tokenize_s, infer_s, trace.logits)
+        return TimedAnswer(answer, trace.n_tokens, trace.tokenize_s, infer_s, trace.logits)
 
     def is_cut(self, text: str, target: str | None) -> bool:
         """Whether the text has more tokens than the model reads."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from potstill.serve.http.hosting.hosted_bundle import Hosted, Worked
+from potstill.serve.http.hosting.hosted_bundle import HostedBundle, TimedAnswer
 
 
 class Expired(Exception):
@@ -36,7 +36,7 @@ class Job:
 
     def __init__(
         self,
-        hosted: Hosted,
+        hosted: HostedBundle,
         texts: Sequence[str],
         targets: Sequence[str] | None,
         *,
@@ -59,18 +59,18 @@ class Job:
         self.costs = [hosted.cost.seconds(len(text)) for text in texts]  # seconds of an idle core
         self.units = sum(self.costs)  # of the texts that nobody has taken yet
         self.n_taken, self.n_left = 0, len(texts)
-        self.worked: list[Worked | None] = [None] * len(texts)
+        self.worked: list[TimedAnswer | None] = [None] * len(texts)
         self.is_probe = False  # whether it was accepted to put the estimate to the test
         self.waits = False  # whether all workers were busy when it came
         self.queue_s = 0.0  # until the first text was taken
         self.failure: BaseException | None = None
         self.future: asyncio.Future[None] | None = None
 
-    def work(self, index: int) -> Worked:
+    def work(self, index: int) -> TimedAnswer:
         """Answer one of the texts; raises UserError."""
         target = None if self.targets is None else self.targets[index]
         return self.hosted.answer(self.texts[index], target, sets=self.sets)
 
-    def results(self) -> list[Worked]:
+    def results(self) -> list[TimedAnswer]:
         """What came of every text, in order, once all are done."""
         return [worked for worked in self.worked if worked is not None]

@@ -11,18 +11,17 @@ from pathlib import Path
 import msgspec
 
 from potstill.contract.errors import UserError
-from potstill.serve.http.app import Application
-from potstill.serve.http.build import build
-from potstill.serve.http.hosting.bundle_registry import Wanted
-from potstill.serve.http.network.server import Server
-from potstill.serve.http.network.supervisor import RENEW, STARTED, STOP, Order
-from potstill.serve.http.telemetry.server_metrics import Measures
+from potstill.serve.http.application.asgi_app import Application, build_application
+from potstill.serve.http.config import BundleSpec
+from potstill.serve.http.network.server import HttpServer
+from potstill.serve.http.network.supervisor import RENEW, STARTED, STOP, ChildConfig
+from potstill.serve.http.telemetry.server_metrics import ServerMetrics
 from potstill.serve.http.telemetry.shared_counts import SharedCounts
 
 STDIN, STDOUT = 0, 1
 
 
-class ChildServer(Server):
+class ChildServer(HttpServer):
     """A server that is told by its parent what to do. The socket closes to newcomers when all stop, not before."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -48,7 +47,7 @@ class ChildServer(Server):
 
 def main() -> int:
     """Serve; returns the exit code."""
-    order = msgspec.json.decode(_first_line(), type=Order)
+    order = msgspec.json.decode(_first_line(), type=ChildConfig)
     counts = SharedCounts(order.counts, order.n_processes, order.index)
     try:
         app = _application(order, counts)
@@ -63,12 +62,12 @@ def main() -> int:
     return 0
 
 
-def _application(order: Order, counts: SharedCounts) -> Application:
+def _application(order: ChildConfig, counts: SharedCounts) -> Application:
     """What is served; raises UserError."""
-    measures = Measures(counts)
-    wanted = [Wanted(Path(folder), name) for folder, name in order.bundles]
+    metrics = ServerMetrics(counts)
+    wanted = [BundleSpec(Path(folder), name) for folder, name in order.bundles]
     keys = None if order.keys is None else Path(order.keys)
-    return build(wanted, order.limits, order.workers, keys, order.otlp, measures)
+    return build_application(wanted, order.limits, order.workers, keys, order.otlp, metrics)
 
 
 def _first_line() -> bytes:

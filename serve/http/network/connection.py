@@ -12,13 +12,13 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from potstill.serve.http.limits import Limits
-from potstill.serve.http.telemetry.server_metrics import Measures
+from potstill.serve.http.config import Limits
+from potstill.serve.http.telemetry.server_metrics import ServerMetrics
 
 END_OF_HEAD = b"\r\n\r\n"
 
 
-class JoinedWrites:
+class CoalescingTransport:
     """A transport that holds a head until more is written, or the turn ends; all else is the transport's own."""
 
     __slots__ = ("_held", "_loop", "_transport")
@@ -80,7 +80,7 @@ class LimitedConnection(HttpToolsProtocol):
     """A connection that must not trickle, flood, or stand in line behind too many others."""
 
     limits: Limits
-    measures: Measures
+    metrics: ServerMetrics
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class LimitedConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take it, unless there are too many."""
         super().connection_made(transport)
-        self.transport = cast(asyncio.Transport, JoinedWrites(transport, self.loop))
+        self.transport = cast(asyncio.Transport, CoalescingTransport(transport, self.loop))
         if len(self.connections) > self.limits.max_connections:
             self.refuse(b"503 Service Unavailable", "too many connections; close some, or come back later", "connections")
         else:
@@ -153,23 +153,23 @@ class LimitedConnection(HttpToolsProtocol):
         elif self.stuck_since is None:
             self.stuck_since = now
         elif now - self.stuck_since > STUCK_S:
-            self.measures.shed.add("unread")
+            self.metrics.shed.add("unread")
             self.transport.abort()
 
     def refuse(self, status: bytes, message: str, reason: str) -> None:
         """Say why, unless a reply has begun, and close."""
         if self.transport.is_closing():
             return
-        self.measures.shed.add(reason)
+        self.metrics.shed.add(reason)
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             self.transport.write(reply_bytes(status, message))
         self.waiting_since = None
         self.transport.close()
 
 
-def connection_class(limits: Limits, measures: Measures) -> type[HttpToolsProtocol]:
+def connection_class(limits: Limits, metrics: ServerMetrics) -> type[HttpToolsProtocol]:
     """The class of connections within these limits; what they refuse is counted."""
-    return type("Connection", (LimitedConnection,), {"limits": limits, "measures": measures})
+    return type("Connection", (LimitedConnection,), {"limits": limits, "metrics": metrics})
 
 
 def n_busy(state: ServerState, now: float) -> int:

@@ -14,7 +14,7 @@ from potstill.contract.errors import UserError
 BACKLOG = 2048  # connections that the kernel holds while the process is busy
 
 
-def listen(host: str, port: int, *, open_to_others: bool) -> socket.socket:
+def listen_tcp(host: str, port: int, *, open_to_others: bool) -> socket.socket:
     """A listening TCP socket.
 
     Args:
@@ -47,7 +47,7 @@ def listen(host: str, port: int, *, open_to_others: bool) -> socket.socket:
     return listener
 
 
-def listen_at(path: Path) -> socket.socket:
+def listen_unix(path: Path) -> socket.socket:
     """A listening Unix socket that only this user may connect to; one that nobody answers any more is replaced.
 
     Raises:
@@ -70,7 +70,7 @@ def listen_at(path: Path) -> socket.socket:
     return listener
 
 
-def where(listener: socket.socket) -> str:
+def address_text(listener: socket.socket) -> str:
     """The address as a person would type it."""
     name = listener.getsockname()
     if isinstance(name, str):

@@ -14,8 +14,8 @@ from types import FrameType
 
 import uvicorn
 
-from potstill.serve.http.app import Application
-from potstill.serve.http.limits import Limits
+from potstill.serve.http.application.asgi_app import Application
+from potstill.serve.http.config import Limits
 from potstill.serve.http.network.acceptor import Acceptor
 from potstill.serve.http.network.connection import SWEEP_S, connection_class, n_busy, sweep
 from potstill.serve.http.telemetry.shared_counts import SharedCounts
@@ -27,12 +27,12 @@ _SO_ATTACH_FILTER = 26  # Linux, asm-generic/socket.h
 _ONLY_KNOWN = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
 
 
-def is_awaited(listener: socket.socket) -> bool:
+def has_pending_connection(listener: socket.socket) -> bool:
     """Whether somebody has connected whom no process has taken yet."""
     return bool(select.select([listener], [], [], 0)[0])
 
 
-def keep_newcomers_out(listener: socket.socket) -> bool:
+def drop_new_connections(listener: socket.socket) -> bool:
     """Let no new connection begin at a listening socket; tells whether this machine can do that. Those that have begun go on."""
     if listener.family == socket.AF_UNIX:
         Path(str(listener.getsockname())).unlink(missing_ok=True)
@@ -50,12 +50,12 @@ def keep_newcomers_out(listener: socket.socket) -> bool:
 STEP_S = 0.01
 
 
-class Server(uvicorn.Server):
+class HttpServer(uvicorn.Server):
     """Serves an application until SIGTERM or SIGINT; SIGHUP makes it look for new versions of its bundles."""
 
     def __init__(self, app: Application, limits: Limits, counts: SharedCounts | None = None) -> None:
         """Args: what is served; limits; where the processes show how many connections they have, if several share the socket."""
-        self._connection = connection_class(limits, app.parts.measures)
+        self._connection = connection_class(limits, app.dependencies.metrics)
         self._counts, self._acceptors = counts, list[Acceptor]()
         config = uvicorn.Config(
             app,
@@ -104,9 +104,9 @@ class Server(uvicorn.Server):
         await self._pause(self._limits.lead_s)
         if self._may_close:
             for listener in sockets or []:
-                keep_newcomers_out(listener)
+                drop_new_connections(listener)
             await self._pause(SETTLE_S)
-            while any(is_awaited(listener) for listener in sockets or []) and not self.force_exit:
+            while any(has_pending_connection(listener) for listener in sockets or []) and not self.force_exit:
                 await asyncio.sleep(STEP_S)
         for acceptor in self._acceptors:
             acceptor.close()
@@ -114,7 +114,7 @@ class Server(uvicorn.Server):
             await asyncio.sleep(STEP_S)
         n_cut = len(self.server_state.tasks)
         if n_cut:
-            self._app.parts.journal.line(f"{n_cut} requests were not done in time and are cut off")
+            self._app.dependencies.log.line(f"{n_cut} requests were not done in time and are cut off")
         for connection in list(self.server_state.connections):
             connection.shutdown()
         for task in list(self.server_state.tasks):

@@ -22,15 +22,15 @@ import msgspec
 
 from potstill.contract.errors import UserError
 from potstill.contract.system.child_process import environment
-from potstill.serve.http.limits import Limits
-from potstill.serve.http.telemetry.server_log import Journal
+from potstill.serve.http.config import Limits
+from potstill.serve.http.telemetry.logs_and_traces import ServerLog
 from potstill.serve.http.telemetry.shared_counts import SharedCounts
 
 RESTART_S = 1.0  # before a child is replaced that died as soon as it had started
 STARTED, STOP, RENEW = b"started\n", b"stop\n", b"renew\n"
 
 
-class Order(msgspec.Struct, frozen=True):
+class ChildConfig(msgspec.Struct, frozen=True):
     """What a child is told on its first line."""
 
     bundles: list[tuple[str, str | None]]  # folder and name
@@ -45,10 +45,10 @@ class Order(msgspec.Struct, frozen=True):
 
 
 @dataclass
-class Child:
+class ChildProcess:
     """One running child."""
 
-    order: Order
+    order: ChildConfig
     process: subprocess.Popen[bytes]
     started_s: float
 
@@ -65,10 +65,10 @@ class Child:
 class Supervisor:
     """Starts children, replaces the dead, passes signals on."""
 
-    def __init__(self, listener: socket.socket, orders: list[Order], journal: Journal) -> None:
+    def __init__(self, listener: socket.socket, orders: list[ChildConfig], log: ServerLog) -> None:
         """Args: the listening socket; an order for each child; the log."""
-        self._listener, self._orders, self._journal = listener, orders, journal
-        self._children: list[Child] = []
+        self._listener, self._orders, self._log = listener, orders, log
+        self._children: list[ChildProcess] = []
         self._stopping = False
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
@@ -101,7 +101,7 @@ class Supervisor:
             os.close(self._wake_read)
             os.close(self._wake_write)
 
-    def _start(self, order: Order) -> Child:
+    def _start(self, order: ChildConfig) -> ChildProcess:
         """Start a child, and wait until it takes connections; raises UserError."""
         child = self._spawn(order)
         line = child.process.stdout.readline() if child.process.stdout is not None else b""
@@ -110,7 +110,7 @@ class Supervisor:
             raise UserError(f"a process of the server ended with {code} as it started; its reason stands above")
         return child
 
-    def _spawn(self, order: Order) -> Child:
+    def _spawn(self, order: ChildConfig) -> ChildProcess:
         """Start a child."""
         process = subprocess.Popen(
             [sys.executable, "-m", "potstill.serve.http.network.child"],
@@ -120,7 +120,7 @@ class Supervisor:
             pass_fds=[order.listener, order.counts],
             start_new_session=True,  # Ctrl-C is this process's to pass on
         )
-        child = Child(order, process, time.monotonic())
+        child = ChildProcess(order, process, time.monotonic())
         child.tell(msgspec.json.encode(order) + b"\n")
         return child
 
@@ -130,7 +130,7 @@ class Supervisor:
             code = child.process.poll()
             if code is None or self._stopping:
                 continue
-            self._journal.line(f"process {child.process.pid} ended with {code}; another one takes its place")
+            self._log.line(f"process {child.process.pid} ended with {code}; another one takes its place")
             if time.monotonic() - child.started_s < RESTART_S:
                 time.sleep(RESTART_S)
             _close(child)
@@ -164,7 +164,7 @@ class Supervisor:
             os.read(self._wake_read, 4096)
 
 
-def _close(child: Child) -> None:
+def _close(child: ChildProcess) -> None:
     """Close the pipes to a child that has ended."""
     for pipe in (child.process.stdin, child.process.stdout):
         if pipe is not None:
@@ -174,7 +174,7 @@ def _close(child: Child) -> None:
                 pass
 
 
-def supervise(listener: socket.socket, template: Order, announce: Callable[[], None]) -> None:
+def supervise(listener: socket.socket, template: ChildConfig, announce: Callable[[], None]) -> None:
     """Serve with as many processes as the order says; raises as `Supervisor.run`.
 
     Args:
@@ -188,6 +188,6 @@ def supervise(listener: socket.socket, template: Order, announce: Callable[[], N
             msgspec.structs.replace(template, listener=listener.fileno(), counts=counts, index=index)
             for index in range(template.n_processes)
         ]
-        Supervisor(listener, orders, Journal()).run(announce)
+        Supervisor(listener, orders, ServerLog()).run(announce)
     finally:
         os.close(counts)

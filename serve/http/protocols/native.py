@@ -16,10 +16,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from potstill.serve.http.asgi import Message, Refused, Reply, decode_json, json_reply
-from potstill.serve.http.hosting.hosted_bundle import Hosted, Worked
+from potstill.serve.http.config import Limits
+from potstill.serve.http.hosting.hosted_bundle import HostedBundle, TimedAnswer
 from potstill.serve.http.hosting.job import Job
-from potstill.serve.http.limits import Limits
-from potstill.serve.http.protocols.request import Question, WireProtocol, WriteReply
+from potstill.serve.http.protocols.request import ParsedRequest, WireProtocol, WriteReply
 
 
 class ClassifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,7 +67,7 @@ N_EXAMPLES = 6  # texts of the bundle, for whoever wants to try it
 _DECODER = msgspec.json.Decoder(ClassifyRequest)
 
 
-def read(scope: Message, body: bytes, hosted: Hosted, limits: Limits) -> tuple[Question, WriteReply]:
+def read(scope: Message, body: bytes, hosted: HostedBundle, limits: Limits) -> tuple[ParsedRequest, WriteReply]:
     """What is asked; raises Refused."""
     request: ClassifyRequest = decode_json(_DECODER, body)
     one, many = request.text is not UNSET, request.texts is not UNSET
@@ -80,7 +80,7 @@ def read(scope: Message, body: bytes, hosted: Hosted, limits: Limits) -> tuple[Q
     texts = [request.text] if isinstance(request.text, str) else request.texts or []
     targets = [request.target] if isinstance(request.target, str) else request.targets or None
     timeout_ms = None if request.timeout_ms is UNSET else request.timeout_ms
-    return Question(texts, targets, timeout_ms=timeout_ms, sets=request.sets), partial(_write, request)
+    return ParsedRequest(texts, targets, timeout_ms=timeout_ms, sets=request.sets), partial(_write, request)
 
 
 def _write(request: ClassifyRequest, job: Job) -> Reply:
@@ -106,14 +106,14 @@ def write_error(refused: Refused) -> Reply:
 PROTOCOL = WireProtocol(read, write_error)
 
 
-def _verdict(worked: Worked) -> Verdict:
+def _verdict(worked: TimedAnswer) -> Verdict:
     """One answer, with the threshold it was held against."""
     answer = worked.answer
     label_set = UNSET if answer.label_set is None else answer.label_set
     return Verdict(answer.label, answer.probs, answer.threshold, answer.abstain, label_set)
 
 
-def _timing(job: Job, worked: list[Worked]) -> Timing:
+def _timing(job: Job, worked: list[TimedAnswer]) -> Timing:
     """Sums over the texts."""
     return Timing(
         queue_ms=job.queue_s * 1e3,
@@ -123,7 +123,7 @@ def _timing(job: Job, worked: list[Worked]) -> Timing:
     )
 
 
-def describe(hosted: Hosted) -> dict[str, object]:
+def describe(hosted: HostedBundle) -> dict[str, object]:
     """What `GET /bundles` says of a bundle: enough to ask it something sensible and to read its answers."""
     manifest = hosted.manifest
     return {

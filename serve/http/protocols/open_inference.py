@@ -16,29 +16,29 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from potstill.serve.http.asgi import Message, Refused, Reply, decode_json, header, json_reply
-from potstill.serve.http.hosting.hosted_bundle import Hosted
+from potstill.serve.http.config import Limits
+from potstill.serve.http.hosting.hosted_bundle import HostedBundle
 from potstill.serve.http.hosting.job import Job
-from potstill.serve.http.limits import Limits
 from potstill.serve.http.protocols.open_inference_tensors import Tensor, binary_size, flat_numbers, read_texts, to_bytes
-from potstill.serve.http.protocols.request import Question, WireProtocol, WriteReply
+from potstill.serve.http.protocols.request import ParsedRequest, WireProtocol, WriteReply
 
 HEADER_LENGTH = b"inference-header-content-length"
 DEFAULT_OUTPUTS = ("label", "probs", "abstain")
 DATATYPES = {"label": "BYTES", "probs": "FP32", "abstain": "BOOL", "logits": "FP32"}
 
 
-class WishParameters(msgspec.Struct, frozen=True):
+class OutputParameters(msgspec.Struct, frozen=True):
     """How an output is asked for. Parameters that are not known are passed over."""
 
     binary_data: bool | UnsetType = UNSET  # UNSET: as the request has it
     classification: msgspec.Raw | UnsetType = UNSET  # an extension that is not spoken here
 
 
-class Wish(msgspec.Struct, frozen=True):
+class RequestedOutput(msgspec.Struct, frozen=True):
     """An output that is asked for."""
 
     name: str
-    parameters: WishParameters = WishParameters()
+    parameters: OutputParameters = OutputParameters()
 
 
 class InferParameters(msgspec.Struct, frozen=True):
@@ -54,13 +54,13 @@ class InferRequest(msgspec.Struct, frozen=True):
     inputs: list[Tensor]
     id: str | None = None
     parameters: InferParameters = InferParameters()
-    outputs: list[Wish] = []
+    outputs: list[RequestedOutput] = []
 
 
 _DECODER = msgspec.json.Decoder(InferRequest)
 
 
-def read(scope: Message, body: bytes, hosted: Hosted, limits: Limits) -> tuple[Question, WriteReply]:
+def read(scope: Message, body: bytes, hosted: HostedBundle, limits: Limits) -> tuple[ParsedRequest, WriteReply]:
     """What is asked; raises Refused."""
     n_json = _json_size(body, header(scope, HEADER_LENGTH))
     request: InferRequest = decode_json(_DECODER, body[:n_json])
@@ -79,12 +79,12 @@ def read(scope: Message, body: bytes, hosted: Hosted, limits: Limits) -> tuple[Q
     if "text" not in tensors:
         raise Refused(400, "the input 'text' is missing")
     _check_wishes(request.outputs)
-    return Question(tensors["text"], tensors.get("target"), timeout_ms=_timeout_ms(request)), partial(_write, request)
+    return ParsedRequest(tensors["text"], tensors.get("target"), timeout_ms=_timeout_ms(request)), partial(_write, request)
 
 
 def _write(request: InferRequest, job: Job) -> Reply:
     """The reply."""
-    wishes = request.outputs or [Wish(name) for name in DEFAULT_OUTPUTS]
+    wishes = request.outputs or [RequestedOutput(name) for name in DEFAULT_OUTPUTS]
     outputs, tail = [], []
     for wish in wishes:
         values = _VALUES[wish.name](job)
@@ -120,7 +120,7 @@ def server_metadata(version: str) -> Reply:
     return json_reply({"name": "potstill", "version": version, "extensions": ["binary_tensor_data"]})
 
 
-def model_metadata(hosted: Hosted) -> Reply:
+def model_metadata(hosted: HostedBundle) -> Reply:
     """What `GET /v2/models/NAME` says."""
     names = ["text", "target"] if hosted.manifest.target else ["text"]
     inputs = [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in names]
@@ -144,7 +144,7 @@ def _json_size(body: bytes, header_length: bytes | None) -> int:
     return int(header_length)
 
 
-def _check_wishes(wishes: list[Wish]) -> None:
+def _check_wishes(wishes: list[RequestedOutput]) -> None:
     """Refuse outputs that there are not; raises Refused."""
     names = [wish.name for wish in wishes]
     for wish in wishes:

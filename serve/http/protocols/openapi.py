@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from potstill.serve.http.hosting.hosted_bundle import Hosted
-from potstill.serve.http.limits import Limits
+from potstill.serve.http.config import Limits
+from potstill.serve.http.hosting.hosted_bundle import HostedBundle
 from potstill.serve.http.protocols.open_inference import DATATYPES
-from potstill.serve.http.protocols.openapi_schemas import REPLY_SCHEMAS, classify_request, infer_request, predict_request, ref
-
-Json = dict[str, Any]
+from potstill.serve.http.protocols.openapi_schemas import REPLY_SCHEMAS, Json, classify_request, infer_request, predict_request, ref
 
 _ERRORS = {
     "400": "The body is not JSON, or, in the Open Inference Protocol, wrong in any way.",
@@ -31,7 +27,7 @@ _TRACE = {
 }
 
 
-def describe(hosted: list[Hosted], limits: Limits, version: str, *, with_keys: bool) -> Json:
+def openapi_document(hosted: list[HostedBundle], limits: Limits, version: str, *, with_keys: bool) -> Json:
     """The description.
 
     Args:
@@ -57,7 +53,7 @@ def describe(hosted: list[Hosted], limits: Limits, version: str, *, with_keys: b
     return document
 
 
-def _paths(hosted: list[Hosted], limits: Limits) -> Json:
+def _paths(hosted: list[HostedBundle], limits: Limits) -> Json:
     """Every path with its operations."""
     first = hosted[0]
     paths: Json = {
@@ -80,7 +76,7 @@ def _paths(hosted: list[Hosted], limits: Limits) -> Json:
     return paths
 
 
-def _paths_of(one: Hosted, limits: Limits) -> Json:
+def _paths_of(one: HostedBundle, limits: Limits) -> Json:
     """The paths of one bundle; each has its own, as what one takes another may refuse."""
     name = one.name
     asked = _ask(f"classify_{name}", f"Classify texts with {name}.", classify_request([one], limits), ref("ClassifyReply"))
@@ -127,7 +123,7 @@ def _predict(request: Json, operation: str) -> Json:
     return described
 
 
-def _infer(hosted: list[Hosted], limits: Limits, operation: str) -> Json:
+def _infer(hosted: list[HostedBundle], limits: Limits, operation: str) -> Json:
     """`/infer`, whose bodies may go on in binary."""
     described = _ask(operation, "The Open Inference Protocol.", infer_request(hosted, limits, list(DATATYPES)), ref("InferReply"))
     described["responses"]["200"]["content"]["application/octet-stream"] = {}

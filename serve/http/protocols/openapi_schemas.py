@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from potstill.serve.http.hosting.hosted_bundle import Hosted
-from potstill.serve.http.limits import Limits
+from potstill.serve.http.config import Limits
+from potstill.serve.http.hosting.hosted_bundle import HostedBundle
 from potstill.serve.runtime.tokenizer import MAX_TARGET_CHARS
 
 Json = dict[str, Any]
@@ -91,7 +91,7 @@ REPLY_SCHEMAS: Json = {
 }
 
 
-def classify_request(hosted: list[Hosted], limits: Limits) -> Json:
+def classify_request(hosted: list[HostedBundle], limits: Limits) -> Json:
     """The body of `/classify`; targets stand in it where one of these bundles has them, and must where all have."""
     text, target = _text(limits), {"type": "string", "maxLength": MAX_TARGET_CHARS}
     many = {"minItems": 1, "maxItems": limits.max_texts}
@@ -113,7 +113,7 @@ def classify_request(hosted: list[Hosted], limits: Limits) -> Json:
     return {"oneOf": shapes}
 
 
-def predict_request(hosted: list[Hosted], limits: Limits) -> Json:
+def predict_request(hosted: list[HostedBundle], limits: Limits) -> Json:
     """The body of `/predict`: pairs for bundles with targets, else single texts."""
     text = {**_text(limits), "minLength": 1}
     target = {"type": "string", "maxLength": MAX_TARGET_CHARS}
@@ -126,7 +126,7 @@ def predict_request(hosted: list[Hosted], limits: Limits) -> Json:
     return _object(["inputs"], {"inputs": {"anyOf": inputs}, **options})
 
 
-def infer_request(hosted: list[Hosted], limits: Limits, outputs: list[str]) -> Json:
+def infer_request(hosted: list[HostedBundle], limits: Limits, outputs: list[str]) -> Json:
     """The JSON of `infer`: the tensor `text`, and `target` for bundles with targets."""
     shapes = []
     for with_target in sorted({one.manifest.target for one in hosted}):

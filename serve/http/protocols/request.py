@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from potstill.contract.errors import UserError
 from potstill.serve.http.asgi import Message, Refused, Reply
-from potstill.serve.http.hosting.hosted_bundle import Hosted
+from potstill.serve.http.config import Limits
+from potstill.serve.http.hosting.hosted_bundle import HostedBundle
 from potstill.serve.http.hosting.job import Job
-from potstill.serve.http.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ParsedRequest:
     """Texts to classify."""
 
     texts: Sequence[str]
@@ -29,11 +29,11 @@ WriteReply = Callable[[Job], Reply]
 class WireProtocol:
     """One protocol: the two functions that the application needs of it."""
 
-    read: Callable[[Message, bytes, Hosted, Limits], tuple[Question, WriteReply]]  # scope, body, ...; raises Refused
+    read: Callable[[Message, bytes, HostedBundle, Limits], tuple[ParsedRequest, WriteReply]]  # scope, body, ...; raises Refused
     write_error: Callable[[Refused], Reply]
 
 
-def ask(question: Question, hosted: Hosted, limits: Limits, start_s: float) -> Job:
+def make_job(question: ParsedRequest, hosted: HostedBundle, limits: Limits, start_s: float) -> Job:
     """A job for the workers.
 
     Args:

@@ -17,10 +17,10 @@ from functools import partial
 import msgspec
 
 from potstill.serve.http.asgi import Message, Refused, Reply, decode_json, json_reply
-from potstill.serve.http.hosting.hosted_bundle import Hosted, Worked
+from potstill.serve.http.config import Limits
+from potstill.serve.http.hosting.hosted_bundle import HostedBundle, TimedAnswer
 from potstill.serve.http.hosting.job import Job
-from potstill.serve.http.limits import Limits
-from potstill.serve.http.protocols.request import Question, WireProtocol, WriteReply
+from potstill.serve.http.protocols.request import ParsedRequest, WireProtocol, WriteReply
 
 ERROR_TYPES = {
     400: "Empty", 413: "Validation", 422: "Validation", 424: "Backend", 429: "Overloaded", 500: "Backend", 503: "Unhealthy",
@@ -41,7 +41,7 @@ class PredictRequest(msgspec.Struct, frozen=True):
     truncate: bool | None = None  # None: cut
 
 
-class Prediction(msgspec.Struct, frozen=True):
+class LabelScore(msgspec.Struct, frozen=True):
     """A label with its score."""
 
     score: float
@@ -51,7 +51,7 @@ class Prediction(msgspec.Struct, frozen=True):
 _DECODER = msgspec.json.Decoder(PredictRequest)
 
 
-def read(scope: Message, body: bytes, hosted: Hosted, limits: Limits) -> tuple[Question, WriteReply]:
+def read(scope: Message, body: bytes, hosted: HostedBundle, limits: Limits) -> tuple[ParsedRequest, WriteReply]:
     """What is asked; raises Refused."""
     request: PredictRequest = decode_json(_DECODER, body)
     pairs = _pairs(request.inputs)
@@ -67,7 +67,7 @@ def read(scope: Message, body: bytes, hosted: Hosted, limits: Limits) -> tuple[Q
     targets = [pair[1] for pair in pairs] if all(with_target) else None
     if request.truncate is False:
         _refuse_long(hosted, texts, targets, limits)
-    return Question(texts, targets), partial(_write, request)
+    return ParsedRequest(texts, targets), partial(_write, request)
 
 
 def _write(request: PredictRequest, job: Job) -> Reply:
@@ -102,7 +102,7 @@ def _pairs(inputs: str | list[str | list[str]]) -> list[list[str]]:
     return rows
 
 
-def _refuse_long(hosted: Hosted, texts: list[str], targets: list[str] | None, limits: Limits) -> None:
+def _refuse_long(hosted: HostedBundle, texts: list[str], targets: list[str] | None, limits: Limits) -> None:
     """Refuse what would be cut; raises Refused."""
     for index, text in enumerate(texts):
         if len(text) <= limits.max_chars and hosted.is_cut(text, None if targets is None else targets[index]):
@@ -110,9 +110,9 @@ def _refuse_long(hosted: Hosted, texts: list[str], targets: list[str] | None, li
             raise Refused(413, f"Input validation error: `inputs` must have at most {most} tokens. Given: more than {most}")
 
 
-def _predictions(hosted: Hosted, worked: Worked, *, raw: bool) -> list[Prediction]:
+def _predictions(hosted: HostedBundle, worked: TimedAnswer, *, raw: bool) -> list[LabelScore]:
     """All labels, the highest score first; of equal ones, the later label first, as that server sorts upwards and turns round."""
     labels = hosted.manifest.labels
     scores = worked.logits if raw else [worked.answer.probs[name] for name in labels]
-    rows = [Prediction(score, label) for score, label in zip(scores, labels, strict=True)]
+    rows = [LabelScore(score, label) for score, label in zip(scores, labels, strict=True)]
     return sorted(rows, key=lambda row: row.score)[::-1]

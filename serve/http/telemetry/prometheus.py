@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 Values = dict[str, list[float]]  # of one metric, by its rendered labels; a counter has one number, a histogram its buckets and sum
-Snapshot = dict[str, Values]  # of all metrics, by name
+MetricsSnapshot = dict[str, Values]  # of all metrics, by name
 
 
 @dataclass(frozen=True)
-class Metric:
+class MetricFamily:
     """A name with its meaning; a histogram has bounds of its buckets, and one more bucket without a bound."""
 
     name: str
@@ -70,9 +70,9 @@ def gauge_lines(name: str, meaning: str, values: Mapping[str, float]) -> list[st
     return [f"# HELP {name} {meaning}", f"# TYPE {name} gauge", *rows]
 
 
-def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
+def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     """The sums over several processes."""
-    total: Snapshot = {}
+    total: MetricsSnapshot = {}
     for snapshot in snapshots:
         for name, values in snapshot.items():
             rows = total.setdefault(name, {})

@@ -6,9 +6,10 @@ import os
 import resource
 from pathlib import Path
 
-from potstill.serve.http.hosting.hosted_bundle import Hosted
+from potstill.serve.http.hosting.hosted_bundle import HostedBundle
 from potstill.serve.http.hosting.job import Job
-from potstill.serve.http.telemetry.prometheus import Metric, Snapshot, gauge_lines, merge, render_labels
+from potstill.serve.http.telemetry.prometheus import MetricFamily as Family
+from potstill.serve.http.telemetry.prometheus import MetricsSnapshot, gauge_lines, merge, render_labels
 from potstill.serve.http.telemetry.shared_counts import SharedCounts
 
 CPU, MEMORY = "process_cpu_seconds_total", "process_resident_memory_bytes"
@@ -17,22 +18,22 @@ TOKENS = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 CONFIDENCE = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 
-class Measures:
+class ServerMetrics:
     """The metrics of this process, and their sum over all processes of the server."""
 
     def __init__(self, shared: SharedCounts | None = None) -> None:
         """Args: where the processes of a server put their counts together, if there are several."""
-        self.requests = Metric("potstill_requests_total", "Requests by path and status.", ("path", "status"))
-        self.shed = Metric("potstill_shed_total", "Requests without an answer, by reason.", ("reason",))
-        self.tokenize = Metric("potstill_tokenize_seconds", "Tokenizing one text.", ("bundle",), SECONDS)
-        self.queue = Metric("potstill_queue_seconds", "From the request's receipt to its first text's turn.", ("bundle",), SECONDS)
-        self.infer = Metric("potstill_infer_seconds", "The model's run and the decision for one text.", ("bundle",), SECONDS)
-        self.total = Metric("potstill_request_seconds", "From a request's receipt to its reply.", ("bundle",), SECONDS)
-        self.tokens = Metric("potstill_text_tokens", "Tokens of one text, after truncation.", ("bundle",), TOKENS)
-        self.labels = Metric("potstill_labels_total", "Texts by label and abstention.", ("bundle", "label", "abstain"))
-        self.confidence = Metric("potstill_confidence", "Probability of a text's most probable label.", ("bundle",), CONFIDENCE)
-        self.reloads = Metric("potstill_reloads_total", "Looks for a new version of a bundle, by outcome.", ("bundle", "outcome"))
-        self.lost_lines = Metric("potstill_lost_log_lines_total", "Lines that could not be written to the log.")
+        self.requests = Family("potstill_requests_total", "Requests by path and status.", ("path", "status"))
+        self.shed = Family("potstill_shed_total", "Requests without an answer, by reason.", ("reason",))
+        self.tokenize = Family("potstill_tokenize_seconds", "Tokenizing one text.", ("bundle",), SECONDS)
+        self.queue = Family("potstill_queue_seconds", "From the request's receipt to its first text's turn.", ("bundle",), SECONDS)
+        self.infer = Family("potstill_infer_seconds", "The model's run and the decision for one text.", ("bundle",), SECONDS)
+        self.total = Family("potstill_request_seconds", "From a request's receipt to its reply.", ("bundle",), SECONDS)
+        self.tokens = Family("potstill_text_tokens", "Tokens of one text, after truncation.", ("bundle",), TOKENS)
+        self.labels = Family("potstill_labels_total", "Texts by label and abstention.", ("bundle", "label", "abstain"))
+        self.confidence = Family("potstill_confidence", "Probability of a text's most probable label.", ("bundle",), CONFIDENCE)
+        self.reloads = Family("potstill_reloads_total", "Looks for a new version of a bundle, by outcome.", ("bundle", "outcome"))
+        self.lost_lines = Family("potstill_lost_log_lines_total", "Lines that could not be written to the log.")
         self._all = (
             self.requests, self.shed, self.tokenize, self.queue, self.infer, self.total, self.tokens, self.labels, self.confidence,
             self.reloads, self.lost_lines,
@@ -60,7 +61,7 @@ class Measures:
         if self._shared is not None:
             self._shared.write(self._snapshot())
 
-    def page(self, hosted: list[Hosted], wait_s: float, ready: bool) -> str:
+    def page(self, hosted: list[HostedBundle], wait_s: float, ready: bool) -> str:
         """Everything, as Prometheus reads it."""
         self.publish()
         values = merge(self._shared.all()) if self._shared is not None else self._snapshot()
@@ -77,14 +78,14 @@ class Measures:
         lines += _process_lines(values)
         return "\n".join(lines) + "\n"
 
-    def _snapshot(self) -> Snapshot:
+    def _snapshot(self) -> MetricsSnapshot:
         """The counts of this process, and what it takes."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         takes = {CPU: usage.ru_utime + usage.ru_stime, MEMORY: float(resident_bytes())}
         return {metric.name: metric.values for metric in self._all} | {name: {"": [value]} for name, value in takes.items()}
 
 
-def _process_lines(values: Snapshot) -> list[str]:
+def _process_lines(values: MetricsSnapshot) -> list[str]:
     """CPU time and memory of all processes that answer, under the names that Prometheus's own libraries use for one."""
     lines = [
         f"# HELP {CPU} User and system CPU time, of all processes that answer.",

@@ -13,7 +13,7 @@ import struct
 
 import msgspec
 
-from potstill.serve.http.telemetry.prometheus import Snapshot
+from potstill.serve.http.telemetry.prometheus import MetricsSnapshot
 
 SLOT_BYTES = 1 << 20  # room for some thousand histograms; untouched pages cost nothing
 _OPEN = struct.Struct("<Q")  # connections
@@ -29,7 +29,7 @@ class SharedCounts:
         """Args: of memory made by `new`; number of slots; the own one."""
         self._memory = mmap.mmap(descriptor, SLOT_BYTES * n_processes)
         self._n, self._index = n_processes, index
-        self._decoder = msgspec.msgpack.Decoder(Snapshot)
+        self._decoder = msgspec.msgpack.Decoder(MetricsSnapshot)
 
     @staticmethod
     def new(n_processes: int) -> int:
@@ -38,7 +38,7 @@ class SharedCounts:
         os.ftruncate(descriptor, SLOT_BYTES * n_processes)
         return descriptor
 
-    def write(self, counts: Snapshot) -> None:
+    def write(self, counts: MetricsSnapshot) -> None:
         """Replace the own slot's counts; what does not fit stays as it was."""
         data = msgspec.msgpack.encode(counts)
         if len(data) > SLOT_BYTES - _COUNTS:
@@ -59,15 +59,15 @@ class SharedCounts:
         fewest: int = min(_OPEN.unpack_from(self._memory, SLOT_BYTES * index)[0] for index in range(self._n))
         return fewest
 
-    def own(self) -> Snapshot:
+    def own(self) -> MetricsSnapshot:
         """What the own slot holds, from this process or the one before it."""
         return self._read(self._index)
 
-    def all(self) -> list[Snapshot]:
+    def all(self) -> list[MetricsSnapshot]:
         """What every slot holds."""
         return [self._read(index) for index in range(self._n)]
 
-    def _read(self, index: int) -> Snapshot:
+    def _read(self, index: int) -> MetricsSnapshot:
         """One slot; empty if it never held anything whole."""
         start = SLOT_BYTES * index + _OPEN.size
         for _ in range(_TRIES):

@@ -8,7 +8,7 @@ from support.chromium import PROGRAM, Browser
 from support.serving import ServerProcess, wait_until
 from support.tiny_bundle import write_bundle
 
-from potstill.serve.http.page import FOLDER
+from potstill.serve.http.application.lookups import FOLDER
 
 KEY = "a-key-of-some-length"
 

@@ -8,7 +8,7 @@ import pytest
 from support.tiny_bundle import write_bundle
 
 from potstill.contract.errors import UserError
-from potstill.serve.http.hosting.hosted_bundle import Hosted
+from potstill.serve.http.hosting.hosted_bundle import HostedBundle
 from potstill.serve.http.hosting.job import Expired, Job
 from potstill.serve.http.hosting.workers import HEADROOM, Overloaded, Workers
 
@@ -16,7 +16,7 @@ from potstill.serve.http.hosting.workers import HEADROOM, Overloaded, Workers
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory):
     """A bundle whose texts take some milliseconds, so that a queue can form."""
-    return Hosted.open(write_bundle(tmp_path_factory.mktemp("slow") / "bundle", slow=2500))
+    return HostedBundle.open(write_bundle(tmp_path_factory.mktemp("slow") / "bundle", slow=2500))
 
 
 def job(hosted, n=1, timeout_s=60.0, text="rise"):
@@ -137,7 +137,7 @@ def test_nothing_is_left_in_the_books_when_all_is_done(slow):
 
 
 def test_a_cheap_job_is_answered_on_the_spot_and_a_dear_one_is_not(slow, tmp_path):
-    cheap = Hosted.open(write_bundle(tmp_path / "cheap"))
+    cheap = HostedBundle.open(write_bundle(tmp_path / "cheap"))
 
     async def scenario(workers):
         workers.pace = 1.0
@@ -156,7 +156,7 @@ def test_a_cheap_job_is_answered_on_the_spot_and_a_dear_one_is_not(slow, tmp_pat
 
 
 def test_an_error_reaches_the_request(tmp_path):
-    pairs = Hosted.open(write_bundle(tmp_path / "pairs", target=True))
+    pairs = HostedBundle.open(write_bundle(tmp_path / "pairs", target=True))
     now = time.monotonic()
 
     async def scenario(workers):

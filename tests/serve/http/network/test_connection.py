@@ -9,7 +9,7 @@ import pytest
 from support.serving import ServerProcess
 from support.tiny_bundle import write_bundle
 
-from potstill.serve.http.network.connection import JoinedWrites
+from potstill.serve.http.network.connection import CoalescingTransport
 
 
 class Recorder:
@@ -44,7 +44,7 @@ def after(do):
     recorder = Recorder()
 
     async def turn():
-        do(JoinedWrites(recorder, asyncio.get_running_loop()), recorder)
+        do(CoalescingTransport(recorder, asyncio.get_running_loop()), recorder)
         await asyncio.sleep(0)
 
     asyncio.run(turn())

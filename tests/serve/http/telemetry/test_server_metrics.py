@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.serving import ServerProcess, wait_until
 from support.tiny_bundle import write_bundle
 
-from potstill.serve.http.telemetry.prometheus import Metric, merge
+from potstill.serve.http.telemetry.prometheus import MetricFamily, merge
 from potstill.serve.http.telemetry.shared_counts import SharedCounts
 
 SECRET = "zebra quartz"
@@ -78,7 +78,7 @@ def test_no_text_is_in_metrics_or_log(tmp_path):
 
 
 def test_labels_are_escaped():
-    metric = Metric("m_total", "Some.", ("label",))
+    metric = MetricFamily("m_total", "Some.", ("label",))
     for value in ('a"b', "a\\b", "a\nb", "\ud800", "ü"):
         metric.add(value)
     text = "\n".join(metric.lines(metric.values)) + "\n"
@@ -87,7 +87,7 @@ def test_labels_are_escaped():
 
 
 def test_a_value_on_a_bound_belongs_to_its_bucket():
-    metric = Metric("m", "Some.", (), (1.0, 2.0))
+    metric = MetricFamily("m", "Some.", (), (1.0, 2.0))
     for value in (0.5, 1.0, 1.5, 2.0, 9.0):
         metric.observe(value)
     (family,) = text_string_to_metric_families("\n".join(metric.lines(metric.values)) + "\n")

@@ -8,12 +8,13 @@ import os
 from pathlib import Path
 
 from potstill.contract.errors import FormatError, UserError
+from potstill.serve.http.asgi import Message, Refused, header
 
 VARIABLE = "POTSTILL_KEYS"
 MIN_CHARS = 16
 
 
-class Keys:
+class ApiKeys:
     """Any one of these lets in; without any, everybody is. Only their SHA-256 is kept."""
 
     def __init__(self, keys: list[str]) -> None:
@@ -35,7 +36,7 @@ class Keys:
         return right and given is not None
 
 
-def read_keys(path: Path | None) -> Keys:
+def read_keys(path: Path | None) -> ApiKeys:
     """The keys of a file, one a line, empty lines and lines that begin with # left out; without a file, those of the environment.
 
     Raises:
@@ -61,4 +62,22 @@ def read_keys(path: Path | None) -> Keys:
             )
     if path is not None and not keys:
         raise FormatError(path, "", "holds no key; write one key a line")
-    return Keys(keys)
+    return ApiKeys(keys)
+
+
+def check_key(scope: Message, keys: ApiKeys) -> None:
+    """Refuse a request without a valid key, if there are keys; raises Refused: 401."""
+    if not len(keys):
+        return
+    given = header(scope, b"x-api-key")
+    scheme, _, bearer = (header(scope, b"authorization") or b"").partition(b" ")
+    if given is None and scheme.lower() == b"bearer":
+        given = bearer.strip()
+    if not keys.allow(given):
+        problem = "a key is needed" if given is None else "this key is not known"
+        raise Refused(
+            401,
+            f"{problem}; send one as Authorization: Bearer KEY, or X-API-Key: KEY",
+            [(b"www-authenticate", b"Bearer")],
+            "key",
+        )

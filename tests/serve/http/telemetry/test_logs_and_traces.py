@@ -8,18 +8,20 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from support.serving import ServerProcess, wait_until
 from support.tiny_bundle import write_bundle
 
-from potstill.serve.http.telemetry.tracing import Parent, parse_parent
+from potstill.serve.http.telemetry.logs_and_traces import TraceParent, parse_traceparent
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 @pytest.mark.parametrize("flags", ["00", "01", "03"])
 def test_a_parent_is_read(flags):
-    assert parse_parent(f"00-{TRACE}-{SPAN}-{flags}".encode()) == Parent(int(TRACE, 16), int(SPAN, 16), int(flags, 16) % 2 == 1)
+    assert parse_traceparent(f"00-{TRACE}-{SPAN}-{flags}".encode()) == TraceParent(
+        int(TRACE, 16), int(SPAN, 16), int(flags, 16) % 2 == 1
+    )
 
 
 def test_a_later_version_may_go_on_after_the_flags():
-    assert parse_parent(f"01-{TRACE}-{SPAN}-01-more".encode()) is not None
+    assert parse_traceparent(f"01-{TRACE}-{SPAN}-01-more".encode()) is not None
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,7 @@ def test_a_later_version_may_go_on_after_the_flags():
     ],
 )  # fmt: skip
 def test_what_is_no_parent_is_passed_over(value):
-    assert parse_parent(value) is None
+    assert parse_traceparent(value) is None
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from support.tiny_bundle import write_bundle
 
 # Found by every Python that has it on its path: each look at the wall clock is a day before, or a day after, the one before.
 JUMPS = {
-    "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2] / "support" / "jumping_clock"), os.environ.get("PYTHONPATH", "")])
+    "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[3] / "support" / "jumping_clock"), os.environ.get("PYTHONPATH", "")])
 }
 RECEIPT_S = 1
 

@@ -11,8 +11,9 @@ from support.serving import ServerProcess
 from support.tiny_bundle import LABELS, write_bundle
 
 from potstill.contract.decision import Conformal
-from potstill.serve.http.app import Application, Parts
-from potstill.serve.http.hosting.bundle_registry import Bundles, Wanted
+from potstill.serve.http.application.asgi_app import AppDependencies, Application
+from potstill.serve.http.config import BundleSpec
+from potstill.serve.http.hosting.bundle_registry import BundleRegistry
 from potstill.serve.runtime.classifier import Classifier
 
 
@@ -189,7 +190,7 @@ def test_a_server_is_not_ready_before_it_has_started(folders):
     async def send(message):
         sent.append(message)
 
-    app = Application(Parts(Bundles.open([Wanted(folders["plain"])]), n_workers=1))
+    app = Application(AppDependencies(BundleRegistry.open([BundleSpec(folders["plain"])]), n_workers=1))
     asyncio.run(app({"type": "http", "path": "/readyz", "method": "GET", "headers": []}, receive, send))
     assert sent[0]["status"] == 503 and b"starting" in sent[1]["body"]
 

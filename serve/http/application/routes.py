@@ -8,11 +8,11 @@ from typing import Literal
 from potstill.serve.http.protocols import native, open_inference, tei
 from potstill.serve.http.protocols.request import WireProtocol
 
-Kind = Literal[
+RouteKind = Literal[
     "classify", "predict", "infer", "live", "ready", "metrics", "openapi", "bundles", "v2", "model", "model_ready", "page",
 ]  # fmt: skip
-PROTOCOLS: dict[Kind, WireProtocol] = {"classify": native.PROTOCOL, "predict": tei.PROTOCOL, "infer": open_inference.PROTOCOL}
-READ, ASK = ("GET", "HEAD"), ("POST",)
+PROTOCOLS: dict[RouteKind, WireProtocol] = {"classify": native.PROTOCOL, "predict": tei.PROTOCOL, "infer": open_inference.PROTOCOL}
+GET_OR_HEAD, POST = ("GET", "HEAD"), ("POST",)
 OPEN_KINDS = {"live", "ready", "openapi", "page"}  # for probes and browsers, which bring no key
 
 
@@ -20,18 +20,18 @@ OPEN_KINDS = {"live", "ready", "openapi", "page"}  # for probes and browsers, wh
 class Route:
     """A path that was found."""
 
-    kind: Kind
+    kind: RouteKind
     label: str  # in the metrics and the description: the path with its variable parts named
-    methods: tuple[str, ...] = READ
+    methods: tuple[str, ...] = GET_OR_HEAD
     bundle: str | None = None  # None: the first one
     version: str | None = None
 
 
-FIXED = {
+FIXED_ROUTES = {
     route.label: route
     for route in (
-        Route("classify", "/classify", ASK),
-        Route("predict", "/predict", ASK),
+        Route("classify", "/classify", POST),
+        Route("predict", "/predict", POST),
         Route("bundles", "/bundles"),
         Route("live", "/livez"),
         Route("ready", "/readyz"),
@@ -45,17 +45,17 @@ FIXED = {
         Route("page", "/playground.js"),
     )
 }
-_OF_BUNDLES: dict[str, tuple[Kind, tuple[str, ...]]] = {"classify": ("classify", ASK), "predict": ("predict", ASK)}
-_OF_MODELS: dict[tuple[str, ...], tuple[Kind, tuple[str, ...]]] = {
-    (): ("model", READ),
-    ("ready",): ("model_ready", READ),
-    ("infer",): ("infer", ASK),
+_OF_BUNDLES: dict[str, tuple[RouteKind, tuple[str, ...]]] = {"classify": ("classify", POST), "predict": ("predict", POST)}
+_OF_MODELS: dict[tuple[str, ...], tuple[RouteKind, tuple[str, ...]]] = {
+    (): ("model", GET_OR_HEAD),
+    ("ready",): ("model_ready", GET_OR_HEAD),
+    ("infer",): ("infer", POST),
 }
 
 
-def find(path: str) -> Route | None:
+def find_route(path: str) -> Route | None:
     """The route of a path, None if there is none."""
-    fixed = FIXED.get(path)
+    fixed = FIXED_ROUTES.get(path)
     if fixed is not None:
         return fixed
     match path.split("/"):

@@ -5,7 +5,7 @@ from support.serving import ServerProcess
 from support.tiny_bundle import write_bundle
 
 from potstill.contract.errors import UserError
-from potstill.serve.http.keys import Keys, read_keys
+from potstill.serve.http.application.api_keys import ApiKeys, read_keys
 
 FIRST, SECOND = "first-key-of-16-or-more", "second-key-of-16-or-more"
 
@@ -23,7 +23,7 @@ def test_any_one_of_the_keys_lets_in_and_nothing_else_does(key_file):
     assert len(keys) == 2 and keys.allow(FIRST.encode()) and keys.allow(SECOND.encode())
     for wrong in (None, b"", b"# two keys", FIRST.encode()[:-1], FIRST.encode() + b"x", b"\xff"):
         assert not keys.allow(wrong)
-    assert Keys([]).allow(None)
+    assert ApiKeys([]).allow(None)
 
 
 def test_keys_come_from_the_environment_without_a_file(monkeypatch):

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from potstill.serve.http.asgi import Refused, Reply, json_reply
-from potstill.serve.http.hosting.bundle_registry import Bundles
-from potstill.serve.http.hosting.hosted_bundle import Hosted
-from potstill.serve.http.limits import Limits
-from potstill.serve.http.page import page
+from potstill.serve.http.application.routes import Route
+from potstill.serve.http.asgi import Headers, Refused, Reply, json_reply
+from potstill.serve.http.config import Limits
+from potstill.serve.http.hosting.bundle_registry import BundleRegistry
+from potstill.serve.http.hosting.hosted_bundle import HostedBundle
 from potstill.serve.http.protocols import native, open_inference
-from potstill.serve.http.protocols.openapi import describe
-from potstill.serve.http.routes import Route
+from potstill.serve.http.protocols.openapi import openapi_document
 from potstill.serve.http.telemetry.prometheus import CONTENT_TYPE as METRICS_TYPE
-from potstill.serve.http.telemetry.server_metrics import Measures
+from potstill.serve.http.telemetry.server_metrics import ServerMetrics
+
+FOLDER = Path(__file__).parents[1] / "playground"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; form-action 'none'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+_FILES = {
+    "/": ("playground.html", b"text/html; charset=utf-8"),
+    "/playground.css": ("playground.css", b"text/css; charset=utf-8"),
+    "/playground.js": ("playground.js", b"text/javascript; charset=utf-8"),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class ServerView:
     """What there is to see of a server at this moment."""
 
-    bundles: Bundles
+    bundles: BundleRegistry
     limits: Limits
-    measures: Measures
+    metrics: ServerMetrics
     version: str  # of the program
     with_keys: bool
     status: str  # ready, or why not
@@ -34,7 +45,7 @@ class View:
         return self.status == "ready"
 
 
-def look_up(route: Route, view: View) -> Reply:
+def look_up(route: Route, view: ServerView) -> Reply:
     """The reply; raises Refused."""
     match route.kind:
         case "live":
@@ -42,7 +53,7 @@ def look_up(route: Route, view: View) -> Reply:
         case "ready":
             return json_reply({"status": view.status}, 200 if view.ready else 503)
         case "metrics":
-            return Reply(200, view.measures.page(view.bundles.all, view.wait_s, view.ready).encode(), METRICS_TYPE)
+            return Reply(200, view.metrics.page(view.bundles.all, view.wait_s, view.ready).encode(), METRICS_TYPE)
         case "bundles":
             return json_reply({"bundles": [native.describe(hosted) for hosted in view.bundles.all]})
         case "v2":
@@ -53,11 +64,11 @@ def look_up(route: Route, view: View) -> Reply:
             name = find_hosted(view.bundles, route).name
             return json_reply({"name": name, "ready": view.ready}, 200 if view.ready else 503)
         case "openapi":
-            return json_reply(describe(view.bundles.all, view.limits, view.version, with_keys=view.with_keys))
-    return page(route.label)
+            return json_reply(openapi_document(view.bundles.all, view.limits, view.version, with_keys=view.with_keys))
+    return _page_file(route.label)
 
 
-def find_hosted(bundles: Bundles, route: Route) -> Hosted:
+def find_hosted(bundles: BundleRegistry, route: Route) -> HostedBundle:
     """The bundle that a route is about; raises Refused."""
     hosted = bundles.get(route.bundle)
     if hosted is None:
@@ -66,3 +77,15 @@ def find_hosted(bundles: Bundles, route: Route) -> Hosted:
     if route.version not in (None, hosted.version):
         raise Refused(404, f"{hosted.name} has no such version; there is {hosted.version}")
     return hosted
+
+
+def _page_file(path: str) -> Reply:
+    """One of the page's files."""
+    name, kind = _FILES[path]
+    headers: Headers = [
+        (b"content-security-policy", POLICY.encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"cache-control", b"no-cache"),
+    ]
+    return Reply(200, (FOLDER / name).read_bytes(), kind, headers)

@@ -17,51 +17,52 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
 
 from potstill.contract.errors import UserError
 from potstill.contract.system.cores import usable_cores
-from potstill.serve.http.asgi import Disconnected, Message, Receive, Refused, Reply, Send, header, read_body, send_reply
-from potstill.serve.http.hosting.bundle_registry import Bundles, renew
+from potstill.serve.http.application.api_keys import ApiKeys, check_key, read_keys
+from potstill.serve.http.application.lookups import ServerView, find_hosted, look_up
+from potstill.serve.http.application.routes import FIXED_ROUTES, OPEN_KINDS, PROTOCOLS, Route, find_route
+from potstill.serve.http.asgi import Disconnected, Message, Receive, Refused, Reply, Send, read_body, send_reply
+from potstill.serve.http.config import BundleSpec, Limits
+from potstill.serve.http.hosting.bundle_registry import BundleRegistry, renew
 from potstill.serve.http.hosting.job import Expired, Job
 from potstill.serve.http.hosting.workers import HEADROOM, Overloaded, Workers
-from potstill.serve.http.keys import Keys
-from potstill.serve.http.limits import Limits
-from potstill.serve.http.lookups import View, find_hosted, look_up
 from potstill.serve.http.protocols import native
-from potstill.serve.http.protocols.request import ask
-from potstill.serve.http.routes import FIXED, OPEN_KINDS, PROTOCOLS, Route, find
-from potstill.serve.http.telemetry.server_log import Journal
-from potstill.serve.http.telemetry.server_metrics import Measures
-from potstill.serve.http.telemetry.tracing import Span, Tracer, parse_parent
+from potstill.serve.http.protocols.request import make_job
+from potstill.serve.http.telemetry.logs_and_traces import OtlpTracer, ServerLog, request_span
+from potstill.serve.http.telemetry.server_metrics import ServerMetrics
 
 PUBLISH_S = 1.0  # between two showings of this process's counts to the others
 _CLOSE = (b"connection", b"close")
 
 
 @dataclass(frozen=True)
-class Parts:
+class AppDependencies:
     """What an application is put together from."""
 
-    bundles: Bundles
+    bundles: BundleRegistry
     limits: Limits = field(default_factory=Limits)
     n_workers: int = field(default_factory=usable_cores)
-    keys: Keys = field(default_factory=lambda: Keys([]))
-    journal: Journal = field(default_factory=Journal)
-    measures: Measures = field(default_factory=Measures)
+    keys: ApiKeys = field(default_factory=lambda: ApiKeys([]))
+    log: ServerLog = field(default_factory=ServerLog)
+    metrics: ServerMetrics = field(default_factory=ServerMetrics)
     version: str = "0"  # of the program
-    tracer: Tracer | None = None  # where spans go
+    tracer: OtlpTracer | None = None  # where spans go
 
 
 class Application:
     """An ASGI application; it starts and stops with the server's lifespan."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, dependencies: AppDependencies) -> None:
         """Nothing runs before the server starts."""
-        self.parts = parts
+        self.dependencies = dependencies
         self.draining = False
         self.has_one_client: Callable[[], bool] = lambda: False  # a server that knows its connections says better
-        self._bundles, self._limits, self._measures = parts.bundles, parts.limits, parts.measures
-        self._workers = Workers(parts.n_workers)
+        self._bundles, self._limits, self._metrics = dependencies.bundles, dependencies.limits, dependencies.metrics
+        self._workers = Workers(dependencies.n_workers)
         self._started = False
         self._renewing: asyncio.Task[None] | None = None
         self._renew_again = False
@@ -96,8 +97,8 @@ class Application:
                 renewal = await asyncio.to_thread(renew, hosted)
                 if renewal.hosted is not None:
                     self._bundles.put(renewal.hosted)
-                self._measures.reloads.add(renewal.name, renewal.outcome)
-                self.parts.journal.line(renewal.line)
+                self._metrics.reloads.add(renewal.name, renewal.outcome)
+                self.dependencies.log.line(renewal.line)
             if not self._renew_again:
                 return
 
@@ -116,35 +117,35 @@ class Application:
                 if publishing is not None:
                     publishing.cancel()
                 await asyncio.to_thread(self._workers.close)
-                if self.parts.tracer is not None:
-                    await asyncio.to_thread(self.parts.tracer.close)
-                self._measures.publish()
+                if self.dependencies.tracer is not None:
+                    await asyncio.to_thread(self.dependencies.tracer.close)
+                self._metrics.publish()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
     async def _publish(self) -> None:
         """Show the counts to the other processes, now and then."""
         while True:
-            self._measures.publish()
+            self._metrics.publish()
             await asyncio.sleep(PUBLISH_S)
 
     async def _exchange(self, scope: Message, receive: Receive, send: Send) -> None:
         """One request and its reply."""
         start_s = time.monotonic()
-        route = find(scope["path"])
+        route = find_route(scope["path"])
         label = route.label if route is not None else "none"
         try:
             reply = await self._reply(route, scope, receive, start_s)
         except Refused as refused:
             reply = _error(route, refused)
             if refused.reason is not None:
-                self._measures.shed.add(refused.reason)
+                self._metrics.shed.add(refused.reason)
         except Disconnected:
-            self._measures.shed.add("gone")
+            self._metrics.shed.add("gone")
             return
         except Exception:
-            self.parts.journal.bug(label)
-            self._measures.requests.add(label, "500")
+            self.dependencies.log.bug(label)
+            self._metrics.requests.add(label, "500")
             await send_reply(send, _error(route, Refused(500, "this is a mistake in the server; its log says where")), head=False)
             self._trace(label, scope, start_s, 500)
             raise
@@ -153,74 +154,52 @@ class Application:
         await send_reply(send, reply, head=scope["method"] == "HEAD")
         if reply.afterwards is not None:
             reply.afterwards()
-        self._measures.requests.add(label, str(reply.status))
+        self._metrics.requests.add(label, str(reply.status))
         self._trace(label, scope, start_s, reply.status)
 
     def _trace(self, label: str, scope: Message, start_s: float, status: int) -> None:
-        """Tell the tracer of a request, if there is one."""
-        if self.parts.tracer is None:
-            return
-        end_ns = time.time_ns()
-        attributes = {"http.request.method": scope["method"], "http.route": label, "http.response.status_code": status}
-        start_ns = end_ns - int((time.monotonic() - start_s) * 1e9)
-        parent = parse_parent(header(scope, b"traceparent"))
-        self.parts.tracer.take(Span(f"{scope['method']} {label}", parent, start_ns, end_ns, attributes, status >= 500))
+        """Hand the request's span to the tracer, if there is one."""
+        if self.dependencies.tracer is not None:
+            self.dependencies.tracer.take(request_span(scope, label, start_s, status))
 
     async def _reply(self, route: Route | None, scope: Message, receive: Receive, start_s: float) -> Reply:
         """The reply to a request; raises Refused or Disconnected."""
         if route is None:
-            raise Refused(404, f"there is no such path; there are {', '.join(FIXED)}, and more in /openapi.json")
+            raise Refused(404, f"there is no such path; there are {', '.join(FIXED_ROUTES)}, and more in /openapi.json")
         method = scope["method"]
         if method not in route.methods:
             allowed = ", ".join(route.methods)
             raise Refused(405, f"{route.label} takes {allowed}, not {method}", [(b"allow", allowed.encode())])
         if route.kind not in OPEN_KINDS:
-            self._check_key(scope)
+            check_key(scope, self.dependencies.keys)
         if route.kind in PROTOCOLS:
             return await self._answer(route, scope, receive, start_s)
         return look_up(route, self._view())
 
-    def _view(self) -> View:
+    def _view(self) -> ServerView:
         """What there is to see now."""
-        parts = self.parts
-        return View(
-            bundles=parts.bundles,
-            limits=parts.limits,
-            measures=parts.measures,
-            version=parts.version,
-            with_keys=len(parts.keys) > 0,
+        dependencies = self.dependencies
+        return ServerView(
+            bundles=dependencies.bundles,
+            limits=dependencies.limits,
+            metrics=dependencies.metrics,
+            version=dependencies.version,
+            with_keys=len(dependencies.keys) > 0,
             status=self.status(),
             wait_s=self._workers.wait_s(),
         )
-
-    def _check_key(self, scope: Message) -> None:
-        """Let nobody in without a key, if there are keys; raises Refused."""
-        if not len(self.parts.keys):
-            return
-        given = header(scope, b"x-api-key")
-        scheme, _, bearer = (header(scope, b"authorization") or b"").partition(b" ")
-        if given is None and scheme.lower() == b"bearer":
-            given = bearer.strip()
-        if not self.parts.keys.allow(given):
-            problem = "a key is needed" if given is None else "this key is not known"
-            raise Refused(
-                401,
-                f"{problem}; send one as Authorization: Bearer KEY, or X-API-Key: KEY",
-                [(b"www-authenticate", b"Bearer")],
-                "key",
-            )
 
     async def _answer(self, route: Route, scope: Message, receive: Receive, start_s: float) -> Reply:
         """Classify; raises Refused or Disconnected."""
         hosted = find_hosted(self._bundles, route)
         body = await read_body(scope, receive, self._limits.max_body_bytes)
         question, write = PROTOCOLS[route.kind].read(scope, body, hosted, self._limits)
-        job = ask(question, hosted, self._limits, start_s)
+        job = make_job(question, hosted, self._limits, start_s)
         await self._work(job, receive)
         reply = write(job)
         now = time.monotonic()
         reply.headers.append((b"server-timing", _server_timing(job, now)))
-        reply.afterwards = lambda: self._measures.answered(job, now)
+        reply.afterwards = lambda: self._metrics.answered(job, now)
         return reply
 
     async def _work(self, job: Job, receive: Receive) -> None:
@@ -258,6 +237,49 @@ class Application:
         self._workers.drop(job)
         if job.future is not None and not job.future.done():
             job.future.set_exception(Disconnected())
+
+
+def build_application(
+    bundles: list[BundleSpec],
+    limits: Limits,
+    n_workers: int,
+    keys: Path | None,
+    otlp: str | None,
+    metrics: ServerMetrics | None = None,
+) -> Application:
+    """An application over open, proved bundles.
+
+    Args:
+        bundles: the bundles, at least one.
+        limits: what is accepted.
+        n_workers: texts answered at once.
+        keys: a file of keys; None: those of the environment.
+        otlp: a collector's address for traces; None: nowhere.
+        metrics: the counts; None: of this process alone.
+    Raises:
+        UserError: if a bundle or the keys are refused, or the extra `otlp` is missing.
+    """
+    version, metrics = program_version(), metrics or ServerMetrics()
+    return Application(
+        AppDependencies(
+            bundles=BundleRegistry.open(bundles),
+            limits=limits,
+            n_workers=n_workers,
+            keys=read_keys(keys),
+            log=ServerLog(when_lost=metrics.lost_lines.add),
+            metrics=metrics,
+            version=version,
+            tracer=None if otlp is None else OtlpTracer(otlp, version),
+        )
+    )
+
+
+def program_version() -> str:
+    """The version of potstill that is installed."""
+    try:
+        return metadata.version("potstill")
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def _error(route: Route | None, refused: Refused) -> Reply:

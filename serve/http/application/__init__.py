@@ -1,0 +1,1 @@
+"""The HTTP application: routes, keys, and one reply for each request."""
