@@ -1,4 +1,4 @@
-"""What is served, where, and within which limits."""
+"""Settings of the server: which bundles, where to listen, and the limits of a request, a connection and the process."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Limits:
-    """What is accepted; more is refused before any work."""
+    """Limits of requests and connections; what exceeds one is refused before any work."""
 
     max_body_bytes: int = 1_000_000
-    max_texts: int = 64  # of one request
-    max_chars: int = 200_000  # of one text
+    max_texts: int = 64  # per request
+    max_chars: int = 200_000  # per text
     max_head_bytes: int = 32_768  # request line and headers together
-    max_connections: int = 1000  # of one process
-    receipt_s: float = 5.0  # from a request's first byte, or from connecting, to its last byte
-    idle_s: float = 75.0  # that a connection may stay open between two requests
-    timeout_ms: float = 1000.0  # in which a request wants its answer, if it does not say
-    max_timeout_ms: float = 60_000.0  # that it may say
-    min_timeout_ms: float = 0.001  # a microsecond; what is below the smallest normal number must not pass for 0 or above it
-    lead_s: float = 0.3  # between the order to stop and the refusal of new connections, for whoever sends them to look elsewhere
-    grace_s: float = 20.0  # in which accepted requests are finished after that
+    max_connections: int = 1000  # per process
+    receipt_s: float = 5.0  # for a request to arrive whole, from its first byte or from connecting
+    idle_s: float = 75.0  # for a connection to stay open between two requests
+    timeout_ms: float = 1000.0  # deadline of a request that sets none
+    max_timeout_ms: float = 60_000.0  # longest deadline that a request may set
+    min_timeout_ms: float = 0.001  # a microsecond; far above subnormal numbers, which may be flushed to 0
+    lead_s: float = 0.3  # from SIGTERM to the refusal of new connections, so that load balancers can turn to other servers
+    grace_s: float = 20.0  # after that, for accepted requests to finish
 
 
 @dataclass(frozen=True)
 class BundleSpec:
-    """A bundle that is to be served."""
+    """A bundle to serve, and the name to serve it under."""
 
     folder: Path
-    name: str | None = None  # None: what the bundle calls itself
+    name: str | None = None  # None: the name in its manifest
 
 
 def parse_bundle_spec(argument: str) -> BundleSpec:
-    """A bundle as it is given on the command line, `BUNDLE` or `NAME=BUNDLE`; a folder that has this very name goes first."""
+    """Parse `BUNDLE` or `NAME=BUNDLE` from the command line; an existing folder with the whole argument as its name wins."""
     name, equals, folder = argument.partition("=")
     if equals and "/" not in name and not Path(argument).exists():
         return BundleSpec(Path(folder), name)
@@ -42,14 +42,14 @@ def parse_bundle_spec(argument: str) -> BundleSpec:
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """Where and how to listen."""
+    """Where to listen, and how many processes and threads answer."""
 
     host: str = "127.0.0.1"
-    port: int = 8080  # 0: any free one
-    unix: Path | None = None  # listen at this path instead
-    processes: int = 1  # on the one port
-    workers: int | None = None  # texts answered at once by each process; None: the usable cores, shared out
-    insecure: bool = False  # whether other machines may be let in, without a key and without encryption
-    keys: Path | None = None  # a file of keys; None: those of the environment, if any
-    otlp: str | None = None  # a collector's address for traces; None: nowhere
+    port: int = 8080  # 0 to 65535; 0: any free port
+    unix: Path | None = None  # listen on a Unix socket at this path instead
+    processes: int = 1  # at least 1; all share the socket
+    workers: int | None = None  # texts that each process answers at once; None: the usable cores divided by the processes
+    insecure: bool = False  # accept other machines without a key; there is no encryption either way
+    keys: Path | None = None  # a file of API keys; None: those in the environment, if any
+    otlp: str | None = None  # URL of a collector for traces; None: no traces
     limits: Limits = field(default_factory=Limits)

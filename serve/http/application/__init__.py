@@ -1,1 +1,1 @@
-"""The HTTP application: routes, keys, and one reply for each request."""
+"""The HTTP application: routes, API keys, and a reply to each request."""

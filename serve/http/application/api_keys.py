@@ -1,4 +1,4 @@
-"""The keys that let a client in, from a file or the environment; never from the command line, which everybody can read."""
+"""API keys from a file or the environment; never from the command line, which every user of the machine can read."""
 
 from __future__ import annotations
 
@@ -15,58 +15,61 @@ MIN_CHARS = 16
 
 
 class ApiKeys:
-    """Any one of these lets in; without any, everybody is. Only their SHA-256 is kept."""
+    """The accepted API keys, kept as SHA-256; an empty set accepts every client."""
 
     def __init__(self, keys: list[str]) -> None:
-        """Args: keys, plain."""
+        """Args: keys, in plain text."""
         self._hashes = [hashlib.sha256(key.encode()).digest() for key in keys]
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of keys."""
         return len(self._hashes)
 
     def allow(self, given: bytes | None) -> bool:
-        """Whether a client with this key is let in. It takes as long for a wrong key as for a right one, whichever it is."""
+        """Tell whether the key is accepted; None stands for no key. The time taken does not depend on the key."""
         if not self._hashes:
             return True
         found = hashlib.sha256(given or b"").digest()
-        right = False
+        matches = False
         for known in self._hashes:
-            right |= hmac.compare_digest(found, known)
-        return right and given is not None
+            matches |= hmac.compare_digest(found, known)
+        return matches and given is not None
 
 
 def read_keys(path: Path | None) -> ApiKeys:
-    """The keys of a file, one a line, empty lines and lines that begin with # left out; without a file, those of the environment.
+    """Read API keys from a file, or from POTSTILL_KEYS if there is none.
+
+    A file has one key per line; empty lines and lines that begin with # are ignored. The variable separates keys by commas.
 
     Raises:
-        UserError: if the file cannot be read, or a key is too short or not plain ASCII. No message shows a key.
+        UserError: if the file cannot be read, is readable by everyone or contains no keys, or a key is too short or not
+            printable ASCII. No message shows a key.
     """
     if path is not None:
         try:
             text, where = path.read_text(encoding="ascii"), str(path)
         except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "holds characters that are not ASCII"
-            raise UserError(f"{path}: cannot be read as keys: {reason}; write one key a line") from error
+            reason = error.strerror if isinstance(error, OSError) else "contains non-ASCII characters"
+            raise UserError(f"{path}: cannot read keys: {reason}; write one key per line") from error
         if path.stat().st_mode & 0o007:
-            raise FormatError(path, "", f"may be read by everybody; take that right away with: chmod o= {path}")
+            raise FormatError(path, "", f"is readable by everyone; fix that with: chmod o= {path}")
     else:
-        text, where = os.environ.get(VARIABLE, "").replace(",", "\n"), f"the variable {VARIABLE}"
+        text, where = os.environ.get(VARIABLE, "").replace(",", "\n"), f"environment variable {VARIABLE}"
     lines = [line.strip() for line in text.splitlines()]
     keys = [line for line in lines if line and not line.startswith("#")]
     for number, key in enumerate(keys, 1):
         if len(key) < MIN_CHARS or not key.isascii() or not key.isprintable():
             raise UserError(
-                f"{where}: key {number} is no key; one has at least {MIN_CHARS} printable ASCII characters, "
-                "such as those of: openssl rand -hex 16"
+                f"{where}: key {number} is invalid: a key has at least {MIN_CHARS} printable ASCII characters; "
+                "make one with: openssl rand -hex 16"
             )
     if path is not None and not keys:
-        raise FormatError(path, "", "holds no key; write one key a line")
+        raise FormatError(path, "", "contains no keys; write one key per line")
     return ApiKeys(keys)
 
 
 def check_key(scope: Message, keys: ApiKeys) -> None:
-    """Refuse a request without a valid key, if there are keys; raises Refused: 401."""
+    """Check the API key in a request's headers, if keys are set; raises Refused: 401."""
     if not len(keys):
         return
     given = header(scope, b"x-api-key")
@@ -74,10 +77,10 @@ def check_key(scope: Message, keys: ApiKeys) -> None:
     if given is None and scheme.lower() == b"bearer":
         given = bearer.strip()
     if not keys.allow(given):
-        problem = "a key is needed" if given is None else "this key is not known"
+        problem = "an API key is required" if given is None else "unknown API key"
         raise Refused(
             401,
-            f"{problem}; send one as Authorization: Bearer KEY, or X-API-Key: KEY",
+            f"{problem}; send it as Authorization: Bearer KEY or as X-API-Key: KEY",
             [(b"www-authenticate", b"Bearer")],
             "key",
         )

@@ -1,13 +1,13 @@
 """The HTTP application: raw ASGI and msgspec, so any ASGI server can run it.
 
-    POST /classify                      the protocol of our own (own_protocol)
-    POST /predict                       as text-embeddings-inference (tei_protocol)
-    /v2, /v2/models/NAME/infer, ...     the Open Inference Protocol (oip_protocol)
-    /bundles/NAME/classify, .../predict another bundle than the first one
-    /livez, /readyz, /metrics           for whoever looks after the server
-    /, /openapi.json                    for people
+    POST /classify                      potstill's own protocol (native)
+    POST /predict                       as text-embeddings-inference (tei)
+    /v2, /v2/models/NAME/infer, ...     the Open Inference Protocol (open_inference)
+    /bundles/NAME/classify, .../predict the same for one of several bundles
+    /livez, /readyz, /metrics           for operators
+    /, /openapi.json                    a page to try it, and a description
 
-Texts are never written anywhere: not to the log, not to metrics, not to traces.
+Texts appear neither in the log, nor in metrics, nor in traces.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from potstill.serve.http.application.lookups import ServerView, find_hosted, loo
 from potstill.serve.http.application.routes import FIXED_ROUTES, OPEN_KINDS, PROTOCOLS, Route, find_route
 from potstill.serve.http.asgi import Disconnected, Message, Receive, Refused, Reply, Send, read_body, send_reply
 from potstill.serve.http.config import BundleSpec, Limits
-from potstill.serve.http.hosting.bundle_registry import BundleRegistry, renew
+from potstill.serve.http.hosting.bundle_registry import BundleRegistry, reload
 from potstill.serve.http.hosting.job import Expired, Job
 from potstill.serve.http.hosting.workers import HEADROOM, Overloaded, Workers
 from potstill.serve.http.protocols import native
@@ -35,13 +35,13 @@ from potstill.serve.http.protocols.request import make_job
 from potstill.serve.http.telemetry.logs_and_traces import OtlpTracer, ServerLog, request_span
 from potstill.serve.http.telemetry.server_metrics import ServerMetrics
 
-PUBLISH_S = 1.0  # between two showings of this process's counts to the others
+PUBLISH_S = 1.0  # how often this process publishes its counts to the others
 _CLOSE = (b"connection", b"close")
 
 
 @dataclass(frozen=True)
 class AppDependencies:
-    """What an application is put together from."""
+    """Everything that an application needs."""
 
     bundles: BundleRegistry
     limits: Limits = field(default_factory=Limits)
@@ -49,61 +49,61 @@ class AppDependencies:
     keys: ApiKeys = field(default_factory=lambda: ApiKeys([]))
     log: ServerLog = field(default_factory=ServerLog)
     metrics: ServerMetrics = field(default_factory=ServerMetrics)
-    version: str = "0"  # of the program
-    tracer: OtlpTracer | None = None  # where spans go
+    version: str = "0"  # of potstill
+    tracer: OtlpTracer | None = None  # None: no spans
 
 
 class Application:
-    """An ASGI application; it starts and stops with the server's lifespan."""
+    """An ASGI application; its threads start and stop with the lifespan events."""
 
     def __init__(self, dependencies: AppDependencies) -> None:
-        """Nothing runs before the server starts."""
+        """Start nothing yet."""
         self.dependencies = dependencies
         self.draining = False
-        self.has_one_client: Callable[[], bool] = lambda: False  # a server that knows its connections says better
+        self.has_one_client: Callable[[], bool] = lambda: False  # replaced by a server that counts its connections
         self._bundles, self._limits, self._metrics = dependencies.bundles, dependencies.limits, dependencies.metrics
         self._workers = Workers(dependencies.n_workers)
         self._started = False
-        self._renewing: asyncio.Task[None] | None = None
-        self._renew_again = False
+        self._reloading: asyncio.Task[None] | None = None
+        self._reload_again = False
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one request, or the server's start and stop."""
+        """Handle one request, or the lifespan of the server."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http":
             await self._exchange(scope, receive, send)
 
     def status(self) -> str:
-        """`ready` if a request that comes now would be answered; else why not: starting, stopping, or busy."""
+        """`ready` if a new request would be answered; else the reason: `starting`, `stopping` or `busy`."""
         if self.draining:
             return "stopping"
         if not self._started:
             return "starting"
         return "ready" if self._workers.wait_s() < HEADROOM * self._limits.timeout_ms / 1e3 else "busy"
 
-    def renew(self) -> None:
-        """Look for new versions of the bundles, in the background; call it in the event loop."""
-        if self._renewing is not None and not self._renewing.done():
-            self._renew_again = True
+    def reload(self) -> None:
+        """Reload changed bundles in the background; call it in the event loop."""
+        if self._reloading is not None and not self._reloading.done():
+            self._reload_again = True
         else:
-            self._renewing = asyncio.get_running_loop().create_task(self._renew())
+            self._reloading = asyncio.get_running_loop().create_task(self._reload_all())
 
-    async def _renew(self) -> None:
-        """Look at one bundle after the other, so that at most one is in memory twice."""
+    async def _reload_all(self) -> None:
+        """Reload one bundle after the other, so that at most one is in memory twice."""
         while True:
-            self._renew_again = False
+            self._reload_again = False
             for hosted in self._bundles.all:
-                renewal = await asyncio.to_thread(renew, hosted)
-                if renewal.hosted is not None:
-                    self._bundles.put(renewal.hosted)
-                self._metrics.reloads.add(renewal.name, renewal.outcome)
-                self.dependencies.log.line(renewal.line)
-            if not self._renew_again:
+                result = await asyncio.to_thread(reload, hosted)
+                if result.hosted is not None:
+                    self._bundles.put(result.hosted)
+                self._metrics.reloads.add(result.name, result.outcome)
+                self.dependencies.log.line(result.line)
+            if not self._reload_again:
                 return
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        """Become ready when the server starts, and finish what is queued when it stops."""
+        """Start the workers when the server starts, and finish the queue when it stops."""
         publishing: asyncio.Task[None] | None = None
         while True:
             message = await receive()
@@ -124,13 +124,13 @@ class Application:
                 return
 
     async def _publish(self) -> None:
-        """Show the counts to the other processes, now and then."""
+        """Publish the counts to the other processes, every PUBLISH_S."""
         while True:
             self._metrics.publish()
             await asyncio.sleep(PUBLISH_S)
 
     async def _exchange(self, scope: Message, receive: Receive, send: Send) -> None:
-        """One request and its reply."""
+        """Answer one request, count it and trace it."""
         start_s = time.monotonic()
         route = find_route(scope["path"])
         label = route.label if route is not None else "none"
@@ -146,7 +146,7 @@ class Application:
         except Exception:
             self.dependencies.log.bug(label)
             self._metrics.requests.add(label, "500")
-            await send_reply(send, _error(route, Refused(500, "this is a mistake in the server; its log says where")), head=False)
+            await send_reply(send, _error(route, Refused(500, "internal error; see the server log")), head=False)
             self._trace(label, scope, start_s, 500)
             raise
         if self.draining:
@@ -165,11 +165,13 @@ class Application:
     async def _reply(self, route: Route | None, scope: Message, receive: Receive, start_s: float) -> Reply:
         """The reply to a request; raises Refused or Disconnected."""
         if route is None:
-            raise Refused(404, f"there is no such path; there are {', '.join(FIXED_ROUTES)}, and more in /openapi.json")
+            raise Refused(
+                404, f"unknown path; the paths are {', '.join(FIXED_ROUTES)}, and those of single bundles in /openapi.json"
+            )
         method = scope["method"]
         if method not in route.methods:
             allowed = ", ".join(route.methods)
-            raise Refused(405, f"{route.label} takes {allowed}, not {method}", [(b"allow", allowed.encode())])
+            raise Refused(405, f"{route.label} accepts {allowed}, not {method}", [(b"allow", allowed.encode())])
         if route.kind not in OPEN_KINDS:
             check_key(scope, self.dependencies.keys)
         if route.kind in PROTOCOLS:
@@ -177,7 +179,7 @@ class Application:
         return look_up(route, self._view())
 
     def _view(self) -> ServerView:
-        """What there is to see now."""
+        """The state that lookups show."""
         dependencies = self.dependencies
         return ServerView(
             bundles=dependencies.bundles,
@@ -190,11 +192,11 @@ class Application:
         )
 
     async def _answer(self, route: Route, scope: Message, receive: Receive, start_s: float) -> Reply:
-        """Classify; raises Refused or Disconnected."""
+        """Classify the texts of a request; raises Refused or Disconnected."""
         hosted = find_hosted(self._bundles, route)
         body = await read_body(scope, receive, self._limits.max_body_bytes)
-        question, write = PROTOCOLS[route.kind].read(scope, body, hosted, self._limits)
-        job = make_job(question, hosted, self._limits, start_s)
+        request, write = PROTOCOLS[route.kind].read(scope, body, hosted, self._limits)
+        job = make_job(request, hosted, self._limits, start_s)
         await self._work(job, receive)
         reply = write(job)
         now = time.monotonic()
@@ -203,12 +205,12 @@ class Application:
         return reply
 
     async def _work(self, job: Job, receive: Receive) -> None:
-        """Have a job done; raises Refused or Disconnected."""
+        """Wait until the job is done; raises Refused or Disconnected."""
         try:
             if self._workers.answer_at_once(job, alone=self.has_one_client()):
                 return
             future = self._workers.submit(job)
-            if not job.waits:  # it is being worked on by now, and what has begun is finished
+            if not job.waits:  # a worker has it by now, and work that has begun is finished
                 await future
                 return
             watch = asyncio.get_running_loop().create_task(self._watch(job, receive))
@@ -220,18 +222,18 @@ class Application:
             retry_s = max(1, math.ceil(overloaded.wait_s))
             raise Refused(
                 429,
-                f"the answer would come too late: an estimated {overloaded.wait_s * 1e3:.0f} ms to wait and "
-                f"{overloaded.work_s * 1e3:.0f} ms of work; come back later, or allow more time",
+                f"the deadline cannot be met: an estimated {overloaded.wait_s * 1e3:.0f} ms to wait and "
+                f"{overloaded.work_s * 1e3:.0f} ms of work; retry later, or allow more time",
                 [(b"retry-after", b"%d" % retry_s)],
                 "deadline",
             ) from overloaded
         except Expired as expired:
-            raise Refused(504, "the time ran out before it was this request's turn", reason="expired") from expired
+            raise Refused(504, "the deadline passed while the request was queued", reason="expired") from expired
         except UserError as error:
             raise Refused(422, str(error)) from error
 
     async def _watch(self, job: Job, receive: Receive) -> None:
-        """Drop the job when its client goes."""
+        """Drop the job if its client disconnects."""
         while (await receive())["type"] != "http.disconnect":
             pass
         self._workers.drop(job)
@@ -247,17 +249,17 @@ def build_application(
     otlp: str | None,
     metrics: ServerMetrics | None = None,
 ) -> Application:
-    """An application over open, proved bundles.
+    """Open and check the bundles, and build an application that answers with them.
 
     Args:
-        bundles: the bundles, at least one.
-        limits: what is accepted.
+        bundles: at least one; the first one answers requests that name none.
+        limits: of requests.
         n_workers: texts answered at once.
-        keys: a file of keys; None: those of the environment.
-        otlp: a collector's address for traces; None: nowhere.
-        metrics: the counts; None: of this process alone.
+        keys: a file of API keys; None: those in the environment.
+        otlp: URL of a collector for traces; None: no traces.
+        metrics: None: new ones, of this process alone.
     Raises:
-        UserError: if a bundle or the keys are refused, or the extra `otlp` is missing.
+        UserError: if a bundle or the keys are invalid, or the extra `otlp` is not installed.
     """
     version, metrics = program_version(), metrics or ServerMetrics()
     return Application(
@@ -275,7 +277,7 @@ def build_application(
 
 
 def program_version() -> str:
-    """The version of potstill that is installed."""
+    """The installed version of potstill; "unknown" if it runs from a checkout."""
     try:
         return metadata.version("potstill")
     except metadata.PackageNotFoundError:
@@ -283,14 +285,14 @@ def program_version() -> str:
 
 
 def _error(route: Route | None, refused: Refused) -> Reply:
-    """A refusal in the form of the route's protocol."""
+    """An error in the form of the route's protocol."""
     protocol = native.PROTOCOL if route is None else PROTOCOLS.get(route.kind, native.PROTOCOL)
     return protocol.write_error(refused)
 
 
 def _server_timing(job: Job, now: float) -> bytes:
-    """Where the time went, as browsers show it: milliseconds."""
-    worked = job.results()
-    tokenize_ms, infer_ms = sum(one.tokenize_s for one in worked) * 1e3, sum(one.infer_s for one in worked) * 1e3
+    """The value of the header Server-Timing, in milliseconds."""
+    timed = job.results()
+    tokenize_ms, infer_ms = sum(one.tokenize_s for one in timed) * 1e3, sum(one.infer_s for one in timed) * 1e3
     times_ms = (job.queue_s * 1e3, tokenize_ms, infer_ms, (now - job.start_s) * 1e3)
     return b"queue;dur=%.3f, tokenize;dur=%.3f, infer;dur=%.3f, total;dur=%.3f" % times_ms

@@ -1,4 +1,7 @@
-"""Replies that classify nothing: health, metrics, descriptions, the page."""
+"""Replies that need no classification: health, metrics, descriptions, and the page to try a bundle by hand.
+
+The page is three files of ours, under a content security policy that lets the browser load nothing else.
+"""
 
 from __future__ import annotations
 
@@ -29,24 +32,24 @@ _FILES = {
 
 @dataclass(frozen=True, slots=True)
 class ServerView:
-    """What there is to see of a server at this moment."""
+    """The state of the server at one moment, as lookups show it."""
 
     bundles: BundleRegistry
     limits: Limits
     metrics: ServerMetrics
-    version: str  # of the program
+    version: str  # of potstill
     with_keys: bool
-    status: str  # ready, or why not
-    wait_s: float  # of a new text, estimated
+    status: str  # as `Application.status` gives it
+    wait_s: float  # estimated wait of a new text
 
     @property
     def ready(self) -> bool:
-        """Whether a request that comes now would be answered."""
+        """Tell whether a new request would be answered."""
         return self.status == "ready"
 
 
 def look_up(route: Route, view: ServerView) -> Reply:
-    """The reply; raises Refused."""
+    """Reply to a request for a path of `route.kind`; raises Refused: 404 if there is no such bundle."""
     match route.kind:
         case "live":
             return json_reply({"status": "alive"})
@@ -69,18 +72,18 @@ def look_up(route: Route, view: ServerView) -> Reply:
 
 
 def find_hosted(bundles: BundleRegistry, route: Route) -> HostedBundle:
-    """The bundle that a route is about; raises Refused."""
+    """The bundle that a route names; raises Refused: 404."""
     hosted = bundles.get(route.bundle)
     if hosted is None:
         names = ", ".join(one.name for one in bundles.all)
-        raise Refused(404, f"there is no bundle of that name; there are {names}")
+        raise Refused(404, f"unknown bundle; the bundles are {names}")
     if route.version not in (None, hosted.version):
-        raise Refused(404, f"{hosted.name} has no such version; there is {hosted.version}")
+        raise Refused(404, f"unknown version of {hosted.name}; it is at version {hosted.version}")
     return hosted
 
 
 def _page_file(path: str) -> Reply:
-    """One of the page's files."""
+    """A file of the page, with its headers."""
     name, kind = _FILES[path]
     headers: Headers = [
         (b"content-security-policy", POLICY.encode()),

@@ -1,4 +1,4 @@
-"""Which paths there are, and what each one takes."""
+"""Paths and their methods, and the protocol of each kind of path that classifies."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ RouteKind = Literal[
 ]  # fmt: skip
 PROTOCOLS: dict[RouteKind, WireProtocol] = {"classify": native.PROTOCOL, "predict": tei.PROTOCOL, "infer": open_inference.PROTOCOL}
 GET_OR_HEAD, POST = ("GET", "HEAD"), ("POST",)
-OPEN_KINDS = {"live", "ready", "openapi", "page"}  # for probes and browsers, which bring no key
+OPEN_KINDS = {"live", "ready", "openapi", "page"}  # need no key: probes and browsers send none
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path that was found."""
+    """What a request's path asks for."""
 
     kind: RouteKind
-    label: str  # in the metrics and the description: the path with its variable parts named
+    label: str  # the path with placeholders for its variable parts, as in metrics and OpenAPI
     methods: tuple[str, ...] = GET_OR_HEAD
     bundle: str | None = None  # None: the first one
     version: str | None = None
@@ -54,7 +54,7 @@ _OF_MODELS: dict[tuple[str, ...], tuple[RouteKind, tuple[str, ...]]] = {
 
 
 def find_route(path: str) -> Route | None:
-    """The route of a path, None if there is none."""
+    """The route of a path, None if the path is unknown."""
     fixed = FIXED_ROUTES.get(path)
     if fixed is not None:
         return fixed

@@ -1,6 +1,6 @@
-"""What the server reports about single events: lines on stderr, and a span for each request where a collector is named.
+"""Reports of single events: log lines on stderr, and a span for each request if a collector is set.
 
-Whatever becomes of a line or a span, requests are answered; neither holds a text or a key.
+A line or a span that is lost affects no request. Neither contains a text or a key.
 Source of the header `traceparent`: W3C Trace Context, section 3.2.
 """
 
@@ -18,20 +18,20 @@ from potstill.contract.errors import MissingExtraError
 from potstill.serve.http.asgi import Message, header
 
 STDERR = 2
-EXPORT_TIMEOUT_S = 5
+EXPORT_TIMEOUT_S = 5  # for the collector to accept a batch of spans
 _PARENT = re.compile(rb"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _ZEROS = b"0"
 
 
 class ServerLog:
-    """Writes lines; those that cannot be written, on a full disk for example, are lost and counted."""
+    """Writes lines to a descriptor. Lines that cannot be written, on a full disk for example, are lost and counted."""
 
     def __init__(self, descriptor: int = STDERR, when_lost: Callable[[], None] | None = None) -> None:
-        """Args: where the lines go; what is called when one could not be written."""
+        """Args: file descriptor to write to; function to call for each lost line."""
         self._descriptor, self._when_lost = descriptor, when_lost
 
     def line(self, text: str) -> None:
-        """Write one line, at once and whole."""
+        """Write one line with a single system call; line breaks become spaces."""
         try:
             os.write(self._descriptor, (" ".join(text.split()) + "\n").encode(errors="replace"))
         except OSError:
@@ -39,7 +39,7 @@ class ServerLog:
                 self._when_lost()
 
     def bug(self, where: str) -> None:
-        """Write where the exception that is being handled came from. Its message stays out: it might quote a text."""
+        """Write the stack of the exception being handled. Its message is left out, as it might quote a text."""
         kind, _, trace = sys.exc_info()
         frames = "; ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(trace))
         self.line(f"bug: {where}: {kind.__name__ if kind else 'unknown'} at {frames}")
@@ -47,7 +47,7 @@ class ServerLog:
 
 @dataclass(frozen=True, slots=True)
 class TraceParent:
-    """The span that called."""
+    """The caller's span."""
 
     trace_id: int  # 128 bits, not 0
     span_id: int  # 64 bits, not 0
@@ -56,18 +56,18 @@ class TraceParent:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One request, as it is told to a tracer. It holds no text."""
+    """A request as it is reported to a tracer. It contains no text."""
 
-    name: str  # method and route
+    name: str  # method and route, as in "POST /classify"
     parent: TraceParent | None
-    start_ns: int  # since 1970
-    end_ns: int
+    start_ns: int  # Unix time
+    end_ns: int  # Unix time
     attributes: Mapping[str, str | int | float]
-    is_error: bool  # the server's fault
+    is_error: bool  # status 5xx
 
 
 def parse_traceparent(value: bytes | None) -> TraceParent | None:
-    """The caller's span; None if there is none, or the header is malformed, which the standard says to pass over."""
+    """The caller's span; None without the header, or if it is malformed, which the standard says to ignore."""
     match = None if value is None else _PARENT.fullmatch(value.strip())
     if match is None or (match[1] == b"00" and match[5]) or not match[2].strip(_ZEROS) or not match[3].strip(_ZEROS):
         return None

@@ -20,7 +20,7 @@ def test_a_parent_is_read(flags):
     )
 
 
-def test_a_later_version_may_go_on_after_the_flags():
+def test_a_later_version_may_have_more_after_the_flags():
     assert parse_traceparent(f"01-{TRACE}-{SPAN}-01-more".encode()) is not None
 
 
@@ -31,13 +31,13 @@ def test_a_later_version_may_go_on_after_the_flags():
         f"00-{TRACE}-{'0' * 16}-01".encode(), f"00-{TRACE.upper()}-{SPAN}-01".encode(), f"00-{TRACE}-{SPAN}".encode(), b"\xff" * 55,
     ],
 )  # fmt: skip
-def test_what_is_no_parent_is_passed_over(value):
+def test_a_malformed_parent_is_ignored(value):
     assert parse_traceparent(value) is None
 
 
 @pytest.fixture
 def collector():
-    """A real HTTP server that takes spans."""
+    """A real HTTP server that accepts spans."""
     bodies = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -77,7 +77,7 @@ def test_spans_with_their_parent_and_without_a_text_reach_a_collector(collector,
     assert not any(b"zebra" in body for body in bodies)
 
 
-def test_a_collector_that_is_away_harms_nobody(tmp_path):
+def test_a_collector_that_is_down_affects_no_request(tmp_path):
     with ServerProcess(write_bundle(tmp_path / "plain"), "--otlp", "http://127.0.0.1:9/v1/traces") as server:
         assert server.classify(text="rise")[0] == 200
         assert server.stop() == 0

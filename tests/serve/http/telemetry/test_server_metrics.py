@@ -19,7 +19,7 @@ def server(tmp_path_factory):
         yield server
 
 
-def test_prometheus_reads_what_was_asked_and_answered(server):
+def test_prometheus_reads_the_counts_of_requests_and_answers(server):
     before = server.metrics()
     server.classify(texts=["rise", "fall", "the price will rise"])
     server.classify(text=1)
@@ -49,12 +49,14 @@ def test_prometheus_reads_what_was_asked_and_answered(server):
     assert after[("potstill_ready", ())] == 1 and after[("process_resident_memory_bytes", ())] > 1e7
 
 
-def test_what_several_processes_take_is_added_up(tmp_path):
+def test_memory_and_cpu_of_several_processes_are_summed(tmp_path):
     bundle = write_bundle(tmp_path / "plain")
     with ServerProcess(bundle) as one, ServerProcess(bundle, "--processes", "3") as three:
         memory, cpu = ("process_resident_memory_bytes", ()), ("process_cpu_seconds_total", ())
         alone = one.metrics()
-        wait_until(lambda: three.metrics()[memory] > 2.5 * alone[memory], "memory of three")  # each shows its own now and then
+        wait_until(
+            lambda: three.metrics()[memory] > 2.5 * alone[memory], "memory of three"
+        )  # each process publishes its own once a second
         assert three.metrics()[cpu] > 0.1
 
 
