@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import resource
-from pathlib import Path
 
+from potstill.contract.system.memory import resident_bytes
 from potstill.serve.http.hosting.hosted_bundle import HostedBundle
 from potstill.serve.http.hosting.job import Job
 from potstill.serve.http.telemetry.prometheus import MetricFamily, MetricsSnapshot, gauge_lines, merge, render_labels
@@ -101,12 +100,3 @@ def _process_lines(values: MetricsSnapshot) -> list[str]:
         *lines,
         *gauge_lines(MEMORY, "Resident memory of all serving processes; shared pages count in each.", {"": values[MEMORY][""][0]}),
     ]
-
-
-def resident_bytes(process: int | str = "self") -> int:
-    """Resident memory of a process, where Linux tells; else the most that this one ever had."""
-    try:
-        pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, ValueError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return pages * os.sysconf("SC_PAGE_SIZE")
