@@ -8,10 +8,10 @@ from collections.abc import Callable
 from potstill.contract.system.cores import usable_cores
 from potstill.serve.http.application.api_keys import read_keys
 from potstill.serve.http.application.asgi_app import build_application
-from potstill.serve.http.config import BundleSpec, ServeConfig
+from potstill.serve.http.config import BundleSpec, ChildConfig, ServeConfig
 from potstill.serve.http.network.listener import address_text, listen_tcp, listen_unix
 from potstill.serve.http.network.server import HttpServer
-from potstill.serve.http.network.supervisor import ChildConfig, supervise
+from potstill.serve.http.network.supervisor import supervise
 
 
 def serve(bundles: list[BundleSpec], config: ServeConfig, announce: Callable[[str], None] | None = None) -> None:

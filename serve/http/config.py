@@ -1,9 +1,11 @@
-"""Settings of the server: which bundles, where to listen, and the limits of a request, a connection and the process."""
+"""Settings of the server: its bundles, where it listens, its processes, and the limits of requests and connections."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 
 @dataclass(frozen=True)
@@ -53,3 +55,17 @@ class ServeConfig:
     keys: Path | None = None  # a file of API keys; None: those in the environment, if any
     otlp: str | None = None  # URL of a collector for traces; None: no traces
     limits: Limits = field(default_factory=Limits)
+
+
+class ChildConfig(msgspec.Struct, frozen=True):
+    """Settings of a child process, sent as JSON on the first line of its stdin."""
+
+    bundles: list[tuple[str, str | None]]  # (folder, name) each
+    listener: int  # descriptor of the listening socket
+    counts: int  # descriptor of the shared memory
+    n_processes: int
+    index: int
+    workers: int
+    keys: str | None
+    otlp: str | None
+    limits: Limits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from potstill.contract.errors import UserError
 from potstill.serve.http.config import BundleSpec
@@ -61,7 +62,7 @@ class ReloadResult:
     """Result of the check for a new version."""
 
     name: str
-    outcome: str  # unchanged, replaced or refused
+    outcome: Literal["unchanged", "replaced", "refused"]
     line: str  # for the log
     hosted: HostedBundle | None = None  # the new version
 

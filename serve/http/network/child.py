@@ -12,9 +12,9 @@ import msgspec
 
 from potstill.contract.errors import UserError
 from potstill.serve.http.application.asgi_app import Application, build_application
-from potstill.serve.http.config import BundleSpec
+from potstill.serve.http.config import BundleSpec, ChildConfig
 from potstill.serve.http.network.server import HttpServer
-from potstill.serve.http.network.supervisor import RELOAD, STARTED, STOP, ChildConfig
+from potstill.serve.http.network.supervisor import RELOAD, STARTED, STOP
 from potstill.serve.http.telemetry.server_metrics import ServerMetrics
 from potstill.serve.http.telemetry.shared_counts import SharedCounts
 

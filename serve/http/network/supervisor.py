@@ -21,26 +21,12 @@ import msgspec
 
 from potstill.contract.errors import UserError
 from potstill.contract.system.child_process import environment
-from potstill.serve.http.config import Limits
+from potstill.serve.http.config import ChildConfig
 from potstill.serve.http.telemetry.logs_and_traces import ServerLog
 from potstill.serve.http.telemetry.shared_counts import SharedCounts
 
 RESTART_S = 1.0  # before the replacement of a child that died within this time
 STARTED, STOP, RELOAD = b"started\n", b"stop\n", b"reload\n"
-
-
-class ChildConfig(msgspec.Struct, frozen=True):
-    """Settings of a child process, sent as JSON on the first line of its stdin."""
-
-    bundles: list[tuple[str, str | None]]  # (folder, name) each
-    listener: int  # descriptor of the listening socket
-    counts: int  # descriptor of the shared memory
-    n_processes: int
-    index: int
-    workers: int
-    keys: str | None
-    otlp: str | None
-    limits: Limits
 
 
 @dataclass

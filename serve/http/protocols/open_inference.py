@@ -68,7 +68,7 @@ def read(scope: Message, body: bytes, hosted: HostedBundle, limits: Limits) -> t
     at = n_json
     for tensor in request.inputs:
         if tensor.name not in ("text", "target") or tensor.name in tensors:
-            raise Refused(400, f"unexpected input {tensor.name!r}; the inputs are 'text' and, with a target, 'target', each once")
+            raise Refused(400, f"unknown or repeated input {tensor.name!r}; the inputs are 'text' and, with a target, 'target'")
         size = binary_size(tensor)
         if size is not None and at + size > len(body):
             raise Refused(400, f"input {tensor.name!r} has a binary_data_size of {size}, but only {len(body) - at} bytes are left")

@@ -32,7 +32,7 @@ class Tensor(msgspec.Struct, frozen=True):
 
 
 def read_texts(tensor: Tensor, binary: bytes | None) -> list[str]:
-    """The strings of a BYTES tensor of any shape [...], in row-major order.
+    """The strings of a BYTES tensor, [B] or [B, ...], in row-major order.
 
     Args:
         tensor: its description.
@@ -56,7 +56,7 @@ def read_texts(tensor: Tensor, binary: bytes | None) -> list[str]:
 
 
 def binary_size(tensor: Tensor) -> int | None:
-    """Length in bytes of the data that follow the JSON, for a tensor of any shape [...]; None if they are in the JSON.
+    """Length in bytes of the data that follow the JSON, for a tensor [B] or [B, ...]; None if they are in the JSON.
 
     Raises:
         Refused: 400 if the size is invalid, or the tensor has data in the JSON too.
@@ -106,7 +106,10 @@ def _flat(name: str, data: list[Any], depth: int) -> list[str]:
         elif isinstance(value, list) and depth:
             texts.extend(_flat(name, value, depth - 1))
         else:
-            raise Refused(400, f"input {name!r} contains a {type(value).__name__}; only strings and lists of strings are allowed")
+            raise Refused(
+                400,
+                f"input {name!r} contains a value of type {type(value).__name__}; only strings and lists of strings are allowed",
+            )
     return texts
 
 
@@ -115,4 +118,4 @@ def _utf8(name: str, data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise Refused(400, f"input {name!r} is not valid UTF-8: {error.reason} at byte {error.start}") from error
+        raise Refused(400, f"input {name!r} is not valid UTF-8: {error.reason} at offset {error.start}") from error

@@ -89,9 +89,9 @@ def request(**changes):
         (request(datatype="FP32"), "input 'text' has datatype FP32; BYTES is expected"),
         (request(shape=[2]), "input 'text' has shape [2] but 1 elements"),
         (request(shape=[-1]), "input 'text' has shape [-1]; sizes must be at least 0"),
-        (request(data=[1]), "input 'text' contains a int; only strings and lists of strings"),
+        (request(data=[1]), "input 'text' contains a value of type int; only strings and lists of strings"),
         (request(data=None), "input 'text' has neither data nor binary_data_size"),
-        (request(name="other"), "unexpected input 'other'; the inputs are 'text' and, with a target, 'target', each once"),
+        (request(name="other"), "unknown or repeated input 'other'; the inputs are 'text' and, with a target, 'target'"),
         (request(parameters={"binary_data_size": 3}), "input 'text' must have either data or a binary_data_size"),
         (
             request(data=None, parameters={"binary_data_size": 3}),
@@ -111,7 +111,7 @@ def request(**changes):
         ),
         ({**request(), "parameters": {"timeout": -1}}, "timeout_ms is -0.001; it must be from 0.001 to"),
         ({"inputs": 1}, "Expected `array`, got `int` - at `$.inputs`"),
-        (request(data=[[[[[[[[[["a"]]]]]]]]]]), "input 'text' contains a list; only strings and lists of strings"),
+        (request(data=[[[[[[[[[["a"]]]]]]]]]]), "input 'text' contains a value of type list; only strings and lists of strings"),
     ],
 )
 def test_an_invalid_request_is_refused_with_400(server, value, message):
@@ -124,7 +124,7 @@ def test_an_invalid_request_is_refused_with_400(server, value, message):
     [
         (b"\x01", "input 'text' ends inside the length of an element"),
         (struct.pack("<I", 9) + b"ab", "input 'text' has an element of 9 bytes, but only 2 are left"),
-        (struct.pack("<I", 1) + b"\xff", "input 'text' is not valid UTF-8: invalid start byte at byte 0"),
+        (struct.pack("<I", 1) + b"\xff", "input 'text' is not valid UTF-8: invalid start byte at offset 0"),
     ],
 )
 def test_broken_binary_is_refused(server, tail, message):

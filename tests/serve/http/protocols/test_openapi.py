@@ -9,7 +9,7 @@ from support.serving import ServerProcess
 from support.tiny_bundle import write_bundle
 
 from benchmarks.api_fuzz import fuzz
-from potstill.serve.http.application.routes import FIXED_ROUTES
+from potstill.serve.http.application.routes import FIXED_ROUTES, PROTOCOLS, find_route
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +50,9 @@ def test_what_the_bundles_ask_for_is_in_the_description(server):
     ):
         shapes = paths[path]["post"]["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
         assert [shape["required"] for shape in shapes] == required
+
+
+def test_the_paths_that_take_a_post_are_those_with_a_protocol():
+    routes = [*FIXED_ROUTES.values(), find_route("/v2/models/plain/infer"), find_route("/bundles/plain/classify")]
+    assert {route.kind for route in routes if "POST" in route.methods} == set(PROTOCOLS)
+    assert not {route.kind for route in routes if "GET" in route.methods} & set(PROTOCOLS)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import threading
 
 import pytest
@@ -8,9 +9,34 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from support.serving import ServerProcess, wait_until
 from support.tiny_bundle import write_bundle
 
-from potstill.serve.http.telemetry.logs_and_traces import TraceParent, parse_traceparent
+from potstill.serve.http.telemetry.logs_and_traces import ServerLog, TraceParent, parse_traceparent
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+@pytest.fixture
+def log():
+    """(a log, a function that gives its lines so far)."""
+    reading, writing = os.pipe()
+    yield ServerLog(writing), lambda: os.read(reading, 65536).decode().splitlines()
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_log_line_is_one_line(log):
+    written, lines = log
+    written.line("two\nlines  and \ud800")
+    assert lines() == ["two lines and ?"]
+
+
+def test_a_bug_is_logged_with_its_place_and_without_its_message(log):
+    written, lines = log
+    try:
+        raise ValueError("zebra")
+    except ValueError:
+        written.bug("/classify")
+    (line,) = lines()
+    assert line.startswith("bug: /classify: ValueError at ") and __file__ in line and "zebra" not in line
 
 
 @pytest.mark.parametrize("flags", ["00", "01", "03"])
