@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from potstill.contract.system.cores import usable_cores
 from potstill.serve.http.application.api_keys import read_keys
 from potstill.serve.http.application.asgi_app import build_application
-from potstill.serve.http.config import BundleSpec, ChildConfig, ServeConfig
+from potstill.serve.http.config import BundleSpec, ChildConfig, ServeConfig, parse_bundle_spec
 from potstill.serve.http.network.listener import address_text, listen_tcp, listen_unix
 from potstill.serve.http.network.server import HttpServer
 from potstill.serve.http.network.supervisor import supervise
 
+_SERVE = ServeConfig()
 
-def serve(bundles: list[BundleSpec], config: ServeConfig, announce: Callable[[str], None] | None = None) -> None:
+
+def serve(
+    bundles: Sequence[str | Path | BundleSpec], config: ServeConfig = _SERVE, announce: Callable[[str], None] | None = None
+) -> None:
     """Serve bundles until SIGTERM or SIGINT; requests accepted by then are answered first.
 
     Args:
-        bundles: at least one; the first one answers requests that name none.
+        bundles: at least one folder, or `NAME=FOLDER`; the first one answers requests that name none.
         config: where to listen, and with how many processes.
         announce: called with one line, with the address, once connections are accepted.
     Raises:
         UserError: if the address cannot be used or is open to other machines, or a bundle or the keys are invalid.
     """
+    specs = [_spec(one) for one in bundles]
     n_workers = config.workers or max(1, usable_cores() // config.processes)
     with open_listener(config) as listener:
         place = address_text(listener)
@@ -31,14 +37,14 @@ def serve(bundles: list[BundleSpec], config: ServeConfig, announce: Callable[[st
         def announce_address() -> None:
             """Announce what is served, and where."""
             if announce is not None:
-                names = ", ".join(one.name or one.folder.name for one in bundles)
+                names = ", ".join(one.name or one.folder.name for one in specs)
                 many = f"{config.processes} processes of " if config.processes > 1 else ""
                 announce(f"{names} at {place} with {many}{n_workers} workers; stop it with Ctrl-C")
 
         if config.processes > 1:
-            supervise(listener, _child_config(bundles, config, n_workers), announce_address)
+            supervise(listener, _child_config(specs, config, n_workers), announce_address)
             return
-        app = build_application(bundles, config.limits, n_workers, config.keys, config.otlp)
+        app = build_application(specs, config.limits, n_workers, config.keys, config.otlp)
         announce_address()
         try:
             HttpServer(app, config.limits).run(sockets=[listener])
@@ -53,10 +59,17 @@ def open_listener(config: ServeConfig) -> socket.socket:
     return listen_tcp(config.host, config.port, open_to_others=config.insecure or len(read_keys(config.keys)) > 0)
 
 
-def _child_config(bundles: list[BundleSpec], config: ServeConfig, n_workers: int) -> ChildConfig:
+def _spec(bundle: str | Path | BundleSpec) -> BundleSpec:
+    """A bundle to serve; only a string may have the form `NAME=FOLDER`."""
+    if isinstance(bundle, str):
+        return parse_bundle_spec(bundle)
+    return BundleSpec(bundle) if isinstance(bundle, Path) else bundle
+
+
+def _child_config(specs: list[BundleSpec], config: ServeConfig, n_workers: int) -> ChildConfig:
     """Settings of the child processes; the supervisor fills in the descriptors."""
     return ChildConfig(
-        bundles=[(str(one.folder), one.name) for one in bundles],
+        bundles=[(str(one.folder), one.name) for one in specs],
         listener=-1,
         counts=-1,
         n_processes=config.processes,

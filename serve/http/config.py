@@ -48,11 +48,11 @@ class ServeConfig:
 
     host: str = "127.0.0.1"
     port: int = 8080  # 0 to 65535; 0: any free port
-    unix: Path | None = None  # listen on a Unix socket at this path instead
+    unix: str | Path | None = None  # listen on a Unix socket at this path instead
     processes: int = 1  # at least 1; all share the socket
     workers: int | None = None  # texts that each process answers at once; None: the usable cores divided by the processes
     insecure: bool = False  # accept other machines without a key; there is no encryption either way
-    keys: Path | None = None  # a file of API keys; None: those in the environment, if any
+    keys: str | Path | None = None  # a file of API keys; None: those in the environment, if any
     otlp: str | None = None  # URL of a collector for traces; None: no traces
     limits: Limits = field(default_factory=Limits)
 

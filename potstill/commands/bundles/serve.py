@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from potstill.serve.http.config import Limits, ServeConfig, parse_bundle_spec
+from potstill.serve.http.config import Limits, ServeConfig
 from potstill.serve.http.telemetry.logs_and_traces import ServerLog
 from potstill.serve.run import serve
 
@@ -110,4 +110,4 @@ def command(
         otlp=otlp,
         limits=limits,
     )
-    serve([parse_bundle_spec(one) for one in bundles], config, announce=ServerLog().line)
+    serve(bundles, config, announce=ServerLog().line)

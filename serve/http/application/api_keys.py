@@ -36,7 +36,7 @@ class ApiKeys:
         return matches and given is not None
 
 
-def read_keys(path: Path | None) -> ApiKeys:
+def read_keys(path: str | Path | None) -> ApiKeys:
     """Read API keys from a file, or from POTSTILL_KEYS if there is none.
 
     A file has one key per line; empty lines and lines that begin with # are ignored. The variable separates keys by commas.
@@ -46,6 +46,7 @@ def read_keys(path: Path | None) -> ApiKeys:
             printable ASCII. No message shows a key.
     """
     if path is not None:
+        path = Path(path)
         try:
             text, where = path.read_text(encoding="ascii"), str(path)
         except (OSError, UnicodeDecodeError) as error:

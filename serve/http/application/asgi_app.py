@@ -245,7 +245,7 @@ def build_application(
     bundles: list[BundleSpec],
     limits: Limits,
     n_workers: int,
-    keys: Path | None,
+    keys: str | Path | None,
     otlp: str | None,
     metrics: ServerMetrics | None = None,
 ) -> Application:

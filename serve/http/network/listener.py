@@ -47,12 +47,13 @@ def listen_tcp(host: str, port: int, *, open_to_others: bool) -> socket.socket:
     return listener
 
 
-def listen_unix(path: Path) -> socket.socket:
+def listen_unix(path: str | Path) -> socket.socket:
     """Open a listening Unix socket that only this user may connect to; a stale socket file at the path is replaced.
 
     Raises:
         UserError: if the path is another kind of file, another server listens there, or the path cannot be used.
     """
+    path = Path(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
     try:

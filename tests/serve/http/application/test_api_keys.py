@@ -19,7 +19,7 @@ def key_file(tmp_path):
 
 
 def test_each_of_the_keys_is_accepted_and_nothing_else_is(key_file):
-    keys = read_keys(key_file)
+    keys = read_keys(str(key_file))
     assert len(keys) == 2 and keys.allow(FIRST.encode()) and keys.allow(SECOND.encode())
     for wrong in (None, b"", b"# two keys", FIRST.encode()[:-1], FIRST.encode() + b"x", b"\xff"):
         assert not keys.allow(wrong)

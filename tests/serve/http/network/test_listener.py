@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -48,17 +49,18 @@ def test_an_address_of_another_machine_cannot_be_used():
         listen_tcp("192.0.2.1", 0, open_to_others=True)
 
 
-def test_a_folder_that_is_not_a_bundle_frees_the_port_again(tmp_path):
+@pytest.mark.parametrize("bundle", [BundleSpec, Path, str, "name={}".format])
+def test_a_folder_that_is_not_a_bundle_frees_the_port_again(tmp_path, bundle):
     with listen_tcp("127.0.0.1", 0, open_to_others=False) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(FormatError, match="is not a bundle"):
-        serve([BundleSpec(tmp_path)], ServeConfig(port=port))
+        serve([bundle(tmp_path)], ServeConfig(port=port))
     listen_tcp("127.0.0.1", port, open_to_others=False).close()
 
 
 def test_a_socket_is_for_this_user_alone_and_a_stale_one_is_replaced(tmp_path):
     path = tmp_path / "socket"
-    with listen_unix(path) as listener:
+    with listen_unix(str(path)) as listener:
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
         assert address_text(listener) == f"unix:{path}"
         with pytest.raises(
