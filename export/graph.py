@@ -26,7 +26,7 @@ from potstill.contract.errors import FormatError
 from potstill.networks.register import is_own, register
 
 
-def without_unread_positions(model: onnx.ModelProto, max_tokens: int) -> onnx.ModelProto:
+def trim_position_table(model: onnx.ModelProto, max_tokens: int) -> onnx.ModelProto:
     """The graph with the rows of its position table that the first max_tokens places use; it reads no longer text.
 
     A table is one of positions where it is gathered by the beginning of constant ids, as in BERT's graphs; where positions
@@ -78,7 +78,7 @@ class _Positional(nn.Module):
         return logits
 
 
-def export_own(checkpoint: Path) -> onnx.ModelProto:
+def _trace_own_network(checkpoint: Path) -> onnx.ModelProto:
     """The graph: `input_ids` and `attention_mask` int64 [B, T] in, with `token_type_ids` where there are targets; `logits` out.
 
     Args:
@@ -105,7 +105,7 @@ def export_own(checkpoint: Path) -> onnx.ModelProto:
 
 
 GRAPH_NAME = "classifier"
-CONTRIBUTED = "com.microsoft"  # the domain of onnxruntime's own operators
+CONTRIB_DOMAIN = "com.microsoft"  # the domain of onnxruntime's own operators
 # Encoders whose exported attention, layer norms and GELUs have the shapes that onnxruntime's BERT patterns look for.
 FUSED_FAMILIES = frozenset({"bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra"})
 
@@ -124,7 +124,7 @@ def export_float(checkpoint: Path, scratch: Path, max_tokens: int) -> onnx.Model
     try:
         with quiet(), torch_threads(1):
             if is_own(AutoConfig.from_pretrained(checkpoint, local_files_only=True).model_type):
-                return without_origin(export_own(checkpoint))
+                return strip_metadata(_trace_own_network(checkpoint))
             main_export(
                 str(checkpoint),
                 scratch,
@@ -137,7 +137,7 @@ def export_float(checkpoint: Path, scratch: Path, max_tokens: int) -> onnx.Model
         reason = str(error).strip().split("\n")[0]
         raise FormatError(checkpoint, "", f"is not a sequence classifier that optimum can export: {reason}") from error
     model = onnx.load(scratch / "model.onnx")
-    return without_unread_positions(without_origin(model), max_tokens)
+    return trim_position_table(strip_metadata(model), max_tokens)
 
 
 def fuse(model: onnx.ModelProto, checkpoint: Path, scratch: Path) -> onnx.ModelProto | None:
@@ -164,8 +164,8 @@ def fuse(model: onnx.ModelProto, checkpoint: Path, scratch: Path) -> onnx.ModelP
     path.unlink()
     if not any(node.op_type == "MultiHeadAttention" for node in fused.graph.node):
         return None
-    if not any(opset.domain == CONTRIBUTED for opset in fused.opset_import):
-        fused.opset_import.append(helper.make_opsetid(CONTRIBUTED, 1))  # the optimizer uses the domain without declaring it
+    if not any(opset.domain == CONTRIB_DOMAIN for opset in fused.opset_import):
+        fused.opset_import.append(helper.make_opsetid(CONTRIB_DOMAIN, 1))  # the optimizer uses the domain without declaring it
     return fused
 
 
@@ -176,7 +176,7 @@ def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     return inferred
 
 
-def without_origin(model: onnx.ModelProto) -> onnx.ModelProto:
+def strip_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph without what tells two exports apart: documentation strings, metadata and the name that the exporter chose."""
     model.graph.name = GRAPH_NAME
     for holder in (model, model.graph, *model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from potstill.contract.bundle import Manifest
 from potstill.export.config import FLOAT, FUSED, TRAINED
-from potstill.export.gate.quality import Form, PrunedVocabulary, Quality
+from potstill.export.gate.quality import FormQuality, PrunedVocabulary, Quality
 
 HINT = "no int8 form passed; --qat trains the student against int8 and tries again"
 STILL = "no int8 form passed, trained against int8 or not; allow more with --max-drop, --min-agreement or --max-change"
@@ -60,7 +60,7 @@ def _pruned(vocabulary: PrunedVocabulary) -> str:
     )
 
 
-def _row(form: Form) -> str:
+def _row(form: FormQuality) -> str:
     """One form's line."""
     return (
         f"{form.variant:<23}{form.ms_p50:>7.2f}{form.bytes / 1e6:>7.1f}{form.macro_f1:>10.4f}{form.log_loss:>9.4f}"

@@ -14,32 +14,32 @@ from potstill.contract.bundle import Manifest
 from potstill.contract.checkpoint import Student, read_student
 from potstill.contract.errors import UserError
 from potstill.contract.system import machine
-from potstill.export.bundle.assemble import Parts, write_bundle
+from potstill.export.bundle.assemble import BundleContent, write_bundle
 from potstill.export.bundle.manifest import manifest_of
 from potstill.export.config import AUTO, FLOAT, FULL_RANGE, STATIC, TRAINED, ExportConfig
+from potstill.export.gate.criteria import max_chance_flips
 from potstill.export.gate.forms import (
     Candidate,
     fastest,
     float_form,
-    float_form_of_fewer_pieces,
     int8_and_fused_forms,
+    pruned_float_form,
     timed,
     trained_form,
 )
-from potstill.export.gate.gate import explained_flips
 from potstill.export.gate.graph_checks import check_parity
 from potstill.export.gate.quality import PrunedVocabulary, Quality
-from potstill.export.gate.source import Source, read_source
+from potstill.export.gate.source import ExportSource, read_source
 from potstill.export.graph import export_float
 from potstill.export.quantization.smoothing import weight_products
 from potstill.export.report import ExportReport
-from potstill.export.tokenizer.prune import Cut, prune_checkpoint
+from potstill.export.tokenizer.prune import KeptPieces, prune_checkpoint
 from potstill.serve.runtime.session import cpu_name
 
-Progress = Callable[[str, int, int], None]
+ExportProgress = Callable[[str, int, int], None]
 
 
-def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig, progress: Progress | None = None) -> ExportReport:
+def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig, progress: ExportProgress | None = None) -> ExportReport:
     """Write a checkpoint as a bundle in the fastest form that passes the gate.
 
     Every form that was tried is in the report with its numbers, and with the reason where it was refused. Float always passes.
@@ -63,7 +63,7 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig, progress
         parity = check_parity(checkpoint, whole_source.gate.feeds, whole.logits)
         reference, source, cut = whole, whole_source, None
         if config.prune_vocab:
-            reference, source, cut = _fewer_pieces(whole, whole_source, config, scratch)
+            reference, source, cut = _pruned_float(whole, whole_source, config, scratch)
         tell("quantize", 1, 4)
         others, not_tried = int8_and_fused_forms(reference, source, config, scratch)
         if config.qat:
@@ -80,19 +80,21 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig, progress
         manifest = manifest_of(chosen, reference, source)
         quality = _quality(manifest, source, [reference, *others], not_tried, parity, config)
         quality = msgspec.structs.replace(quality, pruned=pruned)
-        write_bundle(bundle, Parts(source.checkpoint, source.task, chosen.model, manifest, quality))
+        write_bundle(bundle, BundleContent(source.checkpoint, source.task, chosen.model, manifest, quality))
     tell("done", 4, 4)
     return ExportReport(bundle, manifest, quality, sum(path.stat().st_size for path in bundle.iterdir()))
 
 
-def _float(checkpoint: Path, student: Student, config: ExportConfig, scratch: Path) -> tuple[Candidate, Source]:
+def _float(checkpoint: Path, student: Student, config: ExportConfig, scratch: Path) -> tuple[Candidate, ExportSource]:
     """The float form of a checkpoint, and the checkpoint's content."""
     raw = export_float(checkpoint, scratch, student.max_tokens)
     source = read_source(checkpoint, student, [node.name for node in raw.graph.input], Path(config.pool) if config.pool else None)
     return float_form(raw, source, config, scratch), source
 
 
-def _fewer_pieces(whole: Candidate, whole_source: Source, config: ExportConfig, scratch: Path) -> tuple[Candidate, Source, Cut]:
+def _pruned_float(
+    whole: Candidate, whole_source: ExportSource, config: ExportConfig, scratch: Path
+) -> tuple[Candidate, ExportSource, KeptPieces]:
     """(the float form of a pruned vocabulary, its checkpoint's content, which pieces are left)."""
     small, own = scratch / "pruned", scratch / "pruned-forms"
     small.mkdir()
@@ -106,7 +108,7 @@ def _fewer_pieces(whole: Candidate, whole_source: Source, config: ExportConfig, 
             whole_source.gate, feeds=[source.tokenize.ids(*ask) for ask in whole_source.gate.asks], pad_id=source.gate.pad_id
         )
         source = replace(source, gate=gate)
-    return float_form_of_fewer_pieces(raw, whole, source, config, own), source, cut
+    return pruned_float_form(raw, whole, source, config, own), source, cut
 
 
 def _no_need(reference: Candidate, others: list[Candidate]) -> str:
@@ -119,7 +121,9 @@ def _no_need(reference: Candidate, others: list[Candidate]) -> str:
     return "" if weight_products(reference.model) else "the network has no products of matrices inside"
 
 
-def _pruned(cut: Cut, made: Candidate, whole: Candidate, source: Source, whole_source: Source, whole_ms: float) -> PrunedVocabulary:
+def _pruned(
+    cut: KeptPieces, made: Candidate, whole: Candidate, source: ExportSource, whole_source: ExportSource, whole_ms: float
+) -> PrunedVocabulary:
     """What leaving pieces out gave and cost."""
     pairs = zip(source.gate.feeds, whole_source.gate.feeds, strict=True)
     respelled = sum([cut.kept[i] for i in after["input_ids"][0]] != before["input_ids"][0].tolist() for after, before in pairs)
@@ -155,7 +159,7 @@ def _chosen(
 
 
 def _quality(
-    manifest: Manifest, source: Source, tried: list[Candidate], not_tried: dict[str, str], parity: float, config: ExportConfig
+    manifest: Manifest, source: ExportSource, tried: list[Candidate], not_tried: dict[str, str], parity: float, config: ExportConfig
 ) -> Quality:
     """The evidence, without a date, so that a second export writes the same."""
     return Quality(
@@ -166,7 +170,7 @@ def _quality(
         max_drop=config.max_drop,
         min_agreement=config.min_agreement,
         max_change=config.max_change,
-        flips_explained=explained_flips(len(source.gate.asks), 1 - config.min_agreement),
+        flips_explained=max_chance_flips(len(source.gate.asks), 1 - config.min_agreement),
         temperature=manifest.temperature,
         onnxruntime=ort.__version__,
         cpu=cpu_name(),

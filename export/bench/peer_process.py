@@ -2,7 +2,8 @@
 
     python -m potstill.export.bench.peer_process NAME FOLDER MAX_TOKENS THREADS
 
-NAME is `optimum` (onnxruntime behind optimum's class) or `torch`. Each line on stdin is an `Asked`, each on stdout a `Told`.
+NAME is `optimum` (onnxruntime behind optimum's class) or `torch`.
+Each line on stdin is a `PipelineRequest`, each on stdout a `PipelineReply`.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ from potstill.serve.runtime.session import session_options
 
 BATCH = 8  # texts side by side when the change with the batch is measured
 
-Answer = Callable[..., Any]
+PipelineCall = Callable[..., Any]
 
 
-class Asked(msgspec.Struct, frozen=True):
+class PipelineRequest(msgspec.Struct, frozen=True):
     """Texts with their targets (or null): to be timed one after the other, or answered alone and in batches."""
 
     texts: list[tuple[str, str | None]]
     batch: bool
 
 
-class Told(msgspec.Struct, frozen=True):
+class PipelineReply(msgspec.Struct, frozen=True):
     """What came of it."""
 
     times_ms: list[float]
@@ -55,7 +56,7 @@ def main(name: str, folder: Path, max_tokens: int, threads: int) -> None:
         answer = _pipeline(name, folder, max_tokens, threads)
     first_answer_s = 0.0
     for line in sys.stdin.buffer:
-        asked = msgspec.json.decode(line, type=Asked)
+        asked = msgspec.json.decode(line, type=PipelineRequest)
         texts = [text if target is None else {"text": text, "text_pair": target} for text, target in asked.texts]
         times_ms, change = [], 0.0
         alone = np.array([_row(answer, answer(text)) for text in texts]) if asked.batch else np.empty((0, 0))
@@ -66,12 +67,12 @@ def main(name: str, folder: Path, max_tokens: int, threads: int) -> None:
             for text in texts:
                 times_ms.append(milliseconds(lambda text=text: answer(text)))  # type: ignore[misc]
                 first_answer_s = first_answer_s or time.monotonic()
-        told = Told(times_ms, first_answer_s, resident_bytes(), change, alone.tolist())
+        told = PipelineReply(times_ms, first_answer_s, resident_bytes(), change, alone.tolist())
         sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
         sys.stdout.buffer.flush()
 
 
-def _pipeline(name: str, folder: Path, max_tokens: int, threads: int) -> Answer:
+def _pipeline(name: str, folder: Path, max_tokens: int, threads: int) -> PipelineCall:
     """All labels' probabilities of a text, or of a list in batches, truncated as the bundle does."""
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if name == "optimum":
@@ -82,7 +83,7 @@ def _pipeline(name: str, folder: Path, max_tokens: int, threads: int) -> Answer:
         )
     else:
         model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
-    answering: Answer = pipeline(
+    answering: PipelineCall = pipeline(
         "text-classification", model=model, tokenizer=tokenizer, top_k=None, truncation=True, max_length=max_tokens, device="cpu"
     )
     return answering

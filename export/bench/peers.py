@@ -31,7 +31,7 @@ from potstill.contract.errors import UserError
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.child_process import environment
 from potstill.contract.texts import Text
-from potstill.export.bench.peer_process import Asked, Told
+from potstill.export.bench.peer_process import PipelineReply, PipelineRequest
 from potstill.export.graph import export_float
 from potstill.export.tokenizer.files import CONFIG_FILE
 from potstill.serve.bench.times import Facts
@@ -41,7 +41,7 @@ FLOAT, OPTIMUM, TORCH = "float", "optimum", "torch"
 CLOSE_S = 10  # for a process to end by itself
 
 
-class Pipeline:
+class PipelineProcess:
     """A pipeline in a process of its own, which waits between its turns."""
 
     def __init__(self, name: str, folder: Path, max_tokens: int, threads: int) -> None:
@@ -83,13 +83,13 @@ class Pipeline:
             if pipe is not None:
                 pipe.close()
 
-    def _ask(self, texts: Sequence[Text], *, batch: bool) -> Told:
+    def _ask(self, texts: Sequence[Text], *, batch: bool) -> PipelineReply:
         """Send one line and read one."""
         stdin, stdout = self._process.stdin, self._process.stdout
         line = b""
         if stdin is not None and stdout is not None:
             try:
-                stdin.write(msgspec.json.encode(Asked([(text.text, text.target) for text in texts], batch)) + b"\n")
+                stdin.write(msgspec.json.encode(PipelineRequest([(text.text, text.target) for text in texts], batch)) + b"\n")
                 stdin.flush()
                 line = stdout.readline()
             except BrokenPipeError:
@@ -97,11 +97,13 @@ class Pipeline:
         if not line:
             said = self._process.stderr.read().decode(errors="replace").strip().splitlines() if self._process.stderr else []
             raise UserError(f"{self._folder}: the {self.name} pipeline failed: {''.join(said[-1:])}")
-        return msgspec.json.decode(line, type=Told)
+        return msgspec.json.decode(line, type=PipelineReply)
 
 
 @contextmanager
-def peers_of(checkpoint: Path, bundle: Path, scratch: Path, threads: int) -> Iterator[tuple[dict[str, Path], list[Pipeline]]]:
+def peers_of(
+    checkpoint: Path, bundle: Path, scratch: Path, threads: int
+) -> Iterator[tuple[dict[str, Path], list[PipelineProcess]]]:
     """The float bundle by its name, and the pipelines, for a bundle that was exported from this checkpoint.
 
     Args:
@@ -130,7 +132,7 @@ def peers_of(checkpoint: Path, bundle: Path, scratch: Path, threads: int) -> Ite
     with ExitStack() as stack:
         pipelines = []
         for name, folder in ((OPTIMUM, optimum), (TORCH, checkpoint)):
-            pipelines.append(Pipeline(name, folder, manifest.max_tokens, threads))
+            pipelines.append(PipelineProcess(name, folder, manifest.max_tokens, threads))
             stack.callback(pipelines[-1].close)
             pipelines[-1].times_ms([Text(first.text, target=first.target)])  # it is up
         yield {FLOAT: float_bundle}, pipelines

@@ -38,7 +38,7 @@ AWKWARD = (  # what tokenizers and kernels trip over; no text of anybody's pool,
 
 
 @dataclass(frozen=True)
-class Parts:
+class BundleContent:
     """What a bundle is made of."""
 
     checkpoint: Path
@@ -48,7 +48,7 @@ class Parts:
     quality: Quality
 
 
-def write_bundle(bundle: Path, parts: Parts) -> None:
+def write_bundle(bundle: Path, parts: BundleContent) -> None:
     """Fill a folder, open it as a server would, and move it into place. Equal parts give equal bytes.
 
     Raises:
@@ -68,7 +68,7 @@ def write_bundle(bundle: Path, parts: Parts) -> None:
         Classifier.open(folder).close()
 
 
-def _golden(folder: Path, parts: Parts) -> list[Golden]:
+def _golden(folder: Path, parts: BundleContent) -> list[Golden]:
     """The worked examples and the awkward texts with the answers that this machine gives."""
     session = open_session(folder / MODEL_FILE)
     tokenize = Tokenize(folder / TOKENIZER_FILE, parts.manifest.max_tokens, [node.name for node in session.get_inputs()])

@@ -7,15 +7,15 @@ from numpy.typing import NDArray
 
 from potstill.contract.bundle import FORMAT, Manifest, Provenance
 from potstill.contract.scores.metrics import scores
-from potstill.export.bundle.recalibration import carried_sets, carried_thresholds, corrected_temperature
-from potstill.export.gate import gate
+from potstill.export.bundle.recalibration import carry_label_sets, carry_thresholds, correct_temperature
+from potstill.export.gate import criteria
 from potstill.export.gate.forms import Candidate
-from potstill.export.gate.source import Source
+from potstill.export.gate.source import ExportSource
 from potstill.serve.runtime.classifier import softmax
 from potstill.serve.runtime.session import this_machine
 
 
-def manifest_of(chosen: Candidate, reference: Candidate, source: Source) -> Manifest:
+def manifest_of(chosen: Candidate, reference: Candidate, source: ExportSource) -> Manifest:
     """The manifest of a form; temperature, thresholds and label sets are fitted again to its own outputs.
 
     Args:
@@ -26,7 +26,7 @@ def manifest_of(chosen: Candidate, reference: Candidate, source: Source) -> Mani
     student, on = source.student, source.gate
     held_out = slice(on.n_validation)
     float_logits, logits = (candidate.logits[held_out] for candidate in (reference, chosen))
-    temperature = corrected_temperature(student.temperature, float_logits.astype(np.float64), logits.astype(np.float64), on.targets)
+    temperature = correct_temperature(student.temperature, float_logits.astype(np.float64), logits.astype(np.float64), on.targets)
     probs = softmax(logits, temperature)
     own = softmax(float_logits, student.temperature)
     return Manifest(
@@ -36,12 +36,12 @@ def manifest_of(chosen: Candidate, reference: Candidate, source: Source) -> Mani
         target=student.target,
         max_tokens=student.max_tokens,
         temperature=temperature,
-        thresholds=carried_thresholds(student.thresholds, student.labels, own, probs) if student.precision else student.thresholds,
+        thresholds=carry_thresholds(student.thresholds, student.labels, own, probs) if student.precision else student.thresholds,
         variant=chosen.form.variant,
-        batch_invariant=gate.is_invariant(chosen.form),
+        batch_invariant=criteria.is_invariant(chosen.form),
         scores={"validation": scores(probs, on.majority)},
         precision=student.precision,
-        conformal=carried_sets(student.conformal, own, probs),
+        conformal=carry_label_sets(student.conformal, own, probs),
         label_shares=_mean_shares(student.labels, probs),
         provenance=Provenance(
             task_digest=student.task_digest,

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from potstill.contract.decision import Conformal
 
-Floats = NDArray[np.float64]
+Float64Array = NDArray[np.float64]
 
 MIN_CLAIMS = 10  # probabilities at or above a threshold; the place of the lowest among fewer is chance
 
 
-def carried_thresholds(
-    thresholds: dict[str, float | None] | None, labels: list[str], reference: Floats, found: Floats
+def carry_thresholds(
+    thresholds: dict[str, float | None] | None, labels: list[str], reference: Float64Array, found: Float64Array
 ) -> dict[str, float | None] | None:
     """The thresholds at which as many validation texts are answered with each label as the checkpoint's own let pass.
 
@@ -36,19 +36,19 @@ def carried_thresholds(
     for name, least in thresholds.items():
         c = labels.index(name)
         before, after = (probs[probs.argmax(axis=1) == c, c] for probs in (reference, found))
-        carried[name] = None if least is None else carried_place(least, before, after)
+        carried[name] = None if least is None else carry_cutoff(least, before, after)
     return carried
 
 
-def carried_sets(conformal: Conformal | None, reference: Floats, found: Floats) -> Conformal | None:
+def carry_label_sets(conformal: Conformal | None, reference: Float64Array, found: Float64Array) -> Conformal | None:
     """The quantile at which the sets of all validation texts together hold as many labels as before. Args as above."""
     if conformal is None:
         return None
-    least = carried_place(1 - conformal.quantile, reference.ravel(), found.ravel())
+    least = carry_cutoff(1 - conformal.quantile, reference.ravel(), found.ravel())
     return msgspec.structs.replace(conformal, quantile=1 - least)
 
 
-def carried_place(least: float, before: Floats, after: Floats) -> float:
+def carry_cutoff(least: float, before: Float64Array, after: Float64Array) -> float:
     """Where as many of ``after`` are at or above as of ``before`` at ``least``; from 0 to 1. Args: before [n], after [m]."""
     n_passing = int((before >= least).sum())
     if n_passing < MIN_CLAIMS or len(after) < MIN_CLAIMS:
@@ -62,7 +62,7 @@ MIN_TEXTS = 30  # on fewer texts a fit says more about chance than about quantiz
 GRID = np.exp(np.linspace(np.log(0.05), np.log(20), 1201))  # half a percent from step to step
 
 
-def corrected_temperature(temperature: float, reference: Floats, logits: Floats, targets: Floats) -> float:
+def correct_temperature(temperature: float, reference: Float64Array, logits: Float64Array, targets: Float64Array) -> float:
     """The checkpoint's temperature times how much more, or less, the new logits need than those it was fitted on.
 
     A ratio of two fits, so that whatever the trainer fitted on stays the basis, and equal logits change nothing.
@@ -79,13 +79,13 @@ def corrected_temperature(temperature: float, reference: Floats, logits: Floats,
     return temperature * fitted(logits, targets) / fitted(reference, targets)
 
 
-def fitted(logits: Floats, targets: Floats) -> float:
+def fitted(logits: Float64Array, targets: Float64Array) -> float:
     """The temperature of the grid under which the targets are most likely."""
     losses = [cross_entropy(logits, targets, float(temperature)) for temperature in GRID]
     return float(GRID[int(np.argmin(losses))])
 
 
-def cross_entropy(logits: Floats, targets: Floats, temperature: float) -> float:
+def cross_entropy(logits: Float64Array, targets: Float64Array, temperature: float) -> float:
     """Mean cross-entropy of softmax(logits / temperature) against the targets, in nats."""
     scaled = logits / temperature
     top = scaled.max(axis=1, keepdims=True)

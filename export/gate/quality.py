@@ -5,7 +5,7 @@ from __future__ import annotations
 from potstill.contract.files.decode import Strict
 
 
-class Form(Strict):
+class FormQuality(Strict):
     """One form of the model on the gate's texts."""
 
     variant: str
@@ -58,6 +58,6 @@ class Quality(Strict):
     onnxruntime: str
     cpu: str
     cpu_flags: list[str]  # those that choose kernels, see potstill/contract/system/machine.py
-    forms: list[Form]
+    forms: list[FormQuality]
     not_tried: dict[str, str] = {}  # why, by form
     pruned: PrunedVocabulary | None = None  # the other forms are held against the float graph with its whole vocabulary

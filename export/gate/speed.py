@@ -25,11 +25,11 @@ ROUNDS = 2
 N_WARM_UP = 4  # answers that do not count
 METHOD = 1  # counted up when times are taken in another way, so that remembered ones are not compared with new ones
 
-Ask = tuple[str, str | None]  # a text and what it is about
-Timed = tuple[Path, Tokenize]  # a form's file, and the tokenizer that it answers with
+TextPair = tuple[str, str | None]  # a text and what it is about
+TimedForm = tuple[Path, Tokenize]  # a form's file, and the tokenizer that it answers with
 
 
-def answer_times(forms: Mapping[str, Timed], asks: Sequence[Ask], cache: Path | None = None) -> dict[str, float]:
+def answer_times(forms: Mapping[str, TimedForm], asks: Sequence[TextPair], cache: Path | None = None) -> dict[str, float]:
     """Milliseconds of one answer, text to logits on one thread, the median over the texts, by name of the form.
 
     Args:
@@ -60,7 +60,7 @@ def cache_folder() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "potstill" / "answer_times"
 
 
-def _measured(forms: Mapping[str, Timed], asks: Sequence[Ask]) -> dict[str, float]:
+def _measured(forms: Mapping[str, TimedForm], asks: Sequence[TextPair]) -> dict[str, float]:
     """The medians, in ms rounded to the microsecond, forms in turns."""
     opened = {name: (open_session(model), tokenize) for name, (model, tokenize) in forms.items()}
     times: dict[str, list[float]] = {name: [] for name in forms}
@@ -73,7 +73,7 @@ def _measured(forms: Mapping[str, Timed], asks: Sequence[Ask]) -> dict[str, floa
     return {name: round(statistics.median(found), 3) for name, found in times.items()}
 
 
-def _spread(asks: Sequence[Ask]) -> list[Ask]:
+def _spread(asks: Sequence[TextPair]) -> list[TextPair]:
     """At most `N_TEXTS` of the texts, at equal steps."""
     n = min(N_TEXTS, len(asks))
     return [asks[i * len(asks) // n] for i in range(n)]

@@ -17,7 +17,7 @@ BUCKET = 16  # texts side by side at most
 _Item = TypeVar("_Item")
 
 
-def buckets(feeds: Sequence[Feeds]) -> list[Feeds]:
+def batch_by_length(feeds: Sequence[Feeds]) -> list[Feeds]:
     """The texts as batches of one length each, int64 [B, T], the shortest first.
 
     Args:

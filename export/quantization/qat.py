@@ -26,7 +26,14 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from potstill.export.graph import torch_threads
 from potstill.export.quantization.rounding import LIMIT, MIN_MAGNITUDE
-from potstill.export.quantization.smoothing import ACTIVATION_STEPS, N_ROWS, Activations, Matrix, activation_range, best_scale
+from potstill.export.quantization.smoothing import (
+    ACTIVATION_STEPS,
+    N_ROWS,
+    ActivationStats,
+    Float32Array,
+    activation_range,
+    best_scale,
+)
 from potstill.serve.runtime.tokenizer import Feeds
 
 RATE = 5e-5  # highest; it falls to 0
@@ -51,19 +58,19 @@ def train_against_int8(checkpoint: Path, batches: Sequence[Feeds], folder: Path,
         inputs = [{name: torch.from_numpy(array) for name, array in batch.items()} for batch in batches]
         with torch.no_grad():
             wanted = [model(**batch).logits.softmax(dim=-1) for batch in inputs]
-        with computing_in_int8(model, inputs):
+        with fake_quantized(model, inputs):
             _fit(model, inputs, wanted)
     shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
     model.save_pretrained(folder)
 
 
 @contextmanager
-def computing_in_int8(model: PreTrainedModel, inputs: Sequence[dict[str, Tensor]]) -> Iterator[None]:
+def fake_quantized(model: PreTrainedModel, inputs: Sequence[dict[str, Tensor]]) -> Iterator[None]:
     """Let the products that are to be quantized compute on int8's grids, with ranges from the texts. Weights stay the model's."""
     products = _observed(model, inputs)
     hooks = []
     for linear, grid in products.items():
-        parametrize.register_parametrization(linear, "weight", _OnGrid(grid.scale))
+        parametrize.register_parametrization(linear, "weight", _FakeQuantizedWeight(grid.scale))
         hooks.append(linear.register_forward_pre_hook(grid.round_input))
     try:
         yield
@@ -88,7 +95,7 @@ class _Grid:
         return rounded * self.scale
 
 
-class _OnGrid(nn.Module):
+class _FakeQuantizedWeight(nn.Module):
     """A weight as int8 has it, one step for each output channel."""
 
     def __init__(self, scale: Tensor) -> None:
@@ -108,14 +115,14 @@ class _OnGrid(nn.Module):
         return weight
 
 
-class _Seen:
+class _Observer:
     """What the texts give a product: the range of each of its H channels, and some tokens."""
 
     def __init__(self, every: int) -> None:
         """Args: every how many tokens one is kept."""
         self.every, self.first = every, 0
         self.low, self.high = np.array([np.inf], dtype=np.float32), np.array([-np.inf], dtype=np.float32)
-        self.rows: list[Matrix] = []
+        self.rows: list[Float32Array] = []
 
     def add(self, given: Tensor) -> None:
         """Take the activations [B, T, H] of one batch in."""
@@ -124,10 +131,10 @@ class _Seen:
         self.rows.append(flat[-self.first % self.every :: self.every].copy())
         self.first += len(flat)
 
-    def grid(self, weights: Matrix) -> _Grid:
+    def grid(self, weights: Float32Array) -> _Grid:
         """The grid of the activations before these weights, float [H, N]."""
         rows = np.concatenate(self.rows)[:N_ROWS]
-        scale = best_scale(Activations(self.low, self.high, rows, gram=np.zeros((0, 0))), weights)
+        scale = best_scale(ActivationStats(self.low, self.high, rows, gram=np.zeros((0, 0))), weights)
         scale = np.ones_like(self.low) if scale is None else scale
         low, high = activation_range(self.low / scale, self.high / scale)
         step = (high - low) / ACTIVATION_STEPS or 1.0
@@ -136,12 +143,12 @@ class _Seen:
 
 def _observed(model: PreTrainedModel, inputs: Sequence[dict[str, Tensor]]) -> dict[nn.Linear, _Grid]:
     """The products that the export will quantize, those over all tokens [B, T, H], with the grids of their activations."""
-    seen: dict[nn.Linear, _Seen] = {}
+    seen: dict[nn.Linear, _Observer] = {}
     every = max(1, sum(batch["input_ids"].numel() for batch in inputs) // N_ROWS)
 
     def note(linear: nn.Module, given: tuple[Tensor, ...]) -> None:
         if isinstance(linear, nn.Linear) and given[0].ndim == 3:
-            seen.setdefault(linear, _Seen(every)).add(given[0])
+            seen.setdefault(linear, _Observer(every)).add(given[0])
 
     hooks = [module.register_forward_pre_hook(note) for module in model.modules() if isinstance(module, nn.Linear)]
     with torch.inference_mode():

@@ -17,8 +17,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Matrix = NDArray[np.float32]
-Floats = NDArray[np.float64]
+Float32Array = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
 
 LIMIT = 127  # steps of one weight
 PAIR_LIMIT = 128  # steps of channels 2i and 2i + 1 together: 255 times as much fits 16 bits with a sign
@@ -29,29 +29,29 @@ N_STEPS = 6  # step sizes that compete for a column
 _BLOCK = 128  # rows whose errors are passed on at once
 
 
-def safe_steps(weights: Matrix, pair_limit: int = PAIR_LIMIT) -> Floats:
+def safe_steps(weights: Float32Array, pair_limit: int = PAIR_LIMIT) -> Float64Array:
     """The least step of each output channel, float [N], under which no weight or pair of [H, N] is cut."""
     together = np.abs(_pairs(weights).sum(axis=1)).max(axis=0)
     return np.asarray(np.maximum(_least(weights), together / pair_limit))
 
 
-def best_steps(weights: Matrix, pair_limit: int = PAIR_LIMIT) -> Floats:
+def best_steps(weights: Float32Array, pair_limit: int = PAIR_LIMIT) -> Float64Array:
     """The step of each output channel, float [N], that loses least: a finer one cuts some pairs."""
     safe, least = safe_steps(weights, pair_limit), _least(weights)
     best, lost = safe, np.full(len(safe), np.inf)
     for share in np.linspace(1, 0, N_STEPS):
         step = least + share * (safe - least)
-        error = np.square(nearest(weights, step, pair_limit) - weights).sum(axis=0)
+        error = np.square(round_nearest(weights, step, pair_limit) - weights).sum(axis=0)
         best, lost = np.where(error < lost, step, best), np.minimum(error, lost)
     return np.asarray(best)
 
 
-def nearest(weights: Matrix, step: Floats, pair_limit: int = PAIR_LIMIT) -> Floats:
+def round_nearest(weights: Float32Array, step: Float64Array, pair_limit: int = PAIR_LIMIT) -> Float64Array:
     """The nearest whole multiples of the steps, float [H, N], once pairs that have no room are cut."""
     return np.asarray(np.clip(np.rint(_fitted(weights, step, pair_limit)), -LIMIT, LIMIT) * step)
 
 
-def compensated(weights: Matrix, gram: Floats, step: Floats, pair_limit: int = PAIR_LIMIT) -> Matrix:
+def round_compensated(weights: Float32Array, gram: Float64Array, step: Float64Array, pair_limit: int = PAIR_LIMIT) -> Float32Array:
     """Whole multiples of the steps that are close to the weights in the product rather than one by one.
 
     Args:
@@ -65,7 +65,7 @@ def compensated(weights: Matrix, gram: Floats, step: Floats, pair_limit: int = P
     order = np.argsort(-np.diag(gram), kind="stable")
     upper = _inverse_factor(gram[np.ix_(order, order)])
     if upper is None:
-        return np.asarray(nearest(weights, step, pair_limit), dtype=np.float32)
+        return np.asarray(round_nearest(weights, step, pair_limit), dtype=np.float32)
     rest = _fitted(weights, step, pair_limit)[order]  # in steps
     out = np.zeros((len(rest) + len(rest) % 2, rest.shape[1]))  # in steps, in the order of the channels
     for start in range(0, len(rest), _BLOCK):
@@ -82,18 +82,18 @@ def compensated(weights: Matrix, gram: Floats, step: Floats, pair_limit: int = P
     return np.asarray(out[: len(rest)] * step, dtype=np.float32)
 
 
-def _least(weights: Matrix) -> Floats:
+def _least(weights: Float32Array) -> Float64Array:
     """The step under which the largest weight of a column just fits."""
     return np.asarray(np.maximum(np.abs(weights).max(axis=0), MIN_MAGNITUDE) / LIMIT, dtype=np.float64)
 
 
-def _pairs(weights: Matrix | Floats) -> Floats:
+def _pairs(weights: Float32Array | Float64Array) -> Float64Array:
     """Channels 2i and 2i + 1 side by side, float [H / 2, 2, N]; an odd last channel stands beside zeros."""
     odd = len(weights) % 2
     return np.pad(weights.astype(np.float64), ((0, odd), (0, 0))).reshape(-1, 2, weights.shape[1])
 
 
-def _fitted(weights: Matrix, step: Floats, pair_limit: int) -> Floats:
+def _fitted(weights: Float32Array, step: Float64Array, pair_limit: int) -> Float64Array:
     """The weights in steps, unrounded, float [H, N]; of pairs that go beyond their limit both lose half of what is too much."""
     pairs = _pairs(weights) / step
     together = pairs.sum(axis=1, keepdims=True)
@@ -101,7 +101,7 @@ def _fitted(weights: Matrix, step: Floats, pair_limit: int) -> Floats:
     return np.asarray(pairs.reshape(-1, weights.shape[1])[: len(weights)])
 
 
-def _inverse_factor(gram: Floats) -> Floats | None:
+def _inverse_factor(gram: Float64Array) -> Float64Array | None:
     """The upper Cholesky factor of the inverse; None where there is no inverse."""
     damped = gram.astype(np.float64)
     mean_square = float(np.diag(damped).mean())

@@ -20,12 +20,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from potstill.export.quantization.rounding import nearest, safe_steps
+from potstill.export.quantization.rounding import round_nearest, safe_steps
 from potstill.serve.runtime.session import session_options
 from potstill.serve.runtime.tokenizer import Feeds
 
-Matrix = NDArray[np.float32]
-Floats = NDArray[np.float64]
+Float32Array = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
 
 EXPONENTS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # tried beside no smoothing at all
 N_ROWS = 512  # calibration tokens on which the exponents compete
@@ -34,25 +34,25 @@ ACTIVATION_STEPS = 255  # unsigned 8 bits
 
 
 @dataclass(frozen=True)
-class Activations:
+class ActivationStats:
     """What calibration saw of one tensor of H channels."""
 
-    low: Matrix  # [H], over all tokens
-    high: Matrix  # [H]
-    rows: Matrix  # [at most N_ROWS, H], tokens at equal steps
-    gram: Floats  # [H, H], the sum over all tokens of their outer products with themselves
+    low: Float32Array  # [H], over all tokens
+    high: Float32Array  # [H]
+    rows: Float32Array  # [at most N_ROWS, H], tokens at equal steps
+    gram: Float64Array  # [H, H], the sum over all tokens of their outer products with themselves
 
 
 @dataclass(frozen=True)
-class Smoothed:
+class SmoothedGraph:
     """The graph after smoothing, and what its quantization needs to know of the activations."""
 
     model: onnx.ModelProto
     ranges: dict[str, tuple[float, float]]  # (low, high) of every tensor that is to be quantized
-    grams: dict[str, Floats]  # of the same tensors, see Activations
+    grams: dict[str, Float64Array]  # of the same tensors, see ActivationStats
 
 
-def smooth(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> Smoothed:
+def smooth(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> SmoothedGraph:
     """Smooth every product of activations with constant weights for which it helps. The graph computes what it did.
 
     Args:
@@ -66,7 +66,7 @@ def smooth(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> Smoothed:
     for node in weight_products(copy):
         readers.setdefault(node.input[0], []).append(node)
     ranges, grams, divisions = {}, {}, {}
-    for name, seen in observe(model, list(readers), feeds).items():
+    for name, seen in observe_activations(model, list(readers), feeds).items():
         names = sorted({node.input[1] for node in readers[name]})
         beside = np.concatenate([numpy_helper.to_array(weights[weight]) for weight in names], axis=1)
         scale = best_scale(seen, beside)
@@ -83,7 +83,7 @@ def smooth(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> Smoothed:
         copy.graph.initializer.append(numpy_helper.from_array(1 / scale, f"{name}_unscale"))
         divisions[name] = helper.make_node("Mul", [name, f"{name}_unscale"], [f"{name}_smooth"], f"{name}_smooth")
     _insert(copy.graph, divisions)
-    return Smoothed(copy, ranges, grams)
+    return SmoothedGraph(copy, ranges, grams)
 
 
 def weight_products(model: onnx.ModelProto) -> list[onnx.NodeProto]:
@@ -99,7 +99,7 @@ def weight_products(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     ]
 
 
-def best_scale(seen: Activations, weights: Matrix) -> Matrix | None:
+def best_scale(seen: ActivationStats, weights: Float32Array) -> Float32Array | None:
     """The scales [H] under which the int8 product comes closest to the float one on the seen rows; None: no scaling is best.
 
     Args:
@@ -118,7 +118,7 @@ def best_scale(seen: Activations, weights: Matrix) -> Matrix | None:
     return best
 
 
-def observe(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feeds]) -> dict[str, Activations]:
+def observe_activations(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feeds]) -> dict[str, ActivationStats]:
     """Run the calibration texts, without padding, and note the named tensors, each float [B, T, H]."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
@@ -126,10 +126,10 @@ def observe(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feeds]
     session = ort.InferenceSession(watched.SerializeToString(), session_options(threads=1), providers=["CPUExecutionProvider"])
     n_tokens = sum(_n_tokens(feed) for feed in feeds)
     step, first = max(1, n_tokens // N_ROWS), 0
-    lows: dict[str, list[Matrix]] = {name: [] for name in names}
-    highs: dict[str, list[Matrix]] = {name: [] for name in names}
-    rows: dict[str, list[Matrix]] = {name: [] for name in names}
-    grams: dict[str, Floats] = {}
+    lows: dict[str, list[Float32Array]] = {name: [] for name in names}
+    highs: dict[str, list[Float32Array]] = {name: [] for name in names}
+    rows: dict[str, list[Float32Array]] = {name: [] for name in names}
+    grams: dict[str, Float64Array] = {}
     for feed in feeds:
         for name, value in zip(names, session.run(list(names), feed), strict=True):
             flat = value.reshape(-1, value.shape[-1])  # [B * T, H]
@@ -140,7 +140,9 @@ def observe(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feeds]
             grams[name] = grams.get(name, np.float64(0)) + wide.T @ wide
         first += _n_tokens(feed)
     return {
-        name: Activations(np.min(lows[name], axis=0), np.max(highs[name], axis=0), np.concatenate(rows[name])[:N_ROWS], grams[name])
+        name: ActivationStats(
+            np.min(lows[name], axis=0), np.max(highs[name], axis=0), np.concatenate(rows[name])[:N_ROWS], grams[name]
+        )
         for name in names
     }
 
@@ -150,18 +152,18 @@ def _n_tokens(feed: Feeds) -> int:
     return int(np.prod(feed["input_ids"].shape[:2]))
 
 
-def _error(seen: Activations, weights: Matrix, exact: Matrix, scale: Matrix) -> float:
+def _error(seen: ActivationStats, weights: Float32Array, exact: Float32Array, scale: Float32Array) -> float:
     """Mean squared error of the int8 product of scaled activations and weights."""
     low, high = activation_range(seen.low / scale, seen.high / scale)
     step = (high - low) / ACTIVATION_STEPS or 1.0
     zero = np.rint(-low / step)
     x = (np.clip(np.rint(seen.rows / scale / step) + zero, 0, ACTIVATION_STEPS) - zero) * step
     scaled = weights * scale[:, None]
-    w = nearest(scaled, safe_steps(scaled))
+    w = round_nearest(scaled, safe_steps(scaled))
     return float(np.mean((x.astype(np.float32) @ w.astype(np.float32) - exact) ** 2))
 
 
-def activation_range(low: Matrix, high: Matrix) -> tuple[float, float]:
+def activation_range(low: Float32Array, high: Float32Array) -> tuple[float, float]:
     """The range of a whole tensor from those of its channels; it holds 0, as the quantizer demands."""
     return min(float(low.min()), 0.0), max(float(high.max()), 0.0)
 

@@ -21,7 +21,7 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import decode
 from potstill.contract.texts import read_texts
 from potstill.export.tokenizer.files import CONFIG_FILE, TOKENIZER_CONFIG_FILE
-from potstill.export.tokenizer.vocabulary import Pruned, pruned
+from potstill.export.tokenizer.vocabulary import PrunedTokenizer, pruned
 
 WEIGHTS_FILE = "model.safetensors"
 MIN_FREED = 0.02  # of the pieces; freeing less is not worth another vocabulary
@@ -31,14 +31,14 @@ BYTES_ONLY = "potstill-charformer"
 
 
 @dataclass(frozen=True)
-class Cut:
+class KeptPieces:
     """Which pieces are left."""
 
     n_before: int
     kept: list[int]  # by new id, the old one
 
 
-def prune_checkpoint(checkpoint: Path, pool: Path, folder: Path, *, target: bool) -> Cut:
+def prune_checkpoint(checkpoint: Path, pool: Path, folder: Path, *, target: bool) -> KeptPieces:
     """Write the checkpoint with the pieces of a pool's texts into an empty folder.
 
     Args:
@@ -77,7 +77,7 @@ def prune_checkpoint(checkpoint: Path, pool: Path, folder: Path, *, target: bool
     if "added_tokens_decoder" in options:
         options["added_tokens_decoder"] = {str(new[int(i)]): token for i, token in options["added_tokens_decoder"].items()}
     (folder / TOKENIZER_CONFIG_FILE).write_text(json.dumps(options), encoding="utf-8")
-    return Cut(n_pieces, small.kept)
+    return KeptPieces(n_pieces, small.kept)
 
 
 def _used(layout: dict[str, Any], pool: Path, *, target: bool) -> set[int]:
@@ -90,7 +90,7 @@ def _used(layout: dict[str, Any], pool: Path, *, target: bool) -> set[int]:
     return {i for encoding in tokenizer.encode_batch(words) for i in encoding.ids}
 
 
-def _config(checkpoint: Path, config: dict[str, Any], small: Pruned, new: dict[int, int]) -> dict[str, Any]:
+def _config(checkpoint: Path, config: dict[str, Any], small: PrunedTokenizer, new: dict[int, int]) -> dict[str, Any]:
     """The configuration with the new ids; raises FormatError where the network could not follow."""
     changed: dict[str, Any] = {"vocab_size": len(small.kept)}
     for name, value in config.items():

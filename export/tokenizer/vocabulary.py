@@ -28,14 +28,14 @@ KINDS = ("WordPiece", "Unigram", "BPE")
 
 
 @dataclass(frozen=True)
-class Pruned:
+class PrunedTokenizer:
     """A smaller vocabulary."""
 
     layout: dict[str, Any]  # of `tokenizer.json`
     kept: list[int]  # by new id, the old one
 
 
-def pruned(path: Path, layout: dict[str, Any], used: set[int]) -> Pruned:
+def pruned(path: Path, layout: dict[str, Any], used: set[int]) -> PrunedTokenizer:
     """The layout of a `tokenizer.json` with the used pieces and those that the rest is spelled with.
 
     Args:
@@ -62,7 +62,7 @@ def pruned(path: Path, layout: dict[str, Any], used: set[int]) -> Pruned:
     layout["padding"] = None
     _renumber(layout.get("post_processor"), new)
     _check(path, layout, {**{piece: new[i] for piece, i in ids.items() if i in new}, **{name: new[i] for i, name in added.items()}})
-    return Pruned(layout, kept)
+    return PrunedTokenizer(layout, kept)
 
 
 def _ids(model: dict[str, Any]) -> dict[str, int]:

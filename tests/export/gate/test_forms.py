@@ -5,7 +5,7 @@ import pytest
 from support.quantizable import FORM
 
 from potstill.contract.system.machine import KERNEL_FLAGS
-from potstill.export.gate.forms import DOT_PRODUCTS, VNNI, fastest, sums_are_exact
+from potstill.export.gate.forms import DOT_PRODUCTS, VNNI, fastest, has_int32_sums
 
 
 def forms(*rows):
@@ -46,7 +46,7 @@ def test_where_none_passed_none_is_taken():
     ],
 )
 def test_full_range_needs_a_processor_that_adds_int8_products_in_32_bits(flags, exact):
-    assert sums_are_exact(flags) == exact
+    assert has_int32_sums(flags) == exact
 
 
 def test_every_flag_that_decides_is_one_that_is_read():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from potstill.export.quantization.calibration_texts import BUCKET, buckets, spread_by_length
+from potstill.export.quantization.calibration_texts import BUCKET, batch_by_length, spread_by_length
 
 
 def a_feed(length, value):
@@ -12,7 +12,7 @@ def a_feed(length, value):
 def test_every_text_is_in_one_bucket_of_its_own_length_without_padding():
     rng = np.random.default_rng(0)
     feeds = [a_feed(int(length), i) for i, length in enumerate(rng.integers(3, 9, 100))]
-    made = buckets(feeds)
+    made = batch_by_length(feeds)
     found = sorted((int(row[0]), len(row)) for batch in made for row in batch["input_ids"])
     assert found == [(i, feed["input_ids"].shape[1]) for i, feed in enumerate(feeds)]
     assert all(len(batch["input_ids"]) <= BUCKET and batch["attention_mask"].all() for batch in made)

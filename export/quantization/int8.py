@@ -18,9 +18,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
-from potstill.export.graph import CONTRIBUTED, infer_shapes, quiet, without_origin
-from potstill.export.quantization.rounding import PAIR_LIMIT, best_steps, compensated
-from potstill.export.quantization.smoothing import Floats, smooth, weight_products
+from potstill.export.graph import CONTRIB_DOMAIN, infer_shapes, quiet, strip_metadata
+from potstill.export.quantization.rounding import PAIR_LIMIT, best_steps, round_compensated
+from potstill.export.quantization.smoothing import Float64Array, smooth, weight_products
 from potstill.serve.runtime.tokenizer import Feeds
 
 MIN_TABLE = 32_768  # numbers in an embedding table; smaller ones are not worth two more operators
@@ -61,10 +61,10 @@ def static_int8(model: onnx.ModelProto, feeds: Sequence[Feeds], scratch: Path, p
             },
         )
     quantized = onnx.load(target)
-    if not any(node.domain == CONTRIBUTED for node in typed.graph.node):
+    if not any(node.domain == CONTRIB_DOMAIN for node in typed.graph.node):
         # the session infers shapes of its own; those guessed here take bytes and whole blocks for equally many
         del quantized.graph.value_info[:]
-    return without_origin(quantized)
+    return strip_metadata(quantized)
 
 
 def dynamic_int8(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
@@ -83,7 +83,7 @@ def dynamic_int8(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
             weight_type=QuantType.QInt8,
             extra_options={"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT},
         )
-    return without_origin(onnx.load(target))
+    return strip_metadata(onnx.load(target))
 
 
 def int8_embeddings(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -109,7 +109,7 @@ def int8_embeddings(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _rounded_weights(model: onnx.ModelProto, grams: dict[str, Floats], pair_limit: int) -> dict[str, list[dict[str, Any]]]:
+def _rounded_weights(model: onnx.ModelProto, grams: dict[str, Float64Array], pair_limit: int) -> dict[str, list[dict[str, Any]]]:
     """Put the weights of the products onto their grids, in place; returns the grids, as the quantizer takes them."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     grids = {}
@@ -117,7 +117,7 @@ def _rounded_weights(model: onnx.ModelProto, grams: dict[str, Floats], pair_limi
         activation, name = node.input
         exact = numpy_helper.to_array(weights[name])
         steps = best_steps(exact, pair_limit)
-        weights[name].CopyFrom(numpy_helper.from_array(compensated(exact, grams[activation], steps, pair_limit), name))
+        weights[name].CopyFrom(numpy_helper.from_array(round_compensated(exact, grams[activation], steps, pair_limit), name))
         grids[name] = [{"axis": 1, "scale": step, "zero_point": np.int8(0)} for step in steps.astype(np.float32)]
     return grids
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from potstill.contract.scores.metrics import difference, ece, log_loss, macro_f1
 from potstill.export.config import DYNAMIC, ExportConfig
-from potstill.export.gate.quality import Form
-from potstill.export.gate.speed import Ask
+from potstill.export.gate.quality import FormQuality
+from potstill.export.gate.speed import TextPair
 from potstill.serve.runtime.classifier import softmax
 from potstill.serve.runtime.session import open_session
 from potstill.serve.runtime.tokenizer import Feeds, padded
@@ -29,7 +29,7 @@ from potstill.serve.runtime.tokenizer import Feeds, padded
 LEVEL = 0.05  # a form is refused when chance does as much in fewer than one of twenty such sets of texts
 
 
-def explained_flips(n: int, rate: float) -> int:
+def max_chance_flips(n: int, rate: float) -> int:
     """The most texts of n that chance lets flip where each flips with this rate: more have a probability of at most `LEVEL`.
 
     An exact binomial test, one-sided: refusing from one flip more on is right in all but `LEVEL` of the cases.
@@ -64,7 +64,7 @@ ROUNDING = 1e-6  # a change of a probability up to here is that of float32 sums 
 class GateTexts:
     """The gate's texts, those of validation first, and what the teacher said of these."""
 
-    asks: list[Ask]  # N
+    asks: list[TextPair]  # N
     feeds: list[Feeds]  # N, as the graph is fed
     targets: NDArray[np.float64]  # [n_validation, C], soft labels
     majority: NDArray[np.int64]  # [n_validation]
@@ -86,7 +86,7 @@ def logits(model: Path, feeds: Sequence[Feeds], threads: int) -> NDArray[np.floa
 
 def measure(
     variant: str, model: Path, found: NDArray[np.float32], reference: NDArray[np.float32], on: GateTexts, temperature: float
-) -> Form:
+) -> FormQuality:
     """The form's row of the table, not yet timed nor judged.
 
     Args:
@@ -101,8 +101,8 @@ def measure(
     held, held_wanted = probs[: on.n_validation], wanted[: on.n_validation]
     drop = difference(macro_f1, held_wanted, held, on.majority)
     flips = int(np.sum(probs.argmax(axis=1) != wanted.argmax(axis=1)))
-    batch_change, padding_change = changes_in_company(model, found, on, temperature)
-    return Form(
+    batch_change, padding_change = batch_effects(model, found, on, temperature)
+    return FormQuality(
         variant=variant,
         bytes=model.stat().st_size,
         ms_p50=0.0,
@@ -121,7 +121,7 @@ def measure(
     )
 
 
-def changes_in_company(model: Path, alone: NDArray[np.float32], on: GateTexts, temperature: float) -> tuple[float, float]:
+def batch_effects(model: Path, alone: NDArray[np.float32], on: GateTexts, temperature: float) -> tuple[float, float]:
     """The largest change of a probability (in a batch of texts of one length, in a padded batch of any), from answers alone.
 
     Batches of one length hold two texts or more; where no two texts are of one length, a text stands beside itself.
@@ -166,7 +166,7 @@ def _change(
     return change
 
 
-def is_invariant(form: Form) -> bool:
+def is_invariant(form: FormQuality) -> bool:
     """Whether an answer is the same alone and in any batch: to the bit beside others, and but for rounding when it is padded.
 
     Where ranges come from the batch no measurement says so.
@@ -174,12 +174,12 @@ def is_invariant(form: Form) -> bool:
     return form.variant != DYNAMIC and form.batch_change_max == 0 and form.padding_change_max <= ROUNDING
 
 
-def problem(form: Form, config: ExportConfig) -> str:
+def problem(form: FormQuality, config: ExportConfig) -> str:
     """Why a form is not good enough, with the numbers, or nothing.
 
     Agreement and macro-F1 are held against what chance does on as many texts: `gate/noise.py`, and the bootstrap interval.
     """
-    most = explained_flips(form.n, 1 - config.min_agreement)
+    most = max_chance_flips(form.n, 1 - config.min_agreement)
     if not form.macro_f1_drop_low <= config.max_drop:  # this way round, NaN is refused too
         lost = f"macro-F1 {form.macro_f1:.4f} is {form.macro_f1_drop:.4f} below float"
         return f"{lost}, and by at least {form.macro_f1_drop_low:.4f} whatever texts chance had drawn; allowed: {config.max_drop:g}"
@@ -194,7 +194,7 @@ def problem(form: Form, config: ExportConfig) -> str:
     return ""
 
 
-def note(form: Form, config: ExportConfig) -> str:
+def note(form: FormQuality, config: ExportConfig) -> str:
     """What chance had to explain of a form that passed, or nothing."""
     said = []
     if form.agreement < config.min_agreement:
