@@ -1,4 +1,4 @@
-"""A text-classification pipeline of `transformers` that answers line by line.
+"""A transformers text-classification pipeline in a process of its own, which answers line by line.
 
     python -m potstill.export.bench.peer_process NAME FOLDER MAX_TOKENS THREADS
 
@@ -26,30 +26,30 @@ from potstill.serve.bench.fresh_process import resident_bytes
 from potstill.serve.bench.times import milliseconds
 from potstill.serve.runtime.session import session_options
 
-BATCH = 8  # texts side by side when the change with the batch is measured
+BATCH = 8  # texts in a batch when the effect of batches is measured
 
-PipelineCall = Callable[..., Any]
+PipelineCall = Callable[..., Any]  # a transformers pipeline
 
 
 class PipelineRequest(msgspec.Struct, frozen=True):
-    """Texts with their targets (or null): to be timed one after the other, or answered alone and in batches."""
+    """Texts to time one after the other, or to answer alone and in batches."""
 
-    texts: list[tuple[str, str | None]]
-    batch: bool
+    texts: list[tuple[str, str | None]]  # text and target, or null
+    batch: bool  # answer alone and in batches, rather than time
 
 
 class PipelineReply(msgspec.Struct, frozen=True):
-    """What came of it."""
+    """Times of the texts, or their probabilities."""
 
     times_ms: list[float]
-    first_answer_s: float  # on the clock that all processes of this machine share
+    first_answer_s: float  # on the monotonic clock, which all processes of a machine share
     rss_bytes: int
-    batch_change_max: float  # of a probability
-    probs: list[list[float]]  # of each text alone, in output order, where batches were asked for
+    batch_change_max: float  # largest change of a probability between alone and in a batch
+    probs: list[list[float]]  # each text alone, in output order; empty where texts were timed
 
 
 def main(name: str, folder: Path, max_tokens: int, threads: int) -> None:
-    """Answer until stdin ends."""
+    """Answer the lines of stdin until it ends. Args: name, `optimum` or `torch`; folder, that the pipeline loads."""
     torch.set_num_threads(threads)
     register()
     with quiet():
@@ -73,10 +73,10 @@ def main(name: str, folder: Path, max_tokens: int, threads: int) -> None:
 
 
 def _pipeline(name: str, folder: Path, max_tokens: int, threads: int) -> PipelineCall:
-    """All labels' probabilities of a text, or of a list in batches, truncated as the bundle does."""
+    """Open the pipeline; it gives the probabilities of all labels and truncates as the bundle does."""
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if name == "optimum":
-        from optimum.onnxruntime import ORTModelForSequenceClassification  # only where it is the peer: it takes seconds
+        from optimum.onnxruntime import ORTModelForSequenceClassification  # here, because importing it takes seconds
 
         model = ORTModelForSequenceClassification.from_pretrained(
             folder, local_files_only=True, provider="CPUExecutionProvider", session_options=session_options(threads)
@@ -90,7 +90,7 @@ def _pipeline(name: str, folder: Path, max_tokens: int, threads: int) -> Pipelin
 
 
 def _row(answer: Any, scores: Any) -> NDArray[np.float64]:
-    """A text's probabilities in output order, of a pipeline's answer that names the labels, the most probable first."""
+    """Sort a pipeline's scores, most probable first, into a text's probabilities [C] in output order."""
     rows = scores[0] if scores and isinstance(scores[0], list) else scores
     index = answer.model.config.label2id
     return np.array([row["score"] for row in sorted(rows, key=lambda row: int(index[row["label"]]))])

@@ -22,7 +22,7 @@ from potstill.contract.decision import Conformal, Precision
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.texts import Text, write_texts
 from potstill.export.config import ExportConfig
-from potstill.export.gate.forms import fastest
+from potstill.export.gate.criteria import fastest
 from potstill.export.gate.quality import Quality
 from potstill.export.run import export_bundle
 from potstill.serve.runtime.classifier import Classifier

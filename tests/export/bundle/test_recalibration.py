@@ -7,12 +7,12 @@ import torch
 from potstill.contract.decision import Conformal
 from potstill.export.bundle.recalibration import (
     MIN_TEXTS,
+    best_on_grid,
     carry_cutoff,
     carry_label_sets,
     carry_thresholds,
     correct_temperature,
     cross_entropy,
-    fitted,
 )
 
 LABELS = ["up", "flat", "down"]
@@ -80,7 +80,7 @@ def test_logits_that_grew_by_a_factor_are_divided_by_it(factor):
 
 
 def test_the_fit_finds_the_temperature_that_made_the_targets():
-    assert fitted(LOGITS * 1.7, PROBS) == pytest.approx(1.7, rel=0.006)
+    assert best_on_grid(LOGITS * 1.7, PROBS) == pytest.approx(1.7, rel=0.006)
 
 
 def test_too_few_texts_correct_nothing():

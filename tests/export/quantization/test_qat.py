@@ -12,8 +12,7 @@ from potstill.contract.checkpoint import read_student
 from potstill.contract.errors import UserError
 from potstill.export.config import TRAINED, ExportConfig
 from potstill.export.gate import criteria
-from potstill.export.gate.source import read_source
-from potstill.export.quantization.calibration_texts import batch_by_length
+from potstill.export.gate.source import batch_by_length, read_source
 from potstill.export.quantization.qat import fake_quantized, train_against_int8
 from potstill.export.run import export_bundle
 from potstill.serve.runtime.classifier import Classifier
@@ -70,7 +69,7 @@ def test_training_wins_back_what_rounding_costs(checkpoint, tmp_path, monkeypatc
         "potstill.export.quantization.qat.ACTIVATION_STEPS", 15
     )  # on 8 bits a network this small loses nothing but by chance
     monkeypatch.setattr("potstill.export.quantization.qat.LIMIT", 7)
-    monkeypatch.setattr("potstill.export.quantization.qat.RATE", 1e-3)
+    monkeypatch.setattr("potstill.export.quantization.qat.LEARNING_RATE", 1e-3)
     monkeypatch.setattr("potstill.export.quantization.qat.MIN_STEPS", 300)
     training, unseen = (drawn(n, checkpoint) for n in (300, 200))
     train_against_int8(checkpoint, training, tmp_path / "trained", threads=1)
@@ -86,7 +85,7 @@ def drawn(n, checkpoint):
 
 
 def test_weights_that_only_get_worse_stay_as_they_were(checkpoint, batches, tmp_path, monkeypatch):
-    monkeypatch.setattr("potstill.export.quantization.qat.RATE", 1.0)
+    monkeypatch.setattr("potstill.export.quantization.qat.LEARNING_RATE", 1.0)
     train_against_int8(checkpoint, batches, tmp_path / "trained", threads=1)
     np.testing.assert_array_equal(answers(tmp_path / "trained", batches, int8=False), answers(checkpoint, batches, int8=False))
 
@@ -100,8 +99,8 @@ def test_the_same_call_writes_the_same_weights_and_leaves_the_checkpoint_alone(c
 
 
 def test_where_no_int8_form_passes_a_trained_one_competes(checkpoint, tmp_path, monkeypatch):
-    real = criteria.problem
-    monkeypatch.setattr(criteria, "problem", lambda form, config: "" if form.variant == TRAINED else real(form, config))
+    real = criteria.refusal
+    monkeypatch.setattr(criteria, "refusal", lambda form, config: "" if form.variant == TRAINED else real(form, config))
     strict = dataclasses.replace(LOOSE, max_change=0)
     with pytest.raises(UserError, match="static_int8 does not pass: a probability moves by"):
         export_bundle(checkpoint, tmp_path / "bundle", strict)

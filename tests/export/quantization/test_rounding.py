@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 
-from potstill.export.quantization.rounding import LIMIT, PAIR_LIMIT, best_steps, round_compensated, round_nearest, safe_steps
+from potstill.contract.system.machine import KERNEL_FLAGS
+from potstill.export.quantization.rounding import (
+    ARM_FLAGS,
+    LIMIT,
+    PAIR_LIMIT,
+    VNNI_FLAGS,
+    best_steps,
+    has_int32_sums,
+    round_compensated,
+    round_nearest,
+    safe_steps,
+)
 
 H, N, T = 161, 24, 4000  # more channels than one block of rows, and an odd number of them
 LARGEST_ACTIVATION = 255
@@ -95,3 +106,22 @@ def test_a_column_of_zeros_and_a_dead_channel_stay_zero_and_finite():
     weights[:, 3], x[:, 5] = 0, 0
     found = round_compensated(weights, x.T @ x, best_steps(weights))
     assert np.isfinite(found).all() and not found[:, 3].any()
+
+
+@pytest.mark.parametrize(
+    ("flags", "exact"),
+    [
+        (["avx2", "fma"], False),
+        (["avx2", "avx512bw", "avx512f"], False),
+        (["avx2", "avx512_vnni"], True),
+        (["avx2", "avx_vnni"], True),
+        (["asimd", "asimddp"], True),
+        ([], False),
+    ],
+)
+def test_full_range_needs_a_processor_that_adds_int8_products_in_32_bits(flags, exact):
+    assert has_int32_sums(flags) == exact
+
+
+def test_every_flag_that_decides_is_one_that_is_read():
+    assert VNNI_FLAGS | ARM_FLAGS <= KERNEL_FLAGS
