@@ -53,7 +53,10 @@ class ExportConfig:
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The forms to try beside float, in the order of the report."""
+        """The forms to try beside float, in the order of the report.
+
+        "auto" leaves out full-range weights unless the bundle is for processors with VNNI, where they cannot overflow.
+        """
         if self.variant != AUTO:
             return (self.variant,)
         return (STATIC, *([FULL_RANGE] if self.cpu == VNNI else []), DYNAMIC, FUSED, FLOAT)

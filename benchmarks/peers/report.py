@@ -18,7 +18,12 @@ class PeerFigures:
 
 
 def markdown(peers: dict[str, PeerFigures], caption: str) -> str:
-    """A row for each peer: medians over the turns, with their range."""
+    """A row for each peer: medians over the turns, with their range.
+
+    Args:
+        peers: figures by name; the peer "loop" is the upper limit that the others are compared with.
+        caption: how they were measured.
+    """
     limit = peers["loop"].rps if "loop" in peers else []
     lines = [
         f"{caption}\n",

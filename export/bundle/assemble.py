@@ -48,7 +48,7 @@ EDGE_CASES = (  # texts that tokenizers and kernels trip over; fixed, because a 
 
 @dataclass(frozen=True)
 class BundleContent:
-    """What a bundle is made of."""
+    """The content of a bundle."""
 
     checkpoint: Path
     task: Task

@@ -1,4 +1,8 @@
-"""Put a bundle's temperature and bias inside its graph, for runtimes that do not read `bundle.json`."""
+"""Put a bundle's temperature and bias inside its graph, for runtimes that do not read `bundle.json`.
+
+The bundle's own graph gives raw logits, so that temperature and bias can change without touching the model. A runtime that only
+runs the graph needs them inside it. Axes: B texts in a batch, C classes.
+"""
 
 from __future__ import annotations
 
