@@ -1,9 +1,9 @@
-"""Score the embedded teacher's labels, method by method, on posts with gold labels; gold is used for scoring only.
+"""How good the embedded teacher's labels are, method by method, on posts with gold labels; no gold is used before scoring.
 
     python benchmarks/label_quality.py --data DATA [--out out/label_quality] [--pack Q4_0]
 
 DATA holds `reddit_wsb_stance/gold_dev.jsonl.gz`: JSON lines with text and label. The task is the example's own, unchanged. A run
-that was interrupted can be resumed. Prints a Markdown table: accuracy, macro-F1, log-loss and ECE with 95 % intervals.
+that was stopped goes on where it was. Prints a Markdown table: accuracy, macro-F1, log-loss and ECE with 95 % intervals.
 """
 
 from __future__ import annotations
