@@ -28,13 +28,20 @@ from potstill.export.tokenizer.prune import KeptPieces, prune_checkpoint
 from potstill.serve.runtime.session import cpu_name
 
 ExportProgress = Callable[[str, int, int], None]  # (stage, done, total)
+_DEFAULTS = ExportConfig()
 
 
-def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig, progress: ExportProgress | None = None) -> ExportReport:
+def export_bundle(
+    checkpoint: str | Path, bundle: str | Path, config: ExportConfig = _DEFAULTS, progress: ExportProgress | None = None
+) -> ExportReport:
     """Write a checkpoint as a bundle, in the fastest form that passes the gate.
 
     The report has every form that was tried, with its numbers and, where it was refused, the reason. Float always passes. An
     existing bundle is replaced only once the new one is proved. Two exports on one machine are equal, byte for byte.
+
+        >>> report = potstill.export_bundle("student", "bundle", potstill.ExportConfig(variant="dynamic_int8", min_agreement=0))
+        >>> report.manifest.variant
+        'dynamic_int8'
 
     Args:
         checkpoint: the trainer's folder.
@@ -45,6 +52,7 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig, progress
         FormatError: if the checkpoint is incomplete or malformed, or cannot be exported.
         UserError: if a form that was asked for does not pass, or the bundle cannot be written or proved.
     """
+    checkpoint, bundle = Path(checkpoint), Path(bundle)
     tell = progress or (lambda stage, done, total: None)
     with tempfile.TemporaryDirectory(prefix="potstill-export-") as folder:
         scratch = Path(folder)

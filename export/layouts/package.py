@@ -7,7 +7,6 @@ import shutil
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, get_args
 
 from potstill.contract.bundle import SUMS_FILE, Manifest, read_manifest, verify_files
 from potstill.contract.errors import UserError
@@ -16,8 +15,7 @@ from potstill.contract.security.signature import SIGNATURE_FILE, sign
 from potstill.export.bundle import card
 from potstill.export.layouts import container, huggingface, sbom, triton
 
-Layout = Literal["huggingface", "triton", "kserve", "docker"]
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+LAYOUTS = ("huggingface", "triton", "kserve", "docker")
 _IMAGE = re.compile(r"[a-z0-9]+([._/:-]+[A-Za-z0-9_]+)*")
 
 
@@ -29,7 +27,7 @@ class PackageConfig:
         UserError: if a value is not allowed.
     """
 
-    layout: Layout
+    layout: str  # one of LAYOUTS
     image: str | None = None  # name of the container image; None: the task's name and the bundle's digest
     sign: str | None = None  # file of a private key
 
@@ -46,7 +44,7 @@ class PackageReport:
     """The written package."""
 
     folder: Path
-    layout: Layout
+    layout: str
     n_files: int
     size_bytes: int
     signed: bool
@@ -57,7 +55,7 @@ class PackageReport:
         return f"{self.folder}: {self.layout}, {self.n_files} files, {self.size_bytes / 1e6:.1f} MB{signed}; see its README.md"
 
 
-def package(bundle: Path, folder: Path, config: PackageConfig) -> PackageReport:
+def package(bundle: str | Path, folder: str | Path, config: PackageConfig) -> PackageReport:
     """Write a bundle in a layout: model, card, bill of materials, checksums, and a signature if a key is given.
 
     Args:
@@ -68,6 +66,7 @@ def package(bundle: Path, folder: Path, config: PackageConfig) -> PackageReport:
         FormatError: if the bundle is malformed or was changed.
         UserError: if the folder is inside the bundle or cannot be written, or the key cannot be used.
     """
+    bundle, folder = Path(bundle), Path(folder)
     if folder.resolve() == bundle.resolve() or bundle.resolve() in folder.resolve().parents:
         raise UserError(f"{folder}: is the bundle or inside it; choose a place outside of {bundle}")
     verify_files(bundle)
@@ -86,7 +85,7 @@ def package(bundle: Path, folder: Path, config: PackageConfig) -> PackageReport:
     return PackageReport(folder, config.layout, len(files), sum(path.stat().st_size for path in files), bool(config.sign))
 
 
-def _fill(bundle: Path, folder: Path, manifest: Manifest, layout: Layout, image: str, version: str) -> str:
+def _fill(bundle: Path, folder: Path, manifest: Manifest, layout: str, image: str, version: str) -> str:
     """Write the layout's own files; returns the usage for the card."""
     if layout == "huggingface":
         huggingface.write_huggingface(bundle, folder, manifest)
@@ -108,13 +107,14 @@ def _write_sums(folder: Path) -> None:
     (folder / SUMS_FILE).write_text("".join(lines), encoding="ascii", newline="\n")
 
 
-def sign_bundle(bundle: Path, private_key: Path) -> None:
+def sign_bundle(bundle: str | Path, private_key: str | Path) -> None:
     """Write `model.sig` into a bundle; its other files stay as they are.
 
     Raises:
         FormatError: if the bundle is malformed or was changed.
         UserError: if the key cannot be used or the bundle cannot be written; the bundle then stays as it was.
     """
+    bundle, private_key = Path(bundle), Path(private_key)
     verify_files(bundle)
     with atomic.folder(bundle) as staging:
         shutil.copytree(bundle, staging, dirs_exist_ok=True)

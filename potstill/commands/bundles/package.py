@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from potstill.export.layouts.package import LAYOUTS, Layout, PackageConfig, package
+from potstill.export.layouts.package import LAYOUTS, PackageConfig, package
 
 
 @click.command("package")
@@ -17,6 +17,6 @@ from potstill.export.layouts.package import LAYOUTS, Layout, PackageConfig, pack
     "--image", help="Name of the container image, for docker and kserve.  [default: the task's, with the bundle's digest]"
 )
 @click.option("--sign", metavar="KEY", help="Private key (elliptic curve, PEM) to sign the folder with, as model.sig.")
-def command(bundle: Path, folder: Path, layout: Layout, image: str | None, sign: str | None) -> None:
+def command(bundle: Path, folder: Path, layout: str, image: str | None, sign: str | None) -> None:
     """Write BUNDLE into FOLDER in another layout, with its card, a bill of materials, sums, and a signature if a key is given."""
     click.echo(package(bundle, folder, PackageConfig(layout, image, sign)).as_text())
