@@ -49,7 +49,7 @@ CASES = [
     (("label", "task.toml", "texts.jsonl", "out"), {"texts.jsonl": b'{"text": "a\xff"}\n'}, "texts.jsonl: line 1: byte 0xff is not UTF-8"),
     (("label", "task.toml", "texts.jsonl", "out"), {"texts.jsonl": b'{"text": "a"}\n{"txt": 1}\n'}, "texts.jsonl: line 2: "),
     (("label", "task.toml", "texts.jsonl", "out", "--teacher", "no-such"), {}, "'no-such' is neither a file nor a known teacher"),
-    (("label", "task.toml", "texts.jsonl", "out", "--teacher", "cut.gguf"), {"cut.gguf": b"GGUF\x03\0\0\0"}, "cut.gguf: is cut short"),
+    (("label", "task.toml", "texts.jsonl", "out", "--teacher", "cut.gguf"), {"cut.gguf": b"GGUF\x03\0\0\0"}, "cut.gguf: is truncated"),
     (("label", "task.toml", "texts.jsonl", "out", "--teacher", "x.gguf"), {"x.gguf": b"PK\x03\x04"}, "x.gguf: is not a GGUF file"),
     (("label", "task.toml", "texts.jsonl", "out", "--paths", "0"), {}, "paths is 0; it must be at least 1"),
     (("label", "task.toml", "texts.jsonl", "out", "--temperature", "-1"), {}, "temperature is -1.0; it must be above 0"),

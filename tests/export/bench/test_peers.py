@@ -8,7 +8,7 @@ from support.tiny_checkpoint import LOOSE, write_checkpoint
 
 from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
-from potstill.export.bench.peers import OPTIMUM, TORCH, Pipeline, peers_of
+from potstill.export.bench.peers import OPTIMUM, TORCH, PipelineProcess, peers_of
 from potstill.export.run import export_bundle
 from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
 from potstill.serve.runtime.classifier import Classifier, softmax
@@ -51,7 +51,7 @@ def test_they_are_rows_of_the_report(running):
 
 def test_a_pipeline_that_cannot_start_is_one_line(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    peer = Pipeline(TORCH, tmp_path, 32, 1)
+    peer = PipelineProcess(TORCH, tmp_path, 32, 1)
     with pytest.raises(UserError, match="the torch pipeline failed: ") as caught:
         peer.times_ms(TEXTS)
     assert "\n" not in str(caught.value)

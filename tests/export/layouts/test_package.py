@@ -197,7 +197,7 @@ def export_copy(bundle, place):
     ("values", "message"),
     [
         ({"layout": "tar"}, "layout is 'tar'; allowed: huggingface, triton, kserve, docker"),
-        ({"layout": "docker", "image": "A b"}, "image is 'A b'; give a name as registries have it, such as team/stance:1"),
+        ({"layout": "docker", "image": "A b"}, "image is 'A b'; give an image name such as team/stance:1"),
     ],
 )
 def test_a_setting_that_no_layout_can_have_is_refused(values, message):
@@ -208,7 +208,7 @@ def test_a_setting_that_no_layout_can_have_is_refused(values, message):
 
 def test_a_changed_bundle_is_not_packaged_and_a_package_never_lands_in_its_bundle(bundle, tmp_path):
     own = export_copy(bundle, tmp_path / "bundle")
-    with pytest.raises(UserError, match="is the bundle, or lies in it; choose a place outside of"):
+    with pytest.raises(UserError, match="is the bundle or inside it; choose a place outside of"):
         package(own, own / "hub", PackageConfig("huggingface"))
     (own / "quality.json").write_text("{}")
     with pytest.raises(FormatError, match="quality.json"):

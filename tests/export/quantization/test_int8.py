@@ -9,9 +9,8 @@ from support.quantizable import H, N, V, a_graph
 
 from potstill.export.config import DYNAMIC, STATIC
 from potstill.export.gate.graph_checks import loaded_operators, wrong_products
-from potstill.export.quantization.quantize import dynamic_int8, int8_embeddings, static_int8
-from potstill.export.quantization.rounding import FULL_RANGE as NO_PAIR_LIMIT
-from potstill.export.quantization.rounding import PAIR_LIMIT
+from potstill.export.quantization.int8 import dynamic_int8, int8_embeddings, static_int8
+from potstill.export.quantization.rounding import NO_PAIR_LIMIT, PAIR_LIMIT
 from potstill.export.quantization.smoothing import weight_products
 from potstill.serve.runtime.session import session_options
 

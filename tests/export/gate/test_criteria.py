@@ -1,14 +1,14 @@
+"""Which forms pass, what chance explains, and which of those that pass is taken."""
+
 from __future__ import annotations
 
 import msgspec
-import numpy as np
 import pytest
 from scipy.stats import binom
 from support.quantizable import FORM
 
 from potstill.export.config import ExportConfig
-from potstill.export.gate.gate import LEVEL, ROUNDING, explained_flips, is_invariant, note, problem
-from potstill.serve.runtime.tokenizer import padded
+from potstill.export.gate.criteria import LEVEL, ROUNDING, caveat, fastest, is_batch_invariant, max_chance_flips, refusal
 
 CONFIG = ExportConfig()
 
@@ -51,19 +51,19 @@ def flipped(flips, n):
     ],
 )
 def test_a_form_passes_up_to_the_limit_and_fails_with_its_numbers_beyond(changes, expected):
-    assert problem(msgspec.structs.replace(FORM, **changes), CONFIG) == expected
+    assert refusal(msgspec.structs.replace(FORM, **changes), CONFIG) == expected
 
 
 def test_a_form_that_was_asked_for_may_depend_on_its_batch_but_is_never_called_invariant():
     form = msgspec.structs.replace(FORM, variant="dynamic_int8")
-    assert problem(form, ExportConfig(variant="dynamic_int8")) == ""
-    assert is_invariant(FORM) and not is_invariant(form)
+    assert refusal(form, ExportConfig(variant="dynamic_int8")) == ""
+    assert is_batch_invariant(FORM) and not is_batch_invariant(form)
 
 
 def test_the_last_bit_may_move_with_padding_but_not_beside_others_and_neither_is_a_reason_to_refuse():
     padding, beside = (msgspec.structs.replace(FORM, **{name: ROUNDING}) for name in ("padding_change_max", "batch_change_max"))
-    assert problem(padding, CONFIG) == problem(beside, CONFIG) == ""
-    assert is_invariant(padding) and not is_invariant(beside)
+    assert refusal(padding, CONFIG) == refusal(beside, CONFIG) == ""
+    assert is_batch_invariant(padding) and not is_batch_invariant(beside)
 
 
 @pytest.mark.parametrize(
@@ -78,36 +78,50 @@ def test_the_last_bit_may_move_with_padding_but_not_beside_others_and_neither_is
     ],
 )
 def test_a_form_that_passed_by_chance_s_leave_says_so(changes, expected):
-    assert note(msgspec.structs.replace(FORM, **changes), CONFIG) == expected
-
-
-def test_a_padded_batch_masks_what_it_adds():
-    feeds = [
-        {"input_ids": np.full((1, n), n), "attention_mask": np.ones((1, n), int), "token_type_ids": np.ones((1, n), int)}
-        for n in (3, 5)
-    ]
-    batch = padded(feeds, pad_id=7, n_tokens=9)
-    assert {value.shape for value in batch.values()} == {(2, 9)}
-    assert batch["attention_mask"].sum(axis=1).tolist() == [3, 5]
-    assert batch["input_ids"][0].tolist() == [3] * 3 + [7] * 6
-    assert batch["token_type_ids"][0].sum() == 3
+    assert caveat(msgspec.structs.replace(FORM, **changes), CONFIG) == expected
 
 
 @pytest.mark.parametrize("n", [1, 5, 64, 251, 512, 2048])
 @pytest.mark.parametrize("rate", [0.001, 0.01, 0.02, 0.5])
 def test_chance_does_more_in_at_most_one_of_twenty_cases_and_as_much_in_more(n, rate):
-    most = explained_flips(n, rate)
+    most = max_chance_flips(n, rate)
     assert binom.sf(most, n, rate) <= LEVEL  # P(X > most)
     assert most == 0 or binom.sf(most - 1, n, rate) > LEVEL
 
 
 def test_one_flip_of_a_few_texts_never_decides_and_where_none_is_allowed_none_is_explained():
-    assert all(explained_flips(n, 0.01) >= 1 for n in range(6, 100))
-    assert explained_flips(64, 0.0) == 0
-    assert explained_flips(64, 1.0) == 64
-    assert explained_flips(0, 0.01) == 0
+    assert all(max_chance_flips(n, 0.01) >= 1 for n in range(6, 100))
+    assert max_chance_flips(64, 0.0) == 0
+    assert max_chance_flips(64, 1.0) == 64
+    assert max_chance_flips(0, 0.01) == 0
 
 
 def test_the_more_texts_the_smaller_the_share_that_chance_explains():
-    shares = [explained_flips(n, 0.01) / n for n in (64, 256, 1024, 4096, 100_000)]
+    shares = [max_chance_flips(n, 0.01) / n for n in (64, 256, 1024, 4096, 100_000)]
     assert shares == sorted(shares, reverse=True) and shares[-1] < 0.011
+
+
+def forms(*rows):
+    return [
+        msgspec.structs.replace(FORM, variant=name, ms_p50=ms, bytes=size, problem="" if passed else "no")
+        for name, ms, size, passed in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ([("float", 9, 90, True), ("static_int8", 3, 23, True), ("float_fused", 8, 90, True)], "static_int8"),
+        ([("float", 9, 90, True), ("static_int8", 3, 23, False), ("float_fused", 7, 90, True)], "float_fused"),
+        ([("float", 9, 90, True), ("static_int8", 3, 23, False), ("float_fused", 10, 90, False)], "float"),
+        ([("float", 1.0, 90, True), ("static_int8", 1.14, 23, True)], "static_int8"),  # a tie: the smaller file
+        ([("float", 1.0, 90, True), ("static_int8", 1.16, 23, True)], "float"),
+        ([("a", 1.0, 90, True), ("b", 0.9, 90, True)], "b"),  # a tie of equal size: the faster one
+    ],
+)
+def test_the_fastest_that_passed_is_taken_and_of_equally_fast_ones_the_smallest(table, expected):
+    assert fastest(forms(*table)).variant == expected
+
+
+def test_where_none_passed_none_is_taken():
+    assert fastest(forms(("float", 1, 1, False))) is None
