@@ -5,7 +5,7 @@ import numpy as np
 from potstill.contract.soft_label import SoftLabel
 from potstill.contract.task import Example, Input, Knowledge, Label, Task
 from potstill.contract.texts import Text, text_id
-from potstill.trainer.report.answers import Judged
+from potstill.trainer.report.answers import AnsweredTexts
 
 LABELS = ["up", "flat", "down"]
 
@@ -40,11 +40,13 @@ def a_soft_label(text, votes, task=None, target=None):
     )
 
 
-def a_judged(rows, teacher=None, task=None):
+def answered_texts(rows, teacher=None, task=None):
     """Args: rows of (text, gold label, probabilities); teacher, a soft label or None for each."""
     texts = [row[0] if isinstance(row[0], Text) else a_text(row[0], row[1]) for row in rows]
     gold = np.array([LABELS.index(row[1]) for row in rows])
-    return Judged(task or a_task(), texts, gold, np.array([row[2] for row in rows], dtype=float), teacher or [None] * len(rows))
+    return AnsweredTexts(
+        task or a_task(), texts, gold, np.array([row[2] for row in rows], dtype=float), teacher or [None] * len(rows)
+    )
 
 
 UP, FLAT, DOWN = [0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]

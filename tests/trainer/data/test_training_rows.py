@@ -1,55 +1,49 @@
 import msgspec
 import pytest
-from support.toy_moves import QUICK, a_task, toy_rows, trained_student, write_backbone
+from support.toy_task import a_task, quick, toy_rows
 
 from potstill.contract.checkpoint import read_student
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.soft_label import read_soft_labels, write_soft_labels
 from potstill.contract.texts import read_texts
-from potstill.trainer.config import TrainConfig
 from potstill.trainer.data.selection import split
-from potstill.trainer.data.trained_on import read_taught
+from potstill.trainer.data.training_rows import read_trained_rows
 from potstill.trainer.run import train
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return trained_student(tmp_path_factory.mktemp("toy"), n=120)
-
-
 @pytest.mark.parametrize("min_agreement", [0, 0.625, 1])
-def test_the_rows_are_those_that_were_trained_on_whatever_the_threshold_was(tmp_path, min_agreement):
+def test_the_rows_are_those_that_were_trained_on_whatever_the_threshold_was(backbone, tmp_path, min_agreement):
     rows = toy_rows(120, a_task())
     rows[5] = msgspec.structs.replace(rows[5], votes=dict.fromkeys(rows[5].votes, 0), agreement=0.0)  # no path could label it
     write_soft_labels(tmp_path / "rows.jsonl", rows)
-    config = TrainConfig(backbone=str(write_backbone(tmp_path / "b")), **QUICK | {"epochs": 1}, min_agreement=min_agreement)
+    config = quick(backbone, epochs=1, min_agreement=min_agreement)
     train(a_task(), tmp_path / "rows.jsonl", tmp_path / "student", config)
-    taught = read_taught(tmp_path / "rows.jsonl", tmp_path / "student", read_student(tmp_path / "student"))
+    found = read_trained_rows(tmp_path / "rows.jsonl", tmp_path / "student", read_student(tmp_path / "student"))
     training, validation = split([row for row in rows if row.id != rows[5].id], config.validation_share)
-    assert taught.training == [row for row in training if row.agreement >= min_agreement]
-    assert taught.validation == validation
+    assert found.training == [row for row in training if row.agreement >= min_agreement]
+    assert found.validation == validation
     assert {text.text for text in read_texts(tmp_path / "student" / "calibration.jsonl").texts} <= {
-        row.text for row in taught.training
+        row.text for row in found.training
     }
 
 
-def test_another_file_is_refused(trained, tmp_path):
-    checkpoint, soft_labels = trained
+def test_another_file_is_refused(toy_student, tmp_path):
+    checkpoint, soft_labels = toy_student
     write_soft_labels(tmp_path / "other.jsonl", read_soft_labels(soft_labels)[:-1])
     message = r"other.jsonl: is not the file that the student was trained on \(SHA-256 [0-9a-f]{12}…, its student.json has [0-9a-f]{12}…\); name"
     with pytest.raises(UserError, match=message):
-        read_taught(tmp_path / "other.jsonl", checkpoint, read_student(checkpoint))
+        read_trained_rows(tmp_path / "other.jsonl", checkpoint, read_student(checkpoint))
 
 
-def test_a_checkpoint_that_does_not_add_up_is_refused(trained):
-    checkpoint, soft_labels = trained
+def test_a_checkpoint_that_does_not_add_up_is_refused(toy_student):
+    checkpoint, soft_labels = toy_student
     student = msgspec.structs.replace(read_student(checkpoint), n_train=500)
     with pytest.raises(
         FormatError, match=r"validation.jsonl: leaves [0-9]+ rows of .* to train on, but student.json has 500; train the"
     ):
-        read_taught(soft_labels, checkpoint, student)
+        read_trained_rows(soft_labels, checkpoint, student)
 
 
-def test_a_file_that_is_not_there_is_refused(trained):
+def test_a_file_that_is_not_there_is_refused(toy_student):
     with pytest.raises(FormatError, match=r"absent.jsonl: no such file"):
-        read_taught(trained[1].with_name("absent.jsonl"), trained[0], read_student(trained[0]))
+        read_trained_rows(toy_student[1].with_name("absent.jsonl"), toy_student[0], read_student(toy_student[0]))
