@@ -44,7 +44,7 @@ def soft_label(text, label, task, votes=8, **changes):
     return SoftLabel(**row | changes)
 
 
-def toy_rows(n, task, seed=0, labels=LABELS, votes=(4, 5, 7, 8, 8)):
+def toy_rows(n, task, seed=0, labels=LABELS, votes=(5, 7, 8, 8)):
     """Soft labels of different texts, about a target if the task has one; some of the teacher's votes are wrong."""
     rng, rows = random.Random(seed), {}
     about = {"target": "acme"} if task.input.target else {}

@@ -14,7 +14,7 @@ def backbone(tmp_path_factory):
 @pytest.fixture(scope="session")
 def soft_labels(tmp_path_factory):
     """Soft labels of the toy task, some of them wrong."""
-    return write_rows(tmp_path_factory.mktemp("labels") / "soft_labels.jsonl", toy_rows(400, a_task(), votes=(5, 7, 8, 8)))
+    return write_rows(tmp_path_factory.mktemp("labels") / "soft_labels.jsonl", toy_rows(400, a_task()))
 
 
 @pytest.fixture(scope="session")

@@ -97,17 +97,19 @@ def test_nothing_is_left_beside_the_checkpoint(trained):
 
 
 def test_predictions_are_distributions_and_do_not_depend_on_the_company(trained):
-    texts = gold_texts()[:20]
+    texts = gold_texts()[:5]
     probs = predict(trained[0].checkpoint, texts)
     assert probs.dtype == np.float64
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-12)
     np.testing.assert_allclose(probs, np.concatenate([predict(trained[0].checkpoint, [text]) for text in texts]), atol=1e-6)
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(backbone, soft_labels, tmp_path):
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(backbone, tmp_path):
+    path = write_rows(tmp_path / "soft_labels.jsonl", toy_rows(90, a_task()))
+
     def weights(name, seed):
         torch.rand(3)  # what was drawn before does not matter
-        train(a_task(), soft_labels, tmp_path / name, quick(backbone, epochs=1, seed=seed))
+        train(a_task(), path, tmp_path / name, quick(backbone, epochs=1, seed=seed))
         return (tmp_path / name / "model.safetensors").read_bytes()
 
     first = weights("a", 7)
@@ -162,7 +164,7 @@ def test_a_student_of_text_and_target_reads_both(backbone, tmp_path):
         row = soft_label(" ".join(rng.choices(FILLERS, k=5)), label, task, target=CLUES[label][0])
         rows.setdefault(row.id, row)
     path = write_rows(tmp_path / "soft_labels.jsonl", list(rows.values()))
-    report = train(task, path, tmp_path / "student", quick(backbone))
+    report = train(task, path, tmp_path / "student", quick(backbone, epochs=8))
     assert report.student.target is True
     texts = [Text(text="they say so", target=CLUES[label][0], gold=label) for label in LABELS]
     assert evaluate(tmp_path / "student", texts)["accuracy"].value == 1
@@ -319,7 +321,8 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
         predict(tmp_path, gold_texts()[:1])
 
 
-def test_batches_are_read_in_parts_of_like_length(backbone, soft_labels, tmp_path, monkeypatch):
+def test_batches_are_read_in_parts_of_similar_length(backbone, tmp_path, monkeypatch):
+    path = write_rows(tmp_path / "soft_labels.jsonl", toy_rows(150, a_task()))
     read = []
     original = BertForSequenceClassification.forward
 
@@ -330,7 +333,7 @@ def test_batches_are_read_in_parts_of_like_length(backbone, soft_labels, tmp_pat
 
     monkeypatch.setattr(BertForSequenceClassification, "forward", forward)
     monkeypatch.setitem(RECIPES, "encoder", replace(RECIPES["encoder"], part_cost=1))  # the texts have about ten tokens
-    train(a_task(), soft_labels, tmp_path / "student", quick(backbone, epochs=1))
+    train(a_task(), path, tmp_path / "student", quick(backbone, epochs=1))
     real, total = map(sum, zip(*read))
     assert real / total > 0.9  # in one piece it is 0.79
 

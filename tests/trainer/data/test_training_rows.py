@@ -13,7 +13,7 @@ from potstill.trainer.run import train
 
 @pytest.mark.parametrize("min_agreement", [0, 0.625, 1])
 def test_the_rows_are_those_that_were_trained_on_whatever_the_threshold_was(backbone, tmp_path, min_agreement):
-    rows = toy_rows(120, a_task())
+    rows = toy_rows(120, a_task(), votes=(4, 5, 7, 8))
     rows[5] = msgspec.structs.replace(rows[5], votes=dict.fromkeys(rows[5].votes, 0), agreement=0.0)  # no path could label it
     write_soft_labels(tmp_path / "rows.jsonl", rows)
     config = quick(backbone, epochs=1, min_agreement=min_agreement)
