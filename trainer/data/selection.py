@@ -1,4 +1,4 @@
-"""Which soft labels are trained on: the split into training and validation texts, and the filter by agreement."""
+"""Select the soft labels to train on: the split into training and validation texts, and the filter by agreement."""
 
 from __future__ import annotations
 
@@ -64,8 +64,10 @@ def was_read(row: SoftLabel) -> bool:
 
 
 def by_agreement(rows: list[SoftLabel], min_agreement: float) -> Selection:
-    """Keep the rows with at least the minimum agreement, 0 to 1, in order.
+    """Keep the rows with at least the minimum agreement, in order.
 
+    Args:
+        min_agreement: share of a text's paths, 0 to 1.
     Source: the agreement filter of arXiv:2212.11311.
     """
     read = [row for row in rows if was_read(row)]

@@ -51,5 +51,10 @@ def mixed_target(target: list[float], ensemble: NDArray[np.float64], teacher_wei
 
 
 def certainty(row: SoftLabel, n_labels: int) -> float:
-    """The weight of a soft label, 0 to 1: one minus its entropy over the entropy of even shares."""
+    """The weight of a soft label in the loss, 0 to 1: one minus its entropy over the entropy of even shares.
+
+    Args:
+        row: its entropy is in nats.
+        n_labels: at least 2.
+    """
     return min(1.0, max(0.0, 1 - row.entropy / math.log(n_labels)))

@@ -27,7 +27,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class PoolCheck:
-    """How well a classifier tells pool from target texts, and their differences."""
+    """The AUC of a classifier that tells pool from target texts, and their differences."""
 
     auc: Score  # 0.5: cannot tell them apart, 1: always can
     auc_by_words: Score
@@ -93,7 +93,7 @@ def warning(check: PoolCheck) -> str:
 
 
 def advice(check: PoolCheck) -> list[str]:
-    """What would bring the pool closer to the target texts, a line each; empty without a warning."""
+    """Advice on bringing the pool closer to the target texts, a line each; empty without a warning."""
     if not check.warns:
         return []
     found = check.found

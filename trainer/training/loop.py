@@ -54,7 +54,7 @@ class ResumableTrainer(Trainer):
         self.remove_callback(PrinterCallback)  # it would print every evaluation to standard output
 
     def extra_state(self) -> dict[str, Any]:
-        """What a state must hold beside the loop's own."""
+        """Values to save in a state beside the loop's own."""
         return {}
 
     def load_extra_state(self, values: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ MaskIds = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class MaskedObjective:
-    """How ids are masked, and the model that predicts them."""
+    """A masking of ids, and the model that predicts them."""
 
     predictor: nn.Module  # (input_ids, attention_mask, targets, perhaps token_type_ids) to the mean loss in nats; holds the body
     mask_ids: MaskIds
@@ -62,7 +62,7 @@ class PretrainingResult:
     note: str = ""
 
     def as_text(self) -> str:
-        """One line."""
+        """A line for the report."""
         return (
             f"{self.stage}: {self.n_steps} steps over {self.n_texts} texts with masked {self.unit}s{self.note}; loss on "
             f"{self.n_held_out} held-out texts {self.before:.3f} nats a {self.unit} before, {self.after:.3f} after"

@@ -40,7 +40,7 @@ from potstill.trainer.training.resume import WorkFolder
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What all students of a run have in common."""
+    """The settings that all students of a run share."""
 
     task: Task
     start: ModelFolder  # the weights that they start from, see students.start.find_start

@@ -28,7 +28,7 @@ RESERVED = (*BUILT_IN, "student", "teacher", "bundle")  # names of rows; a folde
 
 @dataclass(frozen=True)
 class BaselineInputs:
-    """What built-in baselines are computed from."""
+    """The inputs of built-in baselines."""
 
     checkpoint: Path
     student: Student
