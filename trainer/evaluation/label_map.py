@@ -20,13 +20,13 @@ class LabelMap:
     """A map from names to labels of the student; a name without an entry stands for the label of that name, ignoring case."""
 
     labels: tuple[str, ...]  # the student's, in output order
-    sides: Mapping[str, str] = field(default_factory=dict)  # name -> label; an empty label leaves the name out
+    entries: Mapping[str, str] = field(default_factory=dict)  # name -> label; an empty label leaves the name out
 
     @property
     def scored(self) -> list[str]:
         """The scored labels, in output order: all except those that are left out and that no other name stands for."""
-        dropped = {_find(name, self.labels) for name, label in self.sides.items() if not label}
-        return [label for label in self.labels if label not in dropped or label in self.sides.values()]
+        dropped = {_find(name, self.labels) for name, label in self.entries.items() if not label}
+        return [label for label in self.labels if label not in dropped or label in self.entries.values()]
 
     def resolve(self, names: Iterable[str], where: str) -> dict[str, str]:
         """The label that each name stands for, empty if the name is left out.
@@ -43,7 +43,7 @@ class LabelMap:
             alike[_folded(name)].append(name)
         for group in alike.values():
             for name in group:
-                key = _find(name, self.sides)
+                key = _find(name, self.entries)
                 fits = key if key is not None else _find(name, self.labels)
                 if len(group) > 1 and fits != name:
                     both = " and ".join(repr(each) for each in group)
@@ -53,13 +53,13 @@ class LabelMap:
                         f"{where}: {name!r} is not a label; allowed: {', '.join(self.labels)}; "
                         f"say what it stands for with --map '{name}=LABEL', or leave it out with --map '{name}='"
                     )
-                found[name] = self.sides[fits] if key is not None else fits
+                found[name] = self.entries[fits] if key is not None else fits
         return found
 
     def check_used(self, names: Mapping[str, Iterable[str]]) -> None:
         """Raise UserError for an entry whose name does not occur. Args: names by the file or classifier that they come from."""
         known = [*self.labels, *(name for each in names.values() for name in each)]
-        for name in self.sides:
+        for name in self.entries:
             if _folded(name) not in map(_folded, known):
                 listed = "; ".join(f"{where} has {', '.join(sorted(each))}" for where, each in names.items())
                 raise UserError(f"map: no label is named {name!r}; {listed}; the student has {', '.join(self.labels)}")
@@ -105,18 +105,18 @@ def parse_label_map(entries: Iterable[str], labels: list[str]) -> LabelMap:
         UserError: if an entry has no name, no `=` or an unknown label, a name is repeated, or fewer than two labels remain.
     """
     allowed = ", ".join(labels)
-    sides: dict[str, str] = {}
+    parsed: dict[str, str] = {}
     for entry in (part.strip() for each in entries for part in each.split(",")):
         name, equals, label = (part.strip() for part in entry.rpartition("="))
         if not equals or not name:
             raise UserError(f"map: {entry!r} is not NAME=LABEL, or NAME= to leave NAME out; the labels are {allowed}")
-        if name in sides:
+        if name in parsed:
             raise UserError(f"map: repeats the name {name!r}; keep one of the two")
         known = _find(label, labels) if label else ""
         if known is None:
             raise UserError(f"map: {entry!r} does not end with a label; allowed: {allowed}, or nothing to leave {name!r} out")
-        sides[name] = known
-    label_map = LabelMap(tuple(labels), sides)
+        parsed[name] = known
+    label_map = LabelMap(tuple(labels), parsed)
     if len(label_map.scored) < 2:
         left = ", ".join(label_map.scored) or "none"
         raise UserError(f"map: leaves fewer than two labels to score ({left}); leave out less")
