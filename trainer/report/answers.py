@@ -98,22 +98,22 @@ class Mistake:
         )
 
 
-def most_confident_mistakes(judged: AnsweredTexts, rationales: Rationales, n: int = N_MISTAKES) -> list[Mistake]:
+def most_confident_mistakes(answered: AnsweredTexts, rationales: Rationales, n: int = N_MISTAKES) -> list[Mistake]:
     """At most ``n`` wrong answers, by falling probability; equal ones by id."""
-    wrong = [i for i in range(len(judged.texts)) if not judged.right[i]]
-    wrong.sort(key=lambda i: (-judged.probs[i].max(), judged.texts[i].id))
-    return [_mistake(judged, i, rationales) for i in wrong[:n]]
+    wrong = [i for i in range(len(answered.texts)) if not answered.right[i]]
+    wrong.sort(key=lambda i: (-answered.probs[i].max(), answered.texts[i].id))
+    return [_mistake(answered, i, rationales) for i in wrong[:n]]
 
 
-def _mistake(judged: AnsweredTexts, i: int, rationales: Rationales) -> Mistake:
+def _mistake(answered: AnsweredTexts, i: int, rationales: Rationales) -> Mistake:
     """The mistake at index ``i``."""
-    text = judged.texts[i]
+    text = answered.texts[i]
     return Mistake(
         text=text,
-        gold=judged.labels[judged.gold[i]],
-        answer=judged.labels[judged.answers[i]],
-        confidence=float(judged.probs[i].max()),
-        gold_prob=float(judged.probs[i, judged.gold[i]]),
-        teacher=judged.teacher[i],
+        gold=answered.labels[answered.gold[i]],
+        answer=answered.labels[answered.answers[i]],
+        confidence=float(answered.probs[i].max()),
+        gold_prob=float(answered.probs[i, answered.gold[i]]),
+        teacher=answered.teacher[i],
         rationales=tuple(rationales.get((text.text, text.target or None), ())),
     )

@@ -118,11 +118,11 @@ def build_report(sources: ReportSources, config: ReportConfig, progress: TrainPr
     gold = gold_classes(student, sources.texts)
     training, known = (_soft_labels(path, student) for path in (sources.soft_labels, sources.teacher))
     probs = predict(sources.checkpoint, sources.texts)
-    judged = AnsweredTexts(task, sources.texts, gold, probs, match_soft_labels(sources.texts, known))
-    if known and not judged.has_soft_label.any():
+    answered = AnsweredTexts(task, sources.texts, gold, probs, match_soft_labels(sources.texts, known))
+    if known and not answered.has_soft_label.any():
         raise UserError(f"{sources.teacher}: labels none of the {len(gold)} gold texts; give the file of soft labels made for them")
-    scored, differences = _scores(judged, sources.bundle_probs)
-    drawn = _plots(judged, student, training, known)
+    scored, differences = _scores(answered, sources.bundle_probs)
+    drawn = _plots(answered, student, training, known)
     if config.learning_curve and sources.soft_labels is not None:  # more informative than the losses of one run
         drawn = [plot for plot in drawn if plot.name != "validation-loss"]
         drawn.append(learning_plot(learning_curve(task, student, sources.soft_labels, sources.texts, progress)))
@@ -133,13 +133,13 @@ def build_report(sources: ReportSources, config: ReportConfig, progress: TrainPr
         n=len(gold),
         scored=scored,
         differences=differences,
-        labels=_label_scores(judged, student),
-        slices=[slice_scores(judged, part) for part in slices(judged, patterns)],
-        mistakes=most_confident_mistakes(judged, sources.rationales or {}, config.n_mistakes),
-        n_wrong=int((~judged.right).sum()),
-        terms=mistake_terms(judged),
+        labels=_label_scores(answered, student),
+        slices=[slice_scores(answered, part) for part in slices(answered, patterns)],
+        mistakes=most_confident_mistakes(answered, sources.rationales or {}, config.n_mistakes),
+        n_wrong=int((~answered.right).sum()),
+        terms=mistake_terms(answered),
         plots=drawn,
-        notes=_notes(sources, judged),
+        notes=_notes(sources, answered),
     )
 
 
@@ -156,54 +156,56 @@ def _soft_labels(path: Path | None, student: Student) -> list[SoftLabel]:
     return rows
 
 
-def _scores(judged: AnsweredTexts, bundle_probs: NDArray[np.float64] | None) -> tuple[list[SystemScores], list[tuple[str, Score]]]:
+def _scores(
+    answered: AnsweredTexts, bundle_probs: NDArray[np.float64] | None
+) -> tuple[list[SystemScores], list[tuple[str, Score]]]:
     """(scores of each system on the texts that it answered, paired differences on the texts that both answered)."""
-    scored = [SystemScores("student", metrics.scores(judged.probs, judged.gold))]
+    scored = [SystemScores("student", metrics.scores(answered.probs, answered.gold))]
     differences = []
-    if judged.has_soft_label.any():
-        teacher, gold = judged.teacher_probs(), judged.gold[judged.has_soft_label]
+    if answered.has_soft_label.any():
+        teacher, gold = answered.teacher_probs(), answered.gold[answered.has_soft_label]
         scored.append(SystemScores("teacher", metrics.scores(teacher, gold)))
-        pair = metrics.difference(metrics.macro_f1, judged.probs[judged.has_soft_label], teacher, gold)
+        pair = metrics.difference(metrics.macro_f1, answered.probs[answered.has_soft_label], teacher, gold)
         differences.append(("student minus teacher", pair))
     if bundle_probs is not None:
-        scored.append(SystemScores("int8 bundle", metrics.scores(bundle_probs, judged.gold)))
-        pair = metrics.difference(metrics.macro_f1, bundle_probs, judged.probs, judged.gold)
+        scored.append(SystemScores("int8 bundle", metrics.scores(bundle_probs, answered.gold)))
+        pair = metrics.difference(metrics.macro_f1, bundle_probs, answered.probs, answered.gold)
         differences.append(("bundle minus student", pair))
     return scored, differences
 
 
-def answered_labels(judged: AnsweredTexts, student: Student) -> NDArray[np.bool_]:
+def answered_labels(answered: AnsweredTexts, student: Student) -> NDArray[np.bool_]:
     """bool [N, C]: the label that each text is answered with; none if the student abstains."""
-    least = np.array([(student.thresholds or {}).get(name, 0.0) for name in judged.labels])
-    best = np.eye(len(judged.labels), dtype=bool)[judged.answers]
-    return np.asarray(best & (judged.probs >= least))
+    least = np.array([(student.thresholds or {}).get(name, 0.0) for name in answered.labels])
+    best = np.eye(len(answered.labels), dtype=bool)[answered.answers]
+    return np.asarray(best & (answered.probs >= least))
 
 
-def _label_scores(judged: AnsweredTexts, student: Student) -> list[LabelScores]:
+def _label_scores(answered: AnsweredTexts, student: Student) -> list[LabelScores]:
     """Precision and recall of each label, over the answers that are given."""
-    answered = answered_labels(judged, student)
+    given = answered_labels(answered, student)
     found = []
-    for i, name in enumerate(judged.labels):
-        n_gold, n_answers = int((judged.gold == i).sum()), int(answered[:, i].sum())
-        n_right = int((answered[:, i] & (judged.gold == i)).sum())
+    for i, name in enumerate(answered.labels):
+        n_gold, n_answers = int((answered.gold == i).sum()), int(given[:, i].sum())
+        n_right = int((given[:, i] & (answered.gold == i)).sum())
         threshold = (student.thresholds or {}).get(name)
         precision, recall = (n_right / n if n else None for n in (n_answers, n_gold))
         found.append(LabelScores(name, n_gold, n_answers, precision, recall, threshold))
     return found
 
 
-def _plots(judged: AnsweredTexts, student: Student, training: Sequence[SoftLabel], known: Sequence[SoftLabel]) -> list[Plot]:
+def _plots(answered: AnsweredTexts, student: Student, training: Sequence[SoftLabel], known: Sequence[SoftLabel]) -> list[Plot]:
     """All plots that the sources allow."""
-    answered = answered_labels(judged, student)
+    given = answered_labels(answered, student)
     lines = [
-        curves.precision_recall(name, judged.probs[:, i], judged.gold == i, answered[:, i])
-        for i, name in enumerate(judged.labels)
-        if (judged.gold == i).any()
+        curves.precision_recall(name, answered.probs[:, i], answered.gold == i, given[:, i])
+        for i, name in enumerate(answered.labels)
+        if (answered.gold == i).any()
     ]
     drawn = [
-        plots.confusion_plot(curves.confusion(judged.gold, judged.answers, len(judged.labels)), judged.labels),
+        plots.confusion_plot(curves.confusion(answered.gold, answered.answers, len(answered.labels)), answered.labels),
         plots.precision_recall_plot(lines, thresholds=bool(student.thresholds)),
-        plots.reliability_plot(judged.probs, judged.gold),
+        plots.reliability_plot(answered.probs, answered.gold),
     ]
     if 0 < student.kept_epoch <= len(student.validation_losses):
         drawn.append(plots.losses_plot(student.validation_losses, student.kept_epoch))
@@ -212,9 +214,9 @@ def _plots(judged: AnsweredTexts, student: Student, training: Sequence[SoftLabel
     return drawn
 
 
-def _notes(sources: ReportSources, judged: AnsweredTexts) -> list[str]:
+def _notes(sources: ReportSources, answered: AnsweredTexts) -> list[str]:
     """Notes on what this report lacks."""
-    n_labelled, n = int(judged.has_soft_label.sum()), len(judged.texts)
+    n_labelled, n = int(answered.has_soft_label.sum()), len(answered.texts)
     notes = []
     if not n_labelled:
         notes.append(

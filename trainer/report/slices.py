@@ -49,41 +49,43 @@ def compile_patterns(asked: Mapping[str, str]) -> dict[str, re.Pattern[str]]:
     return patterns
 
 
-def slices(judged: AnsweredTexts, patterns: Mapping[str, re.Pattern[str]]) -> list[Slice]:
+def slices(answered: AnsweredTexts, patterns: Mapping[str, re.Pattern[str]]) -> list[Slice]:
     """Every slice that holds some of the texts, but not all.
 
     Slices are made by agreement of the teacher and by pairs of labels that its paths disagree on, where there are soft labels; by
     length, in thirds; by whether the text was cut for the teacher; by target; by knowledge term of the task; and by pattern.
     """
     found = [
-        *_by_agreement(judged),
-        *_by_contradiction(judged),
-        *_by_length(judged),
-        *_by_target(judged),
-        *_by_knowledge(judged),
-        *(Slice("Pattern", name, _holding(judged, pattern)) for name, pattern in patterns.items()),
+        *_by_agreement(answered),
+        *_by_contradiction(answered),
+        *_by_length(answered),
+        *_by_target(answered),
+        *_by_knowledge(answered),
+        *(Slice("Pattern", name, _holding(answered, pattern)) for name, pattern in patterns.items()),
     ]
-    return [part for part in found if 0 < part.members.sum() < len(judged.texts)]
+    return [part for part in found if 0 < part.members.sum() < len(answered.texts)]
 
 
-def _where(judged: AnsweredTexts, fits: list[bool]) -> NDArray[np.bool_]:
+def _where(answered: AnsweredTexts, fits: list[bool]) -> NDArray[np.bool_]:
     """bool [N] of a list."""
-    return np.array(fits, dtype=bool).reshape(len(judged.texts))
+    return np.array(fits, dtype=bool).reshape(len(answered.texts))
 
 
-def _by_agreement(judged: AnsweredTexts) -> Iterator[Slice]:
+def _by_agreement(answered: AnsweredTexts) -> Iterator[Slice]:
     """Slices by agreement of the paths; texts that no path could label are in none."""
     below = np.inf
-    agreement = np.array([row.agreement if row and sum(row.votes.values()) else np.nan for row in judged.teacher])
+    agreement = np.array([row.agreement if row and sum(row.votes.values()) else np.nan for row in answered.teacher])
     for least, name in AGREEMENT_STEPS:
         with np.errstate(invalid="ignore"):
             yield Slice("Agreement of the teacher", name, (agreement >= least - _SLACK) & (agreement < below - _SLACK))
         below = least
 
 
-def _by_contradiction(judged: AnsweredTexts) -> Iterator[Slice]:
+def _by_contradiction(answered: AnsweredTexts) -> Iterator[Slice]:
     """Slices of texts whose paths disagree on two labels, for the most frequent pairs."""
-    pairs = {pair: _where(judged, [_is_split(row, *pair) for row in judged.teacher]) for pair in combinations(judged.labels, 2)}
+    pairs = {
+        pair: _where(answered, [_is_split(row, *pair) for row in answered.teacher]) for pair in combinations(answered.labels, 2)
+    }
     frequent = sorted(pairs, key=lambda pair: -int(pairs[pair].sum()))[:MAX_PAIRS]  # stable: equals stay in the task's order
     for pair in frequent:
         yield Slice("Contradiction of the teacher", f"{pair[0]} against {pair[1]}", pairs[pair])
@@ -95,38 +97,38 @@ def _is_split(row: SoftLabel | None, first: str, second: str) -> bool:
     return row is not None and n_votes > 0 and min(row.votes[first], row.votes[second]) >= SPLIT_SHARE * n_votes - _SLACK
 
 
-def _by_length(judged: AnsweredTexts) -> Iterator[Slice]:
+def _by_length(answered: AnsweredTexts) -> Iterator[Slice]:
     """Thirds by length in characters, and the texts that were cut for the teacher."""
-    lengths = np.array([len(text.text) for text in judged.texts])
+    lengths = np.array([len(text.text) for text in answered.texts])
     short, long = (int(np.percentile(lengths, share, method="higher")) for share in (100 / 3, 200 / 3))
     yield Slice("Length", f"up to {short} characters", lengths <= short)
     yield Slice("Length", f"{short + 1} to {long} characters", (lengths > short) & (lengths <= long))
     yield Slice("Length", f"over {long} characters", lengths > long)
-    most = judged.task.input.max_chars
-    shown = np.array([len(" ".join(text.text.split())) for text in judged.texts])
+    most = answered.task.input.max_chars
+    shown = np.array([len(" ".join(text.text.split())) for text in answered.texts])
     yield Slice("Length", f"cut for the teacher, at {most} characters", shown > most)
 
 
-def _by_target(judged: AnsweredTexts) -> Iterator[Slice]:
+def _by_target(answered: AnsweredTexts) -> Iterator[Slice]:
     """Slices by the most frequent targets."""
-    counts = Counter(text.target for text in judged.texts if text.target)
+    counts = Counter(text.target for text in answered.texts if text.target)
     for target, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_TARGETS]:
-        yield Slice("Target", target, _where(judged, [text.target == target for text in judged.texts]))
+        yield Slice("Target", target, _where(answered, [text.target == target for text in answered.texts]))
 
 
-def _by_knowledge(judged: AnsweredTexts) -> Iterator[Slice]:
+def _by_knowledge(answered: AnsweredTexts) -> Iterator[Slice]:
     """Slices of texts with a term that the task explains."""
-    terms = [entry.occurs_in for entry in judged.task.knowledge]
-    for entry in judged.task.knowledge:
-        yield Slice("Knowledge term", entry.term, _where(judged, [entry.occurs_in(text.text) for text in judged.texts]))
+    terms = [entry.occurs_in for entry in answered.task.knowledge]
+    for entry in answered.task.knowledge:
+        yield Slice("Knowledge term", entry.term, _where(answered, [entry.occurs_in(text.text) for text in answered.texts]))
     if terms:
-        holds_none = [not any(occurs(text.text) for occurs in terms) for text in judged.texts]
-        yield Slice("Knowledge term", "none of them", _where(judged, holds_none))
+        holds_none = [not any(occurs(text.text) for occurs in terms) for text in answered.texts]
+        yield Slice("Knowledge term", "none of them", _where(answered, holds_none))
 
 
-def _holding(judged: AnsweredTexts, pattern: re.Pattern[str]) -> NDArray[np.bool_]:
+def _holding(answered: AnsweredTexts, pattern: re.Pattern[str]) -> NDArray[np.bool_]:
     """bool [N]: whether the pattern is found in the text."""
-    return _where(judged, [pattern.search(text.text) is not None for text in judged.texts])
+    return _where(answered, [pattern.search(text.text) is not None for text in answered.texts])
 
 
 @dataclass(frozen=True)
@@ -153,17 +155,17 @@ class SliceScores:
         return "worse" if self.difference.high < 0 else "better" if self.difference.low > 0 else ""
 
 
-def slice_scores(judged: AnsweredTexts, part: Slice) -> SliceScores:
+def slice_scores(answered: AnsweredTexts, part: Slice) -> SliceScores:
     """The slice's scores with 95 % percentile bootstrap intervals. Args: part, with a text inside and one outside."""
     inside = part.members
-    probs, gold = judged.probs[inside], judged.gold[inside]
+    probs, gold = answered.probs[inside], answered.gold[inside]
     return SliceScores(
         kind=part.kind,
         name=part.name,
         n=int(inside.sum()),
         accuracy=metrics.score(metrics.accuracy, probs, gold),
         macro_f1=metrics.score(_macro_f1_over(np.unique(gold)), probs, gold),
-        difference=accuracy_difference(judged.right[inside], judged.right[~inside]),
+        difference=accuracy_difference(answered.right[inside], answered.right[~inside]),
     )
 
 

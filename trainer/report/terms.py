@@ -39,7 +39,7 @@ class MistakeTerm:
         return self.q <= MAX_FDR
 
 
-def mistake_terms(judged: AnsweredTexts) -> list[MistakeTerm]:
+def mistake_terms(answered: AnsweredTexts) -> list[MistakeTerm]:
     """Find the terms most over-represented among wrongly answered texts, the smallest p-value first.
 
     Fisher's exact test, one-sided, over texts (a term counts once for each text), with the false discovery rate of Benjamini and
@@ -48,8 +48,8 @@ def mistake_terms(judged: AnsweredTexts) -> list[MistakeTerm]:
 
     Returns: at most MAX_TERMS, all more frequent among wrongly answered texts than among all texts.
     """
-    wrong = ~judged.right
-    texts_of = _candidates(judged)
+    wrong = ~answered.right
+    texts_of = _candidates(answered)
     if not texts_of or not wrong.any():
         return []
     counts = [(len(members), int(wrong[list(members)].sum())) for members in texts_of.values()]
@@ -57,7 +57,7 @@ def mistake_terms(judged: AnsweredTexts) -> list[MistakeTerm]:
     rates = false_discovery_control(levels)
     ranked = sorted(zip(texts_of, counts, levels, rates), key=lambda row: (row[2], row[0]))
     return [
-        MistakeTerm(term, n, n_wrong, float(p), float(q), _mixup(judged, texts_of[term]))
+        MistakeTerm(term, n, n_wrong, float(p), float(q), _mixup(answered, texts_of[term]))
         for term, (n, n_wrong), p, q in ranked
         if n_wrong * len(wrong) > n * wrong.sum()
     ][:MAX_TERMS]
@@ -73,14 +73,14 @@ def fisher_p_values(counts: NDArray[np.int64], n_texts: int, n_wrong: int) -> ND
     return np.asarray(hypergeom.sf(counts[:, 1] - 1, n_texts, n_wrong, counts[:, 0]), dtype=np.float64)
 
 
-def _candidates(judged: AnsweredTexts) -> dict[str, tuple[int, ...]]:
+def _candidates(answered: AnsweredTexts) -> dict[str, tuple[int, ...]]:
     """Indices of the texts that hold each term to test."""
-    known = {entry.term.casefold() for entry in judged.task.knowledge}
+    known = {entry.term.casefold() for entry in answered.task.knowledge}
     places: dict[str, list[int]] = {}
-    for i, text in enumerate(judged.texts):
+    for i, text in enumerate(answered.texts):
         for term in terms_in(text.text):
             places.setdefault(term, []).append(i)
-    most = MAX_SHARE * len(judged.texts)
+    most = MAX_SHARE * len(answered.texts)
     by_texts: dict[tuple[int, ...], str] = {}
     for term, members in sorted(places.items(), key=lambda item: (len(item[0]), item[0])):
         if MIN_TEXTS <= len(members) <= most and term not in known:
@@ -88,10 +88,10 @@ def _candidates(judged: AnsweredTexts) -> dict[str, tuple[int, ...]]:
     return {term: members for members, term in by_texts.items()}
 
 
-def _mixup(judged: AnsweredTexts, members: tuple[int, ...]) -> str:
+def _mixup(answered: AnsweredTexts, members: tuple[int, ...]) -> str:
     """The most frequent mistake among some texts; of equals the first."""
-    labels = judged.labels
-    pairs = Counter((int(judged.gold[i]), int(judged.answers[i])) for i in members if not judged.right[i])
+    labels = answered.labels
+    pairs = Counter((int(answered.gold[i]), int(answered.answers[i])) for i in members if not answered.right[i])
     (gold, answer), _ = pairs.most_common(1)[0]
     return f"{labels[gold]} taken for {labels[answer]}"
 

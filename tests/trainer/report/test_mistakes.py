@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.stats import fisher_exact
-from support.judged_texts import DOWN, UP, a_soft_label, a_task, a_text, answered_texts
+from support.answered_texts import DOWN, UP, a_soft_label, a_task, a_text, answered_texts
 
 from potstill.contract.task import Knowledge, load_task
 from potstill.trainer.report.answers import Rationale, match_soft_labels, most_confident_mistakes
@@ -14,20 +14,20 @@ SURE = [0.02, 0.02, 0.96]
 
 
 def test_the_most_confident_mistake_comes_first_and_right_answers_do_not_come():
-    judged = answered_texts([("a", "up", UP), ("b", "up", DOWN), ("c", "up", SURE), ("d", "flat", DOWN)])
-    found = most_confident_mistakes(judged, {})
+    answered = answered_texts([("a", "up", UP), ("b", "up", DOWN), ("c", "up", SURE), ("d", "flat", DOWN)])
+    found = most_confident_mistakes(answered, {})
     assert found[0].text.text == "c"
     assert {mistake.text.text for mistake in found} == {"b", "c", "d"}
     assert [m.text.id for m in found[1:]] == sorted(m.text.id for m in found[1:])  # equals by id
     assert (found[0].gold, found[0].answer) == ("up", "down")
     assert (found[0].confidence, found[0].gold_prob) == (pytest.approx(0.96), pytest.approx(0.02))
-    assert most_confident_mistakes(judged, {}, 1) == found[:1]
+    assert most_confident_mistakes(answered, {}, 1) == found[:1]
 
 
 def test_rationales_stand_beside_their_text_and_target():
     said = [Rationale("down", "they fired the auditor")]
-    judged = answered_texts([("b", "up", DOWN), (a_text("b", target="acme"), "up", DOWN)])
-    found = {mistake.text.target: mistake.rationales for mistake in most_confident_mistakes(judged, {("b", "acme"): said})}
+    answered = answered_texts([("b", "up", DOWN), (a_text("b", target="acme"), "up", DOWN)])
+    found = {mistake.text.target: mistake.rationales for mistake in most_confident_mistakes(answered, {("b", "acme"): said})}
     assert found == {None: (), "acme": tuple(said)}
 
 

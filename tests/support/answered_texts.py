@@ -1,4 +1,4 @@
-"""A handful of judged texts, made by hand, for the tests of what a report says."""
+"""A handful of answered texts, made by hand, for the tests of reports."""
 
 import numpy as np
 
