@@ -87,7 +87,8 @@ def prune_tokenizer(tokenizer: PreTrainedTokenizerFast, used: Collection[int]) -
 
 def _renumber(processor: dict[str, Any] | None, new: dict[int, int]) -> None:
     """Put the new ids into the post-processor, which adds the special tokens, in place."""
-    for part in [processor, *((processor or {}).get("processors") or [])] if processor else []:
+    parts = [processor, *(processor.get("processors") or [])] if processor else []  # it may be a sequence of others
+    for part in parts:
         for mark in ("sep", "cls"):
             if mark in part:
                 part[mark] = [part[mark][0], new[part[mark][1]]]
