@@ -1,4 +1,7 @@
-"""A BERT small enough to be trained in seconds, with random weights, its tokenizer of a few words, and a student of it."""
+"""A BERT small enough to be trained in seconds, with random weights, its tokenizer of a few words, and a student of it.
+
+The tokenizer has every single letter, so that it reads any word.
+"""
 
 import torch
 from support.toy_task import CLUES, FILLERS, a_task, quick, toy_rows, write_rows

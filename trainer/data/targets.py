@@ -1,4 +1,7 @@
-"""Target distributions: what a student is asked to answer for a soft label. Axes: N texts, C classes."""
+"""Target distributions: what a student is trained to answer for a soft label.
+
+Axes: N texts, C classes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Write a checkpoint folder, whole or not at all."""
+"""Write a checkpoint folder, whole or not at all.
+
+Beside the student it holds three sets of texts for the export: the calibration set, the held-out texts, and more texts for the gate.
+"""
 
 from __future__ import annotations
 

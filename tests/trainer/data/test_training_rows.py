@@ -7,7 +7,7 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.soft_label import read_soft_labels, write_soft_labels
 from potstill.contract.texts import read_texts
 from potstill.trainer.data.selection import split
-from potstill.trainer.data.training_rows import read_trained_rows
+from potstill.trainer.data.training_rows import read_trained_rows, select_rows, split_rows
 from potstill.trainer.run import train
 
 
@@ -47,3 +47,26 @@ def test_a_checkpoint_that_does_not_add_up_is_refused(toy_student):
 def test_a_file_that_is_not_there_is_refused(toy_student):
     with pytest.raises(FormatError, match=r"absent.jsonl: no such file"):
         read_trained_rows(toy_student[1].with_name("absent.jsonl"), toy_student[0], read_student(toy_student[0]))
+
+
+def unread(row):
+    """The row as if no path could label it."""
+    return msgspec.structs.replace(row, votes=dict.fromkeys(row.votes, 0), agreement=0.0)
+
+
+def test_validation_texts_that_no_path_could_label_are_left_out_and_contested_ones_are_not():
+    rows = toy_rows(120, a_task(), votes=(4, 8))
+    training, validation = split(rows, 0.3)
+    found = split_rows("rows.jsonl", [*training, unread(validation[0]), *validation[1:]], 0.3)
+    assert (found.training, found.validation) == (training, validation[1:])
+    selected, selection = select_rows("rows.jsonl", rows, 0.3, 1.0)
+    assert selected.training == selection.kept == [row for row in training if row.agreement == 1]
+    assert selected.validation == validation and selection.n_disagreed == len(training) - len(selection.kept) > 0
+
+
+@pytest.mark.parametrize(("share", "side"), [(0.0001, "validation"), (0.9999, "training")])
+def test_an_empty_side_is_refused(share, side):
+    with pytest.raises(
+        UserError, match=rf"^rows.jsonl: the {side} side of the split is empty \(3 texts, validation share {share}\)"
+    ):
+        split_rows("rows.jsonl", toy_rows(3, a_task()), share)
