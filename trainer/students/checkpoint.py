@@ -1,6 +1,6 @@
 """Write a checkpoint folder, whole or not at all.
 
-Beside the student it holds three sets of texts for the export: the calibration set, the held-out texts, and more texts for the gate.
+Beside the student it holds texts for the export: the calibration set, the held-out texts, and more texts for the gate.
 """
 
 from __future__ import annotations

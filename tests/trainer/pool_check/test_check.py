@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from support.drawn_texts import drawn_texts
+from support.sample_texts import drawn_texts
 
 from potstill.contract.errors import UserError
 from potstill.trainer.pool_check.check import advice, as_json, as_text, check_pool, warning

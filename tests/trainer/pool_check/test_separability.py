@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
-from support.drawn_texts import drawn_texts
+from support.sample_texts import drawn_texts
 
 from potstill.trainer.pool_check.differences import find_differences
 from potstill.trainer.pool_check.separability import (

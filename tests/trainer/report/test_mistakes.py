@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.stats import fisher_exact
-from support.answered_texts import DOWN, UP, a_soft_label, a_task, a_text, answered_texts
+from support.sample_texts import DOWN, UP, a_soft_label, a_task, a_text, answered_texts
 
 from potstill.contract.task import Knowledge, load_task
 from potstill.trainer.report.answers import Rationale, match_soft_labels, most_confident_mistakes

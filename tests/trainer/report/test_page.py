@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from playwright.sync_api import expect
-from support.answered_texts import LABELS, a_soft_label, a_task, a_text
 from support.browser import recorded_requests
+from support.sample_texts import LABELS, a_soft_label, a_task, a_text
 
 from potstill.contract.checkpoint import Student
 from potstill.contract.errors import UserError

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from support.answered_texts import DOWN, UP, a_soft_label, a_task, a_text, answered_texts
+from support.sample_texts import DOWN, UP, a_soft_label, a_task, a_text, answered_texts
 
 from potstill.contract.errors import UserError
 from potstill.contract.task import Input

@@ -1,4 +1,6 @@
-"""A handful of answered texts, made by hand, for the tests of reports."""
+"""Texts made up for tests: of random words, and with a student's answers and a teacher's labels for reports."""
+
+import random
 
 import numpy as np
 
@@ -50,3 +52,17 @@ def answered_texts(rows, teacher=None, task=None):
 
 
 UP, FLAT, DOWN = [0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]
+
+
+# --- random words
+
+WORDS = [
+    a + b + c for a in ("ba", "ke", "li", "mo", "nu") for b in ("ra", "se", "ti", "go", "pu") for c in ("n", "s", "l", "x", "")
+]
+
+
+def drawn_texts(n, seed, words=(6, 30)):
+    """n texts of that many words; some words are frequent, most are rare, and half the texts end with a full stop."""
+    rng = random.Random(seed)
+    weights = [1 / (i + 1) for i in range(len(WORDS))]
+    return [" ".join(rng.choices(WORDS, weights, k=rng.randint(*words))) + rng.choice(["", "."]) for _ in range(n)]
