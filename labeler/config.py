@@ -9,10 +9,10 @@ from potstill.contract.errors import UserError
 
 RunMode = Literal["cot", "direct", "cascade"]
 Template = Literal["plain", "chat"]
-Examples = Literal["given", "diverse", "nearest"]
+ExampleChoice = Literal["given", "diverse", "nearest"]
 RUN_MODES: tuple[str, ...] = get_args(RunMode)
 TEMPLATES: tuple[str, ...] = get_args(Template)
-EXAMPLES: tuple[str, ...] = get_args(Examples)
+EXAMPLES: tuple[str, ...] = get_args(ExampleChoice)
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class LabelConfig:
     uncertain: float = 0.3  # mode `cascade`: share of the texts, the least certain ones, that the teacher reasons about
     bound: float = 0.0  # above 0: no further path once a text's leading label is the leader with this probability
     n_examples_per_label: int = 2
-    examples: Examples = "diverse"
+    examples: ExampleChoice = "diverse"
     guideline: bool = True  # whether the prompt holds the task's guideline
     template: Template = "plain"
     temperature: float = 0.5

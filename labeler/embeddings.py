@@ -20,7 +20,7 @@ from potstill.contract.texts import Text
 MAX_TOKENS = 256  # what sentence encoders are trained on; the rest of a text is cut off
 BATCH_TOKENS = 8192  # tokens of a batch, padding included
 
-Feature = dict[str, list[int]]  # input_ids, attention_mask and, where the encoder takes them, token_type_ids; each [T]
+ModelInputs = dict[str, list[int]]  # input_ids, attention_mask and, where the encoder takes them, token_type_ids; each [T]
 
 
 def embeddings(texts: Sequence[Text], folder: Path) -> NDArray[np.float32]:
@@ -63,7 +63,7 @@ def _encoder(folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     return tokenizer, model.float().eval()
 
 
-def _features(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str | None]]) -> list[Feature]:
+def _features(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str | None]]) -> list[ModelInputs]:
     """Token ids of each text, with its target where it has one; truncated, unpadded."""
     most = min(MAX_TOKENS, tokenizer.model_max_length)
     found = []
@@ -85,7 +85,7 @@ def _batches(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]
         yield batch
 
 
-def _padded(features: Sequence[Feature], pad_id: int) -> dict[str, torch.Tensor]:
+def _padded(features: Sequence[ModelInputs], pad_id: int) -> dict[str, torch.Tensor]:
     """int64 [B, T] by input name, with T that of the longest feature; what is added is masked."""
     longest = max(len(feature["input_ids"]) for feature in features)
     return {

@@ -11,7 +11,7 @@ DRAWN_FOR_READ = 2  # tokens that are read in the time that one is drawn, about,
 
 
 @dataclass(frozen=True)
-class Ask:
+class PathRequest:
     """One text's question, as it follows the shared prefix of a prompt variant."""
 
     text_id: str
@@ -71,7 +71,7 @@ Enough = Callable[[str], bool]  # whether the text of that id is decided, so tha
 
 
 @dataclass(frozen=True)
-class Reading:
+class AnswerSpec:
     """How a teacher's answer is drawn and read; one per run."""
 
     mode: Mode
@@ -109,7 +109,7 @@ class Teacher(Protocol):
         ...
 
     def answer(
-        self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int, enough: Enough = never
+        self, prefix: str, variant: int, requests: Sequence[PathRequest], spec: AnswerSpec, run_seed: int, enough: Enough = never
     ) -> Iterator[TeacherPath | TooLong]:
         """Every wanted path of every ask, each as soon as it is complete, in any order.
 

@@ -14,10 +14,10 @@ from potstill.contract.scores.record import Score
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.soft_labels import soft_labels
-from potstill.labeler.bench.turns import Progress
+from potstill.labeler.bench.turns import BenchProgress
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.progress import Live
-from potstill.labeler.run import label
+from potstill.labeler.run.label import label
+from potstill.labeler.run.progress import RunProgress
 from potstill.labeler.store.label_store import LabelStore
 from potstill.labeler.teacher import Teacher
 
@@ -33,7 +33,7 @@ class Saving:
 
 
 def measure_saving(
-    task: Task, gold: list[Text], teacher: Teacher, fixed: LabelConfig, adaptive: LabelConfig, progress: Progress | None = None
+    task: Task, gold: list[Text], teacher: Teacher, fixed: LabelConfig, adaptive: LabelConfig, progress: BenchProgress | None = None
 ) -> Saving:
     """Label the gold texts twice, in stores that are thrown away.
 
@@ -42,7 +42,7 @@ def measure_saving(
         fixed: draws all paths.
         adaptive: the same, with a bound.
     Raises:
-        UserError: as :func:`potstill.labeler.run.label` does.
+        UserError: as :func:`potstill.labeler.run.label.label` does.
     """
     n_fixed, fixed_probs = _labelled(task, gold, teacher, fixed, progress)
     n_adaptive, adaptive_probs = _labelled(task, gold, teacher, adaptive, progress)
@@ -56,11 +56,11 @@ def measure_saving(
 
 
 def _labelled(
-    task: Task, gold: list[Text], teacher: Teacher, config: LabelConfig, progress: Progress | None
+    task: Task, gold: list[Text], teacher: Teacher, config: LabelConfig, progress: BenchProgress | None
 ) -> tuple[int, NDArray[np.float64]]:
     """Paths drawn, and probabilities float [N, C] in the order of the texts."""
 
-    def show(live: Live) -> None:
+    def show(live: RunProgress) -> None:
         if progress:
             progress("adaptive" if config.bound else "fixed", live.n_paths // config.n_paths, live.total // config.n_paths)
 

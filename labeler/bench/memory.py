@@ -1,4 +1,4 @@
-"""Memory that labelling takes, in a process of its own: `python -m potstill.labeler.bench.memory ORDER`, an :class:`Order` as JSON.
+"""Memory that labelling takes, in a process of its own: `python -m potstill.labeler.bench.memory ORDER`, an :class:`MemoryJob` as JSON.
 
 It does what `potstill label` does in mode `cot`: it opens the teacher, draws every path into a store, derives soft labels and
 writes them. Then it prints one line of JSON.
@@ -21,7 +21,7 @@ from potstill.contract.task import load_task
 from potstill.contract.texts import Text, read_texts, write_texts
 from potstill.labeler.aggregation.soft_labels import soft_labels
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.run import label
+from potstill.labeler.run.label import label
 from potstill.labeler.store.label_store import LabelStore
 from potstill.labeler.teachers.local_teacher import LocalConfig
 from potstill.labeler.teachers.opening import Pack, open_local, packed_file
@@ -29,7 +29,7 @@ from potstill.labeler.teachers.opening import Pack, open_local, packed_file
 STATUS = Path("/proc/self/status")
 
 
-class Order(msgspec.Struct, frozen=True):
+class MemoryJob(msgspec.Struct, frozen=True):
     """What to label."""
 
     task: str  # file
@@ -56,7 +56,7 @@ class Memory(msgspec.Struct, frozen=True):
         return (self.peak_bytes - self.file_bytes - self.cache_bytes) / 1e6
 
 
-def main(order: Order) -> None:
+def main(order: MemoryJob) -> None:
     """Measure this process; it must do nothing else. It keeps no measurement of an earlier one: so does a first start."""
     task = load_task(Path(order.task))
     texts = read_texts(Path(order.texts), labels=task.label_names, target=task.input.target).texts
@@ -84,7 +84,7 @@ def peak_bytes() -> int:
 
 
 if __name__ == "__main__":
-    main(msgspec.json.decode(sys.argv[1], type=Order))
+    main(msgspec.json.decode(sys.argv[1], type=MemoryJob))
 
 
 N_TEXTS = 16  # labelled in the process; more are never in work at once
@@ -106,7 +106,7 @@ def measure_memory(
         file = Path(folder) / "texts.jsonl"
         file.write_bytes(write_texts(texts[:N_TEXTS]))
         at_once = local.n_batch, local.n_live_paths, local.flash_attention
-        order = Order(str(task), str(file), teacher, pack, n_paths, n_threads, *at_once)
+        order = MemoryJob(str(task), str(file), teacher, pack, n_paths, n_threads, *at_once)
         command = [sys.executable, "-m", "potstill.labeler.bench.memory", msgspec.json.encode(order).decode()]
         done = subprocess.run(command, capture_output=True, env=environment(), check=False)
     if done.returncode != 0:

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from potstill.labeler.bench.turns import Turn
-from potstill.labeler.bench.workload import Counted, Workload
+from potstill.labeler.bench.workload import TokenCounts, Workload
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, Token
 from potstill.labeler.engine.variant_context import PREFIX
 from potstill.labeler.teacher import Mode, TeacherPath, TooLong
@@ -19,7 +19,7 @@ from potstill.labeler.teachers.opening import Pack, open_local
 LIMIT_BATCH = 512  # tokens of one decode of the limit; larger ones were never faster
 
 
-class ClockedEngine(LlamaEngine):
+class TimedEngine(LlamaEngine):
     """Keeps the seconds that went into contexts and shared prefixes, which a run pays once, however many texts follow."""
 
     set_up_s = 0.0
@@ -47,7 +47,7 @@ class ClockedEngine(LlamaEngine):
 
 
 @dataclass(frozen=True)
-class Opening:
+class TeacherOpening:
     """How `potstill label` opens a teacher."""
 
     name: str
@@ -92,15 +92,15 @@ class EnginePart:
         """Every path of the first ``n`` texts, one prompt variant after the other."""
         load, teacher = self._load, self._teacher
         return chain.from_iterable(
-            teacher.answer(question.prefix, question.number, load.asks(question)[:n], question.reading, load.seed)
+            teacher.answer(question.prefix, question.number, load.requests(question)[:n], question.spec, load.seed)
             for question in self._questions
         )
 
 
-class BesidesSetUp:
+class WithoutSetUp:
     """A part whose clock stands still while its engine makes a context or fills in a shared prefix."""
 
-    def __init__(self, part: EnginePart, engine: ClockedEngine) -> None:
+    def __init__(self, part: EnginePart, engine: TimedEngine) -> None:
         """Args: engine, the one that the part's teacher runs on."""
         self.name, self._part, self._engine = part.name, part, engine
 
@@ -124,7 +124,7 @@ class Limit:
 
     name = "limit"
 
-    def __init__(self, load: Workload, counts: Counted, model: Path, n_threads: int) -> None:
+    def __init__(self, load: Workload, counts: TokenCounts, model: Path, n_threads: int) -> None:
         """Make a context that holds one batch."""
         size = LIMIT_BATCH
         self._n_texts = len(load.texts)
@@ -155,16 +155,16 @@ class Limit:
         self._engine.logits(row)
 
 
-def label_part(name: str, load: Workload, opening: Opening, mode: Mode) -> EnginePart:
+def label_part(name: str, load: Workload, opening: TeacherOpening, mode: Mode) -> EnginePart:
     """All of the mode's prompt variants."""
     return EnginePart(name, load, opening.teacher(), mode)
 
 
-def efficiency_part(load: Workload, opening: Opening, model: Path) -> BesidesSetUp:
+def efficiency_part(load: Workload, opening: TeacherOpening, model: Path) -> WithoutSetUp:
     """One variant of `direct`, by a clock that leaves set-up out."""
-    engine = ClockedEngine(model)
+    engine = TimedEngine(model)
     part = EnginePart("one_variant", load, opening.teacher(lambda _: engine), "direct", n_variants=1)
-    return BesidesSetUp(part, engine)
+    return WithoutSetUp(part, engine)
 
 
 def _n_tokens(path: TeacherPath | TooLong) -> int:

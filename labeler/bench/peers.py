@@ -20,7 +20,7 @@ from llama_cpp import Llama
 
 from potstill.contract.errors import UserError
 from potstill.labeler.bench.turns import Turn
-from potstill.labeler.bench.workload import STOP, Counted, Workload
+from potstill.labeler.bench.workload import STOP, TokenCounts, Workload
 from potstill.labeler.engine.llama_bindings import TOP_K
 from potstill.labeler.teacher import path_seed
 
@@ -41,7 +41,7 @@ def check_program(program: Path) -> None:
         )
 
 
-class Server:
+class LlamaServer:
     """A llama-server of our own on loopback; it ends with this process, and after ``life_s`` seconds at the latest."""
 
     def __init__(
@@ -137,12 +137,12 @@ class ServerPart:
 
     name = "server"
 
-    def __init__(self, load: Workload, counts: Counted, program: Path, model: Path, n_threads: int) -> None:
+    def __init__(self, load: Workload, counts: TokenCounts, program: Path, model: Path, n_threads: int) -> None:
         """Start the server; raises UserError if that fails."""
         self._load, self._counts = load, counts
         n_slots = load.n_paths * max(IN_FLIGHT)
         self._start = partial(
-            Server,
+            LlamaServer,
             program,
             model,
             n_slots=n_slots,
@@ -215,7 +215,7 @@ class Loop:
 
     name = "loop"
 
-    def __init__(self, load: Workload, counts: Counted, model: Path, n_threads: int) -> None:
+    def __init__(self, load: Workload, counts: TokenCounts, model: Path, n_threads: int) -> None:
         """Load the model into a context that just fits."""
         self._load, self._counts = load, counts
         self._llama = Llama(

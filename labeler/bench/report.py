@@ -31,7 +31,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class BenchReport:
+class LabelBenchReport:
     """Everything that was measured."""
 
     machine: str

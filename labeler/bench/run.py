@@ -14,15 +14,15 @@ from potstill.contract.errors import UserError
 from potstill.contract.system.cores import usable_cores
 from potstill.contract.task import load_task
 from potstill.contract.texts import read_texts
-from potstill.labeler.adaptive import BOUND
 from potstill.labeler.bench.adaptive_saving import Saving, measure_saving
 from potstill.labeler.bench.memory import Memory, measure_memory
-from potstill.labeler.bench.own_engine import Limit, Opening, efficiency_part, label_part
+from potstill.labeler.bench.own_engine import Limit, TeacherOpening, efficiency_part, label_part
 from potstill.labeler.bench.peers import Loop, ServerPart, check_program
-from potstill.labeler.bench.report import BenchReport
-from potstill.labeler.bench.turns import OwnProcess, Part, Progress, Turn, take_turns
+from potstill.labeler.bench.report import LabelBenchReport
+from potstill.labeler.bench.turns import BenchPart, BenchProgress, OwnProcess, Turn, take_turns
 from potstill.labeler.bench.workload import Workload, counted
 from potstill.labeler.engine.llama_engine import LlamaEngine
+from potstill.labeler.run.adaptive import BOUND
 from potstill.labeler.teacher import Identity
 from potstill.labeler.teachers.local_teacher import LocalConfig
 from potstill.labeler.teachers.opening import MEASURE, Pack, PackedFile, packed_file
@@ -35,7 +35,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
-class BenchConfig:
+class LabelBenchConfig:
     """What is measured, and on how much."""
 
     n: int = 64  # texts
@@ -53,7 +53,7 @@ class BenchConfig:
         return self.parts or tuple(part for part in PARTS if part != "server" or self.server)
 
 
-def bench(example: Path, config: BenchConfig, progress: Progress | None = None) -> BenchReport:
+def bench(example: Path, config: LabelBenchConfig, progress: BenchProgress | None = None) -> LabelBenchReport:
     """Label the first texts of an example with everybody who is to be measured.
 
     Args:
@@ -68,7 +68,7 @@ def bench(example: Path, config: BenchConfig, progress: Progress | None = None) 
         cache = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         bench = _Bench(example, config, {part: packed_file(config.teacher, pack) for part, pack in PACKS.items()}, cache)
         turns, server = bench.turns(progress)
-        return BenchReport(
+        return LabelBenchReport(
             machine=_machine(),
             teacher=config.teacher,
             types=bench.types,
@@ -86,7 +86,7 @@ def bench(example: Path, config: BenchConfig, progress: Progress | None = None) 
 class _Bench:
     """One run of the benchmark."""
 
-    def __init__(self, example: Path, config: BenchConfig, files: dict[str, PackedFile], cache: Path) -> None:
+    def __init__(self, example: Path, config: LabelBenchConfig, files: dict[str, PackedFile], cache: Path) -> None:
         """Read the example. Args: files, by part that runs `cot`; cache, folder for what our engine measures and decodes."""
         self._example, self._config, self._files = example, config, files
         self.threads = config.threads or usable_cores()
@@ -106,7 +106,7 @@ class _Bench:
         shipped, default = found["same_file"], found["engine"]
         return {**found, "loop": shipped, "server": shipped, "direct": default, "one_variant": default, "limit": default}
 
-    def turns(self, progress: Progress | None) -> tuple[dict[str, list[Turn]], str]:
+    def turns(self, progress: BenchProgress | None) -> tuple[dict[str, list[Turn]], str]:
         """Turns of every part that takes them, and what the server did best with."""
         config = self._config
         with ExitStack() as stack:
@@ -126,7 +126,7 @@ class _Bench:
             for part, pack in PACKS.items()
         }
 
-    def saving(self, progress: Progress | None) -> Saving:
+    def saving(self, progress: BenchProgress | None) -> Saving:
         """On the example's gold texts."""
         task = self._load.task
         gold = read_texts(self._example / GOLD_FILE, labels=task.label_names, target=task.input.target).texts
@@ -134,7 +134,7 @@ class _Bench:
         with closing(self._opening().teacher()) as teacher:
             return measure_saving(task, gold, teacher, fixed, replace(fixed, bound=BOUND), progress)
 
-    def _parts(self) -> Iterator[Part]:
+    def _parts(self) -> Iterator[BenchPart]:
         """Those that take turns, loaded one by one."""
         load, chosen, threads = self._load, self._config.chosen, self.threads
         shipped, default = self._files["same_file"].path, self._files["engine"].path
@@ -152,12 +152,12 @@ class _Bench:
             yield OwnProcess("one_variant", partial(efficiency_part, load, self._opening(), default))
             yield OwnProcess("limit", partial(Limit, load, counts, default, threads))
 
-    def _opening(self, pack: Pack = "auto") -> Opening:
+    def _opening(self, pack: Pack = "auto") -> TeacherOpening:
         """Of the teacher, as all parts have it."""
-        return Opening(self._config.teacher, self._local, pack)
+        return TeacherOpening(self._config.teacher, self._local, pack)
 
 
-def _check(config: BenchConfig) -> None:
+def _check(config: LabelBenchConfig) -> None:
     """Refuse what cannot be measured, before anything is loaded."""
     for part in config.parts:
         if part not in PARTS:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from potstill.contract.errors import UserError
 
-Progress = Callable[[str, int, int], None]  # stage, texts done, texts in all
+BenchProgress = Callable[[str, int, int], None]  # stage, texts done, texts in all
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Turn:
     n_tokens: int  # of the texts, and those that were written for them; never of the shared prefix
 
 
-class Part(Protocol):
+class BenchPart(Protocol):
     """One of those that are measured."""
 
     name: str
@@ -49,7 +49,7 @@ class Ratio:
     high: float
 
 
-def take_turns(parts: Sequence[Part], n: int, n_per_turn: int, progress: Progress | None = None) -> dict[str, list[Turn]]:
+def take_turns(parts: Sequence[BenchPart], n: int, n_per_turn: int, progress: BenchProgress | None = None) -> dict[str, list[Turn]]:
     """The turns of every part, by its name. They go in order, then in reverse: who follows whom changes from turn to turn.
 
     Args:
@@ -98,7 +98,7 @@ def speed_ratio(turns: Mapping[str, Sequence[Turn]], part: str, limit: str) -> R
 class OwnProcess:
     """Stands for a part that lives in a fresh process; what it raises as a UserError is raised here."""
 
-    def __init__(self, name: str, make: Callable[[], Part]) -> None:
+    def __init__(self, name: str, make: Callable[[], BenchPart]) -> None:
         """Start the process. Args: make, picklable, is called in it."""
         self.name = name
         context = multiprocessing.get_context("spawn")
@@ -137,7 +137,7 @@ class OwnProcess:
         return answer
 
 
-def _work(pipe: Connection, make: Callable[[], Part]) -> None:
+def _work(pipe: Connection, make: Callable[[], BenchPart]) -> None:
     """Make the part and do what is asked until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent then closes the pipe
     try:
@@ -155,7 +155,7 @@ def _work(pipe: Connection, make: Callable[[], Part]) -> None:
         pipe.send(UserError(str(error)))
 
 
-def _do(part: Part, rows: range | None) -> Turn | None:
+def _do(part: BenchPart, rows: range | None) -> Turn | None:
     """A turn, or the warm-up where there are no rows."""
     if rows is None:
         part.warm_up()

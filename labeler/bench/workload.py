@@ -11,8 +11,8 @@ from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.engine.llama_engine import LlamaEngine
-from potstill.labeler.prompts.questions import Question, questions
-from potstill.labeler.teacher import Ask, Identity, Mode
+from potstill.labeler.prompts.variants import PromptVariant, questions
+from potstill.labeler.teacher import Identity, Mode, PathRequest
 
 LABEL_TOKENS = 8  # that a peer may write after the longest rationale: the answer cue and the label
 STOP = "\n\n"  # ends an answer of a peer: in the prompt, a blank line follows every label
@@ -31,13 +31,13 @@ class Workload:
         """A run's settings: one prompt variant in `cot`, one per path in `direct`."""
         return LabelConfig(mode=mode, n_paths=self.n_paths)
 
-    def questions(self, mode: Mode) -> list[Question]:
+    def questions(self, mode: Mode) -> list[PromptVariant]:
         """A run's prompt variants."""
         return questions(self.task, self.config(mode), self.identity)
 
-    def asks(self, question: Question) -> list[Ask]:
+    def requests(self, question: PromptVariant) -> list[PathRequest]:
         """Every text with the paths that this variant draws."""
-        return [Ask(text.id, question.prompt(text), question.paths) for text in self.texts]
+        return [PathRequest(text.id, question.prompt(text), question.paths) for text in self.texts]
 
     @cached_property
     def prompts(self) -> list[str]:
@@ -62,7 +62,7 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Counted:
+class TokenCounts:
     """The workload in tokens of the teacher's vocabulary."""
 
     longest_prompt: int  # prefix included
@@ -70,14 +70,14 @@ class Counted:
     direct: list[int]  # token ids of all texts after each other, as the first variant of `direct` asks them, without its prefix
 
 
-def counted(load: Workload, model: Path) -> Counted:
+def counted(load: Workload, model: Path) -> TokenCounts:
     """Tokenize the workload; raises UserError if the model cannot be loaded."""
     engine = LlamaEngine(model)
     try:
         cot, direct = _tokens(engine, load, "cot"), _tokens(engine, load, "direct")
     finally:
         engine.close()
-    return Counted(cot.longest, [len(text) for text in cot.texts], [token for text in direct.texts for token in text])
+    return TokenCounts(cot.longest, [len(text) for text in cot.texts], [token for text in direct.texts for token in text])
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ _PATHS_PER_TEXT = 8
 _N_STEPS = 3  # timed; the fastest counts, because other work on the machine only ever slows a step
 
 
-class Pace(msgspec.Struct, frozen=True):
+class EngineSettings(msgspec.Struct, frozen=True):
     """The settings that were fastest, and how fast they were."""
 
     n_threads: int
@@ -71,7 +71,7 @@ class _Bench:
         return time.perf_counter() - began
 
 
-def measured(engine: LlamaEngine, prefix: list[int], threads: Sequence[int]) -> Pace:
+def measured(engine: LlamaEngine, prefix: list[int], threads: Sequence[int]) -> EngineSettings:
     """The fastest way to draw paths after this prefix.
 
     Args:
@@ -92,10 +92,10 @@ def measured(engine: LlamaEngine, prefix: list[int], threads: Sequence[int]) -> 
     drawn += [(n / _step_seconds(bench, n), n, False) for n in LIVE_PATHS[False]]
     # The number of live paths sinks whenever texts end together, and below 64 flash attention is far slower.
     speed, n_live, flash = max(drawn, key=lambda found: found[0] / (FLASH_FASTER if found[2] else 1))
-    return Pace(n_threads, n_batch, n_live, flash, by_batch[n_batch], speed)
+    return EngineSettings(n_threads, n_batch, n_live, flash, by_batch[n_batch], speed)
 
 
-def of_one(engine: LlamaEngine, prefix: list[int], settings: Pace) -> Pace:
+def of_one(engine: LlamaEngine, prefix: list[int], settings: EngineSettings) -> EngineSettings:
     """The settings with the speeds of a context of one sequence: one text at a time, then one path.
 
     Args:
@@ -115,15 +115,15 @@ def is_busy() -> bool:
     return hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1)
 
 
-def remembered(folder: Path, key: str) -> Pace | None:
+def remembered(folder: Path, key: str) -> EngineSettings | None:
     """What was measured before under the key, on this machine; None if nothing was."""
     try:
-        return msgspec.json.decode((folder / f"{key}.json").read_bytes(), type=Pace)
+        return msgspec.json.decode((folder / f"{key}.json").read_bytes(), type=EngineSettings)
     except (OSError, msgspec.MsgspecError):
         return None
 
 
-def remember(folder: Path, key: str, pace: Pace) -> None:
+def remember(folder: Path, key: str, pace: EngineSettings) -> None:
     """Keep a measurement; where the disk refuses, the next start measures again."""
     try:
         atomic.write_file(folder / f"{key}.json", msgspec.json.encode(pace))

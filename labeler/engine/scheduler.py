@@ -10,17 +10,19 @@ from dataclasses import replace
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.llama_engine import OutOfCellsError, Token
 from potstill.labeler.engine.streams import PromptStream, Stream, TextInWork
-from potstill.labeler.engine.variant_context import PREFIX, Draw
-from potstill.labeler.teacher import Ask, Enough, TeacherPath
+from potstill.labeler.engine.variant_context import PREFIX, VariantContext
+from potstill.labeler.teacher import Enough, PathRequest, TeacherPath
 
 
 class Scheduler:
     """The texts that wait, the texts in work, and the streams that live. One for each call; used up by :meth:`paths`."""
 
-    def __init__(self, draw: Draw, waiting: list[tuple[Ask, list[int]]], n_live_paths: int, enough: Enough) -> None:
+    def __init__(
+        self, context: VariantContext, waiting: list[tuple[PathRequest, list[int]]], n_live_paths: int, enough: Enough
+    ) -> None:
         """Args: waiting, each ask with its prompt's tokens after the prefix; n_live_paths, streams that are wanted alive."""
-        self._draw, self._waiting, self._n_live_paths, self._enough = draw, deque(waiting), n_live_paths, enough
-        self._sequences, self._config = draw.sequences, draw.engine.config
+        self._context, self._waiting, self._n_live_paths, self._enough = context, deque(waiting), n_live_paths, enough
+        self._sequences, self._config = context.sequences, context.engine.config
         self._free = list(range(self._sequences.n_sequences - 1, PREFIX, -1))  # sequence numbers
         self._texts: list[TextInWork] = []
         self._live: list[Stream] = []  # in the order in which they are stepped where not all can be
@@ -48,26 +50,28 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Start as many waiting texts as keep a batch full, within the sequences and cells that are left."""
-        draw, config = self._draw, self._config
+        context, config = self._context, self._config
         n_pending = sum(len(stream.pending) for stream in self._live)
         n_streams = len(self._live)
         n_sequences = sum(text.n_sequences for text in self._texts)
-        n_cells = draw.prefix_length + sum(text.n_cells for text in self._texts)
+        n_cells = context.prefix_length + sum(text.n_cells for text in self._texts)
         while self._waiting and n_pending < config.n_batch and n_streams < self._n_live_paths:
-            ask, tokens = self._waiting[0]
-            n_sequences += draw.n_sequences(len(ask.paths))
-            n_cells += draw.n_cells(len(tokens), len(ask.paths), ask.n_at_once)
+            request, tokens = self._waiting[0]
+            n_sequences += context.n_sequences(len(request.paths))
+            n_cells += context.n_cells(len(tokens), len(request.paths), request.n_at_once)
             if n_sequences >= self._sequences.n_sequences or n_cells > config.n_cells:  # the prefix has a sequence too
                 if not self._live:
-                    raise UserError(f"text {ask.text_id} needs {n_cells} cells of the cache and too few are free; lower --paths")
+                    raise UserError(
+                        f"text {request.text_id} needs {n_cells} cells of the cache and too few are free; lower --paths"
+                    )
                 return
             self._waiting.popleft()
-            text = TextInWork(draw, ask, tokens, self._free)
+            text = TextInWork(context, request, tokens, self._free)
             self._sequences.fork(PREFIX, text.sequence)
             self._texts.append(text)
-            self._live.append(PromptStream(text, tokens, draw.prefix_length))
+            self._live.append(PromptStream(text, tokens, context.prefix_length))
             n_pending += len(tokens)
-            n_streams += ask.n_at_once if draw.samples else 0
+            n_streams += request.n_at_once if context.samples else 0
 
     def _step(self) -> Iterator[TeacherPath]:
         """One decode, and what its logits lead to."""
@@ -109,7 +113,9 @@ class Scheduler:
             UserError: if there is but one text.
         """
         if len(self._texts) == 1:
-            raise UserError(f"text {self._texts[0].ask.text_id} alone overfills the KV cache; lower --paths or shorten the text")
+            raise UserError(
+                f"text {self._texts[0].request.text_id} alone overfills the KV cache; lower --paths or shorten the text"
+            )
         text = self._texts.pop()
         leaving = [stream for stream in self._live if stream.text is text]
         self._live = [stream for stream in self._live if stream.text is not text]

@@ -26,7 +26,7 @@ class _Branch:
     n_kept: int = 0  # tokens that the state stands for
 
 
-class OneByOne:
+class TimeSharedSequences:
     """Sequences that take turns in an engine's context of one sequence."""
 
     one_at_a_time = True

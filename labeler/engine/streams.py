@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 
 from potstill.labeler.engine.llama_bindings import Sampler
 from potstill.labeler.engine.tokens import logprobs
-from potstill.labeler.engine.variant_context import Draw
-from potstill.labeler.teacher import Ask, Enough, TeacherPath, path_seed
+from potstill.labeler.engine.variant_context import VariantContext
+from potstill.labeler.teacher import Enough, PathRequest, TeacherPath, path_seed
 
 
 @dataclass
@@ -43,26 +43,26 @@ class TextInWork:
     where they part from all of those. So a path that is wanted later goes on from there, and one that never is has cost no decode.
     """
 
-    def __init__(self, draw: Draw, ask: Ask, prompt: list[int], free: list[int]) -> None:
+    def __init__(self, context: VariantContext, request: PathRequest, prompt: list[int], free: list[int]) -> None:
         """Args: prompt, its tokens after the prefix; free, the numbers of the unused sequences, which this text takes from."""
-        self.draw, self.ask, self.prompt, self._free = draw, ask, prompt, free
+        self.context, self.request, self.prompt, self._free = context, request, prompt, free
         self._taken: set[int] = set()
         self.sequence = self.take()  # holds the prompt, and then one of the paths
-        self.open = set(ask.paths)  # paths that are not handed out
-        self._held_back = deque(ask.paths[ask.n_at_once :])
-        self._n_at_once = ask.n_at_once  # paths
+        self.open = set(request.paths)  # paths that are not handed out
+        self._held_back = deque(request.paths[request.n_at_once :])
+        self._n_at_once = request.n_at_once  # paths
         self._parked: list[RationaleStream] = []  # that no wanted path shares
         self._ready: dict[int, TeacherPath] = {}  # paths that rode along to their end before they were wanted
 
     @property
     def n_sequences(self) -> int:
         """Sequences that it may need from now on."""
-        return self.draw.n_sequences(len(self.open))
+        return self.context.n_sequences(len(self.open))
 
     @property
     def n_cells(self) -> int:
         """Cells that it may take from now on."""
-        return self.draw.n_cells(len(self.prompt), len(self.open), self._n_at_once)
+        return self.context.n_cells(len(self.prompt), len(self.open), self._n_at_once)
 
     def take(self) -> int:
         """An unused sequence."""
@@ -71,20 +71,20 @@ class TextInWork:
 
     def give_back(self, sequence: int) -> None:
         """Forget what a sequence holds; its number is unused again."""
-        self.draw.sequences.free(sequence)
+        self.context.sequences.free(sequence)
         self._taken.remove(sequence)
         self._free.append(sequence)
 
     def branch(self, source: int) -> int:
         """A new sequence that goes on from another."""
         sequence = self.take()
-        self.draw.sequences.fork(source, sequence)
+        self.context.sequences.fork(source, sequence)
         return sequence
 
     def begin(self, number: int) -> TeacherPath:
         """A path without rationale and label so far."""
-        seed = path_seed(self.draw.run_seed, self.ask.text_id, number)
-        return TeacherPath(self.ask.text_id, number, self.draw.variant, seed, "", (), len(self.prompt), 0)
+        seed = path_seed(self.context.run_seed, self.request.text_id, number)
+        return TeacherPath(self.request.text_id, number, self.context.variant, seed, "", (), len(self.prompt), 0)
 
     def wants(self, member: Member) -> bool:
         """Whether the path is wanted already, and does not just ride along."""
@@ -108,7 +108,7 @@ class TextInWork:
         """
         if not self._held_back or len(self.open) > len(self._held_back):
             return Step()
-        if enough(self.ask.text_id):
+        if enough(self.request.text_id):
             self.open.clear()
             self._drop_parked()
             return Step()
@@ -120,14 +120,14 @@ class TextInWork:
         self._parked.remove(stream)
         return Step([stream])
 
-    def give_way(self) -> Ask:
+    def give_way(self) -> PathRequest:
         """Leave the cache to others; returns what is still to be asked. Its streams must not be stepped any more."""
         self.close()
         for sequence in list(self._taken):
             self.give_back(sequence)
-        left = tuple(number for number in self.ask.paths if number in self.open)
-        n_first = self.ask.n_first and max(1, self.ask.n_first - (len(self.ask.paths) - len(left)))
-        return replace(self.ask, paths=left, n_first=n_first)
+        left = tuple(number for number in self.request.paths if number in self.open)
+        n_first = self.request.n_first and max(1, self.request.n_first - (len(self.request.paths) - len(left)))
+        return replace(self.request, paths=left, n_first=n_first)
 
     def close(self) -> None:
         """Free the samplers of the parked streams."""
@@ -172,11 +172,11 @@ class PromptStream(Stream):
     def on_logits(self, row: int) -> Step:
         """Read the labels at once (`direct`), or let every path draw its first token (`cot`)."""
         text = self.text
-        if not text.draw.samples:
-            (number,) = text.ask.paths  # equal prompts have equal answers when nothing is sampled, so one path is all there is
+        if not text.context.samples:
+            (number,) = text.request.paths  # equal prompts have equal answers when nothing is sampled, so one path is all there is
             return _Reader(text, [text.begin(number)], self.sequence).read(row, self.position)
-        temperature = text.draw.reading.temperature
-        members = [Member(path, Sampler(temperature, path.seed)) for path in map(text.begin, text.ask.paths)]
+        temperature = text.context.spec.temperature
+        members = [Member(path, Sampler(temperature, path.seed)) for path in map(text.begin, text.request.paths)]
         root = RationaleStream(text, members, self.sequence, self.position, [])
         step = root.on_logits(row)
         return Step([root, *step.followers], step.finished)
@@ -196,7 +196,7 @@ class RationaleStream(Stream):
 
     def on_logits(self, row: int) -> Step:
         """Let every path draw its next token and branch where they differ; after the cue, read the label."""
-        engine = self.text.draw.engine
+        engine = self.text.context.engine
         if self._asked:
             return self._read(row)
         drawn: dict[int, list[Member]] = {}
@@ -217,15 +217,15 @@ class RationaleStream(Stream):
 
     def take(self, token: int) -> None:
         """All its paths have drawn this token."""
-        draw = self.text.draw
-        ends = draw.engine.ends(token)
-        head, line_break, _ = (b"" if ends else draw.piece(token)).partition(b"\n")
+        context = self.text.context
+        ends = context.engine.ends(token)
+        head, line_break, _ = (b"" if ends else context.piece(token)).partition(b"\n")
         self._pieces.append(head)
         self.pending = [token]
-        if line_break or ends or len(self._pieces) >= draw.reading.max_rationale_tokens:
+        if line_break or ends or len(self._pieces) >= context.spec.max_rationale_tokens:
             # a token that holds a line break never enters the cache: its text before the break does, then the cue
-            kept = [token] if not line_break and head else draw.engine.tokenize(head.decode("utf-8", "replace")) if head else []
-            self.pending = kept + draw.cue
+            kept = [token] if not line_break and head else context.engine.tokenize(head.decode("utf-8", "replace")) if head else []
+            self.pending = kept + context.cue
             self._asked = True
 
     def _read(self, row: int) -> Step:
@@ -252,9 +252,9 @@ class _Reader:
 
     def read(self, row: int, position: int) -> Step:
         """Take every word's first token from the row; walk the longer words."""
-        draw = self.text.draw
-        self.logprobs = draw.words.first_logprobs(draw.engine.logits(row))
-        walkers = [WordStream(self, index, self.text.branch(self._sequence), position) for index in draw.words.long_words]
+        context = self.text.context
+        self.logprobs = context.words.first_logprobs(context.engine.logits(row))
+        walkers = [WordStream(self, index, self.text.branch(self._sequence), position) for index in context.words.long_words]
         self.n_open = len(walkers)
         return Step([*walkers], self.finished())
 
@@ -272,13 +272,13 @@ class WordStream(Stream):
     def __init__(self, reader: _Reader, index: int, sequence: int, position: int) -> None:
         """Args: index of the word; sequence, which already holds everything before the word."""
         self.reader, self.index, self.text, self.sequence, self.position = reader, index, reader.text, sequence, position
-        self._tokens = list(reader.text.draw.words.tokens[index])
+        self._tokens = list(reader.text.context.words.tokens[index])
         self.pending = [self._tokens.pop(0)]
 
     def on_logits(self, row: int) -> Step:
         """Add the next token's log-probability; after the last one the word is closed."""
         token = self._tokens.pop(0)
-        self.reader.logprobs[self.index] += logprobs(self.text.draw.engine.logits(row), [token])[0]
+        self.reader.logprobs[self.index] += logprobs(self.text.context.engine.logits(row), [token])[0]
         if self._tokens:
             self.pending = [token]
             return Step()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.llama_engine import LlamaEngine
-from potstill.labeler.teacher import Reading
+from potstill.labeler.teacher import AnswerSpec
 
 
 class PromptTokens:
@@ -20,11 +20,11 @@ class PromptTokens:
     the same whatever follows. Control tokens count in the prefix and in the tail of a chat, never in a text.
     """
 
-    def __init__(self, engine: LlamaEngine, prefix: str, prompt: str, reading: Reading) -> None:
+    def __init__(self, engine: LlamaEngine, prefix: str, prompt: str, spec: AnswerSpec) -> None:
         """Args: prompt, any one that follows the prefix."""
         self._engine = engine
-        alone = engine.tokenize(prefix, start=True, control=reading.chat)
-        n_fixed = _after_last_control(engine, alone) if reading.chat else 0
+        alone = engine.tokenize(prefix, start=True, control=spec.chat)
+        n_fixed = _after_last_control(engine, alone) if spec.chat else 0
         if n_fixed:
             whole = alone[:n_fixed] + engine.tokenize(_text(engine, alone[n_fixed:]) + prompt)
         else:
@@ -33,7 +33,7 @@ class PromptTokens:
         self.shared = alone[:n]
         self._rest = _text(engine, alone[n:])  # of the prefix, after the shared tokens
         self._before = _text(engine, alone[n - 1 : n]) if n else ""
-        self._tail = engine.tokenize(reading.tail, control=True) if reading.tail else []
+        self._tail = engine.tokenize(spec.tail, control=True) if spec.tail else []
 
     def of(self, prompt: str) -> list[int]:
         """Tokens of a prompt after the shared ones."""
@@ -58,19 +58,17 @@ class LabelWords:
     tokens: tuple[tuple[int, ...], ...]  # by word
 
     @classmethod
-    def of(cls, engine: LlamaEngine, reading: Reading) -> LabelWords:
+    def of(cls, engine: LlamaEngine, spec: AnswerSpec) -> LabelWords:
         """Tokenize the words as they follow the answer cue.
 
         Raises:
             UserError: if two words become the same tokens, or one begins another, so that their probabilities overlap.
         """
-        tokens = tuple(tuple(engine.tokenize_after(reading.answer_cue, f" {word}")) for word in reading.words)
+        tokens = tuple(tuple(engine.tokenize_after(spec.answer_cue, f" {word}")) for word in spec.words)
         for i, first in enumerate(tokens):
             for j, second in enumerate(tokens):
                 if i != j and second[: len(first)] == first:
-                    raise UserError(
-                        f"label words {reading.words[i]!r} and {reading.words[j]!r} begin alike for this teacher; change one"
-                    )
+                    raise UserError(f"label words {spec.words[i]!r} and {spec.words[j]!r} begin alike for this teacher; change one")
         return cls(tokens)
 
     @property

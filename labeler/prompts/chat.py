@@ -15,13 +15,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from potstill.contract.errors import UserError
 from potstill.contract.task import Task
 from potstill.labeler.prompts import plain
-from potstill.labeler.prompts.plain import Variant
+from potstill.labeler.prompts.plain import ExampleSelection
 from potstill.labeler.teacher import Mode
 
 _TEXT = "@@the text@@"
 
 
-def conversation(task: Task, variant: Variant, mode: Mode, *, guideline: bool, template: str) -> tuple[str, str]:
+def conversation(task: Task, variant: ExampleSelection, mode: Mode, *, guideline: bool, template: str) -> tuple[str, str]:
     """(prefix, tail) around the text, the tail with the cue that the teacher continues.
 
     Raises:

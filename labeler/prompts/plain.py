@@ -15,14 +15,14 @@ from potstill.labeler.teacher import Mode
 
 
 @dataclass(frozen=True)
-class Variant:
+class ExampleSelection:
     """One choice and order of worked examples."""
 
     number: int
     examples: tuple[Example, ...]
 
 
-def variants(task: Task, n_variants: int, n_per_label: int, seed: int, *, examples: str = "diverse") -> list[Variant]:
+def variants(task: Task, n_variants: int, n_per_label: int, seed: int, *, examples: str = "diverse") -> list[ExampleSelection]:
     """Different prompts for one task.
 
     The first is the task's own examples in their own order. In the others they are shuffled, and the label of the last example goes
@@ -40,10 +40,10 @@ def variants(task: Task, n_variants: int, n_per_label: int, seed: int, *, exampl
     first = [e for e in task.examples if e in by_label[e.label][:n_per_label]]
     if examples == "given":
         by_label = {name: [e for e in first if e.label == name] for name in task.label_names}
-    made = [Variant(0, tuple(first))]
+    made = [ExampleSelection(0, tuple(first))]
     for number in range(1, n_variants):
         chosen = [e for pool in by_label.values() for e in rng.sample(pool, min(n_per_label, len(pool)))]
-        made.append(Variant(number, shuffled(task, chosen, number, rng)))
+        made.append(ExampleSelection(number, shuffled(task, chosen, number, rng)))
     return made
 
 
@@ -57,7 +57,7 @@ def shuffled(task: Task, examples: Sequence[Example], number: int, rng: random.R
     return tuple(mixed)
 
 
-def prefix(task: Task, variant: Variant, mode: Mode, *, guideline: bool = True) -> str:
+def prefix(task: Task, variant: ExampleSelection, mode: Mode, *, guideline: bool = True) -> str:
     """Guideline, question and worked examples; ends with a blank line."""
     return "\n\n".join((head(task, guideline=guideline), *(worked(task, e, mode) for e in variant.examples))) + "\n\n"
 

@@ -8,7 +8,7 @@ from potstill.contract.files import digest
 from potstill.contract.task import Example, Task
 from potstill.contract.texts import Text
 from potstill.labeler.embeddings import embeddings
-from potstill.labeler.prompts.questions import Nearest
+from potstill.labeler.prompts.variants import Nearest
 from potstill.models.catalog import ModelFolder
 
 

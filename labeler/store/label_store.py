@@ -126,7 +126,7 @@ class LabelStore:
         if not path.is_file():
             raise FormatError(path, "", "no such label store; make one with: potstill label")
         with sqlite_file.located(path):
-            connection = sqlite_file.reading(path, tidy=True)
+            connection = sqlite_file.open_read_only(path, tidy=True)
             try:
                 sqlite_file.check_format(path, connection)
             except BaseException:

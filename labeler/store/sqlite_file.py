@@ -30,7 +30,7 @@ def lock(path: pathlib.Path) -> sqlite3.Connection:
     return held
 
 
-def reading(path: pathlib.Path, *, tidy: bool = False) -> sqlite3.Connection:
+def open_read_only(path: pathlib.Path, *, tidy: bool = False) -> sqlite3.Connection:
     """A connection that changes nothing. Args: tidy, whether it removes the files beside the store if it is the last to close."""
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={'rw' if tidy else 'ro'}", uri=True, isolation_level=None)
     connection.execute("pragma query_only = on")
@@ -39,7 +39,7 @@ def reading(path: pathlib.Path, *, tidy: bool = False) -> sqlite3.Connection:
 
 def check_whole(path: pathlib.Path) -> None:
     """The file is a whole label store of this format, or empty; looks without touching it, because opening to write would."""
-    connection = reading(path)
+    connection = open_read_only(path)
     try:
         if is_empty(connection):
             return

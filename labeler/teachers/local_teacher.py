@@ -18,13 +18,13 @@ from potstill.contract.errors import UserError
 from potstill.contract.files import atomic, digest
 from potstill.contract.system.cores import usable_cores
 from potstill.labeler.engine import autotune
-from potstill.labeler.engine.autotune import Pace
+from potstill.labeler.engine.autotune import EngineSettings
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, NoContextError, Token
 from potstill.labeler.engine.scheduler import Scheduler
-from potstill.labeler.engine.sequences import OneByOne
+from potstill.labeler.engine.sequences import TimeSharedSequences
 from potstill.labeler.engine.tokens import LabelWords, PromptTokens
-from potstill.labeler.engine.variant_context import PREFIX, Draw, Sequences, context_for, context_for_one
-from potstill.labeler.teacher import Ask, Enough, Identity, Reading, TeacherPath, TooLong, never
+from potstill.labeler.engine.variant_context import PREFIX, Sequences, VariantContext, context_for, context_for_one
+from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, TeacherPath, TooLong, never
 
 MAX_BYTES = 2_000_000_000  # of all files together; the least recently used go first
 _N_DIGEST = hashlib.sha256().digest_size
@@ -79,7 +79,7 @@ class LocalConfig:
 
 BUSY = "; it is busy with other work, so the next start measures again"
 # Where no context of many sequences can be made to measure in.
-UNMEASURED = Pace(2, 512, n_live_paths=16, flash_attention=False, prompt_tokens_per_s=0.0, path_tokens_per_s=0.0)
+UNMEASURED = EngineSettings(2, 512, n_live_paths=16, flash_attention=False, prompt_tokens_per_s=0.0, path_tokens_per_s=0.0)
 # What a deterministic run takes in place of a measurement: the same on every machine.
 DETERMINISTIC = LocalConfig(n_threads=2, n_batch=512, n_live_paths=24, flash_attention=False)
 
@@ -112,7 +112,7 @@ class LocalTeacher:
         self._engine.close()
 
     def answer(
-        self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int, enough: Enough = never
+        self, prefix: str, variant: int, requests: Sequence[PathRequest], spec: AnswerSpec, run_seed: int, enough: Enough = never
     ) -> Iterator[TeacherPath | TooLong]:
         """Every wanted path, each as soon as it is complete; see :class:`potstill.labeler.teacher.Teacher`.
 
@@ -120,35 +120,35 @@ class LocalTeacher:
             UserError: if the prefix alone overfills the model's context, or llama.cpp fails.
         """
         engine = self._engine
-        if not asks:
+        if not requests:
             return
-        prompts = PromptTokens(engine, prefix, asks[0].prompt, reading)
-        draw = Draw(engine, LabelWords.of(engine, reading), reading, variant, run_seed, len(prompts.shared))
-        n_free = engine.n_ctx_train - len(prompts.shared) - draw.n_after_prompt
+        prompts = PromptTokens(engine, prefix, requests[0].prompt, spec)
+        context = VariantContext(engine, LabelWords.of(engine, spec), spec, variant, run_seed, len(prompts.shared))
+        n_free = engine.n_ctx_train - len(prompts.shared) - context.n_after_prompt
         if n_free < 1:
             raise UserError(
                 f"the prompt's shared part takes {len(prompts.shared)} of the model's {engine.n_ctx_train} tokens and leaves none "
                 "for a text; shorten the guideline or the examples, or use a teacher with a longer context"
             )
-        tokenized = [(ask, prompts.of(ask.prompt)) for ask in asks]
-        yield from (TooLong(ask.text_id, len(tokens), n_free) for ask, tokens in tokenized if len(tokens) > n_free)
-        fitting = [(ask, tokens) for ask, tokens in tokenized if len(tokens) <= n_free]
+        tokenized = [(request, prompts.of(request.prompt)) for request in requests]
+        yield from (TooLong(request.text_id, len(tokens), n_free) for request, tokens in tokenized if len(tokens) > n_free)
+        fitting = [(request, tokens) for request, tokens in tokenized if len(tokens) <= n_free]
         if fitting:
-            found = self._begin(prompts.shared, draw, fitting)
+            found = self._begin(prompts.shared, context, fitting)
             self._loaded = None  # until all streams have ended, the cache holds more than the prefix
-            yield from Scheduler(draw, fitting, found.n_live_paths, enough).paths(self._tell)
+            yield from Scheduler(context, fitting, found.n_live_paths, enough).paths(self._tell)
             self._loaded = prompts.shared
 
-    def count_tokens(self, prefix: str, prompts: Sequence[str], reading: Reading | None) -> tuple[int, list[int]]:
+    def count_tokens(self, prefix: str, prompts: Sequence[str], spec: AnswerSpec | None) -> tuple[int, list[int]]:
         """Tokens of the shared part and, of each prompt, after it; without a reading, of plain texts that stand alone."""
-        if reading is None:
+        if spec is None:
             return 0, [len(self._engine.tokenize(prompt)) for prompt in prompts]
-        tokens = PromptTokens(self._engine, prefix, prompts[0], reading)
+        tokens = PromptTokens(self._engine, prefix, prompts[0], spec)
         return len(tokens.shared), [len(tokens.of(prompt)) for prompt in prompts]
 
-    def pace_after(self, prefix: str, prompt: str, reading: Reading) -> Pace:
+    def pace_after(self, prefix: str, prompt: str, spec: AnswerSpec) -> EngineSettings:
         """How fast this machine is with such prompts; measured even where the settings are stated."""
-        shared = PromptTokens(self._engine, prefix, prompt, reading).shared
+        shared = PromptTokens(self._engine, prefix, prompt, spec).shared
         found = self.pace(shared)
         if found.path_tokens_per_s:
             return found
@@ -160,7 +160,7 @@ class LocalTeacher:
                 pass  # it will draw one path at a time
         return autotune.of_one(self._engine, shared, found)
 
-    def pace(self, prefix: list[int]) -> Pace:
+    def pace(self, prefix: list[int]) -> EngineSettings:
         """How much runs at once, and how fast; measured for prefixes of about this length unless all of it was stated.
 
         Args:
@@ -170,7 +170,9 @@ class LocalTeacher:
         if self._pace is not None:
             return self._pace
         if config.n_live_paths == 1:  # nothing to choose: nearly all decodes take one token
-            self._pace = Pace(config.n_threads or usable_cores(), config.n_batch or 512, 1, bool(config.flash_attention), 0.0, 0.0)
+            self._pace = EngineSettings(
+                config.n_threads or usable_cores(), config.n_batch or 512, 1, bool(config.flash_attention), 0.0, 0.0
+            )
             return self._pace
         threads = [config.n_threads] if config.n_threads else sorted({usable_cores(), -(-usable_cores() // 2)}, reverse=True)
         key = digest.of_value([self._identity.digest, self._identity.build, threads, -(-len(prefix) // 256), "pace"])
@@ -185,7 +187,7 @@ class LocalTeacher:
                     autotune.remember(config.cache, key, found)
             except NoContextError:
                 found = replace(UNMEASURED, n_threads=threads[0])
-        self._pace = Pace(
+        self._pace = EngineSettings(
             n_threads=found.n_threads,
             n_batch=config.n_batch or found.n_batch,
             n_live_paths=config.n_live_paths or found.n_live_paths,
@@ -195,18 +197,18 @@ class LocalTeacher:
         )
         return self._pace
 
-    def _begin(self, prefix: list[int], draw: Draw, asks: list[tuple[Ask, list[int]]]) -> Pace:
+    def _begin(self, prefix: list[int], context: VariantContext, requests: list[tuple[PathRequest, list[int]]]) -> EngineSettings:
         """A context with the prefix in it, for as many paths at once as memory and model allow; how many that is."""
         found, refusal = self.pace(prefix), ""
         while found.n_live_paths > 1:
             try:
-                self._load(prefix, context_for(found, draw, asks))
+                self._load(prefix, context_for(found, context, requests))
                 break
             except NoContextError as error:
                 refusal = str(error)
                 found = replace(found, n_live_paths=found.n_live_paths // 2)
         if found.n_live_paths == 1:
-            self._load(prefix, context_for_one(found, draw, asks))
+            self._load(prefix, context_for_one(found, context, requests))
             if not self._told_one_by_one:
                 self._tell(
                     f"drawing paths one at a time in a context of one sequence, which is slower: {refusal or '--parallel 1'}"
@@ -214,7 +216,7 @@ class LocalTeacher:
             self._told_one_by_one = True
         elif refusal:
             self._tell(f"drawing {found.n_live_paths} paths at once, which is slower than more: {refusal}")
-        self._pace, draw.sequences = found, self._sequences
+        self._pace, context.sequences = found, self._sequences
         return found
 
     def _load(self, prefix: list[int], wanted: EngineConfig) -> None:
@@ -227,7 +229,7 @@ class LocalTeacher:
             return
         self._loaded = None
         self._engine.start(wanted)
-        self._sequences = OneByOne(self._engine, prefix) if wanted.n_sequences == 1 else self._engine
+        self._sequences = TimeSharedSequences(self._engine, prefix) if wanted.n_sequences == 1 else self._engine
         key = digest.of_value([self._identity.digest, self._identity.build, prefix, wanted.n_batch, wanted.flash_attention])
         state = load(self._config.cache, key) if self._config.cache else None
         if state and self._engine.restore(state, PREFIX):
@@ -239,11 +241,11 @@ class LocalTeacher:
             save(self._config.cache, key, self._engine.state(PREFIX))
 
 
-def _stated(config: LocalConfig, over: LocalConfig) -> Pace | None:
+def _stated(config: LocalConfig, over: LocalConfig) -> EngineSettings | None:
     """The pace that a configuration states, with what another one states in its place; None where something is left open."""
     n_threads, n_batch = over.n_threads or config.n_threads, over.n_batch or config.n_batch
     n_live_paths = over.n_live_paths or config.n_live_paths
     flash = config.flash_attention if over.flash_attention is None else over.flash_attention
     if n_threads is None or n_batch is None or n_live_paths is None or flash is None:
         return None
-    return Pace(n_threads, n_batch, n_live_paths, flash, prompt_tokens_per_s=0.0, path_tokens_per_s=0.0)
+    return EngineSettings(n_threads, n_batch, n_live_paths, flash, prompt_tokens_per_s=0.0, path_tokens_per_s=0.0)

@@ -44,7 +44,7 @@ class ServerConfig:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ServerReply:
     """What came back from a request that worked."""
 
     body: bytes
@@ -104,11 +104,11 @@ class ServerClient:
         self._thread.join()
         self._loop.close()
 
-    async def get(self, path: str) -> Answer:
+    async def get(self, path: str) -> ServerReply:
         """GET a path below the base address. Where nothing listens at all, it gives up at once; else raises as :meth:`post`."""
         return await self._patiently("GET", path, None)
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> Answer:
+    async def post(self, path: str, body: Mapping[str, Any]) -> ServerReply:
         """POST a JSON body to a path below the base address, again and again while the trouble may pass.
 
         Raises:
@@ -117,12 +117,12 @@ class ServerClient:
         """
         return await self._patiently("POST", path, msgspec.json.encode(body))
 
-    async def _patiently(self, method: str, path: str, content: bytes | None) -> Answer:
+    async def _patiently(self, method: str, path: str, content: bytes | None) -> ServerReply:
         """Try, wait, try again. Waits are doubled and jittered: several clients would else come back all at once."""
         config, n_failed = self.config, 0
         while True:
             result = await self._try(method, path, content)
-            if isinstance(result, Answer):
+            if isinstance(result, ServerReply):
                 return result
             n_failed += 1
             if n_failed >= config.n_tries:
@@ -130,7 +130,7 @@ class ServerClient:
             backoff = min(config.longest_wait_s, config.first_wait_s * 2 ** (n_failed - 1)) * random.uniform(0.5, 1.0)
             await asyncio.sleep(backoff if result.wait_s is None else min(config.longest_wait_s, result.wait_s))
 
-    async def _try(self, method: str, path: str, content: bytes | None) -> Answer | _Trouble:
+    async def _try(self, method: str, path: str, content: bytes | None) -> ServerReply | _Trouble:
         """One try."""
         headers = {"Content-Type": "application/json"} if content is not None else {}
         try:
@@ -149,11 +149,11 @@ class ServerClient:
             return _Trouble(f"the connection broke ({error or type(error).__name__})")
         return self._judged(response, path)
 
-    def _judged(self, response: httpx.Response, path: str) -> Answer | _Trouble:
+    def _judged(self, response: httpx.Response, path: str) -> ServerReply | _Trouble:
         """An answer, trouble that may pass, or an error for good."""
         status = response.status_code
         if 200 <= status < 300:
-            return Answer(response.content, response.headers.get("Server", ""))
+            return ServerReply(response.content, response.headers.get("Server", ""))
         body = response.content.replace(self._key.encode(), b"***") if self._key else response.content
         if status in (401, 403):
             found = "refuses the key it was given" if self._key else "asks for a key"

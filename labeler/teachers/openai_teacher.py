@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 
-from potstill.labeler.teacher import Ask, Enough, Identity, Reading, TeacherPath, TooLong, never
+from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, TeacherPath, TooLong, never
 from potstill.labeler.teachers.openai_client import ServerClient, ServerConfig
-from potstill.labeler.teachers.remote_paths import RemoteDraw, Thought
+from potstill.labeler.teachers.remote_paths import DraftPath, RemoteVariant
 from potstill.labeler.teachers.replies import ContextLimit, RefusedError
 from potstill.labeler.teachers.served_model import ServedModel, find, refused
 
@@ -52,25 +52,25 @@ class OpenAITeacher:
         self._model.client.close()
 
     def answer(
-        self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int, enough: Enough = never
+        self, prefix: str, variant: int, requests: Sequence[PathRequest], spec: AnswerSpec, run_seed: int, enough: Enough = never
     ) -> Iterator[TeacherPath | TooLong]:
         """Every wanted path, each as soon as it is complete; see :class:`potstill.labeler.teacher.Teacher`.
 
         Raises:
             UserError: if the prefix alone overfills the server's context, or the server refuses or stays in trouble.
         """
-        if not asks:
+        if not requests:
             return
-        draw = RemoteDraw(self._model, prefix, variant, reading, run_seed)
-        self._model.client.wait(draw.measure_prefix())
-        yield from _Schedule(self._model.client, draw, asks, enough).run()
+        remote = RemoteVariant(self._model, prefix, variant, spec, run_seed)
+        self._model.client.wait(remote.measure_prefix())
+        yield from _Schedule(self._model.client, remote, requests, enough).run()
 
 
 @dataclass
 class _Text:
     """One text's ask and how far it is."""
 
-    ask: Ask
+    request: PathRequest
     later: deque[int] = field(default_factory=deque)  # paths that are begun one by one
     n_open: int = 0  # begun and not handed out
     dropped: bool = False  # it does not fit
@@ -82,18 +82,18 @@ class _Job:
 
     text: _Text
     paths: tuple[int, ...] = ()
-    thought: Thought | None = None
+    draft: DraftPath | None = None
 
 
-_Done = tuple[list[Thought], list[int]] | TeacherPath
+_Done = tuple[list[DraftPath], list[int]] | TeacherPath
 
 
 class _Schedule:
     """What is asked next. Texts are taken up only as requests become free, so memory does not grow with their number."""
 
-    def __init__(self, client: ServerClient, draw: RemoteDraw, asks: Sequence[Ask], enough: Enough) -> None:
-        self._client, self._draw, self._enough = client, draw, enough
-        self._asks = iter(asks)
+    def __init__(self, client: ServerClient, remote: RemoteVariant, requests: Sequence[PathRequest], enough: Enough) -> None:
+        self._client, self._remote, self._enough = client, remote, enough
+        self._requests = iter(requests)
         self._next: deque[_Job] = deque()  # of texts that are taken up
         self._running: dict[Future[_Done], _Job] = {}
 
@@ -113,10 +113,10 @@ class _Schedule:
         """Keep as many requests in flight as are allowed; returns whether any is."""
         while len(self._running) < self._client.config.concurrency:
             if not self._next:
-                ask = next(self._asks, None)
-                if ask is None:
+                request = next(self._requests, None)
+                if request is None:
                     break
-                self._begin(_Text(ask, deque(ask.paths[ask.n_at_once :])), ask.paths[: ask.n_at_once])
+                self._begin(_Text(request, deque(request.paths[request.n_at_once :])), request.paths[: request.n_at_once])
                 continue
             job = self._next.popleft()
             if not job.text.dropped:
@@ -126,14 +126,14 @@ class _Schedule:
     def _begin(self, text: _Text, paths: Sequence[int]) -> None:
         """Put the paths' first jobs before those of other texts."""
         text.n_open += len(paths)
-        if self._draw.reading.mode == "cot":
+        if self._remote.spec.mode == "cot":
             self._next.appendleft(_Job(text, paths=tuple(paths)))
         else:
-            self._next.extendleft(_Job(text, thought=self._draw.start(text.ask, path)) for path in reversed(paths))
+            self._next.extendleft(_Job(text, draft=self._remote.start(text.request, path)) for path in reversed(paths))
 
     async def _work(self, job: _Job) -> _Done:
         """Do a job."""
-        return await (self._draw.read(job.thought) if job.thought else self._draw.think(job.text.ask, job.paths))
+        return await (self._remote.read(job.draft) if job.draft else self._remote.sample_rationales(job.text.request, job.paths))
 
     def _finish(self, job: _Job, future: Future[_Done]) -> Iterator[TeacherPath | TooLong]:
         """Hand out what a job made, and put what follows from it first in line."""
@@ -145,23 +145,25 @@ class _Schedule:
                 raise refused(self._client, error) from None
             if not text.dropped:
                 text.dropped = True
-                yield self._too_long(text.ask, error.limit)
+                yield self._too_long(text.request, error.limit)
             return
         if text.dropped:
             return
         if isinstance(result, TeacherPath):
             text.n_open -= 1
             yield result
-            if not text.n_open and text.later and not self._enough(text.ask.text_id):
+            if not text.n_open and text.later and not self._enough(text.request.text_id):
                 self._begin(text, [text.later.popleft()])
             return
-        thoughts, left = result
-        size = self._draw.model.most_choices
+        drafts, left = result
+        size = self._remote.model.most_choices
         groups = [tuple(left[i : i + size]) for i in range(0, len(left), size)]
         self._next.extendleft(_Job(text, paths=group) for group in reversed(groups))
-        self._next.extendleft(_Job(text, thought=thought) for thought in reversed(thoughts))
+        self._next.extendleft(_Job(text, draft=draft) for draft in reversed(drafts))
 
-    def _too_long(self, ask: Ask, limit: ContextLimit) -> TooLong:
+    def _too_long(self, request: PathRequest, limit: ContextLimit) -> TooLong:
         """The text's record, as far as the server gave numbers; 0 for what it did not say."""
-        draw = self._draw
-        return TooLong(ask.text_id, draw.beyond_prefix(limit.n_prompt), draw.beyond_prefix(limit.n_context - draw.n_after))
+        remote = self._remote
+        return TooLong(
+            request.text_id, remote.beyond_prefix(limit.n_prompt), remote.beyond_prefix(limit.n_context - remote.n_after)
+        )

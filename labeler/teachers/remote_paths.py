@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from potstill.contract.errors import UserError
-from potstill.labeler.teacher import Ask, Reading, TeacherPath, path_seed
+from potstill.labeler.teacher import AnswerSpec, PathRequest, TeacherPath, path_seed
 from potstill.labeler.teachers.replies import RefusedError
 from potstill.labeler.teachers.served_model import ServedModel, refused
 from potstill.labeler.teachers.word_lists import Listed, word_logprobs, written_logprobs
@@ -20,10 +20,10 @@ _N_TRIES = 3  # for a list where the model ended at once
 
 
 @dataclass(frozen=True)
-class Thought:
+class DraftPath:
     """A path before its label is read."""
 
-    ask: Ask
+    ask: PathRequest
     path: int
     seed: int
     rationale: str = ""  # as it was written, so that the prompt goes on exactly from it
@@ -31,15 +31,15 @@ class Thought:
     n_generated: int = 0
 
 
-class RemoteDraw:
+class RemoteVariant:
     """What all paths of one prompt variant share."""
 
-    def __init__(self, model: ServedModel, prefix: str, variant: int, reading: Reading, run_seed: int) -> None:
+    def __init__(self, model: ServedModel, prefix: str, variant: int, spec: AnswerSpec, run_seed: int) -> None:
         """Nothing is sent yet; :meth:`measure_prefix` comes first."""
-        self.model, self.reading = model, reading
+        self.model, self.spec = model, spec
         self._prefix, self._variant, self._run_seed = prefix, variant, run_seed
         self._n_prefix = 0
-        self.n_after = reading.max_rationale_tokens if reading.mode == "cot" else 1  # most tokens that a request adds
+        self.n_after = spec.max_rationale_tokens if spec.mode == "cot" else 1  # most tokens that a request adds
 
     async def measure_prefix(self) -> None:
         """Count the prefix's tokens. The server's cache holds the prefix afterwards, so the texts that follow share it.
@@ -61,11 +61,11 @@ class RemoteDraw:
         """Tokens of a whole prompt without its prefix; 0 where the server does not count."""
         return max(0, n_tokens - self._n_prefix)
 
-    def start(self, ask: Ask, path: int) -> Thought:
+    def start(self, ask: PathRequest, path: int) -> DraftPath:
         """A path that nothing is known of but its seed."""
-        return Thought(ask, path, path_seed(self._run_seed, ask.text_id, path))
+        return DraftPath(ask, path, path_seed(self._run_seed, ask.text_id, path))
 
-    async def think(self, ask: Ask, paths: Sequence[int]) -> tuple[list[Thought], list[int]]:
+    async def sample_rationales(self, ask: PathRequest, paths: Sequence[int]) -> tuple[list[DraftPath], list[int]]:
         """Rationales of the first paths, in one request for as many as the server gives, and the paths left over.
 
         The paths of one request have the seed that was sent with it, that of the first of them; vLLM and llama-server count up
@@ -74,15 +74,15 @@ class RemoteDraw:
         Raises:
             RefusedError: if the server refuses even a single rationale.
         """
-        model, reading = self.model, self.reading
+        model, spec = self.model, self.spec
         seed = self.start(ask, paths[0]).seed
         while True:
             n = min(len(paths), model.most_choices)
             try:
                 found = await model.go_on(
                     self._prefix + ask.prompt,
-                    reading.max_rationale_tokens,
-                    temperature=reading.temperature,
+                    spec.max_rationale_tokens,
+                    temperature=spec.temperature,
                     n=n,
                     seed=seed,
                     stop=["\n"],
@@ -96,37 +96,37 @@ class RemoteDraw:
         if len(choices) < n:  # llama_cpp.server and Ollama give one, whatever is asked
             model.most_choices = min(model.most_choices, len(choices))
         n_prompt, (share, rest) = self.beyond_prefix(found.n_prompt_tokens), divmod(found.n_generated, len(choices))
-        thoughts = [
-            Thought(ask, paths[i], seed, choice.text.partition("\n")[0], n_prompt, share + (i < rest))
+        drafts = [
+            DraftPath(ask, paths[i], seed, choice.text.partition("\n")[0], n_prompt, share + (i < rest))
             for i, choice in enumerate(choices)
         ]
-        return thoughts, list(paths[len(choices) :])
+        return drafts, list(paths[len(choices) :])
 
-    async def read(self, thought: Thought) -> TeacherPath:
+    async def read(self, draft: DraftPath) -> TeacherPath:
         """The path with the log-probability of every label word; `teachers.word_lists` says how exactly.
 
         Raises:
             RefusedError: if the server refuses; most likely because rationale and cue no longer fit.
         """
-        prompt = self._prefix + thought.ask.prompt
-        if self.reading.mode == "cot":
-            prompt += f"{thought.rationale}\n{self.reading.answer_cue}"
+        prompt = self._prefix + draft.ask.prompt
+        if self.spec.mode == "cot":
+            prompt += f"{draft.rationale}\n{self.spec.answer_cue}"
         if self.model.list_length:
-            thought, logprobs = await self._from_lists(thought, prompt)
+            draft, logprobs = await self._from_lists(draft, prompt)
         else:
-            thought, logprobs = await self._from_writing(thought, prompt)
+            draft, logprobs = await self._from_writing(draft, prompt)
         return TeacherPath(
-            text_id=thought.ask.text_id,
-            path=thought.path,
+            text_id=draft.ask.text_id,
+            path=draft.path,
             variant=self._variant,
-            seed=thought.seed,
-            rationale=thought.rationale.strip(),
+            seed=draft.seed,
+            rationale=draft.rationale.strip(),
             word_logprobs=logprobs,
-            n_prompt_tokens=thought.n_prompt_tokens,
-            n_generated=thought.n_generated,
+            n_prompt_tokens=draft.n_prompt_tokens,
+            n_generated=draft.n_generated,
         )
 
-    async def _from_lists(self, thought: Thought, prompt: str) -> tuple[Thought, tuple[float, ...]]:
+    async def _from_lists(self, draft: DraftPath, prompt: str) -> tuple[DraftPath, tuple[float, ...]]:
         """Label words priced by lists of likely tokens. Nothing is sampled."""
         n_prompt_tokens: list[int] = []
 
@@ -146,16 +146,16 @@ class RemoteDraw:
                     break
             return found.choices[0].listed
 
-        logprobs = await word_logprobs(ask, self.reading.words)
-        return self._counted(thought, n_prompt_tokens[0]), logprobs
+        logprobs = await word_logprobs(ask, self.spec.words)
+        return self._counted(draft, n_prompt_tokens[0]), logprobs
 
-    async def _from_writing(self, thought: Thought, prompt: str) -> tuple[Thought, tuple[float, ...]]:
+    async def _from_writing(self, draft: DraftPath, prompt: str) -> tuple[DraftPath, tuple[float, ...]]:
         """A vote: the word that the model writes, drawn at the reading's temperature with the path's own seed."""
-        seed = self.start(thought.ask, thought.path).seed
-        found = await self.model.go_on(prompt, MOST_WORD_TOKENS, temperature=self.reading.temperature, seed=seed, stop=["\n"])
-        counted = self._counted(replace(thought, n_generated=thought.n_generated + found.n_generated), found.n_prompt_tokens)
-        return counted, written_logprobs(found.choices[0].text, self.reading.words)
+        seed = self.start(draft.ask, draft.path).seed
+        found = await self.model.go_on(prompt, MOST_WORD_TOKENS, temperature=self.spec.temperature, seed=seed, stop=["\n"])
+        counted = self._counted(replace(draft, n_generated=draft.n_generated + found.n_generated), found.n_prompt_tokens)
+        return counted, written_logprobs(found.choices[0].text, self.spec.words)
 
-    def _counted(self, thought: Thought, n_prompt_tokens: int) -> Thought:
+    def _counted(self, draft: DraftPath, n_prompt_tokens: int) -> DraftPath:
         """With the prompt's tokens, unless the rationale's request counted them."""
-        return thought if self.reading.mode == "cot" else replace(thought, n_prompt_tokens=self.beyond_prefix(n_prompt_tokens))
+        return draft if self.spec.mode == "cot" else replace(draft, n_prompt_tokens=self.beyond_prefix(n_prompt_tokens))

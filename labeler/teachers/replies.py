@@ -12,7 +12,7 @@ LEAST_LOGPROB = -100.0  # servers write minus infinity as null, -9999 or the lea
 
 
 @dataclass(frozen=True)
-class Choice:
+class CompletionChoice:
     """One text that goes on from the prompt."""
 
     text: str
@@ -23,7 +23,7 @@ class Choice:
 class Completion:
     """All of an answer that is used."""
 
-    choices: list[Choice]
+    choices: list[CompletionChoice]
     n_prompt_tokens: int  # 0 where the server does not count
     n_generated: int  # of all choices, as the server counts: some count only the first
     fingerprint: str  # what the server says about its software; may be empty
@@ -71,7 +71,9 @@ def decode(body: bytes) -> Completion:
     if not found.choices:
         raise ValueError("it holds no choice")
     usage = found.usage or _Usage()
-    choices = [Choice(choice.text, _first(choice.logprobs)) for choice in sorted(found.choices, key=lambda choice: choice.index)]
+    choices = [
+        CompletionChoice(choice.text, _first(choice.logprobs)) for choice in sorted(found.choices, key=lambda choice: choice.index)
+    ]
     return Completion(choices, usage.prompt_tokens or 0, usage.completion_tokens or 0, found.system_fingerprint or "")
 
 

@@ -13,7 +13,7 @@ from potstill.contract.errors import UserError
 from potstill.contract.files import digest
 from potstill.labeler.teacher import Identity
 from potstill.labeler.teachers import replies
-from potstill.labeler.teachers.openai_client import GO_ON, Answer, ServerClient
+from potstill.labeler.teachers.openai_client import GO_ON, ServerClient, ServerReply
 from potstill.labeler.teachers.replies import Completion, RefusedError
 
 # Likely tokens to ask for, the first that the server grants: llama.cpp gives any number, vLLM and Ollama 20, OpenAI 5.
@@ -153,11 +153,11 @@ def _identity(entry: _Entry, software: str, fingerprint: str, list_length: int) 
     told = digest.of_value({"id": name, **about})
     told_build = fingerprint if fingerprint and not fingerprint.startswith("fp_") else ""
     build = " ".join(dict.fromkeys(part for part in (software, told_build) if part)) or "unknown server"
-    reading = f"{list_length} likely tokens" if list_length else "written words only"
-    return Identity(name, told, told, f"{build}; {reading}")
+    spec = f"{list_length} likely tokens" if list_length else "written words only"
+    return Identity(name, told, told, f"{build}; {spec}")
 
 
-def _decoded(client: ServerClient, answer: Answer) -> Completion:
+def _decoded(client: ServerClient, answer: ServerReply) -> Completion:
     """The completion in an answer."""
     try:
         return replies.decode(answer.body)

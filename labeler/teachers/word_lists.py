@@ -20,13 +20,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from potstill.labeler.teachers.replies import LEAST_LOGPROB
 
 Listed = Mapping[str, float]  # log-probability (nats) of likely next tokens, by their text
-Ask = Callable[[str], Awaitable[Listed]]  # the list after the prompt and that beginning of an answer
+FetchList = Callable[[str], Awaitable[Listed]]  # the list after the prompt and that beginning of an answer
 
 WRITTEN = 0.99  # probability stored for the word that a server without lists wrote; the other words share the rest
 _LEAST_REST = 1e-6  # what a list leaves over is known no better than its rounding
 
 
-async def word_logprobs(ask: Ask, words: Sequence[str]) -> tuple[float, ...]:
+async def word_logprobs(ask: FetchList, words: Sequence[str]) -> tuple[float, ...]:
     """Log-probability (nats) of each word, with a space before it, as the answer's beginning. One request, and one per walk."""
     seen: dict[str, Listed] = {}
 
@@ -38,7 +38,7 @@ async def word_logprobs(ask: Ask, words: Sequence[str]) -> tuple[float, ...]:
     return tuple([await _walk(after, word, words) for word in words])
 
 
-async def _walk(after: Ask, word: str, words: Sequence[str]) -> float:
+async def _walk(after: FetchList, word: str, words: Sequence[str]) -> float:
     """Log-probability of one word, token by token, or the first list's ceiling where that is higher."""
     first = await after("")
     beginning, rest, total, listed = "", f" {word}", 0.0, first

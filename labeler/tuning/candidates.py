@@ -10,7 +10,7 @@ from potstill.contract.errors import UserError
 from potstill.contract.task import Task
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import EXAMPLES, TEMPLATES, LabelConfig, check_config
-from potstill.labeler.prompts.questions import questions
+from potstill.labeler.prompts.variants import questions
 from potstill.labeler.teacher import Identity
 
 

@@ -56,7 +56,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Choice:
+class TuningChoice:
     """What the choosing half says."""
 
     winner: Trial
@@ -64,7 +64,7 @@ class Choice:
     scores: list[float]  # [R], macro-F1 of every trial
 
 
-def choose(trials: Sequence[Trial], gold: NDArray[np.int64], rows: NDArray[np.bool_]) -> Choice:
+def choose(trials: Sequence[Trial], gold: NDArray[np.int64], rows: NDArray[np.bool_]) -> TuningChoice:
     """The cheapest of the trials that do as well as the best one; of equally cheap ones the better.
 
     As well means: behind in macro-F1 by no more than one standard error of the difference, measured on the same resampled texts.
@@ -84,7 +84,7 @@ def choose(trials: Sequence[Trial], gold: NDArray[np.int64], rows: NDArray[np.bo
     level = [i for i, score in enumerate(scores) if scores[best] - score <= errors[i]]
     dearest = AS_CHEAP * min(trials[i].cost for i in level)
     winner = max((i for i in level if trials[i].cost <= dearest), key=lambda i: scores[i])  # of equals the first
-    return Choice(trials[winner], trials[best], scores)
+    return TuningChoice(trials[winner], trials[best], scores)
 
 
 def _resampled(all_probs: Sequence[NDArray[np.float64]], gold: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -97,7 +97,7 @@ def _resampled(all_probs: Sequence[NDArray[np.float64]], gold: NDArray[np.int64]
 MAX_UNANSWERED = 0.1  # share of the texts; a way to label that leaves out more is no candidate
 
 
-class Comparison:
+class TrialComparison:
     """The trials so far."""
 
     def __init__(self, store_path: Path, halves: GoldHalves) -> None:
@@ -112,7 +112,7 @@ class Comparison:
         """The texts that every trial answered, bool [N]."""
         return np.asarray(np.all([trial.answered for trial in self.trials], axis=0))
 
-    def choice(self) -> Choice:
+    def choice(self) -> TuningChoice:
         """Of all trials so far, by the half that chooses.
 
         Raises:

@@ -14,44 +14,44 @@ from potstill.contract.files import atomic
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.path_collector import Progress
-from potstill.labeler.progress import Live
-from potstill.labeler.prompts.questions import Nearest, questions
-from potstill.labeler.run import label, run_settings
+from potstill.labeler.prompts.variants import Nearest, questions
+from potstill.labeler.run.label import label, run_settings
+from potstill.labeler.run.path_collector import RunCallback
+from potstill.labeler.run.progress import RunProgress
 from potstill.labeler.store.label_store import LabelStore, Run
 from potstill.labeler.teacher import Teacher, TeacherPath, token_cost
 
 
-class Timed(msgspec.Struct, frozen=True):
+class PathTiming(msgspec.Struct, frozen=True):
     """So many paths took so long, over all sittings."""
 
     seconds: float
     n_paths: int
 
-    def __add__(self, other: Timed) -> Timed:
+    def __add__(self, other: PathTiming) -> PathTiming:
         """Both together."""
-        return Timed(self.seconds + other.seconds, self.n_paths + other.n_paths)
+        return PathTiming(self.seconds + other.seconds, self.n_paths + other.n_paths)
 
 
 class Stopwatch:
     """A progress callback that keeps time."""
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, progress: RunCallback | None) -> None:
         """Start. Args: progress, is called too."""
         self._progress = progress
-        self._calls = [Timed(time.monotonic(), 0)]  # when, and paths drawn until then: at the start, at first, at last
+        self._calls = [PathTiming(time.monotonic(), 0)]  # when, and paths drawn until then: at the start, at first, at last
 
-    def __call__(self, live: Live) -> None:
+    def __call__(self, live: RunProgress) -> None:
         """Some paths were stored."""
-        self._calls = [*self._calls[:2], Timed(time.monotonic(), live.n_drawn)]
+        self._calls = [*self._calls[:2], PathTiming(time.monotonic(), live.n_drawn)]
         if self._progress:
             self._progress(live)
 
-    def timed(self) -> Timed:
+    def timed(self) -> PathTiming:
         """Time since the first paths, which come after all that is paid once; since the start where they were most of the paths."""
         start, first, last = self._calls[0], self._calls[min(1, len(self._calls) - 1)], self._calls[-1]
         since = first if last.n_paths >= 2 * first.n_paths else start
-        return Timed(last.seconds - since.seconds, last.n_paths - since.n_paths)
+        return PathTiming(last.seconds - since.seconds, last.n_paths - since.n_paths)
 
 
 STORE_FILE, TIMES_FILE = "tune.db", "tune.json"
@@ -81,7 +81,7 @@ class GoldRuns:
         out: pathlib.Path,
         teacher: Teacher,
         nearest: Nearest | None = None,
-        progress: Progress | None = None,
+        progress: RunCallback | None = None,
     ) -> None:
         """Read the times of earlier sittings; raises FormatError if their file is damaged."""
         self.task, self.texts, self.teacher, self.nearest, self.progress = task, texts, teacher, nearest, progress
@@ -89,7 +89,7 @@ class GoldRuns:
         self._times = _read_times(self._times_path)
 
     def draw(self, config: LabelConfig) -> GoldPaths:
-        """The paths of the configuration, those drawn first that are not stored yet; raises as :func:`potstill.labeler.run.label`.
+        """The paths of the configuration, those drawn first that are not stored yet; raises as :func:`potstill.labeler.run.label.label`.
 
         The first text is asked alone and not timed: it pays for the shared prefixes, which thousands of texts pay only once.
         """
@@ -107,10 +107,10 @@ class GoldRuns:
             paths = [path for path in store.paths(report.run) if path.text_id in ids and path.path < config.n_paths]
         return GoldPaths(report.run, paths, self._seconds_per_cost(key, paths))
 
-    def _remember(self, key: str, timed: Timed) -> None:
+    def _remember(self, key: str, timed: PathTiming) -> None:
         """Add what was timed now."""
         if timed.n_paths:
-            self._times[key] = self._times.get(key, Timed(0.0, 0)) + timed
+            self._times[key] = self._times.get(key, PathTiming(0.0, 0)) + timed
             atomic.write_file(self._times_path, msgspec.json.format(msgspec.json.encode(self._times), indent=2) + b"\n")
 
     def _seconds_per_cost(self, key: str, paths: Sequence[TeacherPath]) -> float | None:
@@ -121,11 +121,11 @@ class GoldRuns:
         return timed.seconds / timed.n_paths * len(paths) / cost
 
 
-def _read_times(path: pathlib.Path) -> dict[str, Timed]:
+def _read_times(path: pathlib.Path) -> dict[str, PathTiming]:
     """Times by run digest and number of paths; none before the first run."""
     if not path.is_file():
         return {}
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Timed])
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, PathTiming])
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise FormatError(path, "", f"is damaged ({error}); delete it: only measured times are lost") from error

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 
 from potstill.contract.errors import MissingExtraError, UserError
 from potstill.contract.task import Task
-from potstill.labeler.adaptive import least_certain
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.aggregation.variant_weights import MIN_VARIANTS
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.path_collector import Progress
+from potstill.labeler.run.adaptive import least_certain
+from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.store.label_store import LabelStore, Run
 from potstill.labeler.teacher import Teacher
 from potstill.labeler.tuning.candidates import TuneConfig, prompt_choices, prompt_name, way_name
-from potstill.labeler.tuning.comparison import Choice, Comparison, Trial
+from potstill.labeler.tuning.comparison import Trial, TrialComparison, TuningChoice
 from potstill.labeler.tuning.gold_runs import GoldPaths, GoldRuns
 from potstill.labeler.tuning.gold_split import GoldHalves
 from potstill.models.catalog import ModelFolder, find_backbone
@@ -44,7 +44,7 @@ class Tuned:
 
     halves: GoldHalves
     trials: list[Trial]
-    choice: Choice
+    choice: TuningChoice
     answered: NDArray[np.bool_]  # [N], the texts that every trial answered, which are the ones that count
     notes: list[str]  # what a person should know, a line each
 
@@ -60,7 +60,7 @@ def tune(
     out: Path,
     teacher: Teacher,
     config: TuneConfig,
-    progress: Progress | None = None,
+    progress: RunCallback | None = None,
     tell: Tell = lambda _: None,
 ) -> Tuned:
     """Try, and choose. Stopped at any moment and called again, it goes on where it was, in the store in ``out``.
@@ -68,7 +68,7 @@ def tune(
     Args:
         tell: takes a line about what is being tried.
     Raises:
-        UserError: as :func:`potstill.labeler.run.label`, or if there is nothing to try.
+        UserError: as :func:`potstill.labeler.run.label.label`, or if there is nothing to try.
     """
     backbone, reason = _backbone(config.backbone)
     prompts, left_out = prompt_choices(task, config, teacher.identity, similar=backbone is not None)
@@ -80,7 +80,7 @@ def tune(
 
         nearest = nearest_examples(task, halves.texts, config.n_examples_per_label, backbone)
     runs = GoldRuns(task, halves.texts, out, teacher, nearest, progress)
-    comparison = Comparison(runs.store_path, halves)
+    comparison = TrialComparison(runs.store_path, halves)
     steps = _steps(len(prompts) + 1 + config.cot, tell)
     best = _compare_prompts(comparison, runs, prompts, steps)
     _compare_paths(comparison, runs, best, steps, cot=config.cot)
@@ -93,7 +93,7 @@ def tune(
 
 
 def _compare_prompts(
-    comparison: Comparison, runs: GoldRuns, prompts: Sequence[LabelConfig], step: Callable[[str], None]
+    comparison: TrialComparison, runs: GoldRuns, prompts: Sequence[LabelConfig], step: Callable[[str], None]
 ) -> LabelConfig:
     """Two direct answers to each prompt; returns the prompt that is chosen."""
     group = f"prompts, {N_PROMPT_PATHS} direct answers each"
@@ -105,7 +105,9 @@ def _compare_prompts(
     return comparison.choice().winner.config
 
 
-def _compare_paths(comparison: Comparison, runs: GoldRuns, prompt: LabelConfig, step: Callable[[str], None], *, cot: bool) -> None:
+def _compare_paths(
+    comparison: TrialComparison, runs: GoldRuns, prompt: LabelConfig, step: Callable[[str], None], *, cot: bool
+) -> None:
     """More answers to one prompt, direct and after a rationale, and the two together."""
     group = f"answers a text, {prompt_name(prompt)}"
     step(f"{prompt_name(prompt)}, {_MOST} direct answers")
@@ -120,7 +122,7 @@ def _compare_paths(comparison: Comparison, runs: GoldRuns, prompt: LabelConfig, 
     _add_cascade(comparison, runs, group, direct, reasoned, replace(reasoning, mode="cascade"))
 
 
-def _add_numbers(comparison: Comparison, group: str, config: LabelConfig, drawn: GoldPaths) -> None:
+def _add_numbers(comparison: TrialComparison, group: str, config: LabelConfig, drawn: GoldPaths) -> None:
     """The first 1, 2, 4 and 8 paths of a run."""
     for n in N_PATHS:
         paths = [path for path in drawn.paths if path.path < n]
@@ -129,7 +131,7 @@ def _add_numbers(comparison: Comparison, group: str, config: LabelConfig, drawn:
 
 
 def _add_cascade(
-    comparison: Comparison, runs: GoldRuns, group: str, direct: GoldPaths, reasoned: GoldPaths, config: LabelConfig
+    comparison: TrialComparison, runs: GoldRuns, group: str, direct: GoldPaths, reasoned: GoldPaths, config: LabelConfig
 ) -> None:
     """Direct answers of all texts, and the reasoned ones of the uncertain texts, as a cascade would have drawn them."""
     first = [path for path in direct.paths if path.variant < config.n_direct]
@@ -145,7 +147,7 @@ def _add_cascade(
     comparison.add(group, way_name(config), config, Run(direct.run.number, settings), [*first, *renumbered], total)
 
 
-def _compare_derivations(comparison: Comparison, backbone: str | None) -> None:
+def _compare_derivations(comparison: TrialComparison, backbone: str | None) -> None:
     """Other soft labels from the same paths, of the trial that is chosen so far, of the best one, and of eight direct answers.
 
     Args:

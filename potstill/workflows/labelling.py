@@ -17,10 +17,10 @@ from potstill.contract.texts import Text, Texts, read_texts
 from potstill.labeler.aggregation import soft_labels
 from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig, check_derive
 from potstill.labeler.config import LabelConfig, check_config
-from potstill.labeler.forecast import Forecast, forecast
-from potstill.labeler.path_collector import Progress
-from potstill.labeler.prompts.questions import Nearest
-from potstill.labeler.run import LabelReport, label
+from potstill.labeler.prompts.variants import Nearest
+from potstill.labeler.run.forecast import Forecast, forecast
+from potstill.labeler.run.label import LabelReport, label
+from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.store.label_store import LabelStore
 from potstill.labeler.teacher import Teacher
 from potstill.labeler.teachers.local_teacher import LocalConfig
@@ -105,11 +105,11 @@ def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping
     return LabelPlan(task, read, read_gold, out, config, gold, derive=derive, **others)
 
 
-def run(labelling: LabelPlan, progress: Progress | None = None, tell: Callable[[str], None] = lambda _: None) -> LabellingReport:
+def run(labelling: LabelPlan, progress: RunCallback | None = None, tell: Callable[[str], None] = lambda _: None) -> LabellingReport:
     """Label everything and write the soft labels. SIGTERM stops it as Ctrl-C does.
 
     Raises:
-        UserError: if no text fits into the teacher's context; else as :func:`potstill.labeler.run.label`.
+        UserError: if no text fits into the teacher's context; else as :func:`potstill.labeler.run.label.label`.
     """
     with heeding_sigterm():
         try:
@@ -120,7 +120,7 @@ def run(labelling: LabelPlan, progress: Progress | None = None, tell: Callable[[
             ) from stop
 
 
-def _run(labelling: LabelPlan, progress: Progress | None, tell: Callable[[str], None]) -> LabellingReport:
+def _run(labelling: LabelPlan, progress: RunCallback | None, tell: Callable[[str], None]) -> LabellingReport:
     """Label everything and write the soft labels."""
     store_path = labelling.out / STORE_FILE
     if store_path.exists():
@@ -154,7 +154,7 @@ def dry_run(labelling: LabelPlan, tell: Callable[[str], None] = lambda _: None) 
     """What :func:`run` would cost from its beginning.
 
     Raises:
-        UserError: if the teacher is a server, whose speed cannot be measured from here; else as `labeler.forecast.forecast`.
+        UserError: if the teacher is a server, whose speed cannot be measured from here; else as `labeler.run.forecast.forecast`.
     """
     if is_server(labelling.teacher):
         raise UserError(f"a dry run is for a teacher in this process; for {labelling.teacher}, label a few texts and see")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from potstill.contract.task import Example, Label, Task
 from potstill.contract.texts import Text
-from potstill.labeler.teacher import Ask, Enough, Identity, Reading, TeacherPath, TooLong, never, path_seed
+from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, TeacherPath, TooLong, never, path_seed
 
 TASK = Task(
     format=1,
@@ -33,18 +33,18 @@ class Table:
         return Identity("table", self._digest, self._digest, "build 1")
 
     def answer(
-        self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int, enough: Enough = never
+        self, prefix: str, variant: int, requests: Sequence[PathRequest], spec: AnswerSpec, run_seed: int, enough: Enough = never
     ) -> Iterator[TeacherPath | TooLong]:
-        for ask in asks:
-            if ask.text_id == "long":
+        for request in requests:
+            if request.text_id == "long":
                 yield TooLong("long", 99, 9)
                 continue
-            for number in ask.paths:
+            for number in request.paths:
                 if len(self.asked) == self.stop_after and self.error:
                     raise self.error
-                self.asked.append((ask.text_id, number, variant))
+                self.asked.append((request.text_id, number, variant))
                 yield TeacherPath(
-                    ask.text_id, number, variant, path_seed(run_seed, ask.text_id, number), "r", (-1.0, -2.0, -3.0), 3, 1
+                    request.text_id, number, variant, path_seed(run_seed, request.text_id, number), "r", (-1.0, -2.0, -3.0), 3, 1
                 )
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from potstill.contract.project import TEACHER
 from potstill.contract.task import Task, load_task
 from potstill.contract.texts import Text
 from potstill.labeler.config import RUN_MODES, LabelConfig, check_config
-from potstill.labeler.prompts.questions import Nearest, whole_prompt
+from potstill.labeler.prompts.variants import Nearest, whole_prompt
 from potstill.models.catalog import find_backbone, find_teacher
 from potstill.models.gguf import read_header
 

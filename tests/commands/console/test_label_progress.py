@@ -8,7 +8,7 @@ from support.stored_paths import live
 from support.terminal import run_on_a_terminal
 
 from potstill.commands.console import label_progress
-from potstill.labeler.progress import Snapshot
+from potstill.labeler.run.progress import RunSnapshot
 
 
 def test_off_a_terminal_there_is_a_json_line_at_most_every_ten_seconds(monkeypatch, capsys):
@@ -23,7 +23,7 @@ def test_off_a_terminal_there_is_a_json_line_at_most_every_ten_seconds(monkeypat
     assert 0 < len(lines) < 4
     first = json.loads(lines[0])
     assert first["stage"] == "label"
-    assert set(first) == {"stage", *Snapshot.__struct_fields__}
+    assert set(first) == {"stage", *RunSnapshot.__struct_fields__}
     assert (first["of"], first["shares"], first["accuracy"], first["n_gold"]) == (8, {"up": 1.0, "down": 0.0}, 1.0, 1)
 
 
@@ -45,7 +45,7 @@ def test_a_run_that_ends_at_once_writes_nothing(capsys):
 )
 def test_what_the_labels_look_like_is_a_few_words(change, shown):
     nothing = {"agreement": None, "unreadable": None, "accuracy": None, "n_gold": 0, "shares": {"up": 0.338, "down": 0.662}}
-    now = Snapshot(paths=1, of=2, seconds=1.0, texts_per_s=None, seconds_left=None, **(nothing | change))
+    now = RunSnapshot(paths=1, of=2, seconds=1.0, texts_per_s=None, seconds_left=None, **(nothing | change))
     assert label_progress.looks(now) == shown
 
 

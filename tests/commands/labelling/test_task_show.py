@@ -11,7 +11,7 @@ from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.engine.llama_engine import LlamaEngine
 from potstill.labeler.prompts.similar_examples import nearest_examples
-from potstill.labeler.run import label
+from potstill.labeler.run.label import label
 from potstill.models.catalog import find_backbone
 from potstill.models.gguf import read_header
 

@@ -17,7 +17,7 @@ from potstill.contract.errors import UserError
 from potstill.contract.task import load_task
 from potstill.contract.texts import Text
 from potstill.labeler.bench import peers
-from potstill.labeler.bench.peers import Server, ServerPart
+from potstill.labeler.bench.peers import LlamaServer, ServerPart
 from potstill.labeler.bench.workload import Workload, counted
 from potstill.labeler.teacher import Identity
 
@@ -48,8 +48,8 @@ def program(folder: Path, text: str) -> Path:
     return path
 
 
-def start(path: Path, life_s: float = 60) -> Server:
-    return Server(path, Path("model.gguf"), "on", n_slots=2, n_cells=512, n_threads=1, life_s=life_s)
+def start(path: Path, life_s: float = 60) -> LlamaServer:
+    return LlamaServer(path, Path("model.gguf"), "on", n_slots=2, n_cells=512, n_threads=1, life_s=life_s)
 
 
 def test_a_file_that_cannot_be_run_is_refused(tmp_path):

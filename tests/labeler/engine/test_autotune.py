@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from potstill.labeler.engine import autotune
-from potstill.labeler.engine.autotune import Pace
+from potstill.labeler.engine.autotune import EngineSettings
 from potstill.labeler.engine.llama_engine import LlamaEngine
 from potstill.labeler.teacher import Identity
 from potstill.labeler.teachers import local_teacher
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
 
-FOUND = Pace(2, 256, 24, False, 400.0, 90.0)
+FOUND = EngineSettings(2, 256, 24, False, 400.0, 90.0)
 
 
 def test_what_was_measured_is_remembered_under_its_key(tmp_path: Path):
@@ -55,7 +55,7 @@ def test_a_teacher_measures_once_and_says_so_and_measures_again_when_the_file_is
     assert first.pace([1] * 300) == first.pace([1] * 20) == FOUND
     assert first.said == ["measuring how this machine draws paths fastest"]
     again = teacher(n_live_paths=8)
-    assert again.pace([1] * 300) == Pace(2, 256, 8, False, 400.0, 90.0)
+    assert again.pace([1] * 300) == EngineSettings(2, 256, 8, False, 400.0, 90.0)
     assert (again.said, len(measured)) == ([], 1)
     (file,) = tmp_path.glob("*.json")
     file.write_bytes(file.read_bytes()[:-5])
@@ -74,9 +74,9 @@ def test_what_was_measured_beside_other_work_is_said_and_not_kept(teacher, tmp_p
 
 def test_nothing_is_measured_where_everything_is_stated_or_the_schedule_is_fixed(teacher):
     stated = teacher(n_threads=1, n_batch=64, n_live_paths=4, flash_attention=True)
-    assert stated.pace([1]) == Pace(1, 64, 4, True, 0.0, 0.0)
+    assert stated.pace([1]) == EngineSettings(1, 64, 4, True, 0.0, 0.0)
     fixed = teacher(deterministic=True, n_threads=1)
-    assert fixed.pace([1]) == Pace(1, 512, 24, False, 0.0, 0.0)
+    assert fixed.pace([1]) == EngineSettings(1, 512, 24, False, 0.0, 0.0)
     assert (stated.said, fixed.said) == ([], [])
 
 

@@ -11,7 +11,7 @@ from support.tiny_gguf import KINDS
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, NoContextError, Token
 from potstill.labeler.engine.tokens import PromptTokens
-from potstill.labeler.teacher import Ask, Identity, Reading, TeacherPath
+from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest, TeacherPath
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
 
 TEXTS = [
@@ -65,13 +65,13 @@ def n_tokens(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return count
 
 
-def asks(mode: str, paths: int) -> list[Ask]:
+def requests(mode: str, paths: int) -> list[PathRequest]:
     cue = "Sentiment:" if mode == "direct" else "Opinion:"
-    return [Ask(str(i), f"Post: {text}\n{cue}", tuple(range(paths))) for i, text in enumerate(TEXTS)]
+    return [PathRequest(str(i), f"Post: {text}\n{cue}", tuple(range(paths))) for i, text in enumerate(TEXTS)]
 
 
-def reading(mode: str) -> Reading:
-    return Reading(mode, WORDS, "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=12)  # type: ignore[arg-type]
+def spec(mode: str) -> AnswerSpec:
+    return AnswerSpec(mode, WORDS, "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=12)  # type: ignore[arg-type]
 
 
 def teacher(engine: LlamaEngine, **config: Any) -> LocalTeacher:
@@ -79,7 +79,7 @@ def teacher(engine: LlamaEngine, **config: Any) -> LocalTeacher:
 
 
 def drawn(opened: LocalTeacher, mode: str, paths: int = 1) -> list[TeacherPath]:
-    results = list(opened.answer(PREFIX, 0, asks(mode, paths), reading(mode), run_seed=0))
+    results = list(opened.answer(PREFIX, 0, requests(mode, paths), spec(mode), run_seed=0))
     assert all(isinstance(result, TeacherPath) for result in results)
     return sorted(results, key=lambda path: (int(path.text_id), path.path))
 
@@ -87,7 +87,7 @@ def drawn(opened: LocalTeacher, mode: str, paths: int = 1) -> list[TeacherPath]:
 def expected(alone: dict[str, SingleSequence], path: TeacherPath, mode: str) -> list[float]:
     """What one sequence says of the same text and rationale."""
     rationale = f" {path.rationale}" if path.rationale else ""
-    text = PREFIX + asks(mode, 1)[int(path.text_id)].prompt + (f"{rationale}\nSentiment:" if mode == "cot" else "")
+    text = PREFIX + requests(mode, 1)[int(path.text_id)].prompt + (f"{rationale}\nSentiment:" if mode == "cot" else "")
     return [alone[mode].logprob(text, word) for word in WORDS]
 
 
@@ -126,7 +126,7 @@ def test_a_prefix_from_disk_is_as_good_as_a_decoded_one(engine, n_tokens, tmp_pa
     restored = drawn(teacher(engine, cache=tmp_path, n_live_paths=n_live_paths), "cot", paths=3)
     assert_same(restored, decoded)
     n_prefix = 2 * n_decoded - n_tokens[0]
-    assert engine.tokenize(PREFIX)[:n_prefix] == PromptTokens(engine, PREFIX, asks("cot", 1)[0].prompt, reading("cot")).shared
+    assert engine.tokenize(PREFIX)[:n_prefix] == PromptTokens(engine, PREFIX, requests("cot", 1)[0].prompt, spec("cot")).shared
 
 
 def test_one_at_a_time_decodes_no_token_twice(engine, n_tokens):

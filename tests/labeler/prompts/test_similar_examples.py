@@ -8,9 +8,9 @@ from potstill.contract.errors import UserError
 from potstill.contract.task import load_task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig, check_config
-from potstill.labeler.prompts.questions import Nearest, questions, questions_digest
 from potstill.labeler.prompts.similar_examples import nearest_examples
-from potstill.labeler.run import label
+from potstill.labeler.prompts.variants import Nearest, questions, questions_digest
+from potstill.labeler.run.label import label
 from potstill.labeler.teacher import Identity
 from potstill.models.catalog import find_backbone
 

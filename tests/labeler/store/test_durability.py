@@ -18,7 +18,7 @@ from potstill.contract.errors import UserError
 from potstill.contract.task import load_task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.run import label
+from potstill.labeler.run.label import label
 from potstill.labeler.store.label_store import LabelStore
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.opening import open_local
@@ -35,11 +35,11 @@ import json, os, sys
 from pathlib import Path
 from potstill.contract.task import load_task
 from potstill.contract.texts import Text
-from potstill.labeler import path_collector as drawing
+from potstill.labeler.run import path_collector as drawing
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.teachers.local_teacher import LocalConfig
 from potstill.labeler.teachers.opening import open_local
-from potstill.labeler.run import label
+from potstill.labeler.run.label import label
 
 drawing.batched.__defaults__ = (0.0,)  # every path is a commit, so that a kill can fall between any two
 drawing.N_BLOCK, drawing.N_PILOT = 2, 4
@@ -273,7 +273,7 @@ def test_a_full_disk_ends_the_run_with_one_line_and_freeing_it_lets_the_same_com
 def test_paths_stored_before_the_disk_filled_up_are_kept(small_disk: Path, monkeypatch):
     from support.table_teacher import TASK, Table
 
-    from potstill.labeler import path_collector
+    from potstill.labeler.run import path_collector
 
     monkeypatch.setattr(path_collector.batched, "__defaults__", (0.0,))
     texts = [Text(f"text number {i}", str(i)) for i in range(400)]

@@ -17,7 +17,7 @@ from support.single_sequence import SingleSequence
 
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, NoContextError, OutOfCellsError, Token
-from potstill.labeler.teacher import Ask, Identity, Reading, TeacherPath, TooLong
+from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest, TeacherPath, TooLong
 from potstill.labeler.teachers import local_teacher
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.opening import open_local
@@ -32,13 +32,13 @@ WORDS = ("positive", "negative", "neutral")
 TOLERANCE = {"atol": 0.01, "rtol": 2e-3}  # nats; batches of other sizes round differently
 
 
-def reading(mode: str, words: tuple[str, ...] = WORDS) -> Reading:
-    return Reading(mode, words, "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=12)  # type: ignore[arg-type]
+def spec(mode: str, words: tuple[str, ...] = WORDS) -> AnswerSpec:
+    return AnswerSpec(mode, words, "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=12)  # type: ignore[arg-type]
 
 
-def asks(mode: str, paths: int = 1) -> list[Ask]:
+def requests(mode: str, paths: int = 1) -> list[PathRequest]:
     cue = "Sentiment:" if mode == "direct" else "Opinion:"
-    return [Ask(str(i), f"Post: {text}\n{cue}", tuple(range(paths))) for i, text in enumerate(TEXTS)]
+    return [PathRequest(str(i), f"Post: {text}\n{cue}", tuple(range(paths))) for i, text in enumerate(TEXTS)]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def teacher(engine: LlamaEngine, **config: Any) -> LocalTeacher:
 def drawn(
     engine: LlamaEngine, mode: str, paths: int = 1, words: tuple[str, ...] = WORDS, seed: int = 0, **config: Any
 ) -> list[TeacherPath]:
-    results = list(teacher(engine, **config).answer(PREFIX[mode], 0, asks(mode, paths), reading(mode, words), seed))
+    results = list(teacher(engine, **config).answer(PREFIX[mode], 0, requests(mode, paths), spec(mode, words), seed))
     assert all(isinstance(result, TeacherPath) for result in results)
     return sorted(results, key=lambda path: (path.text_id, path.path))
 
@@ -78,22 +78,22 @@ def reference(half_floats: Path) -> SingleSequence:
 
 
 def test_direct_reads_the_probabilities_that_one_sequence_alone_has(engine, reference):
-    for path, ask in zip(drawn(engine, "direct"), asks("direct"), strict=True):
-        expected = [reference.logprob(PREFIX["direct"] + ask.prompt, word) for word in WORDS]
+    for path, request in zip(drawn(engine, "direct"), requests("direct"), strict=True):
+        expected = [reference.logprob(PREFIX["direct"] + request.prompt, word) for word in WORDS]
         np.testing.assert_allclose(path.word_logprobs, expected, **TOLERANCE)
 
 
 def test_words_of_several_tokens_are_walked_exactly(engine, reference):
     words = ("positive", "up and away", "going down the drain")
-    for path, ask in zip(drawn(engine, "direct", words=words), asks("direct"), strict=True):
-        expected = [reference.logprob(PREFIX["direct"] + ask.prompt, word) for word in words]
+    for path, request in zip(drawn(engine, "direct", words=words), requests("direct"), strict=True):
+        expected = [reference.logprob(PREFIX["direct"] + request.prompt, word) for word in words]
         np.testing.assert_allclose(path.word_logprobs, expected, **TOLERANCE)
 
 
 def test_a_sampled_path_is_read_after_its_own_rationale(engine, reference):
     for path in drawn(engine, "cot", paths=2):
-        ask = asks("cot")[int(path.text_id)]
-        text = f"{PREFIX['cot']}{ask.prompt} {path.rationale}\nSentiment:"
+        request = requests("cot")[int(path.text_id)]
+        text = f"{PREFIX['cot']}{request.prompt} {path.rationale}\nSentiment:"
         np.testing.assert_allclose(path.word_logprobs, [reference.logprob(text, word) for word in WORDS], **TOLERANCE)
         assert 0 < path.n_generated <= 12
         assert "\n" not in path.rationale
@@ -102,7 +102,7 @@ def test_a_sampled_path_is_read_after_its_own_rationale(engine, reference):
 def test_long_words_are_walked_after_a_rationale_too(engine, reference):
     words = ("positive", "going down the drain")
     path = drawn(engine, "cot", paths=2, words=words)[0]
-    text = f"{PREFIX['cot']}{asks('cot')[0].prompt} {path.rationale}\nSentiment:"
+    text = f"{PREFIX['cot']}{requests('cot')[0].prompt} {path.rationale}\nSentiment:"
     np.testing.assert_allclose(path.word_logprobs, [reference.logprob(text, word) for word in words], **TOLERANCE)
 
 
@@ -117,7 +117,7 @@ def test_one_at_a_time_draws_the_paths_that_many_at_once_draw(engine, mode):
 
 def test_the_speed_of_one_at_a_time_is_measured_in_a_context_of_one_sequence(engine):
     alone = teacher(engine, n_threads=2, n_live_paths=1)
-    found = alone.pace_after(PREFIX["cot"], asks("cot")[0].prompt, reading("cot"))
+    found = alone.pace_after(PREFIX["cot"], requests("cot")[0].prompt, spec("cot"))
     assert (found.n_live_paths, found.n_threads, engine.config.n_sequences) == (1, 2, 1)
     assert 0 < found.path_tokens_per_s < 100_000 and 0 < found.prompt_tokens_per_s < 1_000_000
 
@@ -132,7 +132,7 @@ def test_where_no_context_of_many_sequences_can_be_made_the_speed_of_one_is_meas
 
     monkeypatch.setattr(engine, "start", only_one)
     alone = teacher(engine, n_threads=2, n_live_paths=16, n_batch=512, flash_attention=False)
-    found = alone.pace_after(PREFIX["cot"], asks("cot")[0].prompt, reading("cot"))
+    found = alone.pace_after(PREFIX["cot"], requests("cot")[0].prompt, spec("cot"))
     assert found.path_tokens_per_s > 0 and engine.config.n_sequences == 1
 
 
@@ -159,8 +159,8 @@ def test_label_words_take_most_of_the_mass_after_worked_examples(engine):
 
 
 def test_a_text_longer_than_the_context_gets_no_path_and_the_others_do(engine):
-    long = Ask("long", "word " * (engine.n_ctx_train + 1), (0,))
-    results = list(teacher(engine).answer(PREFIX["direct"], 0, [long, *asks("direct")], reading("direct"), 0))
+    long = PathRequest("long", "word " * (engine.n_ctx_train + 1), (0,))
+    results = list(teacher(engine).answer(PREFIX["direct"], 0, [long, *requests("direct")], spec("direct"), 0))
     (refused,) = [result for result in results if isinstance(result, TooLong)]
     assert refused.text_id == "long"
     assert refused.n_tokens > refused.n_free
@@ -169,7 +169,7 @@ def test_a_text_longer_than_the_context_gets_no_path_and_the_others_do(engine):
 
 def test_a_prefix_longer_than_the_context_says_what_to_shorten(engine):
     with pytest.raises(UserError, match="shorten the guideline or the examples"):
-        list(teacher(engine).answer("word " * engine.n_ctx_train, 0, asks("direct"), reading("direct"), 0))
+        list(teacher(engine).answer("word " * engine.n_ctx_train, 0, requests("direct"), spec("direct"), 0))
 
 
 def test_label_words_that_begin_alike_are_refused(engine):
@@ -206,7 +206,7 @@ def test_closing_twice_is_harmless(smollm2):
     engine.close()
 
 
-READING = Reading("direct", ("up", "down"), "Opinion:", "Answer:", temperature=0.5, max_rationale_tokens=6)
+READING = AnswerSpec("direct", ("up", "down"), "Opinion:", "Answer:", temperature=0.5, max_rationale_tokens=6)
 KEPT_PREFIX = "Text: I buy\nAnswer: up\n\nText: I sell\nAnswer: down\n\n"
 
 
@@ -252,9 +252,9 @@ def test_a_folder_that_cannot_be_made_is_no_error(tmp_path: Path):
 def test_the_real_teacher_answers_the_same_with_a_kept_prefix_and_decodes_a_damaged_one_anew(smollm2: Path, tmp_path: Path):
     def answers() -> list[tuple[float, ...]]:
         teacher = open_local(str(smollm2), pack="as-is", config=LocalConfig(deterministic=True, cache=tmp_path))
-        asks = [Ask(str(i), f"Text: it went {way}\nAnswer:", (0,)) for i, way in enumerate(("up", "down"))]
+        requests = [PathRequest(str(i), f"Text: it went {way}\nAnswer:", (0,)) for i, way in enumerate(("up", "down"))]
         try:
-            return [path.word_logprobs for path in teacher.answer(KEPT_PREFIX, 0, asks, READING, 0)]
+            return [path.word_logprobs for path in teacher.answer(KEPT_PREFIX, 0, requests, READING, 0)]
         finally:
             teacher.close()
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from potstill.contract.errors import UserError
-from potstill.labeler.teacher import Ask, Reading, TeacherPath, TooLong, path_seed
+from potstill.labeler.teacher import AnswerSpec, PathRequest, TeacherPath, TooLong, path_seed
 from potstill.labeler.teachers.local_teacher import LocalConfig
 from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.openai_teacher import open_remote
@@ -34,17 +34,17 @@ N_CONTEXT = 512
 QUICK = ServerConfig(n_tries=3, first_wait_s=0.01, timeout_s=5.0)
 
 
-def reading(mode: str, words: tuple[str, ...] = WORDS) -> Reading:
-    return Reading(mode, words, "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=8)  # type: ignore[arg-type]
+def spec(mode: str, words: tuple[str, ...] = WORDS) -> AnswerSpec:
+    return AnswerSpec(mode, words, "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=8)  # type: ignore[arg-type]
 
 
-def asks(mode: str, paths: int = 1, texts: list[str] = TEXTS, n_first: int = 0) -> list[Ask]:
+def asks(mode: str, paths: int = 1, texts: list[str] = TEXTS, n_first: int = 0) -> list[PathRequest]:
     cue = "Sentiment:" if mode == "direct" else "Opinion:"
-    return [Ask(str(i), f"Post: {text}\n{cue}", tuple(range(paths)), n_first) for i, text in enumerate(texts)]
+    return [PathRequest(str(i), f"Post: {text}\n{cue}", tuple(range(paths)), n_first) for i, text in enumerate(texts)]
 
 
 def drawn(teacher, mode: str, paths: int = 1, words: tuple[str, ...] = WORDS, seed: int = 0) -> list[TeacherPath]:
-    results = list(teacher.answer(PREFIX[mode], 0, asks(mode, paths), reading(mode, words), seed))
+    results = list(teacher.answer(PREFIX[mode], 0, asks(mode, paths), spec(mode, words), seed))
     assert all(isinstance(result, TeacherPath) for result in results)
     return sorted(results, key=lambda path: (path.text_id, path.path))
 
@@ -139,7 +139,7 @@ def test_paths_of_one_text_differ_and_another_run_seed_draws_others(served):
 
 def test_a_text_too_long_for_the_servers_context_gets_no_path_and_the_others_do(served):
     wanted = asks("direct", texts=["word " * N_CONTEXT, "fine by me"])
-    results = {r.text_id: r for r in served.answer(PREFIX["direct"], 0, wanted, reading("direct"), 0)}
+    results = {r.text_id: r for r in served.answer(PREFIX["direct"], 0, wanted, spec("direct"), 0)}
     assert isinstance(results["1"], TeacherPath)
     assert isinstance(results["0"], TooLong)
     assert N_CONTEXT < results["0"].n_tokens < N_CONTEXT + 20 and 400 < results["0"].n_free < N_CONTEXT
@@ -147,7 +147,7 @@ def test_a_text_too_long_for_the_servers_context_gets_no_path_and_the_others_do(
 
 def test_a_prefix_too_long_for_the_servers_context_is_said_before_any_text(served):
     with pytest.raises(UserError) as error:
-        next(served.answer("word " * 600, 0, asks("direct"), reading("direct"), 0))
+        next(served.answer("word " * 600, 0, asks("direct"), spec("direct"), 0))
     assert str(error.value).startswith("the prompt's shared part alone is too long for the server's context (This model's maximum ")
     assert str(error.value).endswith("); shorten the guideline or the examples, or start the server with a longer context")
 
@@ -213,8 +213,8 @@ def opened(scripted_server):
         teacher.close()
 
 
-def answers(teacher, mode: str, wanted: list[Ask] | None = None, **options):
-    return teacher.answer(PREFIX[mode], 0, wanted or asks(mode), reading(mode), 0, **options)
+def answers(teacher, mode: str, wanted: list[PathRequest] | None = None, **options):
+    return teacher.answer(PREFIX[mode], 0, wanted or asks(mode), spec(mode), 0, **options)
 
 
 def test_direct_asks_once_per_text_for_one_token_with_the_local_prompt(opened):
@@ -353,7 +353,7 @@ def test_paths_are_handed_out_while_other_requests_are_in_flight(opened):
     assert next(results, None) is None
 
 
-class Counted(list):
+class TokenCounts(list):
     """A list of asks that tells how many were taken."""
 
     taken = 0
@@ -370,7 +370,7 @@ def test_no_more_requests_are_in_flight_than_allowed_and_texts_are_taken_up_only
         return model(body)
 
     server, teacher = opened(a_moment, config=ServerConfig(concurrency=3))
-    wanted = Counted(asks("direct", texts=[f"text {i}" for i in range(20)]))
+    wanted = TokenCounts(asks("direct", texts=[f"text {i}" for i in range(20)]))
     results = answers(teacher, "direct", wanted)
     next(results)
     assert wanted.taken <= 4

@@ -4,16 +4,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from potstill.labeler.tuning.gold_runs import Stopwatch, Timed
+from potstill.labeler.tuning.gold_runs import PathTiming, Stopwatch
 
 
 @pytest.mark.parametrize(
     ("batches", "wanted"),
     [
-        ([], Timed(0.0, 0)),
-        ([(9.0, 10), (10.0, 30), (11.0, 50)], Timed(2.0, 40)),  # eight seconds of loading before the first paths
-        ([(9.0, 10)], Timed(9.0, 10)),
-        ([(9.0, 10), (10.0, 12)], Timed(10.0, 12)),  # hardly any came later
+        ([], PathTiming(0.0, 0)),
+        ([(9.0, 10), (10.0, 30), (11.0, 50)], PathTiming(2.0, 40)),  # eight seconds of loading before the first paths
+        ([(9.0, 10)], PathTiming(9.0, 10)),
+        ([(9.0, 10), (10.0, 12)], PathTiming(10.0, 12)),  # hardly any came later
     ],
 )
 def test_the_clock_starts_with_the_first_paths_unless_those_were_most(monkeypatch, batches, wanted):
@@ -28,4 +28,4 @@ def test_the_clock_starts_with_the_first_paths_unless_those_were_most(monkeypatc
 
 
 def test_sittings_add_up():
-    assert Timed(1.0, 2) + Timed(3.0, 4) == Timed(4.0, 6)
+    assert PathTiming(1.0, 2) + PathTiming(3.0, 4) == PathTiming(4.0, 6)

@@ -13,7 +13,7 @@ from potstill.contract.errors import FormatError, StoppedError, UserError
 from potstill.contract.task import Example, Label, Task
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.soft_labels import derive
-from potstill.labeler.run import label
+from potstill.labeler.run.label import label
 from potstill.labeler.store.label_store import LabelStore
 from potstill.labeler.teacher import Identity, TooLong
 from potstill.labeler.tuning.candidates import TuneConfig, prompt_choices, prompt_name
@@ -236,10 +236,14 @@ def test_texts_that_do_not_fit_count_nowhere_and_a_prompt_that_fits_few_is_no_ca
     class Short(ruled_teacher):
         """Its context holds no guideline beside most texts, and never text 7."""
 
-        def answer(self, prefix, variant, asks, reading, run_seed, enough=lambda _: False):
-            fits = [ask for ask in asks if "text 7 " not in ask.prompt and not (GUIDELINE in prefix and "1" in ask.prompt)]
-            yield from (TooLong(ask.text_id, 9, 1) for ask in asks if ask not in fits)
-            yield from super().answer(prefix, variant, fits, reading, run_seed, enough)
+        def answer(self, prefix, variant, requests, spec, run_seed, enough=lambda _: False):
+            fits = [
+                request
+                for request in requests
+                if "text 7 " not in request.prompt and not (GUIDELINE in prefix and "1" in request.prompt)
+            ]
+            yield from (TooLong(request.text_id, 9, 1) for request in requests if request not in fits)
+            yield from super().answer(prefix, variant, fits, spec, run_seed, enough)
 
     found = tuned(tmp_path, Short(answering(lambda prompt, path: 0.8)))
     assert not any(trial.config.guideline for trial in found.trials)
@@ -253,8 +257,8 @@ def test_a_teacher_that_no_text_fits_is_told(ruled_teacher, tmp_path: Path):
     class Shorter(ruled_teacher):
         """Its context holds nothing."""
 
-        def answer(self, prefix, variant, asks, reading, run_seed, enough=lambda _: False):
-            yield from (TooLong(ask.text_id, 9, 1) for ask in asks)
+        def answer(self, prefix, variant, requests, spec, run_seed, enough=lambda _: False):
+            yield from (TooLong(request.text_id, 9, 1) for request in requests)
 
     problem = "guideline, diverse: 120 of 120 texts do not fit into the teacher's context"
     with pytest.raises(UserError) as caught:

@@ -13,7 +13,7 @@ from support.table_teacher import TASK, TEXTS, Table
 from potstill.contract.errors import StoppedError, UserError
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.run import label
+from potstill.labeler.run.label import label
 from potstill.labeler.store.label_store import LabelStore
 from potstill.labeler.teacher import TeacherPath
 
@@ -112,7 +112,7 @@ from support.table_teacher import TASK, TEXTS
 from potstill.labeler.teachers.local_teacher import LocalConfig
 from potstill.labeler.teachers.opening import open_local
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.run import label
+from potstill.labeler.run.label import label
 teacher = open_local(
     "smollm2-135m-instruct", config=LocalConfig(n_threads=1, n_batch=512, n_live_paths=8, flash_attention=False)
 )
@@ -121,7 +121,7 @@ label(TASK, TEXTS, Path(sys.argv[1]), teacher, LabelConfig(n_paths=4, max_ration
 
 
 def started(file: Path) -> subprocess.Popen[bytes]:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     return subprocess.Popen(
         [sys.executable, "-c", KILLED, str(file)], env={"PYTHONPATH": f"{root}:{root / 'tests'}", "HOME": str(Path.home())}
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.prompts.questions import Nearest, Question, questions
+from potstill.labeler.prompts.variants import Nearest, PromptVariant, questions
 from potstill.labeler.teachers.local_teacher import LocalTeacher
 
 
@@ -51,11 +51,11 @@ def forecast(
     """Count the tokens of every prompt, and measure the machine's speed if it was not measured before.
 
     Raises:
-        UserError: as :func:`potstill.labeler.prompts.questions.questions` does.
+        UserError: as :func:`potstill.labeler.prompts.variants.questions` does.
     """
     asked = questions(task, config, teacher.identity, nearest)
     counted = [_tokens(question, texts, teacher, config) for question in asked]
-    pace = teacher.pace_after(asked[0].prefix, asked[0].prompt(texts[0]), asked[0].reading)
+    pace = teacher.pace_after(asked[0].prefix, asked[0].prompt(texts[0]), asked[0].spec)
     return Forecast(
         n_texts=len(texts),
         n_questions=len(asked),
@@ -69,19 +69,19 @@ def forecast(
     )
 
 
-def _tokens(question: Question, texts: Sequence[Text], teacher: LocalTeacher, config: LabelConfig) -> tuple[int, int, int]:
+def _tokens(question: PromptVariant, texts: Sequence[Text], teacher: LocalTeacher, config: LabelConfig) -> tuple[int, int, int]:
     """(shared, of texts, sampled) tokens of one question."""
-    prefix, own = teacher.count_tokens(question.prefix, [question.prompt(text) for text in texts], question.reading)
+    prefix, own = teacher.count_tokens(question.prefix, [question.prompt(text) for text in texts], question.spec)
     n_texts = _n_texts(question, texts, config)
     sampled = 0.0
     if question.mode == "cot":
         rationales = [example.rationale for example in question.task.examples]
-        _, lengths = teacher.count_tokens("", [f" {rationale}\n{question.reading.answer_cue}" for rationale in rationales], None)
+        _, lengths = teacher.count_tokens("", [f" {rationale}\n{question.spec.answer_cue}" for rationale in rationales], None)
         sampled = n_texts * len(question.paths) * sum(lengths) / len(lengths)
     return prefix, round(sum(own) * n_texts / len(texts)), round(sampled)
 
 
-def _n_texts(question: Question, texts: Sequence[Text], config: LabelConfig) -> int:
+def _n_texts(question: PromptVariant, texts: Sequence[Text], config: LabelConfig) -> int:
     """Texts that the question is put to."""
     return round(config.uncertain * len(texts)) if config.mode == "cascade" and question.mode == "cot" else len(texts)
 

@@ -11,8 +11,8 @@ from potstill.contract.errors import StoppedError, UserError
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig, check_config
-from potstill.labeler.path_collector import Drawing, Progress
-from potstill.labeler.prompts.questions import Nearest, Question, questions, questions_digest
+from potstill.labeler.prompts.variants import Nearest, PromptVariant, questions, questions_digest
+from potstill.labeler.run.path_collector import PathCollector, RunCallback
 from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
 from potstill.labeler.teacher import Teacher
 
@@ -45,7 +45,7 @@ def label(
     store_path: pathlib.Path,
     teacher: Teacher,
     config: LabelConfig,
-    progress: Progress | None = None,
+    progress: RunCallback | None = None,
     nearest: Nearest | None = None,
 ) -> LabelReport:
     """Draw every path that the store does not hold yet. Killed at any moment and run again, it goes on where it was.
@@ -62,7 +62,7 @@ def label(
     with LabelStore.create(store_path) as store:
         run = _begin(store, run_settings(task, asked, teacher, config), config)
         store.add_texts(texts)
-        drawing = Drawing(store, run, teacher, config, texts, asked)
+        drawing = PathCollector(store, run, teacher, config, texts, asked)
         drawing.progress = progress or drawing.progress
         live = drawing.live
         began = time.monotonic()
@@ -78,7 +78,7 @@ def label(
         return LabelReport(run, len(texts), live.n_paths, live.n_drawn, n_without, n_cut, time.monotonic() - began)
 
 
-def run_settings(task: Task, asked: Sequence[Question], teacher: Teacher, config: LabelConfig) -> RunSettings:
+def run_settings(task: Task, asked: Sequence[PromptVariant], teacher: Teacher, config: LabelConfig) -> RunSettings:
     """Everything that decides the paths. How many paths are drawn is no part of it: asking for more adds to the same run."""
     identity = teacher.identity
     return RunSettings(

@@ -22,7 +22,7 @@ _MIN_TO_CALIBRATE = 12  # paths of a variant; with fewer, its mean says nothing
 _NOTHING: dict[str, Any] = {"shares": {}, "agreement": None, "unreadable": None, "accuracy": None, "n_gold": 0}
 
 
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The state at one moment. Shares are from 0 to 1; None where nothing can be said yet."""
 
     paths: int
@@ -37,7 +37,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     n_gold: int
 
 
-class Live:
+class RunProgress:
     """Collects what is needed of the paths; :meth:`snapshot` says what they come to."""
 
     def __init__(self, settings: RunSettings, gold: Mapping[str, str], n_texts: int) -> None:
@@ -69,7 +69,7 @@ class Live:
         self._variants.append(path.variant)
         self._words.extend(path.word_logprobs)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> RunSnapshot:
         """The state now. Looks at every path: some milliseconds for ten thousand."""
         seconds = time.monotonic() - self._began
         speed = self.n_drawn / seconds if self.n_drawn else None
@@ -77,7 +77,7 @@ class Live:
         left = None if speed is None else max(0, self.total - self.n_paths) / speed
         looks = self._looks() if self.n_paths else _NOTHING
         texts_per_s = None if speed is None else speed / per_text
-        return Snapshot(paths=self.n_paths, of=self.total, seconds=seconds, texts_per_s=texts_per_s, seconds_left=left, **looks)
+        return RunSnapshot(paths=self.n_paths, of=self.total, seconds=seconds, texts_per_s=texts_per_s, seconds_left=left, **looks)
 
     def _looks(self) -> dict[str, Any]:
         """What the labels look like."""

@@ -11,7 +11,7 @@ from potstill.contract.task import Example, Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig, check_config
 from potstill.labeler.prompts import plain
-from potstill.labeler.teacher import Identity, Mode, Reading
+from potstill.labeler.teacher import AnswerSpec, Identity, Mode
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class Nearest:
 
 
 @dataclass(frozen=True)
-class Question:
+class PromptVariant:
     """One prompt variant as it is put to the teacher."""
 
     number: int
     mode: Mode
     prefix: str
-    reading: Reading
+    spec: AnswerSpec
     paths: tuple[int, ...]  # numbers of the paths that it draws for each text
     task: Task
     variant: int = 0  # number of the choice and order of worked examples
@@ -38,7 +38,7 @@ class Question:
 
     def prompt(self, text: Text) -> str:
         """What follows the prefix for one text, up to the reading's tail."""
-        if self.reading.chat:
+        if self.spec.chat:
             return plain.told(self.task, text.text, text.target)
         worked = [plain.worked(self.task, example, self.mode) for example in self._own_examples(text)]
         return "\n\n".join((*worked, plain.block(self.task, text.text, text.target, self.mode)))
@@ -53,7 +53,7 @@ class Question:
         return plain.shuffled(self.task, own, self.variant, random.Random(f"{self.seed} {self.variant}"))
 
 
-def questions(task: Task, config: LabelConfig, identity: Identity, nearest: Nearest | None = None) -> list[Question]:
+def questions(task: Task, config: LabelConfig, identity: Identity, nearest: Nearest | None = None) -> list[PromptVariant]:
     """The variants of a run, direct ones first.
 
     Args:
@@ -67,15 +67,15 @@ def questions(task: Task, config: LabelConfig, identity: Identity, nearest: Near
         raise ValueError('examples="nearest" needs the chosen examples')
     n_direct, n_cot = config.direct_variants, config.cot_variants
     made = plain.variants(task, max(n_direct, n_cot), config.n_examples_per_label, config.seed, examples=config.examples)
-    asked: list[Question] = []
+    asked: list[PromptVariant] = []
     for number in range(n_direct + n_cot):
         mode: Mode = "direct" if number < n_direct else "cot"
         variant = made[number if mode == "direct" else number - n_direct]
         prefix, tail = _frame(task, variant, mode, config, identity)
         # variants beyond the number of paths are part of the run too: a later one may ask for more
         paths = range(number, min(number + 1, config.most_paths)) if mode == "direct" else range(number, config.most_paths, n_cot)
-        reading = _reading(task, mode, tail, config)
-        asked.append(Question(number, mode, prefix, reading, tuple(paths), task, variant.number, config.seed, own))
+        spec = _answer_spec(task, mode, tail, config)
+        asked.append(PromptVariant(number, mode, prefix, spec, tuple(paths), task, variant.number, config.seed, own))
     return asked
 
 
@@ -94,16 +94,16 @@ def whole_prompt(
     wide = replace(config, n_variants=n_made, n_paths=n_made)
     check_config(wide)
     question = questions(task, wide, Identity("", "", "", "", chat_template), nearest)[number]
-    return question.prefix + question.prompt(text) + question.reading.tail
+    return question.prefix + question.prompt(text) + question.spec.tail
 
 
-def questions_digest(asked: Sequence[Question]) -> str:
+def questions_digest(asked: Sequence[PromptVariant]) -> str:
     """SHA-256 of everything in the prompts that does not come from a text, and of how worked examples were chosen for the texts."""
     chosen = {question.nearest.key for question in asked if question.nearest}
-    return digest.of_value([*([question.prefix, question.reading.tail] for question in asked), *sorted(chosen)])
+    return digest.of_value([*([question.prefix, question.spec.tail] for question in asked), *sorted(chosen)])
 
 
-def _frame(task: Task, variant: plain.Variant, mode: Mode, config: LabelConfig, identity: Identity) -> tuple[str, str]:
+def _frame(task: Task, variant: plain.ExampleSelection, mode: Mode, config: LabelConfig, identity: Identity) -> tuple[str, str]:
     """(prefix, tail) of a variant."""
     if config.template == "chat":
         from potstill.labeler.prompts import chat  # jinja2 is loaded only here
@@ -114,9 +114,9 @@ def _frame(task: Task, variant: plain.Variant, mode: Mode, config: LabelConfig, 
     return plain.prefix(task, variant, mode, guideline=config.guideline), ""
 
 
-def _reading(task: Task, mode: Mode, tail: str, config: LabelConfig) -> Reading:
+def _answer_spec(task: Task, mode: Mode, tail: str, config: LabelConfig) -> AnswerSpec:
     """How the answers are drawn and read."""
-    return Reading(
+    return AnswerSpec(
         mode=mode,
         words=tuple(word for label in task.labels for word in label.spellings),
         rationale_cue=plain.cue(task, "cot"),

@@ -9,7 +9,7 @@ from support.table_teacher import TASK
 from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig, check_config
-from potstill.labeler.prompts.questions import Nearest, questions, questions_digest
+from potstill.labeler.prompts.variants import Nearest, questions, questions_digest
 from potstill.labeler.teacher import Identity
 
 IDENTITY = Identity("m", "d", "d", "b")
