@@ -1,9 +1,11 @@
-"""A task, texts, and a teacher that answers from a table."""
+"""A task, texts, a teacher that answers from a table, and made-up paths of a run."""
 
 from collections.abc import Iterator, Sequence
 
 from potstill.contract.task import Example, Label, Task
 from potstill.contract.texts import Text
+from potstill.labeler.run.progress import RunProgress
+from potstill.labeler.store.label_store import RunSettings
 from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, TeacherPath, TooLong, never, path_seed
 
 TASK = Task(
@@ -49,3 +51,24 @@ class Table:
 
     def close(self) -> None:
         pass
+
+
+# Stored paths, and a run that is going on
+
+
+SETTINGS = RunSettings(
+    task_digest="t", prompt_digest="p", labels=["up", "down"], words=["up", "down"], word_labels=[0, 1], teacher="m", teacher_digest="d",
+    source_digest="d", build="b", mode="cot", n_variants=1, temperature=0.5, max_rationale_tokens=40, seed=0,
+)  # fmt: skip
+
+
+def path(text_id="a", number=0):
+    return TeacherPath(text_id, number, 0, 2**32 - 1, "because 😀", (-0.5, -1.25e-9), 12, 7)
+
+
+def running(n: int = 4) -> RunProgress:
+    made = RunProgress(SETTINGS, {"0": "up"}, 2)
+    made.total = 8
+    for i in range(n):
+        made.add(TeacherPath(str(i % 2), i, 0, 0, "r", (-0.1, -3.0), 1, 1))
+    return made

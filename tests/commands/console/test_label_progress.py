@@ -4,7 +4,7 @@ import itertools
 import json
 
 import pytest
-from support.stored_paths import live
+from support.table_teacher import running
 from support.terminal import run_on_a_terminal
 
 from potstill.commands.console import label_progress
@@ -16,7 +16,7 @@ def test_off_a_terminal_there_is_a_json_line_at_most_every_ten_seconds(monkeypat
     monkeypatch.setattr(label_progress.time, "monotonic", lambda: next(ticks))
     with label_progress.label_progress() as show:
         for n in range(1, 5):
-            show(live(n))
+            show(running(n))
     captured = capsys.readouterr()
     assert captured.out == ""
     lines = captured.err.splitlines()
@@ -29,7 +29,7 @@ def test_off_a_terminal_there_is_a_json_line_at_most_every_ten_seconds(monkeypat
 
 def test_a_run_that_ends_at_once_writes_nothing(capsys):
     with label_progress.label_progress() as show:
-        show(live())
+        show(running())
     assert capsys.readouterr() == ("", "")
 
 
@@ -53,11 +53,11 @@ ON_A_TERMINAL = """
 import time
 from potstill.commands.console import label_progress as shown
 from potstill.commands.console.label_progress import label_progress
-from support.stored_paths import live
+from support.table_teacher import running
 shown.SECONDS_BETWEEN_LOOKS = 0.1
 with label_progress() as show:
     for n in (2, 4, 8):
-        show(live(n))
+        show(running(n))
         time.sleep(0.15)
 print("the result")
 """

@@ -156,12 +156,12 @@ def test_adaptive_paths_are_scored_against_fixed_ones_on_the_same_texts(example,
         ),
         (
             ["--only", "server"],
-            "--only: the part 'server' needs --server, the path of a llama-server (benchmarks/build_llama_server makes one)",
+            "--only: the part 'server' needs --server, the path of llama-server (see benchmarks/build_llama_server)",
         ),
         (
             ["--server", "nowhere/llama-server"],
-            "--server: nowhere/llama-server is no executable file; "
-            "give the path of a llama-server (benchmarks/build_llama_server makes one)",
+            "--server: nowhere/llama-server is not an executable file; "
+            "give the path of llama-server (see benchmarks/build_llama_server)",
         ),
     ],
 )
@@ -181,7 +181,7 @@ def test_the_command_prints_a_table_or_json(example, monkeypatch, capsys):
     options = ["bench", "label", "--n", "1", "--only", "loop", "--threads", "2"]
     assert console(options) == 0
     out = capsys.readouterr().out
-    assert "texts: 1, of each turn: 16, paths of each text: 8\n" in out and "\ncreate_completion, one by one       Q4_1 " in out
+    assert "texts: 1, per turn: 16, paths per text: 8\n" in out and "\ncreate_completion, one by one       Q4_1 " in out
     assert console([*options, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found) == KEYS and found["loop_s_per_text"] > 0

@@ -1,14 +1,17 @@
 """Every kind of memory that llama.cpp has, in tiny random models: what many sequences say is what one sequence alone says."""
 
+import re
 from pathlib import Path
 from typing import Any
 
+import llama_cpp
 import numpy as np
 import pytest
-from support.single_sequence import SingleSequence
+from support.llama_reference import SingleSequence
 from support.tiny_gguf import KINDS
 
 from potstill.contract.errors import UserError
+from potstill.labeler.engine.llama_bindings import capture_log
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, NoContextError, Token
 from potstill.labeler.engine.tokens import PromptTokens
 from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest, TeacherPath
@@ -193,3 +196,24 @@ class TestMessages:
         with pytest.raises(UserError) as caught:
             engine.decode([])
         assert "invalid token" not in str(caught.value)
+
+
+def test_the_size_of_the_cache_is_what_llama_cpp_says_of_it(smollm2):
+    lines = []
+
+    @llama_cpp.llama_log_callback
+    def listen(_level, text, _data):
+        lines.append(text.decode())
+
+    engine = LlamaEngine(smollm2)
+    try:
+        assert engine.cache_bytes == 0
+        llama_cpp.llama_log_set(listen, None)
+        engine.start(EngineConfig(n_cells=768, n_sequences=4))
+        capture_log()
+        (mebibytes,) = re.findall(r"size = +([\d.]+) MiB \( *768 cells", "".join(lines))
+        assert engine.cache_bytes / 2**20 == pytest.approx(float(mebibytes), abs=0.005)  # it rounds
+    finally:
+        capture_log()
+        engine.close()
+    assert engine.cache_bytes == 0

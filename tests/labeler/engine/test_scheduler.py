@@ -10,9 +10,10 @@ import pytest
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, Token
 from potstill.labeler.engine.scheduler import Scheduler
+from potstill.labeler.engine.sequences import PREFIX
 from potstill.labeler.engine.streams import TextInWork
 from potstill.labeler.engine.tokens import LabelWords
-from potstill.labeler.engine.variant_context import PREFIX, VariantContext
+from potstill.labeler.engine.variant_context import VariantContext
 from potstill.labeler.teacher import AnswerSpec, PathRequest, TeacherPath, never
 
 READING = AnswerSpec(
@@ -64,8 +65,8 @@ def assert_same(paths: list[TeacherPath], others: list[TeacherPath]) -> None:
 @pytest.fixture
 def left(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """One element for each text that had to leave the cache."""
-    give_way, found = Scheduler._give_way, []
-    monkeypatch.setattr(Scheduler, "_give_way", lambda self: found.append(give_way(self)))
+    evict, found = Scheduler._evict_youngest, []
+    monkeypatch.setattr(Scheduler, "_evict_youngest", lambda self: found.append(evict(self)))
     return found
 
 
@@ -75,7 +76,7 @@ def test_a_batch_that_finds_no_room_is_made_smaller_and_that_is_said_once(engine
     paths = drawn(engine, 256, n_words=85, tell=told.append, spec=direct)
     assert len(told) == 1
     assert told[0].startswith("the KV cache had no room for ")
-    assert told[0].endswith(" decodes; smaller ones took their place, which is slower")
+    assert told[0].endswith(" decodes; smaller ones were used instead, which is slower")
     assert not left
     assert_same(paths, drawn(engine, N_CELLS, n_words=85, tell=told.append, spec=direct))
     assert len(told) == 1
@@ -93,7 +94,7 @@ def test_a_text_that_leaves_is_not_asked_again_for_the_paths_that_it_has(engine)
     text = TextInWork(context, PathRequest("a", "prompt", (2, 3, 4, 7), n_first=2), [1, 2, 3], free)
     text.branch(text.sequence)
     text.open.remove(3)
-    assert text.give_way() == PathRequest("a", "prompt", (2, 4, 7), n_first=1)
+    assert text.evict() == PathRequest("a", "prompt", (2, 4, 7), n_first=1)
     assert sorted(free) == [1, 2, 3, 4]
 
 
