@@ -6,7 +6,7 @@ from pathlib import Path
 
 from potstill.contract.errors import UserError
 
-_FOLDER = Path(__file__).resolve().parents[1] / "commands" / "examples"  # in a checkout a link to the repository's examples/
+_FOLDER = Path(__file__).resolve().parents[1] / "examples"  # in a checkout a link to the repository's examples/
 
 
 def example_folder(name: str) -> Path:

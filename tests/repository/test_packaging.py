@@ -1,4 +1,4 @@
-"""What a built wheel holds, and that it works away from the source tree."""
+"""What a built wheel holds, and that it works away from the source tree, beside modules of the same names as our stages."""
 
 import json
 import os
@@ -101,8 +101,8 @@ def test_every_source_file_is_in_the_wheel_and_nothing_else(repository, installe
 
 def test_an_installed_potstill_brings_its_examples(installed):
     done = run(installed, "from potstill.workflows.example_files import example_folder; print(example_folder('market_stance'))")
-    assert done.stdout.strip() == str(installed / "potstill" / "commands" / "examples" / "market_stance")
-    task = tomllib.loads((installed / "potstill" / "commands" / "examples" / "market_stance" / "task.toml").read_text())
+    assert done.stdout.strip() == str(installed / "potstill" / "examples" / "market_stance")
+    task = tomllib.loads((installed / "potstill" / "examples" / "market_stance" / "task.toml").read_text())
     assert task["format"] == 1
 
 
@@ -119,3 +119,57 @@ def test_an_installed_potstill_knows_its_models(installed):
 def test_an_installed_potstill_answers(installed):
     done = run(installed, "sys.argv[0] = 'potstill'; from potstill.commands.main import main; main()", "--version")
     assert done.stdout == "potstill 0.1.0\n"
+
+
+OURS_BY_NAME = ("models", "serve", "contract", "labeler", "trainer", "export", "commands", "networks", "workflows")
+
+
+@pytest.fixture
+def user_folder(tmp_path):
+    """A program of somebody else with a models.py, and packages named like every stage of ours."""
+    folder = tmp_path / "program"
+    folder.mkdir()
+    (folder / "models.py").write_text("OWNER = 'the user'\n")
+    for name in OURS_BY_NAME[1:]:
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("OWNER = 'the user'\n")
+    return folder
+
+
+def test_a_wheel_puts_one_name_into_an_empty_environment_and_leaves_a_program_its_own(wheel, user_folder, tmp_path):
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True, timeout=120)
+    python = environment / "bin" / "python"
+    site = Path(
+        subprocess.check_output([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True).strip()
+    )
+    before = {path.name for path in site.iterdir()}
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-index", str(wheel)]
+    done = subprocess.run(install, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    added = {path.name for path in site.iterdir()} - before
+    assert {name for name in added if not name.endswith(".dist-info")} == {"potstill"}
+    code = (
+        f"import importlib; names = {OURS_BY_NAME!r}\n"
+        "assert all(importlib.import_module(name).OWNER == 'the user' for name in names)\n"
+        "import potstill; from potstill import UserError; import potstill.labeler, potstill.serve, potstill.models\n"
+        "print(potstill.__file__, UserError.__module__)"
+    )
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, cwd=user_folder)
+    assert done.stdout.split() == [str(site / "potstill" / "__init__.py"), "potstill.contract.errors"], done.stderr
+
+
+def test_every_module_of_ours_imports_beside_a_program_s_own_of_the_same_names(installed, user_folder):
+    code = (
+        "import importlib, os, sys; from pathlib import Path\n"
+        f"sys.path[:0] = [{str(user_folder)!r}, {str(installed)!r}]\n"
+        f"for name in {OURS_BY_NAME!r}: assert importlib.import_module(name).OWNER == 'the user'\n"
+        f"root = Path({str(installed)!r})\n"
+        "for path in sorted((root / 'potstill').rglob('*.py')):\n"
+        "    name = '.'.join(path.relative_to(root).with_suffix('').parts).removesuffix('.__init__')\n"
+        "    if not name.endswith('__main__'): importlib.import_module(name)\n"
+        "print(len([name for name in sys.modules if name.startswith('potstill.')]))"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=300, cwd=user_folder)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 200

@@ -7,10 +7,10 @@ import sys
 from xml.etree import ElementTree
 
 import pytest
+from serve_peers import PEERS, model_of
 from support.serving import ROOT
 from support.tiny_bundle import write_bundle
 
-from benchmarks.serve_peers import PEERS, model_of
 from potstill.contract.bundle import write_sums
 
 
