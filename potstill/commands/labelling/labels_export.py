@@ -39,7 +39,7 @@ def command(store: Path, file: Path, form: str, by: str, task: Path | None, numb
     with LabelStore.read(store) as opened:
         run = opened.find_run(number)
         derived = soft_labels.derive(opened, run, derive_config(options))
-    tell_doubts(derived.doubts)
+    tell_doubts(derived.warnings)
     rows = derived.rows
     guide = _guide(task, run.settings, any(row.target for row in rows))
     config = ReviewConfig(form, by)  # type: ignore[arg-type]  # click has checked both
