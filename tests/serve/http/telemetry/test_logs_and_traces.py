@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import threading
 
 import pytest
@@ -8,18 +9,45 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from support.serving import ServerProcess, wait_until
 from support.tiny_bundle import write_bundle
 
-from potstill.serve.http.telemetry.tracing import Parent, parse_parent
+from potstill.serve.http.telemetry.logs_and_traces import ServerLog, TraceParent, parse_traceparent
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
+@pytest.fixture
+def log():
+    """(a log, a function that gives its lines so far)."""
+    reading, writing = os.pipe()
+    yield ServerLog(writing), lambda: os.read(reading, 65536).decode().splitlines()
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_log_line_is_one_line(log):
+    written, lines = log
+    written.line("two\nlines  and \ud800")
+    assert lines() == ["two lines and ?"]
+
+
+def test_a_bug_is_logged_with_its_place_and_without_its_message(log):
+    written, lines = log
+    try:
+        raise ValueError("zebra")
+    except ValueError:
+        written.bug("/classify")
+    (line,) = lines()
+    assert line.startswith("bug: /classify: ValueError at ") and __file__ in line and "zebra" not in line
+
+
 @pytest.mark.parametrize("flags", ["00", "01", "03"])
 def test_a_parent_is_read(flags):
-    assert parse_parent(f"00-{TRACE}-{SPAN}-{flags}".encode()) == Parent(int(TRACE, 16), int(SPAN, 16), int(flags, 16) % 2 == 1)
+    assert parse_traceparent(f"00-{TRACE}-{SPAN}-{flags}".encode()) == TraceParent(
+        int(TRACE, 16), int(SPAN, 16), int(flags, 16) % 2 == 1
+    )
 
 
-def test_a_later_version_may_go_on_after_the_flags():
-    assert parse_parent(f"01-{TRACE}-{SPAN}-01-more".encode()) is not None
+def test_a_later_version_may_have_more_after_the_flags():
+    assert parse_traceparent(f"01-{TRACE}-{SPAN}-01-more".encode()) is not None
 
 
 @pytest.mark.parametrize(
@@ -29,13 +57,13 @@ def test_a_later_version_may_go_on_after_the_flags():
         f"00-{TRACE}-{'0' * 16}-01".encode(), f"00-{TRACE.upper()}-{SPAN}-01".encode(), f"00-{TRACE}-{SPAN}".encode(), b"\xff" * 55,
     ],
 )  # fmt: skip
-def test_what_is_no_parent_is_passed_over(value):
-    assert parse_parent(value) is None
+def test_a_malformed_parent_is_ignored(value):
+    assert parse_traceparent(value) is None
 
 
 @pytest.fixture
 def collector():
-    """A real HTTP server that takes spans."""
+    """A real HTTP server that accepts spans."""
     bodies = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -75,7 +103,7 @@ def test_spans_with_their_parent_and_without_a_text_reach_a_collector(collector,
     assert not any(b"zebra" in body for body in bodies)
 
 
-def test_a_collector_that_is_away_harms_nobody(tmp_path):
+def test_a_collector_that_is_down_affects_no_request(tmp_path):
     with ServerProcess(write_bundle(tmp_path / "plain"), "--otlp", "http://127.0.0.1:9/v1/traces") as server:
         assert server.classify(text="rise")[0] == 200
         assert server.stop() == 0

@@ -18,11 +18,10 @@ from potstill.serve.runtime.classifier import Classifier
 
 APP = """
 from pathlib import Path
-from potstill.serve.http.build import build
-from potstill.serve.http.hosting.bundle_registry import Wanted
-from potstill.serve.http.limits import Limits
+from potstill.serve.http.application.asgi_app import build_application
+from potstill.serve.http.config import BundleSpec, Limits
 
-app = build([Wanted(Path({folder!r}))], Limits(), n_workers=1, keys=None, otlp=None)
+app = build_application([BundleSpec(Path({folder!r}))], Limits(), n_workers=1, keys=None, otlp=None)
 """
 
 
