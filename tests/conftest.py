@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
@@ -28,6 +29,9 @@ from potstill.models.catalog import find_backbone, find_teacher
 pytest_plugins = ["support.browser"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+settings.register_profile("untimed", deadline=None)  # an example that a busy machine makes slow is no failure
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Graphs that no bundle may hold, each with the words in which it is refused."""
+"""Changes to a graph that no bundle may have, each with the error that refuses it."""
 
 import numpy as np
 import onnx
@@ -100,10 +100,7 @@ def deep(model):
 
 
 ELSEWHERE = "is stored in another file; a bundle's graph must contain all of its tensors"
-
-
 SPARSE = "has sparse tensors, which grow when they are loaded; export the bundle again"
-
 
 ATTACKS = [
     (external, f"tensor 'table': {ELSEWHERE}"),

@@ -1,4 +1,4 @@
-"""Texts and a tokenizer that reading them word by word has to get right."""
+"""A WordPiece tokenizer and texts that are hard to tokenize word by word: special tokens, long runs, marks, other scripts."""
 
 from __future__ import annotations
 
@@ -6,17 +6,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 MAX_TOKENS = 16
-
-
 LONG_SPECIAL = "[u.n.u.s.e.d.1.2.3.4]"  # its beginning alone is a dozen words
-
-
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
-
-
 MARKS = "!?.,-_()[]$%&/\"'“”…·=<>"
-
-
 OTHERS = "éßяжأبتעבקあいう中文股😀🚀한글"
 
 
@@ -38,20 +30,10 @@ def wordpiece() -> Tokenizer:
 
 
 characters = st.sampled_from(LETTERS + MARKS + OTHERS + "  \t\n\r\0\u00a0\u200b\u0301\u0327\u2028\ufffd\ud83d\udc00A")
-
-
 words = st.text(characters, min_size=1, max_size=12)
-
-
 runs = st.builds(lambda one, n: one * n, st.one_of(characters, st.sampled_from(["ab", " \n", "[CLS]", "<s>"])), st.integers(1, 900))
-
-
 jumbles = st.text(characters, max_size=400)
-
-
 specials = st.sampled_from([LONG_SPECIAL, "[CLS]", "[SEP]", "[MASK]", "<s>", "</s>", "the", "rising", "don't", "12345", "!!!"])
-
-
 texts = st.lists(st.one_of(words, words, runs, jumbles, specials, st.just(" "), st.just("\n")), max_size=60).map("".join)
 
 

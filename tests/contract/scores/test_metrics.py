@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 from sklearn import metrics as sk
@@ -92,6 +92,7 @@ def test_a_score_prints_with_its_interval():
     assert Score(value=0.6123, low=0.5701, high=0.653, n=9).as_text() == "0.612 [0.570, 0.653]"
 
 
+@settings(max_examples=10)  # each has a whole bootstrap
 @given(seeds)
 def test_nothing_scores_higher_than_itself(seed):
     probs, gold = sample(seed)

@@ -8,9 +8,17 @@ from potstill.commands.main import run as console
 from potstill.contract.bundle import read_golden, read_manifest, verify_files, write_sums
 from potstill.contract.decision import Conformal
 from potstill.contract.errors import FormatError, UserError
+from potstill.contract.scores import prior_shift
 from potstill.contract.scores.prior_shift import estimate
 from potstill.serve.offline.adapt import AdaptConfig, adapt_bundle
 from potstill.serve.runtime.classifier import Classifier
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    """The intervals of the shares are tested with prior_shift; here they only take time."""
+    monkeypatch.setattr(prior_shift, "N_RESAMPLES", 10)
+
 
 WORDS = ["rise", "fall", "stay", "the", "will", "price"]
 CONFORMAL = Conformal(coverage=0.8, quantile=0.6, n=20, source="gold")
