@@ -56,3 +56,9 @@ def test_the_paths_that_take_a_post_are_those_with_a_protocol():
     routes = [*FIXED_ROUTES.values(), find_route("/v2/models/plain/infer"), find_route("/bundles/plain/classify")]
     assert {route.kind for route in routes if "POST" in route.methods} == set(PROTOCOLS)
     assert not {route.kind for route in routes if "GET" in route.methods} & set(PROTOCOLS)
+
+
+def test_every_operation_has_a_name_of_its_own(server):
+    paths = json.loads(server.ask("GET", "/openapi.json")[1])["paths"]
+    names = [operation["operationId"] for path in paths.values() for method, operation in path.items() if method != "parameters"]
+    assert len(names) == len(set(names)) == len(paths)
