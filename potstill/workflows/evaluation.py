@@ -18,14 +18,21 @@ from potstill.contract.texts import Text
 from potstill.labeler.aggregation.path_table import path_logprobs
 from potstill.labeler.store.label_store import LabelStore
 from potstill.serve.runtime.classifier import Classifier
-from potstill.trainer.data.trained_on import Taught, read_taught
-from potstill.trainer.evaluation.baselines.find import BUILT_IN, Ground, baseline, even_note, find_ready_made, ready_made
-from potstill.trainer.evaluation.comparison import Comparison, System, compare
+from potstill.trainer.data.training_rows import TrainingRows, read_trained_rows
+from potstill.trainer.evaluation.baselines.find import (
+    BUILT_IN,
+    BaselineInputs,
+    built_in_baseline,
+    even_note,
+    find_ready_made,
+    ready_made_baseline,
+)
+from potstill.trainer.evaluation.comparison import System, SystemComparison, compare
 from potstill.trainer.evaluation.evaluate import predict, shifted
 from potstill.trainer.evaluation.gold import Gold, TeacherAnswers, read_gold, read_teacher
 from potstill.trainer.evaluation.label_map import LabelMap, parse_label_map
 from potstill.trainer.report.answers import Rationale, Rationales
-from potstill.trainer.training.loop import Progress
+from potstill.trainer.training.loop import TrainProgress
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Sources:
     prior_shift: bool = False  # whether the student is scored a second time, fitted to the texts' own label shares
 
 
-def evaluation(sources: Sources, progress: Progress | None = None) -> Comparison:
+def evaluation(sources: Sources, progress: TrainProgress | None = None) -> SystemComparison:
     """Everyone's scores on the same texts. Whatever is wrong with a file or a map shows before anything is computed.
 
     Raises:
@@ -58,10 +65,10 @@ def evaluation(sources: Sources, progress: Progress | None = None) -> Comparison
         label_map.check_used({str(sources.gold): gold.names, **{name: each.labels for name, each in others.items()}})
         for each in others.values():
             label_map.resolve(each.labels, str(each.folder))
-        taught = read_taught(sources.soft_labels, sources.checkpoint, student) if sources.soft_labels else None
+        taught = read_trained_rows(sources.soft_labels, sources.checkpoint, student) if sources.soft_labels else None
         teacher = read_teacher(sources.teacher, student, gold) if sources.teacher else None
         gold = teacher.gold if teacher else gold
-        ground = Ground(sources.checkpoint, student, gold, taught, progress)
+        inputs = BaselineInputs(sources.checkpoint, student, gold, taught, progress)
         probs = predict(sources.checkpoint, gold.texts)
         systems = [_own("student", probs, label_map, _met(gold, taught))]
         if sources.prior_shift:
@@ -72,8 +79,8 @@ def evaluation(sources: Sources, progress: Progress | None = None) -> Comparison
             systems.append(
                 _own("bundle", bundle_answers(classifier, gold.texts, student), label_map, _bundle_notes(classifier, student))
             )
-        systems += [baseline(name, ground) for name in dict.fromkeys(sources.baselines) if name in BUILT_IN]
-        systems += [ready_made(each, name, gold) for name, each in others.items()]
+        systems += [built_in_baseline(name, inputs) for name in dict.fromkeys(sources.baselines) if name in BUILT_IN]
+        systems += [ready_made_baseline(each, name, gold) for name, each in others.items()]
         return compare(systems, gold)
 
 
@@ -109,7 +116,7 @@ def _teacher(teacher: TeacherAnswers, label_map: LabelMap) -> System:
     return _own("teacher", teacher.probs, label_map, notes)
 
 
-def _met(gold: Gold, taught: Taught | None) -> list[str]:
+def _met(gold: Gold, taught: TrainingRows | None) -> list[str]:
     """How many of the gold texts the student met in training."""
     known = {row.text for row in taught.training} if taught else set()
     n_met = sum(text.text in known for text in gold.texts)

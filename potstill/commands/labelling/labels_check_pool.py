@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from potstill.contract.texts import read_texts
-from potstill.trainer.pool_check.sample import MIN_TEXTS, SampleConfig, Side
+from potstill.trainer.pool_check.sample import MIN_TEXTS, SampleConfig, TextSource
 
 FILE = click.Path(path_type=Path)
 
@@ -29,10 +29,8 @@ def command(pool: Path, target: Path, as_json_: bool, **options: int) -> None:
     A small classifier learns to tell them apart. An area under the ROC curve (AUC) near 0.5 says that it cannot; one over 0.8 is a
     warning, with the lengths, traits and words that give the pool away. A warning is no error: the exit code is 0.
     """
-    from potstill.trainer.pool_check.check import (
-        check_pool,  # scikit-learn is loaded only here: other commands of the group do without
-    )
-    from potstill.trainer.pool_check.text import as_json, as_text, warning
+    # scikit-learn is loaded only here: other commands of the group do without
+    from potstill.trainer.pool_check.check import as_json, as_text, check_pool, warning
 
     config = SampleConfig(**options)
     check = check_pool(_side(pool), _side(target), config)
@@ -41,9 +39,9 @@ def command(pool: Path, target: Path, as_json_: bool, **options: int) -> None:
         click.echo(line, err=True)
 
 
-def _side(path: Path) -> Side:
+def _side(path: Path) -> TextSource:
     """The usable texts of a file; what was passed over is told on stderr."""
     read = read_texts(path)
     if line := read.skipped_line():
         click.echo(f"{path}: {line}", err=True)
-    return Side(str(path), [text.text for text in read.texts])
+    return TextSource(str(path), [text.text for text in read.texts])

@@ -8,7 +8,7 @@ import click
 
 from potstill.contract.checkpoint import read_student
 from potstill.contract.texts import read_texts
-from potstill.trainer.calibrate_on_gold import ConfidenceConfig, calibrate
+from potstill.trainer.calibrate_on_gold import ConfidenceConfig, calibrate_on_gold
 
 
 @click.command("calibrate")
@@ -23,4 +23,4 @@ def command(checkpoint: Path, gold: Path, precision: float | None, coverage: flo
     rows = read_texts(gold, labels=student.labels, target=student.target, gold=True)
     if line := rows.skipped_line():
         click.echo(line, err=True)
-    click.echo(calibrate(checkpoint, rows.texts, config).as_text())
+    click.echo(calibrate_on_gold(checkpoint, rows.texts, config).as_text())

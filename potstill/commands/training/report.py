@@ -11,7 +11,7 @@ from potstill.commands.console.train_progress import train_progress
 from potstill.contract.checkpoint import read_student
 from potstill.contract.files import atomic
 from potstill.contract.texts import read_texts
-from potstill.trainer.report.build import ReportConfig, Sources, build_report
+from potstill.trainer.report.build import ReportConfig, ReportSources, build_report
 from potstill.trainer.report.page import report_page
 from potstill.workflows.evaluation import bundle_answers, open_bundle, stored_rationales
 
@@ -46,7 +46,7 @@ def _named(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     "--errors",
     "n_errors",
     type=click.IntRange(min=0),
-    default=ReportConfig.n_errors,
+    default=ReportConfig.n_mistakes,
     show_default=True,
     help="Mistakes to show, the most confident first.",
 )
@@ -74,7 +74,7 @@ def command(
     if bundle:
         with open_bundle(bundle, student) as classifier:
             bundle_probs = bundle_answers(classifier, rows.texts, student)
-    sources = Sources(
+    sources = ReportSources(
         checkpoint,
         rows.texts,
         soft_labels,

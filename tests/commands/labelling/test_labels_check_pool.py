@@ -4,7 +4,7 @@ import csv
 import json
 
 import pytest
-from support.drawn_texts import drawn_texts
+from support.sample_texts import drawn_texts
 
 from potstill.commands.main import run as console
 

@@ -5,20 +5,23 @@ import json
 import numpy as np
 import pytest
 import torch
-from support.tiny_backbone import CLUES, FILLERS, LABELS, a_task, rows
+from support.tiny_backbone import WORDS
+from support.toy_task import LABELS, a_task, sure_rows, write_rows
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel, T5ForConditionalGeneration
 
 from potstill.contract.errors import UserError
-from potstill.contract.soft_label import write_soft_labels
 from potstill.contract.texts import Text
 from potstill.export.config import ExportConfig
 from potstill.export.run import export_bundle
+from potstill.networks.static import Bag, StaticConfig, StaticForSequenceClassification
 from potstill.serve.runtime.classifier import Classifier
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.evaluation.evaluate import predict
 from potstill.trainer.run import train
 from potstill.trainer.students import encoder
+
+# --- the encoder of a T5
 
 TEXTS = ["the price will rise today", "puts", "", "so on and so on it goes they say maybe fall", "🚀 ça"]
 QUICK = {"max_tokens": 24, "learning_rate": 3e-3, "head_rate": 1e-2, "epochs": 6, "threads": 1}
@@ -28,9 +31,8 @@ QUICK = {"max_tokens": 24, "learning_rate": 3e-3, "head_rate": 1e-2, "epochs": 6
 def backbone(tmp_path_factory):
     """A whole T5, encoder and decoder, as its folders are."""
     folder = tmp_path_factory.mktemp("t5")
-    words = [*FILLERS, *(word for words in CLUES.values() for word in words)]
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    pieces += [(f"▁{word}", -2.0) for word in words] + [(letter, -8.0) for letter in "▁abcdefghijklmnopqrstuvwxyz"]
+    pieces += [(f"▁{word}", -2.0) for word in WORDS] + [(letter, -8.0) for letter in "▁abcdefghijklmnopqrstuvwxyz"]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
@@ -51,7 +53,7 @@ def backbone(tmp_path_factory):
 def trained(request, backbone, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     task = a_task(target=request.param)
-    write_soft_labels(folder / "labels.jsonl", rows(240, task))
+    write_rows(folder / "labels.jsonl", sure_rows(240, task))
     return train(task, folder / "labels.jsonl", folder / "student", TrainConfig(backbone=str(backbone), **QUICK)), request.param
 
 
@@ -71,7 +73,7 @@ def test_a_student_begins_with_the_encoder_of_the_whole(backbone):
 
 def test_it_learns_which_word_counts(trained):
     report, target = trained
-    gold = rows(60, a_task(target=target), seed=1)
+    gold = sure_rows(60, a_task(target=target), seed=1)
     answers = predict(report.checkpoint, asked([row.text for row in gold], target)).argmax(axis=1)
     assert np.mean([LABELS[i] == row.majority for i, row in zip(answers, gold, strict=True)]) > 0.9
     assert json.loads((report.checkpoint / "config.json").read_text())["model_type"] == "potstill-t5"
@@ -89,8 +91,49 @@ def test_its_bundle_answers_as_the_checkpoint_does_whatever_the_length(trained, 
     np.testing.assert_allclose(found, predict(report.checkpoint, asked(texts, target)), atol=1e-4 if variant == "float" else 0.1)
 
 
-def test_hidden_tokens_need_a_mask(backbone, trained, tmp_path):
+def test_masked_tokens_need_a_mask(backbone, trained, tmp_path):
     task = a_task()
-    write_soft_labels(tmp_path / "labels.jsonl", rows(60, task))
-    with pytest.raises(UserError, match="its tokenizer has no mask token, so no token can be hidden; leave out --tapt"):
+    write_rows(tmp_path / "labels.jsonl", sure_rows(60, task))
+    with pytest.raises(UserError, match="its tokenizer has no mask token, so no token can be masked; leave out --tapt"):
         train(task, tmp_path / "labels.jsonl", tmp_path / "student", TrainConfig(backbone=str(backbone), tapt=2, **QUICK))
+
+
+# --- static students
+
+NUMBERS = [[0.0, 0.0], [1.0, -4.0], [3.0, 2.0], [-2.0, 6.0]]  # by token
+
+
+def a_bag() -> Bag:
+    bag = Bag(StaticConfig(vocab_size=4, hidden_size=2))
+    with torch.no_grad():
+        bag.vectors.weight.copy_(torch.tensor(NUMBERS))
+        bag.log_weights.weight.copy_(torch.log(torch.tensor([[1.0], [1.0], [3.0], [1.0]])))
+    return bag
+
+
+def test_a_text_is_the_weighted_mean_of_its_tokens_and_the_largest_and_least_of_each_number():
+    found = a_bag()(torch.tensor([[1, 2]]), torch.ones(1, 2))
+    torch.testing.assert_close(found, torch.tensor([[(1 + 3 * 3) / 4, (-4 + 3 * 2) / 4, 3.0, 2.0, 1.0, -4.0]]))
+
+
+def test_tokens_that_are_masked_do_not_count_and_none_give_zeros():
+    bag = a_bag()
+    alone = bag(torch.tensor([[1, 2]]), torch.ones(1, 2))
+    padded = bag(torch.tensor([[1, 2, 3, 0], [3, 3, 3, 3]]), torch.tensor([[1.0, 1, 0, 0], [0, 0, 0, 0]]))
+    assert torch.equal(padded[0, 2:], alone[0, 2:])  # to the bit
+    torch.testing.assert_close(padded[0], alone[0])
+    assert torch.equal(padded[1], torch.zeros(6))
+
+
+def test_text_and_target_are_pooled_each_by_itself():
+    config = StaticConfig(vocab_size=4, hidden_size=2, pair=True, num_labels=3)
+    torch.manual_seed(0)
+    model = StaticForSequenceClassification(config).eval()
+    with torch.no_grad():
+        model.bag.vectors.weight.copy_(torch.tensor(NUMBERS))
+    assert model.dense.in_features == 12
+    ids, mask = torch.tensor([[1, 2, 3]]), torch.ones(1, 3, dtype=torch.int64)
+    whole, other = (model(ids, mask, torch.tensor([types])).logits for types in ([0, 0, 1], [0, 1, 1]))
+    assert not torch.allclose(whole, other)
+    swapped = model(torch.tensor([[2, 1, 3]]), mask, torch.tensor([[0, 0, 1]])).logits
+    torch.testing.assert_close(swapped, whole)  # no order within a part

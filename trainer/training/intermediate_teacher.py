@@ -1,4 +1,7 @@
-"""A trained student as the teacher of another: its calibrated answers in place of the soft labels, and on texts without any."""
+"""A trained student as the teacher of another: its answers replace the soft labels, and label texts that have none.
+
+The field calls it a teacher assistant (Mirzadeh et al. 2020, arXiv:1902.03393). Axes: N texts, C classes.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +10,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from potstill.contract.checkpoint import read_student
 from potstill.contract.errors import UserError
 from potstill.contract.soft_label import SoftLabel, entropy
 from potstill.contract.task import Task
 from potstill.contract.texts import Text, read_texts
-from potstill.trainer.calibration.temperature import calibrated
+from potstill.trainer.calibration.temperature import calibrated_probs
 from potstill.trainer.students import encoder as students
 from potstill.trainer.students.encoder import Encoder
 
 
 @dataclass(frozen=True)
-class Guide:
-    """A checkpoint held open."""
+class IntermediateTeacher:
+    """A student loaded from its checkpoint."""
 
     encoder: Encoder
-    temperature: float
-    labels: list[str]
+    temperature: float  # above 0
+    labels: list[str]  # [C], in output order
 
 
-def open_guide(checkpoint: Path, task: Task) -> Guide:
-    """The checkpoint, if it was trained for this task.
+def open_intermediate_teacher(checkpoint: Path, task: Task) -> IntermediateTeacher:
+    """Load a checkpoint that was trained for this task.
 
     Raises:
-        FormatError: if the folder is no checkpoint, or is damaged.
-        UserError: if it answers another task.
+        FormatError: if the folder is not a checkpoint, or is damaged.
+        UserError: if it was trained for another task.
     """
     student = read_student(checkpoint)
     if student.labels != task.label_names or student.target != task.input.target:
@@ -41,18 +43,17 @@ def open_guide(checkpoint: Path, task: Task) -> Guide:
         found = f"{', '.join(student.labels)}{' about a target' if student.target else ''}"
         raise UserError(f"{checkpoint}: answers {found}, but task {task.name!r} asks for {asked}; name a student of this task")
     encoder = students.from_checkpoint(checkpoint, student.labels, max_tokens=student.max_tokens, pair=student.target)
-    return Guide(encoder, student.temperature, student.labels)
+    return IntermediateTeacher(encoder, student.temperature, student.labels)
 
 
-def guided(guide: Guide, rows: Sequence[SoftLabel]) -> list[SoftLabel]:
-    """The rows with the guide's probabilities, and a vote for its label."""
-    features = guide.encoder.encode([(row.text, row.target) for row in rows])
-    answers = calibrated(guide.encoder.logits(features).astype(np.float64), guide.temperature).tolist()
+def relabelled(teacher: IntermediateTeacher, rows: Sequence[SoftLabel]) -> list[SoftLabel]:
+    """The rows with the teacher's probabilities, and one vote for its label."""
+    answers = calibrated_probs(teacher.encoder, [(row.text, row.target) for row in rows], teacher.temperature).tolist()
     return [
         msgspec.structs.replace(
             row,
-            probs=dict(zip(guide.labels, probs, strict=True)),
-            votes={name: int(p == max(probs)) for name, p in zip(guide.labels, probs, strict=True)},
+            probs=dict(zip(teacher.labels, probs, strict=True)),
+            votes={name: int(p == max(probs)) for name, p in zip(teacher.labels, probs, strict=True)},
             agreement=1.0,
             n_paths=1,
             entropy=entropy(probs),
@@ -62,21 +63,21 @@ def guided(guide: Guide, rows: Sequence[SoftLabel]) -> list[SoftLabel]:
     ]
 
 
-def unlabelled(path: Path, like: SoftLabel) -> list[SoftLabel]:
-    """A file's texts as rows that no teacher has seen yet.
+def unlabelled_rows(path: Path, like: SoftLabel) -> list[SoftLabel]:
+    """Read a file of texts as rows without labels.
 
     Args:
-        path: texts, with a target each where `like` has one.
-        like: a row of the labelled texts.
+        path: texts; each has a target if `like` has one.
+        like: any row of the labelled texts.
     Raises:
-        FormatError: as :func:`potstill.contract.texts.read_texts`.
+        FormatError: if the file is missing or malformed.
     """
     texts = read_texts(path, target=like.target is not None).texts
     return [_blank(text, like) for text in texts]
 
 
 def _blank(text: Text, like: SoftLabel) -> SoftLabel:
-    """A row that says nothing about the text."""
+    """A row with even shares and no votes."""
     probs = dict.fromkeys(like.probs, 1 / len(like.probs))
     return msgspec.structs.replace(
         like,

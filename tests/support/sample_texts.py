@@ -1,11 +1,13 @@
-"""A handful of judged texts, made by hand, for the tests of what a report says."""
+"""Texts made up for tests: of random words, and with a student's answers and a teacher's labels for reports."""
+
+import random
 
 import numpy as np
 
 from potstill.contract.soft_label import SoftLabel
 from potstill.contract.task import Example, Input, Knowledge, Label, Task
 from potstill.contract.texts import Text, text_id
-from potstill.trainer.report.answers import Judged
+from potstill.trainer.report.answers import AnsweredTexts
 
 LABELS = ["up", "flat", "down"]
 
@@ -40,11 +42,27 @@ def a_soft_label(text, votes, task=None, target=None):
     )
 
 
-def a_judged(rows, teacher=None, task=None):
+def answered_texts(rows, teacher=None, task=None):
     """Args: rows of (text, gold label, probabilities); teacher, a soft label or None for each."""
     texts = [row[0] if isinstance(row[0], Text) else a_text(row[0], row[1]) for row in rows]
     gold = np.array([LABELS.index(row[1]) for row in rows])
-    return Judged(task or a_task(), texts, gold, np.array([row[2] for row in rows], dtype=float), teacher or [None] * len(rows))
+    return AnsweredTexts(
+        task or a_task(), texts, gold, np.array([row[2] for row in rows], dtype=float), teacher or [None] * len(rows)
+    )
 
 
 UP, FLAT, DOWN = [0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]
+
+
+# --- random words
+
+WORDS = [
+    a + b + c for a in ("ba", "ke", "li", "mo", "nu") for b in ("ra", "se", "ti", "go", "pu") for c in ("n", "s", "l", "x", "")
+]
+
+
+def drawn_texts(n, seed, words=(6, 30)):
+    """n texts of that many words; some words are frequent, most are rare, and half the texts end with a full stop."""
+    rng = random.Random(seed)
+    weights = [1 / (i + 1) for i in range(len(WORDS))]
+    return [" ".join(rng.choices(WORDS, weights, k=rng.randint(*words))) + rng.choice(["", "."]) for _ in range(n)]

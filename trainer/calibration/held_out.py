@@ -1,11 +1,11 @@
-"""What a trained student's probabilities are made to mean, on the texts held out: calibration, thresholds, label sets, scores.
+"""Calibrate a trained student on its held-out texts: vector scaling, temperature, thresholds, label sets, scores.
 
 Axes: N texts, C classes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +14,19 @@ from potstill.contract.scores import metrics
 from potstill.contract.scores.record import Scores
 from potstill.contract.soft_label import SoftLabel
 from potstill.trainer.calibration.label_sets import LabelSets, fit_label_sets
-from potstill.trainer.calibration.temperature import Temperature, as_sure_as_teacher, calibrated
+from potstill.trainer.calibration.temperature import Temperature, apply_temperature, match_teacher_entropy
 from potstill.trainer.calibration.thresholds import Thresholds, fit_thresholds
-from potstill.trainer.calibration.vector_scaling import VectorScaling, fit_vector_scaling, fold
+from potstill.trainer.calibration.vector_scaling import VectorScaling, fit_vector_scaling, fold_into_last_layer
 from potstill.trainer.config import TrainConfig
+from potstill.trainer.data.targets import majority_classes, target_matrix
 from potstill.trainer.students.encoder import Encoder
-from potstill.trainer.training.losses import distribution_target, majority_target
 
-N_PROOF = 64  # texts on which a changed last layer is proved
+N_PROOF = 64  # texts on which a changed last layer is checked
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """How the student's logits are read, and what that is worth."""
+class HeldOutCalibration:
+    """The calibration of a student, and its scores with it."""
 
     temperature: Temperature
     vector: VectorScaling
@@ -42,29 +42,27 @@ class Judgement:
         return "\n".join([*lines, *(part.as_text() for part in parts if part is not None)])
 
 
-def judge(encoder: Encoder, labels: list[str], validation: list[SoftLabel], config: TrainConfig) -> Judgement:
-    """Calibrate the student on the texts held out, and score it against the teacher's majority there.
+def calibrate_held_out(encoder: Encoder, labels: list[str], validation: list[SoftLabel], config: TrainConfig) -> HeldOutCalibration:
+    """Calibrate the student on the held-out texts, and score it against the teacher's majority labels there.
 
     Args:
         encoder: trained; vector scaling, where it pays, goes into its last layer.
         labels: in output order.
         validation: at least one row, none of them trained on.
-        config: says which precision and coverage are wanted.
+        config: holds the wanted precision and coverage.
     Raises:
         UserError: if there are too few texts for the wanted precision or coverage.
     """
     features = encoder.encode([(row.text, row.target) for row in validation])
-    targets = np.array([distribution_target(row, labels) for row in validation])
-    majority = np.array([majority_target(row, labels) for row in validation]).argmax(axis=1)
+    targets, majority = target_matrix(validation, labels), majority_classes(validation, labels)
     logits = encoder.logits(features).astype(np.float64)
     vector = fit_vector_scaling(logits, targets)
     if not vector.reason:
-        if problem := fold(encoder, vector, features[:N_PROOF]):
-            vector = VectorScaling(vector.factors, vector.bias, vector.gain, vector.error, problem)
+        vector = replace(vector, reason=fold_into_last_layer(encoder, vector, features[:N_PROOF]))
         logits = encoder.logits(features).astype(np.float64)
-    temperature = as_sure_as_teacher(logits, targets)
-    probs = calibrated(logits, temperature.value)
-    return Judgement(
+    temperature = match_teacher_entropy(logits, targets)
+    probs = apply_temperature(logits, temperature.value)
+    return HeldOutCalibration(
         temperature=temperature,
         vector=vector,
         label_shares=mean_shares(probs, labels),
@@ -75,6 +73,6 @@ def judge(encoder: Encoder, labels: list[str], validation: list[SoftLabel], conf
 
 
 def mean_shares(probs: NDArray[np.float64], labels: list[str]) -> dict[str, float]:
-    """By label: its mean probability, which is what the student takes to be the label's share. Args: probs float [N, C]."""
+    """Mean probability of each label, which is the share of texts that the student expects it on. Args: probs float [N, C]."""
     shares = probs.mean(axis=0)
     return dict(zip(labels, (shares / shares.sum()).tolist(), strict=True))
