@@ -28,12 +28,12 @@ from pathlib import Path
 
 from potstill.contract.bundle import read_manifest
 from potstill.contract.errors import UserError
-from potstill.contract.system.cores import usable_cores
+from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import Text
 from potstill.serve.bench.load.client import Address
 from potstill.serve.bench.load.closed_loop import closed_loop
-from potstill.serve.bench.load.outcome import Outcome, mixed
-from potstill.serve.bench.texts import mixed_texts
+from potstill.serve.bench.load.result import LoadResult
+from potstill.serve.bench.texts import shuffled, texts_as_given
 from potstill.serve.runtime.classifier import Classifier
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -66,7 +66,9 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     peers = chosen(options.only, options.bundle, options.checkpoint)
     with Classifier.open(options.bundle) as classifier:
-        short = [text.text for text in mixed_texts(options.bundle, options.texts, N_TEXTS, target=False) if fits(classifier, text)]
+        short = [
+            text.text for text in texts_as_given(options.bundle, options.texts, N_TEXTS, target=False) if fits(classifier, text)
+        ]
         if not short:
             sys.exit(
                 f"every text has more than {manifest.max_tokens} tokens, and Infinity cannot truncate; give others with --texts"
@@ -96,7 +98,7 @@ def main() -> None:
 
 def fits(classifier: Classifier, text: Text) -> bool:
     """True if the text fits the student's maximum length; Infinity cannot truncate."""
-    return classifier.tokenize.ids(text.text, None)["input_ids"].shape[1] < classifier.manifest.max_tokens
+    return classifier.tokenizer.ids(text.text, None)["input_ids"].shape[1] < classifier.manifest.max_tokens
 
 
 def chosen(only: str | None, bundle: Path, checkpoint: Path | None) -> list[Peer]:
@@ -171,7 +173,7 @@ def measure_server(
     try:
         wait_for(process, peer, address, texts[0], options.out)
         figures.same_labels = same_labels(peer, address, texts, labels)
-        requests = mixed([request(peer, address, text) for text in texts])
+        requests = shuffled([request(peer, address, text) for text in texts])
         asyncio.run(closed_loop(address, requests, N_CLIENTS, seconds=options.seconds / 5))  # warm-up
         alone = checked(asyncio.run(closed_loop(address, requests, 1, seconds=options.seconds)))
         figures.p50_ms.append(alone.percentiles_ms(50)[0])
@@ -194,7 +196,7 @@ def request(peer: Peer, address: Address, text: str) -> bytes:
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def checked(outcome: Outcome) -> Outcome:
+def checked(outcome: LoadResult) -> LoadResult:
     """Raise RuntimeError unless every request was answered with 200."""
     if set(outcome.statuses) != {200}:
         raise RuntimeError(f"statuses {dict(outcome.statuses)}")

@@ -25,7 +25,6 @@ from potstill.export.graph import export_float
 from potstill.export.quantization.smoothing import weight_products
 from potstill.export.report import ExportReport
 from potstill.export.tokenizer.prune import KeptPieces, prune_checkpoint
-from potstill.serve.runtime.session import cpu_name
 
 ExportProgress = Callable[[str, int, int], None]  # (stage, done, total)
 _DEFAULTS = ExportConfig()
@@ -178,7 +177,7 @@ def _quality(
         flips_explained=max_chance_flips(len(source.gate.texts), 1 - config.min_agreement),
         temperature=manifest.temperature,
         onnxruntime=ort.__version__,
-        cpu=cpu_name(),
+        cpu=machine.cpu_name(),
         cpu_flags=machine.cpu()[1],
         forms=[candidate.form for candidate in tried],
         not_tried=not_tried,

@@ -20,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from potstill.contract.system.memory import resident_bytes
 from potstill.export.graph import quiet
 from potstill.networks.register import register
-from potstill.serve.bench.fresh_process import resident_bytes
-from potstill.serve.bench.times import milliseconds
+from potstill.serve.bench.bundle_report import milliseconds
 from potstill.serve.runtime.session import session_options
 
 BATCH = 8  # texts in a batch when the effect of batches is measured

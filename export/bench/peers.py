@@ -34,7 +34,7 @@ from potstill.contract.texts import Text
 from potstill.export.bench.peer_process import PipelineReply, PipelineRequest
 from potstill.export.graph import export_float
 from potstill.export.tokenizer.files import CONFIG_FILE
-from potstill.serve.bench.times import Facts
+from potstill.serve.bench.bundle_report import Facts
 from potstill.serve.runtime.scorer import open_scorer
 
 FLOAT, OPTIMUM, TORCH = "float", "optimum", "torch"

@@ -33,8 +33,8 @@ from potstill.export.gate.quality import Quality
 from potstill.export.gate.source import ExportSource
 from potstill.export.tokenizer.files import CONFIG_FILE, TOKENIZER_CONFIG_FILE, config_json, tokenizer_config_json, tokenizer_json
 from potstill.serve.runtime.classifier import Classifier, softmax
-from potstill.serve.runtime.session import open_session, this_machine
-from potstill.serve.runtime.tokenizer import Tokenize
+from potstill.serve.runtime.scorer import open_scorer
+from potstill.serve.runtime.session import this_machine
 
 EDGE_CASES = (  # texts that tokenizers and kernels trip over; fixed, because a bundle must not carry anybody's texts
     "up",
@@ -130,11 +130,10 @@ def _label_shares(labels: list[str], probs: NDArray[np.float64]) -> dict[str, fl
 def _golden(folder: Path, content: BundleContent) -> list[Golden]:
     """The task's worked examples and the edge cases, with the answers of this machine."""
     manifest, examples = content.manifest, content.task.examples
-    session = open_session(folder / MODEL_FILE)
-    tokenize = Tokenize(folder / TOKENIZER_FILE, manifest.max_tokens, [node.name for node in session.get_inputs()])
+    scorer = open_scorer(folder / MODEL_FILE, folder / TOKENIZER_FILE, manifest, len(manifest.labels))
     target = examples[0].target
     pairs = [(example.text, example.target) for example in examples] + [(text, target) for text in EDGE_CASES]
-    with Classifier(manifest, tokenize, session) as classifier:
+    with Classifier(manifest, scorer) as classifier:
         targets = [one or "" for _, one in pairs] if manifest.target else None
         probs = classifier.probs([text for text, _ in pairs], targets).tolist()
     return [Golden(text=text, target=one, probs=row) for (text, one), row in zip(pairs, probs, strict=True)]

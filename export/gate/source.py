@@ -22,7 +22,7 @@ from potstill.contract.task import Task, task_from_json
 from potstill.contract.texts import Text, read_texts
 from potstill.export.gate.speed import TextPair
 from potstill.export.tokenizer.files import pad_token_id
-from potstill.serve.runtime.tokenizer import Feeds, Tokenize
+from potstill.serve.runtime.tokenizer import Feeds, TextTokenizer
 
 N_CALIBRATION = 256  # texts of a pool for calibration; more do not move activation ranges
 CALIBRATION_BATCH = 16  # largest number of texts in a calibration batch
@@ -59,7 +59,7 @@ class ExportSource:
     checkpoint: Path
     student: Student
     task: Task
-    tokenize: Tokenize
+    tokenize: TextTokenizer
     calibration: list[Feeds]  # one text each, at least one
     unused: list[TextPair]  # texts of the pool that neither calibration nor the gate uses
     gate: GateTexts
@@ -78,7 +78,7 @@ def read_source(checkpoint: Path, student: Student, inputs: list[str], pool: Pat
     """
     path = checkpoint / TASK_FILE
     task = task_from_json(path, decode.read_bytes(path))
-    tokenize = Tokenize(checkpoint / TOKENIZER_FILE, student.max_tokens, inputs)
+    tokenize = TextTokenizer(checkpoint / TOKENIZER_FILE, student.max_tokens, inputs)
     validation = read_soft_labels(checkpoint / VALIDATION_FILE, labels=student.labels)
     rows = [*validation, *read_soft_labels(checkpoint / GATE_FILE, labels=student.labels, empty=True)]
     calibration_texts = read_texts(checkpoint / CALIBRATION_FILE, target=student.target).texts
@@ -101,7 +101,7 @@ def read_source(checkpoint: Path, student: Student, inputs: list[str], pool: Pat
 
 
 def _split_pool(
-    path: Path, student: Student, known: set[str], tokenize: Tokenize, n_gate: int
+    path: Path, student: Student, known: set[str], tokenize: TextTokenizer, n_gate: int
 ) -> tuple[list[TextPair], list[TextPair], list[TextPair]]:
     """Split a pool into (calibration texts, gate texts, the rest), each spread over all lengths; known texts are left out."""
     unique = {(text.text, text.target): text for text in read_texts(path, target=student.target).texts if text.text not in known}

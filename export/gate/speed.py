@@ -17,8 +17,9 @@ import onnxruntime as ort
 
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic, digest
-from potstill.serve.runtime.session import cpu_name, open_session
-from potstill.serve.runtime.tokenizer import Tokenize
+from potstill.contract.system.machine import cpu_name
+from potstill.serve.runtime.session import open_session
+from potstill.serve.runtime.tokenizer import TextTokenizer
 
 N_TEXTS = 96  # timed texts, at equal steps through those given
 ROUNDS = 2  # passes over the texts
@@ -26,7 +27,7 @@ N_WARM_UP = 4  # answers before the timing starts
 METHOD = 1  # version of the timing method; raise it to invalidate cached times
 
 TextPair = tuple[str, str | None]  # a text and its target, None for tasks without targets
-TimedForm = tuple[Path, Tokenize]  # a form's file and its tokenizer
+TimedForm = tuple[Path, TextTokenizer]  # a form's file and its tokenizer
 
 
 def answer_times(forms: Mapping[str, TimedForm], texts: Sequence[TextPair], cache: Path | None = None) -> dict[str, float]:

@@ -222,7 +222,7 @@ def test_hugging_face_tools_read_the_tokenizer_and_the_labels(bundle):
     with Classifier.open(bundle) as classifier:
         for text in ("the price will rise", "Never! " * 40):
             expected = tokenizer(text, truncation=True)["input_ids"]
-            assert classifier.tokenize.ids(text)["input_ids"][0].tolist() == expected
+            assert classifier.tokenizer.ids(text)["input_ids"][0].tolist() == expected
 
 
 def test_the_bundle_says_nothing_about_the_machine_it_was_made_on(bundle, checkpoint):

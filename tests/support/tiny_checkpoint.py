@@ -26,13 +26,13 @@ N_VALIDATION = 40  # of the 60 labelled texts; the others are further texts of t
 LOOSE = ExportConfig(max_drop=0.2, min_agreement=0.8, max_change=0.5, variant="static_int8", threads=1)
 
 
-def write_checkpoint(folder: Path, *, target: bool = False) -> Path:
-    """Write a whole checkpoint of random weights into a folder, and return the folder."""
+def write_checkpoint(folder: Path, *, target: bool = False, seed: int = 0) -> Path:
+    """Write a checkpoint into a folder, and return the folder. Args: seed, of the random weights."""
     pieces = [*MARKS, *WORDS, *LETTERS, *".,!?", *(f"##{letter}" for letter in LETTERS)]
     fillers = ("w" + "".join(letters) for letters in itertools.product(LETTERS, repeat=3))
     pieces += itertools.islice(fillers, N_PIECES - len(pieces))
     changes = {"num_labels": 3, "initializer_range": 0.25, "max_position_embeddings": 40}
-    write_backbone(folder, pieces, kind=BertForSequenceClassification, **changes)
+    write_backbone(folder, pieces, kind=BertForSequenceClassification, seed=seed, **changes)
     write_tokenizer(folder, pieces, normalizer=normalizers.BertNormalizer())
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS, rng.integers(2, 20))) for _ in range(90)]

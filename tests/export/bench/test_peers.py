@@ -10,7 +10,7 @@ from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
 from potstill.export.bench.peers import OPTIMUM, TORCH, PipelineProcess, peers_of
 from potstill.export.run import export_bundle
-from potstill.serve.bench.bundle import BenchConfig, bench
+from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
 from potstill.serve.runtime.classifier import Classifier, softmax
 
 TEXTS = [Text("the price will rise"), Text("fall"), Text("calls and puts, " * 30)]
@@ -39,7 +39,7 @@ def test_both_pipelines_give_the_float_graphs_probabilities(running):
 
 def test_they_are_rows_of_the_report(running):
     bundle, others, peers = running
-    report = bench(bundle, BenchConfig(n=4, n_starts=1), others, peers)
+    report = bench_bundle(bundle, BundleBenchConfig(n=4, n_starts=1), others, peers)
     assert list(report.variants) == ["limit", report.own, "float", OPTIMUM, TORCH]
     for name in (OPTIMUM, TORCH):
         told = report.variants[name]

@@ -14,7 +14,7 @@ from potstill.export.config import DYNAMIC, STATIC
 from potstill.export.gate import graph_checks
 from potstill.export.gate.graph_checks import wrong_products
 from potstill.export.gate.speed import N_TEXTS, answer_times, cache_folder
-from potstill.serve.runtime.tokenizer import Tokenize
+from potstill.serve.runtime.tokenizer import TextTokenizer
 
 # Graphs
 
@@ -67,7 +67,7 @@ def form(tmp_path):
     path.write_bytes(a_graph().SerializeToString())
     tokenizer = Tokenizer(models.WordPiece({"[UNK]": 0, "a": 1, "b": 2}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return path, Tokenize(tokenizer.to_str().encode(), 16, ["input_ids"])
+    return path, TextTokenizer(tokenizer.to_str().encode(), 16, ["input_ids"])
 
 
 TEXTS = [("a b", None), ("b", None)]

@@ -145,10 +145,10 @@ def test_a_signed_package_is_checked_with_the_public_key_and_refused_once_a_file
     report = package(bundle, tmp_path / "hub", PackageConfig("huggingface", sign=str(own)))
     assert report.signed and "signed (model.sig)" in report.as_text()
     check_signature(report.folder, public)
-    with pytest.raises(FormatError, match="does not fit this key and these files"):
+    with pytest.raises(FormatError, match="does not match this key and these files"):
         check_signature(report.folder, other)
     (report.folder / "config.json").write_text("{}")
-    with pytest.raises(FormatError, match="model.sig: does not fit this key and these files"):
+    with pytest.raises(FormatError, match="model.sig: does not match this key and these files"):
         check_signature(report.folder, public)
 
 
@@ -161,7 +161,7 @@ def test_a_file_that_came_later_is_refused_wherever_it_hides(keys, tmp_path, nam
     check_signature(folder, keys[1])
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text("b")
-    with pytest.raises(FormatError, match="does not fit"):
+    with pytest.raises(FormatError, match="does not match"):
         check_signature(folder, keys[1])
 
 
