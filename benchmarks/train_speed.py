@@ -1,10 +1,10 @@
-"""How much faster the training loop is than the same loop with every text padded to the maximum length; the losses of both.
+"""Compare the training loop's speed and loss with the same loop on texts padded to the maximum length.
 
     python benchmarks/train_speed.py TASK SOFT_LABELS [--n 640] [--turns 4] [--backbone all-minilm-l6-v2] [--threads N]
 
-Both train a fresh student for one epoch on the same texts with the same seed, another one each turn. They take turns, so that a
-noisy machine is noisy for both; who begins changes from turn to turn. Prints a Markdown table, the ratio of totals and its range
-over the turns.
+Both train a new student for one epoch on the same texts with the same seed, a different seed each turn. They take turns, so that
+other load on the machine hits both; the order changes from turn to turn. Prints a Markdown table, the ratio of total times and its
+range over the turns.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from potstill.trainer.students.tokenizer import EncodedText
 from potstill.trainer.training.fit import WeightedExamples, fit
 
 OURS = RECIPES[TrainConfig.family]
-N_VALIDATION = 64  # texts; their one evaluation is part of the time of both
+N_VALIDATION = 64  # texts; both times include one evaluation on them
 
 
 def main() -> None:
-    """Train in turns and print what that took."""
+    """Train in turns and print the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", type=Path)
     parser.add_argument("soft_labels", type=Path)
@@ -49,7 +49,7 @@ def main() -> None:
     config = TrainConfig(backbone=options.backbone, epochs=1, min_validation=10**9)
     rows = split_rows(str(options.soft_labels), read_rows(options.soft_labels, task), config.validation_share)
     training, validation = rows.training[: options.n], rows.validation[:N_VALIDATION]
-    seconds: dict[bool, list[float]] = {False: [], True: []}  # by whether texts are padded
+    seconds: dict[bool, list[float]] = {False: [], True: []}  # key: texts are padded
     losses: dict[bool, list[float]] = {False: [], True: []}
     for turn in range(options.turns):
         for padded in (False, True) if turn % 2 == 0 else (True, False):
@@ -70,7 +70,7 @@ def main() -> None:
 def timed(
     task: Task, training: list[SoftLabel], validation: list[SoftLabel], config: TrainConfig, *, padded: bool
 ) -> tuple[float, float]:
-    """Seconds of one epoch and its evaluation, and the validation loss after it."""
+    """Train one epoch; returns (seconds with the evaluation, validation loss)."""
     set_seed(config.seed)
     RECIPES[config.family] = replace(OURS, part_cost=math.inf) if padded else OURS
     backbone = find_backbone(config.backbone)
@@ -82,13 +82,13 @@ def timed(
 
 
 def examples(student: Encoder, task: Task, rows: list[SoftLabel], length: int) -> WeightedExamples:
-    """The rows for the loop, each text with padding up to so many tokens."""
+    """The rows as training examples, padded to at least `length` tokens."""
     features = [padded_to(length, feature, student.pad_id) for feature in student.encode([(row.text, row.target) for row in rows])]
     return WeightedExamples(features, [distribution_target(row, task.label_names) for row in rows], [1.0] * len(rows))
 
 
 def padded_to(length: int, feature: EncodedText, pad_id: int) -> EncodedText:
-    """The feature with masked ids behind it."""
+    """Append masked padding to a text's ids."""
     n = max(0, length - len(feature["input_ids"]))
     return {name: [*ids, *[pad_id if name == "input_ids" else 0] * n] for name, ids in feature.items()}
 

@@ -30,9 +30,9 @@ def sizes(vocabulary=VOCABULARY):
     return {"vocab_size": len(vocabulary), "pad_token_id": vocabulary.index("[PAD]")}
 
 
-def write_backbone(folder, vocabulary=VOCABULARY, *, kind=BertModel, **changes):
+def write_backbone(folder, vocabulary=VOCABULARY, *, kind=BertModel, seed=0, **changes):
     """Write model and tokenizer; `kind` may have a head. Returns the folder."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     kind(BertConfig(**{**SHAPE, **sizes(vocabulary), "initializer_range": 0.2, **changes})).save_pretrained(folder)
     return write_tokenizer(folder, vocabulary)
 
