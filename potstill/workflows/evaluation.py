@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from potstill.contract.bundle import read_manifest, verify_files
 from potstill.contract.checkpoint import Student, read_student
 from potstill.contract.errors import FormatError, UserError
-from potstill.contract.system.cores import usable_cores
-from potstill.contract.texts import Text
+from potstill.contract.system.machine import usable_cores
+from potstill.contract.texts import Text, texts_and_targets
 from potstill.labeler.aggregation.path_table import path_logprobs
 from potstill.labeler.store.label_store import LabelStore
 from potstill.serve.runtime.classifier import Classifier
@@ -88,7 +88,7 @@ def bundle_answers(classifier: Classifier, texts: list[Text], student: Student) 
     """float64 [N, S]: what the bundle answers, in the order of the student's labels; each text runs alone."""
     order = [classifier.manifest.labels.index(name) for name in student.labels]
     with ThreadPoolExecutor(usable_cores(), thread_name_prefix="answer") as pool:
-        rows = pool.map(lambda text: classifier.probs([text.text], [text.target or ""] if student.target else None), texts)
+        rows = pool.map(lambda text: classifier.probs(*texts_and_targets([text])), texts)
         return np.concatenate(list(rows))[:, order]
 
 

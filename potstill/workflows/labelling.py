@@ -15,12 +15,12 @@ from potstill.contract.soft_label import SoftLabel, write_soft_labels
 from potstill.contract.task import Task
 from potstill.contract.texts import Text, Texts, read_texts
 from potstill.labeler.aggregation import soft_labels
-from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig, check_derive
-from potstill.labeler.config import LabelConfig, check_config
-from potstill.labeler.forecast import Forecast, forecast
-from potstill.labeler.path_collector import Progress
-from potstill.labeler.prompts.questions import Nearest
-from potstill.labeler.run import LabelReport, label
+from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig, check_derive, check_embedding_libraries
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.prompts.variants import Nearest, nearest_examples
+from potstill.labeler.run.forecast import Forecast, forecast
+from potstill.labeler.run.label import LabelReport, label
+from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.store.label_store import LabelStore
 from potstill.labeler.teacher import Teacher
 from potstill.labeler.teachers.local_teacher import LocalConfig
@@ -81,7 +81,6 @@ def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping
     """
     names = {field.name for field in fields(LabelConfig)}
     config = LabelConfig(**{key: value for key, value in options.items() if key in names})
-    check_config(config)
     derive = derive_config(options)
     check_derive(derive, task.label_names)
     read = read_texts(texts, labels=task.label_names, target=task.input.target)
@@ -105,11 +104,11 @@ def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping
     return LabelPlan(task, read, read_gold, out, config, gold, derive=derive, **others)
 
 
-def run(labelling: LabelPlan, progress: Progress | None = None, tell: Callable[[str], None] = lambda _: None) -> LabellingReport:
+def run(labelling: LabelPlan, progress: RunCallback | None = None, tell: Callable[[str], None] = lambda _: None) -> LabellingReport:
     """Label everything and write the soft labels. SIGTERM stops it as Ctrl-C does.
 
     Raises:
-        UserError: if no text fits into the teacher's context; else as :func:`potstill.labeler.run.label`.
+        UserError: if no text fits into the teacher's context; else as :func:`potstill.labeler.run.label.label`.
     """
     with heeding_sigterm():
         try:
@@ -120,7 +119,7 @@ def run(labelling: LabelPlan, progress: Progress | None = None, tell: Callable[[
             ) from stop
 
 
-def _run(labelling: LabelPlan, progress: Progress | None, tell: Callable[[str], None]) -> LabellingReport:
+def _run(labelling: LabelPlan, progress: RunCallback | None, tell: Callable[[str], None]) -> LabellingReport:
     """Label everything and write the soft labels."""
     store_path = labelling.out / STORE_FILE
     if store_path.exists():
@@ -138,8 +137,8 @@ def _run(labelling: LabelPlan, progress: Progress | None, tell: Callable[[str], 
         )
     with LabelStore.read(store_path) as store:
         derived = soft_labels.derive(store, report.run, labelling.derive, [text.id for text in labelling.all_texts])
-    for doubt in derived.doubts:
-        tell(f"note: {doubt}")
+    for warning in derived.warnings:
+        tell(f"note: {warning}")
     # rows that carry a gold label are for scores: a student trained on them would have seen its exam
     for_training = [row for row in derived.rows if row.gold is None]
     with_gold = [row for row in derived.rows if row.gold is not None]
@@ -154,7 +153,7 @@ def dry_run(labelling: LabelPlan, tell: Callable[[str], None] = lambda _: None) 
     """What :func:`run` would cost from its beginning.
 
     Raises:
-        UserError: if the teacher is a server, whose speed cannot be measured from here; else as `labeler.forecast.forecast`.
+        UserError: if the teacher is a server, whose speed cannot be measured from here; else as `labeler.run.forecast.forecast`.
     """
     if is_server(labelling.teacher):
         raise UserError(f"a dry run is for a teacher in this process; for {labelling.teacher}, label a few texts and see")
@@ -188,8 +187,7 @@ def _nearest(labelling: LabelPlan, tell: Callable[[str], None]) -> Nearest | Non
     config = labelling.config
     if config.examples != "nearest":
         return None
-    from potstill.labeler.prompts.similar_examples import nearest_examples  # torch is loaded only here
-
+    check_embedding_libraries()
     backbone = find_backbone(labelling.derive.backbone)
     tell(f"choosing the worked examples for {len(labelling.all_texts)} texts with {backbone.name}")
     return nearest_examples(labelling.task, labelling.all_texts, config.n_examples_per_label, backbone)

@@ -10,8 +10,9 @@ import numpy as np
 from potstill.contract.scores import metrics
 from potstill.contract.scores.record import Scores
 from potstill.contract.soft_label import read_soft_labels
-from potstill.serve.bench.bundle import BenchConfig, bench
-from potstill.serve.bench.bundle_report import BenchReport
+from potstill.contract.texts import texts_and_targets
+from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
+from potstill.serve.bench.bundle_report import BundleBenchReport
 from potstill.serve.runtime.classifier import Classifier
 from potstill.trainer.evaluation.evaluate import predict
 from potstill.workflows.labelling import GOLD_LABELS_FILE
@@ -24,7 +25,7 @@ class Measured:
 
     n_gold: int
     scores: dict[str, Scores]  # teacher, student, int8
-    bench: BenchReport
+    bench: BundleBenchReport
 
 
 def measure(outcome: Outcome) -> Measured:
@@ -34,15 +35,14 @@ def measure(outcome: Outcome) -> Measured:
     by_id = {text.id: text for text in outcome.plan.all_texts}
     texts = [by_id[row.id] for row in rows]
     gold = np.array([labels.index(row.gold or "") for row in rows])
-    targets = [text.target or "" for text in texts] if outcome.plan.task.input.target else None
     with Classifier.open(outcome.bundle) as classifier:
-        int8 = classifier.probs([text.text for text in texts], targets)
+        int8 = classifier.probs(*texts_and_targets(texts))
     probs = {
         "teacher": np.array([[row.probs[name] for name in labels] for row in rows]),
         "student": predict(outcome.checkpoint, texts),
         "int8": int8,
     }
-    report = bench(outcome.bundle, BenchConfig(texts=outcome.plan.gold_file))
+    report = bench_bundle(outcome.bundle, BundleBenchConfig(texts=outcome.plan.gold_file))
     return Measured(len(rows), {name: metrics.scores(values, gold) for name, values in probs.items()}, report)
 
 

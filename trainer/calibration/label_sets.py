@@ -11,7 +11,7 @@ import numpy as np
 from mapie.conformity_scores import LACConformityScore
 from numpy.typing import NDArray
 
-from potstill.contract.decision import Conformal, Source, texts_for
+from potstill.contract.decision import Conformal, LabelSource, min_calibration_texts
 from potstill.contract.errors import UserError
 
 
@@ -36,7 +36,7 @@ class LabelSets:
         return "\n".join(lines)
 
 
-def fit_label_sets(probs: NDArray[np.float64], truth: NDArray[np.int64], coverage: float, source: Source) -> LabelSets:
+def fit_label_sets(probs: NDArray[np.float64], truth: NDArray[np.int64], coverage: float, source: LabelSource) -> LabelSets:
     """Fit the quantile of one minus the right label's probability, corrected for the finite number of texts.
 
     Args:
@@ -49,7 +49,7 @@ def fit_label_sets(probs: NDArray[np.float64], truth: NDArray[np.int64], coverag
     Source: Sadinle, Lei, Wasserman 2019, Journal of the American Statistical Association 114(525), least ambiguous sets.
     """
     check_coverage(coverage)
-    least = texts_for(coverage)
+    least = min_calibration_texts(coverage)
     if len(truth) < least:
         raise UserError(f"label sets are fitted on {len(truth)} texts, but a coverage of {coverage:g} needs at least {least}")
     score = LACConformityScore()

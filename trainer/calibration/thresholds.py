@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.contract.decision import Precision, Source
+from potstill.contract.decision import LabelSource, Precision
 from potstill.contract.errors import UserError
 
 MIN_ANSWERS = 10  # answers at or above a threshold; a precision over fewer says little
@@ -74,7 +74,7 @@ class Thresholds:
 
 
 def fit_thresholds(
-    probs: NDArray[np.float64], truth: NDArray[np.int64], labels: list[str], wanted: float, source: Source
+    probs: NDArray[np.float64], truth: NDArray[np.int64], labels: list[str], wanted: float, source: LabelSource
 ) -> Thresholds:
     """Choose each label's lowest threshold at which there are enough answers, and they have the wanted precision.
 

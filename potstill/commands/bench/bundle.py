@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from potstill.serve.bench.bundle import BenchConfig, bench
-from potstill.serve.bench.bundle_report import BenchReport
+from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
+from potstill.serve.bench.bundle_report import BundleBenchReport
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(path_type=Path)
@@ -17,16 +17,16 @@ FOLDER = click.Path(path_type=Path)
 
 @click.command("bundle")
 @click.argument("bundle", type=FOLDER)
-@click.option("--texts", type=FILE, default=BenchConfig.texts, help="Texts to answer.  [default: the bundle's golden texts]")
+@click.option("--texts", type=FILE, default=BundleBenchConfig.texts, help="Texts to answer.  [default: the bundle's golden texts]")
 @click.option(
     "--n",
     type=click.IntRange(min=1),
-    default=BenchConfig.n,
+    default=BundleBenchConfig.n,
     show_default=True,
     help="Answers to time, as given and of each length.",
 )
 @click.option(
-    "--threads", type=click.IntRange(min=1), default=BenchConfig.threads, show_default=True, help="Cores one answer may use."
+    "--threads", type=click.IntRange(min=1), default=BundleBenchConfig.threads, show_default=True, help="Cores one answer may use."
 )
 @click.option(
     "--against",
@@ -36,12 +36,12 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON instead of a table.")
 def command(bundle: Path, texts: Path | None, n: int, threads: int, against: Path | None, as_json: bool) -> None:
     """Time the answers of BUNDLE next to the bare session, by number of tokens, and its start-up in a fresh process."""
-    config = BenchConfig(texts=texts, n=n, threads=threads)
-    report = bench(bundle, config) if against is None else _against(bundle, against, config)
+    config = BundleBenchConfig(texts=texts, n=n, threads=threads)
+    report = bench_bundle(bundle, config) if against is None else _against(bundle, against, config)
     click.echo(msgspec.json.encode(report) if as_json else report.as_text())
 
 
-def _against(bundle: Path, checkpoint: Path, config: BenchConfig) -> BenchReport:
+def _against(bundle: Path, checkpoint: Path, config: BundleBenchConfig) -> BundleBenchReport:
     """The figures of the bundle and of its peers."""
     from potstill.export.bench.peers import peers_of  # torch and optimum: only where they are asked for
 
@@ -49,4 +49,4 @@ def _against(bundle: Path, checkpoint: Path, config: BenchConfig) -> BenchReport
         tempfile.TemporaryDirectory(prefix="potstill-bench-") as folder,
         peers_of(checkpoint, bundle, Path(folder), config.threads) as (others, peers),
     ):
-        return bench(bundle, config, others, peers)
+        return bench_bundle(bundle, config, others, peers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 import msgspec
 
 from potstill.serve.bench.server import ServerBenchConfig, bench_server
-from potstill.serve.bench.server_plot import plot
+from potstill.serve.bench.server_report import plot
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 COUNT = click.IntRange(min=1)
@@ -17,6 +18,7 @@ SECONDS = click.FloatRange(min=0, min_open=True)
 
 
 CONFIG = ServerBenchConfig  # where every default stands
+SERVE_COMMAND = (sys.executable, "-m", "potstill.commands.main", "serve")
 
 
 @click.command("server")
@@ -42,7 +44,7 @@ def command(server: str, picture: Path | None, as_json: bool, **options: Any) ->
 
     A key, if it asks for one, comes from the variable POTSTILL_KEYS.
     """
-    report = bench_server(server, CONFIG(**options))
+    report = bench_server(server, CONFIG(**options), SERVE_COMMAND)
     if picture is not None:
         picture.write_text(plot(report), encoding="utf-8")
     click.echo(msgspec.json.encode(report) if as_json else report.as_text())

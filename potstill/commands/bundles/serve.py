@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from potstill.serve.http.hosting.bundle_registry import parse_wanted
-from potstill.serve.http.limits import Limits
-from potstill.serve.http.telemetry.server_log import Journal
-from potstill.serve.run import ServeConfig, serve
+from potstill.serve.http.config import Limits, ServeConfig
+from potstill.serve.http.telemetry.logs_and_traces import ServerLog
+from potstill.serve.run import serve
 
 
 @click.command("serve")
@@ -111,4 +110,4 @@ def command(
         otlp=otlp,
         limits=limits,
     )
-    serve([parse_wanted(one) for one in bundles], config, announce=Journal().line)
+    serve(bundles, config, announce=ServerLog().line)

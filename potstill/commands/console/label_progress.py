@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from potstill.labeler.progress import Live, Snapshot
+from potstill.labeler.run.progress import RunProgress, RunSnapshot
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_LOOKS = 1.0  # on a terminal; what the labels look like is computed from all paths
@@ -19,7 +19,7 @@ _LOOK_SHARE = 0.02  # of the time may go into looks, when there are many paths
 
 
 @contextmanager
-def label_progress() -> Iterator[Callable[[Live], None]]:
+def label_progress() -> Iterator[Callable[[RunProgress], None]]:
     """A callback that shows how far a labelling run is."""
     if not sys.stderr.isatty():
         yield _lines()
@@ -36,7 +36,7 @@ def label_progress() -> Iterator[Callable[[Live], None]]:
     bar = bars.add_task("label", total=None, speed="", looks="")
     next_look = 0.0
 
-    def show(live: Live) -> None:
+    def show(live: RunProgress) -> None:
         nonlocal next_look
         bars.start()  # now and not before, so that what is told about the start stands above the bar
         bars.update(bar, completed=live.n_paths, total=live.total)
@@ -53,7 +53,7 @@ def label_progress() -> Iterator[Callable[[Live], None]]:
         bars.stop()
 
 
-def looks(now: Snapshot) -> str:
+def looks(now: RunSnapshot) -> str:
     """`positive 34% negative 31% neutral 35%, agreement 0.61, unreadable 2%, gold 0.52 (n=120)`."""
     parts = [" ".join(f"{name} {share:.0%}" for name, share in now.shares.items())]
     if now.agreement is not None:
@@ -65,11 +65,11 @@ def looks(now: Snapshot) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _lines() -> Callable[[Live], None]:
+def _lines() -> Callable[[RunProgress], None]:
     """A JSON line at most every ten seconds: for logs and for machines."""
     shown = time.monotonic()
 
-    def show(live: Live) -> None:
+    def show(live: RunProgress) -> None:
         nonlocal shown
         if time.monotonic() - shown >= SECONDS_BETWEEN_LINES:
             shown = time.monotonic()

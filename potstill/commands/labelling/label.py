@@ -12,8 +12,8 @@ from potstill.commands.options.derive import derive_options
 from potstill.commands.options.prompt import prompt_options
 from potstill.commands.options.teacher import machine_options, teacher_options
 from potstill.contract.task import load_task
-from potstill.labeler.adaptive import BOUND
 from potstill.labeler.config import RUN_MODES, LabelConfig
+from potstill.labeler.run.adaptive import BOUND
 from potstill.workflows import labelling
 
 FILE = click.Path(path_type=Path)

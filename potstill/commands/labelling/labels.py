@@ -41,7 +41,7 @@ def derive(store: Path, soft_labels_file: Path, number: int | None, **options: A
     with LabelStore.read(store) as opened:
         derived = soft_labels.derive(opened, opened.find_run(number), derive_config(options))
     write_soft_labels(soft_labels_file, derived.rows)
-    tell_doubts(derived.doubts)
+    tell_doubts(derived.warnings)
     click.echo(f"wrote {len(derived.rows)} soft labels to {soft_labels_file} ({derived.rows[0].method})")
 
 

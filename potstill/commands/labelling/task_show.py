@@ -12,8 +12,8 @@ from potstill.commands.options.prompt import prompt_options
 from potstill.contract.project import TEACHER
 from potstill.contract.task import Task, load_task
 from potstill.contract.texts import Text
-from potstill.labeler.config import RUN_MODES, LabelConfig, check_config
-from potstill.labeler.prompts.questions import Nearest, whole_prompt
+from potstill.labeler.config import RUN_MODES, LabelConfig
+from potstill.labeler.prompts.variants import Nearest, nearest_examples, whole_prompt
 from potstill.models.catalog import find_backbone, find_teacher
 from potstill.models.gguf import read_header
 
@@ -50,7 +50,6 @@ def command(task: Path, text: str, target: str | None, variant: int, teacher: st
     """
     loaded, shown = load_task(task), Text(text, target=target)
     config = LabelConfig(**options)
-    check_config(config)
     chat_template = read_header(find_teacher(teacher).path).chat_template if config.template == "chat" else ""
     nearest = _nearest(loaded, shown, config, backbone)
     click.echo(whole_prompt(loaded, shown, variant, config, chat_template, nearest))
@@ -60,6 +59,4 @@ def _nearest(task: Task, text: Text, config: LabelConfig, backbone: str) -> Near
     """The worked examples that are most similar to the text, where those are wanted."""
     if config.examples != "nearest":
         return None
-    from potstill.labeler.prompts.similar_examples import nearest_examples  # torch is loaded only here
-
     return nearest_examples(task, [text], config.n_examples_per_label, find_backbone(backbone))

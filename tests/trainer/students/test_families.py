@@ -93,7 +93,7 @@ def test_a_long_text_is_cut_before_it_is_read_and_gets_the_ids_of_the_whole(trai
     whole = Tokenizer.from_file(str(report.checkpoint / "tokenizer.json"))
     with Classifier.open(bundle) as classifier:
         for text in ("the price will rise " * 3000, "ça 🚀" * 4000, "a" * 20000):
-            assert classifier.tokenize.ids(text, *about)["input_ids"][0].tolist() == whole.encode(text, *about).ids
+            assert classifier.tokenizer.ids(text, *about)["input_ids"][0].tolist() == whole.encode(text, *about).ids
 
 
 def test_a_second_run_gives_the_same_weights(trained, backbone, sure_labels, tmp_path):

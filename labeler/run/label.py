@@ -1,0 +1,116 @@
+"""One labelling run: find the missing paths, draw them, and store each one before it is counted."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from potstill.contract.errors import StoppedError, UserError
+from potstill.contract.task import Task
+from potstill.contract.texts import Text
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.prompts.variants import Nearest, PromptVariant, prompt_variants, prompts_digest
+from potstill.labeler.run.path_collector import PathCollector, RunCallback
+from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
+from potstill.labeler.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """Counts and duration of a run."""
+
+    run: Run
+    n_texts: int
+    n_paths: int  # stored, including those of earlier commands
+    n_drawn: int  # drawn by this command
+    n_too_long: int
+    n_cut: int  # texts of which the teacher saw only the beginning
+    seconds: float
+
+    def as_text(self) -> str:
+        """One line for a person."""
+        notes = [f"{self.n_drawn} of them drawn now in {self.seconds:.0f} s"]
+        if self.n_cut:
+            notes.append(f"{self.n_cut} texts were cut for the prompt")
+        if self.n_too_long:
+            notes.append(f"{self.n_too_long} texts are too long for the teacher's context and have no label")
+        return f"{self.n_paths} paths of {self.n_texts} texts are stored; " + "; ".join(notes)
+
+
+def label(
+    task: Task,
+    texts: Sequence[Text],
+    store_path: pathlib.Path,
+    teacher: Teacher,
+    config: LabelConfig,
+    progress: RunCallback | None = None,
+    nearest: Nearest | None = None,
+) -> LabelReport:
+    """Draw every path that the store does not hold yet. After a kill at any moment, the same call resumes the run.
+
+    Args:
+        progress: called after every few paths, once they are stored.
+        nearest: worked examples for each text, where the configuration chooses them by similarity.
+    Raises:
+        UserError: if the store holds a run that differs (and `new_run` is off), or the teacher fails.
+        StoppedError: on KeyboardInterrupt; everything drawn so far is stored.
+    """
+    variants = prompt_variants(task, config, teacher.identity, nearest)
+    with LabelStore.create(store_path) as store:
+        run = _begin(store, run_settings(task, variants, teacher, config), config)
+        store.add_texts(texts)
+        collector = PathCollector(store, run, teacher, config, texts, variants, progress)
+        found = collector.progress
+        began = time.monotonic()
+        try:
+            for variant in variants:
+                collector.draw(variant)
+        except KeyboardInterrupt as stop:
+            raise StoppedError(
+                f"stopped; {found.n_paths} of {found.total} paths are in {store_path}; the same command draws the rest"
+            ) from stop
+        n_cut = sum(len(" ".join(text.text.split())) > task.input.max_chars for text in texts)
+        n_unlabelled = len(collector.too_long - collector.done.keys())  # a text that fits in some prompts has a label
+        return LabelReport(run, len(texts), found.n_paths, found.n_drawn, n_unlabelled, n_cut, time.monotonic() - began)
+
+
+def run_settings(task: Task, variants: Sequence[PromptVariant], teacher: Teacher, config: LabelConfig) -> RunSettings:
+    """Everything that decides the paths. The number of paths is not part of it: asking for more adds to the same run."""
+    identity = teacher.identity
+    return RunSettings(
+        task_digest=task.digest,
+        prompt_digest=prompts_digest(variants),
+        labels=task.label_names,
+        words=[word for label in task.labels for word in label.spellings],
+        word_labels=[i for i, label in enumerate(task.labels) for _ in label.spellings],
+        teacher=identity.name,
+        teacher_digest=identity.digest,
+        source_digest=identity.source_digest,
+        build=identity.build,
+        mode=config.mode,
+        n_variants=config.direct_variants + config.cot_variants,
+        temperature=config.temperature,
+        max_rationale_tokens=config.max_rationale_tokens,
+        seed=config.seed,
+        n_direct=config.n_direct if config.mode == "cascade" else 0,
+        bound=config.bound,
+        template=config.template,
+        examples=config.examples,
+        guideline=config.guideline,
+        deterministic=config.deterministic,
+    )
+
+
+def _begin(store: LabelStore, settings: RunSettings, config: LabelConfig) -> Run:
+    """The run to continue or start; refuses to mix with a run that differs."""
+    earlier = store.runs()
+    if earlier and not config.new_run and all(run.settings != settings for run in earlier):
+        last = earlier[-1].settings
+        fields = [name for name in RunSettings.__struct_fields__ if getattr(last, name) != getattr(settings, name)]
+        raise UserError(
+            f"{store.path}: was labelled with another {', '.join(field.replace('_', ' ') for field in fields)}; "
+            "use --new-run to label again beside it, or another folder"
+        )
+    return store.begin_run(settings)
