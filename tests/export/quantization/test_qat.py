@@ -64,18 +64,25 @@ def test_products_compute_on_int8_grids_and_the_weights_come_back(checkpoint, ba
     assert {name: torch.equal(value, before[name]) for name, value in model.state_dict().items()} == dict.fromkeys(before, True)
 
 
-def test_training_wins_back_what_rounding_costs(checkpoint, tmp_path, monkeypatch):
+def test_training_wins_back_what_rounding_costs(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "potstill.export.quantization.qat.ACTIVATION_STEPS", 15
     )  # on 8 bits a network this small loses nothing but by chance
     monkeypatch.setattr("potstill.export.quantization.qat.LIMIT", 7)
     monkeypatch.setattr("potstill.export.quantization.qat.LEARNING_RATE", 1e-3)
     monkeypatch.setattr("potstill.export.quantization.qat.MIN_STEPS", 300)
+    left = [share_left(write_checkpoint(tmp_path / str(seed), seed=seed)) for seed in range(4)]
+    assert np.mean(left) < 0.8, left  # of one network it is from 0.3 to 0.9, by the order in which a processor adds
+
+
+def share_left(checkpoint):
+    """Return the squared change that rounding makes to the answers on unseen texts, after training over before."""
     training, unseen = (drawn(n, checkpoint) for n in (300, 200))
-    train_against_int8(checkpoint, training, tmp_path / "trained", threads=1)
+    trained = checkpoint.with_name(f"{checkpoint.name} trained")
+    train_against_int8(checkpoint, training, trained, threads=1)
     wanted = answers(checkpoint, unseen, int8=False)
-    before, after = (np.square(answers(folder, unseen, int8=True) - wanted).mean() for folder in (checkpoint, tmp_path / "trained"))
-    assert after < 0.8 * before
+    before, after = (np.square(answers(folder, unseen, int8=True) - wanted).mean() for folder in (checkpoint, trained))
+    return after / before
 
 
 def drawn(n, checkpoint):
