@@ -273,7 +273,7 @@ def test_a_run_that_is_killed_during_pretraining_and_after_ends_with_the_weights
     for wanted in (9, 21, 105, None):
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             if wanted is None:
-                output, errors = process.communicate(timeout=120)
+                output, errors = process.communicate(timeout=300)
                 assert process.returncode == 0, errors
                 assert int(output.split()[0]) > 103  # pretraining did not start over
                 break

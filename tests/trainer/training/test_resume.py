@@ -87,7 +87,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_weights_of_one_that_
         assert not checkpoint.exists()
         assert (tmp_path / "student.partial" / "run.json").exists()
     process = start(checkpoint, **changes)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert int(output.split()[0]) > 50  # it resumed, it did not start over
     assert (checkpoint / "model.safetensors").read_bytes() == expected
@@ -99,7 +99,7 @@ def test_a_signal_saves_after_the_step_and_says_how_to_go_on(start, tmp_path, nu
     process = start(tmp_path / "student", epochs=2)
     until_step(process, 4)
     process.send_signal(number)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     step = int(output.split()[-1])
     assert errors.splitlines()[-1] == (
