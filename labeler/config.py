@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from potstill.contract.errors import UserError
@@ -11,6 +11,8 @@ RunMode = Literal["cot", "direct", "cascade"]
 Template = Literal["plain", "chat"]
 Examples = Literal["given", "diverse", "nearest"]
 RUN_MODES: tuple[str, ...] = get_args(RunMode)
+AUTO = "auto"  # the teacher's best known mode
+MODES: tuple[str, ...] = (AUTO, *RUN_MODES)
 TEMPLATES: tuple[str, ...] = get_args(Template)
 EXAMPLES: tuple[str, ...] = get_args(Examples)
 
@@ -19,7 +21,7 @@ EXAMPLES: tuple[str, ...] = get_args(Examples)
 class LabelConfig:
     """How a run asks. The defaults are those of arXiv 2212.11311: 8 paths, temperature 0.5, 2 worked examples per label."""
 
-    mode: RunMode = "cot"
+    mode: RunMode | Literal["auto"] = "auto"  # auto: the teacher's best known mode, else `cot`; see with_mode
     n_paths: int = 8  # of each text; in mode `cascade` of the uncertain ones, after their direct answers
     n_variants: int | None = None  # prompts with different worked examples; None: one per path in `direct`, one in `cot`
     n_direct: int = 4  # mode `cascade`: prompt variants that every text is asked directly
@@ -38,7 +40,7 @@ class LabelConfig:
     @property
     def direct_variants(self) -> int:
         """Prompt variants that are asked directly."""
-        return {"direct": self.n_variants or self.n_paths, "cascade": self.n_direct, "cot": 0}[self.mode]
+        return {"direct": self.n_variants or self.n_paths, "cascade": self.n_direct}.get(self.mode, 0)
 
     @property
     def cot_variants(self) -> int:
@@ -49,6 +51,15 @@ class LabelConfig:
     def most_paths(self) -> int:
         """Paths of one text, at most."""
         return self.n_paths + (self.n_direct if self.mode == "cascade" else 0)
+
+
+def with_mode(config: LabelConfig, best: RunMode | None) -> LabelConfig:
+    """The configuration with a real mode in place of `auto`.
+
+    Args:
+        best: the mode in which the teacher is known to label best; None: not measured, so `cot` as in the paper.
+    """
+    return replace(config, mode=best or "cot") if config.mode == AUTO else config
 
 
 def check_config(config: LabelConfig) -> None:
@@ -73,7 +84,7 @@ def check_config(config: LabelConfig) -> None:
             f"(found {config.direct_variants}); raise the variants, lower the paths, or use mode cot"
         )
     for name, value_of, allowed in (
-        ("mode", config.mode, RUN_MODES),
+        ("mode", config.mode, MODES),
         ("template", config.template, TEMPLATES),
         ("examples", config.examples, EXAMPLES),
     ):

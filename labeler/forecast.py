@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
-from potstill.labeler.config import LabelConfig
+from potstill.labeler.config import LabelConfig, with_mode
 from potstill.labeler.prompts.questions import Nearest, Question, questions
 from potstill.labeler.teachers.local_teacher import LocalTeacher
+from potstill.models.catalog import best_mode
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def forecast(
     Raises:
         UserError: as :func:`potstill.labeler.prompts.questions.questions` does.
     """
+    config = with_mode(config, best_mode(teacher.identity.name))
     asked = questions(task, config, teacher.identity, nearest)
     counted = [_tokens(question, texts, teacher, config) for question in asked]
     pace = teacher.pace_after(asked[0].prefix, asked[0].prompt(texts[0]), asked[0].reading)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from potstill.contract.errors import StoppedError, UserError
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
-from potstill.labeler.config import LabelConfig, check_config
+from potstill.labeler.config import LabelConfig, check_config, with_mode
 from potstill.labeler.path_collector import Drawing, Progress
 from potstill.labeler.prompts.questions import Nearest, Question, questions, questions_digest
 from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
 from potstill.labeler.teacher import Teacher
+from potstill.models.catalog import best_mode
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def label(
         UserError: if the settings make no sense, the store holds a run that differs (and new_run is off), or the teacher fails.
         StoppedError: on KeyboardInterrupt; everything drawn so far is stored.
     """
+    config = with_mode(config, best_mode(teacher.identity.name))
     check_config(config)
     asked = questions(task, config, teacher.identity, nearest)
     with LabelStore.create(store_path) as store:

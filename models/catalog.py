@@ -19,6 +19,7 @@ CONFIG = "config.json"
 
 Kind = Literal["teacher", "backbone"]
 Packing = Literal["Q8_0", "Q4_0"]
+Mode = Literal["cot", "direct", "cascade"]
 
 
 class Package(Strict, tag="package", tag_field="from"):
@@ -48,6 +49,7 @@ class Entry(Strict):
     licence: str
     others: list[str] = []
     pack: Packing | None = None
+    mode: Mode | None = None
     sha256: str | None = None
 
     @property
@@ -89,6 +91,12 @@ def load_catalog() -> dict[str, Entry]:
     if catalog.format != FORMAT:
         raise FormatError(CATALOG_FILE, "format", f"is {catalog.format}; this version reads {FORMAT}")
     return {entry.name: entry for entry in catalog.models}
+
+
+def best_mode(name: str) -> Mode | None:
+    """The labelling mode that scored best with a teacher of the catalog; None where nobody measured it, or for any other name."""
+    entry = load_catalog().get(name)
+    return entry.mode if entry else None
 
 
 def find_teacher(name_or_path: str) -> ModelFile:

@@ -66,7 +66,7 @@ def main(order: Order) -> None:
         teacher = open_local(order.teacher, pack=order.pack, config=config)
         try:
             store_path = Path(folder) / "labels.db"
-            report = label(task, texts, store_path, teacher, LabelConfig(n_paths=order.n_paths))
+            report = label(task, texts, store_path, teacher, LabelConfig(mode="cot", n_paths=order.n_paths))
             with LabelStore.read(store_path) as store:
                 write_soft_labels(Path(folder) / "soft_labels.parquet", soft_labels(store, report.run))
             memory = Memory(peak_bytes(), file_bytes, teacher.cache_bytes)

@@ -20,7 +20,7 @@ EDGES = {
     "trainer": {"networks", "models", "contract"},
     "serve": {"contract"},
     "export": {"networks", "serve", "contract"},
-    "workflows": {"commands", "labeler", "trainer", "export", "serve", "models", "contract"},
+    "workflows": {"labeler", "trainer", "export", "serve", "models", "contract"},
     "commands": {"workflows", "labeler", "trainer", "export", "serve", "models", "contract"},
 }
 
@@ -39,7 +39,7 @@ LIBRARIES = {
     "trainer": {"torch", "transformers", "numpy", "scipy", "msgspec", "safetensors", "accelerate", "tokenizers"},
     "serve": {"onnxruntime", "tokenizers", "numpy", "msgspec", *HTTP},
     "export": {"torch", "transformers", "optimum", "onnx", "onnxruntime", "tokenizers", "numpy", "msgspec"},
-    "workflows": {"click", "numpy", "msgspec"},
+    "workflows": {"numpy", "msgspec"},
     "commands": {"click", "rich", "numpy", "msgspec"},
 }
 # What single files may import on top, and why.

@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def run_on_a_terminal(program: str) -> tuple[str, str]:
     """(standard output, what the terminal got without its control codes) of a program that must end well."""
     ours, theirs = pty.openpty()
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "160", "PYTHONPATH": str(REPOSITORY)}
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "160", "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
         os.close(theirs)
