@@ -39,11 +39,20 @@ from potstill.serve.runtime.session import cpu_name
 Progress = Callable[[str, int, int], None]
 
 
-def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig, progress: Progress | None = None) -> ExportReport:
+_EXPORT = ExportConfig()
+
+
+def export_bundle(
+    checkpoint: str | Path, bundle: str | Path, config: ExportConfig = _EXPORT, progress: Progress | None = None
+) -> ExportReport:
     """Write a checkpoint as a bundle in the fastest form that passes the gate.
 
     Every form that was tried is in the report with its numbers, and with the reason where it was refused. Float always passes.
     A bundle that is already there is replaced by a proved one only. Two exports on one machine are equal, byte for byte.
+
+        >>> report = potstill.export_bundle("student", "bundle", potstill.ExportConfig(variant="dynamic_int8", min_agreement=0))
+        >>> report.manifest.variant
+        'dynamic_int8'
 
     Args:
         checkpoint: the trainer's folder.
@@ -54,6 +63,7 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig, progress
         FormatError: if the checkpoint is incomplete or malformed, or cannot be exported.
         UserError: if a form that was asked for does not pass, or the bundle cannot be written or proved.
     """
+    checkpoint, bundle = Path(checkpoint), Path(bundle)
     tell = progress or (lambda stage, done, total: None)
     with tempfile.TemporaryDirectory(prefix="potstill-export-") as folder:
         scratch = Path(folder)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from potstill.contract.system.cores import usable_cores
 from potstill.serve.http.build import build
-from potstill.serve.http.hosting.bundle_registry import Wanted
+from potstill.serve.http.hosting.bundle_registry import Wanted, parse_wanted
 from potstill.serve.http.keys import read_keys
 from potstill.serve.http.limits import Limits
 from potstill.serve.http.network.listener import listen, listen_at, where
@@ -32,16 +32,22 @@ class ServeConfig:
     limits: Limits = field(default_factory=Limits)
 
 
-def serve(wanted: list[Wanted], config: ServeConfig, announce: Callable[[str], None] | None = None) -> None:
+_SERVE = ServeConfig()
+
+
+def serve(
+    bundles: Sequence[str | Path | Wanted], config: ServeConfig = _SERVE, announce: Callable[[str], None] | None = None
+) -> None:
     """Serve bundles until the process is told to stop; what is accepted by then is answered first.
 
     Args:
-        wanted: the bundles, at least one.
+        bundles: at least one folder, or `NAME=FOLDER`; the first one answers where a request names none.
         config: where and how.
         announce: is given one line, with the address, once connections are taken.
     Raises:
         UserError: if the address cannot be used or would let other machines in, or a bundle or the keys are refused.
     """
+    wanted = [one if isinstance(one, Wanted) else parse_wanted(str(one)) for one in bundles]
     n_workers = config.workers or max(1, usable_cores() // config.processes)
     with open_listener(config) as listener:
         place = where(listener)

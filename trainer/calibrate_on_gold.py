@@ -51,7 +51,7 @@ class ConfidenceReport:
         return "\n".join([*parts, f"wrote {self.checkpoint / STUDENT_FILE}; to have a bundle answer so: potstill export"])
 
 
-def calibrate(checkpoint: Path, gold_texts: list[Text], config: ConfidenceConfig) -> ConfidenceReport:
+def calibrate(checkpoint: str | Path, gold_texts: list[Text], config: ConfidenceConfig) -> ConfidenceReport:
     """Choose thresholds, label sets or both on gold texts, and write them into the checkpoint's `student.json`.
 
     What is not asked for stays as it is. Scores of the student on the same texts flatter it from then on.
@@ -64,6 +64,7 @@ def calibrate(checkpoint: Path, gold_texts: list[Text], config: ConfidenceConfig
         UserError: if a gold label is missing or none of the student's, a target is missing or unexpected, there are too few texts,
             or the file cannot be written; the checkpoint is as it was then.
     """
+    checkpoint = Path(checkpoint)
     student = read_student(checkpoint)
     gold = gold_classes(student, gold_texts)
     probs = predict(checkpoint, gold_texts)

@@ -20,7 +20,7 @@ from potstill.contract.checkpoint import Student
 from potstill.contract.errors import UserError
 from potstill.contract.files import digest
 from potstill.contract.soft_label import SoftLabel, read_soft_labels
-from potstill.contract.task import Task
+from potstill.contract.task import Task, as_task
 from potstill.models.catalog import ModelFolder
 from potstill.trainer.calibrate_held_out import Judgement, judge
 from potstill.trainer.calibration.temperature import calibrated
@@ -40,12 +40,14 @@ from potstill.trainer.training.losses import certainty, find_objective, majority
 from potstill.trainer.training.pretrain import Texts, pretrain
 from potstill.trainer.training.resume import MadeOf, Unfinished, Work, work_folder
 
+_TRAIN = TrainConfig()
+
 
 def train(
-    task: Task,
-    soft_labels: Path,
-    checkpoint: Path,
-    config: TrainConfig,
+    task: Task | str | Path,
+    soft_labels: str | Path,
+    checkpoint: str | Path,
+    config: TrainConfig = _TRAIN,
     progress: Progress | None = None,
     unfinished: Unfinished = "resume",
 ) -> TrainReport:
@@ -55,8 +57,13 @@ def train(
     contested texts too. With one seed, one number of threads and one machine without an accelerator, the weights come out the same,
     also when the run was killed and goes on from its last state.
 
+        >>> config = potstill.TrainConfig(epochs=1, min_agreement=0.5)
+        >>> report = potstill.train("task.toml", "out/soft_labels.parquet", "student", config)
+        >>> report.student.labels
+        ['bullish', 'bearish', 'neutral']
+
     Args:
-        task: the task that the soft labels were made for.
+        task: the task that the soft labels were made for, or its file.
         soft_labels: a .parquet or .jsonl file.
         checkpoint: the folder to write; one that is already there is replaced when the new one is whole.
         progress: told (stage, steps done, steps planned, loss of the last step).
@@ -67,6 +74,7 @@ def train(
             an unfinished run of something else is there.
         StoppedError: if Ctrl-C or SIGTERM came; the same call goes on from there.
     """
+    task, soft_labels, checkpoint = as_task(task), Path(soft_labels), Path(checkpoint)
     start = time.perf_counter()
     find_objective(config.loss)  # a wrong name is found before anything is read
     begun = find_start(config)

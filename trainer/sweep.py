@@ -99,8 +99,8 @@ def mean_text(values: Sequence[float]) -> str:
 
 def sweep(
     task: Task,
-    soft_labels: Path,
-    checkpoint: Path,
+    soft_labels: str | Path,
+    checkpoint: str | Path,
     config: TrainConfig,
     gold: list[Text],
     progress: Progress | None = None,
@@ -115,6 +115,7 @@ def sweep(
     Raises:
         FormatError, UserError: as :func:`potstill.trainer.run.train`; or if the file of measurements is damaged.
     """
+    soft_labels, checkpoint = Path(soft_labels), Path(checkpoint)
     begun = find_start(config)
     training, validation = run.sides(soft_labels, run.read_rows(soft_labels, task), config.validation_share)
     settings = {key: value for key, value in asdict(config).items() if key not in _NOT_MADE_OF}

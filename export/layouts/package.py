@@ -55,7 +55,7 @@ class PackageReport:
         return f"{self.folder}: {self.layout}, {self.n_files} files, {self.size_bytes / 1e6:.1f} MB{signed}; see its README.md"
 
 
-def package(bundle: Path, folder: Path, config: PackageConfig) -> PackageReport:
+def package(bundle: str | Path, folder: str | Path, config: PackageConfig) -> PackageReport:
     """Write a bundle in a layout: the model, its card, a bill of materials, sums of all files, and a signature if a key is given.
 
     Args:
@@ -66,6 +66,7 @@ def package(bundle: Path, folder: Path, config: PackageConfig) -> PackageReport:
         FormatError: if the bundle is none, or was changed.
         UserError: if the folder lies in the bundle or cannot be written, or the key cannot be used.
     """
+    bundle, folder = Path(bundle), Path(folder)
     if folder.resolve() == bundle.resolve() or bundle.resolve() in folder.resolve().parents:
         raise UserError(f"{folder}: is the bundle, or lies in it; choose a place outside of {bundle}")
     verify_files(bundle)
@@ -106,13 +107,14 @@ def _write_sums(folder: Path) -> None:
     (folder / SUMS_FILE).write_text("".join(lines), encoding="ascii", newline="\n")
 
 
-def sign_bundle(bundle: Path, private_key: Path) -> None:
+def sign_bundle(bundle: str | Path, private_key: str | Path) -> None:
     """Write `model.sig` into a bundle; its other files stay as they are.
 
     Raises:
         FormatError: if it is no bundle, or was changed.
         UserError: if the key cannot be used or the bundle cannot be written; the bundle is then as it was.
     """
+    bundle, private_key = Path(bundle), Path(private_key)
     verify_files(bundle)
     with atomic.folder(bundle) as staging:
         shutil.copytree(bundle, staging, dirs_exist_ok=True)

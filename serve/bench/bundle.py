@@ -57,7 +57,12 @@ class _Group:
     feeds: list[Feeds]
 
 
-def bench(bundle: Path, config: BenchConfig, others: dict[str, Path] | None = None, peers: Sequence[Peer] = ()) -> BenchReport:
+_BENCH = BenchConfig()
+
+
+def bench(
+    bundle: str | Path, config: BenchConfig = _BENCH, others: dict[str, Path] | None = None, peers: Sequence[Peer] = ()
+) -> BenchReport:
     """Measure a bundle. Limit, answer and other bundles alternate text by text, peers in turns, so that all meet the same machine.
 
     Args:
@@ -69,6 +74,7 @@ def bench(bundle: Path, config: BenchConfig, others: dict[str, Path] | None = No
         FormatError: if a bundle or the texts are malformed.
         UserError: if a fresh process cannot answer.
     """
+    bundle = Path(bundle)
     with Classifier.open(bundle, threads=config.threads) as classifier:
         more = {name: Classifier.open(path, threads=config.threads) for name, path in (others or {}).items()}
         groups = _groups(classifier, bundle, config)

@@ -70,7 +70,10 @@ class AdaptReport:
         return "\n".join([*lines, "label sets promise nothing after a shift, so it has none"])
 
 
-def adapt_bundle(bundle: Path, texts: Path, out: Path, config: AdaptConfig) -> AdaptReport:
+_ADAPT = AdaptConfig()
+
+
+def adapt_bundle(bundle: str | Path, texts: str | Path, out: str | Path, config: AdaptConfig = _ADAPT) -> AdaptReport:
     """Estimate the label shares of unlabelled texts, and write the bundle again with probabilities for those shares.
 
     A bundle that was adapted before is adapted anew, from the shares where it was made. Thresholds stay, label sets go.
@@ -84,6 +87,7 @@ def adapt_bundle(bundle: Path, texts: Path, out: Path, config: AdaptConfig) -> A
         FormatError: if the bundle or the texts are malformed.
         UserError: if the bundle does not know its own label shares, there are too few texts, or the disk refuses.
     """
+    bundle, texts, out = Path(bundle), Path(texts), Path(out)
     if out.exists() and out.resolve() != bundle.resolve() and not (out / "bundle.json").is_file() and any(out.iterdir()):
         raise UserError(f"{out}: is a folder with other files; name a bundle, or a place where nothing is yet")
     with Classifier.open(bundle) as classifier:

@@ -85,7 +85,12 @@ class CascadeReport:
         )
 
 
-def cascade_bundle(fast: Path, slow: Path, texts: Path, out: Path, config: CascadeConfig) -> CascadeReport:
+_CASCADE = CascadeConfig()
+
+
+def cascade_bundle(
+    fast: str | Path, slow: str | Path, texts: str | Path, out: str | Path, config: CascadeConfig = _CASCADE
+) -> CascadeReport:
     """Join two bundles of one task into a cascade, with the switch that loses at most what is allowed on the texts.
 
     The manifest, the card and the files for other tools are the slow bundle's; label sets and the promise of a precision go,
@@ -101,6 +106,7 @@ def cascade_bundle(fast: Path, slow: Path, texts: Path, out: Path, config: Casca
         FormatError: if a bundle or the texts are malformed.
         UserError: if the bundles do not fit each other, no switch loses so little, or the disk refuses.
     """
+    fast, slow, out = Path(fast), Path(slow), Path(out)
     if out.exists() and not (out / MANIFEST_FILE).is_file() and any(out.iterdir()):
         raise UserError(f"{out}: is a folder with other files; name a bundle, or a place where nothing is yet")
     with Classifier.open(fast) as quick, Classifier.open(slow) as exact:

@@ -35,7 +35,10 @@ class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
     target: str | None = None
 
 
-def predict_file(bundle: Path, path: Path, config: PredictConfig) -> tuple[Iterator[Prediction], str]:
+_PREDICT = PredictConfig()
+
+
+def predict_file(bundle: str | Path, path: str | Path, config: PredictConfig = _PREDICT) -> tuple[Iterator[Prediction], str]:
     """The file's answers in file order, made while they are read, and a line on the rows skipped (empty if none was).
 
     Args:

@@ -32,7 +32,7 @@ class Verified:
         )
 
 
-def verify(bundle: Path, key: Path | None = None) -> Verified:
+def verify(bundle: str | Path, key: str | Path | None = None) -> Verified:
     """Check every file of a bundle against its sum, then the form of manifest, golden texts and graphs, then the golden answers.
 
     What does not pass one of the three keeps the next from being looked at: no parser sees a byte that was changed, no graph of a
@@ -44,6 +44,7 @@ def verify(bundle: Path, key: Path | None = None) -> Verified:
     Raises:
         UserError: if the key cannot be read.
     """
+    bundle, key = Path(bundle), None if key is None else Path(key)
     problems = [str(problem) for problem in file_problems(bundle)] or _wrong_signature(bundle, key) or _wrong_form(bundle)
     if problems:
         return Verified(bundle, problems)

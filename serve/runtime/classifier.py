@@ -50,6 +50,11 @@ class Classifier:
 
     In a cascade the fast graph reads every text, and the other one those that the fast one is not sure of.
     One classifier may be used from many threads at once.
+
+        >>> with potstill.Classifier.open("bundle") as classifier:
+        ...     (answer,) = classifier.classify(["bought more this morning"])
+        >>> answer.label in classifier.manifest.labels
+        True
     """
 
     def __init__(self, manifest: Manifest, tokenize: Tokenize, session: ort.InferenceSession, fast: Scorer | None = None) -> None:
@@ -65,7 +70,7 @@ class Classifier:
         self._fast_thresholds = _in_order(manifest.cascade.thresholds if manifest.cascade is not None else None, self._labels)
 
     @classmethod
-    def open(cls, bundle: Path, *, threads: int = 1, check: bool = True) -> Classifier:
+    def open(cls, bundle: str | Path, *, threads: int = 1, check: bool = True) -> Classifier:
         """Open a bundle; every file's hash is checked before any parser sees it.
 
         Args:
@@ -76,6 +81,7 @@ class Classifier:
             FormatError: if a file is missing, changed or malformed, or the parts do not fit each other.
             UserError: if the golden texts get other probabilities on this machine.
         """
+        bundle = Path(bundle)
         verify_files(bundle)
         manifest = read_manifest(bundle)
         golden = read_golden(bundle)
