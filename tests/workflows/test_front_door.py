@@ -1,5 +1,6 @@
 """`import potstill`: its names load nothing until they are used, take paths as strings, and their examples run."""
 
+import ast
 import doctest
 import json
 import shutil
@@ -29,9 +30,10 @@ def test_every_public_name_is_there_documented_and_listed():
 
 def test_the_three_lists_of_names_agree(repository):
     """Type checkers read the imports, `import *` reads `__all__`, and the interpreter reads the table."""
-    lines = (repository / "potstill" / "__init__.py").read_text().splitlines()
-    imports = [line.split() for line in lines if line.startswith("    from potstill.")]
-    assert {words[-1]: (words[1], words[3]) for words in imports} == potstill._PLACES
+    nodes = ast.walk(ast.parse((repository / "potstill" / "__init__.py").read_text()))
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module.startswith("potstill.")]
+    found = {alias.asname or alias.name: (node.module, alias.name) for node in imports for alias in node.names}
+    assert found == potstill._PLACES
     assert potstill.__all__ == list(potstill._PLACES)
 
 
