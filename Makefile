@@ -1,16 +1,18 @@
 # Each target does all of its own set-up in .venv; what is installed already is not installed again.
 #
-#   make demo   the whole pipeline on the embedded models: label, train, export, score, measure
-#   make test   every test
-#   make lint   ruff and mypy
-#   make docs   write docs/cli.md from the commands themselves
-#   make clean  remove what the above made
+#   make demo       the whole pipeline on the embedded models: label, train, export, score, measure
+#   make test       every test
+#   make test-fast  the tests without models, training and browsers, for daily work
+#   make lint       ruff and mypy
+#   make figures    the shape of the source tree in figures
+#   make docs       write docs/cli.md from the commands themselves
+#   make clean      remove what the above made
 
 SHELL := /bin/bash
 STAMP := $(shell .ci/install --stamp)
 BIN := .venv/bin
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test test-fast lint figures docs clean
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP)
@@ -19,10 +21,16 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -q --durations=15
 
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -q -m "not slow"
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+figures: $(STAMP)
+	$(BIN)/python benchmarks/structure.py
 
 docs: $(STAMP)
 	$(BIN)/python -m potstill.commands.reference docs/cli.md

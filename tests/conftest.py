@@ -25,6 +25,8 @@ from potstill.labeler.store.label_store import LabelStore, RunSettings
 from potstill.labeler.teacher import Ask, Enough, Identity, Reading, TeacherPath, TooLong, never, path_seed
 from potstill.models.catalog import find_backbone, find_teacher
 
+pytest_plugins = ["support.browser"]
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-import json
 import re
+from urllib.parse import urlsplit
 
 import pytest
-from support.chromium import PROGRAM, Browser
-from support.serving import ServerProcess, wait_until
+from playwright.sync_api import expect
+from support.browser import recorded_requests
+from support.serving import ServerProcess
 from support.tiny_bundle import write_bundle
 
 from potstill.serve.http.page import FOLDER
@@ -22,30 +23,23 @@ def server(tmp_path_factory):
         yield server
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if PROGRAM is None:
-        pytest.skip("there is no Chromium; install Debian's package chromium to look at the page in a real browser")
-    with Browser() as browser:
-        yield browser
+def address(server):
+    return f"http://127.0.0.1:{server.port}/"
 
 
-def open_page(server, browser, **options):
-    browser.requests.clear()
-    browser.open(f"http://127.0.0.1:{server.port}/", **{"width": 1000, **options})
-    wait_until(lambda: browser.value("document.querySelectorAll('#example-list li').length") == 3, "examples")
+def open_playground(page, server):
+    page.goto(address(server))
+    expect(page.locator("#example-list li")).to_have_count(3)
 
 
-def bars(browser):
-    rows = browser.value(
-        "[...document.querySelectorAll('#bars li')].map(li => [...li.querySelectorAll('span')].map(s => s.textContent))"
-    )
-    return {name: float(share.removesuffix(" %")) for name, share in rows}
+def bars(page):
+    names, shares = (page.locator(f"#bars {kind}").all_text_contents() for kind in (".name", ".share"))
+    return {name: float(share.removesuffix(" %")) for name, share in zip(names, shares, strict=True)}
 
 
-def answered(browser):
-    wait_until(lambda: not browser.value("document.getElementById('answer').hidden"), "an answer")
-    return browser.value("document.getElementById('verdict').textContent")
+def verdict(page):
+    expect(page.locator("#answer")).to_be_visible()
+    return page.locator("#verdict").text_content()
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_may_not(server):
@@ -60,75 +54,76 @@ def test_the_page_loads_nothing_from_elsewhere_and_may_not(server):
     assert "style=" not in (FOLDER / "playground.html").read_text()
 
 
-def test_a_text_typed_by_keyboard_alone_gets_its_bars(server, browser):
-    open_page(server, browser)
-    assert browser.value("document.activeElement.id") == "text"
-    browser.type("rise rise")
-    browser.press("Enter", ctrl=True)
-    verdict = answered(browser)
+def test_a_text_typed_by_keyboard_alone_gets_its_bars(server, new_page):
+    page = new_page()
+    asked = recorded_requests(page)
+    open_playground(page, server)
+    expect(page.get_by_label("Text", exact=True)).to_be_focused()
+    page.keyboard.type("rise rise")
+    page.keyboard.press("Control+Enter")
     expected = server.classify(text="rise rise")[1]["answer"]
-    assert expected["label"] in verdict
-    assert bars(browser) == {name: pytest.approx(100 * prob, abs=0.051) for name, prob in expected["probs"].items()}
-    assert re.search(
-        r"ms from here and back: tokenize [\d.]+ ms, model [\d.]+ ms", browser.value("document.getElementById('times').textContent")
-    )
-    assert browser.value("document.querySelectorAll('#bars .edge').length") == 2  # the thresholds that are numbers above 0
-    order = []
-    for _ in range(4):
-        browser.press("Tab")
-        order.append(browser.value("document.activeElement.tagName + ' ' + document.activeElement.textContent.slice(0, 9)"))
-    assert order == ["BUTTON Classify", "BUTTON the price", "BUTTON fall", "BUTTON stay. sta"[: len("BUTTON ") + 9]]
-    assert {url.split("/")[2] for url in browser.requests if not url.startswith("data:")} == {f"127.0.0.1:{server.port}"}
+    assert expected["label"] in verdict(page)
+    assert bars(page) == {name: pytest.approx(100 * prob, abs=0.051) for name, prob in expected["probs"].items()}
+    expect(page.locator("#times")).to_have_text(re.compile(r"ms from here and back: tokenize [\d.]+ ms, model [\d.]+ ms"))
+    expect(page.locator("#bars .edge")).to_have_count(2)  # the thresholds that are numbers above 0
+    for name in ("Classify", "the price", "fall", "stay"):
+        page.keyboard.press("Tab")
+        focused = page.locator("button:focus")
+        expect(focused).to_have_text(re.compile(f"^{name}"))
+    assert {urlsplit(url).netloc for url in asked} == {f"127.0.0.1:{server.port}"}
 
 
-def test_an_example_is_classified_when_it_is_chosen_by_key(server, browser):
-    open_page(server, browser)
+def test_an_example_is_classified_when_it_is_chosen_by_key(server, new_page):
+    page = new_page()
+    open_playground(page, server)
     for _ in range(3):
-        browser.press("Tab")
-    browser.press("Enter")
-    verdict = answered(browser)
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
     expected = server.classify(text="fall")[1]["answer"]
-    assert browser.value("document.getElementById('text').value") == "fall"
-    assert verdict.startswith("Not sure: ") == expected["abstain"]
+    assert verdict(page).startswith("Not sure: ") == expected["abstain"]
+    expect(page.get_by_label("Text", exact=True)).to_have_value("fall")
 
 
-def test_another_bundle_shows_its_target(server, browser):
-    open_page(server, browser)
-    assert browser.value("document.getElementById('target-row').hidden")
-    browser.value(
-        "(() => { const s = document.getElementById('bundle'); s.value = 'pairs'; s.dispatchEvent(new Event('change')); })()"
-    )
-    assert not browser.value("document.getElementById('target-row').hidden")
-    browser.value("document.querySelector('#example-list button').click()")
-    answered(browser)
-    assert browser.value("document.getElementById('target').value") == "the price"
+def test_another_bundle_shows_its_target(server, new_page):
+    page = new_page()
+    open_playground(page, server)
+    target = page.get_by_label("Target: what the text is about")
+    expect(target).to_be_hidden()
+    page.get_by_role("combobox", name="Bundle").select_option("pairs")
+    expect(target).to_be_visible()
+    page.locator("#example-list button").first.click()
+    verdict(page)
+    expect(target).to_have_value("the price")
 
 
-def test_a_text_is_shown_as_text_and_a_refusal_as_its_line(server, browser):
-    open_page(server, browser)
-    browser.value("document.getElementById('text').value = '<img src=x onerror=window.bad=1>'.repeat(7000)")
-    browser.press("Enter", ctrl=True)
-    wait_until(lambda: not browser.value("document.getElementById('problem').hidden"), "a problem")
-    assert "characters; at most 200000 are allowed" in browser.value("document.getElementById('problem').textContent")
-    assert browser.value("window.bad === undefined && document.querySelector('img') === null")
+def test_a_text_is_shown_as_text_and_a_refusal_as_its_line(server, new_page):
+    page = new_page()
+    open_playground(page, server)
+    text = "<img src=x onerror=window.bad=1>" * 7000
+    page.get_by_label("Text", exact=True).evaluate("(field, text) => { field.value = text }", text)  # more than can be typed
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_role("alert")).to_contain_text("characters; at most 200000 are allowed")
+    expect(page.locator("img")).to_have_count(0)
+    assert page.evaluate("window.bad === undefined")
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_it_fits_a_narrow_screen(server, browser, dark, tmp_path):
-    open_page(server, browser, width=320, height=640, dark=dark)
-    browser.type("the price will rise " * 5)
-    browser.press("Enter", ctrl=True)
-    answered(browser)
-    assert browser.value("document.documentElement.scrollWidth") <= 320
-    (tmp_path / "narrow.png").write_bytes(browser.screenshot())
+@pytest.mark.parametrize(("dark", "paper"), [(False, "rgb(251, 250, 247)"), (True, "rgb(25, 26, 25)")], ids=["light", "dark"])
+def test_it_fits_a_narrow_screen(server, new_page, dark, paper, tmp_path):
+    page = new_page(width=320, height=640, dark=dark)
+    open_playground(page, server)
+    page.keyboard.type("the price will rise " * 5)
+    page.keyboard.press("Control+Enter")
+    verdict(page)
+    expect(page.locator("body")).to_have_css("background-color", paper)
+    page.screenshot(path=tmp_path / "narrow.png", full_page=True)  # to look at
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
 
 
-def test_a_key_is_asked_for_where_one_is_needed(browser, tmp_path):
+def test_a_key_is_asked_for_where_one_is_needed(new_page, tmp_path):
     with ServerProcess(write_bundle(tmp_path / "plain"), env={"POTSTILL_KEYS": KEY}) as server:
-        browser.open(f"http://127.0.0.1:{server.port}/", width=1000)
-        wait_until(lambda: not browser.value("document.getElementById('key-row').hidden"), "a field for the key")
-        browser.value(f"document.getElementById('key').value = {json.dumps(KEY)}")
-        browser.value("document.getElementById('text').focus()")
-        browser.type("rise")
-        browser.press("Enter", ctrl=True)
-        answered(browser)
+        page = new_page()
+        page.goto(address(server))
+        page.get_by_label("Key: this server asks for one").fill(KEY)
+        page.get_by_label("Text", exact=True).fill("rise")
+        page.keyboard.press("Control+Enter")
+        verdict(page)

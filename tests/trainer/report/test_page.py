@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
-from support.chromium import PROGRAM, Browser
+from playwright.sync_api import expect
+from support.browser import recorded_requests
 from support.judged_texts import LABELS, a_soft_label, a_task, a_text
 
 from potstill.contract.checkpoint import Student
@@ -71,7 +72,7 @@ def report(sources):
 
 
 @pytest.fixture(scope="module")
-def page(report):
+def html(report):
     return report_page(report)
 
 
@@ -91,39 +92,39 @@ class Outline(HTMLParser):
         return [value for _, name, value in self.attributes if name == wanted]
 
 
-def test_the_same_report_gives_the_same_bytes(page, sources, report):
+def test_the_same_report_gives_the_same_bytes(html, sources, report):
     again = build_report(sources, ReportConfig(patterns={"<u>numbers</u>": r"number \d"}, n_errors=60))
-    assert report_page(again) == page
+    assert report_page(again) == html
     assert [(plot.svg, plot.png) for plot in again.plots] == [(plot.svg, plot.png) for plot in report.plots]
 
 
-def test_hostile_texts_stay_texts(page):
-    outline = Outline(page.decode())
+def test_hostile_texts_stay_texts(html):
+    outline = Outline(html.decode())
     assert outline.tags.count("script") == 1  # the page's own
     assert {"img", "u", "b"}.isdisjoint(outline.tags)
     assert not [name for _, name, _ in outline.attributes if name.startswith("on")]
-    assert b"&lt;script&gt;document.title" in page and b"{{ 7 * 7 }}" in page and b"&lt;b&gt;minilm" in page
+    assert b"&lt;script&gt;document.title" in html and b"{{ 7 * 7 }}" in html and b"&lt;b&gt;minilm" in html
 
 
-def test_the_page_holds_nothing_that_a_browser_may_not_show(page):
-    assert not re.search("[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff]", page.decode())
-    assert "a bell \ufffd and a shift \ufffd" in page.decode() and "because \ufffd\ufffd &lt;i&gt;" in page.decode()
+def test_the_page_holds_nothing_that_a_browser_may_not_show(html):
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff]", html.decode())
+    assert "a bell \ufffd and a shift \ufffd" in html.decode() and "because \ufffd\ufffd &lt;i&gt;" in html.decode()
 
 
-def test_the_page_refers_to_nothing_outside_itself(page):
-    outline = Outline(page.decode())
+def test_the_page_refers_to_nothing_outside_itself(html):
+    outline = Outline(html.decode())
     assert all(value.startswith("#") for name in ("href", "src", "srcset", "action") for value in outline.values(name))
-    assert not re.search(r"https?:|@import|url\((?!#)", page.decode())
+    assert not re.search(r"https?:|@import|url\((?!#)", html.decode())
     assert "default-src 'none'" in next(value for tag, name, value in outline.attributes if (tag, name) == ("meta", "content"))
 
 
-def test_no_id_is_given_twice_and_every_reference_leads_to_one(page):
-    outline = Outline(page.decode())
+def test_no_id_is_given_twice_and_every_reference_leads_to_one(html):
+    outline = Outline(html.decode())
     ids = outline.values("id")
     assert len(ids) == len(set(ids))
     wanted = [value[1:] for value in outline.values("href")]
     wanted += [word for name in ("aria-labelledby", "data-copies") for value in outline.values(name) for word in value.split()]
-    wanted += re.findall(r"url\(#([^)]*)\)", page.decode())
+    wanted += re.findall(r"url\(#([^)]*)\)", html.decode())
     assert set(wanted) <= set(ids)
 
 
@@ -203,32 +204,29 @@ def test_soft_labels_of_another_task_are_refused(sources, tmp_path):
         build_report(replace(sources, teacher=tmp_path / "other.jsonl"), ReportConfig())
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if PROGRAM is None:
-        pytest.skip("there is no Chromium; install Debian's package chromium to look at the page in a real browser")
-    with Browser() as browser:
-        yield browser
+@pytest.fixture
+def report_file(html, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_bytes(html)
+    return path
 
 
 @pytest.mark.parametrize("width", [320, 390, 1280])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_in_a_real_browser_nothing_overflows_runs_or_is_fetched(browser, page, tmp_path, width, dark):
-    path = tmp_path / "report.html"
-    path.write_bytes(page)
-    browser.requests.clear()
-    browser.open(path, width=width, dark=dark)
-    assert browser.value("document.documentElement.scrollWidth") <= width
-    beyond = "[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"
-    assert browser.value(beyond) == []
-    assert browser.value("document.title") == "moves: report of a student"
-    assert browser.requests == [path.absolute().as_uri()]
-    ground = browser.value("getComputedStyle(document.documentElement).backgroundColor")
-    assert ground == ("rgb(23, 27, 36)" if dark else "rgb(255, 255, 255)")
+def test_in_a_real_browser_nothing_overflows_runs_or_is_fetched(report_file, new_page, width, dark):
+    page = new_page(width=width, dark=dark)
+    asked = recorded_requests(page)
+    page.goto(report_file.as_uri())
+    page.screenshot(path=report_file.with_suffix(".png"), full_page=True)  # to look at
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    beyond = "all => all.filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"
+    assert page.locator("body *").evaluate_all(beyond) == []
+    expect(page).to_have_title("moves: report of a student")
+    expect(page.locator("html")).to_have_css("background-color", "rgb(23, 27, 36)" if dark else "rgb(255, 255, 255)")
+    assert asked == [report_file.as_uri()]
 
 
-def test_a_real_browser_prints_it(browser, page, tmp_path):
-    path = tmp_path / "report.html"
-    path.write_bytes(page)
-    browser.open(path, width=1280, dark=True)
-    assert browser.pdf().startswith(b"%PDF-")
+def test_a_real_browser_prints_it(report_file, new_page):
+    page = new_page(width=1280, dark=True)
+    page.goto(report_file.as_uri())
+    assert page.pdf(format="A4").startswith(b"%PDF-")
