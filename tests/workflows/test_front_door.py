@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.toy_moves import a_task
 
 import potstill
 
@@ -46,6 +47,70 @@ def test_packages_keep_their_names():
 def test_a_name_that_does_not_exist_is_an_attribute_error():
     with pytest.raises(AttributeError, match=r"^module 'potstill' has no attribute 'distil'$"):
         potstill.distil  # noqa: B018
+
+
+def called_with_strings():
+    """Every public call that takes paths, by name, with strings that lead nowhere."""
+    from potstill.contract.project import load_project
+    from potstill.contract.texts import read_texts
+    from potstill.export.layouts.package import PackageConfig, package, sign_bundle
+    from potstill.serve.bench.bundle import bench
+    from potstill.serve.offline.adapt import adapt_bundle
+    from potstill.serve.offline.cascade import cascade_bundle
+    from potstill.serve.offline.predict import predict_file
+    from potstill.trainer import calibrate_on_gold
+    from potstill.trainer.calibrate_on_gold import ConfidenceConfig
+    from potstill.trainer.evaluation import evaluate
+    from potstill.trainer.sweep import sweep
+    from potstill.workflows import evaluation, labelling, reporting, soft_labels, tuning
+
+    wanted = ConfidenceConfig(precision=0.9)
+    return {
+        "load_task": lambda: potstill.load_task("no.toml"),
+        "read_texts": lambda: read_texts("no.jsonl"),
+        "load_project": lambda: load_project("no.toml"),
+        "label": lambda: potstill.label("no.toml", "no.jsonl", "out"),
+        "label_forecast": lambda: labelling.label_forecast("no.toml", "no.jsonl"),
+        "derive": lambda: potstill.derive("no.db", "soft.jsonl"),
+        "summarize": lambda: soft_labels.summarize("no.db"),
+        "check": lambda: soft_labels.check("no.db"),
+        "export_for_review": lambda: soft_labels.export_for_review("no.db", "review.json"),
+        "tune_prompt": lambda: tuning.tune_prompt("no.toml", "no.jsonl", "out"),
+        "train": lambda: potstill.train("no.toml", "no.parquet", "student"),
+        "train, task": lambda: potstill.train(a_task(), "no.parquet", "student"),
+        "sweep": lambda: sweep(a_task(), "no.parquet", "student", potstill.TrainConfig(), []),
+        "predict": lambda: evaluate.predict("no", []),
+        "evaluate on texts": lambda: evaluate.evaluate("no", []),
+        "evaluate": lambda: potstill.evaluate("no", "no.jsonl"),
+        "calibrate on texts": lambda: calibrate_on_gold.calibrate("no", [], wanted),
+        "calibrate": lambda: evaluation.calibrate("no", "no.jsonl", wanted),
+        "write_report": lambda: reporting.write_report("no", "no.jsonl", "report.html"),
+        "export_bundle": lambda: potstill.export_bundle("no", "bundle"),
+        "Classifier.open": lambda: potstill.Classifier.open("no"),
+        "predict_file": lambda: predict_file("no", "no.jsonl"),
+        "adapt_bundle": lambda: adapt_bundle("no", "no.jsonl", "out"),
+        "cascade_bundle": lambda: cascade_bundle("no", "no", "no.jsonl", "out"),
+        "package": lambda: package("no", "out", PackageConfig("docker")),
+        "sign_bundle": lambda: sign_bundle("no", "key.pem"),
+        "bench": lambda: bench("no"),
+        "serve_bundles": lambda: potstill.serve_bundles(["no"], potstill.ServeConfig(port=0)),
+        "run_project": lambda: potstill.run_project("no.toml"),
+    }
+
+
+@pytest.mark.parametrize("name", called_with_strings())
+def test_a_path_may_be_a_string_and_one_that_leads_nowhere_is_an_error_for_people(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(potstill.UserError, match=r"\bno(\.\w+)?\b"):
+        called_with_strings()[name]()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_path_of_verify_may_be_a_string(tmp_path):
+    from potstill.serve.offline.verify import verify
+
+    found = verify(str(tmp_path / "no"), str(tmp_path / "key.pem"))
+    assert found.problems and all(problem.startswith(f"{tmp_path}/no") for problem in found.problems)
 
 
 @pytest.fixture(scope="module")
