@@ -19,7 +19,7 @@ CONFIG = "config.json"
 
 Kind = Literal["teacher", "backbone"]
 Packing = Literal["Q8_0", "Q4_0"]
-Mode = Literal["cot", "direct", "cascade"]
+LabelMode = Literal["cot", "direct", "cascade"]
 
 
 class Package(Strict, tag="package", tag_field="from"):
@@ -49,7 +49,7 @@ class Entry(Strict):
     licence: str
     others: list[str] = []
     pack: Packing | None = None
-    mode: Mode | None = None
+    mode: LabelMode | None = None
     sha256: str | None = None
 
     @property
@@ -93,7 +93,7 @@ def load_catalog() -> dict[str, Entry]:
     return {entry.name: entry for entry in catalog.models}
 
 
-def best_mode(name: str) -> Mode | None:
+def best_mode(name: str) -> LabelMode | None:
     """The labelling mode that scored best with a teacher of the catalog; None where nobody measured it, or for any other name."""
     entry = load_catalog().get(name)
     return entry.mode if entry else None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from potstill.commands.options.configs import config_of
 from potstill.serve.http.limits import Limits
 from potstill.serve.http.telemetry.server_log import Journal
 from potstill.serve.run import ServeConfig, serve
@@ -72,42 +73,12 @@ from potstill.serve.run import ServeConfig, serve
 @click.option(
     "--otlp", metavar="URL", help="Send traces to this collector, such as http://127.0.0.1:4318/v1/traces.  [default: nowhere]"
 )
-def command(
-    bundles: tuple[str, ...],
-    host: str,
-    port: int,
-    unix: Path | None,
-    processes: int,
-    workers: int | None,
-    keys: Path | None,
-    insecure: bool,
-    timeout_ms: float,
-    grace_s: float,
-    receipt_s: float,
-    max_connections: int,
-    otlp: str | None,
-) -> None:
+def command(bundles: tuple[str, ...], timeout_ms: float, **options: object) -> None:
     """Answer over HTTP with bundles; the first one answers where a request names none.
 
     POST /classify, POST /predict (as text-embeddings-inference), /v2 (the Open Inference Protocol), and a page to try it at /.
     SIGTERM finishes what was accepted and stops; SIGHUP loads new versions of the bundles.
     """
-    limits = Limits(
-        timeout_ms=timeout_ms,
-        max_timeout_ms=max(timeout_ms, Limits.max_timeout_ms),
-        grace_s=grace_s,
-        receipt_s=receipt_s,
-        max_connections=max_connections,
-    )
-    config = ServeConfig(
-        host=host,
-        port=port,
-        unix=unix,
-        processes=processes,
-        workers=workers,
-        insecure=insecure,
-        keys=keys,
-        otlp=otlp,
-        limits=limits,
-    )
+    wait = {"timeout_ms": timeout_ms, "max_timeout_ms": max(timeout_ms, Limits.max_timeout_ms)}
+    config = config_of(ServeConfig, {**options, "limits": config_of(Limits, {**options, **wait})})
     serve(bundles, config, announce=Journal().line)
