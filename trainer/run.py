@@ -57,7 +57,7 @@ def train(
     contested texts too. With one seed, one number of threads and one machine without an accelerator, the weights come out the same,
     also when the run was killed and goes on from its last state.
 
-        >>> config = potstill.TrainConfig(epochs=1, min_agreement=0.5)
+        >>> config = potstill.TrainConfig(epochs=2, max_tokens=64)
         >>> report = potstill.train("task.toml", "out/soft_labels.parquet", "student", config)
         >>> report.student.labels
         ['bullish', 'bearish', 'neutral']

@@ -6,12 +6,15 @@ import json
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
+from support.tiny_backbone import write_backbone
 from support.toy_moves import a_task
 
 import potstill
+from potstill.models.catalog import ModelFolder
 
 CALLS = ("load_task", "label", "derive", "train", "evaluate", "export_bundle", "Classifier")  # in the order of the work
 N_TEXTS, N_GOLD = 24, 9
@@ -125,7 +128,18 @@ def folder(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_examples_of_all_calls_walk_from_texts_to_answers(folder: Path, monkeypatch):
+def favourite(prompt: str, n_words: int) -> int:
+    """A label word that depends on the text alone, which is the prompt's last block but for the cue."""
+    return zlib.crc32(prompt.rsplit("\n\n", 1)[-1].encode()) % n_words
+
+
+def test_the_examples_of_all_calls_walk_from_texts_to_answers(folder: Path, monkeypatch, ruled_teacher, tmp_path):
+    """With a made-up teacher and a tiny backbone; test_pipeline.py takes the same way with the real ones, at the console."""
+    n_words = sum(len(label.spellings) for label in potstill.load_task(folder / "task.toml").labels)
+    teacher = ruled_teacher(lambda prompt, path: [-0.2 if i == favourite(prompt, n_words) else -5.0 for i in range(n_words)])
+    monkeypatch.setattr("potstill.workflows.teacher.open_teacher", lambda name, **options: teacher)
+    backbone = ModelFolder("all-minilm-l6-v2", write_backbone(tmp_path / "backbone"), "d" * 64)
+    monkeypatch.setattr("potstill.trainer.students.start.find_backbone", lambda name: backbone)
     monkeypatch.chdir(folder)
     known = {"potstill": potstill}
     for name in CALLS:
@@ -135,5 +149,5 @@ def test_the_examples_of_all_calls_walk_from_texts_to_answers(folder: Path, monk
         result = doctest.DocTestRunner(verbose=False).run(example, out=report.append, clear_globs=False)
         assert result.failed == 0, "".join(report)
         known = example.globs
-    rows = [json.loads(line) for line in (folder / "votes.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in Path("votes.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(rows) == N_TEXTS + N_GOLD
