@@ -21,11 +21,11 @@ from potstill.contract.errors import UserError
 from potstill.contract.scores import metrics
 from potstill.contract.task import load_task
 from potstill.contract.texts import Text
-from potstill.labeler.adaptive import BOUND
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.aggregation.soft_labels import soft_labels
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.run import label
+from potstill.labeler.run.adaptive import BOUND
+from potstill.labeler.run.label import label
 from potstill.labeler.store.label_store import LabelStore
 from potstill.labeler.teachers.opening import open_local
 

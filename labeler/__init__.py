@@ -1,1 +1,1 @@
-"""Asks the teacher several times per text and turns its paths into soft labels."""
+"""Ask the teacher several times per text, and turn its paths into soft labels."""

@@ -1,4 +1,4 @@
-"""Texts as points: the mean over a backbone's token states, of length 1. The one file of the labeler that needs torch.
+"""Text embeddings: the mean of a backbone's token states, scaled to length 1. Needs torch, so it is imported only where it is used.
 
 Axes: N texts, B texts in a batch, T tokens, H width.
 """
@@ -17,45 +17,46 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from potstill.contract.errors import FormatError
 from potstill.contract.texts import Text
 
-MAX_TOKENS = 256  # what sentence encoders are trained on; the rest of a text is cut off
-BATCH_TOKENS = 8192  # tokens of a batch, padding included
+MAX_TOKENS = 256  # as sentence encoders are trained; the rest of a text is cut off
+BATCH_TOKENS = 8192  # tokens per batch, including padding
 
-Feature = dict[str, list[int]]  # input_ids, attention_mask and, where the encoder takes them, token_type_ids; each [T]
+ModelInputs = dict[str, list[int]]  # input_ids, attention_mask and, where the encoder takes them, token_type_ids; each [T]
 
 
 def embeddings(texts: Sequence[Text], folder: Path) -> NDArray[np.float32]:
-    """float32 [N, H], each row of length 1; a text's target is read as the second of a pair.
+    """Embed texts; a text's target is encoded as the second part of a pair.
 
-    The same texts give the same bits again on the same machine: nothing is drawn, and which texts share a batch follows from
-    their lengths.
+    Embeddings are bit-identical on the same machine: nothing is random, and the batches follow from the texts' lengths.
 
     Args:
-        folder: holds `config.json`, weights and tokenizer of an encoder.
+        folder: with `config.json`, weights and tokenizer of an encoder.
+    Returns:
+        float32 [N, H], rows of length 1.
     Raises:
         FormatError: if transformers cannot read the folder.
     """
     tokenizer, model = _encoder(folder)
-    different = list(dict.fromkeys((text.text, text.target) for text in texts))  # equal texts are read once
-    features = _features(tokenizer, different)
-    order = sorted(range(len(features)), key=lambda i: len(features[i]["input_ids"]))
-    points = np.empty((len(different), model.config.hidden_size), dtype=np.float32)
+    different = list(dict.fromkeys((text.text, text.target) for text in texts))  # equal texts are encoded once
+    all_inputs = _tokenized(tokenizer, different)
+    order = sorted(range(len(all_inputs)), key=lambda i: len(all_inputs[i]["input_ids"]))
+    vectors = np.empty((len(different), model.config.hidden_size), dtype=np.float32)
     with torch.inference_mode():
-        for rows in _batches(order, [len(feature["input_ids"]) for feature in features]):
-            batch = _padded([features[i] for i in rows], tokenizer.pad_token_id or 0)
+        for rows in _batches(order, [len(inputs["input_ids"]) for inputs in all_inputs]):
+            batch = _padded([all_inputs[i] for i in rows], tokenizer.pad_token_id or 0)
             states = model(**batch).last_hidden_state  # [B, T, H]
             shown = batch["attention_mask"][:, :, None].to(states.dtype)  # [B, T, 1]
             means = (states * shown).sum(dim=1) / shown.sum(dim=1)
-            points[rows] = torch.nn.functional.normalize(means, dim=1).numpy()
-    place = {pair: i for i, pair in enumerate(different)}
-    return points[[place[text.text, text.target] for text in texts]]
+            vectors[rows] = torch.nn.functional.normalize(means, dim=1).numpy()
+    index = {pair: i for i, pair in enumerate(different)}
+    return vectors[[index[text.text, text.target] for text in texts]]
 
 
 def _encoder(folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Tokenizer and model; raises FormatError if they cannot be read."""
+    """Load tokenizer and model; raises FormatError if they cannot be read."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
         model = AutoModel.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # for a malformed file, tokenizers raises nothing more exact
+    except Exception as error:  # for a malformed file, tokenizers raises a plain Exception
         if not (type(error) is Exception or isinstance(error, OSError | ValueError | KeyError | ImportError | SafetensorError)):
             raise
         found = str(error).strip().split("\n")[0].rstrip(".")
@@ -63,8 +64,8 @@ def _encoder(folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     return tokenizer, model.float().eval()
 
 
-def _features(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str | None]]) -> list[Feature]:
-    """Token ids of each text, with its target where it has one; truncated, unpadded."""
+def _tokenized(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str | None]]) -> list[ModelInputs]:
+    """Tokenize each text, with its target if it has one; truncated, not padded."""
     most = min(MAX_TOKENS, tokenizer.model_max_length)
     found = []
     for text, target in pairs:
@@ -74,7 +75,7 @@ def _features(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str
 
 
 def _batches(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """The rows in batches of at most BATCH_TOKENS, padding included. Args: order by rising length; lengths in tokens, by row."""
+    """Group rows into batches of at most BATCH_TOKENS with padding. Args: order by rising length; lengths in tokens, by row."""
     batch: list[int] = []
     for row in order:
         if batch and (len(batch) + 1) * lengths[row] > BATCH_TOKENS:
@@ -85,12 +86,12 @@ def _batches(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]
         yield batch
 
 
-def _padded(features: Sequence[Feature], pad_id: int) -> dict[str, torch.Tensor]:
-    """int64 [B, T] by input name, with T that of the longest feature; what is added is masked."""
-    longest = max(len(feature["input_ids"]) for feature in features)
+def _padded(all_inputs: Sequence[ModelInputs], pad_id: int) -> dict[str, torch.Tensor]:
+    """Pad to the longest text: int64 [B, T] by input name; padding is masked."""
+    longest = max(len(inputs["input_ids"]) for inputs in all_inputs)
     return {
         name: torch.tensor(
-            [feature[name] + [pad_id if name == "input_ids" else 0] * (longest - len(feature[name])) for feature in features]
+            [inputs[name] + [pad_id if name == "input_ids" else 0] * (longest - len(inputs[name])) for inputs in all_inputs]
         )
-        for name in features[0]
+        for name in all_inputs[0]
     }

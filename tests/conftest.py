@@ -22,7 +22,7 @@ import pytest
 from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
 from potstill.labeler.store.label_store import LabelStore, RunSettings
-from potstill.labeler.teacher import Ask, Enough, Identity, Reading, TeacherPath, TooLong, never, path_seed
+from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, TeacherPath, TooLong, never, path_seed
 from potstill.models.catalog import find_backbone, find_teacher
 
 pytest_plugins = ["support.browser"]
@@ -125,15 +125,15 @@ class RuledTeacher:
         return Identity("rule", "d", "d", "build 1", self._chat_template)
 
     def answer(
-        self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int, enough: Enough = never
+        self, prefix: str, variant: int, requests: Sequence[PathRequest], spec: AnswerSpec, run_seed: int, enough: Enough = never
     ) -> Iterator[TeacherPath | TooLong]:
-        n_generated = 0 if reading.mode == "direct" else 7
-        for ask in asks:
-            prompt = self.prompts[ask.text_id, variant] = prefix + ask.prompt + reading.tail
-            for path in ask.paths:
-                self.asked.append((ask.text_id, variant, path))
-                seed, logprobs = path_seed(run_seed, ask.text_id, path), tuple(self._rule(prompt, path))
-                yield TeacherPath(ask.text_id, path, variant, seed, "", logprobs, len(ask.prompt), n_generated)
+        n_generated = 0 if spec.mode == "direct" else 7
+        for request in requests:
+            prompt = self.prompts[request.text_id, variant] = prefix + request.prompt + spec.tail
+            for path in request.paths:
+                self.asked.append((request.text_id, variant, path))
+                seed, logprobs = path_seed(run_seed, request.text_id, path), tuple(self._rule(prompt, path))
+                yield TeacherPath(request.text_id, path, variant, seed, "", logprobs, len(request.prompt), n_generated)
 
     def close(self) -> None:
         pass

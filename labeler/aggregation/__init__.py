@@ -1,1 +1,1 @@
-"""From paths to soft labels: calibration, weights of prompt variants, smoothing, what each method makes of them."""
+"""From paths to soft labels: calibration, weights of prompt variants, smoothing, and a comparison of the methods."""

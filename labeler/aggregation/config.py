@@ -1,10 +1,11 @@
-"""How soft labels are derived from stored paths: the choices, what they may be, and the name they leave in every soft label."""
+"""Settings for deriving soft labels from stored paths, their checks, and the method name that every soft label carries."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal, get_args
 
 import numpy as np
@@ -17,27 +18,46 @@ Method = Literal["calibrated", "majority", "votes", "mean", "matched", "affine"]
 Weighting = Literal["even", "agreement"]
 METHODS: tuple[str, ...] = get_args(Method)
 WEIGHTINGS: tuple[str, ...] = get_args(Weighting)
-UNCALIBRATED = ("votes", "mean")  # methods that take the teacher's preference for a label as it is
+UNCALIBRATED = ("votes", "mean")  # methods that keep the teacher's preference for single labels
 VOTING = ("votes", "majority")  # methods that count votes
 PRIOR_TOLERANCE = 1e-3  # shares are typed by hand
+EMBEDDING_LIBRARIES = ("torch", "transformers", "safetensors")  # imported by labeler/embeddings.py
 
 
 @dataclass(frozen=True)
 class DeriveConfig:
-    """From paths to soft labels; docs/labelling.md says when to use what."""
+    """How soft labels are derived from paths; docs/labelling.md says when to use what.
+
+    Raises:
+        UserError: if a value is not allowed, or two values contradict each other.
+    """
 
     method: Method = "calibrated"
     prior: dict[str, float] | None = None  # stated share of every label; None: even shares
     weighting: Weighting = "even"  # of the prompt variants
     smooth: int = 0  # nearest other texts whose labels are mixed in; 0: none
-    smooth_weight: float = 0.5  # share of the neighbours in the mixture, 0 to 1: half, tuned on nothing
-    backbone: str = "all-minilm-l6-v2"  # in whose embedding space the neighbours are near
+    smooth_weight: float = 0.5  # share of the neighbours in the mixture, 0 to 1; half, not tuned
+    backbone: str = "all-minilm-l6-v2"  # the encoder in whose embedding space the neighbours are near
+
+    def __post_init__(self) -> None:
+        """Refuse values that are wrong whatever the labels are; :func:`check_derive` compares with the labels."""
+        for name, value, allowed in (("method", self.method, METHODS), ("weighting", self.weighting, WEIGHTINGS)):
+            if value not in allowed:
+                raise UserError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+        if self.smooth < 0:
+            raise UserError(f"smooth is {self.smooth}; it must be a number of neighbours, or 0 for none")
+        if not 0 <= self.smooth_weight <= 1:
+            raise UserError(f"smooth weight is {self.smooth_weight}; it must be from 0 to 1")
+        if self.prior is not None:
+            _check_shares(self.prior)
+            if self.method in UNCALIBRATED:
+                raise UserError(f"method {self.method} uses no prior; leave the prior out, or use calibrated or matched")
 
     def name(self, *, adaptive: bool) -> str:
-        """All that was done, in the order of the doing but for the method, which stands first: `calibrated+agreement+smooth10`.
+        """The method name of the soft labels: the method, then the other steps in their order: `calibrated+agreement+smooth10`.
 
         Args:
-            adaptive: whether paths were drawn until a text was decided, so that a posterior mean stands for the average.
+            adaptive: whether paths were drawn until a text was decided, so that a posterior mean replaces the average.
         """
         parts: list[str] = [self.method]
         if self.prior is not None:
@@ -57,49 +77,47 @@ DEFAULTS = DeriveConfig()
 
 
 def check_derive(config: DeriveConfig, labels: Sequence[str]) -> None:
-    """Refuse what no soft label can be derived with, before a path is drawn.
+    """Check a configuration against a task's labels and this machine, before a path is drawn.
 
     Raises:
-        UserError: if a value is not allowed, two of them contradict each other, or the backbone is not on this machine.
-        ModuleNotFoundError: if smoothing is asked for and torch or transformers is not installed.
+        UserError: if the prior does not fit the labels, or is missing where it is needed, or the backbone is not on this machine.
+        ModuleNotFoundError: if smoothing is wanted and torch or transformers is not installed.
     """
-    for name, value, allowed in (("method", config.method, METHODS), ("weighting", config.weighting, WEIGHTINGS)):
-        if value not in allowed:
-            raise UserError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
-    if config.smooth < 0:
-        raise UserError(f"smooth is {config.smooth}; it must be a number of neighbours, or 0 for none")
-    if not 0 <= config.smooth_weight <= 1:
-        raise UserError(f"smooth weight is {config.smooth_weight}; it must be from 0 to 1")
     if config.prior is not None:
-        _check_prior(config.prior, labels)
-        if config.method in UNCALIBRATED:
-            raise UserError(f"method {config.method} uses no prior; leave the prior out, or use calibrated or matched")
+        for name in config.prior:
+            if name not in labels:
+                raise UserError(f"prior: {name!r} is not a label; the labels are {', '.join(labels)}")
+        for label in labels:
+            if label not in config.prior:
+                raise UserError(f"prior: lacks {label!r}; state a share for each of {', '.join(labels)}")
     elif config.method == "matched":
         example = ",".join(f"{label}={1 / len(labels):.2g}" for label in labels[:4]) + (",..." if len(labels) > 4 else "")
         raise UserError(f"method matched needs the labels' shares; state them, for example: --prior {example}")
     if config.smooth:
         find_backbone(config.backbone)
-        import potstill.labeler.embeddings  # noqa: F401  # now rather than after hours of labelling: it needs torch
+        check_embedding_libraries()  # now rather than after hours of labelling
+
+
+def check_embedding_libraries() -> None:
+    """Raise ModuleNotFoundError if a library that embeddings need is not installed; imports none of them."""
+    for name in EMBEDDING_LIBRARIES:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def prior_shares(config: DeriveConfig, labels: Sequence[str]) -> NDArray[np.float64]:
-    """The wanted share of each label, float [C], above 0, sums to 1: the stated ones in the labels' order, else even ones."""
+    """The wanted share of each label, float [C], above 0, sums to 1: the stated prior in the labels' order, or even shares."""
     if config.prior is None:
         return np.full(len(labels), 1 / len(labels))
     shares = np.array([config.prior[label] for label in labels], dtype=np.float64)
     return np.asarray(shares / shares.sum())
 
 
-def _check_prior(prior: dict[str, float], labels: Sequence[str]) -> None:
-    """A share above 0 for every label and for nothing else, summing to 1."""
+def _check_shares(prior: dict[str, float]) -> None:
+    """Check that the shares are proper fractions that sum to 1; raises UserError."""
     for name, share in prior.items():
-        if name not in labels:
-            raise UserError(f"prior: {name!r} is no label; the labels are {', '.join(labels)}")
         if not 0 < share < 1:
             raise UserError(f"prior: {name} is {share:g}; each share must be above 0 and below 1")
-    for label in labels:
-        if label not in prior:
-            raise UserError(f"prior: lacks {label!r}; state a share for each of {', '.join(labels)}")
     total = math.fsum(prior.values())
     if abs(total - 1) > PRIOR_TOLERANCE:
-        raise UserError(f"prior: the shares sum to {total:g}; they must sum to 1")
+        raise UserError(f"prior: the shares of {', '.join(prior)} sum to {total:g}; they must sum to 1")

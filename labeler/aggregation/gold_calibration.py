@@ -1,7 +1,7 @@
-"""An affine map of log-probabilities, fitted on gold labels by multinomial logistic regression, so that no gold text sees its own.
+"""An affine map of log-probabilities, fitted on gold labels by multinomial logistic regression with cross-fitting.
 
 Scale and shift of every label in log space, as supervised calibration learns them (arXiv:2505.23783): with a scale of 1 it is the
-shift of batch calibration, with one scale for all a temperature.
+shift of batch calibration, with one scale for all labels a temperature.
 
 Axes: N texts, G texts with gold, C labels.
 """
@@ -20,22 +20,22 @@ from potstill.contract.files import digest
 
 MIN_GOLD = 10
 N_FOLDS = 5
-# Penalties that cross-validation chooses from, in nats per text and squared distance from the map that changes nothing.
+# Penalties to choose from by cross-validation, in nats per text and squared distance from the identity map.
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
-CLEARLY = 2.0  # standard errors of the mean gain
+CLEARLY = 2.0  # standard errors by which the mean gain must exceed 0
 _MIN_PROB = 1e-6
 
 
 def affine(probs: NDArray[np.float64], gold: NDArray[np.int64], ids: list[str], labels: Sequence[str]) -> NDArray[np.float64]:
-    """The mapped distributions: of a gold text by the map of the folds without it, of any other by the map of all gold texts.
+    """Map the distributions: a gold text by the map of the folds without it, any other text by the map of all gold texts.
 
-    So what a gold text gets does not depend on its own gold label, exactly.
+    So the result for a gold text does not depend on its own gold label.
 
     Args:
         probs: float [N, C], rows sum to 1.
         gold: int [N], index of the gold label; below 0: none.
         ids: [N]; they alone decide the folds.
-        labels: [C], for the message.
+        labels: [C], for error messages.
     Returns:
         float [N, C], rows sum to 1.
     Raises:
@@ -54,7 +54,14 @@ def affine(probs: NDArray[np.float64], gold: NDArray[np.int64], ids: list[str], 
 
 
 def check_gold(gold: NDArray[np.int64], labels: Sequence[str]) -> None:
-    """Refuse too little gold to fit on; raises UserError."""
+    """Refuse too little gold to fit on.
+
+    Args:
+        gold: int [N], index of the gold label; below 0: none.
+        labels: [C], for error messages.
+    Raises:
+        UserError: if there are fewer than MIN_GOLD gold texts, or none of some label.
+    """
     counts = np.bincount(gold[gold >= 0], minlength=len(labels))
     n_gold = counts.sum()
     if n_gold < MIN_GOLD:
@@ -65,27 +72,27 @@ def check_gold(gold: NDArray[np.int64], labels: Sequence[str]) -> None:
 
 
 def fit(x: NDArray[np.float64], gold: NDArray[np.int64], penalty: float, *, one_scale: bool = False) -> NDArray[np.float64]:
-    """Scale and shift of every label, float [2, C], that minimise log-loss plus penalty; convex, so there is one answer.
+    """Fit scale and shift of every label, float [2, C]: the unique minimum of log-loss plus penalty, which is convex.
 
     Args:
-        x: float [G, C], logarithms of probabilities.
-        gold: int [G].
-        penalty: above 0, of half the squared distance from scale 1 and shift 0; the larger, the less the map changes.
-        one_scale: whether all labels share their scale: a temperature.
+        x: float [G, C], log-probabilities.
+        gold: int [G], index of the gold label.
+        penalty: above 0, on half the squared distance from scale 1 and shift 0; the larger, the closer to the identity.
+        one_scale: whether all labels share one scale, a temperature.
     """
     n, n_labels = x.shape
     hits = np.eye(n_labels)[gold]  # [G, C]
     n_scales = 1 if one_scale else n_labels
 
     def loss(change: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Log-loss with penalty, and its slope in the change."""
+        """Penalised log-loss, and its gradient."""
         logprobs = log_softmax((1 + change[:n_scales]) * x + change[n_scales:], axis=1)
         gap = np.exp(logprobs) - hits
         of_scale = (gap * x).mean(axis=0)  # [C]
         slope = np.concatenate([of_scale.sum(keepdims=True) if one_scale else of_scale, gap.mean(axis=0)]) + penalty * change
         return float(-logprobs[np.arange(n), gold].mean() + penalty / 2 * change @ change), slope
 
-    # BFGS rather than L-BFGS: scipy's calls BLAS on threads for a handful of numbers, which took ten times as long
+    # BFGS rather than L-BFGS: scipy's L-BFGS calls threaded BLAS for a handful of numbers, which took ten times as long.
     change = minimize(loss, np.zeros(n_scales + n_labels), jac=True, method="BFGS", options={"gtol": 1e-6}).x
     return np.stack([1 + np.broadcast_to(change[:n_scales], n_labels), change[n_scales:]])
 
@@ -96,9 +103,9 @@ def _mapped(x: NDArray[np.float64], scale_and_shift: NDArray[np.float64]) -> NDA
 
 
 def _fitted(x: NDArray[np.float64], gold: NDArray[np.int64], folds: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The map that does best on folds held out of these texts; scales of their own only where they are clearly better.
+    """Fit the map that does best on held-out folds of these texts; one scale per label only where that is clearly better.
 
-    With tens of gold texts every further parameter costs more than it brings (docs/log.md).
+    With a few dozen gold texts every further parameter costs more than it brings (docs/log.md).
     """
     shared, shared_losses = _best_penalty(x, gold, folds, one_scale=True)
     own, own_losses = _best_penalty(x, gold, folds, one_scale=False)
@@ -110,7 +117,7 @@ def _fitted(x: NDArray[np.float64], gold: NDArray[np.int64], folds: NDArray[np.i
 def _best_penalty(
     x: NDArray[np.float64], gold: NDArray[np.int64], folds: NDArray[np.int64], *, one_scale: bool
 ) -> tuple[float, NDArray[np.float64]]:
-    """The penalty with the lowest log-loss on held-out folds, and that loss of every text, float [G]."""
+    """The penalty with the lowest log-loss on held-out folds, and every text's loss there, float [G]."""
     best, best_losses = 0.0, np.full(len(x), np.inf)
     for penalty in PENALTIES:
         losses = np.zeros(len(x))
@@ -118,13 +125,13 @@ def _best_penalty(
             held = folds == fold
             logprobs = _mapped(x[held], fit(x[~held], gold[~held], penalty, one_scale=one_scale))
             losses[held] = -logprobs[np.arange(held.sum()), gold[held]]
-        if losses.mean() <= best_losses.mean():  # of equals the later, which changes less
+        if losses.mean() <= best_losses.mean():  # of equals the later, which is closer to the identity
             best, best_losses = penalty, losses
     return best, best_losses
 
 
 def _folds(ids: list[str]) -> NDArray[np.int64]:
-    """Fold of each text, int [G], from 0 to 4, equally large: in the order of the ids' digests: no label has a say in it."""
+    """Fold of each text, int [G], from 0 to N_FOLDS - 1, of equal size, assigned by the ids' digests, not by labels."""
     order = sorted(range(len(ids)), key=lambda i: digest.of_bytes(ids[i].encode("utf-8", "surrogatepass")))
     folds = np.empty(len(ids), dtype=np.int64)
     folds[order] = np.arange(len(ids)) % N_FOLDS

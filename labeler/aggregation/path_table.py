@@ -1,6 +1,6 @@
-"""All paths of a run as arrays, and the texts they belong to.
+"""All paths of a run as arrays, with the texts they belong to.
 
-Axes: N texts, P paths, C labels.
+Axes: N texts, P paths, W label words, C labels.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from scipy.special import log_softmax, logsumexp
 
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.texts import Text
-from potstill.labeler.aggregation.calibration import label_logprobs
 from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
 from potstill.labeler.teacher import TeacherPath
 
 NO_GOLD = -1
-UNREADABLE_MASS = 0.05  # a path that gives all label words together less than this probability said something else
+UNREADABLE_MASS = 0.05  # a path whose label words have less probability than this in total said something else
 
 
 @dataclass(frozen=True)
@@ -27,30 +26,30 @@ class PathTable:
     """Paths and their texts; every text has at least one path."""
 
     texts: list[Text]  # [N], in the order of their first paths
-    gold: NDArray[np.int64]  # [N], index of the gold label, NO_GOLD without
+    gold: NDArray[np.int64]  # [N], index of the gold label, or NO_GOLD
     owners: NDArray[np.int64]  # [P], index of each path's text
     variants: NDArray[np.int64]  # [P]
     logprobs: NDArray[np.float64]  # [P, C], normalised over the labels
-    mass: NDArray[np.float64]  # [P], probability of any label word at all
+    mass: NDArray[np.float64]  # [P], total probability of all label words, 0 to 1
     n_prompt_tokens: NDArray[np.int64]  # [P], after the shared prefix
     n_generated: NDArray[np.int64]  # [P]
 
     @property
     def n_paths(self) -> NDArray[np.int64]:
-        """Paths of each text, int [N], at least 1."""
+        """Number of paths of each text, int [N], at least 1."""
         return np.bincount(self.owners, minlength=len(self.texts))
 
     def per_text(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sums over each text's paths. Args: float [P, C]. Returns: float [N, C]."""
+        """Sum over each text's paths. Args: float [P, C]. Returns: float [N, C]."""
         columns = [np.bincount(self.owners, weights=column, minlength=len(self.texts)) for column in values.T]
         return np.stack(columns, axis=1)
 
 
 def read_paths(store: LabelStore, run: Run) -> PathTable:
-    """Every path of the run.
+    """Read every path of the run.
 
     Raises:
-        UserError: if the run holds no path.
+        UserError: if the run has no paths.
         FormatError: as :func:`path_table` does.
     """
     paths = list(store.paths(run))
@@ -60,10 +59,12 @@ def read_paths(store: LabelStore, run: Run) -> PathTable:
 
 
 def path_table(store: LabelStore, run: Run, paths: Sequence[TeacherPath]) -> PathTable:
-    """Paths of the run, at least one, with their texts.
+    """Arrange paths as arrays.
 
+    Args:
+        paths: of the run, at least one.
     Raises:
-        FormatError: if the store is damaged, or a text's gold label is none of the run's.
+        FormatError: if the store is damaged, or a text's gold label is not among the run's labels.
     """
     stored = store.texts()
     index = {text_id: i for i, text_id in enumerate(dict.fromkeys(path.text_id for path in paths))}
@@ -85,9 +86,24 @@ def path_table(store: LabelStore, run: Run, paths: Sequence[TeacherPath]) -> Pat
 
 
 def path_logprobs(paths: Sequence[TeacherPath], settings: RunSettings) -> NDArray[np.float64]:
-    """Log-probability of every label, its words summed, float [P, C]; not normalised. Args: paths, at least one."""
+    """Log-probability (nats) of every label, summed over its words, float [P, C]; not normalised. Args: paths, at least one."""
     words = np.array([path.word_logprobs for path in paths], dtype=np.float64)
     return label_logprobs(words, settings.word_labels, len(settings.labels))
+
+
+def label_logprobs(word_logprobs: NDArray[np.float64], word_labels: Sequence[int], n_labels: int) -> NDArray[np.float64]:
+    """Log-probability (nats) of each label: the sum over its words.
+
+    Args:
+        word_logprobs: float [P, W], of W label words.
+        word_labels: label index of each word.
+    Returns:
+        float [P, C], not normalised over the labels.
+    """
+    return np.stack(
+        [logsumexp(word_logprobs[:, [w for w, k in enumerate(word_labels) if k == label]], axis=1) for label in range(n_labels)],
+        axis=1,
+    )
 
 
 def _gold(store: LabelStore, run: Run, text: Text) -> int:
@@ -96,5 +112,7 @@ def _gold(store: LabelStore, run: Run, text: Text) -> int:
         return NO_GOLD
     if text.gold not in run.settings.labels:
         allowed = ", ".join(run.settings.labels)
-        raise FormatError(store.path, f"text {text.id!r}", f"gold {text.gold!r} is no label of run {run.number}; it has {allowed}")
+        raise FormatError(
+            store.path, f"text {text.id!r}", f"gold {text.gold!r} is not a label of run {run.number}; it has {allowed}"
+        )
     return run.settings.labels.index(text.gold)

@@ -1,6 +1,7 @@
-"""Nearest texts in an embedding space, and soft labels smoothed over them; no gold label takes part.
+"""Smooth soft labels over the nearest texts in an embedding space, without gold labels.
 
-Texts that lie close together mostly have the same label, and a teacher errs on them apart, so that their mean errs less.
+Texts that lie close together mostly have the same label, and the teacher's errors on them are partly independent, so their mean
+errs less.
 
 Axes: N texts, H width, K neighbours, C labels.
 """
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from potstill.contract.errors import UserError
 
-_CELLS = 8_000_000  # similarities held at once: about 100 MB with their ordering, however many texts there are
+_CELLS = 8_000_000  # similarities in memory at once: about 100 MB with their ordering, whatever the number of texts
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Neighbours:
 
 
 def nearest(embeddings: NDArray[np.float32], k: int) -> Neighbours:
-    """The K most similar other texts of every text, by blocks of rows.
+    """Find the K most similar other texts of every text, block by block.
 
     Args:
         embeddings: float32 [N, H], rows of length 1.
@@ -43,7 +44,7 @@ def nearest(embeddings: NDArray[np.float32], k: int) -> Neighbours:
     for start in range(0, n, step):
         rows = np.arange(start, min(start + step, n))
         similarity = embeddings[rows] @ embeddings.T  # [step, N]
-        similarity[rows - start, rows] = -np.inf  # nobody is a neighbour of itself
+        similarity[rows - start, rows] = -np.inf  # a text is not its own neighbour
         best = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
         indices[rows] = best
         weights[rows] = np.clip(np.take_along_axis(similarity, best, axis=1), 0, None)
@@ -51,17 +52,17 @@ def nearest(embeddings: NDArray[np.float32], k: int) -> Neighbours:
 
 
 def smoothed(probs: NDArray[np.float64], neighbours: Neighbours, weight: float) -> NDArray[np.float64]:
-    """Each text's distribution mixed with the mean of its neighbours' own ones, weighted by similarity.
+    """Mix each text's distribution with the similarity-weighted mean of its neighbours' distributions.
 
     Args:
         probs: float [N, C], rows sum to 1.
         weight: share of the neighbours in the mixture, 0 to 1.
     Returns:
-        float [N, C], rows sum to 1; a text without a similar neighbour keeps its own.
+        float [N, C], rows sum to 1; a text without a similar neighbour keeps its distribution.
     """
     total = neighbours.weights.sum(axis=1, keepdims=True)  # [N, 1]
     shares = np.where(total > 0, neighbours.weights / np.where(total > 0, total, 1), 0)  # [N, K]
     around = np.zeros_like(probs)
-    for column in range(shares.shape[1]):  # one neighbour at a time: [N, K, C] at once would not be small
+    for column in range(shares.shape[1]):  # one neighbour at a time: an array [N, K, C] could be large
         around += shares[:, column, None] * probs[neighbours.indices[:, column]]
     return np.asarray(np.where(total > 0, (1 - weight) * probs + weight * around, probs))

@@ -1,4 +1,4 @@
-"""From stored paths to soft labels: votes, agreement and a distribution per text, derived without a new token.
+"""Derive soft labels from stored paths: votes, agreement and a distribution per text, without a new token.
 
 Axes: N texts, P paths, V prompt variants, C labels.
 """
@@ -22,71 +22,45 @@ from potstill.labeler.aggregation.variant_weights import ABSENT, MIN_VARIANTS, v
 from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
 from potstill.models.catalog import find_backbone
 
-MAX_UNREADABLE = 0.20  # share of such paths
-MIN_VOTES, MAX_VOTES = 0.02, 0.90  # share of the uncalibrated votes that a label may have
-MIN_OF_EVEN = 0.2  # with many labels, the lower bound is this part of an even share
-
-
-def doubts(table: PathTable, settings: RunSettings, config: DeriveConfig) -> list[str]:
-    """Lines about where the prior is estimated, label words that do not fit, and a teacher that favours or shuns a label."""
-    lines = []
-    if config.method not in UNCALIBRATED:
-        shares = "even; state known shares with --prior" if config.prior is None else "the stated ones"
-        lines.append(
-            f"each prompt's preference for single labels is estimated on the {len(table.texts)} texts of this run and taken out "
-            f"until the labels' shares are {shares}"
-        )
-    unreadable = float(np.mean(table.mass < UNREADABLE_MASS))
-    if unreadable > MAX_UNREADABLE:
-        lines.append(
-            f"{unreadable:.0%} of the paths give all label words together a probability below {UNREADABLE_MASS}: "
-            f"the words do not fit the teacher; choose others in task.toml (now: {', '.join(settings.words)})"
-        )
-    n_labels = len(settings.labels)
-    votes = np.bincount(table.logprobs.argmax(axis=1), minlength=n_labels) / len(table.logprobs)
-    least = min(MIN_VOTES, MIN_OF_EVEN / n_labels)
-    odd = [f"{name} {share:.0%}" for name, share in zip(settings.labels, votes, strict=True) if not least <= share <= MAX_VOTES]
-    if odd:
-        lines.append(f"the teacher is biased (shares of its own votes: {', '.join(odd)}); do not use the methods votes and mean")
-    return lines
-
-
-# Read without a rationale, a calibrated teacher is less sure than it is right; cubing brought log-loss and calibration error on two
-# gold sets to their lowest with the embedded teacher, and after a rationale nothing was to be gained (docs/log.md).
+MAX_UNREADABLE = 0.20  # share of unreadable paths without a warning
+MIN_VOTES, MAX_VOTES = 0.02, 0.90  # a label's share of the uncalibrated votes without a warning
+MIN_OF_EVEN = 0.2  # with many labels, the lower bound is this fraction of an even share
+# Without a rationale, a calibrated teacher is underconfident; cubing gave the lowest log-loss and calibration error on two gold
+# sets with the embedded teacher. After a rationale nothing was gained by it (docs/log.md).
 SHARPNESS = {"direct": 3.0, "cot": 1.0}
-_MIN_SHARE = 1e-6  # a label that hardly occurs among some texts still has a finite logarithm
+_MIN_SHARE = 1e-6  # keeps the logarithm finite for a label that hardly occurs among some texts
 _TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class Derived:
-    """Soft labels, and what is to be said about them."""
+    """Soft labels, with notes and warnings about them."""
 
     rows: list[SoftLabel]
-    doubts: list[str]  # a line each, for a person
+    warnings: list[str]  # one line each, for a person
 
 
 @dataclass(frozen=True)
 class Distributions:
-    """What a method makes of every text."""
+    """The result of a method for every text."""
 
     probs: NDArray[np.float64]  # [N, C], rows sum to 1
-    votes: NDArray[np.int64]  # [N, C], paths whose favourite each label is
+    votes: NDArray[np.int64]  # [N, C], number of paths whose most probable label this is
 
 
 def soft_labels(store: LabelStore, run: Run, config: DeriveConfig = DEFAULTS, ids: Sequence[str] | None = None) -> list[SoftLabel]:
-    """One soft label for every text with paths; :func:`derive` also tells its doubts."""
+    """The soft labels of :func:`derive`, without its warnings."""
     return derive(store, run, config, ids).rows
 
 
 def derive(store: LabelStore, run: Run, config: DeriveConfig = DEFAULTS, ids: Sequence[str] | None = None) -> Derived:
-    """One soft label for every text with paths, as :func:`distributions` says.
+    """Derive one soft label for every text with paths, as :func:`distributions` describes.
 
     Args:
-        ids: the wanted texts, in the wanted order; None means all, in the order of their ids. Whatever is estimated, from the
-            teacher's preferences to the neighbours, is estimated on all texts of the run.
+        ids: the wanted texts, in the wanted order; None means all, ordered by id. Estimates, such as the teacher's preferences and
+            the neighbours, always use all texts of the run.
     Raises:
-        UserError: if the run holds no path, or cannot be derived from as the configuration asks.
+        UserError: if the run has no paths, or the configuration does not fit the run.
     """
     check_derive(config, run.settings.labels)
     table = read_paths(store, run)
@@ -97,29 +71,29 @@ def derive(store: LabelStore, run: Run, config: DeriveConfig = DEFAULTS, ids: Se
     mass = np.clip(np.bincount(table.owners, weights=table.mass) / n_paths, 0, 1)
     name = config.name(adaptive=run.settings.bound > 0)
     rows = [_soft_label(table, found, i, int(n_paths[i]), float(mass[i]), name, run.settings) for i in wanted]
-    return Derived(rows, doubts(table, run.settings, config))
+    return Derived(rows, label_warnings(table, run.settings, config))
 
 
 def distributions(table: PathTable, settings: RunSettings, config: DeriveConfig, near: Neighbours | None = None) -> Distributions:
-    """A distribution over the labels for every text.
+    """Compute a distribution over the labels for every text.
 
     Methods:
         calibrated: probabilities sharpened, calibrated within each prompt variant, then averaged over a text's paths.
-        majority: the label with the most calibrated votes gets everything; a tie goes to the more probable one.
+        majority: probability 1 for the label with the most calibrated votes; a tie goes to the more probable label.
         votes: the share of paths that voted for each label, uncalibrated, as in arXiv 2212.11311.
-        mean: the exact probabilities, averaged, uncalibrated: the expectation of the vote, without the noise of voting.
-        matched: calibrated, and then shifted so that the mean distribution over all texts is exactly the stated prior. The shares
-            of the favourites are left alone: to meet those too, texts would have to change label that are no different from others.
-        affine: calibrated, then an affine map in log space fitted on the gold texts, across folds.
+        mean: the exact probabilities, averaged, uncalibrated: the expected vote, without the noise of voting.
+        matched: calibrated, then shifted so that the mean distribution over all texts is exactly the stated prior. The shares of
+            the most probable labels are not matched: that would give different labels to texts that do not differ.
+        affine: calibrated, then an affine map in log space fitted on the gold texts, with cross-fitting.
 
-    Then, in this order: averaging counts variants by their weights; where paths were drawn until a text was decided, the average
-    is the posterior mean; neighbours are mixed in, and unless shares of votes were mixed, what the mixing flattened is made as sure
-    again as it was; matched and affine map what came of it.
+    Then, in this order: averaging uses the variants' weights; where paths were drawn until a text was decided, the average is a
+    posterior mean; neighbours are mixed in, and the mixture is sharpened to its earlier entropy, unless votes were mixed; `matched`
+    and `affine` map the result.
 
     Args:
-        near: from :func:`neighbours`; None does not smooth.
+        near: from :func:`neighbours`; None means no smoothing.
     Raises:
-        UserError: if there is too little gold for `affine`, or too few variants to weigh them by agreement.
+        UserError: if there is too little gold for `affine`, or there are too few variants to weigh by agreement.
     """
     if config.method == "affine":
         check_gold(table.gold, settings.labels)
@@ -143,15 +117,17 @@ def distributions(table: PathTable, settings: RunSettings, config: DeriveConfig,
 
 
 def calibrated(table: PathTable, settings: RunSettings, prior: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-    """Log-probabilities [P, C], sharpened and calibrated within each prompt variant: each has habits of its own.
+    """Sharpen the paths and calibrate them within each prompt variant, because each variant prefers labels in its own way.
 
-    Variants are taken in the order in which they were asked. One that was asked about all texts is brought to the prior. One that
-    was asked about some only (the uncertain texts of a cascade, the undecided ones of an adaptive run) is brought to the mean of
-    what the earlier variants make of exactly those texts: their labels are not shared out like everybody's. Within a variant every
-    text counts the same, however many paths it took.
+    Variants are calibrated in the order in which they were asked. A variant that was asked about all texts is brought to the prior.
+    One that was asked only about some (the uncertain texts of a cascade, the undecided ones of an adaptive run) is brought to the
+    mean that the earlier variants give for exactly those texts, whose label shares differ. Within a variant every text has the same
+    weight, however many paths it has.
 
     Args:
         prior: float [C], share of each label among all texts; None means even shares.
+    Returns:
+        Log-probabilities (nats), float [P, C], normalised over C.
     """
     prior = prior_shares(DEFAULTS, settings.labels) if prior is None else prior
     n_texts = len(table.texts)
@@ -176,7 +152,7 @@ def calibrated(table: PathTable, settings: RunSettings, prior: NDArray[np.float6
 
 
 def path_weights(table: PathTable, logprobs: NDArray[np.float64], settings: RunSettings) -> NDArray[np.float64]:
-    """What each path counts, float [P], from the agreement of the variants; the mean over a text's paths is 1.
+    """The weight of each path, float [P], from the agreement of the variants; the mean over a text's paths is 1.
 
     Args:
         logprobs: calibrated, float [P, C].
@@ -194,7 +170,7 @@ def path_weights(table: PathTable, logprobs: NDArray[np.float64], settings: RunS
 
 
 def variant_votes(table: PathTable, logprobs: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Favourite of each variant for each text, int [N, V] with the variants in rising order; ABSENT where it was not asked."""
+    """The most probable label by variant and text, int [N, V], variants in rising order; ABSENT where a variant was not asked."""
     variants = np.unique(table.variants)
     votes = np.full((len(table.texts), len(variants)), ABSENT)
     for column, variant in enumerate(variants):
@@ -206,10 +182,10 @@ def variant_votes(table: PathTable, logprobs: NDArray[np.float64]) -> NDArray[np
 
 
 def averaged(counts: NDArray[np.float64], *, adaptive: bool) -> NDArray[np.float64]:
-    """Shares of the counts; in an adaptive run the posterior mean of a Dirichlet prior.
+    """Shares of the counts; in an adaptive run, the posterior mean under a Dirichlet prior.
 
-    A text whose first paths agree gets no more of them, so that bare shares would be 1 more often than they ought. The prior is the
-    symmetric one with alpha = 1 / C (Perks 1947): as much as one path that says nothing, however many labels there are.
+    A text whose first paths agree gets no more paths, so plain shares would be 1 too often. The prior is the symmetric one with
+    alpha = 1 / C (Perks 1947): worth one path without information, whatever the number of labels.
 
     Args:
         counts: float [N, C], votes or sums of probabilities; each row sums to the number of paths.
@@ -222,7 +198,12 @@ def averaged(counts: NDArray[np.float64], *, adaptive: bool) -> NDArray[np.float
 
 
 def neighbours(table: PathTable, config: DeriveConfig) -> Neighbours | None:
-    """The nearest texts that smoothing needs, or None where it is off. This reads all texts with the backbone."""
+    """The nearest texts for smoothing, or None where smoothing is off. It embeds all texts with the backbone.
+
+    Raises:
+        UserError: if there are not enough texts, or the backbone is not on this machine.
+        FormatError: if the backbone cannot be read.
+    """
     if not config.smooth:
         return None
     if config.smooth >= len(table.texts):
@@ -234,7 +215,7 @@ def neighbours(table: PathTable, config: DeriveConfig) -> Neighbours | None:
 
 
 def _winner_takes_all(counts: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 for the label with the largest count, of equals the one with the larger mean; float [N, C]."""
+    """1 for the label with the largest count; a tie goes to the larger mean; float [N, C]."""
     leads = counts >= counts.max(axis=1, keepdims=True) - _TINY * 1e3
     return np.asarray(np.eye(counts.shape[1])[np.where(leads, means, -1).argmax(axis=1)])
 
@@ -259,3 +240,27 @@ def _soft_label(
         teacher_digest=settings.teacher_digest,
         task_digest=settings.task_digest,
     )
+
+
+def label_warnings(table: PathTable, settings: RunSettings, config: DeriveConfig) -> list[str]:
+    """Notes on the estimated prior, and warnings about unsuitable label words and a teacher that prefers or avoids a label."""
+    lines = []
+    if config.method not in UNCALIBRATED:
+        shares = "even; state known shares with --prior" if config.prior is None else "the stated ones"
+        lines.append(
+            f"each prompt's preference for single labels is estimated on the {len(table.texts)} texts of this run and removed "
+            f"until the labels' shares are {shares}"
+        )
+    unreadable = float(np.mean(table.mass < UNREADABLE_MASS))
+    if unreadable > MAX_UNREADABLE:
+        lines.append(
+            f"in {unreadable:.0%} of the paths the label words have a total probability below {UNREADABLE_MASS}: "
+            f"the words do not suit the teacher; choose others in task.toml (now: {', '.join(settings.words)})"
+        )
+    n_labels = len(settings.labels)
+    votes = np.bincount(table.logprobs.argmax(axis=1), minlength=n_labels) / len(table.logprobs)
+    least = min(MIN_VOTES, MIN_OF_EVEN / n_labels)
+    odd = [f"{name} {share:.0%}" for name, share in zip(settings.labels, votes, strict=True) if not least <= share <= MAX_VOTES]
+    if odd:
+        lines.append(f"the teacher is biased (shares of its own votes: {', '.join(odd)}); do not use the methods votes and mean")
+    return lines

@@ -1,4 +1,4 @@
-"""What each method makes of the same stored paths, side by side: label shares, scores on gold, agreement, cost.
+"""Compare all methods on the same stored paths: label shares, scores on gold, agreement, cost.
 
 Axes: N texts, P paths, V prompt variants, C labels.
 """
@@ -16,14 +16,21 @@ from potstill.contract.scores import metrics
 from potstill.contract.scores.record import Score, Scores
 from potstill.labeler.aggregation.config import METHODS, UNCALIBRATED, DeriveConfig, check_derive, prior_shares
 from potstill.labeler.aggregation.path_table import NO_GOLD, PathTable, read_paths
-from potstill.labeler.aggregation.soft_labels import Distributions, calibrated, distributions, doubts, neighbours, variant_votes
+from potstill.labeler.aggregation.soft_labels import (
+    Distributions,
+    calibrated,
+    distributions,
+    label_warnings,
+    neighbours,
+    variant_votes,
+)
 from potstill.labeler.aggregation.variant_weights import ABSENT, MIN_VARIANTS, variant_weights
 from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
 
 
 @dataclass(frozen=True)
 class MethodRow:
-    """One method."""
+    """Figures of one method."""
 
     name: str  # as soft labels carry it
     shares: dict[str, float]  # of the texts, by their most probable label
@@ -33,32 +40,32 @@ class MethodRow:
 
 @dataclass(frozen=True)
 class VariantRow:
-    """One prompt variant by itself."""
+    """Figures of one prompt variant on its own."""
 
     number: int
     mode: str
     n_texts: int
     n_paths: int
-    favourite: str  # the label with most of its uncalibrated votes
+    favourite: str  # the label with the most uncalibrated votes
     favourite_share: float
-    weight: float | None  # by agreement, over the texts that it was asked about, mean 1; None: too few variants to say
-    accuracy: Score | None  # calibrated, on the gold texts that it was asked about
+    weight: float | None  # by agreement, mean over its texts; None with too few variants
+    accuracy: Score | None  # calibrated, on its gold texts
 
 
 @dataclass(frozen=True)
 class CostRow:
-    """What was asked in one mode; every method reads the same paths, so none costs more than another."""
+    """Cost of one mode's paths; it is the same for every method, because all read the same paths."""
 
     mode: str
     n_texts: int
     paths_per_text: float
-    prompt_tokens_per_text: float  # after the shared prefix; a text's prompt is decoded once a variant, however many paths fork it
+    prompt_tokens_per_text: float  # after the shared prefix; counted once per variant, however many paths fork the prompt
     generated_tokens_per_text: float
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A run's paths in figures."""
+    """Figures of a run."""
 
     run: int
     settings: RunSettings
@@ -67,20 +74,20 @@ class Summary:
     n_gold: int
     label_mass: float  # mean over the paths
     methods: list[MethodRow]
-    left_out: list[str]  # methods that cannot be used here, and why
+    left_out: list[str]  # why a method cannot be used here, one line each
     variants: list[VariantRow]
-    agreement: dict[str, int]  # texts by the share of their paths that chose the calibrated majority label: tenths, upper ends
+    agreement: dict[str, int]  # number of texts by the share of paths for the calibrated majority label, in tenths (upper ends)
     cost: list[CostRow]
-    doubts: list[str]
+    doubts: list[str]  # warnings, a line each; the JSON output has this name
 
 
 def summary(store: LabelStore, run: Run, config: DeriveConfig) -> Summary:
-    """All methods over one run.
+    """Apply all methods to one run.
 
     Args:
-        config: its prior enters every method that takes one; its smoothing adds rows beside those without; the rest is not read.
+        config: its prior is used by every method that takes one; its smoothing adds rows; method and weighting are ignored.
     Raises:
-        UserError: if the run holds no path, or prior or smoothing make no sense.
+        UserError: if the run has no paths, or prior or smoothing do not fit the run.
         FormatError: if the store is damaged.
     """
     labels = run.settings.labels
@@ -110,12 +117,12 @@ def summary(store: LabelStore, run: Run, config: DeriveConfig) -> Summary:
         variants=_variant_rows(table, run.settings, prior_shares(even, labels)),
         agreement=_agreement(votes, table.n_paths),
         cost=_cost_rows(table, run.settings),
-        doubts=doubts(table, run.settings, even),
+        doubts=label_warnings(table, run.settings, even),
     )
 
 
 def _wanted(table: PathTable, config: DeriveConfig) -> Iterator[DeriveConfig]:
-    """Every configuration that is compared: each method, then weights by agreement, then smoothing where it was asked for."""
+    """The configurations to compare: each method, then weights by agreement, then smoothing if wanted."""
     plain = replace(config, weighting="even", smooth=0)
     has_gold = bool((table.gold != NO_GOLD).any())
     usable = [name for name in METHODS if has_gold or name != "affine"]
@@ -140,7 +147,7 @@ def _method_row(table: PathTable, found: Distributions, name: str, labels: list[
 
 
 def _variant_rows(table: PathTable, settings: RunSettings, prior: NDArray[np.float64]) -> list[VariantRow]:
-    """Each variant by itself: its habits, its weight, its accuracy."""
+    """Each variant's favourite label, weight and accuracy."""
     votes = variant_votes(table, calibrated(table, settings, prior))  # [N, V]
     weights = variant_weights(votes, len(settings.labels)) if votes.shape[1] >= MIN_VARIANTS else None
     rows = []
@@ -167,13 +174,13 @@ def _variant_rows(table: PathTable, settings: RunSettings, prior: NDArray[np.flo
 
 
 def _agreement(votes: NDArray[np.int64], n_paths: NDArray[np.int64]) -> dict[str, int]:
-    """Texts by agreement: `0.7` counts those above 0.6 and up to 0.7. Args: int [N, C]; int [N]."""
+    """Number of texts by agreement: `0.7` counts those above 0.6 and up to 0.7. Args: int [N, C]; int [N]."""
     tenths = np.ceil(votes.max(axis=1) * 10 / n_paths - 1e-9).astype(int)
     return {f"{tenth / 10:.1f}": int(np.sum(tenths == tenth)) for tenth in range(int(tenths.min()), 11)}
 
 
 def _cost_rows(table: PathTable, settings: RunSettings) -> list[CostRow]:
-    """Paths and tokens of a text, by mode."""
+    """Mean paths and tokens per text, by mode."""
     modes = np.array([settings.mode_of(int(variant)) for variant in table.variants])
     rows = []
     for mode in dict.fromkeys(modes.tolist()):

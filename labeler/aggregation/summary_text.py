@@ -1,4 +1,4 @@
-"""A summary for a person, at most 100 columns wide."""
+"""The summary of a run as text, at most 100 columns wide."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from potstill.labeler.aggregation.summary import Summary
 COLUMNS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log-loss", "ece": "ECE"}
 _WIDTH = 100
 _BAR = 40  # characters of the longest bar
-_MAX_LABELS = 6  # shown of a method's shares
+_MAX_LABELS = 6  # labels shown per method, the most common ones
 
 
 def as_text(summary: Summary) -> str:
-    """The summary in blocks, each with a blank line before it."""
+    """The summary in blocks, with a blank line between them."""
     blocks = [_head(summary), _scores(summary), _shares(summary), _variants(summary), _agreement(summary), _cost(summary)]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
 def _head(summary: Summary) -> list[str]:
-    """What ran, and on what."""
+    """Teacher, settings and size of the run."""
     run = summary.settings
     adaptive = f", adaptive (bound {run.bound:g})" if run.bound > 0 else ""
     return [
@@ -31,7 +31,7 @@ def _head(summary: Summary) -> list[str]:
 
 
 def _scores(summary: Summary) -> list[str]:
-    """Every method's scores on gold."""
+    """Scores of every method on the gold texts."""
     if not summary.n_gold:
         return ["no gold texts, so no scores; label some with --gold", *_left_out(summary)]
     width = _name_width(summary)
@@ -46,12 +46,12 @@ def _scores(summary: Summary) -> list[str]:
 
 
 def _left_out(summary: Summary) -> list[str]:
-    """Why a method is missing."""
+    """Reasons why methods are missing."""
     return [textwrap.fill(f"left out: {line}", _WIDTH, subsequent_indent="  ") for line in summary.left_out]
 
 
 def _shares(summary: Summary) -> list[str]:
-    """Share of the texts by most probable label."""
+    """Share of the texts by most probable label, for every method."""
     width = _name_width(summary)
     lines = [f"{'method':<{width}}entropy   share of the texts by most probable label"]
     for row in summary.methods:
@@ -65,8 +65,8 @@ def _shares(summary: Summary) -> list[str]:
 
 
 def _variants(summary: Summary) -> list[str]:
-    """Every prompt variant."""
-    lines = ["variant  mode    texts   paths   weight  calibrated accuracy  own votes go most to"]
+    """One line for every prompt variant."""
+    lines = ["variant  mode    texts   paths   weight  calibrated accuracy  most common own vote"]
     for row in summary.variants:
         weight = "-" if row.weight is None else f"{row.weight:.2f}"
         accuracy = "-" if row.accuracy is None else f"{_cell(row.accuracy)}"
@@ -78,9 +78,9 @@ def _variants(summary: Summary) -> list[str]:
 
 
 def _agreement(summary: Summary) -> list[str]:
-    """Bars, a tenth of agreement each."""
+    """One bar per tenth of agreement."""
     most = max(summary.agreement.values())
-    lines = ["agreement of a text's paths (up to), texts"]
+    lines = ["agreement of a text's paths (up to), number of texts"]
     for tenth, count in summary.agreement.items():
         if count:
             lines.append(f"  {tenth}  {count:>7}  {'#' * round(_BAR * count / most)}".rstrip())
@@ -88,7 +88,7 @@ def _agreement(summary: Summary) -> list[str]:
 
 
 def _cost(summary: Summary) -> list[str]:
-    """Paths and tokens, by mode."""
+    """Paths and tokens per text, by mode."""
     lines = ["cost, the same for every method; per text asked: mode, texts, paths, prompt and generated tokens"]
     for row in summary.cost:
         lines.append(
@@ -105,11 +105,11 @@ def _cell(score: Score) -> str:
 
 
 def _shown(name: str) -> str:
-    """A method's name without the stated shares, which are the same in every row."""
+    """A method's name without the stated prior, which is the same in every row."""
     method, _, rest = name.partition("(")
     return method + rest.partition(")")[2] if rest else method
 
 
 def _name_width(summary: Summary) -> int:
-    """Characters of the longest name, and two."""
+    """Width of the name column: the longest name and two spaces."""
     return max(len(_shown(row.name)) for row in summary.methods) + 2

@@ -1,10 +1,9 @@
-"""How much each prompt variant counts, found without gold: by how well it agrees with the others beyond chance.
+"""Weights of the prompt variants, estimated without gold from their agreement beyond chance.
 
 The one-coin model of Dawid and Skene (1979, Applied Statistics 28(1)): a variant knows the label of a share `skill` of the texts
-and guesses the others. The agreement of two variants beyond chance is then the product of their skills, so that the skills are
-the rank-one factor of the matrix of agreements, its diagonal left out (Ma, Olshevsky, Saligrama, Szepesvari 2017,
-arXiv:1706.06660). Errors in common, as prompts of one teacher have, raise all skills alike; expectation-maximisation would end in
-certainty about them.
+and guesses the others. The agreement of two variants beyond chance is then the product of their skills, so the skills are the
+rank-one factor of the agreement matrix without its diagonal (Ma, Olshevsky, Saligrama, Szepesvari 2017, arXiv:1706.06660). Common
+errors, which prompts of one teacher have, raise all skills alike; expectation-maximisation would become certain of them.
 
 Axes: N texts, V variants, C labels.
 """
@@ -15,23 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 ABSENT = -1  # the vote of a variant that was not asked about a text
-MIN_VARIANTS = 3  # two variants have one agreement and two skills
+MIN_VARIANTS = 3  # two variants give one agreement for two skills
 _MIN_TEXTS = 30  # with fewer, an agreement is mostly noise
-_MAX_SKILL = 0.99  # a variant that never errs would count infinitely
+_MAX_SKILL = 0.99  # a variant without errors would have an infinite weight
 _MAX_STEPS, _TOLERANCE = 500, 1e-10
 
 
 def variant_weights(votes: NDArray[np.int64], n_labels: int) -> NDArray[np.float64]:
-    """The weight of every variant for every text, from the texts about which at least the same variants were asked.
+    """Weigh every variant for every text.
 
-    Later variants may have been asked about uncertain texts only, where every variant errs more: variants are therefore compared
-    on common texts, once for every set of variants that some text has.
+    Later variants may have been asked only about uncertain texts, on which every variant errs more. So variants are compared on the
+    texts they have in common, once for every set of variants that occurs.
 
     Args:
-        votes: int [N, V], each variant's favourite, or ABSENT.
+        votes: int [N, V], each variant's most probable label, or ABSENT.
     Returns:
-        float [N, V], at least 0, the mean over each text's variants is 1; 0 where a variant is absent. Even where fewer than 3
-        variants were asked, fewer than 30 texts can be compared, or no variant agrees with another beyond chance.
+        float [N, V], at least 0, with mean 1 over each text's variants; 0 where a variant is absent. Equal weights where fewer than
+        3 variants were asked, fewer than 30 texts can be compared, or no variant agrees with another beyond chance.
     """
     asked = votes != ABSENT  # [N, V]
     weights = np.zeros(votes.shape)
@@ -47,7 +46,7 @@ def variant_weights(votes: NDArray[np.int64], n_labels: int) -> NDArray[np.float
 
 
 def skills(votes: NDArray[np.int64], n_labels: int) -> NDArray[np.float64]:
-    """Share of the texts whose label each variant knows, beyond guessing, float [V], from 0 to 0.99.
+    """Share of the texts whose label each variant knows rather than guesses, float [V], from 0 to 0.99.
 
     Args:
         votes: int [N, V], none absent; at least 3 variants.
@@ -57,13 +56,13 @@ def skills(votes: NDArray[np.int64], n_labels: int) -> NDArray[np.float64]:
     shares = np.stack([np.bincount(column, minlength=n_labels) / len(votes) for column in votes.T])  # [V, C]
     for i in range(n_variants):
         for j in range(i):
-            chance = float(shares[i] @ shares[j])  # what two variants with these shares agree on anyway
+            chance = float(shares[i] @ shares[j])  # expected agreement of independent votes with these shares
             agreement = float(np.mean(votes[:, i] == votes[:, j]))
             beyond[i, j] = beyond[j, i] = (agreement - chance) / (1 - chance) if chance < 1 else 0.0
     skill = np.full(n_variants, np.sqrt(np.clip(beyond.sum() / (n_variants * (n_variants - 1)), 1e-3, 1)))
     for _ in range(_MAX_STEPS):
         before = skill.copy()
-        for i in range(n_variants):  # least squares in one skill with the others held; each step lowers the error
+        for i in range(n_variants):  # least squares in one skill with the others fixed; each step lowers the error
             others = np.arange(n_variants) != i
             norm = float(skill[others] @ skill[others])
             skill[i] = np.clip(beyond[i, others] @ skill[others] / norm, 0, _MAX_SKILL) if norm > 0 else 0.0
@@ -73,10 +72,10 @@ def skills(votes: NDArray[np.int64], n_labels: int) -> NDArray[np.float64]:
 
 
 def log_odds(skill: NDArray[np.float64], n_labels: int) -> NDArray[np.float64]:
-    """What a vote is worth under the one-coin model: the log-odds of its label against any other, in nats; 0 for a guess.
+    """The weight of a vote under the one-coin model, float [V]: log-odds (nats) of its label against any other; 0 for a guess.
 
     Args:
-        skill: float [V], from 0 to below 1.
+        skill: float [V], at least 0 and below 1.
     Source: Nitzan and Paroush 1982, International Economic Review 23(2), for two labels; with C labels a variant is right with
         probability skill + (1 - skill) / C and gives each wrong label with probability (1 - skill) / C.
     """

@@ -1,1 +1,1 @@
-"""Measuring the labelling engine next to its peers."""
+"""Benchmark the labelling engine against its peers."""

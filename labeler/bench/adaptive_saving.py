@@ -1,4 +1,4 @@
-"""What adaptive paths save and what they cost: the same gold texts labelled with all paths, and with as many as it takes."""
+"""Measure what adaptive stopping saves and loses: label the same gold texts with all paths, and adaptively."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from potstill.contract.scores.record import Score
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.soft_labels import soft_labels
-from potstill.labeler.bench.turns import Progress
+from potstill.labeler.bench.turns import BenchProgress
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.progress import Live
-from potstill.labeler.run import label
+from potstill.labeler.run.label import label
+from potstill.labeler.run.progress import RunProgress
 from potstill.labeler.store.label_store import LabelStore
 from potstill.labeler.teacher import Teacher
 
 
 @dataclass(frozen=True)
 class Saving:
-    """Adaptive against fixed paths on the same gold texts."""
+    """Adaptive stopping compared with a fixed number of paths, on the same gold texts."""
 
     paths_saved: float  # share of the fixed paths that were not drawn, 0 to 1
     fixed: float  # macro-F1
     adaptive: float  # macro-F1
-    difference: Score  # macro-F1 of adaptive less that of fixed paths, with the interval over texts, paired
+    difference: Score  # macro-F1, adaptive minus fixed, with a paired interval over texts
 
 
 def measure_saving(
-    task: Task, gold: list[Text], teacher: Teacher, fixed: LabelConfig, adaptive: LabelConfig, progress: Progress | None = None
+    task: Task, gold: list[Text], teacher: Teacher, fixed: LabelConfig, adaptive: LabelConfig, progress: BenchProgress | None = None
 ) -> Saving:
-    """Label the gold texts twice, in stores that are thrown away.
+    """Label the gold texts twice, in temporary stores.
 
     Args:
         gold: texts that all have a gold label.
         fixed: draws all paths.
-        adaptive: the same, with a bound.
+        adaptive: the same settings with a bound.
     Raises:
-        UserError: as :func:`potstill.labeler.run.label` does.
+        UserError: as :func:`potstill.labeler.run.label.label` does.
     """
     n_fixed, fixed_probs = _labelled(task, gold, teacher, fixed, progress)
     n_adaptive, adaptive_probs = _labelled(task, gold, teacher, adaptive, progress)
@@ -56,13 +56,13 @@ def measure_saving(
 
 
 def _labelled(
-    task: Task, gold: list[Text], teacher: Teacher, config: LabelConfig, progress: Progress | None
+    task: Task, gold: list[Text], teacher: Teacher, config: LabelConfig, progress: BenchProgress | None
 ) -> tuple[int, NDArray[np.float64]]:
-    """Paths drawn, and probabilities float [N, C] in the order of the texts."""
+    """Number of paths drawn, and probabilities float [N, C] in the order of the texts."""
 
-    def show(live: Live) -> None:
+    def show(now: RunProgress) -> None:
         if progress:
-            progress("adaptive" if config.bound else "fixed", live.n_paths // config.n_paths, live.total // config.n_paths)
+            progress("adaptive" if config.bound else "fixed", now.n_paths // config.n_paths, now.total // config.n_paths)
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "labels.db"

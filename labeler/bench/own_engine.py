@@ -1,4 +1,4 @@
-"""Our own engine as a part of the benchmark, and the limit that it is held against: llama.cpp's bare prompt processing."""
+"""Benchmark parts on our own engine, and their upper limit: llama.cpp's plain prompt processing."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from itertools import chain, islice
 from pathlib import Path
 
 from potstill.labeler.bench.turns import Turn
-from potstill.labeler.bench.workload import Counted, Workload
+from potstill.labeler.bench.workload import TokenCounts, Workload
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, Token
-from potstill.labeler.engine.variant_context import PREFIX
+from potstill.labeler.engine.sequences import PREFIX
 from potstill.labeler.teacher import Mode, TeacherPath, TooLong
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.opening import Pack, open_local
 
-LIMIT_BATCH = 512  # tokens of one decode of the limit; larger ones were never faster
+LIMIT_BATCH = 512  # tokens per decode of the limit; larger batches were never faster
 
 
-class ClockedEngine(LlamaEngine):
-    """Keeps the seconds that went into contexts and shared prefixes, which a run pays once, however many texts follow."""
+class TimedEngine(LlamaEngine):
+    """An engine that sums up the seconds for contexts and shared prefixes, which a run pays once, however many texts follow."""
 
     set_up_s = 0.0
 
     def start(self, config: EngineConfig) -> None:
-        """As :meth:`LlamaEngine.start`."""
+        """Timed :meth:`LlamaEngine.start`."""
         began = time.perf_counter()
         super().start(config)
         self.set_up_s += time.perf_counter() - began
 
     def restore(self, state: bytes, sequence: int) -> bool:
-        """As :meth:`LlamaEngine.restore`."""
+        """Timed :meth:`LlamaEngine.restore`."""
         began = time.perf_counter()
         restored = super().restore(state, sequence)
         self.set_up_s += time.perf_counter() - began
         return restored
 
     def decode(self, tokens: Sequence[Token]) -> list[int]:
-        """As :meth:`LlamaEngine.decode`."""
+        """Timed :meth:`LlamaEngine.decode`."""
         began = time.perf_counter()
         rows = super().decode(tokens)
         if all(token.sequence == PREFIX for token in tokens):
@@ -47,34 +47,34 @@ class ClockedEngine(LlamaEngine):
 
 
 @dataclass(frozen=True)
-class Opening:
-    """How `potstill label` opens a teacher."""
+class TeacherOpening:
+    """Opens a teacher as `potstill label` does."""
 
     name: str
     config: LocalConfig
     pack: Pack = "auto"
 
     def teacher(self, open_engine: Callable[[Path], LlamaEngine] = LlamaEngine) -> LocalTeacher:
-        """The open teacher; raises UserError."""
+        """Open the teacher; raises UserError if it cannot be loaded."""
         return open_local(self.name, pack=self.pack, config=self.config, open_engine=open_engine)
 
 
 class EnginePart:
-    """One labelling run over all texts, which pauses at the end of each turn.
+    """One labelling run over all texts, paused at the end of each turn.
 
-    A turn ends when as many paths are complete as its texts have; other texts are half done then. So no turn waits for its last
-    path with an emptying batch, which a long run does only once.
+    A turn ends when as many paths are complete as its texts have; other texts are in progress then. So no turn waits for its last
+    path with a batch that empties, which a long run does only once.
     """
 
     def __init__(self, name: str, load: Workload, teacher: LocalTeacher, mode: Mode, n_variants: int | None = None) -> None:
-        """Take over the teacher. Args: n_variants, asked of all that the mode has; None: all."""
+        """Take over the teacher. Args: n_variants, the first of the mode's prompt variants to use; None: all."""
         self.name, self._load, self._teacher = name, load, teacher
-        self._questions = load.questions(mode)[:n_variants]
-        self._n_paths = sum(len(question.paths) for question in self._questions)
+        self._variants = load.prompt_variants(mode)[:n_variants]
+        self._n_paths = sum(len(variant.paths) for variant in self._variants)
         self._results = self._run(len(load.texts))
 
     def warm_up(self) -> None:
-        """A run over one text: it measures how much is best done at once, and keeps the decoded prefixes."""
+        """Label one text, which measures the best settings and keeps the decoded prefixes."""
         list(self._run(1))
 
     def turn(self, rows: range) -> Turn:
@@ -92,24 +92,24 @@ class EnginePart:
         """Every path of the first ``n`` texts, one prompt variant after the other."""
         load, teacher = self._load, self._teacher
         return chain.from_iterable(
-            teacher.answer(question.prefix, question.number, load.asks(question)[:n], question.reading, load.seed)
-            for question in self._questions
+            teacher.answer(variant.prefix, variant.number, load.requests(variant)[:n], variant.spec, load.seed)
+            for variant in self._variants
         )
 
 
-class BesidesSetUp:
-    """A part whose clock stands still while its engine makes a context or fills in a shared prefix."""
+class WithoutSetUp:
+    """A part whose time excludes making contexts and decoding shared prefixes."""
 
-    def __init__(self, part: EnginePart, engine: ClockedEngine) -> None:
+    def __init__(self, part: EnginePart, engine: TimedEngine) -> None:
         """Args: engine, the one that the part's teacher runs on."""
         self.name, self._part, self._engine = part.name, part, engine
 
     def warm_up(self) -> None:
-        """As the part does."""
+        """Warm up the part."""
         self._part.warm_up()
 
     def turn(self, rows: range) -> Turn:
-        """The part's turn, less the set-up in it."""
+        """The part's turn, without the set-up in it."""
         before_s = self._engine.set_up_s
         turn = self._part.turn(rows)
         return Turn(turn.seconds - (self._engine.set_up_s - before_s), turn.n_tokens)
@@ -120,11 +120,11 @@ class BesidesSetUp:
 
 
 class Limit:
-    """The most favourable case for llama.cpp: batches of one sequence, an empty cache for each, logits of the last token only."""
+    """The best case for llama.cpp: batches of one sequence, an empty cache for each, logits of the last token only."""
 
     name = "limit"
 
-    def __init__(self, load: Workload, counts: Counted, model: Path, n_threads: int) -> None:
+    def __init__(self, load: Workload, counts: TokenCounts, model: Path, n_threads: int) -> None:
         """Make a context that holds one batch."""
         size = LIMIT_BATCH
         self._n_texts = len(load.texts)
@@ -133,11 +133,11 @@ class Limit:
         self._engine.start(EngineConfig(n_cells=size, n_batch=size, n_sequences=1, n_threads=n_threads))
 
     def warm_up(self) -> None:
-        """One batch."""
+        """Decode one batch."""
         self._decode(self._batches[0])
 
     def turn(self, rows: range) -> Turn:
-        """As large a share of the batches as these texts are of all."""
+        """Run the share of the batches that corresponds to these texts."""
         first, last = (len(self._batches) * row // self._n_texts for row in (rows.start, rows.stop))
         began = time.perf_counter()
         for batch in self._batches[first:last]:
@@ -149,26 +149,26 @@ class Limit:
         self._engine.close()
 
     def _decode(self, batch: list[int]) -> None:
-        """One batch into an empty cache."""
+        """Decode one batch into an empty cache."""
         self._engine.free(PREFIX)
         (row,) = self._engine.decode([Token(t, i, PREFIX, i == len(batch) - 1) for i, t in enumerate(batch)])
         self._engine.logits(row)
 
 
-def label_part(name: str, load: Workload, opening: Opening, mode: Mode) -> EnginePart:
-    """All of the mode's prompt variants."""
+def label_part(name: str, load: Workload, opening: TeacherOpening, mode: Mode) -> EnginePart:
+    """The part that labels with all of the mode's prompt variants."""
     return EnginePart(name, load, opening.teacher(), mode)
 
 
-def efficiency_part(load: Workload, opening: Opening, model: Path) -> BesidesSetUp:
-    """One variant of `direct`, by a clock that leaves set-up out."""
-    engine = ClockedEngine(model)
+def efficiency_part(load: Workload, opening: TeacherOpening, model: Path) -> WithoutSetUp:
+    """The part that labels with one variant of `direct`, timed without set-up."""
+    engine = TimedEngine(model)
     part = EnginePart("one_variant", load, opening.teacher(lambda _: engine), "direct", n_variants=1)
-    return BesidesSetUp(part, engine)
+    return WithoutSetUp(part, engine)
 
 
 def _n_tokens(path: TeacherPath | TooLong) -> int:
-    """Tokens that a path had decoded for it: a text's own are counted once in every prompt variant."""
+    """Number of tokens decoded for a path; a text's prompt counts once per prompt variant."""
     if isinstance(path, TooLong):
         return 0
     first_of_variant = path.path == path.variant

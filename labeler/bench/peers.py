@@ -1,4 +1,7 @@
-"""The second peer: llama.cpp's own server, which draws several answers to one prompt over one KV cache."""
+"""The peers of the benchmark: llama.cpp's own server, and a loop over llama-cpp-python's `create_completion`.
+
+The server draws several answers to one prompt over one KV cache; the loop draws one answer after the other.
+"""
 
 from __future__ import annotations
 
@@ -20,29 +23,29 @@ from llama_cpp import Llama
 
 from potstill.contract.errors import UserError
 from potstill.labeler.bench.turns import Turn
-from potstill.labeler.bench.workload import STOP, Counted, Workload
+from potstill.labeler.bench.workload import STOP, TokenCounts, Workload
 from potstill.labeler.engine.llama_bindings import TOP_K
 from potstill.labeler.teacher import path_seed
 
 HOST = "127.0.0.1"
 WATCH = Path(__file__).with_name("watchdog.py")
-START_S = 120.0  # until it must answer
-ANSWER_S = 300.0  # for one text
-IN_FLIGHT = (1, 2, 4)  # numbers of texts at once that are tried
-FLASH = ("on", "off")  # kinds of attention that are tried; its own choice is `on`, which is slow for few paths on a CPU
-N_TRIAL = 4  # texts of a trial
+START_S = 120.0  # timeout of the start
+ANSWER_S = 300.0  # timeout of one text
+IN_FLIGHT = (1, 2, 4)  # numbers of concurrent texts to try
+FLASH = ("on", "off")  # flash attention settings to try; the server's default is `on`, which is slow for few paths on a CPU
+N_TRIAL = 4  # texts per trial
 
 
 def check_program(program: Path) -> None:
-    """Refuse what cannot be run; raises UserError."""
+    """Refuse a path that is not an executable file; raises UserError."""
     if not program.is_file() or not os.access(program, os.X_OK):
         raise UserError(
-            f"--server: {program} is no executable file; give the path of a llama-server (benchmarks/build_llama_server makes one)"
+            f"--server: {program} is not an executable file; give the path of llama-server (see benchmarks/build_llama_server)"
         )
 
 
-class Server:
-    """A llama-server of our own on loopback; it ends with this process, and after ``life_s`` seconds at the latest."""
+class LlamaServer:
+    """A llama-server process on loopback; it ends with this process, and after ``life_s`` seconds at the latest."""
 
     def __init__(
         self, program: Path, model: Path, flash: str, *, n_slots: int, n_cells: int, n_threads: int, life_s: float
@@ -52,7 +55,7 @@ class Server:
         Args:
             flash: `on` or `off`, whether it uses flash attention.
         Raises:
-            UserError: if it ends, or does not answer in time; with its own last words.
+            UserError: if it ends, or does not answer in time; the message quotes its log.
         """
         check_program(program)
         self._program, self._port = program, _free_port()
@@ -84,27 +87,33 @@ class Server:
             raise
 
     def complete(self, request: dict[str, Any]) -> list[dict[str, Any]]:
-        """The answers to one request; raises UserError if the server refuses it or is gone."""
+        """The answers to one request.
+
+        Args:
+            request: body of `POST /completion`, with `n_cmpl`.
+        Raises:
+            UserError: if the server rejects the request, has ended, or is too old for several answers.
+        """
         try:
             status, body = self._http("POST", "/completion", json.dumps(request), ANSWER_S)
         except (OSError, http.client.HTTPException) as error:
-            raise UserError(f"--server: {self._program} stopped answering ({error}); {self._last_words()}") from error
+            raise UserError(f"--server: {self._program} stopped answering ({error}); {self._last_log_line()}") from error
         if status != http.client.OK:
             raise UserError(f"--server: {self._program} answered {status}: {body[:200]}")
         answers = json.loads(body)
         if not isinstance(answers, list) or len(answers) != request["n_cmpl"]:
-            raise UserError(f"--server: {self._program} does not know n_cmpl, several answers to one prompt; build a newer one")
+            raise UserError(f"--server: {self._program} does not support several answers to one prompt (n_cmpl); build a newer one")
         return answers
 
     def close(self) -> None:
-        """End it; safe to call twice."""
+        """End the process; safe to call twice."""
         if self._process.stdin:
             self._process.stdin.close()
         self._process.wait()
         self._log.close()
 
     def _wait(self) -> None:
-        """Until it answers."""
+        """Wait until the server answers."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
@@ -113,10 +122,10 @@ class Server:
             except (OSError, http.client.HTTPException):
                 pass  # not listening yet
             time.sleep(0.1)
-        raise UserError(f"--server: {self._program} does not start; {self._last_words()}")
+        raise UserError(f"--server: {self._program} does not start; {self._last_log_line()}")
 
     def _http(self, method: str, path: str, body: str | None, timeout_s: float) -> tuple[int, str]:
-        """Status and body."""
+        """Send one request; returns status and body."""
         connection = http.client.HTTPConnection(HOST, self._port, timeout=timeout_s)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"})
@@ -125,24 +134,24 @@ class Server:
         finally:
             connection.close()
 
-    def _last_words(self) -> str:
-        """The last line of its log."""
+    def _last_log_line(self) -> str:
+        """The last line of the server's log, as a clause for a message."""
         self._log.seek(0)
         lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
-        return f"its last words: {lines[-1].strip()}" if lines else "it said nothing"
+        return f"its log ends with: {lines[-1].strip()}" if lines else "its log is empty"
 
 
 class ServerPart:
-    """One request a text, with the kind of attention and as many texts at once as suit the server best."""
+    """llama-server with one request per text, with the attention setting and concurrency that are fastest."""
 
     name = "server"
 
-    def __init__(self, load: Workload, counts: Counted, program: Path, model: Path, n_threads: int) -> None:
+    def __init__(self, load: Workload, counts: TokenCounts, program: Path, model: Path, n_threads: int) -> None:
         """Start the server; raises UserError if that fails."""
         self._load, self._counts = load, counts
         n_slots = load.n_paths * max(IN_FLIGHT)
         self._start = partial(
-            Server,
+            LlamaServer,
             program,
             model,
             n_slots=n_slots,
@@ -154,7 +163,7 @@ class ServerPart:
         self._server = self._start(self.flash)
 
     def warm_up(self) -> None:
-        """Find out what it does best with."""
+        """Find the fastest settings."""
         rows = range(min(N_TRIAL, len(self._load.texts)))
         trials = {}
         for flash in FLASH:
@@ -175,20 +184,20 @@ class ServerPart:
         self._server.close()
 
     def _use(self, flash: str) -> None:
-        """Go on with a server that has this kind of attention, and the prefix in its cache."""
+        """Switch to a server with this attention setting, and with the prefix in its cache."""
         if flash != self.flash:
             self._server.close()
             self.flash, self._server = flash, self._start(flash)
         self._label([0])
 
     def _label(self, rows: Sequence[int]) -> int:
-        """Draw every path of the texts; returns the tokens that were written."""
+        """Draw every path of the texts; returns the number of generated tokens."""
         with ThreadPoolExecutor(self.n_in_flight) as pool:
             answers = pool.map(self._server.complete, map(self._request, rows))
             return sum(answer["tokens_predicted"] for paths in answers for answer in paths)
 
     def _request(self, row: int) -> dict[str, Any]:
-        """Every path of one text: the same sampling as our own, and nothing in its chain besides."""
+        """The request for every path of one text, with our own sampling chain and nothing else."""
         load = self._load
         return {
             "prompt": load.prompts[row],
@@ -204,19 +213,19 @@ class ServerPart:
 
 
 def _free_port() -> int:
-    """A port on loopback that nobody listens on."""
+    """A free port on loopback."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
-class Loop:
-    """llama-cpp-python's own class as it comes: its match of the earlier prompt's beginning stays on and spares it the prefix."""
+class CompletionLoop:
+    """llama-cpp-python's `Llama` with its defaults: it reuses the cached beginning that two prompts in a row share, the prefix."""
 
     name = "loop"
 
-    def __init__(self, load: Workload, counts: Counted, model: Path, n_threads: int) -> None:
-        """Load the model into a context that just fits."""
+    def __init__(self, load: Workload, counts: TokenCounts, model: Path, n_threads: int) -> None:
+        """Load the model, with a context that just fits."""
         self._load, self._counts = load, counts
         self._llama = Llama(
             str(model),
@@ -227,7 +236,7 @@ class Loop:
         )
 
     def warm_up(self) -> None:
-        """One text; from then on its cache holds the prefix."""
+        """Label one text; from then on the cache holds the prefix."""
         self._label(0)
 
     def turn(self, rows: range) -> Turn:
@@ -241,7 +250,7 @@ class Loop:
         self._llama.close()
 
     def _label(self, row: int) -> int:
-        """Draw every path of one text; returns the tokens that were written."""
+        """Draw every path of one text; returns the number of generated tokens."""
         load = self._load
         answers = (
             self._llama.create_completion(

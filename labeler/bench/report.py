@@ -1,4 +1,4 @@
-"""What the benchmark found: figures for machines, a table for a person."""
+"""The results of the benchmark: figures for machines, tables for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from potstill.labeler.bench.turns import Ratio, Turn, seconds, speed_ratio, time
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """The figures for machines; null where a part was left out. Ratios are of total times over the same texts."""
+    """The figures for machines; null for a part that was left out. Ratios are of total times over the same texts."""
 
     loop_s_per_text: float | None  # all paths of one text, one `create_completion` after the other
     engine_s_per_text: float | None  # all paths of one text, mode `cot`, default packing
@@ -22,17 +22,17 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     speedup_server: float | None  # engine over llama-server, both on the file as shipped
     adaptive_paths_saved: float | None  # share of the paths, 0 to 1
     direct_speedup: float | None  # mode `direct`, one prompt variant a path, over loop
-    efficiency: float | None  # tokens/s of one variant of `direct` over those of llama.cpp's bare prompt processing
+    efficiency: float | None  # tokens/s of one variant of `direct` over those of llama.cpp's plain prompt processing
     rss_over_mb: float | None  # peak resident memory beyond model file and KV cache, in units of 1,000,000 bytes
     n: int  # texts
     n_paths: int
     threads: int
-    tokens_per_s: dict[str, float]  # by part: tokens of the texts and those written for them, never the shared prefix
+    tokens_per_s: dict[str, float]  # by part: prompt tokens of the texts and generated tokens, without the shared prefix
 
 
 @dataclass(frozen=True)
-class BenchReport:
-    """Everything that was measured."""
+class LabelBenchReport:
+    """All measurements."""
 
     machine: str
     teacher: str
@@ -41,14 +41,14 @@ class BenchReport:
     n_paths: int
     threads: int
     n_per_turn: int  # texts
-    server: str  # what the server did best with
+    server: str  # the server's fastest settings
     turns: Mapping[str, list[Turn]]  # by part
     memory: Mapping[str, Memory]  # by type of weights, the default packing's first
     saving: Saving | None
 
     @property
     def ratios(self) -> dict[str, Ratio]:
-        """How many times as fast one part is as another, by the figure's name, where both were measured."""
+        """Speed of one part relative to another, by the figure's name, where both were measured."""
         found = {
             "speedup": time_ratio(self.turns, "loop", "engine"),
             "speedup_same_file": time_ratio(self.turns, "loop", "same_file"),
@@ -80,16 +80,16 @@ class BenchReport:
         )
 
     def as_text(self) -> str:
-        """A table for a person."""
+        """Tables for people."""
         head = [
             f"machine: {self.machine}, threads: {self.threads}",
-            f"teacher: {self.teacher}, texts: {self.n}, of each turn: {self.n_per_turn}, paths of each text: {self.n_paths}",
+            f"teacher: {self.teacher}, texts: {self.n}, per turn: {self.n_per_turn}, paths per text: {self.n_paths}",
         ]
         blocks = (head, [*self._speeds()], [*self._ratios()], [*self._memory()], [*self._saving()])
         return "\n\n".join("\n".join(block) for block in blocks if block)
 
     def _s_per_text(self, part: str) -> float | None:
-        """Seconds that a part took for a text."""
+        """A part's seconds per text."""
         return seconds(self.turns[part]) / self.n if part in self.turns else None
 
     def _speeds(self) -> Iterator[str]:
@@ -102,7 +102,7 @@ class BenchReport:
             "server": f"llama-server, {self.server}",
             "direct": f"direct, {self.n_paths} variants",
             "one_variant": "direct, one variant, prefix decoded",
-            "limit": "llama.cpp's bare prompt processing",
+            "limit": "llama.cpp's plain prompt processing",
         }
         if self.turns:
             yield f"{'part':<36}{'weights':<9}{'s/text':>8}{'tokens/s':>10}"
@@ -118,7 +118,7 @@ class BenchReport:
             "speedup_q8_0": "the same, ours packed to Q8_0",
             "speedup_server": "cot over llama-server, file as shipped",
             "direct_speedup": "direct over create_completion",
-            "efficiency": "direct over bare prompt processing",
+            "efficiency": "direct over plain prompt processing",
         }
         if self.ratios:
             yield f"{'speed':<42}{'of totals':>9}   range over the turns"

@@ -1,4 +1,4 @@
-"""How fast texts are labelled, next to those who do the same: the one-by-one loop, llama.cpp's own server, and its bare speed."""
+"""Benchmark labelling against its peers: the one-by-one loop, llama.cpp's own server, and llama.cpp's plain prompt processing."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from pathlib import Path
 
 from potstill.contract.errors import UserError
 from potstill.contract.system.cores import usable_cores
+from potstill.contract.system.machine import cpu
 from potstill.contract.task import load_task
 from potstill.contract.texts import read_texts
-from potstill.labeler.adaptive import BOUND
 from potstill.labeler.bench.adaptive_saving import Saving, measure_saving
 from potstill.labeler.bench.memory import Memory, measure_memory
-from potstill.labeler.bench.own_engine import Limit, Opening, efficiency_part, label_part
-from potstill.labeler.bench.peers import Loop, ServerPart, check_program
-from potstill.labeler.bench.report import BenchReport
-from potstill.labeler.bench.turns import OwnProcess, Part, Progress, Turn, take_turns
-from potstill.labeler.bench.workload import Workload, counted
+from potstill.labeler.bench.own_engine import Limit, TeacherOpening, efficiency_part, label_part
+from potstill.labeler.bench.peers import CompletionLoop, ServerPart, check_program
+from potstill.labeler.bench.report import LabelBenchReport
+from potstill.labeler.bench.turns import BenchPart, BenchProgress, OwnProcess, Turn, take_turns
+from potstill.labeler.bench.workload import Workload, count_tokens
 from potstill.labeler.engine.llama_engine import LlamaEngine
+from potstill.labeler.run.adaptive import BOUND
 from potstill.labeler.teacher import Identity
 from potstill.labeler.teachers.local_teacher import LocalConfig
 from potstill.labeler.teachers.opening import MEASURE, Pack, PackedFile, packed_file
 from potstill.models import gguf
 
-PACKS: dict[str, Pack] = {"engine": "auto", "same_file": "as-is", "q8_0": "Q8_0"}  # parts that run `cot` on our engine
+PACKS: dict[str, Pack] = {"engine": "auto", "same_file": "as-is", "q8_0": "Q8_0"}  # packing of the parts with `cot` on our engine
 PARTS = ("loop", *PACKS, "server", "direct", "efficiency", "memory", "adaptive")
 TASK_FILE, TEXTS_FILE, GOLD_FILE = "task.toml", "texts.jsonl", "gold.jsonl"  # of the example
-CPU_INFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
-class BenchConfig:
-    """What is measured, and on how much."""
+class LabelBenchConfig:
+    """The parts to measure, and on how much data."""
 
     n: int = 64  # texts
-    parts: tuple[str, ...] = ()  # of PARTS; empty: all of them, the server only where there is one
+    parts: tuple[str, ...] = ()  # of PARTS; empty: all of them, the server only if its program is given
     server: Path | None = None  # the program of llama.cpp's own server
-    threads: int | None = None  # CPU threads of everybody; None: every usable core
-    n_paths: int = 8  # of every text; in `direct` as many prompt variants
-    n_per_turn: int = 16  # texts of one turn
+    threads: int | None = None  # CPU threads of every part; None: every usable core
+    n_paths: int = 8  # per text; in `direct` as many prompt variants
+    n_per_turn: int = 16  # texts per turn
     teacher: str = "smollm2-135m-instruct"
     local: LocalConfig = MEASURE  # how much our engine does at once, apart from threads and cache
 
@@ -53,8 +53,8 @@ class BenchConfig:
         return self.parts or tuple(part for part in PARTS if part != "server" or self.server)
 
 
-def bench(example: Path, config: BenchConfig, progress: Progress | None = None) -> BenchReport:
-    """Label the first texts of an example with everybody who is to be measured.
+def bench(example: Path, config: LabelBenchConfig, progress: BenchProgress | None = None) -> LabelBenchReport:
+    """Label the first texts of an example with every part to be measured.
 
     Args:
         example: folder with task.toml, texts.jsonl and gold.jsonl.
@@ -64,11 +64,11 @@ def bench(example: Path, config: BenchConfig, progress: Progress | None = None) 
     """
     _check(config)
     with ExitStack() as stack:
-        # a cache of its own: nothing that an earlier run measured or decoded is taken over
+        # a cache of its own, so that no earlier measurement or decoded prefix is used
         cache = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         bench = _Bench(example, config, {part: packed_file(config.teacher, pack) for part, pack in PACKS.items()}, cache)
         turns, server = bench.turns(progress)
-        return BenchReport(
+        return LabelBenchReport(
             machine=_machine(),
             teacher=config.teacher,
             types=bench.types,
@@ -86,7 +86,7 @@ def bench(example: Path, config: BenchConfig, progress: Progress | None = None) 
 class _Bench:
     """One run of the benchmark."""
 
-    def __init__(self, example: Path, config: BenchConfig, files: dict[str, PackedFile], cache: Path) -> None:
+    def __init__(self, example: Path, config: LabelBenchConfig, files: dict[str, PackedFile], cache: Path) -> None:
         """Read the example. Args: files, by part that runs `cot`; cache, folder for what our engine measures and decodes."""
         self._example, self._config, self._files = example, config, files
         self.threads = config.threads or usable_cores()
@@ -106,8 +106,8 @@ class _Bench:
         shipped, default = found["same_file"], found["engine"]
         return {**found, "loop": shipped, "server": shipped, "direct": default, "one_variant": default, "limit": default}
 
-    def turns(self, progress: Progress | None) -> tuple[dict[str, list[Turn]], str]:
-        """Turns of every part that takes them, and what the server did best with."""
+    def turns(self, progress: BenchProgress | None) -> tuple[dict[str, list[Turn]], str]:
+        """The turns of every part that takes them, and the server's fastest settings."""
         config = self._config
         with ExitStack() as stack:
             parts = [stack.enter_context(closing(part)) for part in self._parts()]
@@ -118,7 +118,7 @@ class _Bench:
             return turns, "".join(best)
 
     def memory(self) -> dict[str, Memory]:
-        """By type of weights, the default packing's first."""
+        """Memory by type of weights, the default packing's first."""
         config, types = self._config, self.types
         settings = config.n_paths, self.threads, config.local
         return {
@@ -126,21 +126,21 @@ class _Bench:
             for part, pack in PACKS.items()
         }
 
-    def saving(self, progress: Progress | None) -> Saving:
-        """On the example's gold texts."""
+    def saving(self, progress: BenchProgress | None) -> Saving:
+        """The saving of adaptive stopping on the example's gold texts."""
         task = self._load.task
         gold = read_texts(self._example / GOLD_FILE, labels=task.label_names, target=task.input.target).texts
         fixed = self._load.config("cot")
         with closing(self._opening().teacher()) as teacher:
             return measure_saving(task, gold, teacher, fixed, replace(fixed, bound=BOUND), progress)
 
-    def _parts(self) -> Iterator[Part]:
-        """Those that take turns, loaded one by one."""
+    def _parts(self) -> Iterator[BenchPart]:
+        """The parts that take turns, loaded one by one."""
         load, chosen, threads = self._load, self._config.chosen, self.threads
         shipped, default = self._files["same_file"].path, self._files["engine"].path
-        counts = counted(load, shipped)
+        counts = count_tokens(load, shipped)
         if "loop" in chosen:
-            yield OwnProcess("loop", partial(Loop, load, counts, shipped, threads))
+            yield OwnProcess("loop", partial(CompletionLoop, load, counts, shipped, threads))
         for part, pack in PACKS.items():
             if part in chosen:
                 yield OwnProcess(part, partial(label_part, part, load, self._opening(pack), "cot"))
@@ -152,28 +152,22 @@ class _Bench:
             yield OwnProcess("one_variant", partial(efficiency_part, load, self._opening(), default))
             yield OwnProcess("limit", partial(Limit, load, counts, default, threads))
 
-    def _opening(self, pack: Pack = "auto") -> Opening:
-        """Of the teacher, as all parts have it."""
-        return Opening(self._config.teacher, self._local, pack)
+    def _opening(self, pack: Pack = "auto") -> TeacherOpening:
+        """How every benchmark part opens the teacher."""
+        return TeacherOpening(self._config.teacher, self._local, pack)
 
 
-def _check(config: BenchConfig) -> None:
-    """Refuse what cannot be measured, before anything is loaded."""
+def _check(config: LabelBenchConfig) -> None:
+    """Refuse parts that cannot be measured, before anything is loaded."""
     for part in config.parts:
         if part not in PARTS:
             raise UserError(f"--only: there is no part {part!r}; the parts are {', '.join(PARTS)}")
     if config.server:
         check_program(config.server)
     elif "server" in config.chosen:
-        raise UserError(
-            "--only: the part 'server' needs --server, the path of a llama-server (benchmarks/build_llama_server makes one)"
-        )
+        raise UserError("--only: the part 'server' needs --server, the path of llama-server (see benchmarks/build_llama_server)")
 
 
 def _machine() -> str:
     """The processor's name."""
-    if CPU_INFO.exists():
-        for line in CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return cpu()[0] or platform.processor() or platform.machine()

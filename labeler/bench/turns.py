@@ -1,4 +1,4 @@
-"""Taking turns: everything that is measured does a few texts at a time, so that a noisy machine is noisy for all alike."""
+"""Measure parts in turns of a few texts, so that noise of the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from typing import Any, Protocol
 
 from potstill.contract.errors import UserError
 
-Progress = Callable[[str, int, int], None]  # stage, texts done, texts in all
+BenchProgress = Callable[[str, int, int], None]  # stage, texts done, texts in all
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What one part did in one turn."""
+    """Time and tokens of one part in one turn."""
 
     seconds: float
-    n_tokens: int  # of the texts, and those that were written for them; never of the shared prefix
+    n_tokens: int  # prompt tokens of the texts and generated tokens, without the shared prefix
 
 
-class Part(Protocol):
-    """One of those that are measured."""
+class BenchPart(Protocol):
+    """A part of the benchmark that takes turns."""
 
     name: str
 
     def warm_up(self) -> None:
-        """Work outside the clock, once."""
+        """Do untimed work once, before the first turn."""
         ...
 
     def turn(self, rows: range) -> Turn:
-        """Label the texts of these rows, or as much as they stand for."""
+        """Label the texts of these rows, or do an equivalent amount of work."""
         ...
 
     def close(self) -> None:
-        """Give everything back; safe to call twice."""
+        """Free all resources; safe to call twice."""
         ...
 
 
@@ -49,12 +49,14 @@ class Ratio:
     high: float
 
 
-def take_turns(parts: Sequence[Part], n: int, n_per_turn: int, progress: Progress | None = None) -> dict[str, list[Turn]]:
-    """The turns of every part, by its name. They go in order, then in reverse: who follows whom changes from turn to turn.
+def take_turns(parts: Sequence[BenchPart], n: int, n_per_turn: int, progress: BenchProgress | None = None) -> dict[str, list[Turn]]:
+    """Let the parts take turns, in order and in reverse order alternately, so that no part always follows the same one.
 
     Args:
-        n: texts; each part labels all of them.
-        n_per_turn: texts of one turn.
+        n: number of texts; each part labels all of them.
+        n_per_turn: texts per turn.
+    Returns:
+        The turns of every part, by its name.
     """
     turns: dict[str, list[Turn]] = {part.name: [] for part in parts}
     n_done = 0
@@ -69,12 +71,12 @@ def take_turns(parts: Sequence[Part], n: int, n_per_turn: int, progress: Progres
 
 
 def seconds(turns: Sequence[Turn]) -> float:
-    """Of all turns."""
+    """Total seconds of all turns."""
     return sum(turn.seconds for turn in turns)
 
 
 def tokens_per_s(turns: Sequence[Turn]) -> float:
-    """Over all turns."""
+    """Tokens per second over all turns."""
     return sum(turn.n_tokens for turn in turns) / seconds(turns)
 
 
@@ -96,10 +98,10 @@ def speed_ratio(turns: Mapping[str, Sequence[Turn]], part: str, limit: str) -> R
 
 
 class OwnProcess:
-    """Stands for a part that lives in a fresh process; what it raises as a UserError is raised here."""
+    """A part that runs in a fresh process; a UserError there is raised here."""
 
-    def __init__(self, name: str, make: Callable[[], Part]) -> None:
-        """Start the process. Args: make, picklable, is called in it."""
+    def __init__(self, name: str, make: Callable[[], BenchPart]) -> None:
+        """Start the process. Args: make, picklable, makes the part in the process."""
         self.name = name
         context = multiprocessing.get_context("spawn")
         self._pipe, far_end = context.Pipe()
@@ -109,7 +111,7 @@ class OwnProcess:
         self._answer()
 
     def warm_up(self) -> None:
-        """As the part does."""
+        """Warm up the part."""
         self._pipe.send(None)
         self._answer()
 
@@ -125,7 +127,7 @@ class OwnProcess:
         self._process.join()
 
     def _answer(self) -> Any:
-        """What the process says next."""
+        """Receive the next answer of the process."""
         try:
             answer = self._pipe.recv()
         except EOFError:
@@ -137,8 +139,8 @@ class OwnProcess:
         return answer
 
 
-def _work(pipe: Connection, make: Callable[[], Part]) -> None:
-    """Make the part and do what is asked until the other end is closed."""
+def _work(pipe: Connection, make: Callable[[], BenchPart]) -> None:
+    """Make the part and serve requests until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent then closes the pipe
     try:
         part = make()
@@ -155,8 +157,8 @@ def _work(pipe: Connection, make: Callable[[], Part]) -> None:
         pipe.send(UserError(str(error)))
 
 
-def _do(part: Part, rows: range | None) -> Turn | None:
-    """A turn, or the warm-up where there are no rows."""
+def _do(part: BenchPart, rows: range | None) -> Turn | None:
+    """Do a turn, or the warm-up if there are no rows."""
     if rows is None:
         part.warm_up()
         return None

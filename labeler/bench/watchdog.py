@@ -1,6 +1,7 @@
-"""Runs a program for as long as whoever started it lives, and no longer than so many seconds: `watch.py SECONDS PROGRAM ...`.
+"""Run a program that ends with its parent process, and after a number of seconds at the latest: `watchdog.py SECONDS PROGRAM ...`.
 
-Standard input is the line to the starter: when it closes, even because the starter was killed, the program is ended.
+Standard input is a pipe to the parent: when it closes, even because the parent was killed, the program is ended. A file of its own,
+because it runs as a script: importing this package would take as long as the program's start.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ GRACE_S = 5.0  # between asking the program to end and ending it
 
 
 def main(seconds: float, command: list[str]) -> int:
-    """The program's exit status; negative if a signal ended it."""
+    """Run the program and return its exit status; negative if a signal ended it. Args: seconds, above 0, until it is ended."""
     deadline = time.monotonic() + seconds
     with subprocess.Popen(command, stdin=subprocess.DEVNULL) as program:
         while program.poll() is None and time.monotonic() < deadline:

@@ -1,1 +1,1 @@
-"""llama.cpp: many paths of many texts decoded over one KV cache."""
+"""llama.cpp: decode many paths of many texts over one KV cache."""

@@ -1,8 +1,8 @@
-"""How this machine draws paths fastest: threads, batch, live paths and kind of attention, by a short measurement.
+"""Measure which settings draw paths fastest on this machine: threads, batch size, live paths, kind of attention.
 
-There is no rule that holds everywhere. Plain attention reads the whole cache as one matrix product and wins with few live paths;
-flash attention looks at each token's own cells, below 64 tokens a decode at one after the other (docs/log.md). More live paths
-share each reading of the weights, and lengthen the cache that every one of them attends over.
+No rule holds everywhere. Plain attention reads the whole cache as one matrix product and wins with few live paths; flash attention
+reads only each token's own cells, but below 64 tokens per decode one token after the other (docs/log.md). More live paths share
+each pass over the weights, and lengthen the cache that each of them attends over.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ from potstill.contract.errors import UserError
 from potstill.contract.files import atomic
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, Token
 
-LIVE_PATHS = {False: (16, 24, 32), True: (64,)}  # by whether attention is flash attention, which is slow below 64
-BATCHES = (256, 512)  # tokens of a decode; larger ones were never faster
+LIVE_PATHS = {False: (16, 24, 32), True: (64,)}  # numbers to try, by whether flash attention is on; it is slow below 64
+BATCHES = (256, 512)  # tokens per decode; larger batches were never faster
 N_TEXT = 32  # tokens of a made-up text
-CLEARLY_FASTER = 1.15  # fewer threads or a smaller batch must be faster by this factor: less may be the noise of other work
+CLEARLY_FASTER = 1.15  # fewer threads or a smaller batch must be faster by this factor: less may be noise of other work
 FLASH_FASTER = 1.25
 _PATHS_PER_TEXT = 8
-_N_STEPS = 3  # timed; the fastest counts, because other work on the machine only ever slows a step
+_N_STEPS = 3  # timed steps; the fastest counts, because other work on the machine only ever slows a step
 
 
-class Pace(msgspec.Struct, frozen=True):
-    """The settings that were fastest, and how fast they were."""
+class EngineSettings(msgspec.Struct, frozen=True):
+    """How much the engine does at once, and how fast that is on this machine; a speed of 0 was not measured."""
 
     n_threads: int
     n_batch: int
     n_live_paths: int
     flash_attention: bool  # for sampled paths
     prompt_tokens_per_s: float
-    path_tokens_per_s: float  # of all live paths together
+    path_tokens_per_s: float  # sampled tokens of all live paths together
 
 
 @dataclass(frozen=True)
 class _Bench:
-    """An engine, and tokens to feed it; its context is replaced again and again."""
+    """An engine to measure, and tokens to feed it; its context is replaced several times."""
 
     engine: LlamaEngine
     prefix: list[int]
 
     def start(self, config: EngineConfig) -> None:
-        """A context with the prefix in sequence 0."""
+        """Make a context with the prefix in sequence 0."""
         self.engine.start(config)
         for start in range(0, len(self.prefix), config.n_batch):
             chunk = self.prefix[start : start + config.n_batch]
             self.engine.decode([Token(t, start + i, 0) for i, t in enumerate(chunk)])
 
     def texts(self, sequences: Sequence[int]) -> list[Token]:
-        """Tokens of a text in each of the sequences, which fork the prefix."""
+        """Fork the prefix into each of the sequences; returns the tokens of one text for each."""
         for sequence in sequences:
             self.engine.fork(0, sequence)
         n = len(self.prefix)
@@ -65,14 +65,14 @@ class _Bench:
         ]
 
     def seconds(self, tokens: list[Token]) -> float:
-        """Time of one decode."""
+        """Duration of one decode."""
         began = time.perf_counter()
         self.engine.decode(tokens)
         return time.perf_counter() - began
 
 
-def measured(engine: LlamaEngine, prefix: list[int], threads: Sequence[int]) -> Pace:
-    """The fastest way to draw paths after this prefix.
+def measured(engine: LlamaEngine, prefix: list[int], threads: Sequence[int]) -> EngineSettings:
+    """Find the fastest settings for drawing paths after this prefix.
 
     Args:
         engine: its context is replaced.
@@ -90,13 +90,13 @@ def measured(engine: LlamaEngine, prefix: list[int], threads: Sequence[int]) -> 
     drawn = [(n / _step_seconds(bench, n), n, True) for n in LIVE_PATHS[True]]
     bench.start(replace(engine.config, flash_attention=False))
     drawn += [(n / _step_seconds(bench, n), n, False) for n in LIVE_PATHS[False]]
-    # The number of live paths sinks whenever texts end together, and below 64 flash attention is far slower.
+    # The number of live paths drops whenever texts end together, and below 64 flash attention is far slower.
     speed, n_live, flash = max(drawn, key=lambda found: found[0] / (FLASH_FASTER if found[2] else 1))
-    return Pace(n_threads, n_batch, n_live, flash, by_batch[n_batch], speed)
+    return EngineSettings(n_threads, n_batch, n_live, flash, by_batch[n_batch], speed)
 
 
-def of_one(engine: LlamaEngine, prefix: list[int], settings: Pace) -> Pace:
-    """The settings with the speeds of a context of one sequence: one text at a time, then one path.
+def measured_single(engine: LlamaEngine, prefix: list[int], settings: EngineSettings) -> EngineSettings:
+    """The settings with their speeds in a context of one sequence: one text at a time, then one path.
 
     Args:
         engine: its context is replaced.
@@ -111,28 +111,28 @@ def of_one(engine: LlamaEngine, prefix: list[int], settings: Pace) -> Pace:
 
 
 def is_busy() -> bool:
-    """Whether other work keeps this machine's cores busy, so that a measurement should not be remembered."""
+    """Whether other work keeps this machine's cores busy, so that a measurement should not be kept."""
     return hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1)
 
 
-def remembered(folder: Path, key: str) -> Pace | None:
-    """What was measured before under the key, on this machine; None if nothing was."""
+def remembered(folder: Path, key: str) -> EngineSettings | None:
+    """Read an earlier measurement from this machine's cache; None if there is none or it is damaged."""
     try:
-        return msgspec.json.decode((folder / f"{key}.json").read_bytes(), type=Pace)
+        return msgspec.json.decode((folder / f"{key}.json").read_bytes(), type=EngineSettings)
     except (OSError, msgspec.MsgspecError):
         return None
 
 
-def remember(folder: Path, key: str, pace: Pace) -> None:
-    """Keep a measurement; where the disk refuses, the next start measures again."""
+def remember(folder: Path, key: str, settings: EngineSettings) -> None:
+    """Store a measurement. A write error is ignored: the next start measures again."""
     try:
-        atomic.write_file(folder / f"{key}.json", msgspec.json.encode(pace))
+        atomic.write_file(folder / f"{key}.json", msgspec.json.encode(settings))
     except UserError:
         pass
 
 
 def _prompt_speed(bench: _Bench, n_batch: int, n_threads: int) -> float:
-    """Tokens per second of whole texts, so many tokens a decode."""
+    """Prompt tokens per second, with n_batch tokens per decode."""
     bench.engine.set_threads(n_threads)
     sequences = range(1, n_batch // N_TEXT + 1)
     seconds = []
@@ -144,7 +144,7 @@ def _prompt_speed(bench: _Bench, n_batch: int, n_threads: int) -> float:
 
 
 def _step_seconds(bench: _Bench, n_live: int) -> float:
-    """Time of one step of so many live paths, eight to a text."""
+    """Seconds of one decode that advances n_live paths, eight per text."""
     engine, sequences = bench.engine, range(1, n_live + 1)
     for owner in sequences[::_PATHS_PER_TEXT]:
         engine.decode(bench.texts([owner]))

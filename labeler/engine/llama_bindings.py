@@ -1,4 +1,4 @@
-"""How a model is loaded."""
+"""llama.cpp's C API below the engine: load parameters, log messages, interruptible calls, and samplers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,26 @@ from potstill.contract.errors import FormatError
 from potstill.models import gguf
 
 REPACKED = ("Q4_0", "Q4_K_M")  # types that llama.cpp rewrites in memory for wide registers
+TOP_K = 40  # as the paper samples from PaLM's family; it also saves sorting the whole vocabulary
+NO_HANDLE: Any = None  # where llama.cpp's handle will be, or was
+_LEVEL_ERROR = 4  # in ggml_log_level
+_N_LOG_LINES = 5
+
+T = TypeVar("T")
+
+
+# Load parameters
 
 
 def model_params(model: Path) -> llama_cpp.llamamodel_params:
-    """Defaults, but no AMX kernels, and no second copy of weights that are rewritten in memory.
+    """Default load parameters, but without AMX kernels and without a second copy of weights that are rewritten in memory.
 
-    GCC 12 drops stores to the tile configuration that they load, and the process dies of a general protection fault; a build
-    without AMX (as `make` makes it) keeps the other re-packed kernels. A mapped file stays resident beside what was made of it.
+    GCC 12 drops stores to the tile configuration that AMX kernels load, and the process dies of a general protection fault; a
+    build without AMX (as `make` makes it) keeps the other re-packed kernels. A mapped file would stay resident beside the
+    rewritten weights.
 
     Args:
-        model: a GGUF file; what is none is for llama.cpp to refuse.
+        model: a GGUF file; llama.cpp itself refuses any other.
     """
     params = llama_cpp.llama_model_default_params()
     if b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info():
@@ -34,26 +44,59 @@ def model_params(model: Path) -> llama_cpp.llamamodel_params:
 
 
 def _file_type(model: Path) -> str | None:
-    """Type of most of the weights, where the file tells."""
+    """Type of most weights; None where the header does not say."""
     try:
         return gguf.read_header(model).file_type
     except FormatError:
         return None
 
 
-T = TypeVar("T")
+# Log messages: the only place where llama.cpp says why it failed
+
+
+_log_lines: list[str] = []  # the latest errors
+
+
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
+def _keep_errors(level: int, text: bytes, _: ctypes.c_void_p) -> None:
+    """Keep llama.cpp's errors for our messages instead of letting it write to stderr."""
+    if level == _LEVEL_ERROR and text.strip():
+        _log_lines.append(text.decode("utf-8", "replace").strip())
+        del _log_lines[:-_N_LOG_LINES]
+
+
+def capture_log() -> None:
+    """Keep llama.cpp's log off stderr; its errors are then available from :func:`last_errors`."""
+    llama_cpp.llama_log_set(_keep_errors, ctypes.c_void_p(0))
+
+
+def clear_errors() -> None:
+    """Forget the errors logged so far."""
+    _log_lines.clear()
+
+
+def last_errors() -> str:
+    """The errors logged since :func:`clear_errors`, on one line."""
+    return "; ".join(_log_lines) or "it gave no reason"
+
+
+# Calls
 
 
 class LongCalls:
-    """One thread for calls into C, one after the other. Close it before what they work on is freed."""
+    """One thread that runs calls into C, one after the other. Close it before the memory they work on is freed."""
 
     def __init__(self) -> None:
-        """Start with the flag down."""
+        """Start the thread, with the abort flag cleared."""
         self._thread = ThreadPoolExecutor(1, "llama.cpp")
-        self.flag = ctypes.create_string_buffer(2)  # empty: go on; one character: give up
+        self.flag = ctypes.create_string_buffer(2)  # a C string: empty means continue, one character means abort
 
     def run(self, function: Callable[..., T], *args: Any) -> T:
-        """What the function returns. A KeyboardInterrupt raises the flag, waits for the function, and comes out."""
+        """Call the function in the thread and return its result.
+
+        Raises:
+            KeyboardInterrupt: after the flag was set and the function has returned.
+        """
         future = self._thread.submit(function, *args)
         try:
             wait([future])
@@ -70,19 +113,19 @@ class LongCalls:
         self._thread.shutdown()
 
 
-def is_raised() -> int:
-    """Address of a C function that takes the flag's address and says whether it is raised.
+def abort_check_address() -> int:
+    """Address of a C function that takes the flag's address and tells whether the flag is set.
 
     It is libc's strlen: a Python function would have to take the interpreter's lock some hundred times in every decode.
     """
     return ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p).value or 0
 
 
-TOP_K = 40  # as in the paper's sampling from PaLM's family; it also spares a sort of the whole vocabulary
+# Sampling
 
 
 class Sampler:
-    """One path's own chain: temperature, then a draw with its own seed. Freed by :meth:`close`."""
+    """One path's own sampler chain: top-k, temperature, and a draw with its own seed. Freed by :meth:`close`."""
 
     def __init__(self, temperature: float, seed: int) -> None:
         """Args: temperature above 0; seed from 0 to 2^32 - 1."""
@@ -92,7 +135,7 @@ class Sampler:
         llama_cpp.llama_sampler_chain_add(self.chain, llama_cpp.llama_sampler_init_dist(seed))
 
     def close(self) -> None:
-        """Give the chain back; safe to call twice, also after an interrupt in the middle."""
+        """Free the chain; safe to call twice, also after an interrupt in the middle."""
         chain, self.chain = self.chain, None
         if chain:
             llama_cpp.llama_sampler_free(chain)

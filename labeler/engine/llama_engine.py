@@ -1,8 +1,8 @@
-"""The only file that imports llama_cpp: a context of our own over the low-level API, many sequences in one KV cache.
+"""A model and its context over llama.cpp's low-level API: many sequences in one KV cache.
 
-The high-level `Llama` class has one sequence. Here each path is a sequence of its own in a unified cache, so a copied prefix
-costs no memory and no time, and one `llama_decode` moves all of them on. Sequences are only ever copied and removed whole:
-llama.cpp allows no more for recurrent and hybrid models.
+The high-level `Llama` class has one sequence. Here each path is a sequence of its own in a unified cache, so copying a prefix
+costs no memory and no time, and one `llama_decode` advances all of them. Sequences are copied and removed whole: llama.cpp
+allows no more for recurrent and hybrid models.
 """
 
 from __future__ import annotations
@@ -11,14 +11,22 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
 from potstill.contract.errors import UserError
-from potstill.labeler.engine.llama_bindings import LongCalls, Sampler, is_raised, model_params
+from potstill.labeler.engine.llama_bindings import (
+    NO_HANDLE,
+    LongCalls,
+    Sampler,
+    abort_check_address,
+    capture_log,
+    clear_errors,
+    last_errors,
+    model_params,
+)
 
 NO_SLOT = 1  # llama_decode: no room in the cache for this batch; nothing was changed
 
@@ -28,15 +36,15 @@ class OutOfCellsError(Exception):
 
 
 class NoContextError(UserError):
-    """llama.cpp makes no context of that size: too little memory, or a model that wants fewer sequences."""
+    """llama.cpp cannot make a context of that size: too little memory, or a model that allows fewer sequences."""
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """The size of the context. A cell holds one token of one or more sequences."""
+    """Size of the context and threads. A cell holds one token of one or more sequences."""
 
     n_cells: int = 4096
-    n_batch: int = 512  # tokens that one decode takes; llama.cpp aborts the process if it is below n_sequences
+    n_batch: int = 512  # most tokens of one decode; llama.cpp aborts the process if it is below n_sequences
     n_sequences: int = 96  # also the most tokens of one decode that want logits: each costs a row of the vocabulary's size
     n_threads: int = 2
     flash_attention: bool = True  # fast from 64 tokens a decode on, slow below: docs/log.md
@@ -53,77 +61,78 @@ class Token:
 
 
 class LlamaEngine:
-    """A model and its context. Not for several threads at once: one engine, one caller."""
+    """A model and its context. Not thread-safe: one engine, one caller."""
 
-    one_at_a_time = False  # see potstill.labeler.engine.variant_context.Sequences
+    one_at_a_time = False  # see potstill.labeler.engine.sequences.Sequences
 
     def __init__(self, model_path: Path) -> None:
         """Load the weights; :meth:`start` makes the context.
 
         Raises:
-            UserError: if the file is no readable GGUF; with llama.cpp's own last words.
+            UserError: if llama.cpp cannot load the file; the message quotes its log.
         """
         self._path = model_path
-        self._context = self._memory = self._batch = _NOTHING
+        self._context = self._memory = self._batch = NO_HANDLE
         self.config = EngineConfig()
         self._calls = LongCalls()
-        _silence()
+        capture_log()
         llama_cpp.llama_backend_init()
-        _words.clear()
+        clear_errors()
         params = model_params(model_path)
         self._model = self._calls.run(llama_cpp.llama_model_load_from_file, str(model_path).encode(), params)
         if not self._model:
             self._calls.close()
-            raise UserError(f"{model_path}: llama.cpp cannot load it ({_last_words()}); check it with: potstill models verify")
+            raise UserError(f"{model_path}: llama.cpp cannot load it ({last_errors()}); check it with: potstill models verify")
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
         self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(self._model)
         self.can_cut = not (llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model))
 
     def start(self, config: EngineConfig) -> None:
-        """Make an empty context of this size, in place of an earlier one.
+        """Make an empty context of this size; it replaces an earlier one.
 
         Raises:
-            NoContextError: if the context does not fit in memory, or the model wants fewer sequences.
+            NoContextError: if the context does not fit in memory, or the model allows fewer sequences.
+            ValueError: if n_batch is below n_sequences.
         """
         if config.n_batch < config.n_sequences:
             raise ValueError(f"n_batch is {config.n_batch}; it must be at least n_sequences, {config.n_sequences}")
         self._stop()
         self.config = config
-        _words.clear()
+        clear_errors()
         self._context = self._calls.run(llama_cpp.llama_init_from_model, self._model, _context_params(config))
         if not self._context:
             size = f"{config.n_cells} tokens and {config.n_sequences} sequences"
-            raise NoContextError(f"{self._path}: no context of {size} ({_last_words()}); free memory or lower --parallel")
-        give_up = llama_cpp.ggml_abort_callback(is_raised())
+            raise NoContextError(f"{self._path}: no context of {size} ({last_errors()}); free memory or lower --parallel")
+        give_up = llama_cpp.ggml_abort_callback(abort_check_address())
         llama_cpp.llama_set_abort_callback(self._context, give_up, ctypes.addressof(self._calls.flag))
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = llama_cpp.llama_batch_init(config.n_batch, 0, 1)
 
     def set_threads(self, n_threads: int) -> None:
-        """Let later decodes use so many threads."""
+        """Set the number of threads for later decodes."""
         llama_cpp.llama_set_n_threads(self._context, n_threads, n_threads)
         self.config = replace(self.config, n_threads=n_threads)
 
     @property
     def n_sequences(self) -> int:
-        """Sequences that the context holds."""
+        """Number of sequences that the context can hold."""
         return self.config.n_sequences
 
     @staticmethod
     def build() -> str:
-        """Version of the binding, which fixes the version of llama.cpp."""
+        """Version of the Python binding, which fixes the version of llama.cpp."""
         return f"llama-cpp-python {llama_cpp.__version__}"
 
     @property
     def chat_template(self) -> str:
-        """The Jinja template of the model's conversations, as its file holds it; empty if it holds none."""
+        """The Jinja chat template in the model's file; empty if there is none."""
         found = llama_cpp.llama_model_chat_template(self._model, None)
         return (found or b"").decode("utf-8", "replace")
 
     @property
     def cache_bytes(self) -> int:
-        """Size of the KV cache of a model whose layers all attend and are alike; 0 before :meth:`start`."""
+        """Size of the KV cache, correct for models whose layers are all attention layers of one size; 0 before :meth:`start`."""
         if not self._context:
             return 0
         width = llama_cpp.llama_model_n_embd(self._model) // llama_cpp.llama_model_n_head(self._model)
@@ -135,9 +144,9 @@ class LlamaEngine:
         """Token ids of the text.
 
         Args:
-            text: any string; lone surrogates become U+FFFD.
-            start: whether the text begins the prompt, so that the model's own opening token (BOS) goes before it.
-            control: whether control tokens spelled in it count as such; off, they stay plain text.
+            text: any string; lone surrogates become question marks.
+            start: whether the text begins the prompt, so that the model's opening token (BOS) is put before it.
+            control: whether control tokens spelled in the text are parsed as such; off, they stay plain text.
         """
         raw = text.encode("utf-8", "replace")
         size = len(raw) + 8
@@ -148,7 +157,7 @@ class LlamaEngine:
     def tokenize_after(self, before: str, text: str) -> list[int]:
         """Token ids that ``text`` adds when it follows ``before``.
 
-        Some vocabularies put a space before the first word of whatever they are given; comparing with and without avoids it.
+        Some vocabularies put a space before the first word of any input; comparing with and without ``text`` avoids it.
         """
         head, whole = self.tokenize(before), self.tokenize(before + text)
         if whole[: len(head)] == head:
@@ -156,13 +165,13 @@ class LlamaEngine:
         return self.tokenize(text)  # the boundary merged: take the text by itself
 
     def piece(self, token: int) -> bytes:
-        """The bytes that a token stands for."""
+        """The bytes of a token."""
         buffer = ctypes.create_string_buffer(256)
         n = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
         return buffer.raw[: max(n, 0)]
 
     def is_control(self, token: int) -> bool:
-        """Whether the token steers the model and stands for no text."""
+        """Whether the token is a control token, which has no text."""
         return bool(llama_cpp.llama_vocab_is_control(self._vocab, token))
 
     def ends(self, token: int) -> bool:
@@ -173,19 +182,19 @@ class LlamaEngine:
         """Run at most n_batch tokens through the model.
 
         Returns:
-            The rows (indices in ``tokens``) that want logits, for :meth:`logits` and :meth:`sample`, until the next decode.
+            The rows (indices in ``tokens``) with logits, for :meth:`logits` and :meth:`sample`; valid until the next decode.
         Raises:
             OutOfCellsError: if the cache has no room; nothing was changed.
             UserError: if llama.cpp fails.
-            KeyboardInterrupt: at once, also in the middle; what the cache holds then is unknown.
+            KeyboardInterrupt: at once, also in the middle; the content of the cache is then undefined.
         """
         self._fill(tokens)
-        _words.clear()
+        clear_errors()
         status = self._calls.run(llama_cpp.llama_decode, self._context, self._batch)
         if status == NO_SLOT:
             raise OutOfCellsError
         if status != 0:
-            reason = f"{status}: {_last_words()}"
+            reason = f"{status}: {last_errors()}"
             raise UserError(f"llama.cpp could not decode ({reason}); paths drawn before are kept, and the same command goes on")
         return [row for row, token in enumerate(tokens) if token.wants_logits]
 
@@ -194,30 +203,30 @@ class LlamaEngine:
         return np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self._context, row), (self.n_vocab,))
 
     def sample(self, sampler: Sampler, row: int) -> int:
-        """A token drawn from a decoded row by the sampler."""
+        """Draw a token from a decoded row."""
         return int(llama_cpp.llama_sampler_sample(sampler.chain, self._context, row))
 
     def fork(self, source: int, target: int) -> None:
-        """Let sequence ``target`` continue from all of ``source``; in a unified cache this copies nothing."""
+        """Make sequence ``target`` a copy of ``source``; in a unified cache no data moves."""
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
     def free(self, sequence: int) -> None:
-        """Forget a sequence. Idle ones slow down the live ones, so free early."""
+        """Remove a sequence. Idle sequences slow down the live ones, so free early."""
         llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
     def cut(self, sequence: int, n_tokens: int) -> None:
-        """Forget all of a sequence but its first ``n_tokens``; only where ``can_cut``."""
+        """Shorten a sequence to its first ``n_tokens``; only where ``can_cut``."""
         llama_cpp.llama_memory_seq_rm(self._memory, sequence, n_tokens, -1)
 
     def state(self, sequence: int) -> bytes:
-        """What the cache holds of a sequence, for :meth:`restore` in a context of the same kind."""
+        """The cached state of a sequence, for :meth:`restore` in a context of the same kind."""
         size = llama_cpp.llama_state_seq_get_size(self._context, sequence)
         buffer = (ctypes.c_uint8 * size)()
         n = llama_cpp.llama_state_seq_get_data(self._context, buffer, size, sequence)
         return bytes(memoryview(buffer)[:n])
 
     def restore(self, state: bytes, sequence: int) -> bool:
-        """Put a state back as an empty sequence's content; False, and nothing changed, if llama.cpp does not take it."""
+        """Load a state into an empty sequence; False, and nothing changed, if llama.cpp rejects it."""
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
         n_read = llama_cpp.llama_state_seq_set_data(self._context, buffer, len(state), sequence)
         if n_read and n_read == len(state):
@@ -226,15 +235,15 @@ class LlamaEngine:
         return False
 
     def close(self) -> None:
-        """Give the memory back; safe to call twice."""
+        """Free the memory; safe to call twice."""
         self._calls.close()
         self._stop()
-        model, self._model = self._model, _NOTHING
+        model, self._model = self._model, NO_HANDLE
         if model:
             llama_cpp.llama_model_free(model)
 
     def _number(self, key: str) -> int:
-        """A number from the model's own metadata, named below its architecture; 0 if it is not stated."""
+        """A number from the model's metadata, by its key below the architecture; 0 if it is absent."""
         name = ctypes.create_string_buffer(64)
         llama_cpp.llama_model_meta_val_str(self._model, b"general.architecture", name, len(name))
         found = ctypes.create_string_buffer(32)
@@ -242,10 +251,10 @@ class LlamaEngine:
         return int(found.value) if n > 0 else 0
 
     def _stop(self) -> None:
-        """Give the context back. Handles are forgotten before they are freed: an interrupt in between must not free them twice."""
+        """Free the context. Handles are cleared before they are freed: an interrupt in between must not free them twice."""
         context, batch = self._context, self._batch
-        self._context = self._batch = _NOTHING
-        if batch is not _NOTHING:
+        self._context = self._batch = NO_HANDLE
+        if batch is not NO_HANDLE:
             llama_cpp.llama_batch_free(batch)
         if context:
             llama_cpp.llama_free(context)
@@ -259,33 +268,8 @@ class LlamaEngine:
             batch.n_seq_id[i], batch.seq_id[i][0] = 1, token.sequence
 
 
-_NOTHING: Any = None  # where llama.cpp's handle will be, or was
-_words: list[str] = []  # llama.cpp's latest log lines: the only place where it says why it failed
-
-
-@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
-def _listen(level: int, text: bytes, _: ctypes.c_void_p) -> None:
-    """Keep llama.cpp's complaints for error messages instead of letting it write to stderr."""
-    if level == _ERROR and text.strip():
-        _words.append(text.decode("utf-8", "replace").strip())
-        del _words[:-5]
-
-
-_ERROR = 4  # in ggml_log_level
-
-
-def _silence() -> None:
-    """Route llama.cpp's log to :func:`_listen`."""
-    llama_cpp.llama_log_set(_listen, ctypes.c_void_p(0))
-
-
-def _last_words() -> str:
-    """llama.cpp's latest complaints on one line."""
-    return "; ".join(_words) or "it gave no reason"
-
-
 def _context_params(config: EngineConfig) -> llama_cpp.llama_context_params:
-    """Unified cache, full windows for sliding-window models (a pruned prefix could not be shared), no timing overhead."""
+    """A unified cache, full windows for sliding-window models (a pruned prefix could not be shared), no timing overhead."""
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = config.n_cells
     params.n_batch = params.n_ubatch = config.n_batch

@@ -1,5 +1,8 @@
-"""Stepping all live streams of one prompt variant: every step gathers the tokens that wait, prompt tokens of new texts and next
-tokens of living paths alike, into one decode; what finishes makes room for the next text at once."""
+"""Advance all live streams of one prompt variant together.
+
+Every step gathers the pending tokens, prompt tokens of new texts and next tokens of live paths alike, into one decode. A text that
+finishes makes room for the next one at once.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +12,33 @@ from dataclasses import replace
 
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.llama_engine import OutOfCellsError, Token
+from potstill.labeler.engine.sequences import PREFIX
 from potstill.labeler.engine.streams import PromptStream, Stream, TextInWork
-from potstill.labeler.engine.variant_context import PREFIX, Draw
-from potstill.labeler.teacher import Ask, Enough, TeacherPath
+from potstill.labeler.engine.variant_context import VariantContext
+from potstill.labeler.teacher import Enough, PathRequest, TeacherPath
 
 
 class Scheduler:
-    """The texts that wait, the texts in work, and the streams that live. One for each call; used up by :meth:`paths`."""
+    """The queue of texts, the texts in progress, and their live streams. Used once: :meth:`paths` empties it."""
 
-    def __init__(self, draw: Draw, waiting: list[tuple[Ask, list[int]]], n_live_paths: int, enough: Enough) -> None:
-        """Args: waiting, each ask with its prompt's tokens after the prefix; n_live_paths, streams that are wanted alive."""
-        self._draw, self._waiting, self._n_live_paths, self._enough = draw, deque(waiting), n_live_paths, enough
-        self._sequences, self._config = draw.sequences, draw.engine.config
+    def __init__(
+        self, context: VariantContext, waiting: list[tuple[PathRequest, list[int]]], n_live_paths: int, enough: Enough
+    ) -> None:
+        """Args: waiting, requests with their prompts' tokens after the prefix; n_live_paths, the wanted number of live streams."""
+        self._context, self._waiting, self._n_live_paths, self._enough = context, deque(waiting), n_live_paths, enough
+        self._sequences, self._config = context.sequences, context.engine.config
         self._free = list(range(self._sequences.n_sequences - 1, PREFIX, -1))  # sequence numbers
         self._texts: list[TextInWork] = []
-        self._live: list[Stream] = []  # in the order in which they are stepped where not all can be
+        self._live: list[Stream] = []  # in decoding order, which matters where not all fit into one decode
         self._n_refused = 0  # decodes for which the cache had no room
 
     def paths(self, tell: Callable[[str], None] = lambda _: None) -> Iterator[TeacherPath]:
-        """Step until nothing waits and nothing lives; each path as soon as it is complete.
+        """Run all texts to their end; each path is yielded as soon as it is complete.
 
         Args:
-            tell: takes a line for a person in the end, if the cache was too small at times.
+            tell: called with a message for the user at the end, if the cache was too small at times.
         Raises:
-            UserError: if one text alone overfills the cache, or llama.cpp fails; the paths handed out before are whole.
+            UserError: if one text alone overfills the cache, or llama.cpp fails; the paths yielded before are complete.
         """
         try:
             while self._waiting or self._live:
@@ -44,40 +50,42 @@ class Scheduler:
             for text in self._texts:
                 text.close()
         if self._n_refused:
-            tell(f"the KV cache had no room for {self._n_refused} decodes; smaller ones took their place, which is slower")
+            tell(f"the KV cache had no room for {self._n_refused} decodes; smaller ones were used instead, which is slower")
 
     def _admit(self) -> None:
-        """Start as many waiting texts as keep a batch full, within the sequences and cells that are left."""
-        draw, config = self._draw, self._config
+        """Start as many queued texts as keep a batch full, within the free sequences and cells."""
+        context, config = self._context, self._config
         n_pending = sum(len(stream.pending) for stream in self._live)
         n_streams = len(self._live)
         n_sequences = sum(text.n_sequences for text in self._texts)
-        n_cells = draw.prefix_length + sum(text.n_cells for text in self._texts)
+        n_cells = context.prefix_length + sum(text.n_cells for text in self._texts)
         while self._waiting and n_pending < config.n_batch and n_streams < self._n_live_paths:
-            ask, tokens = self._waiting[0]
-            n_sequences += draw.n_sequences(len(ask.paths))
-            n_cells += draw.n_cells(len(tokens), len(ask.paths), ask.n_at_once)
+            request, tokens = self._waiting[0]
+            n_sequences += context.n_sequences(len(request.paths))
+            n_cells += context.n_cells(len(tokens), len(request.paths), request.n_at_once)
             if n_sequences >= self._sequences.n_sequences or n_cells > config.n_cells:  # the prefix has a sequence too
                 if not self._live:
-                    raise UserError(f"text {ask.text_id} needs {n_cells} cells of the cache and too few are free; lower --paths")
+                    raise UserError(
+                        f"text {request.text_id} needs {n_cells} cells of the cache and too few are free; lower --paths"
+                    )
                 return
             self._waiting.popleft()
-            text = TextInWork(draw, ask, tokens, self._free)
+            text = TextInWork(context, request, tokens, self._free)
             self._sequences.fork(PREFIX, text.sequence)
             self._texts.append(text)
-            self._live.append(PromptStream(text, tokens, draw.prefix_length))
+            self._live.append(PromptStream(text, tokens, context.prefix_length))
             n_pending += len(tokens)
-            n_streams += ask.n_at_once if draw.samples else 0
+            n_streams += request.n_at_once if context.samples else 0
 
     def _step(self) -> Iterator[TeacherPath]:
-        """One decode, and what its logits lead to."""
+        """Decode once, and let every stream use its logits."""
         chosen, rows = self._decode()
         for stream, n_tokens in chosen:
             stream.advance(n_tokens)
         ready = [stream for stream, _ in chosen if not stream.pending]
         for stream, row in zip(ready, rows, strict=True):
             step = stream.on_logits(row)
-            # Followers go right behind the stream that they branch from: with one sequence they find most of it in the context.
+            # Followers go right behind the stream they branch from: with one sequence, most of it is still in the context.
             at = self._live.index(stream)
             self._live[at : at + 1] = [follower for follower in (stream, *step.followers) if follower.pending]
             yield from step.finished
@@ -89,7 +97,7 @@ class Scheduler:
                 self._texts.remove(stream.text)
 
     def _decode(self) -> tuple[list[tuple[Stream, int]], list[int]]:
-        """Decode what waits, as much of it as the cache takes; the streams with their numbers of tokens, and the rows of logits."""
+        """Decode as many pending tokens as the cache takes; (streams with their numbers of tokens, rows with logits)."""
         limit = self._config.n_batch
         while True:
             chosen, tokens = gather(self._live, limit, self._config.n_sequences)
@@ -99,27 +107,36 @@ class Scheduler:
                 self._n_refused += 1
             limit = len(tokens) // 2
             if not limit:
-                self._give_way()
+                self._evict_youngest()
                 limit = 1
 
-    def _give_way(self) -> None:
-        """The youngest text leaves the cache and begins anew later; its paths have the same seeds then.
+    def _evict_youngest(self) -> None:
+        """Remove the youngest text from the cache and queue it again; its paths will have the same seeds.
 
         Raises:
-            UserError: if there is but one text.
+            UserError: if it is the only text.
         """
         if len(self._texts) == 1:
-            raise UserError(f"text {self._texts[0].ask.text_id} alone overfills the KV cache; lower --paths or shorten the text")
+            raise UserError(
+                f"text {self._texts[0].request.text_id} alone overfills the KV cache; lower --paths or shorten the text"
+            )
         text = self._texts.pop()
         leaving = [stream for stream in self._live if stream.text is text]
         self._live = [stream for stream in self._live if stream.text is not text]
         for stream in leaving:
             stream.close()
-        self._waiting.appendleft((text.give_way(), text.prompt))
+        self._waiting.appendleft((text.evict(), text.prompt))
 
 
 def gather(live: list[Stream], limit: int, n_outputs: int) -> tuple[list[tuple[Stream, int]], list[Token]]:
-    """Waiting tokens of the streams in turn, at most ``limit``; logits after a stream's last one, ``n_outputs`` at most."""
+    """Collect pending tokens, stream by stream.
+
+    Args:
+        limit: largest number of tokens.
+        n_outputs: largest number of tokens with logits; a stream wants them after its last pending token.
+    Returns:
+        The chosen streams, each with its number of tokens, and the tokens.
+    """
     chosen: list[tuple[Stream, int]] = []
     tokens: list[Token] = []
     for stream in live:

@@ -1,11 +1,11 @@
-"""Streams: sequences of the KV cache that wait for tokens to be decoded, and what the logits after them lead to.
+"""Streams: sequences of the KV cache with tokens to decode, and the use of the logits after them.
 
 TextInWork ─ PromptStream ─ direct ───────────────────────────────> label read
                           └ cot: RationaleStream, which branches ──> label read
 label read: done at once, or one WordStream for each label word of several tokens
 
-The sampled paths of a text are decoded as a tree: paths whose tokens are the same so far are one stream, which branches where their
-draws part. Each path still draws every token with its own sampler and seed, from the logits that it would have had alone.
+The sampled paths of a text are decoded as a tree: paths with the same tokens so far are one stream, which branches where their
+samples differ. Each path still samples every token with its own sampler and seed, from the logits it would have had alone.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dataclasses import dataclass, field, replace
 
 from potstill.labeler.engine.llama_bindings import Sampler
 from potstill.labeler.engine.tokens import logprobs
-from potstill.labeler.engine.variant_context import Draw
-from potstill.labeler.teacher import Ask, Enough, TeacherPath, path_seed
+from potstill.labeler.engine.variant_context import VariantContext
+from potstill.labeler.teacher import Enough, PathRequest, TeacherPath, path_seed
 
 
 @dataclass
 class Step:
-    """What a stream's logits led to."""
+    """The result of a stream's logits: new streams and finished paths."""
 
     followers: list[Stream] = field(default_factory=list)
     finished: list[TeacherPath] = field(default_factory=list)
@@ -30,85 +30,85 @@ class Step:
 
 @dataclass
 class Member:
-    """One path of a text while its rationale is being sampled."""
+    """One path while its rationale is being sampled."""
 
     path: TeacherPath
     sampler: Sampler
 
 
 class TextInWork:
-    """One text whose paths are being drawn: what it may take of the cache, and which of its paths are wanted so far.
+    """One text whose paths are being drawn: the part of the cache it may take, and which of its paths are wanted so far.
 
-    Paths that are held back ride along: they draw from the logits of the stream that they share with wanted ones, and are parked
-    where they part from all of those. So a path that is wanted later goes on from there, and one that never is has cost no decode.
+    Paths that are held back ride along: they sample from the logits of a stream they share with wanted paths, and are parked where
+    they branch off. So a path that is wanted later continues from there, and one that never is has cost no decode.
     """
 
-    def __init__(self, draw: Draw, ask: Ask, prompt: list[int], free: list[int]) -> None:
-        """Args: prompt, its tokens after the prefix; free, the numbers of the unused sequences, which this text takes from."""
-        self.draw, self.ask, self.prompt, self._free = draw, ask, prompt, free
+    def __init__(self, context: VariantContext, request: PathRequest, prompt: list[int], free: list[int]) -> None:
+        """Args: prompt, its tokens after the prefix; free, numbers of the unused sequences, shared with the other texts."""
+        self.context, self.request, self.prompt, self._free = context, request, prompt, free
         self._taken: set[int] = set()
-        self.sequence = self.take()  # holds the prompt, and then one of the paths
-        self.open = set(ask.paths)  # paths that are not handed out
-        self._held_back = deque(ask.paths[ask.n_at_once :])
-        self._n_at_once = ask.n_at_once  # paths
-        self._parked: list[RationaleStream] = []  # that no wanted path shares
-        self._ready: dict[int, TeacherPath] = {}  # paths that rode along to their end before they were wanted
+        self.sequence = self.take()  # holds the prompt, then one of the paths
+        self.open = set(request.paths)  # paths that are not complete
+        self._held_back = deque(request.paths[request.n_at_once :])
+        self._n_at_once = request.n_at_once  # paths
+        self._parked: list[RationaleStream] = []  # streams without a wanted path
+        self._ready: dict[int, TeacherPath] = {}  # paths that were complete before they were wanted
 
     @property
     def n_sequences(self) -> int:
-        """Sequences that it may need from now on."""
-        return self.draw.n_sequences(len(self.open))
+        """Number of sequences that the text may need from now on."""
+        return self.context.n_sequences(len(self.open))
 
     @property
     def n_cells(self) -> int:
-        """Cells that it may take from now on."""
-        return self.draw.n_cells(len(self.prompt), len(self.open), self._n_at_once)
+        """Number of cells that the text may take from now on."""
+        return self.context.n_cells(len(self.prompt), len(self.open), self._n_at_once)
 
     def take(self) -> int:
-        """An unused sequence."""
+        """Reserve an unused sequence."""
         self._taken.add(sequence := self._free.pop())
         return sequence
 
     def give_back(self, sequence: int) -> None:
-        """Forget what a sequence holds; its number is unused again."""
-        self.draw.sequences.free(sequence)
+        """Clear a sequence and return it to the unused ones."""
+        self.context.sequences.free(sequence)
         self._taken.remove(sequence)
         self._free.append(sequence)
 
     def branch(self, source: int) -> int:
-        """A new sequence that goes on from another."""
+        """Copy a sequence to an unused one."""
         sequence = self.take()
-        self.draw.sequences.fork(source, sequence)
+        self.context.sequences.fork(source, sequence)
         return sequence
 
     def begin(self, number: int) -> TeacherPath:
-        """A path without rationale and label so far."""
-        seed = path_seed(self.draw.run_seed, self.ask.text_id, number)
-        return TeacherPath(self.ask.text_id, number, self.draw.variant, seed, "", (), len(self.prompt), 0)
+        """Start a path, without rationale and label so far."""
+        seed = path_seed(self.context.run_seed, self.request.text_id, number)
+        return TeacherPath(self.request.text_id, number, self.context.variant, seed, "", (), len(self.prompt), 0)
 
     def wants(self, member: Member) -> bool:
-        """Whether the path is wanted already, and does not just ride along."""
+        """Whether the path is wanted already, not held back."""
         return member.path.path not in self._held_back
 
     def park(self, stream: RationaleStream) -> None:
-        """Keep a stream, with its cells, until one of its paths is wanted."""
+        """Set a stream aside, with its cells, until one of its paths is wanted."""
         self._parked.append(stream)
 
     def finish(self, paths: list[TeacherPath]) -> list[TeacherPath]:
-        """Paths that are complete; returns those that are wanted so far and keeps the others."""
+        """Take complete paths; returns those that are wanted so far and keeps the others."""
         self._ready |= {path.path: path for path in paths if path.path in self._held_back}
         wanted = [path for path in paths if path.path not in self._held_back]
         self.open -= {path.path for path in wanted}
         return wanted
 
     def next_path(self, enough: Enough) -> Step:
-        """The next path that was held back: its stream, or itself where it is complete.
+        """Release the next held-back path: its stream, or the path itself if it is complete.
 
-        Nothing when the text is decided, or while a path is on its way that may decide it.
+        The step is empty if the text is decided, or while an unfinished path may still decide it.
         """
         if not self._held_back or len(self.open) > len(self._held_back):
             return Step()
-        if enough(self.ask.text_id):
+        if enough(self.request.text_id):
             self.open.clear()
             self._drop_parked()
             return Step()
@@ -120,14 +120,14 @@ class TextInWork:
         self._parked.remove(stream)
         return Step([stream])
 
-    def give_way(self) -> Ask:
-        """Leave the cache to others; returns what is still to be asked. Its streams must not be stepped any more."""
+    def evict(self) -> PathRequest:
+        """Leave the cache; returns the request for the missing paths. The text's streams must not be stepped any more."""
         self.close()
         for sequence in list(self._taken):
             self.give_back(sequence)
-        left = tuple(number for number in self.ask.paths if number in self.open)
-        n_first = self.ask.n_first and max(1, self.ask.n_first - (len(self.ask.paths) - len(left)))
-        return replace(self.ask, paths=left, n_first=n_first)
+        left = tuple(number for number in self.request.paths if number in self.open)
+        n_first = self.request.n_first and max(1, self.request.n_first - (len(self.request.paths) - len(left)))
+        return replace(self.request, paths=left, n_first=n_first)
 
     def close(self) -> None:
         """Free the samplers of the parked streams."""
@@ -135,14 +135,14 @@ class TextInWork:
             self._parked.pop().close()
 
     def _drop_parked(self) -> None:
-        """No path goes on any more."""
+        """Free the parked streams and their sequences."""
         for stream in self._parked:
             self.give_back(stream.sequence)
         self.close()
 
 
 class Stream(ABC):
-    """One sequence and the tokens that wait to be decoded into it."""
+    """One sequence and its pending tokens."""
 
     text: TextInWork
     sequence: int
@@ -150,54 +150,58 @@ class Stream(ABC):
     pending: list[int]
 
     def advance(self, n_tokens: int) -> None:
-        """The first ``n_tokens`` waiting ones are decoded."""
+        """Record that the first ``n_tokens`` pending tokens are decoded."""
         self.position += n_tokens
         self.pending = self.pending[n_tokens:]
 
     @abstractmethod
     def on_logits(self, row: int) -> Step:
-        """Use the logits after the last waiting token; either set ``pending`` again or be over."""
+        """Use the logits after the last pending token; either set ``pending`` again or end the stream.
+
+        Args:
+            row: index of the logits in the engine's last decode.
+        """
 
     def close(self) -> None:  # noqa: B027  # most streams hold nothing outside the cache
-        """Give back what is not in the cache."""
+        """Free what the stream holds outside the cache."""
 
 
 class PromptStream(Stream):
-    """A text's prompt on its way into the cache."""
+    """A text's prompt while it is decoded into the cache."""
 
     def __init__(self, text: TextInWork, tokens: list[int], position: int) -> None:
-        """Args: text, whose sequence already holds the prefix; position, where the tokens begin."""
+        """Args: text, whose sequence already holds the prefix; position of the first token."""
         self.text, self.sequence, self.position, self.pending = text, text.sequence, position, tokens
 
     def on_logits(self, row: int) -> Step:
-        """Read the labels at once (`direct`), or let every path draw its first token (`cot`)."""
+        """Read the label at once (`direct`), or let every path sample its first token (`cot`)."""
         text = self.text
-        if not text.draw.samples:
-            (number,) = text.ask.paths  # equal prompts have equal answers when nothing is sampled, so one path is all there is
+        if not text.context.samples:
+            (number,) = text.request.paths  # without sampling, equal prompts have equal answers, so there is only one path
             return _Reader(text, [text.begin(number)], self.sequence).read(row, self.position)
-        temperature = text.draw.reading.temperature
-        members = [Member(path, Sampler(temperature, path.seed)) for path in map(text.begin, text.ask.paths)]
+        temperature = text.context.spec.temperature
+        members = [Member(path, Sampler(temperature, path.seed)) for path in map(text.begin, text.request.paths)]
         root = RationaleStream(text, members, self.sequence, self.position, [])
         step = root.on_logits(row)
         return Step([root, *step.followers], step.finished)
 
 
 class RationaleStream(Stream):
-    """A rationale being sampled by the paths that share it so far; then the answer cue, forced; then the label is read.
+    """A rationale sampled by the paths that share it so far, then the forced answer cue, then the label.
 
-    At least one of its paths is wanted while it is stepped.
+    While it is stepped, at least one of its paths is wanted.
     """
 
     def __init__(self, text: TextInWork, members: list[Member], sequence: int, position: int, pieces: list[bytes]) -> None:
-        """Args: sequence, which holds the prompt and the pieces; position, after them."""
+        """Args: sequence, which holds the prompt and the pieces; position after them."""
         self.text, self.members, self.sequence, self.position, self.pending = text, members, sequence, position, []
         self._pieces = pieces
-        self._asked = False  # whether the answer cue was given
+        self._cued = False  # whether the answer cue was forced
 
     def on_logits(self, row: int) -> Step:
-        """Let every path draw its next token and branch where they differ; after the cue, read the label."""
-        engine = self.text.draw.engine
-        if self._asked:
+        """Let every path sample its next token, and branch where they differ; after the cue, read the label."""
+        engine = self.text.context.engine
+        if self._cued:
             return self._read(row)
         drawn: dict[int, list[Member]] = {}
         for member in self.members:
@@ -216,20 +220,20 @@ class RationaleStream(Stream):
         return Step(followers)
 
     def take(self, token: int) -> None:
-        """All its paths have drawn this token."""
-        draw = self.text.draw
-        ends = draw.engine.ends(token)
-        head, line_break, _ = (b"" if ends else draw.piece(token)).partition(b"\n")
+        """Append a token that all paths of the stream have sampled."""
+        context = self.text.context
+        ends = context.engine.ends(token)
+        head, line_break, _ = (b"" if ends else context.piece(token)).partition(b"\n")
         self._pieces.append(head)
         self.pending = [token]
-        if line_break or ends or len(self._pieces) >= draw.reading.max_rationale_tokens:
-            # a token that holds a line break never enters the cache: its text before the break does, then the cue
-            kept = [token] if not line_break and head else draw.engine.tokenize(head.decode("utf-8", "replace")) if head else []
-            self.pending = kept + draw.cue
-            self._asked = True
+        if line_break or ends or len(self._pieces) >= context.spec.max_rationale_tokens:
+            # a token with a line break never enters the cache; its text before the break does, then the cue
+            kept = [token] if not line_break and head else context.engine.tokenize(head.decode("utf-8", "replace")) if head else []
+            self.pending = kept + context.cue
+            self._cued = True
 
     def _read(self, row: int) -> Step:
-        """Read the label once for all paths that came here."""
+        """Read the label once for all paths of the stream."""
         self.close()
         rationale = b"".join(self._pieces).decode("utf-8", "replace").strip()
         paths = [replace(member.path, rationale=rationale, n_generated=len(self._pieces)) for member in self.members]
@@ -242,24 +246,24 @@ class RationaleStream(Stream):
 
 
 class _Reader:
-    """Paths with the same text and rationale whose label words are being read."""
+    """Reads the label words for paths that share text and rationale."""
 
     def __init__(self, text: TextInWork, paths: list[TeacherPath], sequence: int) -> None:
         """Args: sequence, which holds everything before the label."""
         self.text, self._paths, self._sequence = text, paths, sequence
         self.logprobs: list[float] = []  # by word
-        self.n_open = 0  # words that are still walked
+        self.n_open = 0  # words whose tokens are not all read
 
     def read(self, row: int, position: int) -> Step:
-        """Take every word's first token from the row; walk the longer words."""
-        draw = self.text.draw
-        self.logprobs = draw.words.first_logprobs(draw.engine.logits(row))
-        walkers = [WordStream(self, index, self.text.branch(self._sequence), position) for index in draw.words.long_words]
+        """Read every word's first token from the row, and start a stream for each longer word."""
+        context = self.text.context
+        self.logprobs = context.words.first_logprobs(context.engine.logits(row))
+        walkers = [WordStream(self, index, self.text.branch(self._sequence), position) for index in context.words.long_words]
         self.n_open = len(walkers)
         return Step([*walkers], self.finished())
 
     def finished(self) -> list[TeacherPath]:
-        """The paths, once no word is open."""
+        """The finished paths; empty while a word is open."""
         if self.n_open:
             return []
         self.text.give_back(self._sequence)
@@ -267,18 +271,18 @@ class _Reader:
 
 
 class WordStream(Stream):
-    """A label word of several tokens, walked one by one."""
+    """A label word of several tokens, read one by one."""
 
     def __init__(self, reader: _Reader, index: int, sequence: int, position: int) -> None:
         """Args: index of the word; sequence, which already holds everything before the word."""
         self.reader, self.index, self.text, self.sequence, self.position = reader, index, reader.text, sequence, position
-        self._tokens = list(reader.text.draw.words.tokens[index])
+        self._tokens = list(reader.text.context.words.tokens[index])
         self.pending = [self._tokens.pop(0)]
 
     def on_logits(self, row: int) -> Step:
-        """Add the next token's log-probability; after the last one the word is closed."""
+        """Add the next token's log-probability; the last token closes the word."""
         token = self._tokens.pop(0)
-        self.reader.logprobs[self.index] += logprobs(self.text.draw.engine.logits(row), [token])[0]
+        self.reader.logprobs[self.index] += logprobs(self.text.context.engine.logits(row), [token])[0]
         if self._tokens:
             self.pending = [token]
             return Step()

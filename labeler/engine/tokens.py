@@ -1,7 +1,8 @@
-"""The tokens of prompts that share a prefix, split where they begin to differ."""
+"""Tokens of prompts and label words: where prompts with a shared prefix begin to differ, and what a label word's tokens are."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,73 +10,80 @@ from numpy.typing import NDArray
 
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.llama_engine import LlamaEngine
-from potstill.labeler.teacher import Reading
+from potstill.labeler.teacher import AnswerSpec
 
 
 class PromptTokens:
-    """Tokens of the shared prefix, and of what follows it in each prompt.
+    """Tokens of the shared prefix, and of the rest of each prompt.
 
-    Many vocabularies merge the prefix's last line breaks with each other or with the next word. Cutting there would show the
-    teacher other tokens than the whole prompt has, and move its probabilities; so the shared part ends at the last token that is
-    the same whatever follows. Control tokens count in the prefix and in the tail of a chat, never in a text.
+    Many vocabularies merge the prefix's last line breaks with each other or with the next word. Cutting there would give the
+    teacher other tokens than the whole prompt has, and change its probabilities; so the shared part ends at the last token that is
+    the same whatever follows. Control tokens are parsed in the prefix and the tail of a chat, never in a text.
     """
 
-    def __init__(self, engine: LlamaEngine, prefix: str, prompt: str, reading: Reading) -> None:
-        """Args: prompt, any one that follows the prefix."""
+    def __init__(self, engine: LlamaEngine, prefix: str, prompt: str, spec: AnswerSpec) -> None:
+        """Args: prompt, any of those that follow the prefix."""
         self._engine = engine
-        alone = engine.tokenize(prefix, start=True, control=reading.chat)
-        n_fixed = _after_last_control(engine, alone) if reading.chat else 0
+        alone = engine.tokenize(prefix, start=True, control=spec.chat)
+        n_fixed = _after_last_control(engine, alone) if spec.chat else 0
         if n_fixed:
             whole = alone[:n_fixed] + engine.tokenize(_text(engine, alone[n_fixed:]) + prompt)
         else:
             whole = engine.tokenize(prefix + prompt, start=True)
-        n = next((i for i, (a, b) in enumerate(zip(alone, whole, strict=False)) if a != b), min(len(alone), len(whole)))
+        n = common_length(alone, whole)
         self.shared = alone[:n]
         self._rest = _text(engine, alone[n:])  # of the prefix, after the shared tokens
         self._before = _text(engine, alone[n - 1 : n]) if n else ""
-        self._tail = engine.tokenize(reading.tail, control=True) if reading.tail else []
+        self._tail = engine.tokenize(spec.tail, control=True) if spec.tail else []
 
     def of(self, prompt: str) -> list[int]:
-        """Tokens of a prompt after the shared ones."""
+        """The tokens of a prompt after the shared ones."""
         return self._engine.tokenize_after(self._before, self._rest + prompt) + self._tail
 
 
+def common_length(first: Sequence[int], second: Sequence[int]) -> int:
+    """Number of tokens that both begin with."""
+    pairs = zip(first, second, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
+
+
 def _after_last_control(engine: LlamaEngine, tokens: list[int]) -> int:
-    """How many tokens there are up to and with the last control token."""
+    """Number of tokens up to and including the last control token."""
     return next((i + 1 for i in reversed(range(len(tokens))) if engine.is_control(tokens[i])), 0)
 
 
 def _text(engine: LlamaEngine, tokens: list[int]) -> str:
-    """The text that the tokens stand for; control tokens stand for none."""
+    """Decode tokens to text, skipping control tokens."""
     return b"".join(map(engine.piece, tokens)).decode("utf-8", "ignore")
 
 
 @dataclass(frozen=True)
 class LabelWords:
-    """The label words as token sequences. The logits after the answer cue price every word's first token; a word of several
-    tokens is then walked, token by token, in a sequence of its own."""
+    """The label words as token sequences.
+
+    The logits after the answer cue give the probability of every word's first token; the remaining tokens of a longer word are
+    then read one by one, in a sequence of its own.
+    """
 
     tokens: tuple[tuple[int, ...], ...]  # by word
 
     @classmethod
-    def of(cls, engine: LlamaEngine, reading: Reading) -> LabelWords:
+    def of(cls, engine: LlamaEngine, spec: AnswerSpec) -> LabelWords:
         """Tokenize the words as they follow the answer cue.
 
         Raises:
-            UserError: if two words become the same tokens, or one begins another, so that their probabilities overlap.
+            UserError: if two words have the same tokens, or one's tokens begin the other's: their probabilities would overlap.
         """
-        tokens = tuple(tuple(engine.tokenize_after(reading.answer_cue, f" {word}")) for word in reading.words)
+        tokens = tuple(tuple(engine.tokenize_after(spec.answer_cue, f" {word}")) for word in spec.words)
         for i, first in enumerate(tokens):
             for j, second in enumerate(tokens):
                 if i != j and second[: len(first)] == first:
-                    raise UserError(
-                        f"label words {reading.words[i]!r} and {reading.words[j]!r} begin alike for this teacher; change one"
-                    )
+                    raise UserError(f"label words {spec.words[i]!r} and {spec.words[j]!r} begin alike for this teacher; change one")
         return cls(tokens)
 
     @property
     def long_words(self) -> list[int]:
-        """Indices of the words that take more than one token."""
+        """Indices of the words with more than one token."""
         return [i for i, word in enumerate(self.tokens) if len(word) > 1]
 
     def first_logprobs(self, logits: NDArray[np.float32]) -> list[float]:
@@ -90,7 +98,7 @@ def logprobs(logits: NDArray[np.float32], tokens: list[int]) -> list[float]:
         logits: float32 [V].
         tokens: ids below V.
     Raises:
-        UserError: if they are no numbers: what a damaged weight makes of all logits.
+        UserError: if the logits are not finite, as they are with damaged weights.
     """
     peak = float(logits.max())
     if not np.isfinite(peak):

@@ -1,148 +1,123 @@
-"""What all paths of one prompt variant share, and how many sequences and cells they need."""
+"""The parts that all paths of one prompt variant share, and the size of the context that they need."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Many
-from typing import Protocol
-
 from potstill.contract.errors import UserError
-from potstill.labeler.engine.autotune import Pace
-from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, Token
+from potstill.labeler.engine.autotune import EngineSettings
+from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine
+from potstill.labeler.engine.sequences import Sequences
 from potstill.labeler.engine.tokens import LabelWords
-from potstill.labeler.teacher import Ask, Reading
+from potstill.labeler.teacher import AnswerSpec, PathRequest
 
-PREFIX = 0  # sequence of the shared prefix
-
-
-class Sequences(Protocol):
-    """Where tokens are decoded into sequences: the engine itself, or :class:`potstill.labeler.engine.sequences.OneByOne`."""
-
-    one_at_a_time: bool  # whether a decode takes one sequence only, and no other takes cells meanwhile
-
-    @property
-    def n_sequences(self) -> int:
-        """How many there may be, the prefix's own among them."""
-        ...
-
-    def decode(self, tokens: Many[Token]) -> list[int]:
-        """See :meth:`potstill.labeler.engine.llama_engine.LlamaEngine.decode`."""
-        ...
-
-    def fork(self, source: int, target: int) -> None:
-        """Let a new sequence continue from all of another."""
-        ...
-
-    def free(self, sequence: int) -> None:
-        """Forget a sequence."""
-        ...
+CELL_BLOCK = 256  # llama.cpp rounds the cache up to a multiple of this many cells
+MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ of the pinned build
 
 
-class Draw:
-    """One prompt variant being asked."""
+class VariantContext:
+    """What all paths of one prompt variant share: engine, label words, answer spec, and the length of the prefix."""
 
     def __init__(
-        self, engine: LlamaEngine, words: LabelWords, reading: Reading, variant: int, run_seed: int, prefix_length: int
+        self, engine: LlamaEngine, words: LabelWords, spec: AnswerSpec, variant: int, run_seed: int, prefix_length: int
     ) -> None:
-        """Take the shared parts and tokenize the answer cue."""
-        self.engine, self.words, self.reading = engine, words, reading
+        """Args: prefix_length, in tokens."""
+        self.engine, self.words, self.spec = engine, words, spec
         self.sequences: Sequences = engine
         self.variant, self.run_seed, self.prefix_length = variant, run_seed, prefix_length
-        self.cue = engine.tokenize_after("x", f"\n{reading.answer_cue}")
+        self.cue = engine.tokenize_after("x", f"\n{spec.answer_cue}")
         self._pieces: dict[int, bytes] = {}
 
     @property
     def samples(self) -> bool:
-        """Whether paths are sampled rationales."""
-        return self.reading.mode == "cot"
+        """Whether paths begin with a sampled rationale."""
+        return self.spec.mode == "cot"
 
     @property
     def n_after_prompt(self) -> int:
-        """Most tokens that one path adds after its prompt."""
+        """Largest number of tokens that one path adds after its prompt."""
         return self._n_rationale + max(len(word) for word in self.words.tokens)
 
     @property
     def n_sequences_per_path(self) -> int:
-        """Sequences that one path may need: its own, and those that walk words of several tokens."""
+        """Sequences that one path may need: its own, and one for each label word of several tokens."""
         return 1 + len(self.words.long_words)
 
     def n_sequences(self, n_paths: int) -> int:
-        """Sequences that one text may need: one of its paths goes on in the sequence of its prompt."""
+        """Sequences that one text may need; one of its paths continues in the sequence of the prompt."""
         return n_paths * self.n_sequences_per_path if self.samples else self.n_sequences_per_path
 
     def n_cells(self, n_prompt_tokens: int, n_paths: int, n_at_once: int) -> int:
-        """Cells that one text takes at most while ``n_at_once`` of its paths are being drawn.
+        """Estimate the cells that one text takes while ``n_at_once`` of its paths are being drawn.
 
-        Paths that are held back lie where they parted from drawn ones: together they get the cells of one path. Where that is too
-        little the youngest text gives way.
+        Paths that are held back stop where they branched off: all of them together are given the cells of one path. If that is
+        too little, the scheduler evicts the youngest text.
         """
         n_words = sum(len(self.words.tokens[i]) for i in self.words.long_words)
         n_branches = min(n_paths, n_at_once + 1) if self.samples and not self.sequences.one_at_a_time else 1
         return n_prompt_tokens + n_branches * (self._n_rationale + n_words)
 
     def piece(self, token: int) -> bytes:
-        """The token's bytes, remembered."""
+        """The token's bytes, cached."""
         if token not in self._pieces:
             self._pieces[token] = self.engine.piece(token)
         return self._pieces[token]
 
     @property
     def _n_rationale(self) -> int:
-        """Most tokens of a rationale and the answer cue; a piece cut at its line break may take two more."""
-        return self.reading.max_rationale_tokens + len(self.cue) + 2 if self.samples else 0
+        """Largest number of tokens of a rationale and the answer cue; a piece cut at its line break may take two more."""
+        return self.spec.max_rationale_tokens + len(self.cue) + 2 if self.samples else 0
 
 
-CELL_BLOCK = 256  # llama.cpp rounds the cache up to this many cells
-MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ of the pinned build
+def engine_config(settings: EngineSettings, context: VariantContext, requests: list[tuple[PathRequest, list[int]]]) -> EngineConfig:
+    """The size of a context for the wanted number of live paths.
 
-
-def context_for(found: Pace, draw: Draw, asks: list[tuple[Ask, list[int]]]) -> EngineConfig:
-    """A context for the wanted number of live paths.
-
-    It holds the longest text and average ones beside it, not that many of the longest: a cell of an 8B model takes 128 KB, and one
-    long text among many must not cost gigabytes. The scheduler starts no text that does not fit.
+    It has room for the longest text beside average ones, not for that many of the longest: a cell of an 8B model takes 128 KB, and
+    one long text among many must not cost gigabytes. The scheduler starts no text that does not fit.
 
     Args:
-        asks: each with its prompt's tokens after the prefix; at least one.
+        settings: with the wanted number of live paths.
+        requests: at least one, each with its prompt's tokens after the prefix.
     Raises:
-        UserError: if one text's paths need more sequences than there can be.
+        UserError: if one text's paths need more sequences than llama.cpp allows.
     """
-    lengths = [len(tokens) for _, tokens in asks]
+    lengths = [len(tokens) for _, tokens in requests]
     average = -(-sum(lengths) // len(lengths))
-    most_at_once = max(ask.n_at_once for ask, _ in asks)
-    most_paths = max(len(ask.paths) for ask, _ in asks)
-    sequences_per_text = draw.n_sequences(most_paths)
-    # Paths that share their tokens are one stream, so twice the texts keep the wanted number of streams alive. Held-back paths
-    # count as living ones: more texts would lengthen the cache that every token attends over, and be slower.
-    n_texts = -(-2 * found.n_live_paths // most_paths) if draw.samples else found.n_batch // 8
-    n_texts = min(max(1, n_texts), len(asks), (MAX_SEQUENCES - 1) // sequences_per_text)
+    most_at_once = max(request.n_at_once for request, _ in requests)
+    most_paths = max(len(request.paths) for request, _ in requests)
+    sequences_per_text = context.n_sequences(most_paths)
+    # Paths with the same tokens are one stream, so it takes twice the texts to keep the wanted number of streams alive. Held-back
+    # paths count as live ones: more texts would lengthen the cache that every token attends over, and be slower.
+    n_texts = -(-2 * settings.n_live_paths // most_paths) if context.samples else settings.n_batch // 8
+    n_texts = min(max(1, n_texts), len(requests), (MAX_SEQUENCES - 1) // sequences_per_text)
     if n_texts < 1:
         raise UserError(f"{most_paths} paths need {sequences_per_text} sequences; at most {MAX_SEQUENCES} exist: ask for fewer")
-    if draw.samples:
+    if context.samples:
         longest_and_others = [max(lengths), *[average] * (n_texts - 1)]
-        cells = sum(draw.n_cells(length, most_paths, most_at_once) for length in longest_and_others)
+        cells = sum(context.n_cells(length, most_paths, most_at_once) for length in longest_and_others)
     else:  # prompts live for one batch only
-        cells = found.n_batch + max(lengths) + average + n_texts * draw.n_cells(0, 1, 1)
+        cells = settings.n_batch + max(lengths) + average + n_texts * context.n_cells(0, 1, 1)
     return EngineConfig(
-        n_cells=_rounded(draw.prefix_length + cells),
-        n_batch=max(found.n_batch, 1 + n_texts * sequences_per_text),
+        n_cells=_rounded(context.prefix_length + cells),
+        n_batch=max(settings.n_batch, 1 + n_texts * sequences_per_text),
         n_sequences=1 + n_texts * sequences_per_text,
-        n_threads=found.n_threads,
-        flash_attention=found.flash_attention if draw.samples else True,
+        n_threads=settings.n_threads,
+        flash_attention=settings.flash_attention if context.samples else True,
     )
 
 
-def context_for_one(found: Pace, draw: Draw, asks: list[tuple[Ask, list[int]]]) -> EngineConfig:
-    """A context of one sequence, for the longest text and one path at a time. Args: as for :func:`context_for`."""
-    longest = max(len(tokens) for _, tokens in asks)
+def single_sequence_config(
+    settings: EngineSettings, context: VariantContext, requests: list[tuple[PathRequest, list[int]]]
+) -> EngineConfig:
+    """The size of a context of one sequence, for the longest text and one path at a time. Args: as for :func:`engine_config`."""
+    longest = max(len(tokens) for _, tokens in requests)
     return EngineConfig(
-        n_cells=_rounded(draw.prefix_length + draw.n_cells(longest, 1, 1)),
-        n_batch=found.n_batch,
+        n_cells=_rounded(context.prefix_length + context.n_cells(longest, 1, 1)),
+        n_batch=settings.n_batch,
         n_sequences=1,
-        n_threads=found.n_threads,
-        flash_attention=found.flash_attention if draw.samples else True,
+        n_threads=settings.n_threads,
+        flash_attention=settings.flash_attention if context.samples else True,
     )
 
 
 def _rounded(n_cells: int) -> int:
-    """What llama.cpp makes of so many cells."""
+    """The cell count, rounded up to llama.cpp's block size."""
     return -(-n_cells // CELL_BLOCK) * CELL_BLOCK

@@ -1,7 +1,7 @@
-"""The prompt: guideline, worked examples in some order, then one text. Plain text, as a document that goes on.
+"""The plain-text prompt: guideline, worked examples, then one text, as a document that the teacher continues.
 
-The form follows arXiv 2212.11311: worked examples in which an opinion comes first and the label after it. Everything up to
-the text is the *prefix*, shared by all texts of a prompt variant; the terms that a text needs explained come after it.
+The form follows arXiv 2212.11311: in each worked example an opinion comes first and the label after it. Everything up to
+the text is the *prefix*, shared by all texts of a prompt variant; notes on the terms that a text contains come after it.
 """
 
 from __future__ import annotations
@@ -15,40 +15,42 @@ from potstill.labeler.teacher import Mode
 
 
 @dataclass(frozen=True)
-class Variant:
+class ExampleSelection:
     """One choice and order of worked examples."""
 
     number: int
     examples: tuple[Example, ...]
 
 
-def variants(task: Task, n_variants: int, n_per_label: int, seed: int, *, examples: str = "diverse") -> list[Variant]:
-    """Different prompts for one task.
+def example_selections(
+    task: Task, n_selections: int, n_per_label: int, seed: int, *, examples: str = "diverse"
+) -> list[ExampleSelection]:
+    """Choose and order worked examples, once for each prompt variant.
 
-    The first is the task's own examples in their own order. In the others they are shuffled, and the label of the last example goes
-    round: the teacher leans towards what it read last.
+    The first selection has the task's own examples in their own order. The others are shuffled and take turns in which label
+    comes last, because the teacher leans towards what it read last.
 
     Args:
-        n_variants: at least 1.
+        n_selections: at least 1.
         n_per_label: worked examples of each label; fewer where the task has fewer.
-        seed: equal seeds give equal variants.
-        examples: `diverse` draws each variant's examples anew where a label has more than needed; with `given` all variants have
-            those of the first.
+        seed: equal seeds give equal selections.
+        examples: `diverse` samples anew for each selection where a label has more than needed; with `given` all selections have
+            the examples of the first.
     """
     rng = random.Random(seed)
     by_label = {name: [e for e in task.examples if e.label == name] for name in task.label_names}
     first = [e for e in task.examples if e in by_label[e.label][:n_per_label]]
     if examples == "given":
         by_label = {name: [e for e in first if e.label == name] for name in task.label_names}
-    made = [Variant(0, tuple(first))]
-    for number in range(1, n_variants):
+    made = [ExampleSelection(0, tuple(first))]
+    for number in range(1, n_selections):
         chosen = [e for pool in by_label.values() for e in rng.sample(pool, min(n_per_label, len(pool)))]
-        made.append(Variant(number, shuffled(task, chosen, number, rng)))
+        made.append(ExampleSelection(number, shuffled(task, chosen, number, rng)))
     return made
 
 
 def shuffled(task: Task, examples: Sequence[Example], number: int, rng: random.Random) -> tuple[Example, ...]:
-    """The examples in another order, with one of the label whose turn it is as the last. Args: number, of the variant."""
+    """The examples in random order, ending with one of the label whose turn it is. Args: number of the selection."""
     mixed = list(examples)
     rng.shuffle(mixed)
     last_label = task.label_names[number % len(task.labels)]
@@ -57,53 +59,54 @@ def shuffled(task: Task, examples: Sequence[Example], number: int, rng: random.R
     return tuple(mixed)
 
 
-def prefix(task: Task, variant: Variant, mode: Mode, *, guideline: bool = True) -> str:
+def prefix(task: Task, selection: ExampleSelection, mode: Mode, *, guideline: bool = True) -> str:
     """Guideline, question and worked examples; ends with a blank line."""
-    return "\n\n".join((head(task, guideline=guideline), *(worked(task, e, mode) for e in variant.examples))) + "\n\n"
+    return "\n\n".join((head(task, guideline=guideline), *(worked_example(task, e, mode) for e in selection.examples))) + "\n\n"
 
 
 def head(task: Task, *, guideline: bool = True) -> str:
-    """Guideline, question and what may be answered."""
+    """Guideline, question and the list of allowed answers."""
     answers = [f"- {label.spellings[0]}: {label.meaning}" for label in task.labels]
-    return "\n".join(part for part in (task.guideline.strip() * guideline, task.question.strip(), *answers) if part)
+    guide = task.guideline.strip() if guideline else ""
+    return "\n".join(part for part in (guide, task.question.strip(), *answers) if part)
 
 
-def worked(task: Task, example: Example, mode: Mode) -> str:
-    """A worked example: its block and the answer that the teacher is to imitate."""
+def worked_example(task: Task, example: Example, mode: Mode) -> str:
+    """One worked example: its block and the answer for the teacher to imitate."""
     return block(task, example.text, example.target, mode) + answer(task, example, mode)
 
 
 def block(task: Task, text: str, target: str | None, mode: Mode) -> str:
-    """One text up to the cue that the teacher continues: terms it holds, target, text, cue."""
-    return f"{told(task, text, target)}\n{cue(task, mode)}"
+    """One text up to the cue that the teacher continues: notes on its terms, target, text, cue."""
+    return f"{text_lines(task, text, target)}\n{cue(task, mode)}"
 
 
-def told(task: Task, text: str, target: str | None) -> str:
-    """What the teacher is told about one text: terms it holds, target, text."""
+def text_lines(task: Task, text: str, target: str | None) -> str:
+    """One text without a cue: notes on its terms, target, text."""
     lines = [f"Note: {entry.term} = {entry.meaning}" for entry in knowledge_in(task, text)]
     if task.input.target and target:
         lines.append(f"{task.input.target_noun}: {target}")
-    return "\n".join((*lines, f"{task.input.noun}: {shown(task, text)}"))
+    return "\n".join((*lines, f"{task.input.noun}: {visible_text(task, text)}"))
 
 
 def cue(task: Task, mode: Mode) -> str:
-    """What the teacher continues: `Opinion:` or `Answer:`."""
+    """The cue that the teacher continues: `Opinion:` or `Answer:`."""
     return f"{task.prompt.rationale if mode == 'cot' else task.prompt.answer}:"
 
 
-def shown(task: Task, text: str) -> str:
-    """The part of a text that the teacher sees, on one line: a line break would end the text too early."""
+def visible_text(task: Task, text: str) -> str:
+    """The part of a text that the teacher sees, on one line, because a line break ends a text in the prompt."""
     return " ".join(text.split())[: task.input.max_chars]
 
 
 def knowledge_in(task: Task, text: str) -> list[Knowledge]:
-    """The entries whose term occurs in the shown text as whole words, whatever the case."""
-    visible = shown(task, text)
+    """The knowledge entries whose term occurs in the visible text as whole words, ignoring case."""
+    visible = visible_text(task, text)
     return [entry for entry in task.knowledge if entry.occurs_in(visible)]
 
 
 def answer(task: Task, example: Example, mode: Mode) -> str:
-    """What the teacher is to imitate after the cue."""
+    """A worked example's answer after the cue."""
     word = next(label.spellings[0] for label in task.labels if label.name == example.label)
     if mode == "direct":
         return f" {word}"

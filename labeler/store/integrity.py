@@ -1,4 +1,4 @@
-"""Whether a label store is whole: what SQLite says of the file, and whether every path is one that its run can have drawn."""
+"""Check a label store: SQLite's own check of the file, and for every path whether its run can have drawn it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from potstill.contract.files import digest
 from potstill.labeler.store.label_store import LabelStore, RunSettings
 from potstill.labeler.teacher import path_seed
 
-_MAX_LOGPROB = 1e-6  # rounding may lift the logarithm of a probability of 1 above 0
+_MAX_LOGPROB = 1e-6  # rounding may put the logarithm of a probability of 1 above 0
 _RESTORE = "restore a copy of the store, or label into another folder"
 _DRAW_AGAIN = "label again with --new-run"
 
 
 @dataclass(frozen=True)
 class StoreCheck:
-    """What a store holds and what is wrong with it."""
+    """The content of a store, and what is wrong with it."""
 
-    counts: list[str]  # a line each: the whole store, then every run
-    faults: list[str]  # a line each: where, how many rows, what is wrong, what to do; empty: the store is sound
+    counts: list[str]  # one line for the whole store, then one per run
+    faults: list[str]  # one line each: where, how many rows, what is wrong, what to do; empty if the store is sound
 
 
 class _PathRow(msgspec.Struct, array_like=True):
-    """A row of `paths`, as far as it can be wrong."""
+    """The columns of `paths` that are checked."""
 
     text_id: str
     path: int
@@ -40,10 +40,10 @@ class _PathRow(msgspec.Struct, array_like=True):
 
 
 def check_store(store: LabelStore) -> StoreCheck:
-    """Look at every row.
+    """Check every row.
 
     Raises:
-        FormatError: if the file is so damaged that it cannot be read on.
+        FormatError: if the file is too damaged to be read.
     """
     complaints = [str(row[0]) for row in store.query("pragma integrity_check")]
     if complaints != ["ok"]:
@@ -60,7 +60,7 @@ def check_store(store: LabelStore) -> StoreCheck:
             faults.append(f"run {number}: its settings cannot be read ({error}); {_RESTORE}")
             continue
         if found != expected:
-            faults.append(f"run {number}: its settings are not those that its digest was made of; {_DRAW_AGAIN}")
+            faults.append(f"run {number}: its settings do not match its digest; {_DRAW_AGAIN}")
         rows = store.query(f"select {', '.join(_PathRow.__struct_fields__)} from paths where run = ?", number)
         wrong = Counter(fault for row in rows for fault in _faults(settings, row))
         faults += [f"run {number}: {count} of {len(rows)} paths {fault}; {_DRAW_AGAIN}" for fault, count in wrong.items()]
@@ -71,10 +71,10 @@ def check_store(store: LabelStore) -> StoreCheck:
 
 
 def _unknown_parents(store: LabelStore) -> Iterator[str]:
-    """Rows that belong to a text or a run that is not there."""
+    """Rows that belong to a text or a run that is missing."""
     found = Counter((row[0], row[2]) for row in store.query("pragma foreign_key_check"))
     for (table, parent), count in found.items():
-        yield f"{count} rows of {table} belong to none of the {parent}; {_RESTORE}"
+        yield f"{count} rows of {table} refer to missing {parent}; {_RESTORE}"
 
 
 def _faults(settings: RunSettings, row: tuple[Any, ...]) -> Iterator[str]:
@@ -86,12 +86,12 @@ def _faults(settings: RunSettings, row: tuple[Any, ...]) -> Iterator[str]:
         yield "hold a value that cannot be read"
         return
     if len(logprobs) != len(settings.words):
-        yield f"have another number of log-probabilities than the run has label words ({len(settings.words)})"
+        yield f"do not have one log-probability for each of the run's {len(settings.words)} label words"
     if not all(math.isfinite(value) and value <= _MAX_LOGPROB for value in logprobs):
         yield "hold a log-probability that is above 0 or not finite"
     if not 0 <= path.variant < settings.n_variants:
-        yield f"are of a variant that the run does not have (0 to {settings.n_variants - 1})"
+        yield f"have a variant that the run lacks (it has 0 to {settings.n_variants - 1})"
     elif settings.mode_of(path.variant) == "cot" and path.seed != path_seed(settings.seed, path.text_id, path.path):
-        yield "have another seed than their text and number give"
+        yield "have a seed that does not follow from their text and number"
     if min(path.path, path.n_prompt_tokens, path.n_generated) < 0:
         yield "hold a number below 0"

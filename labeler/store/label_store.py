@@ -1,7 +1,7 @@
 """The label store (`labels.db`): every path of every run, on disk before it is counted.
 
-One SQLite file in WAL mode. A run is what decides its paths: task, prompts, teacher, build, settings; its digest names it, so the
-same command finds its own run again and draws only what is missing. Soft labels are derived from here without a new token.
+One SQLite file in WAL mode. A run is identified by everything that decides its paths: task, prompts, teacher, build, settings. So
+the same command finds its own run again and draws only what is missing. Soft labels are derived from the store without a new token.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ create table too_long (
 
 
 class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """Everything that decides a run's paths; two runs are the same when all of it is equal.
+    """Everything that decides a run's paths; runs with equal settings are the same run.
 
-    Defaults are left out of the digest: a setting that a later version adds leaves earlier runs their names.
+    Defaults are left out of the digest, so a setting that a later version adds does not change the digest of earlier runs.
     """
 
     task_digest: str
     prompt_digest: str  # of the prefixes of all variants
     labels: list[str]
     words: list[str]  # all label words, in the order of the stored log-probabilities
-    word_labels: list[int]  # index of the label that each word stands for
+    word_labels: list[int]  # label index of each label word
     teacher: str
     teacher_digest: str
     source_digest: str
@@ -56,14 +56,14 @@ class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     max_rationale_tokens: int
     seed: int
     n_direct: int = 0  # mode `cascade`: variants below this number are asked directly, the others reason first
-    bound: float = 0.0  # above 0: a text gets no further path once its leading label is this probable to be the leader
+    bound: float = 0.0  # above 0: a text gets no further path once its leading label is the leader with this probability
     template: str = "plain"  # or "chat": the model's own chat template
     examples: str = "given"  # how worked examples are chosen
     guideline: bool = True  # whether the prompt holds the guideline
-    deterministic: bool = False  # whether the schedule was fixed, so that the same run gives the same paths bit for bit
+    deterministic: bool = False  # whether the schedule was fixed, so that the same run gives bit-identical paths
 
     def mode_of(self, variant: int) -> str:
-        """`direct` or `cot`: how paths of that variant were asked."""
+        """The mode of one prompt variant: `direct` or `cot`."""
         if self.mode != "cascade":
             return self.mode
         return "direct" if variant < self.n_direct else "cot"
@@ -83,19 +83,19 @@ class Run:
 
 
 class LabelStore:
-    """An open label store. Open it with :meth:`create` to write and :meth:`read` to read."""
+    """An open label store: :meth:`create` opens it for writing, :meth:`read` for reading."""
 
     def __init__(self, path: pathlib.Path, connection: sqlite3.Connection, lock: sqlite3.Connection | None) -> None:
-        """Use :meth:`create` or :meth:`read`."""
+        """Use :meth:`create` or :meth:`read` instead."""
         self.path, self._connection, self._lock = path, connection, lock
 
     @classmethod
     def create(cls, path: pathlib.Path) -> LabelStore:
-        """The store at ``path``, made if absent, for its only writer.
+        """Open the store at ``path`` as its only writer; create it if absent.
 
         Raises:
-            FormatError: if another kind of file stands there, or the store is damaged or of another format; it is left as it was.
-            UserError: if somebody else is writing to it, or the disk refuses.
+            FormatError: if the file is not a label store, or one that is damaged or of another format; it is left untouched.
+            UserError: if another process is writing to it, or the file system refuses.
         """
         with sqlite_file.located(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,11 +122,15 @@ class LabelStore:
 
     @classmethod
     def read(cls, path: pathlib.Path) -> LabelStore:
-        """The store at ``path``, to read from, also while another process writes; raises FormatError."""
+        """Open the store at ``path`` for reading, also while another process writes.
+
+        Raises:
+            FormatError: if there is no store, or it is damaged or of another format.
+        """
         if not path.is_file():
             raise FormatError(path, "", "no such label store; make one with: potstill label")
         with sqlite_file.located(path):
-            connection = sqlite_file.reading(path, tidy=True)
+            connection = sqlite_file.open_read_only(path, tidy=True)
             try:
                 sqlite_file.check_format(path, connection)
             except BaseException:
@@ -135,7 +139,7 @@ class LabelStore:
         return cls(path, connection, None)
 
     def close(self) -> None:
-        """Close the file; whoever closes it last folds the WAL into it."""
+        """Close the file; the last connection merges the WAL into it."""
         self._connection.close()
         if self._lock is not None:
             self._lock.close()
@@ -153,7 +157,7 @@ class LabelStore:
         return [Run(number, _settings(self.path, number, settings)) for number, settings in rows]
 
     def find_run(self, number: int | None) -> Run:
-        """The run of that number, or the newest; raises UserError if there is none."""
+        """The run with that number, or the newest for None; raises UserError if there is none."""
         runs = {run.number: run for run in self.runs()}
         if not runs:
             raise UserError(f"{self.path}: holds no run; label something first with: potstill label")
@@ -164,9 +168,9 @@ class LabelStore:
         return runs[number]
 
     def begin_run(self, settings: RunSettings) -> Run:
-        """The run with these settings, new or found again.
+        """The run with these settings; added if absent.
 
-        Settings are compared, not digests: a version that knows more of them gives an older run's another digest.
+        Settings are compared, not digests: a version that knows more settings may compute another digest for an older run.
         """
         for run in self.runs():
             if run.settings == settings:
@@ -176,10 +180,10 @@ class LabelStore:
         return self.runs()[-1]
 
     def add_texts(self, texts: Iterable[Text]) -> None:
-        """Remember the texts; a text already there keeps its row but takes the newer gold.
+        """Store the texts; a text that is already stored keeps its row but takes the newer gold label.
 
         Raises:
-            UserError: if an id belongs to another text here: its paths would be taken for those of the new text.
+            UserError: if an id already belongs to a different text, whose paths would be taken for those of the new text.
         """
         rows = [(_storable(t.id), _storable(t.text), t.target and _storable(t.target), t.gold) for t in texts]
         stored = self.texts()
@@ -194,7 +198,7 @@ class LabelStore:
         self._write(statement, rows)
 
     def add(self, run: Run, results: Iterable[TeacherPath | TooLong]) -> None:
-        """Put paths on disk, all or none; when this returns they survive a crash.
+        """Write paths to disk, all or none; once this returns they survive a crash.
 
         Raises:
             UserError: if the disk is full; what was stored before is kept.
@@ -205,33 +209,14 @@ class LabelStore:
             if isinstance(r, TooLong):
                 too_long.append((run.number, r.text_id, r.n_tokens, r.n_free))
                 continue
-            logprobs = msgspec.json.encode(r.word_logprobs).decode()
-            paths.append(
-                (
-                    run.number,
-                    r.text_id,
-                    r.path,
-                    r.variant,
-                    r.seed,
-                    _storable(r.rationale),
-                    logprobs,
-                    r.n_prompt_tokens,
-                    r.n_generated,
-                )
-            )
+            rationale, logprobs = _storable(r.rationale), msgspec.json.encode(r.word_logprobs).decode()
+            key = (run.number, r.text_id, r.path, r.variant, r.seed)
+            paths.append((*key, rationale, logprobs, r.n_prompt_tokens, r.n_generated))
         self._write("insert into paths values (?, ?, ?, ?, ?, ?, ?, ?, ?)", paths)
         self._write("insert or replace into too_long values (?, ?, ?, ?)", too_long)
 
-    def done(self, run: Run) -> dict[str, set[int]]:
-        """Numbers of the stored paths, by text id."""
-        found: dict[str, set[int]] = {}
-        with sqlite_file.located(self.path):
-            for text_id, path in self._connection.execute("select text_id, path from paths where run = ?", (run.number,)):
-                found.setdefault(text_id, set()).add(path)
-        return found
-
     def too_long(self, run: Run) -> set[str]:
-        """Ids of the texts that did not fit."""
+        """Ids of the texts that did not fit in the teacher's context."""
         with sqlite_file.located(self.path):
             return {row[0] for row in self._connection.execute("select text_id from too_long where run = ?", (run.number,))}
 
@@ -242,7 +227,7 @@ class LabelStore:
         return {row[1]: Text(*row) for row in rows}
 
     def paths(self, run: Run) -> Iterator[TeacherPath]:
-        """All paths of a run, by text id and path number."""
+        """All paths of a run, ordered by text id and path number; raises FormatError if the store is damaged."""
         query = (
             "select text_id, path, variant, seed, rationale, word_logprobs, n_prompt_tokens, n_generated "
             "from paths where run = ? order by text_id, path"
@@ -252,13 +237,13 @@ class LabelStore:
                 words = _word_logprobs(self.path, row[0], row[1], row[5], len(run.settings.words))
                 yield TeacherPath(row[0], row[1], row[2], row[3], row[4], words, row[6], row[7])
 
-    def query(self, question: str, *values: Any) -> list[tuple[Any, ...]]:
-        """The rows that answer a question that changes nothing; raises FormatError if the store is damaged."""
+    def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """The rows of a read-only SQL statement; raises FormatError if the store is damaged."""
         with sqlite_file.located(self.path):
-            return self._connection.execute(question, values).fetchall()
+            return self._connection.execute(statement, values).fetchall()
 
     def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        """All rows in one transaction."""
+        """Write all rows in one transaction."""
         if not rows:
             return
         with sqlite_file.located(self.path):
@@ -278,7 +263,7 @@ def _storable(text: str) -> str:
 
 
 def _settings(path: pathlib.Path, number: int, stored: str) -> RunSettings:
-    """A run's settings as they were stored."""
+    """Decode a run's settings."""
     try:
         return msgspec.json.decode(stored, type=RunSettings)
     except msgspec.MsgspecError as error:
@@ -287,7 +272,7 @@ def _settings(path: pathlib.Path, number: int, stored: str) -> RunSettings:
 
 
 def _word_logprobs(path: pathlib.Path, text_id: str, number: int, stored: str, n_words: int) -> tuple[float, ...]:
-    """A path's log-probabilities as they were stored."""
+    """Decode a path's log-probabilities."""
     try:
         words = msgspec.json.decode(stored, type=tuple[float, ...])
     except msgspec.MsgspecError:

@@ -1,4 +1,4 @@
-"""The SQLite file under a label store: its lock, the checks before anything is written, and what its errors mean to a person."""
+"""The SQLite file of a label store: its lock, the checks before anything is written, and its errors as messages for a user."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from potstill.contract.errors import FormatError, UserError
 
 FORMAT = 1
 _TABLES = {"runs", "texts", "paths", "too_long"}
-_FULL_DISK_BYTES = 65536  # SQLite calls a full disk an I/O error, or a file it cannot open, where it maps or makes one
+_FULL_DISK_BYTES = 65536  # SQLite may report a full disk as an I/O error, or as a file that it cannot open
 
 
 def lock(path: pathlib.Path) -> sqlite3.Connection:
-    """A lock that the operating system drops when its holder dies, however it dies."""
+    """Take the writer's lock, which the operating system releases when its holder dies in any way.
+
+    Raises:
+        UserError: if another process holds it, or the file system refuses.
+        FormatError: if the lock file is damaged.
+    """
     file = path.with_name(path.name + ".lock")
     with located(file):
         held = sqlite3.connect(file, isolation_level=None, timeout=0)
@@ -30,16 +35,21 @@ def lock(path: pathlib.Path) -> sqlite3.Connection:
     return held
 
 
-def reading(path: pathlib.Path, *, tidy: bool = False) -> sqlite3.Connection:
-    """A connection that changes nothing. Args: tidy, whether it removes the files beside the store if it is the last to close."""
+def open_read_only(path: pathlib.Path, *, tidy: bool = False) -> sqlite3.Connection:
+    """Connect for reading only. Args: tidy, whether to remove the WAL files beside the store if this connection closes last."""
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={'rw' if tidy else 'ro'}", uri=True, isolation_level=None)
     connection.execute("pragma query_only = on")
     return connection
 
 
 def check_whole(path: pathlib.Path) -> None:
-    """The file is a whole label store of this format, or empty; looks without touching it, because opening to write would."""
-    connection = reading(path)
+    """Check that the file is an intact label store of this format, or empty. It only reads; opening it to write would change it.
+
+    Raises:
+        FormatError: if it is not a label store of this format.
+        sqlite3.DatabaseError: if it is damaged; :func:`located` turns that into a FormatError.
+    """
+    connection = open_read_only(path)
     try:
         if is_empty(connection):
             return
@@ -52,7 +62,7 @@ def check_whole(path: pathlib.Path) -> None:
 
 
 def is_empty(connection: sqlite3.Connection) -> bool:
-    """Whether nothing was ever put into the file."""
+    """Whether nothing was ever written to the file."""
     return connection.execute("pragma user_version").fetchone()[0] == 0 and not _tables(connection)
 
 
@@ -62,7 +72,7 @@ def _tables(connection: sqlite3.Connection) -> set[str]:
 
 
 def check_format(path: pathlib.Path, connection: sqlite3.Connection) -> None:
-    """The file is a label store of this format."""
+    """Check that the file is a label store of this format; raises FormatError."""
     found = connection.execute("pragma user_version").fetchone()[0]
     if found != FORMAT or _TABLES - _tables(connection):
         raise FormatError(path, "", f"is not a label store of format {FORMAT} (found {found}); choose another place")
@@ -70,7 +80,12 @@ def check_format(path: pathlib.Path, connection: sqlite3.Connection) -> None:
 
 @contextmanager
 def located(path: pathlib.Path) -> Iterator[None]:
-    """SQLite's complaints, and the operating system's, with the file and what to do."""
+    """Turn errors of SQLite and the operating system into messages with the file and what to do.
+
+    Raises:
+        FormatError: if the file is damaged or not a label store.
+        UserError: if the disk is full, or the file system refuses.
+    """
     try:
         yield
     except (sqlite3.OperationalError, OSError) as error:
@@ -88,12 +103,12 @@ def located(path: pathlib.Path) -> Iterator[None]:
 
 
 def _damaged(path: pathlib.Path, error: sqlite3.Error) -> FormatError:
-    """The file is not what was written."""
+    """The error for a file that is not what was written."""
     return FormatError(path, "", f"is damaged or not a label store ({error}); restore a copy or label into another folder")
 
 
 def _is_full(path: pathlib.Path) -> bool:
-    """Whether the disk that the file belongs on has no room left."""
+    """Whether the file's disk has no room left."""
     place = next((folder for folder in path.absolute().parents if folder.is_dir()), None)
     if place is None:
         return False

@@ -1,1 +1,1 @@
-"""Who answers: a GGUF in this process, or a model behind a server."""
+"""The teachers: a GGUF model in this process, or a model behind a server."""

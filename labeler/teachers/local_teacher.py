@@ -1,7 +1,7 @@
-"""The teacher in this process: a GGUF whose paths are all stepped together over one shared KV cache.
+"""The teacher in this process: a GGUF model whose paths are all decoded together over one shared KV cache.
 
 Sequence 0 holds the prefix of a prompt variant. Each text forks it, each path forks its text. Where no context of many sequences
-can be made, the paths take turns in one.
+can be made, the paths take turns in one. Decoded prefixes and measured settings are kept on disk for the next start.
 """
 
 from __future__ import annotations
@@ -18,20 +18,209 @@ from potstill.contract.errors import UserError
 from potstill.contract.files import atomic, digest
 from potstill.contract.system.cores import usable_cores
 from potstill.labeler.engine import autotune
-from potstill.labeler.engine.autotune import Pace
+from potstill.labeler.engine.autotune import EngineSettings
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, NoContextError, Token
 from potstill.labeler.engine.scheduler import Scheduler
-from potstill.labeler.engine.sequences import OneByOne
+from potstill.labeler.engine.sequences import PREFIX, Sequences, TimeSharedSequences
 from potstill.labeler.engine.tokens import LabelWords, PromptTokens
-from potstill.labeler.engine.variant_context import PREFIX, Draw, Sequences, context_for, context_for_one
-from potstill.labeler.teacher import Ask, Enough, Identity, Reading, TeacherPath, TooLong, never
+from potstill.labeler.engine.variant_context import VariantContext, engine_config, single_sequence_config
+from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, TeacherPath, TooLong, never
 
-MAX_BYTES = 2_000_000_000  # of all files together; the least recently used go first
+MAX_CACHE_BYTES = 2_000_000_000  # of all saved prefixes together; the least recently used are deleted first
 _N_DIGEST = hashlib.sha256().digest_size
 
 
-def load(folder: Path, key: str) -> bytes | None:
-    """The state kept under the key; None if there is none, or it is damaged."""
+@dataclass(frozen=True)
+class LocalConfig:
+    """How much runs at once. A value of None is measured on this machine before the first path is drawn."""
+
+    n_threads: int | None = None  # None: all usable cores or half of them, whichever is faster
+    n_batch: int | None = None  # tokens per decode
+    n_live_paths: int | None = None  # sampled paths that are decoded together
+    flash_attention: bool | None = None  # for sampled paths; prompts alone always use it
+    cache: Path | None = None  # folder for decoded prefixes and measurements; None keeps nothing
+    deterministic: bool = False  # every call starts from an empty context, with a fixed schedule
+
+
+BUSY = "; it is busy with other work, so the next start measures again"
+# Settings where no context of many sequences can be made to measure in.
+UNMEASURED = EngineSettings(2, 512, n_live_paths=16, flash_attention=False, prompt_tokens_per_s=0.0, path_tokens_per_s=0.0)
+# Settings of a deterministic run, in place of a measurement: the same on every machine.
+DETERMINISTIC = LocalConfig(n_threads=2, n_batch=512, n_live_paths=24, flash_attention=False)
+
+
+class LocalTeacher:
+    """Draws paths from a GGUF model. Keeps its context, and the prefix in it, between calls."""
+
+    def __init__(
+        self, engine: LlamaEngine, identity: Identity, config: LocalConfig, tell: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Take over an engine; :meth:`close` closes it. Args: tell, called with a message for the user before a slow step."""
+        self._engine, self._identity, self._config, self._tell = engine, identity, config, tell
+        self._settings = _stated(DETERMINISTIC if config.deterministic else config, config)
+        self._loaded: list[int] | None = None  # tokens of the prefix, while the cache holds it and nothing else
+        self._sequences: Sequences = engine
+        self._told_one_by_one = False
+
+    @property
+    def identity(self) -> Identity:
+        """The model file and the build that answer."""
+        return self._identity
+
+    @property
+    def cache_bytes(self) -> int:
+        """Current size of the KV cache."""
+        return self._engine.cache_bytes
+
+    def close(self) -> None:
+        """Close the engine; safe to call twice."""
+        self._engine.close()
+
+    def answer(
+        self, prefix: str, variant: int, requests: Sequence[PathRequest], spec: AnswerSpec, run_seed: int, enough: Enough = never
+    ) -> Iterator[TeacherPath | TooLong]:
+        """Draw every requested path; see :class:`potstill.labeler.teacher.Teacher`.
+
+        Raises:
+            UserError: if the prefix alone overfills the model's context, or llama.cpp fails.
+        """
+        engine = self._engine
+        if not requests:
+            return
+        prompts = PromptTokens(engine, prefix, requests[0].prompt, spec)
+        context = VariantContext(engine, LabelWords.of(engine, spec), spec, variant, run_seed, len(prompts.shared))
+        n_free = engine.n_ctx_train - len(prompts.shared) - context.n_after_prompt
+        if n_free < 1:
+            raise UserError(
+                f"the prompt's shared part takes {len(prompts.shared)} of the model's {engine.n_ctx_train} tokens and leaves none "
+                "for a text; shorten the guideline or the examples, or use a teacher with a longer context"
+            )
+        tokenized = [(request, prompts.of(request.prompt)) for request in requests]
+        yield from (TooLong(request.text_id, len(tokens), n_free) for request, tokens in tokenized if len(tokens) > n_free)
+        fitting = [(request, tokens) for request, tokens in tokenized if len(tokens) <= n_free]
+        if fitting:
+            found = self._begin(prompts.shared, context, fitting)
+            self._loaded = None  # until all streams have ended, the cache holds more than the prefix
+            yield from Scheduler(context, fitting, found.n_live_paths, enough).paths(self._tell)
+            self._loaded = prompts.shared
+
+    def count_tokens(self, prefix: str, prompts: Sequence[str], spec: AnswerSpec | None) -> tuple[int, list[int]]:
+        """Number of tokens of the shared part, and of each prompt after it; without a spec, of plain texts on their own."""
+        if spec is None:
+            return 0, [len(self._engine.tokenize(prompt)) for prompt in prompts]
+        tokens = PromptTokens(self._engine, prefix, prompts[0], spec)
+        return len(tokens.shared), [len(tokens.of(prompt)) for prompt in prompts]
+
+    def settings_after(self, prefix: str, prompt: str, spec: AnswerSpec) -> EngineSettings:
+        """The engine settings for such prompts with their speed, which is measured even where the settings are stated."""
+        shared = PromptTokens(self._engine, prefix, prompt, spec).shared
+        found = self.engine_settings(shared)
+        if found.path_tokens_per_s:
+            return found
+        self._loaded = None
+        if found.n_live_paths > 1:
+            try:
+                return autotune.measured(self._engine, shared, [found.n_threads])
+            except NoContextError:
+                pass  # paths will be drawn one at a time
+        return autotune.measured_single(self._engine, shared, found)
+
+    def engine_settings(self, prefix: list[int]) -> EngineSettings:
+        """The engine settings for prefixes of about this length, measured unless all of them are stated.
+
+        Args:
+            prefix: tokens of the shared part of the prompts.
+        """
+        config = self._config
+        if self._settings is not None:
+            return self._settings
+        if config.n_live_paths == 1:  # nothing to choose: nearly all decodes take one token
+            self._settings = EngineSettings(
+                config.n_threads or usable_cores(), config.n_batch or 512, 1, bool(config.flash_attention), 0.0, 0.0
+            )
+            return self._settings
+        threads = [config.n_threads] if config.n_threads else sorted({usable_cores(), -(-usable_cores() // 2)}, reverse=True)
+        key = digest.of_value([self._identity.digest, self._identity.build, threads, -(-len(prefix) // 256), "pace"])
+        found = autotune.remembered(config.cache, key) if config.cache else None
+        if found is None:
+            busy = autotune.is_busy()
+            self._tell("measuring how this machine draws paths fastest" + (BUSY if busy else ""))
+            self._loaded = None
+            try:
+                found = autotune.measured(self._engine, prefix, threads)
+                if config.cache and not busy:
+                    autotune.remember(config.cache, key, found)
+            except NoContextError:
+                found = replace(UNMEASURED, n_threads=threads[0])
+        self._settings = EngineSettings(
+            n_threads=found.n_threads,
+            n_batch=config.n_batch or found.n_batch,
+            n_live_paths=config.n_live_paths or found.n_live_paths,
+            flash_attention=found.flash_attention if config.flash_attention is None else config.flash_attention,
+            prompt_tokens_per_s=found.prompt_tokens_per_s,
+            path_tokens_per_s=found.path_tokens_per_s,
+        )
+        return self._settings
+
+    def _begin(self, prefix: list[int], context: VariantContext, requests: list[tuple[PathRequest, list[int]]]) -> EngineSettings:
+        """Make a context with the prefix in it, for as many live paths as memory and model allow; returns the settings in use."""
+        found, refusal = self.engine_settings(prefix), ""
+        while found.n_live_paths > 1:
+            try:
+                self._load(prefix, engine_config(found, context, requests))
+                break
+            except NoContextError as error:
+                refusal = str(error)
+                found = replace(found, n_live_paths=found.n_live_paths // 2)
+        if found.n_live_paths == 1:
+            self._load(prefix, single_sequence_config(found, context, requests))
+            if not self._told_one_by_one:
+                self._tell(
+                    f"drawing paths one at a time in a context of one sequence, which is slower: {refusal or '--parallel 1'}"
+                )
+            self._told_one_by_one = True
+        elif refusal:
+            self._tell(f"drawing {found.n_live_paths} paths at once, which is slower than more: {refusal}")
+        self._settings, context.sequences = found, self._sequences
+        return found
+
+    def _load(self, prefix: list[int], wanted: EngineConfig) -> None:
+        """Make a context of at least that size which holds the prefix and nothing else."""
+        now = self._engine.config
+        large_enough = now.n_cells >= wanted.n_cells and now.n_sequences >= wanted.n_sequences
+        alike = now.n_batch >= wanted.n_batch and now.flash_attention == wanted.flash_attention
+        alike = alike and (now.n_sequences == 1) == (wanted.n_sequences == 1)
+        if self._loaded == prefix and large_enough and alike and not self._config.deterministic:
+            return
+        self._loaded = None
+        self._engine.start(wanted)
+        self._sequences = TimeSharedSequences(self._engine, prefix) if wanted.n_sequences == 1 else self._engine
+        key = digest.of_value([self._identity.digest, self._identity.build, prefix, wanted.n_batch, wanted.flash_attention])
+        state = load_state(self._config.cache, key) if self._config.cache else None
+        if state and self._engine.restore(state, PREFIX):
+            return
+        for start in range(0, len(prefix), wanted.n_batch):
+            chunk = prefix[start : start + wanted.n_batch]
+            self._engine.decode([Token(t, start + i, PREFIX) for i, t in enumerate(chunk)])
+        if self._config.cache:
+            save_state(self._config.cache, key, self._engine.state(PREFIX))
+
+
+def _stated(config: LocalConfig, over: LocalConfig) -> EngineSettings | None:
+    """The settings of a configuration, overridden by those of another one; None if a value is in neither."""
+    n_threads, n_batch = over.n_threads or config.n_threads, over.n_batch or config.n_batch
+    n_live_paths = over.n_live_paths or config.n_live_paths
+    flash = config.flash_attention if over.flash_attention is None else over.flash_attention
+    if n_threads is None or n_batch is None or n_live_paths is None or flash is None:
+        return None
+    return EngineSettings(n_threads, n_batch, n_live_paths, flash, prompt_tokens_per_s=0.0, path_tokens_per_s=0.0)
+
+
+# Decoded prefixes on disk
+
+
+def load_state(folder: Path, key: str) -> bytes | None:
+    """Read the state with that key; None if there is none, or it is damaged."""
     path = folder / f"{key}.kv"
     try:
         data = path.read_bytes()
@@ -42,10 +231,10 @@ def load(folder: Path, key: str) -> bytes | None:
     return state if hashlib.sha256(state).digest() == data[:_N_DIGEST] else None
 
 
-def save(folder: Path, key: str, state: bytes) -> None:
-    """Keep a state under the key, whole or not at all. A disk that refuses is no error: nothing but time is lost."""
+def save_state(folder: Path, key: str, state: bytes) -> None:
+    """Store a state under the key, atomically. A write error is ignored: only time is lost."""
     data = hashlib.sha256(state).digest() + state
-    if len(data) > MAX_BYTES:
+    if len(data) > MAX_CACHE_BYTES:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,194 +245,10 @@ def save(folder: Path, key: str, state: bytes) -> None:
 
 
 def _make_room(files: Iterable[Path], n_bytes: int) -> None:
-    """Delete the least recently used files until so many bytes more fit."""
+    """Delete the least recently used files until ``n_bytes`` more fit."""
     found = sorted(((path.stat().st_mtime, path.stat().st_size, path) for path in files), reverse=True)
     total = n_bytes
     for _, size, path in found:
         total += size
-        if total > MAX_BYTES:
+        if total > MAX_CACHE_BYTES:
             path.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class LocalConfig:
-    """How much runs at once. What is None is measured on this machine before the first path is drawn."""
-
-    n_threads: int | None = None  # None: the usable cores, or half of them
-    n_batch: int | None = None  # tokens of one decode
-    n_live_paths: int | None = None  # sampled paths that are stepped together
-    flash_attention: bool | None = None  # for sampled paths; prompts alone always use it
-    cache: Path | None = None  # folder that keeps decoded prefixes and measurements; None keeps nothing
-    deterministic: bool = False  # every call starts from an empty context, and the schedule is a fixed one
-
-
-BUSY = "; it is busy with other work, so the next start measures again"
-# Where no context of many sequences can be made to measure in.
-UNMEASURED = Pace(2, 512, n_live_paths=16, flash_attention=False, prompt_tokens_per_s=0.0, path_tokens_per_s=0.0)
-# What a deterministic run takes in place of a measurement: the same on every machine.
-DETERMINISTIC = LocalConfig(n_threads=2, n_batch=512, n_live_paths=24, flash_attention=False)
-
-
-class LocalTeacher:
-    """Draws paths from a GGUF file. Keeps its context and the prefix in it between calls."""
-
-    def __init__(
-        self, engine: LlamaEngine, identity: Identity, config: LocalConfig, tell: Callable[[str], None] = lambda _: None
-    ) -> None:
-        """Take over an engine; :meth:`close` closes it. Args: tell, takes a line for a person when something takes a while."""
-        self._engine, self._identity, self._config, self._tell = engine, identity, config, tell
-        self._pace = _stated(DETERMINISTIC if config.deterministic else config, config)
-        self._loaded: list[int] | None = None  # tokens of the prefix in the cache, while nothing else is
-        self._sequences: Sequences = engine
-        self._told_one_by_one = False
-
-    @property
-    def identity(self) -> Identity:
-        """The file and the build that answer."""
-        return self._identity
-
-    @property
-    def cache_bytes(self) -> int:
-        """Size of its KV cache now."""
-        return self._engine.cache_bytes
-
-    def close(self) -> None:
-        """Close the engine."""
-        self._engine.close()
-
-    def answer(
-        self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int, enough: Enough = never
-    ) -> Iterator[TeacherPath | TooLong]:
-        """Every wanted path, each as soon as it is complete; see :class:`potstill.labeler.teacher.Teacher`.
-
-        Raises:
-            UserError: if the prefix alone overfills the model's context, or llama.cpp fails.
-        """
-        engine = self._engine
-        if not asks:
-            return
-        prompts = PromptTokens(engine, prefix, asks[0].prompt, reading)
-        draw = Draw(engine, LabelWords.of(engine, reading), reading, variant, run_seed, len(prompts.shared))
-        n_free = engine.n_ctx_train - len(prompts.shared) - draw.n_after_prompt
-        if n_free < 1:
-            raise UserError(
-                f"the prompt's shared part takes {len(prompts.shared)} of the model's {engine.n_ctx_train} tokens and leaves none "
-                "for a text; shorten the guideline or the examples, or use a teacher with a longer context"
-            )
-        tokenized = [(ask, prompts.of(ask.prompt)) for ask in asks]
-        yield from (TooLong(ask.text_id, len(tokens), n_free) for ask, tokens in tokenized if len(tokens) > n_free)
-        fitting = [(ask, tokens) for ask, tokens in tokenized if len(tokens) <= n_free]
-        if fitting:
-            found = self._begin(prompts.shared, draw, fitting)
-            self._loaded = None  # until all streams have ended, the cache holds more than the prefix
-            yield from Scheduler(draw, fitting, found.n_live_paths, enough).paths(self._tell)
-            self._loaded = prompts.shared
-
-    def count_tokens(self, prefix: str, prompts: Sequence[str], reading: Reading | None) -> tuple[int, list[int]]:
-        """Tokens of the shared part and, of each prompt, after it; without a reading, of plain texts that stand alone."""
-        if reading is None:
-            return 0, [len(self._engine.tokenize(prompt)) for prompt in prompts]
-        tokens = PromptTokens(self._engine, prefix, prompts[0], reading)
-        return len(tokens.shared), [len(tokens.of(prompt)) for prompt in prompts]
-
-    def pace_after(self, prefix: str, prompt: str, reading: Reading) -> Pace:
-        """How fast this machine is with such prompts; measured even where the settings are stated."""
-        shared = PromptTokens(self._engine, prefix, prompt, reading).shared
-        found = self.pace(shared)
-        if found.path_tokens_per_s:
-            return found
-        self._loaded = None
-        if found.n_live_paths > 1:
-            try:
-                return autotune.measured(self._engine, shared, [found.n_threads])
-            except NoContextError:
-                pass  # it will draw one path at a time
-        return autotune.of_one(self._engine, shared, found)
-
-    def pace(self, prefix: list[int]) -> Pace:
-        """How much runs at once, and how fast; measured for prefixes of about this length unless all of it was stated.
-
-        Args:
-            prefix: tokens of the shared part of the prompts.
-        """
-        config = self._config
-        if self._pace is not None:
-            return self._pace
-        if config.n_live_paths == 1:  # nothing to choose: nearly all decodes take one token
-            self._pace = Pace(config.n_threads or usable_cores(), config.n_batch or 512, 1, bool(config.flash_attention), 0.0, 0.0)
-            return self._pace
-        threads = [config.n_threads] if config.n_threads else sorted({usable_cores(), -(-usable_cores() // 2)}, reverse=True)
-        key = digest.of_value([self._identity.digest, self._identity.build, threads, -(-len(prefix) // 256), "pace"])
-        found = autotune.remembered(config.cache, key) if config.cache else None
-        if found is None:
-            busy = autotune.is_busy()
-            self._tell("measuring how this machine draws paths fastest" + BUSY * busy)
-            self._loaded = None
-            try:
-                found = autotune.measured(self._engine, prefix, threads)
-                if config.cache and not busy:
-                    autotune.remember(config.cache, key, found)
-            except NoContextError:
-                found = replace(UNMEASURED, n_threads=threads[0])
-        self._pace = Pace(
-            n_threads=found.n_threads,
-            n_batch=config.n_batch or found.n_batch,
-            n_live_paths=config.n_live_paths or found.n_live_paths,
-            flash_attention=found.flash_attention if config.flash_attention is None else config.flash_attention,
-            prompt_tokens_per_s=found.prompt_tokens_per_s,
-            path_tokens_per_s=found.path_tokens_per_s,
-        )
-        return self._pace
-
-    def _begin(self, prefix: list[int], draw: Draw, asks: list[tuple[Ask, list[int]]]) -> Pace:
-        """A context with the prefix in it, for as many paths at once as memory and model allow; how many that is."""
-        found, refusal = self.pace(prefix), ""
-        while found.n_live_paths > 1:
-            try:
-                self._load(prefix, context_for(found, draw, asks))
-                break
-            except NoContextError as error:
-                refusal = str(error)
-                found = replace(found, n_live_paths=found.n_live_paths // 2)
-        if found.n_live_paths == 1:
-            self._load(prefix, context_for_one(found, draw, asks))
-            if not self._told_one_by_one:
-                self._tell(
-                    f"drawing paths one at a time in a context of one sequence, which is slower: {refusal or '--parallel 1'}"
-                )
-            self._told_one_by_one = True
-        elif refusal:
-            self._tell(f"drawing {found.n_live_paths} paths at once, which is slower than more: {refusal}")
-        self._pace, draw.sequences = found, self._sequences
-        return found
-
-    def _load(self, prefix: list[int], wanted: EngineConfig) -> None:
-        """A context of at least that size with the prefix, and nothing else, in it."""
-        now = self._engine.config
-        large_enough = now.n_cells >= wanted.n_cells and now.n_sequences >= wanted.n_sequences
-        alike = now.n_batch >= wanted.n_batch and now.flash_attention == wanted.flash_attention
-        alike = alike and (now.n_sequences == 1) == (wanted.n_sequences == 1)
-        if self._loaded == prefix and large_enough and alike and not self._config.deterministic:
-            return
-        self._loaded = None
-        self._engine.start(wanted)
-        self._sequences = OneByOne(self._engine, prefix) if wanted.n_sequences == 1 else self._engine
-        key = digest.of_value([self._identity.digest, self._identity.build, prefix, wanted.n_batch, wanted.flash_attention])
-        state = load(self._config.cache, key) if self._config.cache else None
-        if state and self._engine.restore(state, PREFIX):
-            return
-        for start in range(0, len(prefix), wanted.n_batch):
-            chunk = prefix[start : start + wanted.n_batch]
-            self._engine.decode([Token(t, start + i, PREFIX) for i, t in enumerate(chunk)])
-        if self._config.cache:
-            save(self._config.cache, key, self._engine.state(PREFIX))
-
-
-def _stated(config: LocalConfig, over: LocalConfig) -> Pace | None:
-    """The pace that a configuration states, with what another one states in its place; None where something is left open."""
-    n_threads, n_batch = over.n_threads or config.n_threads, over.n_batch or config.n_batch
-    n_live_paths = over.n_live_paths or config.n_live_paths
-    flash = config.flash_attention if over.flash_attention is None else over.flash_attention
-    if n_threads is None or n_batch is None or n_live_paths is None or flash is None:
-        return None
-    return Pace(n_threads, n_batch, n_live_paths, flash, prompt_tokens_per_s=0.0, path_tokens_per_s=0.0)

@@ -1,7 +1,7 @@
 """The teacher behind a server: any OpenAI-compatible one that completes plain text (`POST /completions`).
 
-Chat endpoints are not used: the prompt is a document that goes on. A few requests are in flight at once; whatever completes is
-handed out at once, and the next request takes its place.
+Chat endpoints are not used, because the prompt is a document to continue. A few HTTP requests are in flight at once; each result is
+yielded at once, and the next request takes its place.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 
-from potstill.labeler.teacher import Ask, Enough, Identity, Reading, TeacherPath, TooLong, never
+from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, TeacherPath, TooLong, never
 from potstill.labeler.teachers.openai_client import ServerClient, ServerConfig
-from potstill.labeler.teachers.remote_paths import RemoteDraw, Thought
+from potstill.labeler.teachers.remote_paths import DraftPath, RemoteVariant
 from potstill.labeler.teachers.replies import ContextLimit, RefusedError
 from potstill.labeler.teachers.served_model import ServedModel, find, refused
 
 
 def open_remote(url: str, *, model: str | None = None, config: ServerConfig | None = None) -> OpenAITeacher:
-    """The teacher at that address, found and asked what it offers.
+    """Open the teacher at an address and find out what the server offers.
 
     Args:
-        url: where its OpenAI-compatible interface begins: http://127.0.0.1:8000/v1
-        model: its id there; None where the server has only one.
+        url: base address of the OpenAI-compatible API: http://127.0.0.1:8000/v1
+        model: its id on the server; None if the server has only one.
     Raises:
-        UserError: if nothing answers, the model is not there or is not the only one, or a key is missing.
+        UserError: if nothing answers, the model is missing or ambiguous, or a key is missing.
     """
     client = ServerClient(url, config or ServerConfig())
     try:
@@ -39,12 +39,12 @@ class OpenAITeacher:
     """Draws paths from a server. Keeps its connections between calls."""
 
     def __init__(self, model: ServedModel) -> None:
-        """Take over a model and its client; :meth:`close` closes it."""
+        """Take over a model and its client; :meth:`close` closes the client."""
         self._model = model
 
     @property
     def identity(self) -> Identity:
-        """What the server says about model and software; it cannot be checked from here."""
+        """The server's own statement about model and software, which cannot be verified."""
         return self._model.identity
 
     def close(self) -> None:
@@ -52,57 +52,57 @@ class OpenAITeacher:
         self._model.client.close()
 
     def answer(
-        self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int, enough: Enough = never
+        self, prefix: str, variant: int, requests: Sequence[PathRequest], spec: AnswerSpec, run_seed: int, enough: Enough = never
     ) -> Iterator[TeacherPath | TooLong]:
-        """Every wanted path, each as soon as it is complete; see :class:`potstill.labeler.teacher.Teacher`.
+        """Draw every requested path; see :class:`potstill.labeler.teacher.Teacher`.
 
         Raises:
-            UserError: if the prefix alone overfills the server's context, or the server refuses or stays in trouble.
+            UserError: if the prefix alone overfills the server's context, or the server refuses or keeps failing.
         """
-        if not asks:
+        if not requests:
             return
-        draw = RemoteDraw(self._model, prefix, variant, reading, run_seed)
-        self._model.client.wait(draw.measure_prefix())
-        yield from _Schedule(self._model.client, draw, asks, enough).run()
+        remote = RemoteVariant(self._model, prefix, variant, spec, run_seed)
+        self._model.client.wait(remote.measure_prefix())
+        yield from _Schedule(self._model.client, remote, requests, enough).run()
 
 
 @dataclass
 class _Text:
-    """One text's ask and how far it is."""
+    """One text's path request and its state."""
 
-    ask: Ask
-    later: deque[int] = field(default_factory=deque)  # paths that are begun one by one
-    n_open: int = 0  # begun and not handed out
-    dropped: bool = False  # it does not fit
+    request: PathRequest
+    later: deque[int] = field(default_factory=deque)  # paths that are started one by one
+    n_open: int = 0  # paths started and not complete
+    dropped: bool = False  # too long for the context
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One request's worth of work: think of the rationales of some paths, or read the label of one."""
+    """The work of one HTTP request: sample the rationales of some paths, or read the label of one path."""
 
     text: _Text
     paths: tuple[int, ...] = ()
-    thought: Thought | None = None
+    draft: DraftPath | None = None
 
 
-_Done = tuple[list[Thought], list[int]] | TeacherPath
+_Done = tuple[list[DraftPath], list[int]] | TeacherPath
 
 
 class _Schedule:
-    """What is asked next. Texts are taken up only as requests become free, so memory does not grow with their number."""
+    """Decides what to send next. Texts are started only as connections become free, so memory does not grow with their number."""
 
-    def __init__(self, client: ServerClient, draw: RemoteDraw, asks: Sequence[Ask], enough: Enough) -> None:
-        self._client, self._draw, self._enough = client, draw, enough
-        self._asks = iter(asks)
-        self._next: deque[_Job] = deque()  # of texts that are taken up
+    def __init__(self, client: ServerClient, remote: RemoteVariant, requests: Sequence[PathRequest], enough: Enough) -> None:
+        self._client, self._remote, self._enough = client, remote, enough
+        self._requests = iter(requests)
+        self._next: deque[_Job] = deque()  # of started texts
         self._running: dict[Future[_Done], _Job] = {}
 
     def run(self) -> Iterator[TeacherPath | TooLong]:
-        """Ask until nothing waits and nothing runs. However it ends, no request stays behind."""
+        """Run all jobs. However it ends, no HTTP request is left running."""
         try:
             while self._fill():
                 done, _ = wait(self._running, return_when=FIRST_COMPLETED)
-                # what failed comes last: it ends the run, and what succeeded beside it is not lost
+                # failures come last: they end the run, and results that arrived with them are not lost
                 for future in sorted(done, key=lambda future: future.exception() is not None):
                     yield from self._finish(self._running.pop(future), future)
         finally:
@@ -110,13 +110,13 @@ class _Schedule:
                 future.cancel()
 
     def _fill(self) -> bool:
-        """Keep as many requests in flight as are allowed; returns whether any is."""
+        """Keep as many HTTP requests in flight as allowed; returns whether any is."""
         while len(self._running) < self._client.config.concurrency:
             if not self._next:
-                ask = next(self._asks, None)
-                if ask is None:
+                request = next(self._requests, None)
+                if request is None:
                     break
-                self._begin(_Text(ask, deque(ask.paths[ask.n_at_once :])), ask.paths[: ask.n_at_once])
+                self._begin(_Text(request, deque(request.paths[request.n_at_once :])), request.paths[: request.n_at_once])
                 continue
             job = self._next.popleft()
             if not job.text.dropped:
@@ -124,19 +124,19 @@ class _Schedule:
         return bool(self._running)
 
     def _begin(self, text: _Text, paths: Sequence[int]) -> None:
-        """Put the paths' first jobs before those of other texts."""
+        """Queue the paths' first jobs before those of other texts."""
         text.n_open += len(paths)
-        if self._draw.reading.mode == "cot":
+        if self._remote.spec.mode == "cot":
             self._next.appendleft(_Job(text, paths=tuple(paths)))
         else:
-            self._next.extendleft(_Job(text, thought=self._draw.start(text.ask, path)) for path in reversed(paths))
+            self._next.extendleft(_Job(text, draft=self._remote.start(text.request, path)) for path in reversed(paths))
 
     async def _work(self, job: _Job) -> _Done:
         """Do a job."""
-        return await (self._draw.read(job.thought) if job.thought else self._draw.think(job.text.ask, job.paths))
+        return await (self._remote.read(job.draft) if job.draft else self._remote.sample_rationales(job.text.request, job.paths))
 
     def _finish(self, job: _Job, future: Future[_Done]) -> Iterator[TeacherPath | TooLong]:
-        """Hand out what a job made, and put what follows from it first in line."""
+        """Yield the result of a job, and queue its follow-up jobs first."""
         text = job.text
         try:
             result = future.result()
@@ -145,23 +145,25 @@ class _Schedule:
                 raise refused(self._client, error) from None
             if not text.dropped:
                 text.dropped = True
-                yield self._too_long(text.ask, error.limit)
+                yield self._too_long(text.request, error.limit)
             return
         if text.dropped:
             return
         if isinstance(result, TeacherPath):
             text.n_open -= 1
             yield result
-            if not text.n_open and text.later and not self._enough(text.ask.text_id):
+            if not text.n_open and text.later and not self._enough(text.request.text_id):
                 self._begin(text, [text.later.popleft()])
             return
-        thoughts, left = result
-        size = self._draw.model.most_choices
+        drafts, left = result
+        size = self._remote.model.most_choices
         groups = [tuple(left[i : i + size]) for i in range(0, len(left), size)]
         self._next.extendleft(_Job(text, paths=group) for group in reversed(groups))
-        self._next.extendleft(_Job(text, thought=thought) for thought in reversed(thoughts))
+        self._next.extendleft(_Job(text, draft=draft) for draft in reversed(drafts))
 
-    def _too_long(self, ask: Ask, limit: ContextLimit) -> TooLong:
-        """The text's record, as far as the server gave numbers; 0 for what it did not say."""
-        draw = self._draw
-        return TooLong(ask.text_id, draw.beyond_prefix(limit.n_prompt), draw.beyond_prefix(limit.n_context - draw.n_after))
+    def _too_long(self, request: PathRequest, limit: ContextLimit) -> TooLong:
+        """The record of a text that does not fit; numbers that the server did not give are 0."""
+        remote = self._remote
+        return TooLong(
+            request.text_id, remote.beyond_prefix(limit.n_prompt), remote.beyond_prefix(limit.n_context - remote.n_after)
+        )

@@ -1,4 +1,4 @@
-"""Opening a teacher: a model of this machine by its name or path, re-packed where that is faster, or a server by its address."""
+"""Open a teacher: a model on this machine by its name or path, re-packed where that is faster, or a server by its address."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from potstill.models.repack import repacked
 
 Pack = Literal["auto", "as-is", "Q8_0", "Q4_0"]
 PACKS: tuple[str, ...] = get_args(Pack)
-SLOW_IN_BATCHES = frozenset({"Q4_1", "Q5_0", "Q5_1"})  # no faster for many tokens at once than for one: docs/log.md
+SLOW_IN_BATCHES = frozenset({"Q4_1", "Q5_0", "Q5_1"})  # weight types that gain nothing from batching: docs/log.md
 MEASURE = LocalConfig()
 
 
@@ -38,30 +38,30 @@ def open_teacher(
     concurrency: int | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Teacher:
-    """The teacher of that name, path or address.
+    """Open the teacher with that name, path or address.
 
     Args:
         pack, config, tell: see :func:`open_local`; for a teacher in this process.
-        model: id of the server's model; None where it has only one.
-        concurrency: requests at the server at once; None takes the default.
+        model: id of the server's model; None if the server has only one.
+        concurrency: HTTP requests in flight at once; None takes the default.
     Raises:
-        UserError: if there is no such teacher, or a setting does not go with it.
-        FormatError: if the file is not a whole GGUF.
+        UserError: if there is no such teacher, or a setting does not apply to it.
+        FormatError: if the file is not a complete GGUF.
     """
     if is_server(name):
         if pack != "auto" or config != MEASURE:
             raise UserError(
-                f"pack, threads, parallel and deterministic are for a teacher in this process; {name} runs as it was started"
+                f"pack, threads, parallel and deterministic apply to a teacher in this process only; {name} is a server"
             )
         return open_remote(name, model=model, config=ServerConfig(concurrency=concurrency or ServerConfig.concurrency))
     if model is not None or concurrency is not None:
-        raise UserError(f"model and concurrency are for a server's address; {name!r} runs in this process")
+        raise UserError(f"model and concurrency apply to a server only; {name!r} runs in this process")
     return open_local(name, pack=pack, config=config, tell=tell)
 
 
 @dataclass(frozen=True)
 class PackedFile:
-    """The file that a teacher runs on, and the one it was made of."""
+    """The file that a teacher runs on, and the file it was made from."""
 
     path: Path
     digest: str  # SHA-256
@@ -69,14 +69,14 @@ class PackedFile:
 
 
 def packed_file(name_or_path: str, pack: Pack = "auto") -> PackedFile:
-    """The teacher of that name or path, re-packed if wanted.
+    """Find the teacher with that name or path, and re-pack it if wanted.
 
     Args:
-        pack: the type to re-pack its weights to; `auto` takes the catalog's advice for a model that it knows, and otherwise
-            re-packs only types whose batched kernels are slow, to Q8_0.
+        pack: the type to re-pack its weights to; `auto` follows the catalog for a model listed there, and otherwise re-packs only
+            types whose batched kernels are slow, to Q8_0.
     Raises:
         UserError: if there is no such teacher, or it cannot be re-packed.
-        FormatError: if the file is not a whole GGUF.
+        FormatError: if the file is not a complete GGUF.
     """
     model = find_teacher(name_or_path)
     kind = _advised(model) if pack == "auto" else pack
@@ -87,7 +87,7 @@ def packed_file(name_or_path: str, pack: Pack = "auto") -> PackedFile:
 
 
 def _advised(model: ModelFile) -> Packing | None:
-    """What to re-pack a model to; None: nothing."""
+    """The type to re-pack a model to; None: leave it."""
     return model.pack or ("Q8_0" if gguf.read_header(model.path).file_type in SLOW_IN_BATCHES else None)
 
 
@@ -99,16 +99,16 @@ def open_local(
     tell: Callable[[str], None] = lambda _: None,
     open_engine: Callable[[Path], LlamaEngine] = LlamaEngine,
 ) -> LocalTeacher:
-    """The teacher of that name or path, loaded.
+    """Load the teacher with that name or path.
 
     Args:
         pack: see :func:`packed_file`.
-        config: how much runs at once; without a cache folder the user's own is taken.
-        tell: takes a line for a person when something takes a while.
-        open_engine: loads the file; the benchmark brings an engine that keeps time.
+        config: how much runs at once; without a cache folder, the user's own is used.
+        tell: called with a message for the user before a slow step.
+        open_engine: loads the file; the benchmark passes an engine that measures time.
     Raises:
         UserError: if there is no such teacher, or it cannot be loaded.
-        FormatError: if the file is not a whole GGUF.
+        FormatError: if the file is not a complete GGUF.
     """
     file = packed_file(name_or_path, pack)
     engine = open_engine(file.path)

@@ -1,7 +1,7 @@
-"""Drawing one path through a server: a rationale, sampled, then the label, read.
+"""Draw one path through a server: sample a rationale, then read the label.
 
-Prompts are the plain text that the local teacher reads. The server splits them into tokens itself, which differs in one thing: most
-servers take a control token that is spelled in a text (`<|im_end|>`) for the token, where the local teacher keeps it as text.
+Prompts are the plain text that the local teacher reads. The server tokenizes them itself, with one difference: most servers parse a
+control token that is spelled in a text (`<|im_end|>`) as that token, while the local teacher keeps it as text.
 """
 
 from __future__ import annotations
@@ -10,45 +10,45 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from potstill.contract.errors import UserError
-from potstill.labeler.teacher import Ask, Reading, TeacherPath, path_seed
+from potstill.labeler.teacher import AnswerSpec, PathRequest, TeacherPath, path_seed
 from potstill.labeler.teachers.replies import RefusedError
 from potstill.labeler.teachers.served_model import ServedModel, refused
 from potstill.labeler.teachers.word_lists import Listed, word_logprobs, written_logprobs
 
-MOST_WORD_TOKENS = 12  # that a server without lists may write for the label word
-_N_TRIES = 3  # for a list where the model ended at once
+MOST_WORD_TOKENS = 12  # generated for the label word where the server lists no tokens
+_N_TRIES = 3  # for a token list, where the model ended its answer at once
 
 
 @dataclass(frozen=True)
-class Thought:
+class DraftPath:
     """A path before its label is read."""
 
-    ask: Ask
+    request: PathRequest
     path: int
     seed: int
-    rationale: str = ""  # as it was written, so that the prompt goes on exactly from it
+    rationale: str = ""  # exactly as written, so that the prompt continues from it
     n_prompt_tokens: int = 0  # after the shared prefix
     n_generated: int = 0
 
 
-class RemoteDraw:
-    """What all paths of one prompt variant share."""
+class RemoteVariant:
+    """The parts that all paths of one prompt variant share."""
 
-    def __init__(self, model: ServedModel, prefix: str, variant: int, reading: Reading, run_seed: int) -> None:
-        """Nothing is sent yet; :meth:`measure_prefix` comes first."""
-        self.model, self.reading = model, reading
+    def __init__(self, model: ServedModel, prefix: str, variant: int, spec: AnswerSpec, run_seed: int) -> None:
+        """Nothing is sent yet; call :meth:`measure_prefix` first."""
+        self.model, self.spec = model, spec
         self._prefix, self._variant, self._run_seed = prefix, variant, run_seed
         self._n_prefix = 0
-        self.n_after = reading.max_rationale_tokens if reading.mode == "cot" else 1  # most tokens that a request adds
+        self.n_after = spec.max_rationale_tokens if spec.mode == "cot" else 1  # most tokens that one HTTP request generates
 
     async def measure_prefix(self) -> None:
-        """Count the prefix's tokens. The server's cache holds the prefix afterwards, so the texts that follow share it.
+        """Count the prefix's tokens. Afterwards the server's cache holds the prefix, so the texts that follow share it.
 
         Raises:
             UserError: if the prefix alone overfills the context.
         """
         try:
-            self._n_prefix = (await self.model.go_on(self._prefix, 1)).n_prompt_tokens
+            self._n_prefix = (await self.model.complete(self._prefix, 1)).n_prompt_tokens
         except RefusedError as error:
             if not error.limit:
                 raise refused(self.model.client, error) from None
@@ -58,31 +58,31 @@ class RemoteDraw:
             ) from None
 
     def beyond_prefix(self, n_tokens: int) -> int:
-        """Tokens of a whole prompt without its prefix; 0 where the server does not count."""
+        """Number of tokens of a whole prompt without its prefix; 0 where the server does not count."""
         return max(0, n_tokens - self._n_prefix)
 
-    def start(self, ask: Ask, path: int) -> Thought:
-        """A path that nothing is known of but its seed."""
-        return Thought(ask, path, path_seed(self._run_seed, ask.text_id, path))
+    def start(self, request: PathRequest, path: int) -> DraftPath:
+        """Start a path, with its seed and nothing else."""
+        return DraftPath(request, path, path_seed(self._run_seed, request.text_id, path))
 
-    async def think(self, ask: Ask, paths: Sequence[int]) -> tuple[list[Thought], list[int]]:
-        """Rationales of the first paths, in one request for as many as the server gives, and the paths left over.
+    async def sample_rationales(self, request: PathRequest, paths: Sequence[int]) -> tuple[list[DraftPath], list[int]]:
+        """Sample rationales of the first paths in one HTTP request, as many as the server gives; returns them and the other paths.
 
-        The paths of one request have the seed that was sent with it, that of the first of them; vLLM and llama-server count up
-        from it. Of the generated tokens each gets an equal share.
+        The paths of one HTTP request carry the seed that was sent, the first path's; vLLM and llama-server count up from it.
+        The generated tokens are divided equally among the paths.
 
         Raises:
-            RefusedError: if the server refuses even a single rationale.
+            RefusedError: if the server rejects even a single rationale.
         """
-        model, reading = self.model, self.reading
-        seed = self.start(ask, paths[0]).seed
+        model, spec = self.model, self.spec
+        seed = self.start(request, paths[0]).seed
         while True:
             n = min(len(paths), model.most_choices)
             try:
-                found = await model.go_on(
-                    self._prefix + ask.prompt,
-                    reading.max_rationale_tokens,
-                    temperature=reading.temperature,
+                found = await model.complete(
+                    self._prefix + request.prompt,
+                    spec.max_rationale_tokens,
+                    temperature=spec.temperature,
                     n=n,
                     seed=seed,
                     stop=["\n"],
@@ -93,48 +93,48 @@ class RemoteDraw:
                     raise
                 model.most_choices = min(model.most_choices, n // 2)  # llama-server refuses more than it has slots
         choices = found.choices[:n]
-        if len(choices) < n:  # llama_cpp.server and Ollama give one, whatever is asked
+        if len(choices) < n:  # llama_cpp.server and Ollama give one, whatever n is
             model.most_choices = min(model.most_choices, len(choices))
         n_prompt, (share, rest) = self.beyond_prefix(found.n_prompt_tokens), divmod(found.n_generated, len(choices))
-        thoughts = [
-            Thought(ask, paths[i], seed, choice.text.partition("\n")[0], n_prompt, share + (i < rest))
+        drafts = [
+            DraftPath(request, paths[i], seed, choice.text.partition("\n")[0], n_prompt, share + (i < rest))
             for i, choice in enumerate(choices)
         ]
-        return thoughts, list(paths[len(choices) :])
+        return drafts, list(paths[len(choices) :])
 
-    async def read(self, thought: Thought) -> TeacherPath:
-        """The path with the log-probability of every label word; `teachers.word_lists` says how exactly.
+    async def read(self, draft: DraftPath) -> TeacherPath:
+        """Read the log-probability of every label word; `teachers.word_lists` describes how exact it is.
 
         Raises:
-            RefusedError: if the server refuses; most likely because rationale and cue no longer fit.
+            RefusedError: if the server rejects the prompt, most likely because rationale and cue no longer fit.
         """
-        prompt = self._prefix + thought.ask.prompt
-        if self.reading.mode == "cot":
-            prompt += f"{thought.rationale}\n{self.reading.answer_cue}"
+        prompt = self._prefix + draft.request.prompt
+        if self.spec.mode == "cot":
+            prompt += f"{draft.rationale}\n{self.spec.answer_cue}"
         if self.model.list_length:
-            thought, logprobs = await self._from_lists(thought, prompt)
+            draft, logprobs = await self._from_lists(draft, prompt)
         else:
-            thought, logprobs = await self._from_writing(thought, prompt)
+            draft, logprobs = await self._from_writing(draft, prompt)
         return TeacherPath(
-            text_id=thought.ask.text_id,
-            path=thought.path,
+            text_id=draft.request.text_id,
+            path=draft.path,
             variant=self._variant,
-            seed=thought.seed,
-            rationale=thought.rationale.strip(),
+            seed=draft.seed,
+            rationale=draft.rationale.strip(),
             word_logprobs=logprobs,
-            n_prompt_tokens=thought.n_prompt_tokens,
-            n_generated=thought.n_generated,
+            n_prompt_tokens=draft.n_prompt_tokens,
+            n_generated=draft.n_generated,
         )
 
-    async def _from_lists(self, thought: Thought, prompt: str) -> tuple[Thought, tuple[float, ...]]:
-        """Label words priced by lists of likely tokens. Nothing is sampled."""
+    async def _from_lists(self, draft: DraftPath, prompt: str) -> tuple[DraftPath, tuple[float, ...]]:
+        """Read the label words from lists of likely tokens. Nothing is sampled."""
         n_prompt_tokens: list[int] = []
 
-        async def ask(beginning: str) -> Listed:
+        async def fetch_list(beginning: str) -> Listed:
             for n_tried in range(_N_TRIES):
                 # Where the likeliest token ends the text, llama_cpp.server lists nothing. The list does not depend on the
-                # temperature, so a hot draw is likely to show it.
-                found = await self.model.go_on(
+                # temperature, so a draw at a high temperature is likely to show it.
+                found = await self.model.complete(
                     prompt + beginning,
                     1,
                     temperature=2.0 if n_tried else 0.0,
@@ -146,16 +146,16 @@ class RemoteDraw:
                     break
             return found.choices[0].listed
 
-        logprobs = await word_logprobs(ask, self.reading.words)
-        return self._counted(thought, n_prompt_tokens[0]), logprobs
+        logprobs = await word_logprobs(fetch_list, self.spec.words)
+        return self._counted(draft, n_prompt_tokens[0]), logprobs
 
-    async def _from_writing(self, thought: Thought, prompt: str) -> tuple[Thought, tuple[float, ...]]:
-        """A vote: the word that the model writes, drawn at the reading's temperature with the path's own seed."""
-        seed = self.start(thought.ask, thought.path).seed
-        found = await self.model.go_on(prompt, MOST_WORD_TOKENS, temperature=self.reading.temperature, seed=seed, stop=["\n"])
-        counted = self._counted(replace(thought, n_generated=thought.n_generated + found.n_generated), found.n_prompt_tokens)
-        return counted, written_logprobs(found.choices[0].text, self.reading.words)
+    async def _from_writing(self, draft: DraftPath, prompt: str) -> tuple[DraftPath, tuple[float, ...]]:
+        """Read a vote: the word that the model writes, sampled with the path's own seed."""
+        seed = self.start(draft.request, draft.path).seed
+        found = await self.model.complete(prompt, MOST_WORD_TOKENS, temperature=self.spec.temperature, seed=seed, stop=["\n"])
+        counted = self._counted(replace(draft, n_generated=draft.n_generated + found.n_generated), found.n_prompt_tokens)
+        return counted, written_logprobs(found.choices[0].text, self.spec.words)
 
-    def _counted(self, thought: Thought, n_prompt_tokens: int) -> Thought:
-        """With the prompt's tokens, unless the rationale's request counted them."""
-        return thought if self.reading.mode == "cot" else replace(thought, n_prompt_tokens=self.beyond_prefix(n_prompt_tokens))
+    def _counted(self, draft: DraftPath, n_prompt_tokens: int) -> DraftPath:
+        """The draft with its number of prompt tokens, unless the rationale's request counted them."""
+        return draft if self.spec.mode == "cot" else replace(draft, n_prompt_tokens=self.beyond_prefix(n_prompt_tokens))

@@ -1,4 +1,4 @@
-"""The answer to `POST /completions` as data. Servers list likely tokens in one of two forms; both are read."""
+"""Decode a server's replies: completions, in either of the two forms that list likely tokens, and error messages."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from typing import Any
 
 import msgspec
 
-LEAST_LOGPROB = -100.0  # servers write minus infinity as null, -9999 or the least float; stored values must stay finite
+LEAST_LOGPROB = -100.0  # stands for minus infinity, which servers write as null, -9999 or the least float; stored values are finite
+MAX_WORDS = 300  # characters of a server's explanation in an error message
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One text that goes on from the prompt."""
+class CompletionChoice:
+    """One continuation of the prompt."""
 
     text: str
-    listed: dict[str, float]  # log-probability (nats) of the likeliest first tokens, by their text; empty where none are given
+    listed: dict[str, float]  # log-probability (nats) of the likeliest first tokens, by their text; empty if none are listed
 
 
 @dataclass(frozen=True)
 class Completion:
-    """All of an answer that is used."""
+    """The used parts of a reply to `POST /completions`."""
 
-    choices: list[Choice]
+    choices: list[CompletionChoice]
     n_prompt_tokens: int  # 0 where the server does not count
     n_generated: int  # of all choices, as the server counts: some count only the first
-    fingerprint: str  # what the server says about its software; may be empty
+    fingerprint: str  # the server's `system_fingerprint`; may be empty
 
 
 class _Candidate(msgspec.Struct):
@@ -39,7 +40,7 @@ class _Position(msgspec.Struct):
 
 
 class _Logprobs(msgspec.Struct):
-    """OpenAI's completions, vLLM, llama_cpp.server fill `top_logprobs`; llama-server fills `content`, as in chat answers."""
+    """OpenAI's completions, vLLM and llama_cpp.server fill `top_logprobs`; llama-server fills `content`, as in chat replies."""
 
     top_logprobs: list[dict[str, float | None] | None] | None = None
     content: list[_Position] | None = None
@@ -63,7 +64,7 @@ class _Completion(msgspec.Struct):
 
 
 def decode(body: bytes) -> Completion:
-    """The answer in a body; raises ValueError if it is no completion with at least one choice."""
+    """Decode a reply; raises ValueError if it is not a completion with at least one choice."""
     try:
         found = msgspec.json.decode(body, type=_Completion)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -71,12 +72,14 @@ def decode(body: bytes) -> Completion:
     if not found.choices:
         raise ValueError("it holds no choice")
     usage = found.usage or _Usage()
-    choices = [Choice(choice.text, _first(choice.logprobs)) for choice in sorted(found.choices, key=lambda choice: choice.index)]
+    choices = [
+        CompletionChoice(choice.text, _first(choice.logprobs)) for choice in sorted(found.choices, key=lambda choice: choice.index)
+    ]
     return Completion(choices, usage.prompt_tokens or 0, usage.completion_tokens or 0, found.system_fingerprint or "")
 
 
 def _first(logprobs: _Logprobs | None) -> dict[str, float]:
-    """The likely tokens at the first position. Where several are written alike, the likeliest stands for them."""
+    """The likely tokens at the first position; of several with the same text, the likeliest."""
     if logprobs is None:
         return {}
     pairs: list[tuple[str, float | None]] = []
@@ -91,9 +94,9 @@ def _first(logprobs: _Logprobs | None) -> dict[str, float]:
     return listed
 
 
-MAX_WORDS = 300  # characters of a server's explanation that fit in one line for a person
+# Errors
 
-# One pattern for each way of saying it that is known: OpenAI and llama_cpp.server ("maximum context length is 512 tokens"), vLLM
+# The known messages for a full context: OpenAI and llama_cpp.server ("maximum context length is 512 tokens"), vLLM
 # ("the model's context length is only 512 tokens", "the maximum model length of 512"), llama-server ("context size (512 tokens)").
 _TOO_LONG = re.compile(r"context (?:length|size|window)|maximum model length", re.IGNORECASE)
 _N_CONTEXT = re.compile(r"(?:context (?:length|size|window)|model length)(?: is| of)?(?: only)? \(?(\d+)", re.IGNORECASE)
@@ -106,23 +109,23 @@ _N_PROMPT = re.compile(
 
 @dataclass(frozen=True)
 class ContextLimit:
-    """How much was asked of a context that is too small. Tokens; 0 where the server does not say."""
+    """The size of a prompt and of the context it does not fit in, in tokens; 0 where the server does not say."""
 
     n_prompt: int
     n_context: int
 
 
 class RefusedError(Exception):
-    """The server understood the request and will not answer it, however often it is asked."""
+    """The server rejects the request for good; a retry would not help."""
 
     def __init__(self, status: int, body: bytes) -> None:
-        """Args: HTTP status; body of the answer."""
+        """Args: HTTP status; body of the reply."""
         self.status, self.words, self.limit = status, words_of(body), _limit(body)
         super().__init__(f"{status}: {self.words}")
 
 
 def words_of(body: bytes) -> str:
-    """The explanation in an error's body, on one line: OpenAI's `error.message`, FastAPI's `detail`, or the bare text."""
+    """The explanation in an error's body, on one line: OpenAI's `error.message`, FastAPI's `detail`, or the plain text."""
     try:
         found: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -136,11 +139,11 @@ def words_of(body: bytes) -> str:
 
 
 def _limit(body: bytes) -> ContextLimit | None:
-    """The context's limit, if that is what the body complains about."""
+    """The context limit, if the error is about it."""
     text = body.decode("utf-8", "replace")
     if not _TOO_LONG.search(text):
         return None
-    numbers = re.search(r'"n_prompt_tokens":\s*(\d+),\s*"n_ctx":\s*(\d+)', text)  # llama-server says it in fields of their own
+    numbers = re.search(r'"n_prompt_tokens":\s*(\d+),\s*"n_ctx":\s*(\d+)', text)  # llama-server's own fields
     if numbers:
         return ContextLimit(int(numbers[1]), int(numbers[2]))
     prompt, context = _N_PROMPT.search(text), _N_CONTEXT.search(text)

@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible server: which one it is, what it offers, and asking it to go on from a prompt."""
+"""A model behind an OpenAI-compatible server: find it, probe what the server offers, identify it, and complete prompts."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from potstill.contract.errors import UserError
 from potstill.contract.files import digest
 from potstill.labeler.teacher import Identity
 from potstill.labeler.teachers import replies
-from potstill.labeler.teachers.openai_client import GO_ON, Answer, ServerClient
+from potstill.labeler.teachers.openai_client import GO_ON, ServerClient, ServerReply
 from potstill.labeler.teachers.replies import Completion, RefusedError
 
-# Likely tokens to ask for, the first that the server grants: llama.cpp gives any number, vLLM and Ollama 20, OpenAI 5.
+# Numbers of likely tokens to request, tried in this order: llama.cpp lists any number, vLLM and Ollama 20, OpenAI 5.
 LIST_LENGTHS = (100, 20, 5, 0)
-MOST_CHOICES = 16  # of one request
-# Sampling as the local teacher does it: temperature and the 40 likeliest tokens, nothing else. `top_p` is in the standard; the
-# others are each server's own, and OpenAI refuses them. Left out, llama.cpp would add min_p, llama_cpp.server a repeat penalty.
+MOST_CHOICES = 16  # per HTTP request
+# The local teacher's sampling: temperature and the 40 likeliest tokens, nothing else. `top_p` is in the standard; these are the
+# servers' own fields, which OpenAI rejects. Without them llama.cpp would add min_p, and llama_cpp.server a repeat penalty.
 SAMPLING: Mapping[str, Any] = {"top_k": 40, "min_p": 0.0, "repeat_penalty": 1.0, "repetition_penalty": 1.0}
-_PROBE = "The capital of France is"  # whatever the model, it does not end here: an end would be answered without a list
-_ABOUT = ("owned_by", "root", "parent", "quantization", "meta")  # of a model's entry: what says which model it is
-_META = ("vocab_type", "n_vocab", "n_ctx_train", "n_embd", "n_params", "size", "ftype")  # llama-server's; not its settings
+_PROBE = "The capital of France is"  # no model ends its answer here, which would give a reply without a list
+_ABOUT = ("owned_by", "root", "parent", "quantization", "meta")  # fields of a model's entry that identify it
+_META = ("vocab_type", "n_vocab", "n_ctx_train", "n_embd", "n_params", "size", "ftype")  # llama-server's, without its settings
 
 
 @dataclass
 class ServedModel:
-    """What every request to the model needs. Its only state is how many choices one request may ask for."""
+    """Everything that a request to the model needs. Its only mutable state is the number of choices per request."""
 
     client: ServerClient
     id: str
     identity: Identity
-    list_length: int  # likely tokens that the server lists; 0: it lists none
-    sampling: Mapping[str, Any]  # fields beyond the standard that it accepts
-    most_choices: int = MOST_CHOICES  # lowered when a request for more was refused, or answered with fewer
+    list_length: int  # number of likely tokens that the server lists; 0: none
+    sampling: Mapping[str, Any]  # accepted fields beyond the standard
+    most_choices: int = MOST_CHOICES  # lowered when the server rejects a higher number, or gives fewer
 
-    async def go_on(
+    async def complete(
         self,
         prompt: str,
         max_tokens: int,
@@ -49,11 +49,16 @@ class ServedModel:
         stop: Sequence[str] = (),
         list_length: int = 0,
     ) -> Completion:
-        """Texts that go on from the prompt.
+        """Complete a prompt.
 
+        Args:
+            temperature: of the sampling, at least 0.
+            n: number of choices.
+            stop: strings that end a choice.
+            list_length: number of likely tokens to list at each position.
         Raises:
-            RefusedError: if the server refuses the request.
-            UserError: if it wants a key, is in lasting trouble, or answers with something else.
+            RefusedError: if the server rejects the request.
+            UserError: if the server wants a key, keeps failing, or its reply is not a completion.
         """
         standard = {"model": self.id, "prompt": _clean(prompt), "max_tokens": max_tokens, "temperature": temperature, "top_p": 1.0}
         asked = {"n": n if n > 1 else None, "seed": seed, "stop": list(stop) or None, "logprobs": list_length or None}
@@ -62,7 +67,7 @@ class ServedModel:
 
 
 class _Entry(msgspec.Struct):
-    """A line of the server's list of models."""
+    """One entry of the server's list of models."""
 
     id: str
     owned_by: Any = None
@@ -77,31 +82,31 @@ class _Models(msgspec.Struct):
 
 
 async def find(client: ServerClient, wanted: str | None) -> ServedModel:
-    """The server's model, after a short question that shows what it offers.
+    """Find the server's model, and probe what the server offers.
 
     Args:
-        wanted: its id; None where the server has only one.
+        wanted: the model's id; None if the server has only one.
     Raises:
-        UserError: if nothing answers, the model is not there, or which one is open.
+        UserError: if nothing answers, or the model is missing or ambiguous.
     """
     try:
         answer = await client.get("/models")
         entry = _choose(client.url, msgspec.json.decode(answer.body, type=_Models).data, wanted)
     except RefusedError as error:
-        raise UserError(f"{client.url}: answers /models with {error}; is the address right? It mostly ends in /v1") from None
+        raise UserError(f"{client.url}: answers /models with {error}; is the address right? It usually ends in /v1") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UserError(f"{client.url}: its /models is no list of models ({error}); is it an OpenAI-compatible server?") from None
+        raise UserError(f"{client.url}: /models is not a list of models ({error}); is it an OpenAI-compatible server?") from None
     blank = ServedModel(client, entry.id, Identity(name_of(entry.id), "", "", ""), 0, {})
     return await _probe(blank, entry, answer.software)
 
 
 async def _probe(blank: ServedModel, entry: _Entry, software: str) -> ServedModel:
-    """The model with what it grants: as long a list as possible, and our sampling fields if it takes them."""
+    """The model with the longest list that the server gives, and with our sampling fields if it accepts them."""
     sampling, lengths = SAMPLING, list(LIST_LENGTHS)
     while True:
         model = ServedModel(blank.client, blank.id, blank.identity, lengths[0], sampling)
         try:
-            found = await model.go_on(_PROBE, 1, list_length=lengths[0])
+            found = await model.complete(_PROBE, 1, list_length=lengths[0])
             break
         except RefusedError as error:
             if "logprobs" in error.words and len(lengths) > 1:
@@ -116,12 +121,12 @@ async def _probe(blank: ServedModel, entry: _Entry, software: str) -> ServedMode
 
 
 def refused(client: ServerClient, error: RefusedError) -> UserError:
-    """A refusal that is not about the text, for a person."""
+    """The error for a rejected request that is not about the text."""
     return UserError(f"{client.url}: refuses the request ({error}); {GO_ON}")
 
 
 def name_of(model_id: str) -> str:
-    """The id, or the file's name where llama.cpp gives the whole path of it: where a file lies says nothing about the model."""
+    """The id, or only the file name where llama.cpp gives a path: a file's folder says nothing about the model."""
     return re.split(r"[/\\]", model_id)[-1] if re.match(r"/|[A-Za-z]:[/\\]|\.{1,2}/", model_id) else model_id
 
 
@@ -140,7 +145,7 @@ def _choose(url: str, entries: list[_Entry], wanted: str | None) -> _Entry:
 
 
 def _identity(entry: _Entry, software: str, fingerprint: str, list_length: int) -> Identity:
-    """What is known of the teacher. A server's weights cannot be hashed: the digest covers what it says about them.
+    """The teacher's identity. A server's weights cannot be hashed, so the digest covers the server's description of them.
 
     Fingerprints that begin with `fp_` are left out of the build: OpenAI's changes from request to request, Ollama's never.
     """
@@ -150,20 +155,20 @@ def _identity(entry: _Entry, software: str, fingerprint: str, list_length: int) 
     if isinstance(about["root"], str):
         about["root"] = name_of(about["root"])
     name = name_of(entry.id)
-    told = digest.of_value({"id": name, **about})
-    told_build = fingerprint if fingerprint and not fingerprint.startswith("fp_") else ""
-    build = " ".join(dict.fromkeys(part for part in (software, told_build) if part)) or "unknown server"
-    reading = f"{list_length} likely tokens" if list_length else "written words only"
-    return Identity(name, told, told, f"{build}; {reading}")
+    described = digest.of_value({"id": name, **about})
+    stated_build = "" if fingerprint.startswith("fp_") else fingerprint
+    build = " ".join(dict.fromkeys(part for part in (software, stated_build) if part)) or "unknown server"
+    method = f"{list_length} likely tokens" if list_length else "written words only"
+    return Identity(name, described, described, f"{build}; {method}")
 
 
-def _decoded(client: ServerClient, answer: Answer) -> Completion:
-    """The completion in an answer."""
+def _decoded(client: ServerClient, answer: ServerReply) -> Completion:
+    """Decode a completion; raises UserError if the reply is something else."""
     try:
         return replies.decode(answer.body)
     except ValueError as error:
         start = " ".join(answer.body[:80].decode("utf-8", "replace").split())
-        raise UserError(f"{client.url}: its /completions answered {start!r}, no completion ({error}); {GO_ON}") from None
+        raise UserError(f"{client.url}: /completions answered {start!r}, which is not a completion ({error}); {GO_ON}") from None
 
 
 def _clean(prompt: str) -> str:

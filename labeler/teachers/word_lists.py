@@ -1,14 +1,14 @@
-"""Reading label words through a server: from its lists of likely tokens, or, where it gives none, from the word that it wrote.
+"""Read label words through a server: from its lists of likely tokens, or, where it lists none, from the word that it wrote.
 
-A list holds only the likeliest tokens. What can be known from it:
+A list holds only the likeliest tokens, from which follows:
 
 - A word that is a token of the list has its exact probability.
 - A word that begins with a token of the list is walked: the server is asked again after that beginning, and the probabilities
-  multiply. That is exact where the list's token is how the vocabulary begins the word.
-- Any other word is less probable than the last token of the list, and than what the list leaves over. The smaller of these two,
-  the list's ceiling, is stored. So it is where a walk comes out below it: `b` + `ullish` says nothing about an unlisted `bull`.
+  are multiplied. That is exact if the vocabulary begins the word with that token.
+- Any other word is less probable than the last token of the list, and less than what the list leaves over. The smaller of the two,
+  the list's ceiling, is stored. It is also stored if a walk ends below it: `b` + `ullish` says nothing about an unlisted `bull`.
 
-What is stored is therefore exact or a bound from above, never too low. The longer the list, the lower the bound lies.
+So the stored value is exact or an upper bound, never too low. The longer the list, the lower the bound.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from potstill.labeler.teachers.replies import LEAST_LOGPROB
 
 Listed = Mapping[str, float]  # log-probability (nats) of likely next tokens, by their text
-Ask = Callable[[str], Awaitable[Listed]]  # the list after the prompt and that beginning of an answer
+FetchList = Callable[[str], Awaitable[Listed]]  # requests the list after the prompt and a beginning of an answer
 
 WRITTEN = 0.99  # probability stored for the word that a server without lists wrote; the other words share the rest
-_LEAST_REST = 1e-6  # what a list leaves over is known no better than its rounding
+_LEAST_REST = 1e-6  # the probability that a list leaves over is no more precise than its rounding
 
 
-async def word_logprobs(ask: Ask, words: Sequence[str]) -> tuple[float, ...]:
-    """Log-probability (nats) of each word, with a space before it, as the answer's beginning. One request, and one per walk."""
+async def word_logprobs(fetch: FetchList, words: Sequence[str]) -> tuple[float, ...]:
+    """Log-probability (nats) of each word as the beginning of the answer, after a space; one request, and one per walk step."""
     seen: dict[str, Listed] = {}
 
     async def after(beginning: str) -> Listed:
         if beginning not in seen:
-            seen[beginning] = await ask(beginning)
+            seen[beginning] = await fetch(beginning)
         return seen[beginning]
 
     return tuple([await _walk(after, word, words) for word in words])
 
 
-async def _walk(after: Ask, word: str, words: Sequence[str]) -> float:
+async def _walk(after: FetchList, word: str, words: Sequence[str]) -> float:
     """Log-probability of one word, token by token, or the first list's ceiling where that is higher."""
     first = await after("")
     beginning, rest, total, listed = "", f" {word}", 0.0, first
@@ -46,7 +46,7 @@ async def _walk(after: Ask, word: str, words: Sequence[str]) -> float:
         piece, text = _longest(listed, rest)
         if not beginning and text == rest:
             return first[piece]
-        # a token that is another label word whole belongs to that one
+        # a token that is another complete label word belongs to that word
         if not text or (not beginning and text.strip() in words):
             return max(ceiling(first), total + ceiling(listed))
         beginning, rest, total = beginning + text, rest[len(text) :], total + listed[piece]
@@ -56,9 +56,10 @@ async def _walk(after: Ask, word: str, words: Sequence[str]) -> float:
 
 
 def _longest(listed: Listed, text: str) -> tuple[str, str]:
-    """The longest token that begins the text, and the part that it covers; two empty strings where none does.
+    """The longest token that the text begins with, and the part that it covers; two empty strings if there is none.
 
-    Some servers decode each token alone and lose the space before it. Then no token of the list has one, and is read as if it had.
+    Some servers decode each token alone and lose the space before it. If no token of the list has a space, all are read as if they
+    had one.
     """
     lost = text.startswith(" ") and not any(token.startswith(" ") for token in listed)
     bare = text[1:] if lost else text
@@ -67,7 +68,7 @@ def _longest(listed: Listed, text: str) -> tuple[str, str]:
 
 
 def ceiling(listed: Listed) -> float:
-    """Most log-probability (nats) that a token outside the list can have; the least there is where nothing is listed."""
+    """Upper bound of the log-probability (nats) of a token outside the list; LEAST_LOGPROB for an empty list."""
     if not listed:
         return LEAST_LOGPROB
     rest = 1.0 - math.fsum(map(math.exp, listed.values()))
@@ -75,10 +76,10 @@ def ceiling(listed: Listed) -> float:
 
 
 def written_logprobs(text: str, words: Sequence[str]) -> tuple[float, ...]:
-    """What is stored for a vote: nearly all probability (:data:`WRITTEN`) on the word that the text begins with.
+    """Log-probabilities (nats) that stand for a vote: most probability (:data:`WRITTEN`) on the word that the text begins with.
 
-    Where it begins with none of them, each word gets an equal share of the small rest: the path is kept, with little label mass.
-    Case does not count. The values are finite, but only the vote in them is information.
+    If it begins with none, each word gets an equal share of the small rest: the path is kept, with little label mass. Case is
+    ignored. Only the vote is information, not the values.
     """
     found = [word for word in words if re.match(rf"\s*{re.escape(word)}(?!\w)", text, re.IGNORECASE)]
     rest = 1.0 - WRITTEN

@@ -1,1 +1,1 @@
-"""Finding the best way to ask, on texts with gold labels."""
+"""Find the best way to ask a teacher, on texts with gold labels."""

@@ -1,4 +1,4 @@
-"""The prompts that tuning compares: those of all combinations that differ for this task and this teacher."""
+"""The prompts that tuning compares: all combinations that differ for this task and teacher."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from itertools import product
 from potstill.contract.errors import UserError
 from potstill.contract.task import Task
 from potstill.labeler.aggregation.config import DeriveConfig
-from potstill.labeler.config import EXAMPLES, TEMPLATES, LabelConfig, check_config
-from potstill.labeler.prompts.questions import questions
+from potstill.labeler.config import EXAMPLES, TEMPLATES, LabelConfig
+from potstill.labeler.prompts.variants import prompt_variants
 from potstill.labeler.teacher import Identity
 
 
 @dataclass(frozen=True)
 class TuneConfig:
-    """What is tried, on how many texts."""
+    """What tuning tries."""
 
     examples: tuple[str, ...] = EXAMPLES
     templates: tuple[str, ...] = TEMPLATES
     cot: bool = True  # whether answers with a rationale are tried too
     n_examples_per_label: int = LabelConfig.n_examples_per_label
     seed: int = LabelConfig.seed
-    backbone: str = DeriveConfig.backbone  # finds the nearest examples, and neighbours to smooth over
+    backbone: str = DeriveConfig.backbone  # the encoder for nearest examples and smoothing
 
 
 def prompt_choices(task: Task, config: TuneConfig, identity: Identity, *, similar: bool) -> tuple[list[LabelConfig], list[str]]:
-    """The prompts to try, in mode `direct`, and a line for each that is left out although it was asked for.
+    """The prompts to try, in mode `direct`, and a line for each wanted template that cannot be used.
 
-    Left out without a line is what would only repeat another prompt: no guideline where the task has none, `given` beside `diverse`
-    where no label has more examples than a prompt shows.
+    Prompts that would only repeat another one are left out without a line: no guideline where the task has none, `given` beside
+    `diverse` where no label has more examples than a prompt shows.
 
     Args:
         similar: whether examples can be chosen by similarity.
     Raises:
-        UserError: if nothing is left to try, or no prompt can have so few examples.
+        UserError: if nothing is left to try, or the number of examples per label is below 1.
     """
-    check_config(_prompt(config, "plain", "diverse", guideline=True))
+    _prompt(config, "plain", "diverse", guideline=True)  # refuses a bad number of examples even where no prompt is left
     guidelines = (True, False) if task.guideline.strip() else (True,)
     wanted, left_out = [], []
     for template in config.templates:
@@ -58,15 +58,15 @@ def prompt_name(config: LabelConfig) -> str:
     return f"{config.template}, {'' if config.guideline else 'no '}guideline, {config.examples}"
 
 
-def way_name(config: LabelConfig) -> str:
-    """`direct, 4 paths`; of a cascade the direct answers, and how many more for which share of the texts."""
+def paths_name(config: LabelConfig) -> str:
+    """`direct, 4 paths`; for a cascade, the direct answers, further paths, and their share of the texts."""
     if config.mode == "cascade":
         return f"cascade, {config.n_direct} + {config.n_paths} for {config.uncertain:.0%}"
     return f"{config.mode}, {config.n_paths} path{'s' * (config.n_paths > 1)}"
 
 
 def _example_choices(task: Task, config: TuneConfig) -> list[str]:
-    """The wanted choices of examples that differ, in the order of EXAMPLES."""
+    """The wanted ways to choose examples that differ, in the order of EXAMPLES."""
     counts = Counter(example.label for example in task.examples)
     same = max(counts.values()) <= config.n_examples_per_label
     return [
@@ -75,16 +75,16 @@ def _example_choices(task: Task, config: TuneConfig) -> list[str]:
 
 
 def _no_chat(task: Task, config: TuneConfig, identity: Identity) -> str:
-    """Why the teacher's chat template cannot be used; empty if it can."""
+    """The reason why the teacher's chat template cannot be used; empty if it can."""
     try:
-        questions(task, _prompt(config, "chat", "diverse", guideline=True), identity)
+        prompt_variants(task, _prompt(config, "chat", "diverse", guideline=True), identity)
     except UserError as error:
         return str(error).partition(";")[0]
     return ""
 
 
 def _prompt(config: TuneConfig, template: str, examples: str, *, guideline: bool) -> LabelConfig:
-    """One prompt, as a configuration that asks directly."""
+    """The configuration for one prompt, in mode `direct`."""
     return LabelConfig(
         mode="direct",
         template=template,  # type: ignore[arg-type]  # one of TEMPLATES

@@ -1,11 +1,11 @@
-"""Ways to label side by side: each made of stored paths, and scored on the same gold texts.
+"""Compare labelling configurations: each is derived from stored paths, scored on the same gold texts, and has a token cost.
 
-Axes: N gold texts, C labels.
+Axes: N gold texts, R trials, C labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,25 +19,39 @@ from potstill.labeler.aggregation.path_table import NO_GOLD, path_table
 from potstill.labeler.aggregation.soft_labels import distributions, neighbours
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.store.label_store import LabelStore, Run
-from potstill.labeler.teacher import TeacherPath, token_cost
-from potstill.labeler.tuning.candidates import prompt_name, way_name
+from potstill.labeler.teacher import TeacherPath
+from potstill.labeler.tuning.candidates import paths_name, prompt_name
 from potstill.labeler.tuning.gold_split import GoldHalves
 
-AS_CHEAP = 1.1  # times the lowest cost
+AS_CHEAP = 1.1  # a cost up to this multiple of the lowest counts as equal
+MAX_UNANSWERED = 0.1  # share of the texts that a configuration may leave out
+DRAWN_FOR_READ = 2  # tokens that are read in about the time that one is sampled, by a small teacher on two cores
+
+
+def token_cost(paths: Iterable[TeacherPath]) -> int:
+    """Cost of the paths in tokens: prompt tokens after the shared prefixes, plus DRAWN_FOR_READ for each sampled token.
+
+    A prompt is read once, however many paths fork it. Unlike seconds, the cost is the same every time.
+    """
+    prompts, n_drawn = dict[tuple[str, int], int](), 0
+    for path in paths:
+        prompts[path.text_id, path.variant] = path.n_prompt_tokens
+        n_drawn += path.n_generated
+    return sum(prompts.values()) + DRAWN_FOR_READ * n_drawn
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A row of the comparison."""
+    """One labelling configuration that was tried."""
 
-    group: str  # what is compared where it was tried
+    group: str  # heading of the rows it is compared with
     name: str
     config: LabelConfig
     derive: DeriveConfig
-    run: Run  # that the paths are of, or would be
+    run: Run  # with the settings that such paths would have
     paths: Sequence[TeacherPath]
-    probs: NDArray[np.float64]  # [N, C], rows sum to 1; NaN for a text that does not fit into the teacher's context
-    seconds: float | None  # of a text, estimated from its run; None where that was not timed
+    probs: NDArray[np.float64]  # [N, C], rows sum to 1; NaN for a text that does not fit in the teacher's context
+    seconds: float | None  # per text, estimated from its run; None if that was not timed
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -46,77 +60,44 @@ class Trial:
 
     @property
     def n_paths(self) -> float:
-        """Paths of a text, on average."""
+        """Mean number of paths per text."""
         return len(self.paths) / int(self.answered.sum())
 
     @property
     def cost(self) -> float:
-        """Token cost of a text, on average."""
+        """Mean token cost per text."""
         return token_cost(self.paths) / int(self.answered.sum())
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What the choosing half says."""
+class TuningChoice:
+    """The result on the selection half."""
 
     winner: Trial
     best: Trial  # highest macro-F1, whatever it costs
     scores: list[float]  # [R], macro-F1 of every trial
 
 
-def choose(trials: Sequence[Trial], gold: NDArray[np.int64], rows: NDArray[np.bool_]) -> Choice:
-    """The cheapest of the trials that do as well as the best one; of equally cheap ones the better.
-
-    As well means: behind in macro-F1 by no more than one standard error of the difference, measured on the same resampled texts.
-    This is the rule of one standard error (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3) for scores that
-    go together.
-
-    Args:
-        trials: at least one.
-        gold: int [N].
-        rows: bool [N], the texts that choose, at least one; every trial has answered them.
-    """
-    all_probs, wanted = [trial.probs[rows] for trial in trials], gold[rows]
-    scores = [macro_f1(probs, wanted) for probs in all_probs]
-    best = int(np.argmax(scores))
-    resampled = _resampled(all_probs, wanted)  # [R, resamples]
-    errors = (resampled[best] - resampled).std(axis=1)  # [R]
-    level = [i for i, score in enumerate(scores) if scores[best] - score <= errors[i]]
-    dearest = AS_CHEAP * min(trials[i].cost for i in level)
-    winner = max((i for i in level if trials[i].cost <= dearest), key=lambda i: scores[i])  # of equals the first
-    return Choice(trials[winner], trials[best], scores)
-
-
-def _resampled(all_probs: Sequence[NDArray[np.float64]], gold: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Macro-F1 of every trial on the same bootstrap samples of the texts, float [R, resamples]."""
-    rng = np.random.default_rng(0)
-    draws = [rng.integers(0, len(gold), len(gold)) for _ in range(N_RESAMPLES)]
-    return np.array([[macro_f1(probs[draw], gold[draw]) for draw in draws] for probs in all_probs])
-
-
-MAX_UNANSWERED = 0.1  # share of the texts; a way to label that leaves out more is no candidate
-
-
-class Comparison:
-    """The trials so far."""
+class TrialComparison:
+    """The trials so far, all on the same gold texts."""
 
     def __init__(self, store_path: Path, halves: GoldHalves) -> None:
-        """Start with none. Args: store_path, of the store that holds the runs."""
+        """Start with no trial. Args: store_path, the label store with the runs."""
         self._store_path, self._halves = store_path, halves
         self._place = {text.id: i for i, text in enumerate(halves.texts)}
         self.trials: list[Trial] = []
-        self.left_out: list[str] = []  # a line for each way to label that is no candidate
+        self.left_out: list[str] = []  # one line for each configuration that could not be tried
 
     @property
     def answered(self) -> NDArray[np.bool_]:
-        """The texts that every trial answered, bool [N]."""
+        """Whether every trial answered a text, bool [N]."""
         return np.asarray(np.all([trial.answered for trial in self.trials], axis=0))
 
-    def choice(self) -> Choice:
-        """Of all trials so far, by the half that chooses.
+    def choice(self) -> TuningChoice:
+        """Choose among all trials, scored on the selection half.
 
         Raises:
-            UserError: if there is none.
+            UserError: if there is no trial.
         """
         if not self.trials:
             raise UserError(f"nothing can be compared: {'; '.join(self.left_out)}")
@@ -125,24 +106,24 @@ class Comparison:
     def add(
         self, group: str, name: str, config: LabelConfig, run: Run, paths: Sequence[TeacherPath], seconds: float | None
     ) -> None:
-        """A way to label, its soft labels derived in the usual way, unless too many texts did not fit.
+        """Add a trial with the default derivation, unless too many texts did not fit in the context.
 
         Args:
-            seconds: of all gold texts.
+            seconds: for all gold texts; None if not timed.
         """
         n_texts = len(self._halves.texts)
         n_missing = n_texts - len({path.text_id for path in paths})
         if n_missing > MAX_UNANSWERED * n_texts:
-            self.left_out.append(f"{name}: {n_missing} of {n_texts} texts do not fit into the teacher's context")
+            self.left_out.append(f"{name}: {n_missing} of {n_texts} texts do not fit in the teacher's context")
             return
         per_text = None if seconds is None else seconds / (n_texts - n_missing)
         probs = self._probs(run, paths, DEFAULTS)
         self.trials.append(Trial(group, name, config, DEFAULTS, run, paths, probs, per_text))
 
     def add_derived(self, trial: Trial, derive: DeriveConfig) -> None:
-        """A trial's paths once more, their soft labels derived in another way, unless that is not possible."""
+        """Add a trial with the same paths and another derivation, unless that is not possible."""
         otherwise = derive.name(adaptive=False).removeprefix(f"{DEFAULTS.method}+").partition("@")[0]
-        name, group = f"{way_name(trial.config)}, {otherwise}", f"soft labels, {prompt_name(trial.config)}"
+        name, group = f"{paths_name(trial.config)}, {otherwise}", f"soft labels, {prompt_name(trial.config)}"
         try:
             probs = self._probs(trial.run, trial.paths, derive)
         except UserError as error:
@@ -151,7 +132,7 @@ class Comparison:
         self.trials.append(replace(trial, group=group, name=name, derive=derive, probs=probs))
 
     def _probs(self, run: Run, paths: Sequence[TeacherPath], derive: DeriveConfig) -> NDArray[np.float64]:
-        """The distribution of every gold text, float [N, C]; no gold label of the half that judges is looked at."""
+        """The distribution of every gold text, float [N, C]; gold labels of the evaluation half are hidden."""
         with LabelStore.read(self._store_path) as store:
             table = path_table(store, run, paths)
         rows = [self._place[text.id] for text in table.texts]
@@ -159,3 +140,32 @@ class Comparison:
         probs = np.full((len(self._place), len(run.settings.labels)), np.nan)
         probs[rows] = distributions(table, run.settings, derive, neighbours(table, derive)).probs
         return probs
+
+
+def choose(trials: Sequence[Trial], gold: NDArray[np.int64], rows: NDArray[np.bool_]) -> TuningChoice:
+    """Choose the cheapest trial that is as good as the best one; among equally cheap ones, the better.
+
+    As good means: behind in macro-F1 by at most one standard error of the difference, measured on the same resampled texts. This is
+    the one-standard-error rule (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3) for paired scores.
+
+    Args:
+        trials: at least one.
+        gold: int [N], index of the gold label.
+        rows: bool [N], the selection half; at least one text, and every trial has answered them all.
+    """
+    all_probs, wanted = [trial.probs[rows] for trial in trials], gold[rows]
+    scores = [macro_f1(probs, wanted) for probs in all_probs]
+    best = int(np.argmax(scores))
+    resampled = _resampled(all_probs, wanted)  # [R, resamples]
+    errors = (resampled[best] - resampled).std(axis=1)  # [R]
+    level = [i for i, score in enumerate(scores) if scores[best] - score <= errors[i]]
+    most_expensive = AS_CHEAP * min(trials[i].cost for i in level)
+    winner = max((i for i in level if trials[i].cost <= most_expensive), key=lambda i: scores[i])  # of equals the first
+    return TuningChoice(trials[winner], trials[best], scores)
+
+
+def _resampled(all_probs: Sequence[NDArray[np.float64]], gold: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Macro-F1 of every trial on the same bootstrap samples of the texts, float [R, resamples]."""
+    rng = np.random.default_rng(0)
+    draws = [rng.integers(0, len(gold), len(gold)) for _ in range(N_RESAMPLES)]
+    return np.array([[macro_f1(probs[draw], gold[draw]) for draw in draws] for probs in all_probs])

@@ -1,4 +1,4 @@
-"""The gold texts that a teacher is tuned on: one half chooses between ways to ask, the other one judges what was chosen.
+"""Split the gold texts for tuning: one half selects a configuration, the other half evaluates it.
 
 Axes: N texts, C labels.
 """
@@ -16,33 +16,31 @@ from potstill.contract.files import digest
 from potstill.contract.task import Task
 from potstill.contract.texts import Text, read_texts
 
-FEWEST, FEW, MOST = (
-    20,
-    50,
-    300,
-)  # gold texts: below the first nothing can be said, below the second little; more than the last bring little
+FEWEST = 20  # gold texts; with fewer, tuning is refused
+FEW = 50  # with fewer, a note says that the result is uncertain
+MOST = 300  # more texts bring little
 
 
 @dataclass(frozen=True)
 class GoldHalves:
-    """Texts with gold in two halves that hold every label in equal parts."""
+    """Gold texts in two halves with about equal numbers of every label."""
 
     texts: list[Text]  # [N]
     gold: NDArray[np.int64]  # [N], index of each text's label
-    chooses: NDArray[np.bool_]  # [N], whether a text is of the half that chooses
-    notes: list[str]  # what a person should know about them, a line each
+    chooses: NDArray[np.bool_]  # [N], whether a text is in the selection half
+    notes: list[str]  # one line each, for a person
 
 
 def gold_halves(task: Task, file: Path, most: int = MOST) -> GoldHalves:
-    """The usable texts of a file and their halves, in the order of the texts' digests: the order in the file changes nothing.
+    """Read the usable gold texts of a file and split them, ordered by digest so that the order in the file has no influence.
 
-    Texts that are worked examples of the task are left out: the teacher reads their labels.
+    Texts that are worked examples of the task are left out, because the teacher reads their labels.
 
     Args:
-        most: at least 20; of more texts the first ones are taken.
+        most: largest number of texts, at least FEWEST; of more texts, the first by digest are taken.
     Raises:
         UserError: if ``most`` is too small.
-        FormatError: if the file is malformed, or holds too few texts, or fewer than two of some label.
+        FormatError: if the file is malformed, or holds too few texts in total or of some label.
     """
     if most < FEWEST:
         raise UserError(f"max texts is {most}; it must be at least {FEWEST}")
@@ -58,17 +56,17 @@ def gold_halves(task: Task, file: Path, most: int = MOST) -> GoldHalves:
     if len(texts) < len(usable):
         notes.append(f"of {len(usable)} gold texts, the first {most} in the order of their digests are used (--max-texts)")
     if len(texts) < FEW:
-        notes.append(f"{len(texts)} gold texts are few: half of them choose, and two or three texts decide; {FEW} or more help")
+        notes.append(f"{len(texts)} gold texts are few: half of them select, so two or three texts decide; use {FEW} or more")
     return GoldHalves(texts, gold, _alternating(gold), notes)
 
 
 def _digest(text: Text) -> str:
-    """SHA-256 of what is classified; ids may have been made up."""
+    """SHA-256 of text and target; ids are not used, because they may be generated."""
     return digest.of_bytes(f"{text.text}\0{text.target or ''}".encode("utf-8", "surrogatepass"))
 
 
 def _check(task: Task, file: Path, gold: NDArray[np.int64]) -> None:
-    """Enough texts in all and of every label."""
+    """Check that there are enough texts in total and of every label."""
     if len(gold) < FEWEST:
         raise FormatError(file, "", f"holds {len(gold)} usable texts with gold; tuning needs at least {FEWEST}: label more by hand")
     for name, count in zip(task.label_names, np.bincount(gold, minlength=len(task.labels)), strict=True):
@@ -78,7 +76,7 @@ def _check(task: Task, file: Path, gold: NDArray[np.int64]) -> None:
 
 
 def _alternating(gold: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Every other text of each label, bool [N]; where a label's count is odd, the next label starts on the other side."""
+    """Every other text of each label, bool [N]; after a label with an odd count, the next label starts in the other half."""
     chooses = np.zeros(len(gold), dtype=np.bool_)
     chooses[np.argsort(gold, kind="stable")[::2]] = True
     return chooses

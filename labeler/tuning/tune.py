@@ -1,7 +1,8 @@
-"""Finding out with some gold texts how a teacher is asked best: prompt, number of paths, reasoning, derivation.
+"""Find the best way to ask a teacher with some gold texts: prompt, number of paths, reasoning, derivation.
 
-In stages, each from where the one before ended, so that it costs minutes and not hours: the prompts by two direct answers; the best
-prompt with up to eight; the same with rationales, and both together; then what is made of the paths, which costs no token.
+It works in stages, each starting from the winner of the one before, so it takes minutes and not hours: the prompts with two direct
+answers each; the best prompt with up to eight; the same with rationales, and both together; then the derivations, which need no
+token.
 
 Axes: N gold texts.
 """
@@ -18,39 +19,39 @@ from numpy.typing import NDArray
 
 from potstill.contract.errors import MissingExtraError, UserError
 from potstill.contract.task import Task
-from potstill.labeler.adaptive import least_certain
-from potstill.labeler.aggregation.config import DeriveConfig
+from potstill.labeler.aggregation.config import DeriveConfig, check_embedding_libraries
 from potstill.labeler.aggregation.variant_weights import MIN_VARIANTS
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.path_collector import Progress
+from potstill.labeler.prompts.variants import nearest_examples
+from potstill.labeler.run.adaptive import least_certain
+from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.store.label_store import LabelStore, Run
 from potstill.labeler.teacher import Teacher
-from potstill.labeler.tuning.candidates import TuneConfig, prompt_choices, prompt_name, way_name
-from potstill.labeler.tuning.comparison import Choice, Comparison, Trial
+from potstill.labeler.tuning.candidates import TuneConfig, paths_name, prompt_choices, prompt_name
+from potstill.labeler.tuning.comparison import Trial, TrialComparison, TuningChoice
 from potstill.labeler.tuning.gold_runs import GoldPaths, GoldRuns
 from potstill.labeler.tuning.gold_split import GoldHalves
 from potstill.models.catalog import ModelFolder, find_backbone
 
-N_PROMPT_PATHS = 2  # direct answers that compare prompts
-N_PATHS = (1, 2, 4, 8)  # compared on the best prompt; fewer are a part of more, so only the last are drawn
+N_PROMPT_PATHS = 2  # direct answers per prompt when prompts are compared
+N_PATHS = (1, 2, 4, 8)  # compared on the best prompt; the first paths of a run are a smaller run, so only the last is drawn
 N_SMOOTH = 10  # neighbours
 _MOST = N_PATHS[-1]
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """Every way to label that was tried, and the one that was chosen."""
+    """Every trial, and the one that was chosen."""
 
     halves: GoldHalves
     trials: list[Trial]
-    choice: Choice
-    answered: NDArray[np.bool_]  # [N], the texts that every trial answered, which are the ones that count
-    notes: list[str]  # what a person should know, a line each
+    choice: TuningChoice
+    answered: NDArray[np.bool_]  # [N], whether every trial answered a text; only those texts count
+    notes: list[str]  # one line each, for a person
 
     @property
     def judges(self) -> NDArray[np.bool_]:
-        """The texts that had no say in the choice, bool [N]."""
+        """Whether a text is in the evaluation half, bool [N]."""
         return ~self.halves.chooses & self.answered
 
 
@@ -60,15 +61,16 @@ def tune(
     out: Path,
     teacher: Teacher,
     config: TuneConfig,
-    progress: Progress | None = None,
-    tell: Tell = lambda _: None,
+    progress: RunCallback | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Tuned:
-    """Try, and choose. Stopped at any moment and called again, it goes on where it was, in the store in ``out``.
+    """Try all candidates and choose one. After a stop at any moment, the same call continues from the store in ``out``.
 
     Args:
-        tell: takes a line about what is being tried.
+        tell: called with a message for the user before each trial.
     Raises:
-        UserError: as :func:`potstill.labeler.run.label`, or if there is nothing to try.
+        UserError: as :func:`potstill.labeler.run.label.label`, or if there is nothing to try.
+        StoppedError: on KeyboardInterrupt; everything drawn so far is stored.
     """
     backbone, reason = _backbone(config.backbone)
     prompts, left_out = prompt_choices(task, config, teacher.identity, similar=backbone is not None)
@@ -76,11 +78,9 @@ def tune(
         left_out.append(f"examples nearest and smoothing: {reason}")
     nearest = None
     if backbone and any(prompt.examples == "nearest" for prompt in prompts):
-        from potstill.labeler.prompts.similar_examples import nearest_examples  # torch is loaded only here
-
         nearest = nearest_examples(task, halves.texts, config.n_examples_per_label, backbone)
     runs = GoldRuns(task, halves.texts, out, teacher, nearest, progress)
-    comparison = Comparison(runs.store_path, halves)
+    comparison = TrialComparison(runs.store_path, halves)
     steps = _steps(len(prompts) + 1 + config.cot, tell)
     best = _compare_prompts(comparison, runs, prompts, steps)
     _compare_paths(comparison, runs, best, steps, cot=config.cot)
@@ -88,25 +88,27 @@ def tune(
     notes = [*halves.notes, *(f"left out: {line}" for line in [*left_out, *comparison.left_out])]
     answered = comparison.answered
     if n_missing := int((~answered).sum()):
-        notes.append(f"{n_missing} texts do not fit into the teacher's context with some prompt, and count nowhere")
+        notes.append(f"{n_missing} texts do not fit in the teacher's context with some prompt, and are not scored")
     return Tuned(halves, comparison.trials, comparison.choice(), answered, notes)
 
 
 def _compare_prompts(
-    comparison: Comparison, runs: GoldRuns, prompts: Sequence[LabelConfig], step: Callable[[str], None]
+    comparison: TrialComparison, runs: GoldRuns, prompts: Sequence[LabelConfig], step: Callable[[str], None]
 ) -> LabelConfig:
-    """Two direct answers to each prompt; returns the prompt that is chosen."""
+    """Draw two direct answers with each prompt; returns the chosen prompt."""
     group = f"prompts, {N_PROMPT_PATHS} direct answers each"
     for prompt in prompts:
         step(f"{prompt_name(prompt)}, {N_PROMPT_PATHS} direct answers")
-        drawn = runs.draw(replace(prompt, n_paths=N_PROMPT_PATHS, n_variants=_MOST))  # so that the best one's run can go on
+        drawn = runs.draw(replace(prompt, n_paths=N_PROMPT_PATHS, n_variants=_MOST))  # so that its run can be extended
         config = replace(prompt, n_paths=N_PROMPT_PATHS)
         comparison.add(group, prompt_name(prompt), config, drawn.run, drawn.paths, drawn.seconds(drawn.paths))
     return comparison.choice().winner.config
 
 
-def _compare_paths(comparison: Comparison, runs: GoldRuns, prompt: LabelConfig, step: Callable[[str], None], *, cot: bool) -> None:
-    """More answers to one prompt, direct and after a rationale, and the two together."""
+def _compare_paths(
+    comparison: TrialComparison, runs: GoldRuns, prompt: LabelConfig, step: Callable[[str], None], *, cot: bool
+) -> None:
+    """Draw more answers with one prompt, direct and after a rationale, and combine both in a cascade."""
     group = f"answers a text, {prompt_name(prompt)}"
     step(f"{prompt_name(prompt)}, {_MOST} direct answers")
     direct = runs.draw(replace(prompt, n_paths=_MOST, n_variants=_MOST))
@@ -120,18 +122,18 @@ def _compare_paths(comparison: Comparison, runs: GoldRuns, prompt: LabelConfig, 
     _add_cascade(comparison, runs, group, direct, reasoned, replace(reasoning, mode="cascade"))
 
 
-def _add_numbers(comparison: Comparison, group: str, config: LabelConfig, drawn: GoldPaths) -> None:
-    """The first 1, 2, 4 and 8 paths of a run."""
+def _add_numbers(comparison: TrialComparison, group: str, config: LabelConfig, drawn: GoldPaths) -> None:
+    """Add trials with the first 1, 2, 4 and 8 paths of a run."""
     for n in N_PATHS:
         paths = [path for path in drawn.paths if path.path < n]
         fewer = replace(config, n_paths=n)
-        comparison.add(group, way_name(fewer), fewer, drawn.run, paths, drawn.seconds(paths))
+        comparison.add(group, paths_name(fewer), fewer, drawn.run, paths, drawn.seconds(paths))
 
 
 def _add_cascade(
-    comparison: Comparison, runs: GoldRuns, group: str, direct: GoldPaths, reasoned: GoldPaths, config: LabelConfig
+    comparison: TrialComparison, runs: GoldRuns, group: str, direct: GoldPaths, reasoned: GoldPaths, config: LabelConfig
 ) -> None:
-    """Direct answers of all texts, and the reasoned ones of the uncertain texts, as a cascade would have drawn them."""
+    """Add a cascade: direct answers of all texts, and the reasoned ones of the uncertain texts, as a real one would draw them."""
     first = [path for path in direct.paths if path.variant < config.n_direct]
     with LabelStore.read(runs.store_path) as store:
         uncertain = {text.id for text in least_certain(store, direct.run, runs.texts, config.uncertain, below=config.n_direct)}
@@ -142,17 +144,17 @@ def _add_cascade(
     )
     seconds = [direct.seconds(first), reasoned.seconds(more)]
     total = None if None in seconds else sum(part for part in seconds if part is not None)
-    comparison.add(group, way_name(config), config, Run(direct.run.number, settings), [*first, *renumbered], total)
+    comparison.add(group, paths_name(config), config, Run(direct.run.number, settings), [*first, *renumbered], total)
 
 
-def _compare_derivations(comparison: Comparison, backbone: str | None) -> None:
-    """Other soft labels from the same paths, of the trial that is chosen so far, of the best one, and of eight direct answers.
+def _compare_derivations(comparison: TrialComparison, backbone: str | None) -> None:
+    """Try other derivations of three trials: the winner so far, the best one, and the one with the most direct answers.
 
     Args:
-        backbone: to smooth with; None: there is none.
+        backbone: for smoothing; None leaves smoothing out.
     """
     choice = comparison.choice()
-    by_config = {repr(trial.config): trial for trial in comparison.trials}  # of two that are the same, the later one
+    by_config = {repr(trial.config): trial for trial in comparison.trials}  # of two equal ones, the later
     winner, best = by_config[repr(choice.winner.config)], by_config[repr(choice.best.config)]
     most_direct = [trial for trial in comparison.trials if trial.config.mode == "direct"][-1]
     for trial in {id(trial): trial for trial in (winner, best, most_direct)}.values():
@@ -164,20 +166,17 @@ def _compare_derivations(comparison: Comparison, backbone: str | None) -> None:
 
 
 def _backbone(name: str) -> tuple[ModelFolder | None, str]:
-    """The encoder in whose space texts are near each other, or why there is none."""
+    """The encoder for nearest examples and smoothing, or None and the reason why there is none."""
     try:
-        import potstill.labeler.embeddings  # noqa: F401  # torch is loaded only here
-
+        check_embedding_libraries()
         return find_backbone(name), ""
     except ModuleNotFoundError as error:
-        if error.name not in ("torch", "transformers", "safetensors"):
-            raise
-        return None, str(MissingExtraError(error.name, "train"))
+        return None, str(MissingExtraError(error.name or "torch", "train"))
     except UserError as error:
         return None, str(error)
 
 
-def _steps(n: int, tell: Tell) -> Callable[[str], None]:
-    """Tells what is being tried, and which of how many it is."""
+def _steps(n: int, tell: Callable[[str], None]) -> Callable[[str], None]:
+    """Progress callback: `trying 2 of 5: ...`."""
     numbers: Iterator[int] = iter(range(1, n + 1))
     return lambda what: tell(f"trying {next(numbers)} of {n}: {what}")

@@ -12,11 +12,11 @@ from potstill.contract.task import Task, as_task
 from potstill.contract.texts import Text, Texts, read_texts
 from potstill.labeler.aggregation import soft_labels
 from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig, check_derive
-from potstill.labeler.config import LabelConfig, check_config
-from potstill.labeler.forecast import Forecast, forecast
-from potstill.labeler.path_collector import Progress
-from potstill.labeler.run import LabelReport
-from potstill.labeler.run import label as label_texts
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.run.forecast import Forecast, forecast
+from potstill.labeler.run.label import LabelReport
+from potstill.labeler.run.label import label as label_texts
+from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.store.label_store import LabelStore
 from potstill.workflows.teacher import (
     TeacherConfig,
@@ -76,7 +76,7 @@ def label(
     gold: str | Path | None = None,
     teacher: TeacherConfig = _TEACHER,
     derive: DeriveConfig = DEFAULTS,
-    progress: Progress | None = None,
+    progress: RunCallback | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> LabellingReport:
     """Have a teacher label a file of texts; `potstill label`.
@@ -153,7 +153,6 @@ def plan_labelling(
     """
     task = as_task(task)
     config, mode_note = with_best_mode(config, teacher.name)
-    check_config(config)
     check_derive(derive, task.label_names)
     read = read_texts(texts, labels=task.label_names, target=task.input.target)
     read_gold = None
@@ -166,7 +165,7 @@ def plan_labelling(
 
 
 def label_plan(
-    plan: LabelPlan, out: str | Path, progress: Progress | None = None, tell: Callable[[str], None] = lambda _: None
+    plan: LabelPlan, out: str | Path, progress: RunCallback | None = None, tell: Callable[[str], None] = lambda _: None
 ) -> LabellingReport:
     """Label everything in a plan into the folder ``out`` and write the soft labels; raises as :func:`label`."""
     out = Path(out)
@@ -176,7 +175,7 @@ def label_plan(
         raise StoppedError(f"stopped; what is labelled is kept in {out}; the same command goes on from there") from stop
 
 
-def _labelled(plan: LabelPlan, out: Path, progress: Progress | None, tell: Callable[[str], None]) -> LabellingReport:
+def _labelled(plan: LabelPlan, out: Path, progress: RunCallback | None, tell: Callable[[str], None]) -> LabellingReport:
     """Ask for every path, then derive."""
     store_path = out / STORE_FILE
     if store_path.exists():
@@ -196,7 +195,7 @@ def _labelled(plan: LabelPlan, out: Path, progress: Progress | None, tell: Calla
         )
     with LabelStore.read(store_path) as store:
         derived = soft_labels.derive(store, report.run, plan.derive, [text.id for text in plan.all_texts])
-    for warning in derived.doubts:
+    for warning in derived.warnings:
         tell(f"note: {warning}")
     # rows that carry a gold label are for scores: a student trained on them would have seen its exam
     for_training = [row for row in derived.rows if row.gold is None]

@@ -19,7 +19,7 @@ from potstill.export import run as exporting
 from potstill.export.config import ExportConfig
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.path_collector import Progress as LabelProgress
+from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.teachers.opening import is_server
 from potstill.models.catalog import find_teacher
 from potstill.trainer import run as training
@@ -66,7 +66,7 @@ class ProjectRun:
 class StageProgress:
     """How each stage's progress is shown: a context manager that is entered while the stage runs, and gives its callback."""
 
-    label: Callable[[], AbstractContextManager[LabelProgress | None]] = nullcontext
+    label: Callable[[], AbstractContextManager[RunCallback | None]] = nullcontext
     train: Callable[[], AbstractContextManager[TrainProgress | None]] = nullcontext
     export: Callable[[], AbstractContextManager[exporting.Progress | None]] = nullcontext
 

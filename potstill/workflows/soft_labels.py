@@ -80,7 +80,7 @@ def export_for_review(
         derived = derivation.derive(opened, found, derive)
     guide = _guide(task, found.settings, any(row.target for row in derived.rows))
     source = f"{found.settings.teacher} {derived.rows[0].method}"
-    return write_review(Path(file), derived.rows, guide, source, config), derived.doubts
+    return write_review(Path(file), derived.rows, guide, source, config), derived.warnings
 
 
 def _guide(task_file: str | Path | None, settings: RunSettings, target: bool) -> Guide:

@@ -9,8 +9,9 @@ from potstill.contract.errors import UserError
 from potstill.contract.project import TEACHER
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
+from potstill.labeler.aggregation.config import check_embedding_libraries
 from potstill.labeler.config import AUTO, LabelConfig, with_mode
-from potstill.labeler.prompts.questions import Nearest
+from potstill.labeler.prompts.variants import Nearest, nearest_examples
 from potstill.labeler.teacher import Teacher
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.opening import PACKS, Pack, is_server, open_local, open_teacher
@@ -87,11 +88,11 @@ def nearest_worked_examples(
 
     Raises:
         UserError: if the backbone is unknown or not on this machine.
+        ModuleNotFoundError: if torch or transformers is not installed.
     """
     if config.examples != "nearest":
         return None
-    from potstill.labeler.prompts.similar_examples import nearest_examples  # torch is loaded only here
-
+    check_embedding_libraries()
     encoder = find_backbone(backbone)
     tell(f"choosing the worked examples for {len(texts)} texts with {encoder.name}")
     return nearest_examples(task, texts, config.n_examples_per_label, encoder)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from potstill.contract.errors import StoppedError
 from potstill.contract.files import atomic
 from potstill.contract.task import Task, as_task
-from potstill.labeler.path_collector import Progress
+from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.tuning.candidates import TuneConfig
 from potstill.labeler.tuning.gold_split import MOST, gold_halves
-from potstill.labeler.tuning.report import Settings, as_text, full_name, judged, tuned_settings, tuned_toml
+from potstill.labeler.tuning.report import as_text, full_name, judged, tuned_settings, tuned_toml
 from potstill.labeler.tuning.tune import Tuned, tune
 from potstill.workflows.teacher import TeacherConfig, configured_teacher
 
@@ -25,7 +26,7 @@ class TunedPrompt:
     """What was compared and chosen, and where its settings are."""
 
     tuned: Tuned
-    settings: Settings  # of the winner, as a `[label]` table has them
+    settings: dict[str, Any]  # of the winner, as a `[label]` table has them
     file: Path
 
     def as_text(self) -> str:
@@ -41,7 +42,7 @@ def tune_prompt(
     *,
     max_texts: int = MOST,
     teacher: TeacherConfig = _TEACHER,
-    progress: Progress | None = None,
+    progress: RunCallback | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> TunedPrompt:
     """Try ways to ask about the gold texts, and write the best one's settings to `tuned.toml`; `potstill task tune`.
@@ -74,7 +75,7 @@ def tune_prompt(
     return TunedPrompt(tuned, settings, out / TUNED_FILE)
 
 
-def _teacher_settings(teacher: TeacherConfig) -> Settings:
+def _teacher_settings(teacher: TeacherConfig) -> dict[str, Any]:
     """What labelling must be told about the teacher, too."""
     found = {"pack": teacher.pack, "model": teacher.model, "concurrency": teacher.concurrency}
     return {name: value for name, value in found.items() if value not in (None, "auto")}

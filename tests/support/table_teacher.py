@@ -1,10 +1,12 @@
-"""A task, texts, and a teacher that answers from a table."""
+"""A task, texts, a teacher that answers from a table, and made-up paths of a run."""
 
 from collections.abc import Iterator, Sequence
 
 from potstill.contract.task import Example, Label, Task
 from potstill.contract.texts import Text
-from potstill.labeler.teacher import Ask, Enough, Identity, Reading, TeacherPath, TooLong, never, path_seed
+from potstill.labeler.run.progress import RunProgress
+from potstill.labeler.store.label_store import RunSettings
+from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, TeacherPath, TooLong, never, path_seed
 
 TASK = Task(
     format=1,
@@ -33,19 +35,40 @@ class Table:
         return Identity("table", self._digest, self._digest, "build 1")
 
     def answer(
-        self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int, enough: Enough = never
+        self, prefix: str, variant: int, requests: Sequence[PathRequest], spec: AnswerSpec, run_seed: int, enough: Enough = never
     ) -> Iterator[TeacherPath | TooLong]:
-        for ask in asks:
-            if ask.text_id == "long":
+        for request in requests:
+            if request.text_id == "long":
                 yield TooLong("long", 99, 9)
                 continue
-            for number in ask.paths:
+            for number in request.paths:
                 if len(self.asked) == self.stop_after and self.error:
                     raise self.error
-                self.asked.append((ask.text_id, number, variant))
+                self.asked.append((request.text_id, number, variant))
                 yield TeacherPath(
-                    ask.text_id, number, variant, path_seed(run_seed, ask.text_id, number), "r", (-1.0, -2.0, -3.0), 3, 1
+                    request.text_id, number, variant, path_seed(run_seed, request.text_id, number), "r", (-1.0, -2.0, -3.0), 3, 1
                 )
 
     def close(self) -> None:
         pass
+
+
+# Stored paths, and a run that is going on
+
+
+SETTINGS = RunSettings(
+    task_digest="t", prompt_digest="p", labels=["up", "down"], words=["up", "down"], word_labels=[0, 1], teacher="m", teacher_digest="d",
+    source_digest="d", build="b", mode="cot", n_variants=1, temperature=0.5, max_rationale_tokens=40, seed=0,
+)  # fmt: skip
+
+
+def path(text_id="a", number=0):
+    return TeacherPath(text_id, number, 0, 2**32 - 1, "because 😀", (-0.5, -1.25e-9), 12, 7)
+
+
+def running(n: int = 4) -> RunProgress:
+    made = RunProgress(SETTINGS, {"0": "up"}, 2)
+    made.total = 8
+    for i in range(n):
+        made.add(TeacherPath(str(i % 2), i, 0, 0, "r", (-0.1, -3.0), 1, 1))
+    return made

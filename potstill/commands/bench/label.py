@@ -8,12 +8,12 @@ import click
 import msgspec
 
 from potstill.commands.console.progress import progress
-from potstill.labeler.bench.run import PARTS, BenchConfig, bench
+from potstill.labeler.bench.run import PARTS, LabelBenchConfig, bench
 from potstill.workflows.example_files import DEMO_EXAMPLE, example_folder
 
 
 @click.command("label")
-@click.option("--n", type=click.IntRange(min=1), default=BenchConfig.n, show_default=True, help="Texts to label.")
+@click.option("--n", type=click.IntRange(min=1), default=LabelBenchConfig.n, show_default=True, help="Texts to label.")
 @click.option("--only", default="", metavar="PARTS", help=f"Some of: {', '.join(PARTS)}.  [default: all]")
 @click.option("--server", type=click.Path(path_type=Path), help="Path of the program llama-server, to measure it too.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of every part.  [default: all usable]")
@@ -24,7 +24,7 @@ def command(n: int, only: str, server: Path | None, threads: int | None, as_json
     The peers are a loop of llama-cpp-python's `create_completion`, llama.cpp's own server, and llama.cpp's bare prompt processing.
     """
     parts = tuple(part.strip() for part in only.split(",") if part.strip())
-    config = BenchConfig(n=n, parts=parts, server=server, threads=threads)
+    config = LabelBenchConfig(n=n, parts=parts, server=server, threads=threads)
     with progress("texts") as show:
         report = bench(example_folder(DEMO_EXAMPLE), config, show)
     click.echo(msgspec.json.encode(report.figures) if as_json else report.as_text())

@@ -12,9 +12,9 @@ from potstill.commands.console.progress import label_progress
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import derive_options, mode_option, prompt_options
 from potstill.commands.options.teacher import machine_options, teacher_config, teacher_options
-from potstill.labeler.adaptive import BOUND
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import LabelConfig
+from potstill.labeler.run.adaptive import BOUND
 from potstill.workflows import labelling
 
 FILE = click.Path(path_type=Path)

@@ -35,7 +35,7 @@ def command() -> None:
 def derive_command(store: Path, soft_labels_file: Path, number: int | None, **options: Any) -> None:
     """Write the soft labels of a STORE's run to SOFT_LABELS (.parquet or .jsonl)."""
     derived = soft_labels.derive(store, soft_labels_file, config_of(DeriveConfig, options), run=number)
-    warn(derived.doubts)
+    warn(derived.warnings)
     click.echo(f"wrote {len(derived.rows)} soft labels to {soft_labels_file} ({derived.rows[0].method})")
 
 

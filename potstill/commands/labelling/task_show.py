@@ -12,8 +12,8 @@ from potstill.commands.options.labelling import backbone_option, mode_option, pr
 from potstill.contract.project import TEACHER
 from potstill.contract.task import Task, load_task
 from potstill.contract.texts import Text
-from potstill.labeler.config import LabelConfig, check_config, with_mode
-from potstill.labeler.prompts.questions import Nearest, whole_prompt
+from potstill.labeler.config import LabelConfig, with_mode
+from potstill.labeler.prompts.variants import Nearest, nearest_examples, whole_prompt
 from potstill.models.catalog import best_mode, find_backbone, find_teacher
 from potstill.models.gguf import read_header
 
@@ -47,7 +47,6 @@ def command(task: Path, text: str, target: str | None, variant: int, teacher: st
     """
     loaded, shown = load_task(task), Text(text, target=target)
     config = with_mode(config_of(LabelConfig, options), best_mode(teacher))
-    check_config(config)
     chat_template = read_header(find_teacher(teacher).path).chat_template if config.template == "chat" else ""
     nearest = _nearest(loaded, shown, config, backbone)
     click.echo(whole_prompt(loaded, shown, variant, config, chat_template, nearest))
@@ -57,6 +56,4 @@ def _nearest(task: Task, text: Text, config: LabelConfig, backbone: str) -> Near
     """The worked examples most similar to the text; None where the configuration chooses them in another way."""
     if config.examples != "nearest":
         return None
-    from potstill.labeler.prompts.similar_examples import nearest_examples  # torch is loaded only here
-
     return nearest_examples(task, [text], config.n_examples_per_label, find_backbone(backbone))

@@ -4,11 +4,11 @@ import itertools
 import json
 
 import pytest
-from support.stored_paths import live
+from support.table_teacher import running
 from support.terminal import run_on_a_terminal
 
 from potstill.commands.console import progress
-from potstill.labeler.progress import Snapshot
+from potstill.labeler.run.progress import RunSnapshot
 
 
 @pytest.fixture
@@ -116,20 +116,20 @@ def test_off_a_terminal_there_is_a_json_line_at_most_every_ten_seconds(monkeypat
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(ticks))
     with progress.label_progress() as show:
         for n in range(1, 5):
-            show(live(n))
+            show(running(n))
     captured = capsys.readouterr()
     assert captured.out == ""
     lines = captured.err.splitlines()
     assert 0 < len(lines) < 4
     first = json.loads(lines[0])
     assert first["stage"] == "label"
-    assert set(first) == {"stage", *Snapshot.__struct_fields__}
+    assert set(first) == {"stage", *RunSnapshot.__struct_fields__}
     assert (first["of"], first["shares"], first["accuracy"], first["n_gold"]) == (8, {"up": 1.0, "down": 0.0}, 1.0, 1)
 
 
 def test_a_run_that_ends_at_once_writes_nothing(capsys):
     with progress.label_progress() as show:
-        show(live())
+        show(running())
     assert capsys.readouterr() == ("", "")
 
 
@@ -145,7 +145,7 @@ def test_a_run_that_ends_at_once_writes_nothing(capsys):
 )
 def test_what_the_labels_look_like_is_a_few_words(change, shown):
     nothing = {"agreement": None, "unreadable": None, "accuracy": None, "n_gold": 0, "shares": {"up": 0.338, "down": 0.662}}
-    now = Snapshot(paths=1, of=2, seconds=1.0, texts_per_s=None, seconds_left=None, **(nothing | change))
+    now = RunSnapshot(paths=1, of=2, seconds=1.0, texts_per_s=None, seconds_left=None, **(nothing | change))
     assert progress.looks(now) == shown
 
 
@@ -153,11 +153,11 @@ ON_A_TERMINAL = """
 import time
 from potstill.commands.console import progress as shown
 from potstill.commands.console.progress import label_progress
-from support.stored_paths import live
+from support.table_teacher import running
 shown.SECONDS_BETWEEN_LOOKS = 0.1
 with label_progress() as show:
     for n in (2, 4, 8):
-        show(live(n))
+        show(running(n))
         time.sleep(0.15)
 print("the result")
 """

@@ -11,7 +11,7 @@ from support.drawn_texts import drawn_texts
 from potstill.commands.main import run as console
 from potstill.contract.soft_label import read_soft_labels
 
-NOTE = "note: each prompt's preference for single labels is estimated on the 12 texts of this run and taken out until the labels' shares are "
+NOTE = "note: each prompt's preference for single labels is estimated on the 12 texts of this run and removed until the labels' shares are "
 
 
 @pytest.fixture
@@ -70,8 +70,8 @@ def test_check_prints_a_line_a_fault_and_exits_with_1(labels):
     code, out, err = labels("check", "labels.db")
     assert (code, out) == (1, "")
     assert err.splitlines() == [
-        "potstill: labels.db: 3 rows of paths belong to none of the texts; restore a copy of the store, or label into another folder",
-        "potstill: labels.db: run 1: 3 of 36 paths are of a variant that the run does not have (0 to 7); label again with --new-run",
+        "potstill: labels.db: 3 rows of paths refer to missing texts; restore a copy of the store, or label into another folder",
+        "potstill: labels.db: run 1: 3 of 36 paths have a variant that the run lacks (it has 0 to 7); label again with --new-run",
     ]
     code, _, err = labels("derive", "labels.db", "soft.jsonl")
     assert (code, err) == (1, "potstill: labels.db: has paths of an unknown text '00'; look with: potstill labels check\n")
@@ -107,7 +107,7 @@ def test_a_truncated_store_is_one_line(labels, tmp_path, command):
         (("--prior", "up=half"), 2, "'up=half' is not LABEL=SHARE"),
         (("--prior", "up=0.5,up=0.5"), 2, "names 'up' twice"),
         (("--method", "best"), 2, "'best' is not one of 'calibrated', 'majority', 'votes', 'mean', 'matched', 'affine'"),
-        (("--prior", "up=0.5,right=0.5"), 1, "potstill: prior: 'right' is no label; the labels are up, down\n"),
+        (("--prior", "up=0.5,right=0.5"), 1, "potstill: prior: 'right' is not a label; the labels are up, down\n"),
         (("--method", "matched"), 1, "potstill: method matched needs the labels' shares; state them, for example: --prior up=0.5,down=0.5\n"),
         (("--smooth", "12"), 1, "potstill: smooth is 12 neighbours, and the run has 12 texts; ask for at most 11\n"),
         (("--smooth", "3", "--backbone", "no-such"), 1, "potstill: 'no-such' is neither a file nor a known backbone; known: "),

@@ -10,8 +10,8 @@ from potstill.contract.task import load_task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.engine.llama_engine import LlamaEngine
-from potstill.labeler.prompts.similar_examples import nearest_examples
-from potstill.labeler.run import label
+from potstill.labeler.prompts.variants import nearest_examples
+from potstill.labeler.run.label import label
 from potstill.models.catalog import find_backbone
 from potstill.models.gguf import read_header
 
@@ -66,8 +66,7 @@ def test_a_teacher_without_a_chat_template_is_refused(tmp_path: Path, capsys):
 def test_without_torch_nearest_names_the_extra_that_it_needs(tmp_path: Path, monkeypatch, capsys, command):
     monkeypatch.chdir(tmp_path)
     Path("texts.jsonl").write_text('{"text": "hm"}\n')
-    for module in ("potstill.labeler.embeddings", "potstill.labeler.prompts.similar_examples"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.delitem(sys.modules, "potstill.labeler.embeddings", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert console([*command, "--examples", "nearest"]) == 1
     assert (

@@ -83,7 +83,7 @@ def test_the_real_teacher_is_tuned_and_called_again_is_asked_nothing(smollm2, tm
         "trying 2 of 2: plain, guideline, diverse, 8 direct answers",
     ]
     lines = first.out.splitlines()
-    assert "21 gold texts, with 95 % intervals; the column `choice` is macro-F1 on the 11 that choose," in lines
+    assert "21 gold texts, with 95 % intervals; the column `choice` is macro-F1 on the 11 texts that select," in lines
     assert lines[-2] == f"wrote {out}/tuned.toml, a table for project.toml; as options of potstill label:"
     assert lines[-1].startswith("  --mode direct --paths ")
     assert (out / "tuned.toml").read_text().startswith(

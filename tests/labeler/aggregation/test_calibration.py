@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from potstill.labeler.aggregation.calibration import as_sure_as, batch_calibrated, label_logprobs, sharpened
+from potstill.labeler.aggregation.calibration import as_sure_as, batch_calibrated, sharpened
+from potstill.labeler.aggregation.path_table import label_logprobs
 
 
 def some(n=200, c=3, bias=(3.0, 0.0, -1.0), seed=0):

@@ -1,4 +1,4 @@
-"""What may be asked of soft labels, and the name that says what was done."""
+"""Which settings of a derivation are refused, and the name that says what was done."""
 
 import sys
 
@@ -28,29 +28,29 @@ def test_the_name_says_everything_that_was_done(config, adaptive, name):
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("settings", "message"),
     [
-        (DeriveConfig(method="best"), "method is 'best'; allowed: calibrated, majority, votes, mean, matched, affine"),
-        (DeriveConfig(weighting="odd"), "weighting is 'odd'; allowed: even, agreement"),
-        (DeriveConfig(smooth=-1), "smooth is -1; it must be a number of neighbours, or 0 for none"),
-        (DeriveConfig(smooth_weight=1.5), "smooth weight is 1.5; it must be from 0 to 1"),
-        (DeriveConfig(smooth_weight=float("nan")), "smooth weight is nan; it must be from 0 to 1"),
-        (DeriveConfig(prior={**PRIOR, "bull": 0.1}), "prior: 'bull' is no label; the labels are up, down, flat"),
-        (DeriveConfig(prior={"up": 0.5, "down": 0.5}), "prior: lacks 'flat'; state a share for each of up, down, flat"),
-        (DeriveConfig(prior={**PRIOR, "up": 0.0}), "prior: up is 0; each share must be above 0 and below 1"),
-        (DeriveConfig(prior={**PRIOR, "up": float("nan")}), "prior: up is nan; each share must be above 0 and below 1"),
-        (DeriveConfig(prior={**PRIOR, "up": 0.4}), "prior: the shares sum to 0.9; they must sum to 1"),
-        (DeriveConfig(method="mean", prior=PRIOR), "method mean uses no prior; leave the prior out, or use calibrated or matched"),
+        ({"method": "best"}, "method is 'best'; allowed: calibrated, majority, votes, mean, matched, affine"),
+        ({"weighting": "odd"}, "weighting is 'odd'; allowed: even, agreement"),
+        ({"smooth": -1}, "smooth is -1; it must be a number of neighbours, or 0 for none"),
+        ({"smooth_weight": 1.5}, "smooth weight is 1.5; it must be from 0 to 1"),
+        ({"smooth_weight": float("nan")}, "smooth weight is nan; it must be from 0 to 1"),
+        ({"prior": {"up": 0.5, "flat": 0.3, "bull": 0.2}}, "prior: 'bull' is not a label; the labels are up, down, flat"),
+        ({"prior": {"up": 0.5, "down": 0.5}}, "prior: lacks 'flat'; state a share for each of up, down, flat"),
+        ({"prior": {**PRIOR, "up": 0.0}}, "prior: up is 0; each share must be above 0 and below 1"),
+        ({"prior": {**PRIOR, "up": float("nan")}}, "prior: up is nan; each share must be above 0 and below 1"),
+        ({"prior": {**PRIOR, "up": 0.4}}, "prior: the shares of up, flat, down sum to 0.9; they must sum to 1"),
+        ({"method": "mean", "prior": PRIOR}, "method mean uses no prior; leave the prior out, or use calibrated or matched"),
         (
-            DeriveConfig(method="matched"),
+            {"method": "matched"},
             "method matched needs the labels' shares; state them, for example: --prior up=0.33,down=0.33,flat=0.33",
         ),
-        (DeriveConfig(smooth=3, backbone="nowhere"), "'nowhere' is neither a file nor a known backbone"),
+        ({"smooth": 3, "backbone": "nowhere"}, "'nowhere' is neither a file nor a known backbone"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_one_line(config, message):
+def test_what_makes_no_sense_is_refused_with_one_line(settings, message):
     with pytest.raises(UserError) as caught:
-        check_derive(config, LABELS)
+        check_derive(DeriveConfig(**settings), LABELS)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 

@@ -57,3 +57,10 @@ def test_where_near_texts_share_their_label_smoothing_corrects_lone_errors():
     right = rng.random(400) < 0.7
     probs = np.where((np.eye(2)[gold] > 0) == right[:, None], 0.7, 0.3)
     assert (smoothed(probs, nearest(spots, 15), 0.8).argmax(axis=1) == gold).mean() > right.mean() + 0.1
+
+
+def test_a_text_without_a_similar_neighbour_keeps_its_distribution():
+    spots = np.array([[1, 0], [1, 0], [-1, 0]], dtype=np.float32)
+    near = nearest(spots, 2)
+    probs = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8]])
+    np.testing.assert_allclose(smoothed(probs, near, 0.5), [[0.8, 0.2], [0.8, 0.2], [0.2, 0.8]])

@@ -9,7 +9,7 @@ from potstill.contract.soft_label import read_soft_labels, write_soft_labels
 from potstill.labeler.aggregation.config import DEFAULTS, METHODS, DeriveConfig
 from potstill.labeler.aggregation.path_table import read_paths
 from potstill.labeler.aggregation.smoothing import Neighbours
-from potstill.labeler.aggregation.soft_labels import averaged, calibrated, derive, distributions, doubts, soft_labels
+from potstill.labeler.aggregation.soft_labels import averaged, calibrated, derive, distributions, label_warnings, soft_labels
 
 WORDS = {"words": ["up", "rise", "down"], "word_labels": [0, 0, 1]}
 LABELS = ["up", "down", "flat"]
@@ -238,7 +238,7 @@ def test_a_gold_label_of_another_task_in_the_same_store_is_refused(stored):
     store, run = stored({"a": in_turn((0.3, 0.1))}, {"a": "sideways"})
     with pytest.raises(FormatError) as caught:
         soft_labels(store, run)
-    assert str(caught.value) == f"{store.path}: text 'a': gold 'sideways' is no label of run 1; it has up, down"
+    assert str(caught.value) == f"{store.path}: text 'a': gold 'sideways' is not a label of run 1; it has up, down"
 
 
 def test_more_neighbours_than_texts_are_refused_before_the_backbone_is_read(minilm, stored):
@@ -261,17 +261,19 @@ def test_smoothing_with_the_real_backbone_mixes_in_texts_that_say_the_same(store
     assert smooth["q"].method == "calibrated+smooth2"
 
 
-UNEVEN_PRIOR = "each prompt's preference for single labels is estimated on the 100 texts of this run and taken out until the labels' shares are "
+UNEVEN_PRIOR = (
+    "each prompt's preference for single labels is estimated on the 100 texts of this run and removed until the labels' shares are "
+)
 
 
 def told(stored, share, config=DEFAULTS, mass=0.9, n_thin=0, **settings):
-    """The doubts about 100 texts of which that share is voted up; the first few have hardly any label mass."""
+    """The warnings about 100 texts of which that share is voted up; the first few have hardly any label mass."""
     table = {}
     for i in range(100):
         probs = np.array([0.8, 0.2] if i < 100 * share else [0.2, 0.8])
         table[f"{i:03d}"] = [(0, tuple(probs * (0.04 if i < n_thin else mass)))]
     store, run = stored(table, **settings)
-    return doubts(read_paths(store, run), run.settings, config)
+    return label_warnings(read_paths(store, run), run.settings, config)
 
 
 def test_an_even_prior_is_named_and_how_to_state_another(stored):
@@ -288,7 +290,7 @@ def test_methods_without_calibration_need_no_prior(stored, method):
 
 
 def test_label_words_that_do_not_fit_are_named(stored):
-    line = "21% of the paths give all label words together a probability below 0.05: the words do not fit the teacher; choose others in task.toml (now: up, down)"
+    line = "in 21% of the paths the label words have a total probability below 0.05: the words do not suit the teacher; choose others in task.toml (now: up, down)"
     assert told(stored, 0.5, DeriveConfig(method="mean"), n_thin=21) == [line]
 
 
@@ -306,4 +308,4 @@ def test_with_many_labels_a_rare_one_is_no_bias(stored):
     names = [f"l{i}" for i in range(70)]
     table = {f"{i:04d}": [(0, tuple(softmax(5 * np.eye(70)[i % 70])))] for i in range(700)}
     store, run = stored(table, labels=names)
-    assert doubts(read_paths(store, run), run.settings, DeriveConfig(method="votes")) == []
+    assert label_warnings(read_paths(store, run), run.settings, DeriveConfig(method="votes")) == []

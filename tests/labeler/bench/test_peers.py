@@ -17,8 +17,8 @@ from potstill.contract.errors import UserError
 from potstill.contract.task import load_task
 from potstill.contract.texts import Text
 from potstill.labeler.bench import peers
-from potstill.labeler.bench.peers import Server, ServerPart
-from potstill.labeler.bench.workload import Workload, counted
+from potstill.labeler.bench.peers import LlamaServer, ServerPart
+from potstill.labeler.bench.workload import Workload, count_tokens
 from potstill.labeler.teacher import Identity
 
 BUILT = sorted(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").glob("potstill/llama-server-*/bin/llama-server"))
@@ -48,8 +48,8 @@ def program(folder: Path, text: str) -> Path:
     return path
 
 
-def start(path: Path, life_s: float = 60) -> Server:
-    return Server(path, Path("model.gguf"), "on", n_slots=2, n_cells=512, n_threads=1, life_s=life_s)
+def start(path: Path, life_s: float = 60) -> LlamaServer:
+    return LlamaServer(path, Path("model.gguf"), "on", n_slots=2, n_cells=512, n_threads=1, life_s=life_s)
 
 
 def test_a_file_that_cannot_be_run_is_refused(tmp_path):
@@ -58,7 +58,7 @@ def test_a_file_that_cannot_be_run_is_refused(tmp_path):
     with pytest.raises(UserError) as caught:
         start(path)
     assert str(caught.value) == (
-        f"--server: {path} is no executable file; give the path of a llama-server (benchmarks/build_llama_server makes one)"
+        f"--server: {path} is not an executable file; give the path of llama-server (see benchmarks/build_llama_server)"
     )
 
 
@@ -66,14 +66,14 @@ def test_a_server_that_ends_at_once_is_quoted(tmp_path):
     path = program(tmp_path, "#!/bin/sh\necho 'error: unknown argument: -np' >&2\nexit 1\n")
     with pytest.raises(UserError) as caught:
         start(path)
-    assert str(caught.value) == f"--server: {path} does not start; its last words: error: unknown argument: -np"
+    assert str(caught.value) == f"--server: {path} does not start; its log ends with: error: unknown argument: -np"
 
 
 def test_a_server_that_never_answers_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(peers, "START_S", 0.5)
     path = program(tmp_path, "#!/bin/sh\nexec sleep 60\n")
     began = time.monotonic()
-    with pytest.raises(UserError, match=re.escape(f"--server: {path} does not start; it said nothing")):
+    with pytest.raises(UserError, match=re.escape(f"--server: {path} does not start; its log is empty")):
         start(path)
     assert time.monotonic() - began < 5
 
@@ -81,7 +81,7 @@ def test_a_server_that_never_answers_is_ended(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("status", "body", "line"),
     [
-        (200, "{}", "does not know n_cmpl, several answers to one prompt; build a newer one"),
+        (200, "{}", "does not support several answers to one prompt (n_cmpl); build a newer one"),
         (400, "no such model", "answered 400: no such model"),
     ],
 )
@@ -100,7 +100,7 @@ def test_a_server_that_is_gone_is_reported(tmp_path):
     path = program(tmp_path, STAND_IN.replace("STATUS", "200").replace("BODY", "[]"))
     server = start(path, life_s=1.5)
     server._process.wait(20)  # its time is up
-    with pytest.raises(UserError, match=r"stopped answering \(\[Errno \d+\] Connection refused\); its last words: "):
+    with pytest.raises(UserError, match=r"stopped answering \(\[Errno \d+\] Connection refused\); its log ends with: "):
         server.complete({"n_cmpl": 2})
     server.close()
     server.close()
@@ -130,7 +130,7 @@ def test_the_real_server_draws_every_path(smollm2, repository, monkeypatch):
     task = load_task(repository / "examples" / "market_stance" / "task.toml")
     short = structs.replace(task, guideline="", examples=task.examples[:3])
     load = Workload(short, [Text("Bought more.", "a"), Text("Sold it all.", "b")], 2, Identity("smollm2", "d", "d", "b"))
-    counts = counted(load, smollm2)
+    counts = count_tokens(load, smollm2)
     part = ServerPart(load, counts, BUILT[-1], smollm2, n_threads=2)
     try:
         part.warm_up()

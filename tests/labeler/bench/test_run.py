@@ -12,8 +12,8 @@ from potstill.contract.task import load_task
 from potstill.contract.texts import read_texts
 from potstill.labeler.bench.adaptive_saving import measure_saving
 from potstill.labeler.bench.memory import measure_memory
-from potstill.labeler.bench.report import BenchReport, Figures
-from potstill.labeler.bench.run import BenchConfig, bench
+from potstill.labeler.bench.report import Figures, LabelBenchReport
+from potstill.labeler.bench.run import LabelBenchConfig, bench
 from potstill.labeler.bench.turns import Turn
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.teachers.local_teacher import LocalConfig
@@ -70,9 +70,9 @@ def example(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def report(example) -> BenchReport:
+def report(example) -> LabelBenchReport:
     parts = ("loop", "same_file", "direct", "efficiency")
-    return bench(example, BenchConfig(n=2, n_paths=2, n_per_turn=1, parts=parts, threads=2, local=STATED))
+    return bench(example, LabelBenchConfig(n=2, n_paths=2, n_per_turn=1, parts=parts, threads=2, local=STATED))
 
 
 def test_the_figures_have_the_agreed_keys(report):
@@ -109,7 +109,7 @@ def test_ratios_are_of_the_totals_and_lie_in_their_range(report):
 def test_the_table_names_machine_parts_and_ranges():
     turns = {"loop": [Turn(4.0, 80), Turn(2.0, 40)], "engine": [Turn(2.0, 90), Turn(0.5, 35)]}
     types = {"loop": "Q4_1", "engine": "Q4_0"}
-    report = BenchReport("Some CPU", "a teacher", types, 4, 8, 2, 2, "", turns, {}, None)
+    report = LabelBenchReport("Some CPU", "a teacher", types, 4, 8, 2, 2, "", turns, {}, None)
     assert report.as_text() == "\n".join(
         [
             "machine: Some CPU, threads: 2",
@@ -156,12 +156,12 @@ def test_adaptive_paths_are_scored_against_fixed_ones_on_the_same_texts(example,
         ),
         (
             ["--only", "server"],
-            "--only: the part 'server' needs --server, the path of a llama-server (benchmarks/build_llama_server makes one)",
+            "--only: the part 'server' needs --server, the path of llama-server (see benchmarks/build_llama_server)",
         ),
         (
             ["--server", "nowhere/llama-server"],
-            "--server: nowhere/llama-server is no executable file; "
-            "give the path of a llama-server (benchmarks/build_llama_server makes one)",
+            "--server: nowhere/llama-server is not an executable file; "
+            "give the path of llama-server (see benchmarks/build_llama_server)",
         ),
     ],
 )
@@ -181,7 +181,7 @@ def test_the_command_prints_a_table_or_json(example, monkeypatch, capsys):
     options = ["bench", "label", "--n", "1", "--only", "loop", "--threads", "2"]
     assert console(options) == 0
     out = capsys.readouterr().out
-    assert "texts: 1, of each turn: 16, paths of each text: 8\n" in out and "\ncreate_completion, one by one       Q4_1 " in out
+    assert "texts: 1, per turn: 16, paths per text: 8\n" in out and "\ncreate_completion, one by one       Q4_1 " in out
     assert console([*options, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found) == KEYS and found["loop_s_per_text"] > 0

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from potstill.labeler.engine import autotune
-from potstill.labeler.engine.autotune import Pace
+from potstill.labeler.engine.autotune import EngineSettings
 from potstill.labeler.engine.llama_engine import LlamaEngine
 from potstill.labeler.teacher import Identity
 from potstill.labeler.teachers import local_teacher
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
 
-FOUND = Pace(2, 256, 24, False, 400.0, 90.0)
+FOUND = EngineSettings(2, 256, 24, False, 400.0, 90.0)
 
 
 def test_what_was_measured_is_remembered_under_its_key(tmp_path: Path):
@@ -49,34 +49,34 @@ def teacher(smollm2: Path, tmp_path: Path):
 
 def test_a_teacher_measures_once_and_says_so_and_measures_again_when_the_file_is_damaged(teacher, tmp_path: Path, monkeypatch):
     measured = []
-    monkeypatch.setattr(local_teacher.pace, "measured", lambda *_: measured.append(1) or FOUND)
-    monkeypatch.setattr(local_teacher.pace, "is_busy", lambda: False)
+    monkeypatch.setattr(local_teacher.autotune, "measured", lambda *_: measured.append(1) or FOUND)
+    monkeypatch.setattr(local_teacher.autotune, "is_busy", lambda: False)
     first = teacher()
-    assert first.pace([1] * 300) == first.pace([1] * 20) == FOUND
+    assert first.engine_settings([1] * 300) == first.engine_settings([1] * 20) == FOUND
     assert first.said == ["measuring how this machine draws paths fastest"]
     again = teacher(n_live_paths=8)
-    assert again.pace([1] * 300) == Pace(2, 256, 8, False, 400.0, 90.0)
+    assert again.engine_settings([1] * 300) == EngineSettings(2, 256, 8, False, 400.0, 90.0)
     assert (again.said, len(measured)) == ([], 1)
     (file,) = tmp_path.glob("*.json")
     file.write_bytes(file.read_bytes()[:-5])
-    assert teacher().pace([1] * 300) == FOUND
+    assert teacher().engine_settings([1] * 300) == FOUND
     assert len(measured) == 2
 
 
 def test_what_was_measured_beside_other_work_is_said_and_not_kept(teacher, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(local_teacher.pace, "measured", lambda *_: FOUND)
-    monkeypatch.setattr(local_teacher.pace, "is_busy", lambda: True)
+    monkeypatch.setattr(local_teacher.autotune, "measured", lambda *_: FOUND)
+    monkeypatch.setattr(local_teacher.autotune, "is_busy", lambda: True)
     opened = teacher()
-    assert opened.pace([1] * 300) == FOUND
+    assert opened.engine_settings([1] * 300) == FOUND
     assert opened.said == ["measuring how this machine draws paths fastest" + local_teacher.BUSY]
     assert not list(tmp_path.glob("*.json"))
 
 
 def test_nothing_is_measured_where_everything_is_stated_or_the_schedule_is_fixed(teacher):
     stated = teacher(n_threads=1, n_batch=64, n_live_paths=4, flash_attention=True)
-    assert stated.pace([1]) == Pace(1, 64, 4, True, 0.0, 0.0)
+    assert stated.engine_settings([1]) == EngineSettings(1, 64, 4, True, 0.0, 0.0)
     fixed = teacher(deterministic=True, n_threads=1)
-    assert fixed.pace([1]) == Pace(1, 512, 24, False, 0.0, 0.0)
+    assert fixed.engine_settings([1]) == EngineSettings(1, 512, 24, False, 0.0, 0.0)
     assert (stated.said, fixed.said) == ([], [])
 
 
@@ -84,7 +84,7 @@ def test_the_real_measurement_chooses_among_what_it_tried(teacher, monkeypatch):
     monkeypatch.setattr(autotune, "BATCHES", (64, 128))
     monkeypatch.setattr(autotune, "LIVE_PATHS", {False: (8,), True: (16,)})
     monkeypatch.setattr(autotune, "_N_STEPS", 1)
-    found = teacher().pace([5] * 40)
+    found = teacher().engine_settings([5] * 40)
     assert found.n_batch in (64, 128)
     assert (found.n_live_paths, found.flash_attention) in ((8, False), (16, True))
     assert found.prompt_tokens_per_s > 0

@@ -1,17 +1,20 @@
 """Every kind of memory that llama.cpp has, in tiny random models: what many sequences say is what one sequence alone says."""
 
+import re
 from pathlib import Path
 from typing import Any
 
+import llama_cpp
 import numpy as np
 import pytest
-from support.single_sequence import SingleSequence
+from support.llama_reference import SingleSequence
 from support.tiny_gguf import KINDS
 
 from potstill.contract.errors import UserError
+from potstill.labeler.engine.llama_bindings import capture_log
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, NoContextError, Token
 from potstill.labeler.engine.tokens import PromptTokens
-from potstill.labeler.teacher import Ask, Identity, Reading, TeacherPath
+from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest, TeacherPath
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
 
 TEXTS = [
@@ -65,13 +68,13 @@ def n_tokens(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return count
 
 
-def asks(mode: str, paths: int) -> list[Ask]:
+def requests(mode: str, paths: int) -> list[PathRequest]:
     cue = "Sentiment:" if mode == "direct" else "Opinion:"
-    return [Ask(str(i), f"Post: {text}\n{cue}", tuple(range(paths))) for i, text in enumerate(TEXTS)]
+    return [PathRequest(str(i), f"Post: {text}\n{cue}", tuple(range(paths))) for i, text in enumerate(TEXTS)]
 
 
-def reading(mode: str) -> Reading:
-    return Reading(mode, WORDS, "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=12)  # type: ignore[arg-type]
+def spec(mode: str) -> AnswerSpec:
+    return AnswerSpec(mode, WORDS, "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=12)  # type: ignore[arg-type]
 
 
 def teacher(engine: LlamaEngine, **config: Any) -> LocalTeacher:
@@ -79,7 +82,7 @@ def teacher(engine: LlamaEngine, **config: Any) -> LocalTeacher:
 
 
 def drawn(opened: LocalTeacher, mode: str, paths: int = 1) -> list[TeacherPath]:
-    results = list(opened.answer(PREFIX, 0, asks(mode, paths), reading(mode), run_seed=0))
+    results = list(opened.answer(PREFIX, 0, requests(mode, paths), spec(mode), run_seed=0))
     assert all(isinstance(result, TeacherPath) for result in results)
     return sorted(results, key=lambda path: (int(path.text_id), path.path))
 
@@ -87,7 +90,7 @@ def drawn(opened: LocalTeacher, mode: str, paths: int = 1) -> list[TeacherPath]:
 def expected(alone: dict[str, SingleSequence], path: TeacherPath, mode: str) -> list[float]:
     """What one sequence says of the same text and rationale."""
     rationale = f" {path.rationale}" if path.rationale else ""
-    text = PREFIX + asks(mode, 1)[int(path.text_id)].prompt + (f"{rationale}\nSentiment:" if mode == "cot" else "")
+    text = PREFIX + requests(mode, 1)[int(path.text_id)].prompt + (f"{rationale}\nSentiment:" if mode == "cot" else "")
     return [alone[mode].logprob(text, word) for word in WORDS]
 
 
@@ -126,7 +129,7 @@ def test_a_prefix_from_disk_is_as_good_as_a_decoded_one(engine, n_tokens, tmp_pa
     restored = drawn(teacher(engine, cache=tmp_path, n_live_paths=n_live_paths), "cot", paths=3)
     assert_same(restored, decoded)
     n_prefix = 2 * n_decoded - n_tokens[0]
-    assert engine.tokenize(PREFIX)[:n_prefix] == PromptTokens(engine, PREFIX, asks("cot", 1)[0].prompt, reading("cot")).shared
+    assert engine.tokenize(PREFIX)[:n_prefix] == PromptTokens(engine, PREFIX, requests("cot", 1)[0].prompt, spec("cot")).shared
 
 
 def test_one_at_a_time_decodes_no_token_twice(engine, n_tokens):
@@ -193,3 +196,24 @@ class TestMessages:
         with pytest.raises(UserError) as caught:
             engine.decode([])
         assert "invalid token" not in str(caught.value)
+
+
+def test_the_size_of_the_cache_is_what_llama_cpp_says_of_it(smollm2):
+    lines = []
+
+    @llama_cpp.llama_log_callback
+    def listen(_level, text, _data):
+        lines.append(text.decode())
+
+    engine = LlamaEngine(smollm2)
+    try:
+        assert engine.cache_bytes == 0
+        llama_cpp.llama_log_set(listen, None)
+        engine.start(EngineConfig(n_cells=768, n_sequences=4))
+        capture_log()
+        (mebibytes,) = re.findall(r"size = +([\d.]+) MiB \( *768 cells", "".join(lines))
+        assert engine.cache_bytes / 2**20 == pytest.approx(float(mebibytes), abs=0.005)  # it rounds
+    finally:
+        capture_log()
+        engine.close()
+    assert engine.cache_bytes == 0

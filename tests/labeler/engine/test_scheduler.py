@@ -10,12 +10,15 @@ import pytest
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, Token
 from potstill.labeler.engine.scheduler import Scheduler
+from potstill.labeler.engine.sequences import PREFIX
 from potstill.labeler.engine.streams import TextInWork
 from potstill.labeler.engine.tokens import LabelWords
-from potstill.labeler.engine.variant_context import PREFIX, Draw
-from potstill.labeler.teacher import Ask, Reading, TeacherPath, never
+from potstill.labeler.engine.variant_context import VariantContext
+from potstill.labeler.teacher import AnswerSpec, PathRequest, TeacherPath, never
 
-READING = Reading("cot", ("positive", "going down the drain"), "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=12)
+READING = AnswerSpec(
+    "cot", ("positive", "going down the drain"), "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=12
+)
 SENTENCES = (
     "Loaded up on calls before the print, then read the report twice and sold half of them at the open. Management talks about growth "
     "every quarter while the debt keeps climbing, and nobody on this board wants to hear it. My uncle works there and says that the new "
@@ -36,21 +39,21 @@ def drawn(
     n_cells: int,
     n_words: int = 60,
     tell: Callable[[str], None] = lambda _: None,
-    reading: Reading = READING,
+    spec: AnswerSpec = READING,
 ) -> list[TeacherPath]:
     """The paths of texts that are admitted as if there were room for all."""
     engine.start(EngineConfig(n_cells=n_cells, n_batch=256, n_sequences=64))
     engine.config = replace(engine.config, n_cells=10_000)  # what the scheduler believes
     prefix = engine.tokenize("Posts and what they say:\n")
     engine.decode([Token(t, i, PREFIX) for i, t in enumerate(prefix)])
-    draw = Draw(engine, LabelWords.of(engine, reading), reading, 0, 0, len(prefix))
+    context = VariantContext(engine, LabelWords.of(engine, spec), spec, 0, 0, len(prefix))
     waiting = []
     for i in range(3):
-        ask = Ask(
-            str(i), f"Post: {' '.join((SENTENCES.split() * 4)[i : i + n_words])}\nOpinion:", (0, 1, 2) if draw.samples else (0,)
+        request = PathRequest(
+            str(i), f"Post: {' '.join((SENTENCES.split() * 4)[i : i + n_words])}\nOpinion:", (0, 1, 2) if context.samples else (0,)
         )
-        waiting.append((ask, engine.tokenize(ask.prompt)))
-    paths = list(Scheduler(draw, waiting, 24, never).paths(tell))
+        waiting.append((request, engine.tokenize(request.prompt)))
+    paths = list(Scheduler(context, waiting, 24, never).paths(tell))
     return sorted(paths, key=lambda path: (path.text_id, path.path))
 
 
@@ -62,20 +65,20 @@ def assert_same(paths: list[TeacherPath], others: list[TeacherPath]) -> None:
 @pytest.fixture
 def left(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """One element for each text that had to leave the cache."""
-    give_way, found = Scheduler._give_way, []
-    monkeypatch.setattr(Scheduler, "_give_way", lambda self: found.append(give_way(self)))
+    evict, found = Scheduler._evict_youngest, []
+    monkeypatch.setattr(Scheduler, "_evict_youngest", lambda self: found.append(evict(self)))
     return found
 
 
 def test_a_batch_that_finds_no_room_is_made_smaller_and_that_is_said_once(engine, left):
     told: list[str] = []
     direct = replace(READING, mode="direct")
-    paths = drawn(engine, 256, n_words=85, tell=told.append, reading=direct)
+    paths = drawn(engine, 256, n_words=85, tell=told.append, spec=direct)
     assert len(told) == 1
     assert told[0].startswith("the KV cache had no room for ")
-    assert told[0].endswith(" decodes; smaller ones took their place, which is slower")
+    assert told[0].endswith(" decodes; smaller ones were used instead, which is slower")
     assert not left
-    assert_same(paths, drawn(engine, N_CELLS, n_words=85, tell=told.append, reading=direct))
+    assert_same(paths, drawn(engine, N_CELLS, n_words=85, tell=told.append, spec=direct))
     assert len(told) == 1
 
 
@@ -86,12 +89,12 @@ def test_a_text_that_leaves_a_full_cache_begins_anew_and_draws_the_same_paths(en
 
 def test_a_text_that_leaves_is_not_asked_again_for_the_paths_that_it_has(engine):
     free = [4, 3, 2, 1]
-    draw = Draw(engine, LabelWords.of(engine, READING), READING, 0, 0, 0)
+    context = VariantContext(engine, LabelWords.of(engine, READING), READING, 0, 0, 0)
     engine.start(EngineConfig(n_cells=256, n_batch=256, n_sequences=8))
-    text = TextInWork(draw, Ask("a", "prompt", (2, 3, 4, 7), n_first=2), [1, 2, 3], free)
+    text = TextInWork(context, PathRequest("a", "prompt", (2, 3, 4, 7), n_first=2), [1, 2, 3], free)
     text.branch(text.sequence)
     text.open.remove(3)
-    assert text.give_way() == Ask("a", "prompt", (2, 4, 7), n_first=1)
+    assert text.evict() == PathRequest("a", "prompt", (2, 4, 7), n_first=1)
     assert sorted(free) == [1, 2, 3, 4]
 
 
@@ -100,8 +103,8 @@ def held_back(engine: LlamaEngine, n_first: int, n_wanted: int) -> tuple[list[Te
     engine.start(EngineConfig(n_cells=2 * N_CELLS, n_batch=256, n_sequences=64))
     prefix = engine.tokenize("Posts and what they say:\n")
     engine.decode([Token(t, i, PREFIX) for i, t in enumerate(prefix)])
-    draw = Draw(engine, LabelWords.of(engine, READING), READING, 0, 0, len(prefix))
-    waiting = [(Ask(str(i), "", tuple(range(6)), n_first), engine.tokenize(f"Post: {i} up\nOpinion:")) for i in range(4)]
+    context = VariantContext(engine, LabelWords.of(engine, READING), READING, 0, 0, len(prefix))
+    waiting = [(PathRequest(str(i), "", tuple(range(6)), n_first), engine.tokenize(f"Post: {i} up\nOpinion:")) for i in range(4)]
     counts: Counter[str] = Counter()
     paths, n_decoded, decode = [], 0, engine.decode
 
@@ -111,7 +114,7 @@ def held_back(engine: LlamaEngine, n_first: int, n_wanted: int) -> tuple[list[Te
         return decode(tokens)
 
     engine.decode = counting  # type: ignore[method-assign]
-    scheduler = Scheduler(draw, waiting, 24, lambda text_id: counts[text_id] >= n_wanted)
+    scheduler = Scheduler(context, waiting, 24, lambda text_id: counts[text_id] >= n_wanted)
     for path in scheduler.paths():
         counts[path.text_id] += 1
         paths.append(path)
@@ -149,10 +152,10 @@ def test_a_decode_that_fails_for_good_keeps_the_paths_that_were_drawn(engine):
     engine.start(EngineConfig(n_cells=N_CELLS, n_batch=256, n_sequences=64))
     prefix = engine.tokenize("Posts and what they say:\n")
     engine.decode([Token(t, i, PREFIX) for i, t in enumerate(prefix)])
-    draw = Draw(engine, LabelWords.of(engine, READING), READING, 0, 0, len(prefix))
+    context = VariantContext(engine, LabelWords.of(engine, READING), READING, 0, 0, len(prefix))
     prompt = engine.tokenize("Post: up\nOpinion:")
-    waiting = [(Ask("0", "", (0,)), prompt), (Ask("1", "", (0,)), prompt)]
-    results = Scheduler(draw, waiting, 1, never).paths()
+    waiting = [(PathRequest("0", "", (0,)), prompt), (PathRequest("1", "", (0,)), prompt)]
+    results = Scheduler(context, waiting, 1, never).paths()
     paths.append(next(results))
     engine.decode = lambda tokens: decode([replace(token, token=-7) for token in tokens])  # type: ignore[method-assign]
     with pytest.raises(

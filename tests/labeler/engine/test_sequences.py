@@ -6,11 +6,11 @@ import sys
 import pytest
 
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, NoContextError
-from potstill.labeler.teacher import Ask, Identity, Reading
+from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
 
-READING = Reading("cot", ("positive", "negative"), "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=6)
-ASKS = [Ask(str(i), f"Post: {i} up\nOpinion:", (0, 1)) for i in range(6)]
+READING = AnswerSpec("cot", ("positive", "negative"), "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=6)
+ASKS = [PathRequest(str(i), f"Post: {i} up\nOpinion:", (0, 1)) for i in range(6)]
 STATED = LocalConfig(n_threads=1, n_batch=512, n_live_paths=24, flash_attention=False)
 
 
@@ -72,17 +72,16 @@ import resource, sys
 from pathlib import Path
 from potstill.labeler.engine.llama_engine import LlamaEngine
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
-from potstill.labeler.teacher import Ask
-from potstill.labeler.teacher import Identity, Reading
+from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest
 
 engine = LlamaEngine(Path(sys.argv[1]))
 in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (in_use + 400_000_000, resource.RLIM_INFINITY))
-reading = Reading("cot", ("positive", "negative"), "Opinion:", "Sentiment:", 0.5, max_rationale_tokens=400)
-asks = [Ask(str(i), f"Post: up {i}\\nOpinion:", tuple(range(8))) for i in range(64)]
+spec = AnswerSpec("cot", ("positive", "negative"), "Opinion:", "Sentiment:", 0.5, max_rationale_tokens=400)
+requests = [PathRequest(str(i), f"Post: up {i}\\nOpinion:", tuple(range(8))) for i in range(64)]
 config = LocalConfig(n_threads=1, n_batch=512, n_live_paths=64, flash_attention=False)
 teacher = LocalTeacher(engine, Identity("smollm2", "d", "d", engine.build()), config, print)
-print(type(next(iter(teacher.answer("Posts:\\n", 0, asks, reading, 0)))).__name__)
+print(type(next(iter(teacher.answer("Posts:\\n", 0, requests, spec, 0)))).__name__)
 """
 
 

@@ -12,44 +12,44 @@ from potstill.labeler.prompts import plain
 TASK = load_task(Path(__file__).parents[3] / "examples" / "market_stance" / "task.toml")
 
 
-def test_the_first_variant_is_the_task_s_own_examples_in_their_own_order():
-    assert plain.variants(TASK, 3, 2, seed=0)[0].examples == tuple(TASK.examples)
+def test_the_first_selection_is_the_task_s_own_examples_in_their_own_order():
+    assert plain.example_selections(TASK, 3, 2, seed=0)[0].examples == tuple(TASK.examples)
 
 
-def test_every_variant_has_the_same_number_of_examples_of_each_label():
-    for variant in plain.variants(TASK, 8, 1, seed=0):
-        assert Counter(example.label for example in variant.examples) == dict.fromkeys(TASK.label_names, 1)
+def test_every_selection_has_the_same_number_of_examples_of_each_label():
+    for selection in plain.example_selections(TASK, 8, 1, seed=0):
+        assert Counter(example.label for example in selection.examples) == dict.fromkeys(TASK.label_names, 1)
 
 
-def test_variants_differ_and_their_last_label_goes_round():
-    made = plain.variants(TASK, 7, 2, seed=0)
-    assert len({variant.examples for variant in made}) == 7
-    assert Counter(variant.examples[-1].label for variant in made[1:]) == dict.fromkeys(TASK.label_names, 2)
+def test_selections_differ_and_their_last_label_goes_round():
+    made = plain.example_selections(TASK, 7, 2, seed=0)
+    assert len({selection.examples for selection in made}) == 7
+    assert Counter(selection.examples[-1].label for selection in made[1:]) == dict.fromkeys(TASK.label_names, 2)
 
 
-def test_equal_seeds_give_equal_variants_and_other_seeds_others():
-    assert plain.variants(TASK, 4, 2, seed=1) == plain.variants(TASK, 4, 2, seed=1)
-    assert plain.variants(TASK, 4, 2, seed=1) != plain.variants(TASK, 4, 2, seed=2)
+def test_equal_seeds_give_equal_selections_and_other_seeds_others():
+    assert plain.example_selections(TASK, 4, 2, seed=1) == plain.example_selections(TASK, 4, 2, seed=1)
+    assert plain.example_selections(TASK, 4, 2, seed=1) != plain.example_selections(TASK, 4, 2, seed=2)
 
 
-def test_asking_for_more_variants_keeps_the_earlier_ones():
-    assert plain.variants(TASK, 8, 2, seed=0)[:4] == plain.variants(TASK, 4, 2, seed=0)
+def test_asking_for_more_selections_keeps_the_earlier_ones():
+    assert plain.example_selections(TASK, 8, 2, seed=0)[:4] == plain.example_selections(TASK, 4, 2, seed=0)
 
 
 def test_in_cot_the_opinion_comes_before_the_answer():
-    text = plain.prefix(TASK, plain.variants(TASK, 1, 2, 0)[0], "cot")
+    text = plain.prefix(TASK, plain.example_selections(TASK, 1, 2, 0)[0], "cot")
     assert text.count("\nOpinion: ") == text.count("\nSentiment: ") == 6
     assert text.index("Opinion:") < text.index("Sentiment:")
 
 
 def test_in_direct_no_rationale_is_shown():
-    text = plain.prefix(TASK, plain.variants(TASK, 1, 2, 0)[0], "direct")
+    text = plain.prefix(TASK, plain.example_selections(TASK, 1, 2, 0)[0], "direct")
     assert "Opinion:" not in text
     assert TASK.examples[0].rationale not in text
 
 
 def test_the_prefix_and_a_block_join_to_one_document():
-    whole = plain.prefix(TASK, plain.variants(TASK, 1, 2, 0)[0], "direct") + plain.block(TASK, "hm", None, "direct")
+    whole = plain.prefix(TASK, plain.example_selections(TASK, 1, 2, 0)[0], "direct") + plain.block(TASK, "hm", None, "direct")
     assert whole.endswith("\n\nPost: hm\nSentiment:")
 
 
@@ -68,7 +68,7 @@ def test_a_line_break_in_a_text_cannot_end_it_early():
 
 
 def test_a_long_text_is_shown_up_to_max_chars():
-    assert plain.shown(TASK, "a" * 10_000) == "a" * TASK.input.max_chars
+    assert plain.visible_text(TASK, "a" * 10_000) == "a" * TASK.input.max_chars
 
 
 def test_a_target_is_named_before_the_text():

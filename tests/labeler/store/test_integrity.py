@@ -40,17 +40,17 @@ RESTORE = "restore a copy of the store, or label into another folder"
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ("update paths set word_logprobs = '[-0.5]'", f"run 1: 4 of 4 paths have another number of log-probabilities than the run has label words (2); {AGAIN}"),
+        ("update paths set word_logprobs = '[-0.5]'", f"run 1: 4 of 4 paths do not have one log-probability for each of the run's 2 label words; {AGAIN}"),
         ("update paths set word_logprobs = '[-0.5,0.1]' where text_id = 'a'", f"run 1: 2 of 4 paths hold a log-probability that is above 0 or not finite; {AGAIN}"),
         ("update paths set word_logprobs = '[-0.5,null]' where path = 0", f"run 1: 2 of 4 paths hold a value that cannot be read; {AGAIN}"),
         ("update paths set word_logprobs = '[-0.5,-1' where path = 0", f"run 1: 2 of 4 paths hold a value that cannot be read; {AGAIN}"),
         ("update paths set seed = 'x' where path = 0", f"run 1: 2 of 4 paths hold a value that cannot be read; {AGAIN}"),
-        ("update paths set variant = 2 where path = 1", f"run 1: 2 of 4 paths are of a variant that the run does not have (0 to 1); {AGAIN}"),
-        ("update paths set seed = seed + 1 where text_id = 'b' and path = 1", f"run 1: 1 of 4 paths have another seed than their text and number give; {AGAIN}"),
+        ("update paths set variant = 2 where path = 1", f"run 1: 2 of 4 paths have a variant that the run lacks (it has 0 to 1); {AGAIN}"),
+        ("update paths set seed = seed + 1 where text_id = 'b' and path = 1", f"run 1: 1 of 4 paths have a seed that does not follow from their text and number; {AGAIN}"),
         ("update paths set n_generated = -1", f"run 1: 4 of 4 paths hold a number below 0; {AGAIN}"),
-        ("delete from texts where id = 'a'", f"2 rows of paths belong to none of the texts; {RESTORE}"),
-        ("insert into too_long values (7, 'a', 9, 8)", f"1 rows of too_long belong to none of the runs; {RESTORE}"),
-        ("update runs set settings = replace(settings, '\"mode\":\"cot\"', '\"mode\":\"direct\"')", f"run 1: its settings are not those that its digest was made of; {AGAIN}"),
+        ("delete from texts where id = 'a'", f"2 rows of paths refer to missing texts; {RESTORE}"),
+        ("insert into too_long values (7, 'a', 9, 8)", f"1 rows of too_long refer to missing runs; {RESTORE}"),
+        ("update runs set settings = replace(settings, '\"mode\":\"cot\"', '\"mode\":\"direct\"')", f"run 1: its settings do not match its digest; {AGAIN}"),
     ],
 )  # fmt: skip
 def test_a_fault_is_named_with_its_rows_and_what_to_do(file, change, fault):

@@ -7,38 +7,27 @@ rounding moves a log-probability by a tenth of a nat, in llama.cpp's own single 
 import ctypes
 import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import llama_cpp
 import numpy as np
 import pytest
-from support.single_sequence import SingleSequence
+from support.llama_reference import PREFIX, TEXTS, WORDS, SingleSequence, answer_spec, requests
 
 from potstill.contract.errors import UserError
+from potstill.labeler.engine.llama_bindings import model_params
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, NoContextError, OutOfCellsError, Token
-from potstill.labeler.teacher import Ask, Identity, Reading, TeacherPath, TooLong
+from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest, TeacherPath, TooLong
 from potstill.labeler.teachers import local_teacher
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
-from potstill.labeler.teachers.opening import open_local
+from potstill.labeler.teachers.opening import open_local, packed_file
+from potstill.models import gguf
+from potstill.models.catalog import find_teacher, load_catalog
+from potstill.models.repack import repacked
 
-PREFIX = {
-    "direct": "Post: up 20% and buying more\nSentiment: positive\n\nPost: awful quarter, I sold\nSentiment: negative\n\n",
-    "cot": "Post: up 20% and buying more\nOpinion: The author buys.\nSentiment: positive\n\n"
-    "Post: awful quarter, I sold\nOpinion: The author has sold.\nSentiment: negative\n\n",
-}
-TEXTS = ["Loaded up on calls before the print.", "anyone know when they report?", "Sold it all. Dead money, worse management 😞"]
-WORDS = ("positive", "negative", "neutral")
 TOLERANCE = {"atol": 0.01, "rtol": 2e-3}  # nats; batches of other sizes round differently
-
-
-def reading(mode: str, words: tuple[str, ...] = WORDS) -> Reading:
-    return Reading(mode, words, "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=12)  # type: ignore[arg-type]
-
-
-def asks(mode: str, paths: int = 1) -> list[Ask]:
-    cue = "Sentiment:" if mode == "direct" else "Opinion:"
-    return [Ask(str(i), f"Post: {text}\n{cue}", tuple(range(paths))) for i, text in enumerate(TEXTS)]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +56,7 @@ def teacher(engine: LlamaEngine, **config: Any) -> LocalTeacher:
 def drawn(
     engine: LlamaEngine, mode: str, paths: int = 1, words: tuple[str, ...] = WORDS, seed: int = 0, **config: Any
 ) -> list[TeacherPath]:
-    results = list(teacher(engine, **config).answer(PREFIX[mode], 0, asks(mode, paths), reading(mode, words), seed))
+    results = list(teacher(engine, **config).answer(PREFIX[mode], 0, requests(mode, paths), answer_spec(mode, words), seed))
     assert all(isinstance(result, TeacherPath) for result in results)
     return sorted(results, key=lambda path: (path.text_id, path.path))
 
@@ -78,22 +67,22 @@ def reference(half_floats: Path) -> SingleSequence:
 
 
 def test_direct_reads_the_probabilities_that_one_sequence_alone_has(engine, reference):
-    for path, ask in zip(drawn(engine, "direct"), asks("direct"), strict=True):
-        expected = [reference.logprob(PREFIX["direct"] + ask.prompt, word) for word in WORDS]
+    for path, request in zip(drawn(engine, "direct"), requests("direct"), strict=True):
+        expected = [reference.logprob(PREFIX["direct"] + request.prompt, word) for word in WORDS]
         np.testing.assert_allclose(path.word_logprobs, expected, **TOLERANCE)
 
 
 def test_words_of_several_tokens_are_walked_exactly(engine, reference):
     words = ("positive", "up and away", "going down the drain")
-    for path, ask in zip(drawn(engine, "direct", words=words), asks("direct"), strict=True):
-        expected = [reference.logprob(PREFIX["direct"] + ask.prompt, word) for word in words]
+    for path, request in zip(drawn(engine, "direct", words=words), requests("direct"), strict=True):
+        expected = [reference.logprob(PREFIX["direct"] + request.prompt, word) for word in words]
         np.testing.assert_allclose(path.word_logprobs, expected, **TOLERANCE)
 
 
 def test_a_sampled_path_is_read_after_its_own_rationale(engine, reference):
     for path in drawn(engine, "cot", paths=2):
-        ask = asks("cot")[int(path.text_id)]
-        text = f"{PREFIX['cot']}{ask.prompt} {path.rationale}\nSentiment:"
+        request = requests("cot")[int(path.text_id)]
+        text = f"{PREFIX['cot']}{request.prompt} {path.rationale}\nSentiment:"
         np.testing.assert_allclose(path.word_logprobs, [reference.logprob(text, word) for word in WORDS], **TOLERANCE)
         assert 0 < path.n_generated <= 12
         assert "\n" not in path.rationale
@@ -102,7 +91,7 @@ def test_a_sampled_path_is_read_after_its_own_rationale(engine, reference):
 def test_long_words_are_walked_after_a_rationale_too(engine, reference):
     words = ("positive", "going down the drain")
     path = drawn(engine, "cot", paths=2, words=words)[0]
-    text = f"{PREFIX['cot']}{asks('cot')[0].prompt} {path.rationale}\nSentiment:"
+    text = f"{PREFIX['cot']}{requests('cot')[0].prompt} {path.rationale}\nSentiment:"
     np.testing.assert_allclose(path.word_logprobs, [reference.logprob(text, word) for word in words], **TOLERANCE)
 
 
@@ -117,7 +106,7 @@ def test_one_at_a_time_draws_the_paths_that_many_at_once_draw(engine, mode):
 
 def test_the_speed_of_one_at_a_time_is_measured_in_a_context_of_one_sequence(engine):
     alone = teacher(engine, n_threads=2, n_live_paths=1)
-    found = alone.pace_after(PREFIX["cot"], asks("cot")[0].prompt, reading("cot"))
+    found = alone.settings_after(PREFIX["cot"], requests("cot")[0].prompt, answer_spec("cot"))
     assert (found.n_live_paths, found.n_threads, engine.config.n_sequences) == (1, 2, 1)
     assert 0 < found.path_tokens_per_s < 100_000 and 0 < found.prompt_tokens_per_s < 1_000_000
 
@@ -132,7 +121,7 @@ def test_where_no_context_of_many_sequences_can_be_made_the_speed_of_one_is_meas
 
     monkeypatch.setattr(engine, "start", only_one)
     alone = teacher(engine, n_threads=2, n_live_paths=16, n_batch=512, flash_attention=False)
-    found = alone.pace_after(PREFIX["cot"], asks("cot")[0].prompt, reading("cot"))
+    found = alone.settings_after(PREFIX["cot"], requests("cot")[0].prompt, answer_spec("cot"))
     assert found.path_tokens_per_s > 0 and engine.config.n_sequences == 1
 
 
@@ -159,8 +148,8 @@ def test_label_words_take_most_of_the_mass_after_worked_examples(engine):
 
 
 def test_a_text_longer_than_the_context_gets_no_path_and_the_others_do(engine):
-    long = Ask("long", "word " * (engine.n_ctx_train + 1), (0,))
-    results = list(teacher(engine).answer(PREFIX["direct"], 0, [long, *asks("direct")], reading("direct"), 0))
+    long = PathRequest("long", "word " * (engine.n_ctx_train + 1), (0,))
+    results = list(teacher(engine).answer(PREFIX["direct"], 0, [long, *requests("direct")], answer_spec("direct"), 0))
     (refused,) = [result for result in results if isinstance(result, TooLong)]
     assert refused.text_id == "long"
     assert refused.n_tokens > refused.n_free
@@ -169,7 +158,7 @@ def test_a_text_longer_than_the_context_gets_no_path_and_the_others_do(engine):
 
 def test_a_prefix_longer_than_the_context_says_what_to_shorten(engine):
     with pytest.raises(UserError, match="shorten the guideline or the examples"):
-        list(teacher(engine).answer("word " * engine.n_ctx_train, 0, asks("direct"), reading("direct"), 0))
+        list(teacher(engine).answer("word " * engine.n_ctx_train, 0, requests("direct"), answer_spec("direct"), 0))
 
 
 def test_label_words_that_begin_alike_are_refused(engine):
@@ -206,55 +195,55 @@ def test_closing_twice_is_harmless(smollm2):
     engine.close()
 
 
-READING = Reading("direct", ("up", "down"), "Opinion:", "Answer:", temperature=0.5, max_rationale_tokens=6)
+READING = AnswerSpec("direct", ("up", "down"), "Opinion:", "Answer:", temperature=0.5, max_rationale_tokens=6)
 KEPT_PREFIX = "Text: I buy\nAnswer: up\n\nText: I sell\nAnswer: down\n\n"
 
 
 def test_a_state_comes_back_as_it_was_and_other_keys_have_none(tmp_path: Path):
-    local_teacher.save(tmp_path / "new", "a", b"state")
-    assert local_teacher.load(tmp_path / "new", "a") == b"state"
-    assert local_teacher.load(tmp_path / "new", "b") is None
-    assert local_teacher.load(tmp_path / "nowhere", "a") is None
+    local_teacher.save_state(tmp_path / "new", "a", b"state")
+    assert local_teacher.load_state(tmp_path / "new", "a") == b"state"
+    assert local_teacher.load_state(tmp_path / "new", "b") is None
+    assert local_teacher.load_state(tmp_path / "nowhere", "a") is None
 
 
 @pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: d[:10], lambda d: b"", lambda d: d[:40] + b"?" + d[41:]])
 def test_a_damaged_file_counts_as_none(tmp_path: Path, damage):
-    local_teacher.save(tmp_path, "a", b"some state" * 10)
+    local_teacher.save_state(tmp_path, "a", b"some state" * 10)
     file = tmp_path / "a.kv"
     file.write_bytes(damage(file.read_bytes()))
-    assert local_teacher.load(tmp_path, "a") is None
+    assert local_teacher.load_state(tmp_path, "a") is None
 
 
 def test_the_least_recently_used_go_first_when_there_are_too_many(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(local_teacher, "MAX_BYTES", 1000)
+    monkeypatch.setattr(local_teacher, "MAX_CACHE_BYTES", 1000)
     for age, key in enumerate("cba"):
-        local_teacher.save(tmp_path, key, b"x" * 300)
+        local_teacher.save_state(tmp_path, key, b"x" * 300)
         os.utime(tmp_path / f"{key}.kv", (age, age))
-    assert local_teacher.load(tmp_path, "c")  # used now
-    local_teacher.save(tmp_path, "d", b"x" * 300)
+    assert local_teacher.load_state(tmp_path, "c")  # used now
+    local_teacher.save_state(tmp_path, "d", b"x" * 300)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.kv", "c.kv", "d.kv"]
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1000
 
 
 def test_a_state_larger_than_all_that_may_be_kept_drives_nothing_out(tmp_path: Path, monkeypatch):
-    local_teacher.save(tmp_path, "a", b"x")
-    monkeypatch.setattr(local_teacher, "MAX_BYTES", 100)
-    local_teacher.save(tmp_path, "b", b"x" * 90)
+    local_teacher.save_state(tmp_path, "a", b"x")
+    monkeypatch.setattr(local_teacher, "MAX_CACHE_BYTES", 100)
+    local_teacher.save_state(tmp_path, "b", b"x" * 90)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.kv"]
 
 
 def test_a_folder_that_cannot_be_made_is_no_error(tmp_path: Path):
     (tmp_path / "file").write_bytes(b"")
-    local_teacher.save(tmp_path / "file" / "engine", "a", b"state")
-    assert local_teacher.load(tmp_path / "file" / "engine", "a") is None
+    local_teacher.save_state(tmp_path / "file" / "engine", "a", b"state")
+    assert local_teacher.load_state(tmp_path / "file" / "engine", "a") is None
 
 
 def test_the_real_teacher_answers_the_same_with_a_kept_prefix_and_decodes_a_damaged_one_anew(smollm2: Path, tmp_path: Path):
     def answers() -> list[tuple[float, ...]]:
         teacher = open_local(str(smollm2), pack="as-is", config=LocalConfig(deterministic=True, cache=tmp_path))
-        asks = [Ask(str(i), f"Text: it went {way}\nAnswer:", (0,)) for i, way in enumerate(("up", "down"))]
+        requests = [PathRequest(str(i), f"Text: it went {way}\nAnswer:", (0,)) for i, way in enumerate(("up", "down"))]
         try:
-            return [path.word_logprobs for path in teacher.answer(KEPT_PREFIX, 0, asks, READING, 0)]
+            return [path.word_logprobs for path in teacher.answer(KEPT_PREFIX, 0, requests, READING, 0)]
         finally:
             teacher.close()
 
@@ -265,3 +254,30 @@ def test_the_real_teacher_answers_the_same_with_a_kept_prefix_and_decodes_a_dama
     file.write_bytes(kept[:-100])
     assert answers() == first
     assert file.read_bytes() == kept
+
+
+# Which weights a teacher is opened with, and how they are loaded
+
+
+NAME = "smollm2-135m-instruct"
+
+
+def test_auto_packs_a_known_teacher_as_the_catalog_advises():
+    advised = load_catalog()[NAME].pack
+    assert advised == "Q4_0" == gguf.read_header(packed_file(NAME).path).file_type
+    assert packed_file(NAME) == packed_file(NAME, "Q4_0")
+
+
+def test_auto_packs_an_unknown_file_to_q8_0_where_its_type_is_slow_in_batches_and_leaves_others(smollm2: Path, tmp_path: Path):
+    slow = shutil.copy(smollm2, tmp_path / "own.gguf")
+    assert gguf.read_header(packed_file(str(slow)).path).file_type == "Q8_0"
+    fast = repacked(find_teacher(NAME), "Q8_0").path
+    assert packed_file(str(fast)).path == fast
+
+
+@pytest.mark.parametrize(("pack", "copied"), [("Q4_0", True), ("Q8_0", False), ("as-is", False)])
+def test_a_file_that_llama_cpp_rewrites_in_memory_is_read_and_not_mapped(pack, copied):
+    if b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info():
+        pytest.skip("this build rewrites nothing: its AMX kernels are switched off with the others")
+    mode = model_params(packed_file(NAME, pack).path).load_mode
+    assert mode == (llama_cpp.LLAMA_LOAD_MODE_NONE if copied else llama_cpp.LLAMA_LOAD_MODE_AUTO)

@@ -1,5 +1,5 @@
-"""The teacher behind a server: against the real llama_cpp.server with the real 135M model, and the rules of asking against a
-scripted one."""
+"""The teacher behind a server: against the real llama_cpp.server with the real 135M model, and the rules of its requests against
+a scripted one."""
 
 import itertools
 import math
@@ -9,42 +9,30 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import wait
+from functools import partial
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from support.llama_reference import PREFIX, TEXTS, WORDS, answer_spec, requests
 
 from potstill.contract.errors import UserError
-from potstill.labeler.teacher import Ask, Reading, TeacherPath, TooLong, path_seed
+from potstill.labeler.teacher import PathRequest, TeacherPath, TooLong, path_seed
 from potstill.labeler.teachers.local_teacher import LocalConfig
 from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.openai_teacher import open_remote
 from potstill.labeler.teachers.opening import is_server, open_local, open_teacher
 from potstill.labeler.teachers.word_lists import WRITTEN
 
-PREFIX = {
-    "direct": "Post: up 20% and buying more\nSentiment: positive\n\nPost: awful quarter, I sold\nSentiment: negative\n\n",
-    "cot": "Post: up 20% and buying more\nOpinion: The author buys.\nSentiment: positive\n\n"
-    "Post: awful quarter, I sold\nOpinion: The author has sold.\nSentiment: negative\n\n",
-}
-TEXTS = ["Loaded up on calls before the print.", "anyone know when they report?", "Sold it all. Dead money, worse management 😞"]
-WORDS = ("positive", "negative", "neutral")
+spec = partial(answer_spec, max_rationale_tokens=8)
 N_CONTEXT = 512
 QUICK = ServerConfig(n_tries=3, first_wait_s=0.01, timeout_s=5.0)
 
 
-def reading(mode: str, words: tuple[str, ...] = WORDS) -> Reading:
-    return Reading(mode, words, "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=8)  # type: ignore[arg-type]
-
-
-def asks(mode: str, paths: int = 1, texts: list[str] = TEXTS, n_first: int = 0) -> list[Ask]:
-    cue = "Sentiment:" if mode == "direct" else "Opinion:"
-    return [Ask(str(i), f"Post: {text}\n{cue}", tuple(range(paths)), n_first) for i, text in enumerate(texts)]
-
-
 def drawn(teacher, mode: str, paths: int = 1, words: tuple[str, ...] = WORDS, seed: int = 0) -> list[TeacherPath]:
-    results = list(teacher.answer(PREFIX[mode], 0, asks(mode, paths), reading(mode, words), seed))
+    results = list(teacher.answer(PREFIX[mode], 0, requests(mode, paths), spec(mode, words), seed))
     assert all(isinstance(result, TeacherPath) for result in results)
     return sorted(results, key=lambda path: (path.text_id, path.path))
 
@@ -138,8 +126,8 @@ def test_paths_of_one_text_differ_and_another_run_seed_draws_others(served):
 
 
 def test_a_text_too_long_for_the_servers_context_gets_no_path_and_the_others_do(served):
-    wanted = asks("direct", texts=["word " * N_CONTEXT, "fine by me"])
-    results = {r.text_id: r for r in served.answer(PREFIX["direct"], 0, wanted, reading("direct"), 0)}
+    wanted = requests("direct", texts=["word " * N_CONTEXT, "fine by me"])
+    results = {r.text_id: r for r in served.answer(PREFIX["direct"], 0, wanted, spec("direct"), 0)}
     assert isinstance(results["1"], TeacherPath)
     assert isinstance(results["0"], TooLong)
     assert N_CONTEXT < results["0"].n_tokens < N_CONTEXT + 20 and 400 < results["0"].n_free < N_CONTEXT
@@ -147,7 +135,7 @@ def test_a_text_too_long_for_the_servers_context_gets_no_path_and_the_others_do(
 
 def test_a_prefix_too_long_for_the_servers_context_is_said_before_any_text(served):
     with pytest.raises(UserError) as error:
-        next(served.answer("word " * 600, 0, asks("direct"), reading("direct"), 0))
+        next(served.answer("word " * 600, 0, requests("direct"), spec("direct"), 0))
     assert str(error.value).startswith("the prompt's shared part alone is too long for the server's context (This model's maximum ")
     assert str(error.value).endswith("); shorten the guideline or the examples, or start the server with a longer context")
 
@@ -213,8 +201,8 @@ def opened(scripted_server):
         teacher.close()
 
 
-def answers(teacher, mode: str, wanted: list[Ask] | None = None, **options):
-    return teacher.answer(PREFIX[mode], 0, wanted or asks(mode), reading(mode), 0, **options)
+def answers(teacher, mode: str, wanted: list[PathRequest] | None = None, **options):
+    return teacher.answer(PREFIX[mode], 0, wanted or requests(mode), spec(mode), 0, **options)
 
 
 def test_direct_asks_once_per_text_for_one_token_with_the_local_prompt(opened):
@@ -229,7 +217,7 @@ def test_direct_asks_once_per_text_for_one_token_with_the_local_prompt(opened):
 
 def test_rationales_of_a_text_come_from_one_request_and_then_each_label_is_read(opened):
     server, teacher = opened()
-    (ask, *_) = asks("cot", paths=4)
+    (ask, *_) = requests("cot", paths=4)
     paths = sorted(answers(teacher, "cot", [ask]), key=lambda p: p.path)
     _, think, *reads = server.completions()
     seed = path_seed(0, "0", 0)
@@ -247,14 +235,14 @@ def test_a_server_that_ignores_n_is_asked_path_by_path_from_then_on(opened):
         answers(
             teacher,
             "cot",
-            asks("cot", paths=3),
+            requests("cot", paths=3),
         ),
         key=lambda p: (p.text_id, p.path),
     )
     assert [(p.text_id, p.path) for p in paths] == [(str(i), n) for i in range(3) for n in range(3)]
     assert [p.seed for p in paths] == [path_seed(0, p.text_id, p.path) for p in paths]
     server.requests.clear()
-    assert len(list(answers(teacher, "cot", asks("cot", paths=3)))) == 9
+    assert len(list(answers(teacher, "cot", requests("cot", paths=3)))) == 9
     assert all("n" not in body for body in server.completions())
 
 
@@ -265,7 +253,7 @@ def test_a_server_that_gives_fewer_choices_than_asked_is_asked_for_no_more_than_
         return model(body)
 
     server, teacher = opened(at_most_four)
-    (ask, *_) = asks("cot", paths=8)
+    (ask, *_) = requests("cot", paths=8)
     paths = list(answers(teacher, "cot", [ask]))
     assert sorted(p.path for p in paths) == list(range(8))
     assert [body["n"] for body in server.completions() if "n" in body] == [8, 4, 4]
@@ -323,17 +311,17 @@ def test_lists_in_the_form_of_chat_answers_are_read_too(opened):
 
 def test_further_paths_are_drawn_one_by_one_while_a_text_is_undecided(opened):
     server, teacher = opened()
-    seen, questions = [], []
+    seen, prompt_variants = [], []
 
     def enough(text_id):
-        questions.append((text_id, len([p for p in seen if p.text_id == text_id])))
+        prompt_variants.append((text_id, len([p for p in seen if p.text_id == text_id])))
         return text_id == "1" or len([p for p in seen if p.text_id == text_id]) >= 4
 
-    for path in answers(teacher, "cot", asks("cot", paths=6, n_first=2), enough=enough):
+    for path in answers(teacher, "cot", requests("cot", paths=6, n_first=2), enough=enough):
         seen.append(path)  # enough() looks at what has been handed out so far
     drawn_paths = {text_id: sorted(p.path for p in seen if p.text_id == text_id) for text_id in "012"}
     assert drawn_paths == {"0": [0, 1, 2, 3], "1": [0, 1], "2": [0, 1, 2, 3]}
-    assert sorted(questions) == [("0", 2), ("0", 3), ("0", 4), ("1", 2), ("2", 2), ("2", 3), ("2", 4)]
+    assert sorted(prompt_variants) == [("0", 2), ("0", 3), ("0", 4), ("1", 2), ("2", 2), ("2", 3), ("2", 4)]
     assert [body.get("n") for body in server.completions() if body["max_tokens"] > 1].count(2) == 3
 
 
@@ -353,7 +341,7 @@ def test_paths_are_handed_out_while_other_requests_are_in_flight(opened):
     assert next(results, None) is None
 
 
-class Counted(list):
+class TokenCounts(list):
     """A list of asks that tells how many were taken."""
 
     taken = 0
@@ -370,7 +358,7 @@ def test_no_more_requests_are_in_flight_than_allowed_and_texts_are_taken_up_only
         return model(body)
 
     server, teacher = opened(a_moment, config=ServerConfig(concurrency=3))
-    wanted = Counted(asks("direct", texts=[f"text {i}" for i in range(20)]))
+    wanted = TokenCounts(requests("direct", texts=[f"text {i}" for i in range(20)]))
     results = answers(teacher, "direct", wanted)
     next(results)
     assert wanted.taken <= 4
@@ -379,12 +367,12 @@ def test_no_more_requests_are_in_flight_than_allowed_and_texts_are_taken_up_only
 
 
 def test_an_interrupt_cancels_what_is_in_flight_and_the_teacher_can_be_asked_again(opened, monkeypatch):
-    stuck, release = threading.Event(), threading.Event()
+    stuck, release, timed_out = threading.Event(), threading.Event(), []
     stuck.set()
 
     def answer(body):
-        if stuck.is_set() and any(text in body["prompt"] for text in TEXTS):
-            release.wait(10)
+        if stuck.is_set() and any(text in body["prompt"] for text in TEXTS) and not release.wait(60):
+            timed_out.append(body)
         return model(body)
 
     def interrupted(*args, **kwargs):
@@ -394,47 +382,43 @@ def test_an_interrupt_cancels_what_is_in_flight_and_the_teacher_can_be_asked_aga
             time.sleep(0.01)
 
     server, teacher = opened(answer, config=ServerConfig(concurrency=2))
-    began = time.monotonic()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("potstill.labeler.teachers.openai_teacher.wait", interrupted)
         next(answers(teacher, "direct"))
     stuck.clear()
     assert len(list(answers(teacher, "direct"))) == 3
-    assert time.monotonic() - began < 2
+    assert not timed_out  # both connections were given up while their requests were still waiting
     release.set()
 
 
 def test_a_caller_that_stops_early_leaves_no_request_behind(opened):
-    release = threading.Event()
+    release, timed_out = threading.Event(), []
 
     def answer(body):
-        if any(text in body["prompt"] for text in TEXTS[1:]):
-            release.wait(10)
+        if any(text in body["prompt"] for text in TEXTS[1:]) and not release.wait(60):
+            timed_out.append(body)
         return model(body)
 
     _, teacher = opened(answer)
     results = answers(teacher, "direct")
     next(results)
-    began = time.monotonic()
     results.close()  # as a full disk in the caller does
     teacher.close()
-    assert time.monotonic() - began < 2
+    assert not timed_out  # nobody waited for the requests in flight
     release.set()
 
 
-def test_a_refusal_ends_the_run_with_the_servers_words_after_what_was_drawn(opened):
+def test_a_refusal_ends_the_run_with_the_servers_words_after_what_was_drawn(opened, monkeypatch):
     def refuses_one(body):
         if TEXTS[1] in body["prompt"]:
-            time.sleep(0.2)
             return 422, {}, {"detail": "the prompt is not to my taste"}
-        time.sleep(0.3 * (TEXTS[2] in body["prompt"]))
         return model(body)
 
+    # the refusal arrives together with the others, as on a machine that was busy meanwhile
+    monkeypatch.setattr("potstill.labeler.teachers.openai_teacher.wait", lambda running, return_when: wait(running))
     server, teacher = opened(refuses_one)
-    results = answers(teacher, "direct", asks("direct", texts=["a", TEXTS[1], TEXTS[2]]))
-    assert next(results).text_id == "0"
-    time.sleep(0.7)  # meanwhile the second is refused and the third is drawn
-    assert next(results).text_id == "2"
+    results = answers(teacher, "direct", requests("direct", texts=["a", TEXTS[1], TEXTS[2]]))
+    assert {next(results).text_id, next(results).text_id} == {"0", "2"}
     with pytest.raises(UserError) as error:
         next(results)
     said = "refuses the request (422: the prompt is not to my taste); paths drawn so far are kept, and the same command goes on from there"
@@ -448,7 +432,7 @@ def test_a_text_that_no_longer_fits_after_its_rationale_is_too_long_once(opened)
         return model(body)
 
     _, teacher = opened(tight)
-    results = list(answers(teacher, "cot", asks("cot", paths=4)))
+    results = list(answers(teacher, "cot", requests("cot", paths=4)))
     # numbers after the prefix of 50 tokens; 8 of the context's 60 are for the rationale
     assert sorted(results, key=lambda r: r.text_id) == [TooLong(str(i), n_tokens=11, n_free=2) for i in range(3)]
 
@@ -466,7 +450,7 @@ def test_an_answer_that_is_no_completion_shows_how_it_begins(scripted_server, co
     server = scripted_server(script(lambda body: (200, {}, content)))
     with pytest.raises(UserError) as error:
         open_remote(server.url, config=QUICK)
-    assert str(error.value).startswith(f"{server.url}: its /completions answered {start!r}, no completion (")
+    assert str(error.value).startswith(f"{server.url}: /completions answered {start!r}, which is not a completion (")
     assert str(error.value).endswith("); paths drawn so far are kept, and the same command goes on from there")
 
 
@@ -502,14 +486,14 @@ def test_a_model_that_is_not_there_or_not_the_only_one_lists_what_is(scripted_se
 @pytest.mark.parametrize(
     ("reply", "said"),
     [
-        ((404, {}, {"detail": "Not Found"}), "answers /models with 404: Not Found; is the address right? It mostly ends in /v1"),
+        ((404, {}, {"detail": "Not Found"}), "answers /models with 404: Not Found; is the address right? It usually ends in /v1"),
         (
             (200, {}, b"<html>"),
-            "its /models is no list of models (JSON is malformed: invalid character (byte 0)); is it an OpenAI-compatible server?",
+            "/models is not a list of models (JSON is malformed: invalid character (byte 0)); is it an OpenAI-compatible server?",
         ),
         (
             (200, {}, {"models": []}),
-            "its /models is no list of models (Object missing required field `data`); is it an OpenAI-compatible server?",
+            "/models is not a list of models (Object missing required field `data`); is it an OpenAI-compatible server?",
         ),
     ],
 )
@@ -552,7 +536,7 @@ def test_settings_of_this_process_do_not_go_with_a_server(options):
     with pytest.raises(UserError) as error:
         open_teacher("http://127.0.0.1:1/v1", **options)
     assert str(error.value) == (
-        "pack, threads, parallel and deterministic are for a teacher in this process; http://127.0.0.1:1/v1 runs as it was started"
+        "pack, threads, parallel and deterministic apply to a teacher in this process only; http://127.0.0.1:1/v1 is a server"
     )
 
 
@@ -560,4 +544,4 @@ def test_settings_of_this_process_do_not_go_with_a_server(options):
 def test_settings_of_a_server_do_not_go_with_this_process(options):
     with pytest.raises(UserError) as error:
         open_teacher("smollm2-135m-instruct", **options)
-    assert str(error.value) == "model and concurrency are for a server's address; 'smollm2-135m-instruct' runs in this process"
+    assert str(error.value) == "model and concurrency apply to a server only; 'smollm2-135m-instruct' runs in this process"

@@ -61,7 +61,7 @@ def test_few_texts_are_told_and_worked_examples_are_left_out(tmp_path: Path):
     assert found.notes == [
         "skipped 2 of 33 rows: 1 duplicate, 1 empty",
         "left out 1 gold texts that are worked examples of the task",
-        "30 gold texts are few: half of them choose, and two or three texts decide; 50 or more help",
+        "30 gold texts are few: half of them select, so two or three texts decide; use 50 or more",
     ]
 
 

@@ -13,7 +13,7 @@ from potstill.contract.errors import FormatError, StoppedError, UserError
 from potstill.contract.task import Example, Label, Task
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.soft_labels import derive
-from potstill.labeler.run import label
+from potstill.labeler.run.label import label
 from potstill.labeler.store.label_store import LabelStore
 from potstill.labeler.teacher import Identity, TooLong
 from potstill.labeler.tuning.candidates import TuneConfig, prompt_choices, prompt_name
@@ -236,27 +236,31 @@ def test_texts_that_do_not_fit_count_nowhere_and_a_prompt_that_fits_few_is_no_ca
     class Short(ruled_teacher):
         """Its context holds no guideline beside most texts, and never text 7."""
 
-        def answer(self, prefix, variant, asks, reading, run_seed, enough=lambda _: False):
-            fits = [ask for ask in asks if "text 7 " not in ask.prompt and not (GUIDELINE in prefix and "1" in ask.prompt)]
-            yield from (TooLong(ask.text_id, 9, 1) for ask in asks if ask not in fits)
-            yield from super().answer(prefix, variant, fits, reading, run_seed, enough)
+        def answer(self, prefix, variant, requests, spec, run_seed, enough=lambda _: False):
+            fits = [
+                request
+                for request in requests
+                if "text 7 " not in request.prompt and not (GUIDELINE in prefix and "1" in request.prompt)
+            ]
+            yield from (TooLong(request.text_id, 9, 1) for request in requests if request not in fits)
+            yield from super().answer(prefix, variant, fits, spec, run_seed, enough)
 
     found = tuned(tmp_path, Short(answering(lambda prompt, path: 0.8)))
     assert not any(trial.config.guideline for trial in found.trials)
     assert [text.text for text, counts in zip(found.halves.texts, found.answered, strict=True) if not counts] == ["text 7 is down"]
     n = sum("1" in text.text or "text 7 " in text.text for text in found.halves.texts)
-    assert f"left out: plain, guideline, diverse: {n} of 120 texts do not fit into the teacher's context" in found.notes
-    assert "1 texts do not fit into the teacher's context with some prompt, and count nowhere" in found.notes
+    assert f"left out: plain, guideline, diverse: {n} of 120 texts do not fit in the teacher's context" in found.notes
+    assert "1 texts do not fit in the teacher's context with some prompt, and are not scored" in found.notes
 
 
 def test_a_teacher_that_no_text_fits_is_told(ruled_teacher, tmp_path: Path):
     class Shorter(ruled_teacher):
         """Its context holds nothing."""
 
-        def answer(self, prefix, variant, asks, reading, run_seed, enough=lambda _: False):
-            yield from (TooLong(ask.text_id, 9, 1) for ask in asks)
+        def answer(self, prefix, variant, requests, spec, run_seed, enough=lambda _: False):
+            yield from (TooLong(request.text_id, 9, 1) for request in requests)
 
-    problem = "guideline, diverse: 120 of 120 texts do not fit into the teacher's context"
+    problem = "guideline, diverse: 120 of 120 texts do not fit in the teacher's context"
     with pytest.raises(UserError) as caught:
         tuned(tmp_path, Shorter(answering(lambda prompt, path: 0.8)))
     assert str(caught.value) == f"nothing can be compared: plain, {problem}; plain, no {problem}"
@@ -269,9 +273,9 @@ def test_the_table_is_readable_at_100_columns_and_marks_the_winner(ruled_teacher
     lines = as_text(found).splitlines()
     assert max(map(len, lines)) <= 100
     assert sum(line.startswith("* ") for line in lines) in (2, 3)  # its row, the same row among the prompts, and below
-    assert lines[0] == "note: 40 gold texts are few: half of them choose, and two or three texts decide; 50 or more help"
+    assert lines[0] == "note: 40 gold texts are few: half of them select, so two or three texts decide; use 50 or more"
     assert lines[1].startswith("note: left out: examples nearest and smoothing: 'no-such-backbone' is neither a file nor a known")
-    assert any(line.startswith("  on the 20 texts that had no say: macro-F1 0.") for line in lines)
+    assert any(line.startswith("  on the 20 held-out texts: macro-F1 0.") for line in lines)
 
 
 def test_a_damaged_file_of_times_is_named(ruled_teacher, tmp_path: Path):

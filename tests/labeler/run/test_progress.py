@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.stored_paths import SETTINGS
+from support.table_teacher import SETTINGS
 
-from potstill.labeler import progress
 from potstill.labeler.aggregation.calibration import batch_calibrated
 from potstill.labeler.aggregation.path_table import UNREADABLE_MASS
-from potstill.labeler.progress import Live
+from potstill.labeler.run import progress
+from potstill.labeler.run.progress import RunProgress
 from potstill.labeler.teacher import TeacherPath
 
 GOLD = {"0": "up", "1": "down", "9": "up"}  # text 9 never comes
@@ -20,8 +20,8 @@ LOGPROBS = st.lists(st.floats(-6, -0.01), min_size=2, max_size=2)
 PATHS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1), LOGPROBS), max_size=60)
 
 
-def collected(drawn, n_found: int = 0) -> Live:
-    made = Live(SETTINGS, GOLD, 6)
+def collected(drawn, n_found: int = 0) -> RunProgress:
+    made = RunProgress(SETTINGS, GOLD, 6)
     for i, (text, variant, logprobs) in enumerate(drawn):
         path = TeacherPath(str(text), i, variant, 0, "r", tuple(logprobs), 1, 1)
         (made.found if i < n_found else made.add)(path)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta
 
-from potstill.labeler.adaptive import N_FIRST, Ballot, as_vote, leader_probability
+from potstill.labeler.run.adaptive import N_FIRST, Ballot, as_vote, leader_probability
 
 COUNTS = st.lists(st.integers(0, 40), min_size=2, max_size=6)
 

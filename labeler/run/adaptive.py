@@ -1,9 +1,13 @@
-"""Stopping a text's paths once it is decided: the posterior probability that its leading label would lead in the long run.
+"""Early stopping: draw no further path of a text once its leading label would very probably lead in the long run.
 
-A text's answers are votes with unknown shares. With a flat prior over the two foremost labels, the share of the leader among the
-votes for either has a beta distribution, and the leader leads in truth with the probability that this share is above one half
-(Adaptive-Consistency, Aggarwal et al. 2023, arXiv:2305.11860, section 3). A vote is a path's answer after calibration, sharpened:
+A text's answers are votes with unknown shares. With a flat prior over the two leading labels, the leader's share of the votes for
+these two has a beta posterior, and the leader is the true one with the probability that this share is above one half
+(Adaptive-Consistency, Aggarwal et al. 2023, arXiv:2305.11860, section 3). A vote is a path's calibrated and sharpened answer:
 without calibration a small teacher is unanimous about one label whatever it reads.
+
+The same certainty picks the texts that later variants ask about: the undecided ones, or the least certain share.
+
+Axes: P paths of one text, C labels.
 """
 
 from __future__ import annotations
@@ -22,9 +26,9 @@ from potstill.labeler.aggregation.soft_labels import SHARPNESS, calibrated
 from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
 from potstill.labeler.teacher import TeacherPath
 
-BOUND = 0.75  # of --adaptive when no number is given
+BOUND = 0.75  # bound of --adaptive without a number
 VOTE_POWER = 8.0  # whole votes save as many paths and lose more; without sharpening nothing is ever decided (docs/log.md)
-N_PILOT = 96  # texts whose first paths show which label the teacher prefers, before any text is called decided
+N_PILOT = 96  # texts whose first paths show which label the teacher prefers, before any text can be decided
 N_FIRST = 2  # paths that every text gets
 
 
@@ -32,48 +36,52 @@ def leader_probability(votes: Sequence[float] | NDArray[np.float64]) -> float:
     """Probability that the label with the most votes is the teacher's favourite in the long run, from 0.5 to 1.
 
     Args:
-        votes: at least two, each at least 0, by label; fractions of votes count as such.
+        votes: float [C], each at least 0, not necessarily whole numbers; C is at least 2.
     """
     second, first = sorted(votes)[-2:]
     return float(1 - betainc(first + 1, second + 1, 0.5))
 
 
 def as_vote(logprobs: NDArray[np.float64], power: float = VOTE_POWER) -> NDArray[np.float64]:
-    """One path's vote, shared out among the labels: its distribution, sharpened.
+    """One path's vote, split among the labels: its distribution, sharpened.
 
-    A path that hardly prefers its favourite should not count as much as one that is sure of it.
+    So a path that hardly prefers its favourite counts less than one that is sure of it.
 
     Args:
-        logprobs: float [..., C], up to a constant in each row.
-        power: above 0, no unit; larger comes closer to one whole vote for the favourite.
+        logprobs: float [P, C], up to a constant in each row, or [C] for one path.
+        power: above 0, no unit; the larger, the closer to one whole vote for the favourite.
     Returns:
-        float [..., C], at least 0; each row sums to 1.
+        float, of the same shape, at least 0; each row sums to 1.
     """
     return np.asarray(softmax(power * logprobs, axis=-1), dtype=np.float64)
 
 
 class Ballot:
-    """The votes so far of every text, for one prompt variant that is being drawn.
+    """Every text's votes so far, for the prompt variant that is being drawn.
 
-    Votes count in the order of the paths' numbers, not of their arrival: short rationales arrive first and may say something else.
-    So whether a text is decided depends on its paths alone, and a decided text stays so when a path that had begun comes in late.
+    Votes count in the order of the paths' numbers, not of arrival: short rationales arrive first and may answer differently.
+    So whether a text is decided depends on its paths alone, and a decided text stays decided when a started path arrives late.
     """
 
     def __init__(self, shift: NDArray[np.float64], word_labels: Sequence[int], bound: float, order: Sequence[int]) -> None:
-        """Start with no vote.
+        """Start with no votes.
 
         Args:
-            shift: float [C], added to a path's label log-probabilities before its favourite is taken.
-            word_labels: index of the label that each word stands for.
-            bound: a text is decided when its leader leads with this probability; from 0.5 to 1.
-            order: numbers of the variant's paths, as they are drawn.
+            shift: float [C], added to a path's label log-probabilities (nats) before it votes.
+            word_labels: label index of each label word.
+            bound: a text is decided when its leader leads with this probability, from 0.5 to 1.
+            order: numbers of the variant's paths, in drawing order.
         """
         self._shift, self._word_labels, self._bound = shift, np.asarray(word_labels), bound
         self._places = {number: place for place, number in enumerate(order)}
         self._texts: dict[str, _Votes] = {}
 
     def add(self, text_id: str, path: int, word_logprobs: Sequence[float]) -> None:
-        """One path's answer; a path that was added already changes nothing."""
+        """Count one path's answer; adding a path twice changes nothing.
+
+        Args:
+            word_logprobs: log-probability (nats) of each label word.
+        """
         probs = np.bincount(self._word_labels, weights=np.exp(np.asarray(word_logprobs)), minlength=len(self._shift))
         vote = as_vote(np.log(np.maximum(probs, 1e-300)) + self._shift)
         votes = self._texts.setdefault(text_id, _Votes(np.zeros(len(self._shift))))
@@ -95,40 +103,50 @@ class Ballot:
 class _Votes:
     """One text's votes."""
 
-    by_label: NDArray[np.float64]  # [C], of the paths counted
+    by_label: NDArray[np.float64]  # [C], of the counted paths
     n_counted: int = 0  # paths, from the first on without a gap
-    waiting: dict[int, NDArray[np.float64]] = field(default_factory=dict)  # votes of later paths, by their place
+    waiting: dict[int, NDArray[np.float64]] = field(default_factory=dict)  # votes that arrived before an earlier path's
     decided: bool = False
 
 
-def habit(paths: Sequence[TeacherPath], settings: RunSettings) -> NDArray[np.float64]:
-    """What has to be added to label log-probabilities so that these paths prefer no label, float [C].
+def calibration_shift(paths: Sequence[TeacherPath], settings: RunSettings) -> NDArray[np.float64]:
+    """The shift of the label log-probabilities (nats) after which these paths prefer no label, float [C].
 
     Args:
         paths: of one variant, at least one.
     """
     raw = np.asarray(log_softmax(path_logprobs(paths, settings), axis=1))
-    return np.asarray((batch_calibrated(raw) - raw)[0])  # the same for every path, up to a constant that no favourite depends on
+    return np.asarray((batch_calibrated(raw) - raw)[0])  # the same for every path, up to a constant that changes no vote
 
 
 def undecided(store: LabelStore, run: Run, texts: Sequence[Text], bound: float, *, below: int) -> list[Text]:
-    """The texts whose leading label, by the variants below that number, is not the leader with probability ``bound``."""
-    standings = _standings(store, run, below)
-    votes = {i: as_vote(rows, VOTE_POWER / SHARPNESS["direct"]).sum(axis=0) for i, rows in standings.items()}
+    """The texts whose leading label is the true leader with a probability below ``bound``.
+
+    Args:
+        bound: from 0.5 to 1.
+        below: only paths of variants below this number count.
+    """
+    by_text = _calibrated_rows(store, run, below)
+    votes = {i: as_vote(rows, VOTE_POWER / SHARPNESS["direct"]).sum(axis=0) for i, rows in by_text.items()}
     return [text for text in texts if text.id not in votes or leader_probability(votes[text.id]) < bound]
 
 
 def least_certain(store: LabelStore, run: Run, texts: Sequence[Text], share: float, *, below: int) -> list[Text]:
-    """The given share of the texts, in their order: those whose favourite is least probable by the variants below that number."""
-    standings = _standings(store, run, below)
-    certainty = {i: float(np.exp(rows).mean(axis=0).max()) for i, rows in standings.items()}
+    """The texts whose most probable label is least probable, in their original order.
+
+    Args:
+        share: of the texts that have paths, from 0 to 1.
+        below: only paths of variants below this number count.
+    """
+    by_text = _calibrated_rows(store, run, below)
+    certainty = {i: float(np.exp(rows).mean(axis=0).max()) for i, rows in by_text.items()}
     ranked = sorted((text for text in texts if text.id in certainty), key=lambda text: (certainty[text.id], text.id))
     chosen = {text.id for text in ranked[: round(share * len(ranked))]}
     return [text for text in texts if text.id in chosen]
 
 
-def _standings(store: LabelStore, run: Run, below: int) -> dict[str, NDArray[np.float64]]:
-    """Calibrated log-probabilities [P, C] of each text's paths, by text id."""
+def _calibrated_rows(store: LabelStore, run: Run, below: int) -> dict[str, NDArray[np.float64]]:
+    """Calibrated log-probabilities (nats) of each text's paths, float [P, C], by text id."""
     paths = [path for path in store.paths(run) if path.variant < below]
     if not paths:
         return {}

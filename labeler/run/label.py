@@ -1,4 +1,4 @@
-"""One labelling run: which paths are missing, ask for them, store each before it is counted."""
+"""One labelling run: find the missing paths, draw them, and store each one before it is counted."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from potstill.contract.errors import StoppedError, UserError
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
-from potstill.labeler.config import LabelConfig, check_config, with_mode
-from potstill.labeler.path_collector import Drawing, Progress
-from potstill.labeler.prompts.questions import Nearest, Question, questions, questions_digest
+from potstill.labeler.config import LabelConfig, with_mode
+from potstill.labeler.prompts.variants import Nearest, PromptVariant, prompt_variants, prompts_digest
+from potstill.labeler.run.path_collector import PathCollector, RunCallback
 from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
 from potstill.labeler.teacher import Teacher
 from potstill.models.catalog import best_mode
@@ -20,18 +20,18 @@ from potstill.models.catalog import best_mode
 
 @dataclass(frozen=True)
 class LabelReport:
-    """What a run did."""
+    """Counts and duration of a run."""
 
     run: Run
     n_texts: int
-    n_paths: int  # stored in all
-    n_drawn: int  # of them, drawn now
+    n_paths: int  # stored, including those of earlier commands
+    n_drawn: int  # drawn by this command
     n_too_long: int
     n_cut: int  # texts of which the teacher saw only the beginning
     seconds: float
 
     def as_text(self) -> str:
-        """Two lines for a person."""
+        """One line for a person."""
         notes = [f"{self.n_drawn} of them drawn now in {self.seconds:.0f} s"]
         if self.n_cut:
             notes.append(f"{self.n_cut} texts were cut for the prompt")
@@ -46,46 +46,44 @@ def label(
     store_path: pathlib.Path,
     teacher: Teacher,
     config: LabelConfig,
-    progress: Progress | None = None,
+    progress: RunCallback | None = None,
     nearest: Nearest | None = None,
 ) -> LabelReport:
-    """Draw every path that the store does not hold yet. Killed at any moment and run again, it goes on where it was.
+    """Draw every path that the store does not hold yet. After a kill at any moment, the same call resumes the run.
 
     Args:
         progress: called after every few paths, once they are stored.
-        nearest: chooses worked examples for a text, where the configuration wants that.
+        nearest: worked examples for each text, where the configuration chooses them by similarity.
     Raises:
-        UserError: if the settings make no sense, the store holds a run that differs (and new_run is off), or the teacher fails.
+        UserError: if the store holds a run that differs (and `new_run` is off), or the teacher fails.
         StoppedError: on KeyboardInterrupt; everything drawn so far is stored.
     """
     config = with_mode(config, best_mode(teacher.identity.name))
-    check_config(config)
-    asked = questions(task, config, teacher.identity, nearest)
+    variants = prompt_variants(task, config, teacher.identity, nearest)
     with LabelStore.create(store_path) as store:
-        run = _begin(store, run_settings(task, asked, teacher, config), config)
+        run = _begin(store, run_settings(task, variants, teacher, config), config)
         store.add_texts(texts)
-        drawing = Drawing(store, run, teacher, config, texts, asked)
-        drawing.progress = progress or drawing.progress
-        live = drawing.live
+        collector = PathCollector(store, run, teacher, config, texts, variants, progress)
+        found = collector.progress
         began = time.monotonic()
         try:
-            for question in asked:
-                drawing.draw(question)
+            for variant in variants:
+                collector.draw(variant)
         except KeyboardInterrupt as stop:
             raise StoppedError(
-                f"stopped; {live.n_paths} of {live.total} paths are in {store_path}; the same command draws the rest"
+                f"stopped; {found.n_paths} of {found.total} paths are in {store_path}; the same command draws the rest"
             ) from stop
         n_cut = sum(len(" ".join(text.text.split())) > task.input.max_chars for text in texts)
-        n_without = len(drawing.too_long - drawing.done.keys())  # one that is too long for some prompts has a label all the same
-        return LabelReport(run, len(texts), live.n_paths, live.n_drawn, n_without, n_cut, time.monotonic() - began)
+        n_unlabelled = len(collector.too_long - collector.done.keys())  # a text that fits in some prompts has a label
+        return LabelReport(run, len(texts), found.n_paths, found.n_drawn, n_unlabelled, n_cut, time.monotonic() - began)
 
 
-def run_settings(task: Task, asked: Sequence[Question], teacher: Teacher, config: LabelConfig) -> RunSettings:
-    """Everything that decides the paths. How many paths are drawn is no part of it: asking for more adds to the same run."""
+def run_settings(task: Task, variants: Sequence[PromptVariant], teacher: Teacher, config: LabelConfig) -> RunSettings:
+    """Everything that decides the paths. The number of paths is not part of it: asking for more adds to the same run."""
     identity = teacher.identity
     return RunSettings(
         task_digest=task.digest,
-        prompt_digest=questions_digest(asked),
+        prompt_digest=prompts_digest(variants),
         labels=task.label_names,
         words=[word for label in task.labels for word in label.spellings],
         word_labels=[i for i, label in enumerate(task.labels) for _ in label.spellings],
@@ -108,7 +106,7 @@ def run_settings(task: Task, asked: Sequence[Question], teacher: Teacher, config
 
 
 def _begin(store: LabelStore, settings: RunSettings, config: LabelConfig) -> Run:
-    """The run to go on with; refuses to mix with a run that differs."""
+    """The run to continue or start; refuses to mix with a run that differs."""
     earlier = store.runs()
     if earlier and not config.new_run and all(run.settings != settings for run in earlier):
         last = earlier[-1].settings

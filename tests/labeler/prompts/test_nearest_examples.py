@@ -7,10 +7,9 @@ import pytest
 from potstill.contract.errors import UserError
 from potstill.contract.task import load_task
 from potstill.contract.texts import Text
-from potstill.labeler.config import LabelConfig, check_config
-from potstill.labeler.prompts.questions import Nearest, questions, questions_digest
-from potstill.labeler.prompts.similar_examples import nearest_examples
-from potstill.labeler.run import label
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.prompts.variants import Nearest, nearest_examples, prompt_variants, prompts_digest
+from potstill.labeler.run.label import label
 from potstill.labeler.teacher import Identity
 from potstill.models.catalog import find_backbone
 
@@ -25,7 +24,7 @@ def chosen() -> Nearest:
 
 
 def asked(chosen: Nearest, config: LabelConfig = NEAREST):
-    return questions(TASK, config, Identity("rule", "d", "d", "build 1"), chosen)
+    return prompt_variants(TASK, config, Identity("rule", "d", "d", "build 1"), chosen)
 
 
 def test_every_label_has_its_most_similar_example_and_the_most_similar_of_all_stands_last(chosen):
@@ -42,9 +41,9 @@ def test_a_label_with_fewer_examples_than_wanted_gives_all_it_has(chosen):
 
 
 def test_the_prompt_shares_no_example_and_shows_each_text_its_own(chosen):
-    question = asked(chosen)[0]
-    assert not any(example.text in question.prefix for example in TASK.examples)
-    blocks = question.prompt(TEXTS[-1]).split("\n\n")
+    variant = asked(chosen)[0]
+    assert not any(example.text in variant.prefix for example in TASK.examples)
+    blocks = variant.prompt(TEXTS[-1]).split("\n\n")
     assert blocks[-1] == "Post: Which day do they report?\nSentiment:"
     assert blocks[-2].endswith("on Thursday?\nSentiment: neutral")
     assert len(blocks) == 4
@@ -52,34 +51,28 @@ def test_the_prompt_shares_no_example_and_shows_each_text_its_own(chosen):
 
 def test_other_variants_show_the_same_examples_in_other_orders_the_last_label_going_round(chosen):
     labels = []
-    for question in asked(chosen)[1:]:
-        blocks = question.prompt(TEXTS[0]).split("\n\n")[:-1]
+    for variant in asked(chosen)[1:]:
+        blocks = variant.prompt(TEXTS[0]).split("\n\n")[:-1]
         assert sorted(blocks) == sorted(asked(chosen)[0].prompt(TEXTS[0]).split("\n\n")[:-1])
         labels.append(blocks[-1].rpartition(" ")[2])
     assert labels == ["negative", "neutral", "positive"]
-    prompts = [question.prompt(TEXTS[0]) for question in asked(chosen)]
-    assert [question.prompt(TEXTS[0]) for question in asked(chosen)] == prompts
+    prompts = [variant.prompt(TEXTS[0]) for variant in asked(chosen)]
+    assert [variant.prompt(TEXTS[0]) for variant in asked(chosen)] == prompts
 
 
 def test_a_run_with_examples_chosen_otherwise_is_another_run(chosen, ruled_teacher, tmp_path: Path):
     teacher = ruled_teacher(lambda prompt, path: [-1.0] * 12)
     label(TASK, TEXTS, tmp_path / "labels.db", teacher, NEAREST, nearest=chosen)
     other = Nearest(chosen.examples, "another encoder")
-    assert questions_digest(asked(chosen)) != questions_digest(asked(other))
+    assert prompts_digest(asked(chosen)) != prompts_digest(asked(other))
     with pytest.raises(UserError, match="was labelled with another prompt digest"):
         label(TASK, TEXTS, tmp_path / "labels.db", teacher, NEAREST, nearest=other)
 
 
-def test_a_conversation_cannot_choose_by_text_and_nobody_chooses_by_accident(chosen):
-    with pytest.raises(UserError) as caught:
-        check_config(LabelConfig(template="chat", examples="nearest"))
-    assert str(caught.value) == (
-        "examples nearest needs template plain: a conversation has its worked examples before all texts; "
-        "use template plain, or examples diverse"
-    )
+def test_examples_are_chosen_by_text_only_where_the_configuration_says_so(chosen):
     with pytest.raises(ValueError, match="needs the chosen examples"):
-        questions(TASK, NEAREST, Identity("rule", "d", "d", "build 1"))
+        prompt_variants(TASK, NEAREST, Identity("rule", "d", "d", "build 1"))
     assert (
         asked(chosen, LabelConfig(mode="direct"))[0].prefix
-        == questions(TASK, LabelConfig(mode="direct"), Identity("rule", "d", "d", "build 1"))[0].prefix
+        == prompt_variants(TASK, LabelConfig(mode="direct"), Identity("rule", "d", "d", "build 1"))[0].prefix
     )

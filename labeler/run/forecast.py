@@ -1,4 +1,4 @@
-"""What a labelling run will cost on this machine, before it starts: prompts, tokens and time."""
+"""Forecast what a labelling run will cost on this machine: prompts, tokens and time."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from dataclasses import dataclass
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig, with_mode
-from potstill.labeler.prompts.questions import Nearest, Question, questions
+from potstill.labeler.prompts.variants import Nearest, PromptVariant, prompt_variants
 from potstill.labeler.teachers.local_teacher import LocalTeacher
 from potstill.models.catalog import best_mode
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The cost of a run from its beginning; an upper bound where texts may need fewer paths."""
+    """The cost of a whole run; an upper bound where texts may need fewer paths."""
 
     n_texts: int
-    n_questions: int  # prompt variants
+    n_variants: int
     n_paths: int
-    prefix_tokens: int  # of all variants together; each is decoded once
+    prefix_tokens: int  # of all variants together; each prefix is decoded once
     prompt_tokens: int  # of all texts and variants, after the prefixes
-    path_tokens: int  # sampled; as long as the worked examples' rationales on average
+    path_tokens: int  # sampled; assumes rationales as long as those of the worked examples on average
     prompt_tokens_per_s: float
     path_tokens_per_s: float
-    at_most: bool
+    at_most: bool  # whether the numbers are upper bounds
 
     @property
     def seconds(self) -> float:
-        """Expected time."""
+        """Expected duration of the run."""
         prompts = (self.prefix_tokens + self.prompt_tokens) / self.prompt_tokens_per_s
         return prompts + self.path_tokens / self.path_tokens_per_s
 
@@ -38,7 +38,7 @@ class Forecast:
         most = "at most " if self.at_most else ""
         return "\n".join(
             [
-                f"{self.n_texts} texts, {self.n_questions} prompt variants, {most}{self.n_paths} paths",
+                f"{self.n_texts} texts, {self.n_variants} prompt variants, {most}{self.n_paths} paths",
                 f"tokens: {self.prefix_tokens} shared, {self.prompt_tokens} of texts, about {self.path_tokens} sampled",
                 f"this machine reads {self.prompt_tokens_per_s:.0f} and draws {self.path_tokens_per_s:.0f} tokens/s",
                 f"about {most}{_duration(self.seconds)}, {self.seconds / self.n_texts:.2f} s a text",
@@ -52,40 +52,40 @@ def forecast(
     """Count the tokens of every prompt, and measure the machine's speed if it was not measured before.
 
     Raises:
-        UserError: as :func:`potstill.labeler.prompts.questions.questions` does.
+        UserError: as :func:`potstill.labeler.prompts.variants.prompt_variants` does.
     """
     config = with_mode(config, best_mode(teacher.identity.name))
-    asked = questions(task, config, teacher.identity, nearest)
-    counted = [_tokens(question, texts, teacher, config) for question in asked]
-    pace = teacher.pace_after(asked[0].prefix, asked[0].prompt(texts[0]), asked[0].reading)
+    variants = prompt_variants(task, config, teacher.identity, nearest)
+    counted = [_tokens(variant, texts, teacher, config) for variant in variants]
+    speed = teacher.settings_after(variants[0].prefix, variants[0].prompt(texts[0]), variants[0].spec)
     return Forecast(
         n_texts=len(texts),
-        n_questions=len(asked),
-        n_paths=sum(_n_texts(question, texts, config) * len(question.paths) for question in asked),
+        n_variants=len(variants),
+        n_paths=sum(_n_texts(variant, texts, config) * len(variant.paths) for variant in variants),
         prefix_tokens=sum(prefix for prefix, _, _ in counted),
         prompt_tokens=sum(prompt for _, prompt, _ in counted),
         path_tokens=sum(sampled for _, _, sampled in counted),
-        prompt_tokens_per_s=pace.prompt_tokens_per_s,
-        path_tokens_per_s=pace.path_tokens_per_s,
+        prompt_tokens_per_s=speed.prompt_tokens_per_s,
+        path_tokens_per_s=speed.path_tokens_per_s,
         at_most=config.bound > 0,
     )
 
 
-def _tokens(question: Question, texts: Sequence[Text], teacher: LocalTeacher, config: LabelConfig) -> tuple[int, int, int]:
-    """(shared, of texts, sampled) tokens of one question."""
-    prefix, own = teacher.count_tokens(question.prefix, [question.prompt(text) for text in texts], question.reading)
-    n_texts = _n_texts(question, texts, config)
+def _tokens(variant: PromptVariant, texts: Sequence[Text], teacher: LocalTeacher, config: LabelConfig) -> tuple[int, int, int]:
+    """(shared, of texts, sampled) tokens of one variant."""
+    prefix, own = teacher.count_tokens(variant.prefix, [variant.prompt(text) for text in texts], variant.spec)
+    n_texts = _n_texts(variant, texts, config)
     sampled = 0.0
-    if question.mode == "cot":
-        rationales = [example.rationale for example in question.task.examples]
-        _, lengths = teacher.count_tokens("", [f" {rationale}\n{question.reading.answer_cue}" for rationale in rationales], None)
-        sampled = n_texts * len(question.paths) * sum(lengths) / len(lengths)
+    if variant.mode == "cot":
+        rationales = [example.rationale for example in variant.task.examples]
+        _, lengths = teacher.count_tokens("", [f" {rationale}\n{variant.spec.answer_cue}" for rationale in rationales], None)
+        sampled = n_texts * len(variant.paths) * sum(lengths) / len(lengths)
     return prefix, round(sum(own) * n_texts / len(texts)), round(sampled)
 
 
-def _n_texts(question: Question, texts: Sequence[Text], config: LabelConfig) -> int:
-    """Texts that the question is put to."""
-    return round(config.uncertain * len(texts)) if config.mode == "cascade" and question.mode == "cot" else len(texts)
+def _n_texts(variant: PromptVariant, texts: Sequence[Text], config: LabelConfig) -> int:
+    """Number of texts that the variant asks about."""
+    return round(config.uncertain * len(texts)) if config.mode == "cascade" and variant.mode == "cot" else len(texts)
 
 
 def _duration(seconds: float) -> str:

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from potstill.contract.errors import StoppedError
 from potstill.contract.task import Example, Label, Task
 from potstill.contract.texts import Text
-from potstill.labeler import path_collector
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.run import label
+from potstill.labeler.run import path_collector
+from potstill.labeler.run.label import label
 from potstill.labeler.store.label_store import LabelStore
-from potstill.labeler.teacher import Ask, Enough, Identity, Reading, TeacherPath, TooLong, never
+from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, TeacherPath, TooLong, never
 
 TASK = Task(
     format=1,
@@ -49,20 +49,20 @@ class Table:
         return Identity("table", "d", "d", "build 1")
 
     def answer(
-        self, prefix: str, variant: int, asks: Sequence[Ask], reading: Reading, run_seed: int, enough: Enough = never
+        self, prefix: str, variant: int, requests: Sequence[PathRequest], spec: AnswerSpec, run_seed: int, enough: Enough = never
     ) -> Iterator[TeacherPath | TooLong]:
-        self.asked.append(tuple(ask.text_id for ask in asks if (ask.text_id, variant) not in self.long))
-        for ask in asks:
-            if (ask.text_id, variant) in self.long:
-                yield TooLong(ask.text_id, 99, 9)
+        self.asked.append(tuple(request.text_id for request in requests if (request.text_id, variant) not in self.long))
+        for request in requests:
+            if (request.text_id, variant) in self.long:
+                yield TooLong(request.text_id, 99, 9)
                 continue
-            for i, number in enumerate(ask.paths):
-                if i >= ask.n_at_once and enough(ask.text_id):
+            for i, number in enumerate(request.paths):
+                if i >= request.n_at_once and enough(request.text_id):
                     break
                 if len(self.drawn) == self.stop_after:
                     raise KeyboardInterrupt
-                self.drawn.append((ask.text_id, number))
-                yield TeacherPath(ask.text_id, number, variant, number, reading.mode, self.rule(ask.text_id, number), 3, 1)
+                self.drawn.append((request.text_id, number))
+                yield TeacherPath(request.text_id, number, variant, number, spec.mode, self.rule(request.text_id, number), 3, 1)
 
     def close(self) -> None:
         pass

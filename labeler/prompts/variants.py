@@ -1,0 +1,158 @@
+"""The prompt variants of a run, each with the prefix that all texts share and what follows it for each text.
+
+Where worked examples are chosen by similarity, every text has its own: of each label those most similar to it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from potstill.contract.files import digest
+from potstill.contract.task import Example, Task
+from potstill.contract.texts import Text
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.prompts import plain
+from potstill.labeler.teacher import AnswerSpec, Identity, Mode
+from potstill.models.catalog import ModelFolder
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Worked examples chosen for each text."""
+
+    examples: Mapping[str, tuple[Example, ...]]  # by text id, the most similar one last
+    key: str  # digest of what decided the choice besides task and text
+
+
+@dataclass(frozen=True)
+class PromptVariant:
+    """One prompt variant of a run."""
+
+    number: int
+    mode: Mode
+    prefix: str
+    spec: AnswerSpec
+    paths: tuple[int, ...]  # numbers of the paths that it draws for each text
+    task: Task
+    selection: int = 0  # number of the choice and order of worked examples
+    seed: int = 0  # of the run
+    nearest: Nearest | None = None
+
+    def prompt(self, text: Text) -> str:
+        """One text's part of the prompt: what follows the prefix, up to the tail of the answer spec."""
+        if self.spec.chat:
+            return plain.text_lines(self.task, text.text, text.target)
+        worked = [plain.worked_example(self.task, example, self.mode) for example in self._own_examples(text)]
+        return "\n\n".join((*worked, plain.block(self.task, text.text, text.target, self.mode)))
+
+    def _own_examples(self, text: Text) -> tuple[Example, ...]:
+        """Worked examples of this text alone: the most similar one last in the first selection, shuffled in the others."""
+        if self.nearest is None:
+            return ()
+        own = self.nearest.examples[text.id]
+        if self.selection == 0:
+            return own
+        return plain.shuffled(self.task, own, self.selection, random.Random(f"{self.seed} {self.selection}"))
+
+
+def prompt_variants(task: Task, config: LabelConfig, identity: Identity, nearest: Nearest | None = None) -> list[PromptVariant]:
+    """The prompt variants of a run, direct ones first.
+
+    Args:
+        nearest: required if the configuration chooses examples by text (`examples="nearest"`), ignored otherwise.
+    Raises:
+        UserError: if a chat template is wanted that the teacher lacks.
+        ValueError: if examples are to be chosen by text and ``nearest`` is None.
+    """
+    own = nearest if config.examples == "nearest" else None
+    if own is None and config.examples == "nearest":
+        raise ValueError('examples="nearest" needs the chosen examples')
+    n_direct, n_cot = config.direct_variants, config.cot_variants
+    n_selections, n_each = max(n_direct, n_cot), config.n_examples_per_label
+    selections = plain.example_selections(task, n_selections, n_each, config.seed, examples=config.examples)
+    made: list[PromptVariant] = []
+    for number in range(n_direct + n_cot):
+        mode: Mode = "direct" if number < n_direct else "cot"
+        selection = selections[number if mode == "direct" else number - n_direct]
+        prefix, tail = _prefix_and_tail(task, selection, mode, config, identity)
+        # Variants beyond the number of paths belong to the run too: a later command may ask for more paths.
+        paths = range(number, min(number + 1, config.most_paths)) if mode == "direct" else range(number, config.most_paths, n_cot)
+        spec = _answer_spec(task, mode, tail, config)
+        made.append(PromptVariant(number, mode, prefix, spec, tuple(paths), task, selection.number, config.seed, own))
+    return made
+
+
+def whole_prompt(
+    task: Task, text: Text, number: int, config: LabelConfig, chat_template: str = "", nearest: Nearest | None = None
+) -> str:
+    """The complete prompt of one text in one variant, up to the cue that the teacher continues.
+
+    Args:
+        number: of the variant, from 0; it may exceed the number that the configuration asks for.
+        chat_template: the teacher's own, where the configuration wants it.
+    Raises:
+        UserError: as :func:`prompt_variants` does, and if the configuration contradicts itself.
+    """
+    n_made = max(1, number + 1 - (config.n_direct if config.mode == "cascade" else 0))
+    wide = replace(config, n_variants=n_made, n_paths=n_made)
+    variant = prompt_variants(task, wide, Identity("", "", "", "", chat_template), nearest)[number]
+    return variant.prefix + variant.prompt(text) + variant.spec.tail
+
+
+def prompts_digest(variants: Sequence[PromptVariant]) -> str:
+    """SHA-256 of all prompt parts that do not come from a text, and of how worked examples were chosen for the texts."""
+    chosen = {variant.nearest.key for variant in variants if variant.nearest}
+    return digest.of_value([*([variant.prefix, variant.spec.tail] for variant in variants), *sorted(chosen)])
+
+
+def nearest_examples(task: Task, texts: Sequence[Text], n_per_label: int, backbone: ModelFolder) -> Nearest:
+    """Choose the most similar worked examples of every label for each text; of two equally similar ones, the earlier wins.
+
+    Args:
+        texts: the texts to be labelled.
+        n_per_label: examples per label, at least 1; fewer where the task has fewer.
+        backbone: the encoder whose embeddings measure similarity.
+    Raises:
+        FormatError: if the backbone cannot be read.
+        ModuleNotFoundError: if torch or transformers is not installed.
+    """
+    from potstill.labeler.embeddings import embeddings  # torch is loaded only here
+
+    examples = [Text(example.text, target=example.target) for example in task.examples]
+    vectors = embeddings([*texts, *examples], backbone.path)
+    similar = vectors[: len(texts)] @ vectors[len(texts) :].T  # [N, E]; rows have length 1, so these are cosines
+    by_label = [[i for i, example in enumerate(task.examples) if example.label == name] for name in task.label_names]
+    chosen: dict[str, tuple[Example, ...]] = {}
+    for text, row in zip(texts, similar.tolist(), strict=True):
+        kept = [i for own in by_label for i in sorted(own, key=lambda i: (-row[i], i))[:n_per_label]]
+        chosen[text.id] = tuple(task.examples[i] for i in sorted(kept, key=lambda i: (row[i], -i)))
+    return Nearest(chosen, digest.of_value([n_per_label, backbone.sha256]))
+
+
+def _prefix_and_tail(
+    task: Task, selection: plain.ExampleSelection, mode: Mode, config: LabelConfig, identity: Identity
+) -> tuple[str, str]:
+    """(prefix, tail) of a variant; the tail is empty outside a conversation."""
+    if config.template == "chat":
+        from potstill.labeler.prompts import chat  # jinja2 is loaded only here
+
+        return chat.conversation(task, selection, mode, guideline=config.guideline, template=identity.chat_template)
+    if config.examples == "nearest":
+        return plain.head(task, guideline=config.guideline) + "\n\n", ""
+    return plain.prefix(task, selection, mode, guideline=config.guideline), ""
+
+
+def _answer_spec(task: Task, mode: Mode, tail: str, config: LabelConfig) -> AnswerSpec:
+    """The answer spec of a variant."""
+    return AnswerSpec(
+        mode=mode,
+        words=tuple(word for label in task.labels for word in label.spellings),
+        rationale_cue=plain.cue(task, "cot"),
+        answer_cue=plain.cue(task, "direct"),
+        temperature=config.temperature,
+        max_rationale_tokens=config.max_rationale_tokens,
+        chat=config.template == "chat",
+        tail=tail,
+    )

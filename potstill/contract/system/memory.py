@@ -1,0 +1,44 @@
+"""Resident memory of a process, in bytes: now, and at its peak."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+def resident_bytes(process: int | str = "self", proc: Path = PROC) -> int:
+    """Memory of a process that is in RAM now; without a proc file system, the peak of this process.
+
+    Args:
+        process: its id; `self` is this process.
+        proc: where the proc file system is mounted.
+    """
+    try:
+        pages = int((proc / str(process) / "statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError):
+        return peak_resident_bytes(proc)
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_resident_bytes(proc: Path = PROC) -> int:
+    """The most memory that this process ever had in RAM.
+
+    On Linux it is read from the proc file system: there, `ru_maxrss` also counts the process image that `exec` replaced.
+    """
+    try:
+        lines = (proc / "self" / "status").read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return max_rss_bytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, sys.platform)
+
+
+def max_rss_bytes(ru_maxrss: int, platform: str) -> int:
+    """Convert `ru_maxrss`, in bytes on macOS and in KiB on Linux and the BSDs, to bytes.
+
+    Source: getrusage(2) of macOS, Linux and FreeBSD.
+    """
+    return ru_maxrss if platform == "darwin" else ru_maxrss * 1024
