@@ -1,11 +1,11 @@
-"""Whether a running server keeps to its own description: schemathesis asks every operation of it, rightly and wrongly.
+"""Fuzz a running server against its own OpenAPI description, with schemathesis: valid and invalid requests to every operation.
 
     potstill serve out/bundle
     python benchmarks/api_fuzz.py http://127.0.0.1:8080 [--cases 2000] [--seed 1]
 
-Prints a Markdown table of operations, cases and statuses, then what was found. Exit 1 if a reply was a 5xx that is no refusal, or
-contradicts the description: a status, a header or a body that it does not have, a right request refused, a wrong one accepted. The
-server must ask for no key, and should have nothing else to do.
+Prints a Markdown table of operations, cases and statuses, then the problems. Exits with 1 on a server error, or on a reply that
+contradicts the description: an undocumented status, header or body, a valid request refused, an invalid one accepted. The server
+must not require a key, and should be otherwise idle.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from schemathesis.core.errors import LoaderError
 from schemathesis.core.failures import Failure, FailureGroup
 from schemathesis.schemas import APIOperation, BaseSchema
 
-# A request of the right shape may still be refused: 413 where a text would be cut against the wish, 429 and 504 for its deadline,
-# and 400 where the shape of a tensor does not count its strings, which no schema can say.
+# A valid request may still be refused: 413 if a text would be cut although the client forbids it, 429 and 504 for its deadline,
+# and 400 if a tensor's shape does not match its number of strings, which a schema cannot express.
 EXPECTED = ["2xx", "400", "404", "413", "429", "503", "504"]
-REFUSED = ["400", "401", "403", "404", "405", "408", "413", "422", "429"]  # a wrong body may also be too large to look at
-NO_FAULT = ["2xx", "4xx", "504"]  # 504: a deadline of microseconds that ran out
+REFUSED = ["400", "401", "403", "404", "405", "408", "413", "422", "429"]  # an invalid body may also be too large to read
+NO_FAULT = ["2xx", "4xx", "504"]  # 504: a deadline of microseconds has passed
 CHECKS = {
     "positive_data_acceptance": {"expected-statuses": EXPECTED},
     "negative_data_rejection": {"expected-statuses": REFUSED},
     "not_a_server_error": {"expected-statuses": NO_FAULT},
 }
-MAX_TURNS = 20  # over all operations; where there is little to vary, hypothesis runs out of new requests
+MAX_TURNS = 20  # over all operations; for small operations hypothesis runs out of new requests
 
 
 @dataclass
-class Asked:
-    """One operation, as it was asked in one way."""
+class FuzzResult:
+    """The results of one operation in one mode."""
 
     operation: str
     mode: GenerationMode
     statuses: Counter[int] = field(default_factory=Counter)
-    problem: str | None = None  # the first one found, at its smallest
+    problem: str | None = None  # the first one, minimized
 
     @property
     def n_cases(self) -> int:
@@ -52,73 +52,73 @@ class Asked:
         return sum(self.statuses.values())
 
 
-def fuzz(url: str, n_cases: int, seed: int = 1) -> list[Asked]:
-    """Ask every operation of the server at a URL, rightly and, where it takes a body, wrongly; each about as often.
+def fuzz(url: str, n_cases: int, seed: int = 1) -> list[FuzzResult]:
+    """Send valid requests to every operation of a server, and invalid ones to those that take a body, evenly spread.
 
     Args:
         url: of the server, without a path.
-        n_cases: requests to send in all, at least. Operations with little to vary get fewer, and the others more.
+        n_cases: smallest total number of requests. Small operations get fewer, the others more.
         seed: of the requests.
     Raises:
-        LoaderError: if there is no description to be had there.
+        LoaderError: if the server has no OpenAPI description.
     """
     described = schemathesis.openapi.from_url(f"{url}/openapi.json", config=schemathesis.Config.from_dict({"checks": CHECKS}))
-    ways = [(operation, Asked(operation.label, mode)) for operation, mode in _ways(described)]
+    ways = [(operation, FuzzResult(operation.label, mode)) for operation, mode in _operations(described)]
     for turn in range(MAX_TURNS):
-        left = n_cases - sum(asked.n_cases for _, asked in ways)
+        left = n_cases - sum(result.n_cases for _, result in ways)
         if left <= 0:
             break
-        for index, (operation, asked) in enumerate(ways):
-            if asked.problem is None:
-                _ask(operation, asked, -(-left // len(ways)), seed + turn * len(ways) + index)
-    return [asked for _, asked in ways]
+        for index, (operation, result) in enumerate(ways):
+            if result.problem is None:
+                _send(operation, result, -(-left // len(ways)), seed + turn * len(ways) + index)
+    return [result for _, result in ways]
 
 
-def _ways(described: BaseSchema) -> Iterator[tuple[APIOperation, GenerationMode]]:
-    """Each operation with each way to ask it; raises InvalidSchema."""
+def _operations(described: BaseSchema) -> Iterator[tuple[APIOperation, GenerationMode]]:
+    """Each operation with each mode; raises InvalidSchema."""
     for found in described.get_all_operations():
         operation = found.ok()
         yield operation, GenerationMode.POSITIVE
-        if operation.body:  # else there is nothing that could be wrong
+        if operation.body:  # without a body nothing can be invalid
             yield operation, GenerationMode.NEGATIVE
 
 
-def _ask(operation: APIOperation, asked: Asked, n_cases: int, seed: int) -> None:
-    """Send so many requests at most, and write down what came of them."""
+def _send(operation: APIOperation, result: FuzzResult, n_cases: int, seed: int) -> None:
+    """Send at most n_cases requests and record the results."""
 
     @hypothesis.seed(seed)
-    @given(case=operation.as_strategy(generation_mode=asked.mode))
+    @given(case=operation.as_strategy(generation_mode=result.mode))
     @settings(max_examples=n_cases, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     def ask(case: Case) -> None:
-        """One request."""
-        if asked.mode == GenerationMode.POSITIVE and isinstance(case.body, dict) and {"texts", "targets"} <= case.body.keys():
-            n_texts = len(case.body["texts"])  # no schema can say that there are as many targets
+        """Send one request and check the reply."""
+        if result.mode == GenerationMode.POSITIVE and isinstance(case.body, dict) and {"texts", "targets"} <= case.body.keys():
+            n_texts = len(case.body["texts"])  # a schema cannot express that there are as many targets
             case.body = {**case.body, "targets": (case.body["targets"] * n_texts)[:n_texts]}
         response = case.call()
-        asked.statuses[response.status_code] += 1
+        result.statuses[response.status_code] += 1
         case.validate_response(response)
 
     try:
         ask()
     except (Failure, FailureGroup) as failure:
-        asked.problem = str(failure)
+        result.problem = str(failure)
 
 
-def table(rows: list[Asked]) -> str:
-    """Markdown: a row for each operation and way."""
-    lines = ["| operation | asked | cases | statuses |", "| --- | --- | ---: | --- |"]
+def table(rows: list[FuzzResult]) -> str:
+    """Markdown: a row for each operation and mode."""
+    lines = ["| operation | requests | cases | statuses |", "| --- | --- | ---: | --- |"]
     for row in rows:
         statuses = ", ".join(f"{status}: {n}" for status, n in sorted(row.statuses.items()))
-        way = "rightly" if row.mode == GenerationMode.POSITIVE else "wrongly"
-        lines.append(f"| `{row.operation}` | {way} | {row.n_cases} | {statuses} |")
+        mode = "valid" if row.mode == GenerationMode.POSITIVE else "invalid"
+        lines.append(f"| `{row.operation}` | {mode} | {row.n_cases} | {statuses} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Ask, and print what came of it."""
+    """Fuzz the server and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url", help="of the server, like http://127.0.0.1:8080")
-    parser.add_argument("--cases", type=int, default=2000, help="requests, at least")
+    parser.add_argument("url", help="URL of the server, such as http://127.0.0.1:8080")
+    parser.add_argument("--cases", type=int, default=2000, help="smallest number of requests")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     try:
@@ -127,7 +127,7 @@ def main() -> None:
         sys.exit(f"{options.url}: {str(error).splitlines()[0]}; start a server there with: potstill serve BUNDLE")
     print(table(rows))
     problems = [row for row in rows if row.problem is not None]
-    print(f"\n{len(rows)} ways to ask, {sum(row.n_cases for row in rows)} cases, {len(problems)} with a problem")
+    print(f"\n{len(rows)} rows, {sum(row.n_cases for row in rows)} cases, {len(problems)} with a problem")
     for row in problems:
         print(f"\n## {row.operation}\n\n{row.problem}")
     sys.exit(1 if problems else 0)

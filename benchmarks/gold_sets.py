@@ -1,4 +1,4 @@
-"""The public sets that benchmarks are scored on, and the unlabelled pool, read from a folder of gzip-compressed JSON lines."""
+"""Read the public gold sets and the unlabelled pool of the benchmarks from gzip-compressed JSON lines."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 from potstill.contract.texts import Text
 
 POOL, STANCE, FIQA = "reddit_stocks_unlabelled", "reddit_wsb_stance", "fiqa2018_task1"
-N_CHARS = range(55, 701)  # nine of ten stance posts are as long; a pool of another shape costs the student points
-MIN_CHARS, MAX_CHARS = 20, 3000  # of the rest: less says nothing, and no student reads more
+N_CHARS = range(55, 701)  # lengths of nine of ten stance posts; a pool of other lengths makes the student worse
+MIN_CHARS, MAX_CHARS = 20, 3000  # of further texts; no student reads more than the upper limit
 
 
 def reddit_pool(data: Path, n: int) -> list[Text]:
-    """The first ``n`` post bodies, without their titles, and comments, in turns. Args: data, folder of the sets."""
+    """The first n post bodies (without titles) and comments, alternating. Args: data, folder of the sets."""
     gold = {text.text for text in stance(data)}
     bodies = (row["text"][row["n_title_chars"] :].strip() for row in read_rows(data / POOL / "posts.jsonl.gz"))
     comments = (row["text"] for row in read_rows(data / POOL / "comments.jsonl.gz"))
@@ -28,11 +28,12 @@ def reddit_pool(data: Path, n: int) -> list[Text]:
 
 
 def reddit_rest(data: Path, n: int, pool: list[Text]) -> list[Text]:
-    """``n`` titles, bodies and comments of any length that are not in the pool, drawn at random, none of them a stance post.
+    """Draw n titles, bodies and comments at random, of any length, that are neither in the pool nor stance posts.
 
     Args:
         data: folder of the sets.
-        pool: of :func:`reddit_pool`.
+        n: number of texts.
+        pool: the texts of :func:`reddit_pool`.
     """
     posts = list(read_rows(data / POOL / "posts.jsonl.gz"))
     titles = (row["text"][: row["n_title_chars"]] for row in posts)
@@ -46,17 +47,17 @@ def reddit_rest(data: Path, n: int, pool: list[Text]) -> list[Text]:
 
 
 def _beginning(text: str) -> str:
-    """By which a text is known again, though it has been cut or laid out anew."""
+    """A key that is the same for a text that was cut or has other white space."""
     return " ".join(text.split())[:50]
 
 
 def stance(data: Path) -> list[Text]:
-    """Reddit posts by stance."""
+    """Reddit posts with their stance."""
     return _texts("stance", read_rows(data / STANCE / "gold_dev.jsonl.gz"))
 
 
 def fiqa(data: Path, source: str) -> list[Text]:
-    """FiQA 2018 task 1, all splits, each text once; where a text names several targets, the first one's label counts.
+    """FiQA 2018 task 1, all splits, each text once; for a text with several targets, the label of the first.
 
     Args:
         source: `headline` or `post`.

@@ -3,7 +3,7 @@
     python benchmarks/second_task.py --data DATA [--out out/second_task] [--paths 3] [--pack Q4_0] [--rows NAME ...]
 
 DATA holds `ag_news`: gzip-compressed JSON lines with text and label. The pool is the training split without its labels, and the
-development split is scored on. Goes on where it was stopped. Prints the table as Markdown, and how long each step took.
+development split is for scores. An interrupted run can be resumed. Prints the table as Markdown, and the seconds of each step.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ import sys
 from pathlib import Path
 
 from gold_sets import split_of
-from steps import Steps
-from student_table import STUDENTS, Column, Plan, filled
+from student_table import STUDENTS, Column, Plan, Steps, fill_table
 
 TASK = Path(__file__).resolve().parent / "news_topic.toml"
 ROWS = ("student, cls", "student, reg", "student, soft_ce")
 
 
 def main() -> None:
-    """Everything, then the table."""
+    """Run all steps and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("out/second_task"))
-    parser.add_argument("--paths", type=int, default=3, help="of each text")
+    parser.add_argument("--paths", type=int, default=3, help="paths for each text")
     parser.add_argument("--pack", default="Q4_0")
     parser.add_argument("--rows", nargs="*", default=list(ROWS))
     options = parser.parse_args()
@@ -37,7 +36,7 @@ def main() -> None:
     unlabelled = [text for text in split_of("ag_news", "train")(options.data) if text.text not in scored]
     pool = steps.labels("pool", TASK, unlabelled, asked)
     students = {row: STUDENTS[row] for row in options.rows}
-    print(filled(steps, Plan(TASK, pool, {"AG News": Column(gold, teacher)}, students)))
+    print(fill_table(steps, Plan(TASK, pool, {"AG News": Column(gold, teacher)}, students)))
     print(steps.as_text(), file=sys.stderr)
 
 

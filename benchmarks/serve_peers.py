@@ -1,14 +1,14 @@
-"""Other ways to serve the same student, side by side: requests a second at the ceiling, and the time of one request alone.
+"""Compare servers of the same student: highest requests per second, and the latency of single requests.
 
     python benchmarks/serve_peers.py out/bundle --checkpoint out/student --out out/peers [--turns 3] [--seconds 10] [--only NAMES]
 
 Every peer answers single texts with the same student, the same texts and the same two cores, which the client shares. One runs at a
-time, and they take turns. The ceiling is a closed loop of several clients; the latency is that of one connection. What a peer needs
-goes into a virtual environment of its own under --out, which is kept; FastAPI with a pipeline runs with this Python. Peers that are
-fit for the student's family take part; the programs are in benchmarks/peers/. Writes peers.md and peers.svg, and prints the former.
+time, in turns. Throughput is that of a closed loop of several clients, latency that of one connection. A peer's packages are
+installed into a virtual environment under --out, which is kept; FastAPI with a pipeline runs in this Python. Only peers that can
+serve the student's family take part; their programs are in benchmarks/peers/. Writes peers.md and peers.svg, and prints peers.md.
 
-The peers serve the same graph, or, with --peers-bundle, that of another bundle of the student, such as the one that
-`potstill export --variant float` makes: what there would be without potstill.
+The peers serve the same graph, or, with --peers-bundle, that of another bundle of the student, such as one made by
+`potstill export --variant float`: what one would have without potstill.
 """
 
 from __future__ import annotations
@@ -24,23 +24,21 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 
 from potstill.contract.bundle import read_manifest
 from potstill.contract.errors import UserError
-from potstill.contract.system.cores import usable_cores
+from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import Text
 from potstill.serve.bench.load.client import Address
 from potstill.serve.bench.load.closed_loop import closed_loop
-from potstill.serve.bench.load.outcome import Outcome, mixed
-from potstill.serve.bench.texts import mixed_texts
+from potstill.serve.bench.load.result import LoadResult
+from potstill.serve.bench.texts import shuffled, texts_as_given
 from potstill.serve.runtime.classifier import Classifier
 
 sys.path.insert(0, str(Path(__file__).parent))
-from peers.bars import plot  # the folder beside this file
-from peers.known import PEERS, Peer
+from peers.known import PEERS, Peer  # the folder beside this file
+from peers.report import PeerFigures, bar_chart, markdown
 
 N_TEXTS, N_CHECKED = 512, 50
 N_CLIENTS = 8
@@ -48,46 +46,38 @@ START_S, STOP_S, INSTALL_S = 120, 30, 900
 N_CORES = 2
 
 
-@dataclass
-class Figures:
-    """What came of a peer, turn by turn."""
-
-    rps: list[float] = field(default_factory=list)
-    p50_ms: list[float] = field(default_factory=list)
-    same_labels: float = float("nan")  # share of texts that get the label the student gives in process
-    note: str = ""  # why there are none
-
-
 def main() -> None:
-    """Install, measure in turns, write."""
+    """Install the peers, measure them in turns, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--checkpoint", type=Path, help="of the same student, for torch and model2vec")
-    parser.add_argument("--peers-bundle", type=Path, help="what the peers serve instead, of the same student")
-    parser.add_argument("--texts", type=Path, help="to classify; those that the bundle comes with, if not given")
+    parser.add_argument("--checkpoint", type=Path, help="checkpoint of the same student, for torch and model2vec")
+    parser.add_argument("--peers-bundle", type=Path, help="another bundle of the student, for the peers to serve")
+    parser.add_argument("--texts", type=Path, help="texts to classify; default: those of the bundle")
     parser.add_argument("--out", type=Path, required=True, help="folder for environments, logs, table and plot")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=10, help="duration of each measurement")
     parser.add_argument("--only", help=f"some of {', '.join(peer.name for peer in PEERS)}; separated by commas")
     options = parser.parse_args()
     if options.turns < 1 or options.seconds <= 0:
         parser.error("--turns must be at least 1, and --seconds above 0")
     manifest = read_manifest(options.bundle)
     if manifest.target:
-        sys.exit(f"{options.bundle}: asks for targets, which most peers cannot take; give a bundle without")
+        sys.exit(f"{options.bundle}: needs targets, which most peers cannot take; give a bundle of a task without targets")
     options.out.mkdir(parents=True, exist_ok=True)
     peers = chosen(options.only, options.bundle, options.checkpoint)
     with Classifier.open(options.bundle) as classifier:
-        short = [text.text for text in mixed_texts(options.bundle, options.texts, N_TEXTS, target=False) if fits(classifier, text)]
+        short = [
+            text.text for text in texts_as_given(options.bundle, options.texts, N_TEXTS, target=False) if fits(classifier, text)
+        ]
         if not short:
             sys.exit(
-                f"every text has more than {manifest.max_tokens} tokens, and Infinity cannot cut them; give others with --texts"
+                f"every text has more than {manifest.max_tokens} tokens, and Infinity cannot truncate; give others with --texts"
             )
         texts = [short[i % len(short)] for i in range(N_TEXTS)]
         labels = [answer.label for answer in classifier.classify(texts[:N_CHECKED])]
     (options.out / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:N_CORES])  # servers inherit it
-    found = {peer.name: Figures() for peer in peers}
+    found = {peer.name: PeerFigures() for peer in peers}
     pythons = {peer.name: python_of(peer, options.out, found[peer.name]) for peer in peers}
     for turn in range(options.turns):
         for peer in peers[turn % len(peers) :] + peers[: turn % len(peers)]:
@@ -100,27 +90,25 @@ def main() -> None:
                 run(peer, python, options, texts, labels, figures)
             except (OSError, RuntimeError, subprocess.SubprocessError) as error:
                 figures.note = f"stopped: {error}"
-    page = table(found, options, len(texts))
+    page = markdown(found, caption(options, len(texts)))
     (options.out / "peers.md").write_text(page, encoding="utf-8")
-    (options.out / "peers.svg").write_text(plot({name: one.rps for name, one in found.items() if one.rps}), encoding="utf-8")
+    (options.out / "peers.svg").write_text(bar_chart({name: one.rps for name, one in found.items() if one.rps}), encoding="utf-8")
     print(page)
 
 
 def fits(classifier: Classifier, text: Text) -> bool:
-    """Whether all of the text is read; Infinity cannot cut the others."""
-    return classifier.tokenize.ids(text.text, None)["input_ids"].shape[1] < classifier.manifest.max_tokens
+    """True if the text fits the student's maximum length; Infinity cannot truncate."""
+    return classifier.tokenizer.ids(text.text, None)["input_ids"].shape[1] < classifier.manifest.max_tokens
 
 
 def chosen(only: str | None, bundle: Path, checkpoint: Path | None) -> list[Peer]:
-    """The peers that are wanted and can serve this student."""
+    """The peers that are asked for and can serve this student; exits if a name is unknown."""
     names = {peer.name for peer in PEERS} if only is None else set(only.split(","))
     if unknown := names - {peer.name for peer in PEERS}:
         sys.exit(f"--only: there is no {', '.join(sorted(unknown))}; there are {', '.join(peer.name for peer in PEERS)}")
     config = bundle / "config.json"
     if not config.is_file():
-        sys.exit(
-            f"{config}: is not there, and says which peers can serve the student; give a bundle that potstill export has written"
-        )
+        sys.exit(f"{config}: is missing, and the choice of peers depends on it; give a bundle that potstill export has written")
     kind = json.loads(config.read_text(encoding="utf-8"))["model_type"]
     family = "static" if kind == "potstill-static" else "encoder"
     fit = [peer for peer in PEERS if peer.name in names and family in peer.families]
@@ -130,8 +118,8 @@ def chosen(only: str | None, bundle: Path, checkpoint: Path | None) -> list[Peer
     return [peer for peer in fit if checkpoint is not None or not peer.needs_checkpoint]
 
 
-def python_of(peer: Peer, out: Path, figures: Figures) -> str | None:
-    """The Python that has what the peer needs; None, and a note, if that does not install."""
+def python_of(peer: Peer, out: Path, figures: PeerFigures) -> str | None:
+    """Install the peer's packages and return its Python; None, with a note, if they do not install."""
     if not peer.needs:
         return sys.executable
     home = (out / "venvs" / peer.name).resolve()
@@ -155,8 +143,8 @@ def python_of(peer: Peer, out: Path, figures: Figures) -> str | None:
     return str(python)
 
 
-def measure_loop(peer: Peer, python: str, options: argparse.Namespace, _: list[str], __: list[str], figures: Figures) -> None:
-    """What there is without a server."""
+def measure_loop(peer: Peer, python: str, options: argparse.Namespace, _: list[str], __: list[str], figures: PeerFigures) -> None:
+    """Measure the loop without a server; raises RuntimeError if it fails."""
     file = options.out / "texts.json"
     arguments = peer.arguments(model=options.bundle, texts=file, seconds=options.seconds)
     done = subprocess.run([python, *arguments], capture_output=True, text=True, timeout=START_S + 3 * options.seconds)
@@ -168,14 +156,14 @@ def measure_loop(peer: Peer, python: str, options: argparse.Namespace, _: list[s
 
 
 def measure_server(
-    peer: Peer, python: str, options: argparse.Namespace, texts: list[str], labels: list[str], figures: Figures
+    peer: Peer, python: str, options: argparse.Namespace, texts: list[str], labels: list[str], figures: PeerFigures
 ) -> None:
-    """Start it, ask it, stop it; raises RuntimeError if it does not answer."""
+    """Start a server, measure it and stop it; raises RuntimeError if it does not answer."""
     address = Address("127.0.0.1", free_port())
     model = model_of(peer, options)
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd()) if not peer.needs else "", "OMP_NUM_THREADS": str(N_CORES)}
     environment |= {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    home = options.out / "home"  # Infinity keeps optimized graphs there by the model's name, and would serve an earlier one
+    home = options.out / "home"  # Infinity caches optimized graphs there by model name, and would serve an old one
     shutil.rmtree(home, ignore_errors=True)
     environment["HF_HOME"] = str(home.resolve())
     with (options.out / f"{peer.name}.log").open("wb") as log:
@@ -185,8 +173,8 @@ def measure_server(
     try:
         wait_for(process, peer, address, texts[0], options.out)
         figures.same_labels = same_labels(peer, address, texts, labels)
-        requests = mixed([request(peer, address, text) for text in texts])
-        asyncio.run(closed_loop(address, requests, N_CLIENTS, seconds=options.seconds / 5))  # warm
+        requests = shuffled([request(peer, address, text) for text in texts])
+        asyncio.run(closed_loop(address, requests, N_CLIENTS, seconds=options.seconds / 5))  # warm-up
         alone = checked(asyncio.run(closed_loop(address, requests, 1, seconds=options.seconds)))
         figures.p50_ms.append(alone.percentiles_ms(50)[0])
         figures.rps.append(checked(asyncio.run(closed_loop(address, requests, N_CLIENTS, seconds=options.seconds))).answered_rps)
@@ -202,21 +190,21 @@ def model_of(peer: Peer, options: argparse.Namespace) -> Path:
 
 
 def request(peer: Peer, address: Address, text: str) -> bytes:
-    """A whole request, with the type that FastAPI insists on."""
+    """A complete HTTP request, with the content type that FastAPI requires."""
     body = peer.request(text)
     head = f"POST {peer.path} HTTP/1.1\r\nHost: {address.host}\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def checked(outcome: Outcome) -> Outcome:
-    """The outcome, if all were answered; raises RuntimeError."""
+def checked(outcome: LoadResult) -> LoadResult:
+    """Raise RuntimeError unless every request was answered with 200."""
     if set(outcome.statuses) != {200}:
         raise RuntimeError(f"statuses {dict(outcome.statuses)}")
     return outcome
 
 
 def ask(peer: Peer, address: Address, text: str) -> str:
-    """The label of a text; raises OSError while nobody answers."""
+    """Ask for the label of a text; raises OSError while the server does not answer."""
     connection = http.client.HTTPConnection(address.host, address.port, timeout=START_S)
     try:
         connection.request("POST", peer.path, peer.request(text), {"Content-Type": "application/json"})
@@ -230,12 +218,12 @@ def ask(peer: Peer, address: Address, text: str) -> str:
 
 
 def same_labels(peer: Peer, address: Address, texts: list[str], labels: list[str]) -> float:
-    """The share of texts that get these labels."""
+    """The share of texts that the peer gives these labels, 0 to 1."""
     return sum(ask(peer, address, text) == label for text, label in zip(texts, labels)) / len(labels)
 
 
 def wait_for(process: subprocess.Popen[bytes], peer: Peer, address: Address, text: str, out: Path) -> None:
-    """Wait until it answers; raises RuntimeError if it ends, or never does."""
+    """Wait until the server answers; raises RuntimeError if it ends or does not answer in time."""
     end_s, last = time.monotonic() + START_S, "nothing"
     while time.monotonic() < end_s:
         if process.poll() is not None:
@@ -250,7 +238,7 @@ def wait_for(process: subprocess.Popen[bytes], peer: Peer, address: Address, tex
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End it, and what it has started."""
+    """Stop a process and its children."""
     for sig in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, sig)
@@ -260,7 +248,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def free_port() -> int:
-    """A port of which the next one is free, too: MLServer takes both."""
+    """Find two free ports in a row, as MLServer needs them; returns the first."""
     while True:
         with socket.socket() as first, socket.socket() as second:
             first.bind(("127.0.0.1", 0))
@@ -271,25 +259,11 @@ def free_port() -> int:
             return int(first.getsockname()[1])
 
 
-def table(found: dict[str, Figures], options: argparse.Namespace, n_texts: int) -> str:
-    """Markdown: a row for each peer, medians over the turns with their range."""
-    limit = found["loop"].rps if "loop" in found else []
-    lines = [
-        f"{n_texts} texts, {options.turns} turns of {options.seconds:g} s, {min(N_CORES, usable_cores())} cores that server and "
-        f"client share, {N_CLIENTS} clients at the ceiling; medians over the turns (range).\n",
-        "| server | requests/s | of the loop | p50 alone, ms | same labels | |",
-        "| --- | ---: | ---: | ---: | ---: | --- |",
-    ]
-    for name, one in found.items():
-        if not one.rps:
-            lines.append(f"| {name} | | | | | {one.note} |")
-            continue
-        share = f"{median(one.rps) / median(limit):.2f}" if limit else ""
-        same = "" if one.same_labels != one.same_labels else f"{one.same_labels:.2f}"
-        rps = f"{median(one.rps):.0f} ({min(one.rps):.0f} to {max(one.rps):.0f})"
-        p50 = f"{median(one.p50_ms):.2f} ({min(one.p50_ms):.2f} to {max(one.p50_ms):.2f})"
-        lines.append(f"| {name} | {rps} | {share} | {p50} | {same} | {one.note} |")
-    return "\n".join(lines) + "\n"
+def caption(options: argparse.Namespace, n_texts: int) -> str:
+    """One sentence on how the figures were measured."""
+    cores = f"{min(N_CORES, usable_cores())} cores that server and client share"
+    clients = f"{N_CLIENTS} clients for the requests per second"
+    return f"{n_texts} texts, {options.turns} turns of {options.seconds:g} s, {cores}, {clients}; medians over the turns (range)."
 
 
 if __name__ == "__main__":

@@ -23,12 +23,12 @@ from potstill.contract.soft_label import SoftLabel
 from potstill.contract.task import Task, load_task
 from potstill.models.catalog import find_backbone
 from potstill.trainer.config import RECIPES, TrainConfig
-from potstill.trainer.run import read_rows, sides
+from potstill.trainer.data.targets import distribution_target
+from potstill.trainer.data.training_rows import read_rows, split_rows
 from potstill.trainer.students import encoder
 from potstill.trainer.students.encoder import Encoder
-from potstill.trainer.students.tokenizer import Feature
-from potstill.trainer.training.fit import Examples, fit
-from potstill.trainer.training.losses import distribution_target
+from potstill.trainer.students.tokenizer import EncodedText
+from potstill.trainer.training.fit import WeightedExamples, fit
 
 OURS = RECIPES[TrainConfig.family]
 N_VALIDATION = 64  # texts; their one evaluation is part of the time of both
@@ -47,8 +47,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     task = load_task(options.task)
     config = TrainConfig(backbone=options.backbone, epochs=1, min_validation=10**9)
-    training, validation = sides(options.soft_labels, read_rows(options.soft_labels, task), config.validation_share)
-    training, validation = training[: options.n], validation[:N_VALIDATION]
+    rows = split_rows(str(options.soft_labels), read_rows(options.soft_labels, task), config.validation_share)
+    training, validation = rows.training[: options.n], rows.validation[:N_VALIDATION]
     seconds: dict[bool, list[float]] = {False: [], True: []}  # by whether texts are padded
     losses: dict[bool, list[float]] = {False: [], True: []}
     for turn in range(options.turns):
@@ -81,13 +81,13 @@ def timed(
     return time.perf_counter() - began, found.validation_losses[-1]
 
 
-def examples(student: Encoder, task: Task, rows: list[SoftLabel], length: int) -> Examples:
+def examples(student: Encoder, task: Task, rows: list[SoftLabel], length: int) -> WeightedExamples:
     """The rows for the loop, each text with padding up to so many tokens."""
     features = [padded_to(length, feature, student.pad_id) for feature in student.encode([(row.text, row.target) for row in rows])]
-    return Examples(features, [distribution_target(row, task.label_names) for row in rows], [1.0] * len(rows))
+    return WeightedExamples(features, [distribution_target(row, task.label_names) for row in rows], [1.0] * len(rows))
 
 
-def padded_to(length: int, feature: Feature, pad_id: int) -> Feature:
+def padded_to(length: int, feature: EncodedText, pad_id: int) -> EncodedText:
     """The feature with masked ids behind it."""
     n = max(0, length - len(feature["input_ids"]))
     return {name: [*ids, *[pad_id if name == "input_ids" else 0] * n] for name, ids in feature.items()}

@@ -1,1 +1,1 @@
-"""From a checkpoint to a bundle: float ONNX, int8, the gate between them, and the proved folder."""
+"""Export a checkpoint as a bundle: float ONNX, int8 forms, the gate that compares them, and the proved folder."""

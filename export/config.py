@@ -1,40 +1,46 @@
-"""What an export may cost, and in which form it is wanted. Importing this needs no torch."""
+"""Settings of an export, and the names of the forms of a model. Importing this file loads no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final, Literal, get_args
 
 from potstill.contract.errors import UserError
 
+# A form is one version of the model's graph; its name is what `bundle.json` and --variant call the variant.
+Variant = Literal["static_int8", "static_int8_full_range", "dynamic_int8", "float_fused", "float"]
 FLOAT, FUSED = "float", "float_fused"
 STATIC, FULL_RANGE, DYNAMIC = "static_int8", "static_int8_full_range", "dynamic_int8"
-TRAINED = "static_int8_trained"  # of a checkpoint that was trained against int8; made where no other int8 form passes
-VARIANTS = (STATIC, FULL_RANGE, DYNAMIC, FUSED, FLOAT)
-AUTO = "auto"
-ANY_CPU, VNNI = "any", "vnni"
-CPUS = (ANY_CPU, VNNI)
+TRAINED = "static_int8_trained"  # made by --qat from a checkpoint trained against int8; cannot be asked for by name
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+AUTO: Final = "auto"  # the fastest form that passes
+
+Cpu = Literal["any", "vnni"]
+ANY_CPU: Final = "any"
+VNNI: Final = "vnni"
+CPUS: tuple[Cpu, ...] = get_args(Cpu)
 
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """What an int8 form may cost, and which form is wanted.
+    """The limits that a form must keep to, and which forms are tried.
 
     Raises:
         UserError: naming the first value that is out of its range.
     """
 
-    max_drop: float = 0.005  # macro-F1 below float, as a fraction
-    min_agreement: float = 0.99  # share of texts that keep float's label
-    max_change: float = 0.3  # of any probability of any text
-    variant: str = AUTO  # or one of VARIANTS, which must then pass
-    cpu: str = ANY_CPU  # where the bundle will answer; "vnni": weights of full range compete too
-    pool: str | None = None  # a file of texts without labels, like those to come: for activation ranges, and for the gate
-    prune_vocab: str | None = None  # a file of such texts: pieces that none of them has are left out of the vocabulary
-    qat: bool = False  # whether the checkpoint is trained against int8 where no int8 form passes, see `qat.py`
-    threads: int = 2  # cores while exporting
+    max_drop: float = 0.005  # largest loss of macro-F1 against float, 0 to 1
+    min_agreement: float = 0.99  # smallest share of texts that keep float's label, 0 to 1
+    max_change: float = 0.3  # largest change of any probability of any text, 0 to 1
+    variant: Variant | Literal["auto"] = AUTO  # a form that is asked for by name must pass
+    cpu: Cpu = ANY_CPU  # the processors the bundle is meant for; "vnni" lets full-range weights compete
+    pool: str | None = None  # file of unlabelled texts like those to come: for the calibration set, and for the gate
+    prune_vocab: str | None = None  # file of such texts: pieces that none of them uses leave the vocabulary
+    qat: bool = False  # where no int8 form passes, train the checkpoint against int8 (quantization/qat.py)
+    threads: int = 2  # CPU threads while exporting
 
     def __post_init__(self) -> None:
-        """Refuse what no export can be held to; raises UserError."""
+        """Check every value; raises UserError."""
         for name in ("max_drop", "min_agreement", "max_change"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is {getattr(self, name):g}; it must be from 0 to 1")
@@ -47,7 +53,10 @@ class ExportConfig:
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The forms that compete, beside float itself."""
+        """The forms to try beside float, in the order of the report.
+
+        "auto" leaves out full-range weights unless the bundle is for processors with VNNI, where they cannot overflow.
+        """
         if self.variant != AUTO:
             return (self.variant,)
         return (STATIC, *([FULL_RANGE] if self.cpu == VNNI else []), DYNAMIC, FUSED, FLOAT)

@@ -1,4 +1,7 @@
-"""The float ONNX graph of a checkpoint, as optimum exports it, and its fused form."""
+"""Export a checkpoint as a float ONNX graph, and fuse its attention, layer norms and GELUs.
+
+Encoders that transformers knows go through optimum's exporter; the networks of `networks/` are traced here.
+"""
 
 from __future__ import annotations
 
@@ -25,16 +28,87 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from potstill.contract.errors import FormatError
 from potstill.networks.register import is_own, register
 
+GRAPH_NAME = "classifier"
+CONTRIB_DOMAIN = "com.microsoft"  # onnxruntime's contributed operators
+# Model types whose exported attention, layer norms and GELUs match onnxruntime's BERT fusion patterns.
+FUSED_FAMILIES = frozenset({"bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra"})
+OPSET = 17  # the first with a LayerNormalization operator
+EXAMPLE_LENGTH = 21  # tokens of the traced text; any length works, this one is not a multiple of a block
 
-def without_unread_positions(model: onnx.ModelProto, max_tokens: int) -> onnx.ModelProto:
-    """The graph with the rows of its position table that the first max_tokens places use; it reads no longer text.
 
-    A table is one of positions where it is gathered by the beginning of constant ids, as in BERT's graphs; where positions
-    are counted from the text, as in RoBERTa's, the table stays whole.
+def export_float(checkpoint: Path, scratch: Path, max_tokens: int) -> onnx.ModelProto:
+    """Export the checkpoint's classifier in float32: ids int64 [B, T] in, `logits` float32 [B, C] out.
 
     Args:
-        model: a float graph; it is left as it was.
-        max_tokens: of a text, at least 1.
+        checkpoint: a `transformers` folder with a sequence classifier.
+        scratch: an empty folder for the exporter's files.
+        max_tokens: longest text, in tokens; where possible, later positions are cut from the position table.
+    Raises:
+        FormatError: if transformers cannot read the checkpoint or optimum cannot export it.
+    """
+    register()
+    try:
+        with quiet(), torch_threads(1):
+            if is_own(AutoConfig.from_pretrained(checkpoint, local_files_only=True).model_type):
+                return strip_metadata(_trace_own_network(checkpoint))
+            main_export(
+                str(checkpoint),
+                scratch,
+                task="text-classification",
+                library_name="transformers",
+                local_files_only=True,
+                do_validation=False,
+            )
+    except (OSError, ValueError, KeyError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise FormatError(checkpoint, "", f"is not a sequence classifier that optimum can export: {reason}") from error
+    model = onnx.load(scratch / "model.onnx")
+    return trim_position_table(strip_metadata(model), max_tokens)
+
+
+class _Positional(nn.Module):
+    """Wrap the network for the tracer: positional inputs, and only the logits as output."""
+
+    def __init__(self, model: nn.Module, names: list[str]) -> None:
+        """Args: names, of the inputs, in order."""
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """Logits float [B, C]."""
+        logits: Tensor = self.model(**dict(zip(self.names, values, strict=True))).logits
+        return logits
+
+
+def _trace_own_network(checkpoint: Path) -> onnx.ModelProto:
+    """Trace one of our own networks: `input_ids`, `attention_mask` and, for text pairs, `token_type_ids` in; `logits` out."""
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint, local_files_only=True, dtype=torch.float32).eval()
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if getattr(model.config, "pair", False) else [])]
+    example = {name: torch.zeros((2, EXAMPLE_LENGTH), dtype=torch.int64) for name in names}
+    example["attention_mask"] += 1
+    file = io.BytesIO()
+    torch.onnx.export(
+        _Positional(model, names),
+        tuple(example.values()),
+        file,
+        input_names=names,
+        output_names=["logits"],
+        dynamic_axes={name: {0: "batch", 1: "tokens"} for name in names} | {"logits": {0: "batch"}},
+        opset_version=OPSET,
+        dynamo=False,
+    )
+    return onnx.load_model_from_string(file.getvalue())
+
+
+def trim_position_table(model: onnx.ModelProto, max_tokens: int) -> onnx.ModelProto:
+    """Cut the position table to the rows that the first max_tokens positions use; longer texts no longer fit.
+
+    A table counts as a position table if constant ids gather its rows, as in BERT's graphs. Where the graph computes positions
+    from the text, as in RoBERTa's, the table stays whole.
+
+    Args:
+        model: a float graph; not changed.
+        max_tokens: longest text, in tokens, at least 1.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -60,91 +134,11 @@ def without_unread_positions(model: onnx.ModelProto, max_tokens: int) -> onnx.Mo
     return copy
 
 
-OPSET = 17  # the first with LayerNormalization as one operator
-EXAMPLE_LENGTH = 21  # ids of the traced text; any would do, and this one is no multiple of a block
-
-
-class _Positional(nn.Module):
-    """The network with its inputs in a row and its logits alone, as the tracer wants it."""
-
-    def __init__(self, model: nn.Module, names: list[str]) -> None:
-        """Args: names of the inputs in order."""
-        super().__init__()
-        self.model, self.names = model, names
-
-    def forward(self, *values: Tensor) -> Tensor:
-        """Logits float [B, C]."""
-        logits: Tensor = self.model(**dict(zip(self.names, values, strict=True))).logits
-        return logits
-
-
-def export_own(checkpoint: Path) -> onnx.ModelProto:
-    """The graph: `input_ids` and `attention_mask` int64 [B, T] in, with `token_type_ids` where there are targets; `logits` out.
-
-    Args:
-        checkpoint: a folder with one of the networks of `networks/`, which are registered.
-    Raises:
-        OSError: if it cannot be read.
-    """
-    model = AutoModelForSequenceClassification.from_pretrained(checkpoint, local_files_only=True, dtype=torch.float32).eval()
-    names = ["input_ids", "attention_mask", *(["token_type_ids"] if getattr(model.config, "pair", False) else [])]
-    example = {name: torch.zeros((2, EXAMPLE_LENGTH), dtype=torch.int64) for name in names}
-    example["attention_mask"] += 1
-    file = io.BytesIO()
-    torch.onnx.export(
-        _Positional(model, names),
-        tuple(example.values()),
-        file,
-        input_names=names,
-        output_names=["logits"],
-        dynamic_axes={name: {0: "batch", 1: "tokens"} for name in names} | {"logits": {0: "batch"}},
-        opset_version=OPSET,
-        dynamo=False,
-    )
-    return onnx.load_model_from_string(file.getvalue())
-
-
-GRAPH_NAME = "classifier"
-CONTRIBUTED = "com.microsoft"  # the domain of onnxruntime's own operators
-# Encoders whose exported attention, layer norms and GELUs have the shapes that onnxruntime's BERT patterns look for.
-FUSED_FAMILIES = frozenset({"bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra"})
-
-
-def export_float(checkpoint: Path, scratch: Path, max_tokens: int) -> onnx.ModelProto:
-    """The checkpoint's classifier as an ONNX graph in float32: ids int64 [B, T] in, `logits` float32 [B, C] out.
-
-    Args:
-        checkpoint: a `transformers` folder with a sequence classifier.
-        scratch: an empty folder for the exporter's files.
-        max_tokens: of a text; places beyond are left out of the graph where that is possible.
-    Raises:
-        FormatError: if transformers or optimum cannot read or export it.
-    """
-    register()
-    try:
-        with quiet(), torch_threads(1):
-            if is_own(AutoConfig.from_pretrained(checkpoint, local_files_only=True).model_type):
-                return without_origin(export_own(checkpoint))
-            main_export(
-                str(checkpoint),
-                scratch,
-                task="text-classification",
-                library_name="transformers",
-                local_files_only=True,
-                do_validation=False,
-            )
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise FormatError(checkpoint, "", f"is not a sequence classifier that optimum can export: {reason}") from error
-    model = onnx.load(scratch / "model.onnx")
-    return without_unread_positions(without_origin(model), max_tokens)
-
-
 def fuse(model: onnx.ModelProto, checkpoint: Path, scratch: Path) -> onnx.ModelProto | None:
-    """The graph with fused attention (MultiHeadAttention), layer norms and GELUs, or None when no pattern for it is known.
+    """Fuse attention (MultiHeadAttention), layer norms and GELUs; None if onnxruntime has no pattern for the network.
 
     Args:
-        model: a float graph; it is left as it was.
+        model: a float graph; not changed.
         checkpoint: the folder whose config.json describes the model.
         scratch: a folder for intermediate files.
     """
@@ -153,8 +147,8 @@ def fuse(model: onnx.ModelProto, checkpoint: Path, scratch: Path) -> onnx.ModelP
     if config.model_type not in FUSED_FAMILIES or not heads or not hidden:
         return None
     options = FusionOptions("bert")
-    options.use_multi_head_attention = True  # the Attention operator has no statically quantized form
-    options.enable_embed_layer_norm = False  # it would hide the embedding tables from the quantizer
+    options.use_multi_head_attention = True  # the Attention operator cannot be statically quantized
+    options.enable_embed_layer_norm = False  # would hide the embedding tables from the quantizer
     path = scratch / "unfused.onnx"
     onnx.save(model, path)
     with quiet():
@@ -164,20 +158,20 @@ def fuse(model: onnx.ModelProto, checkpoint: Path, scratch: Path) -> onnx.ModelP
     path.unlink()
     if not any(node.op_type == "MultiHeadAttention" for node in fused.graph.node):
         return None
-    if not any(opset.domain == CONTRIBUTED for opset in fused.opset_import):
-        fused.opset_import.append(helper.make_opsetid(CONTRIBUTED, 1))  # the optimizer uses the domain without declaring it
+    if not any(opset.domain == CONTRIB_DOMAIN for opset in fused.opset_import):
+        fused.opset_import.append(helper.make_opsetid(CONTRIB_DOMAIN, 1))  # the optimizer does not declare the domain it uses
     return fused
 
 
 def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with a type and shape for every value, contributed operators included."""
+    """Infer the type and shape of every value, contributed operators included."""
     with quiet():
         inferred: onnx.ModelProto = SymbolicShapeInference.infer_shapes(model, auto_merge=True, guess_output_rank=False)
     return inferred
 
 
-def without_origin(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph without what tells two exports apart: documentation strings, metadata and the name that the exporter chose."""
+def strip_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Remove, in place, what differs between two exports: doc strings, metadata and the exporter's name for the graph."""
     model.graph.name = GRAPH_NAME
     for holder in (model, model.graph, *model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
         holder.doc_string = ""
@@ -188,7 +182,7 @@ def without_origin(model: onnx.ModelProto) -> onnx.ModelProto:
 
 @contextmanager
 def torch_threads(n: int) -> Iterator[None]:
-    """Let torch use so many threads for a while. One for short texts: more only wait for each other, on a busy machine for long."""
+    """Set torch's thread count inside the block. Short texts want 1: more threads mostly wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:
@@ -199,14 +193,14 @@ def torch_threads(n: int) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the exporters' chatter off the console; their exceptions pass."""
+    """Silence the exporters' output, logs and warnings inside the block; exceptions pass through."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
-    onnxruntime.set_default_logger_severity(3)  # its quantizer opens sessions of its own
+    onnxruntime.set_default_logger_severity(3)  # errors only; the quantizer opens sessions of its own
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(previous)
-        onnxruntime.set_default_logger_severity(2)  # as it is from the start
+        onnxruntime.set_default_logger_severity(2)  # onnxruntime's default: warnings

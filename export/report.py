@@ -1,4 +1,4 @@
-"""What an export tells a person: the table of forms, and why the one was taken."""
+"""The report of an export: a table of the forms that were tried, and which one was written."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 from potstill.contract.bundle import Manifest
 from potstill.export.config import FLOAT, FUSED, TRAINED
-from potstill.export.gate.quality import Form, PrunedVocabulary, Quality
+from potstill.export.gate.quality import FormQuality, PrunedVocabulary, Quality
 
-HINT = "no int8 form passed; --qat trains the student against int8 and tries again"
-STILL = "no int8 form passed, trained against int8 or not; allow more with --max-drop, --min-agreement or --max-change"
+HINT_QAT = "no int8 form passed; --qat trains the student against int8 and tries again"
+HINT_LIMITS = "no int8 form passed, trained against int8 or not; allow more with --max-drop, --min-agreement or --max-change"
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and why in this form."""
+    """The written bundle, with the measurements of every form that was tried."""
 
     bundle: Path
     manifest: Manifest
@@ -23,7 +23,7 @@ class ExportReport:
     size_bytes: int
 
     def as_text(self) -> str:
-        """A table of the forms that were tried, and one line on the one that was chosen."""
+        """A table of the forms, hints, and one line on the bundle."""
         n, more = self.quality.n_validation, self.quality.forms[0].n - self.quality.n_validation
         texts = f"on {n} validation texts" + (f" and {more} others that the quantizer has not seen" if more else "")
         head = (
@@ -32,7 +32,7 @@ class ExportReport:
         )
         lines = [f"{texts}:", head, *(_row(form) for form in self.quality.forms)]
         lines += [f"not tried: {variant}, because {reason}" for variant, reason in self.quality.not_tried.items()]
-        lines += [_pruned(self.quality.pruned)] if self.quality.pruned else []
+        lines += [_pruning_line(self.quality.pruned)] if self.quality.pruned else []
         invariant = "the same in any batch" if self.manifest.batch_invariant else "not the same in every batch"
         why = ""
         if self.manifest.variant == FLOAT and len(self.quality.forms) > 1:
@@ -43,25 +43,25 @@ class ExportReport:
         )
 
     def _hints(self) -> list[str]:
-        """What is left to do where int8 forms were tried and all refused; one line at most."""
+        """What to try next if int8 forms were tried and all refused; at most one line."""
         int8 = [form for form in self.quality.forms if form.variant not in (FLOAT, FUSED)]
         if not int8 or not all(form.problem for form in int8):
             return []
-        return [STILL if TRAINED in (form.variant for form in int8) else HINT]
+        return [HINT_LIMITS if TRAINED in (form.variant for form in int8) else HINT_QAT]
 
 
-def _pruned(vocabulary: PrunedVocabulary) -> str:
-    """What leaving pieces out gave and cost."""
+def _pruning_line(vocabulary: PrunedVocabulary) -> str:
+    """The effect of a pruned vocabulary."""
     v = vocabulary
     return (
         f"vocabulary: {v.n_pieces} of {v.n_pieces_before} pieces; float {v.bytes_before / 1e6:.1f} -> {v.bytes / 1e6:.1f} MB, "
         f"{v.ms_p50_before:.2f} -> {v.ms_p50:.2f} ms, macro-F1 {v.macro_f1_before:.4f} -> {v.macro_f1:.4f}; "
-        f"of {v.n} texts {v.respelled} are spelled otherwise, {v.flips} get another label"
+        f"{v.respelled} of {v.n} texts are tokenized differently, {v.flips} change their label"
     )
 
 
-def _row(form: Form) -> str:
-    """One form's line."""
+def _row(form: FormQuality) -> str:
+    """A form's row of the table."""
     return (
         f"{form.variant:<23}{form.ms_p50:>7.2f}{form.bytes / 1e6:>7.1f}{form.macro_f1:>10.4f}{form.log_loss:>9.4f}"
         f"{form.agreement:>11.4f}{form.prob_change_max:>12.4f}{form.batch_change_max:>11.2g}{form.padding_change_max:>9.2g}"

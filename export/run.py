@@ -1,4 +1,4 @@
-"""From a checkpoint to a proved bundle."""
+"""Export a checkpoint as a bundle: build the forms of its model, choose one, and prove the bundle."""
 
 from __future__ import annotations
 
@@ -14,41 +14,29 @@ from potstill.contract.bundle import Manifest
 from potstill.contract.checkpoint import Student, read_student
 from potstill.contract.errors import UserError
 from potstill.contract.system import machine
-from potstill.export.bundle.assemble import Parts, write_bundle
-from potstill.export.bundle.manifest import manifest_of
+from potstill.export.bundle.assemble import BundleContent, manifest_of, write_bundle
 from potstill.export.config import AUTO, FLOAT, FULL_RANGE, STATIC, TRAINED, ExportConfig
-from potstill.export.gate.forms import (
-    Candidate,
-    fastest,
-    float_form,
-    float_form_of_fewer_pieces,
-    int8_and_fused_forms,
-    timed,
-    trained_form,
-)
-from potstill.export.gate.gate import explained_flips
+from potstill.export.gate.criteria import fastest, max_chance_flips
+from potstill.export.gate.forms import Candidate, float_form, int8_and_fused_forms, pruned_float_form, time_forms, trained_form
 from potstill.export.gate.graph_checks import check_parity
 from potstill.export.gate.quality import PrunedVocabulary, Quality
-from potstill.export.gate.source import Source, read_source
+from potstill.export.gate.source import ExportSource, read_source
 from potstill.export.graph import export_float
 from potstill.export.quantization.smoothing import weight_products
 from potstill.export.report import ExportReport
-from potstill.export.tokenizer.prune import Cut, prune_checkpoint
-from potstill.serve.runtime.session import cpu_name
+from potstill.export.tokenizer.prune import KeptPieces, prune_checkpoint
 
-Progress = Callable[[str, int, int], None]
-
-
-_EXPORT = ExportConfig()
+ExportProgress = Callable[[str, int, int], None]  # (stage, done, total)
+_DEFAULTS = ExportConfig()
 
 
 def export_bundle(
-    checkpoint: str | Path, bundle: str | Path, config: ExportConfig = _EXPORT, progress: Progress | None = None
+    checkpoint: str | Path, bundle: str | Path, config: ExportConfig = _DEFAULTS, progress: ExportProgress | None = None
 ) -> ExportReport:
-    """Write a checkpoint as a bundle in the fastest form that passes the gate.
+    """Write a checkpoint as a bundle, in the fastest form that passes the gate.
 
-    Every form that was tried is in the report with its numbers, and with the reason where it was refused. Float always passes.
-    A bundle that is already there is replaced by a proved one only. Two exports on one machine are equal, byte for byte.
+    The report has every form that was tried, with its numbers and, where it was refused, the reason. Float always passes. An
+    existing bundle is replaced only once the new one is proved. Two exports on one machine are equal, byte for byte.
 
         >>> report = potstill.export_bundle("student", "bundle", potstill.ExportConfig(variant="dynamic_int8", min_agreement=0))
         >>> report.manifest.variant
@@ -57,8 +45,8 @@ def export_bundle(
     Args:
         checkpoint: the trainer's folder.
         bundle: the folder to write.
-        config: the gate.
-        progress: is told (stage, done, total).
+        config: the limits, and which forms are tried.
+        progress: called with (stage, done, total).
     Raises:
         FormatError: if the checkpoint is incomplete or malformed, or cannot be exported.
         UserError: if a form that was asked for does not pass, or the bundle cannot be written or proved.
@@ -71,71 +59,68 @@ def export_bundle(
         student = read_student(checkpoint)
         whole, whole_source = _float(checkpoint, student, config, scratch)
         parity = check_parity(checkpoint, whole_source.gate.feeds, whole.logits)
-        reference, source, cut = whole, whole_source, None
+        reference, source, kept = whole, whole_source, None
         if config.prune_vocab:
-            reference, source, cut = _fewer_pieces(whole, whole_source, config, scratch)
+            reference, source, kept = _pruned_float(whole, whole_source, config, scratch)
         tell("quantize", 1, 4)
         others, not_tried = int8_and_fused_forms(reference, source, config, scratch)
         if config.qat:
-            if reason := _no_need(reference, others):
+            if reason := _why_not_trained(reference, others):
                 not_tried[TRAINED] = reason
             else:
                 tell("train", 1, 4)
                 others.append(trained_form(reference, source, config, scratch))
         tell("measure", 2, 4)
-        (reference, *others), whole_ms = timed([reference, *others], source, (whole, whole_source) if cut else None)
-        pruned = _pruned(cut, reference, whole, source, whole_source, whole_ms) if cut else None
-        chosen = _chosen(checkpoint, config, reference, others, not_tried)
+        (reference, *others), whole_ms = time_forms([reference, *others], source, (whole, whole_source) if kept else None)
+        pruned = _pruning_effect(kept, reference, whole, source, whole_source, whole_ms) if kept else None
+        chosen = _choose(checkpoint, config, reference, others, not_tried)
         tell("prove", 3, 4)
         manifest = manifest_of(chosen, reference, source)
         quality = _quality(manifest, source, [reference, *others], not_tried, parity, config)
         quality = msgspec.structs.replace(quality, pruned=pruned)
-        write_bundle(bundle, Parts(source.checkpoint, source.task, chosen.model, manifest, quality))
+        write_bundle(bundle, BundleContent(source.checkpoint, source.task, chosen.model, manifest, quality))
     tell("done", 4, 4)
     return ExportReport(bundle, manifest, quality, sum(path.stat().st_size for path in bundle.iterdir()))
 
 
-def _float(checkpoint: Path, student: Student, config: ExportConfig, scratch: Path) -> tuple[Candidate, Source]:
+def _float(checkpoint: Path, student: Student, config: ExportConfig, scratch: Path) -> tuple[Candidate, ExportSource]:
     """The float form of a checkpoint, and the checkpoint's content."""
     raw = export_float(checkpoint, scratch, student.max_tokens)
     source = read_source(checkpoint, student, [node.name for node in raw.graph.input], Path(config.pool) if config.pool else None)
     return float_form(raw, source, config, scratch), source
 
 
-def _fewer_pieces(whole: Candidate, whole_source: Source, config: ExportConfig, scratch: Path) -> tuple[Candidate, Source, Cut]:
-    """(the float form of a pruned vocabulary, its checkpoint's content, which pieces are left)."""
-    small, own = scratch / "pruned", scratch / "pruned-forms"
+# Vocabulary pruning
+
+
+def _pruned_float(
+    whole: Candidate, whole_source: ExportSource, config: ExportConfig, scratch: Path
+) -> tuple[Candidate, ExportSource, KeptPieces]:
+    """Prune the vocabulary; returns (the float form, the pruned checkpoint's content, the pieces kept)."""
+    small, forms = scratch / "pruned", scratch / "pruned-forms"
     small.mkdir()
-    own.mkdir()
+    forms.mkdir()
     student = whole_source.student
-    cut = prune_checkpoint(whole_source.checkpoint, Path(str(config.prune_vocab)), small, target=student.target)
-    raw = export_float(small, own, student.max_tokens)
+    kept = prune_checkpoint(whole_source.checkpoint, Path(str(config.prune_vocab)), small, target=student.target)
+    raw = export_float(small, forms, student.max_tokens)
     source = read_source(small, student, [node.name for node in raw.graph.input], Path(config.pool) if config.pool else None)
-    if source.gate.asks != whole_source.gate.asks:  # which texts of a pool are taken goes by their number of pieces
+    if source.gate.texts != whole_source.gate.texts:  # a pool is sampled by length in tokens, which pruning changes
         gate = replace(
-            whole_source.gate, feeds=[source.tokenize.ids(*ask) for ask in whole_source.gate.asks], pad_id=source.gate.pad_id
+            whole_source.gate, feeds=[source.tokenize.ids(*one) for one in whole_source.gate.texts], pad_id=source.gate.pad_id
         )
         source = replace(source, gate=gate)
-    return float_form_of_fewer_pieces(raw, whole, source, config, own), source, cut
+    return pruned_float_form(raw, whole, source, config, forms), source, kept
 
 
-def _no_need(reference: Candidate, others: list[Candidate]) -> str:
-    """Why there is nothing to train against int8 for, or nothing."""
-    static = [one.form for one in others if one.form.variant in (STATIC, FULL_RANGE)]
-    if not static:
-        return "static int8 was not asked for"
-    if passed := [form.variant for form in static if not form.problem]:
-        return f"{passed[0]} passes as it is"
-    return "" if weight_products(reference.model) else "the network has no products of matrices inside"
-
-
-def _pruned(cut: Cut, made: Candidate, whole: Candidate, source: Source, whole_source: Source, whole_ms: float) -> PrunedVocabulary:
-    """What leaving pieces out gave and cost."""
+def _pruning_effect(
+    kept: KeptPieces, made: Candidate, whole: Candidate, source: ExportSource, whole_source: ExportSource, whole_ms: float
+) -> PrunedVocabulary:
+    """Compare the float form before and after pruning."""
     pairs = zip(source.gate.feeds, whole_source.gate.feeds, strict=True)
-    respelled = sum([cut.kept[i] for i in after["input_ids"][0]] != before["input_ids"][0].tolist() for after, before in pairs)
+    respelled = sum([kept.ids[i] for i in after["input_ids"][0]] != before["input_ids"][0].tolist() for after, before in pairs)
     return PrunedVocabulary(
-        n_pieces_before=cut.n_before,
-        n_pieces=len(cut.kept),
+        n_pieces_before=kept.n_before,
+        n_pieces=len(kept.ids),
         bytes_before=whole.form.bytes,
         bytes=made.form.bytes,
         ms_p50_before=whole_ms,
@@ -148,10 +133,23 @@ def _pruned(cut: Cut, made: Candidate, whole: Candidate, source: Source, whole_s
     )
 
 
-def _chosen(
+# The choice and its evidence
+
+
+def _why_not_trained(reference: Candidate, others: list[Candidate]) -> str:
+    """Why quantization-aware training is not needed or not possible; empty if it should run."""
+    static = [one.form for one in others if one.form.variant in (STATIC, FULL_RANGE)]
+    if not static:
+        return "static int8 was not asked for"
+    if passed := [form.variant for form in static if not form.problem]:
+        return f"{passed[0]} passes as it is"
+    return "" if weight_products(reference.model) else "the network has no products of matrices inside"
+
+
+def _choose(
     checkpoint: Path, config: ExportConfig, reference: Candidate, others: list[Candidate], not_tried: dict[str, str]
 ) -> Candidate:
-    """The candidate to ship; raises UserError if the one that was asked for is none."""
+    """The candidate to ship; raises UserError if the form that was asked for cannot be built or does not pass."""
     if config.variant != AUTO and config.variant != FLOAT:
         if config.variant in not_tried:
             raise UserError(f"{checkpoint}: {config.variant} cannot be made: {not_tried[config.variant]}")
@@ -165,9 +163,9 @@ def _chosen(
 
 
 def _quality(
-    manifest: Manifest, source: Source, tried: list[Candidate], not_tried: dict[str, str], parity: float, config: ExportConfig
+    manifest: Manifest, source: ExportSource, tried: list[Candidate], not_tried: dict[str, str], parity: float, config: ExportConfig
 ) -> Quality:
-    """The evidence, without a date, so that a second export writes the same."""
+    """The content of `quality.json`; it holds no date, so that a second export writes the same bytes."""
     return Quality(
         variant=manifest.variant,
         n_validation=source.gate.n_validation,
@@ -176,10 +174,10 @@ def _quality(
         max_drop=config.max_drop,
         min_agreement=config.min_agreement,
         max_change=config.max_change,
-        flips_explained=explained_flips(len(source.gate.asks), 1 - config.min_agreement),
+        flips_explained=max_chance_flips(len(source.gate.texts), 1 - config.min_agreement),
         temperature=manifest.temperature,
         onnxruntime=ort.__version__,
-        cpu=cpu_name(),
+        cpu=machine.cpu_name(),
         cpu_flags=machine.cpu()[1],
         forms=[candidate.form for candidate in tried],
         not_tried=not_tried,

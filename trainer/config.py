@@ -1,4 +1,4 @@
-"""What a training run can be told; every default is written here, once."""
+"""Settings of a training run, and the recipe of each family. Every default is written here, once."""
 
 from __future__ import annotations
 
@@ -8,29 +8,27 @@ from dataclasses import dataclass
 from potstill.contract.checkpoint import Student
 from potstill.contract.errors import UserError
 
-N_FEW = 400  # texts
+N_FEW = 400  # training texts up to which the learning rate is that for few
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A family's own settings."""
+    """A family's defaults."""
 
-    rate: float  # highest learning rate of the body, for thousands of texts; an encoder is fine-tuned, the others learn most
-    head_rate: float  # of what starts from nothing: the head, and a pooler under it
+    rate: float  # peak learning rate of the body, for thousands of texts; an encoder is only fine-tuned
+    head_rate: float  # peak learning rate of randomly initialized weights: the head, and a pooler under it
     min_steps: int
     min_epochs: int
     max_epochs: int
-    part_cost: (
-        float  # tokens (bytes for bytes) that a pass over a part of a batch costs beside its own; see `trainer/training/batches.py`
-    )
-    ids_per_token: int = 1  # times max_tokens: a byte is no token, an English token has about four
+    part_cost: float  # fixed cost of a pass over a part of a batch, in ids; see `training/batches.py`
+    ids_per_token: int = 1  # ids for each of max_tokens: an English token has about four bytes
     freezes_embeddings: bool = False
-    rate_for_few: float | None = None  # the body's with N_FEW texts or fewer; None: the same
+    rate_for_few: float | None = None  # the body's rate for N_FEW texts or fewer; None: the same
 
     def rate_for(self, n_texts: int) -> float:
-        """The body's highest learning rate: it falls with the root of the number of texts, from that for few to that for many.
+        """The body's peak learning rate; it falls with the root of the number of texts, from the rate for few to that for many.
 
-        The more steps, the less each has to move; and a fast body learns by heart how its teacher errs (docs/log.md).
+        More steps need smaller ones, and a body that learns fast memorizes its teacher's errors (docs/log.md).
         """
         few = self.rate_for_few or self.rate
         return max(self.rate, few * min(1.0, math.sqrt(N_FEW / n_texts)))
@@ -53,7 +51,7 @@ RECIPES = {
 
 
 def find_recipe(family: str) -> Recipe:
-    """The family's recipe; raises UserError listing the families."""
+    """Look a family's recipe up; raises UserError listing the families."""
     if family not in RECIPES:
         raise UserError(f"family is {family!r}; allowed: {', '.join(RECIPES)}")
     return RECIPES[family]
@@ -65,57 +63,56 @@ DEFAULT_FOLDS = 5
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train a student.
+    """Settings of a training run.
 
-    The defaults are for a sentence encoder of about 20 million parameters, on anything from a few hundred to many thousand texts.
+    The defaults are for a sentence encoder of about 20 million parameters, and a few hundred to many thousand texts.
 
     Raises:
-        UserError: naming the first value that is out of its range.
+        UserError: for the first value that is out of range, or does not fit another.
     """
 
-    family: str = "encoder"  # an entry of potstill.trainer.recipe.RECIPES
+    family: str = "encoder"  # one of RECIPES
     backbone: str = "all-minilm-l6-v2"  # a name of the catalog, or a folder with a transformers encoder
-    init: str | None = None  # a folder whose weights training starts from instead: a checkpoint, or any of the family
-    from_student: str | None = None  # a checkpoint whose answers are trained on instead of the soft labels
-    pool: str | None = None  # a file of texts without labels: answered by from_student, read by masked pre-training
-    tapt: int = 0  # steps of masked reading of an encoder before it sees a label: task-adaptive pre-training
-    pretrain: int = 0  # the same of a charformer, which hides bytes
-    loss: str = "soft_ce"  # an entry of potstill.trainer.training.losses.OBJECTIVES
-    distill_temperature: float = 2.0  # of the loss kl: both distributions are flattened by it
-    label_smoothing: float = 0.0  # share of every target that is spread evenly over the labels, 0 to 1
+    init: str | None = None  # a folder to start from instead: a checkpoint, or any model of the family
+    from_student: str | None = None  # a checkpoint whose answers replace the soft labels
+    pool: str | None = None  # a file of unlabelled texts, for from_student to answer or for masked pretraining
+    tapt: int = 0  # steps of masked pretraining of an encoder (task-adaptive pretraining)
+    pretrain: int = 0  # the same for a charformer, which masks bytes
+    loss: str = "soft_ce"  # one of training.losses.OBJECTIVES
+    distill_temperature: float = 2.0  # for the loss kl, which flattens both distributions
+    label_smoothing: float = 0.0  # share of every target that is spread evenly over the labels, from 0 to below 1
     weighting: str | None = None  # of the texts in the loss, one of WEIGHTINGS; None: see weigh_by
-    min_agreement: float = 5 / 8  # share of a text's paths, 0 to 1; texts below it are not trained on
-    epochs: int | None = None  # at most; None: chosen by the number of texts, see n_epochs
-    patience: int = 2  # epochs without a lower validation loss before training stops; see min_validation
-    min_validation: int = 200  # texts; with fewer the last epoch is kept, because chance would choose among the epochs
+    min_agreement: float = 5 / 8  # share of a text's paths, 0 to 1; texts below are not trained on
+    epochs: int | None = None  # at most; None: by the number of texts, see n_epochs
+    patience: int = 2  # epochs without a lower validation loss after which training stops; see min_validation
+    min_validation: int = (
+        200  # validation texts; with fewer the last epoch is kept, because the best one would be a matter of chance
+    )
     batch_size: int = 16  # texts
-    learning_rate: float | None = None  # highest, of the body; None: by family and number of texts, see rates
-    head_rate: float | None = None  # highest, of what starts from nothing: the head, and a pooler under it; None: by family
+    learning_rate: float | None = None  # peak rate of the body; None: by family and number of texts, see rates
+    head_rate: float | None = None  # peak rate of randomly initialized weights: head and pooler; None: by family
     warmup_share: float = 0.1  # of the steps, 0 to 1
     weight_decay: float = 0.01
-    max_tokens: int = 128  # special tokens count; longer texts are truncated
+    max_tokens: int = 128  # with special tokens; longer texts are truncated
     validation_share: float = 0.15  # of all texts, above 0 and below 1
-    precision: float | None = None  # wanted of every label's answers on the texts held out, above 0 and at most 1; None: none
-    coverage: float | None = None  # wanted of the label sets there, above 0 and below 1; None: no sets
+    precision: float | None = None  # wanted of each label's answers on held-out texts, above 0 and at most 1; None: no thresholds
+    coverage: float | None = None  # wanted of the label sets there, above 0 and below 1; None: no label sets
     seed: int = 0
     threads: int | None = None  # CPU threads; None: as many as torch takes
-    save_every: float = 60.0  # seconds between two states that a killed run goes on from, at least
-    seeds: int = 1  # students that are trained; of several, the mean of their answers is distilled into one more
-    folds: int | None = None  # of several students each leaves out one in so many texts; 1: none; None: see n_folds
-    teacher_weight: float = 0.5  # of the teacher's label in what the one is taught, beside the mean of the several, 0 to 1
+    save_every: float = 60.0  # least seconds between two states that a killed run resumes from
+    seeds: int = 1  # students to train; the mean answer of several is distilled into one more
+    folds: int | None = None  # folds of the training texts; each of several students leaves one out; 1: none; None: see n_folds
+    teacher_weight: float = 0.5  # of the teacher's label in the last student's target, next to the ensemble's mean, 0 to 1
 
     def __post_init__(self) -> None:
-        """Refuse what cannot train; raises UserError."""
+        """Check every value; raises UserError."""
         find_recipe(self.family)
         for name, steps, family in (("tapt", self.tapt, "encoder"), ("pretrain", self.pretrain, "charformer")):
             _check(name, steps, steps >= 0, "at least 0")
             if steps and self.family != family:
-                raise UserError(f"{name} is {steps}, but a student of family {self.family} takes none; use family {family}")
+                raise UserError(f"{name} is {steps}, but only family {family} takes it, not {self.family}")
         if self.pool and not (self.from_student or self.tapt or self.pretrain):
-            raise UserError(
-                f"pool is {self.pool!r}, but nothing would read it; name a student to answer it (--from), or let a new one read it "
-                "(--tapt, --pretrain)"
-            )
+            raise UserError(f"pool is {self.pool!r}, but nothing would use it; add --from, --tapt or --pretrain")
         _check("distill_temperature", self.distill_temperature, 0 < self.distill_temperature < float("inf"), "above 0")
         _check("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "at least 0 and below 1")
         _check("weighting", repr(self.weighting), self.weighting in (None, *WEIGHTINGS), f"one of {', '.join(WEIGHTINGS)}")
@@ -137,37 +134,35 @@ class TrainConfig:
         folds_fit = self.folds is None or 1 <= self.folds <= self.seeds
         _check("folds", self.folds, folds_fit, f"from 1 to the number of seeds, {self.seeds}")
         if self.seeds > 1 and self.from_student:
-            raise UserError("several seeds and another student both stand in for the teacher's labels; give one of the two")
+            raise UserError("both --seeds and --from replace the teacher's labels; give one of the two")
         _check("teacher_weight", self.teacher_weight, 0 <= self.teacher_weight <= 1, "from 0 to 1")
         _check("threads", self.threads, self.threads is None or self.threads >= 1, "at least 1")
 
     @property
     def weigh_by(self) -> str:
-        """What a text counts: as much as its soft label says, one minus its entropy over that of even shares ("certainty").
+        """The weighting of texts: by default "certainty" for soft labels and "even" for another student's answers.
 
-        Another student's answers are all meant alike ("even"): they have no noise to be held down, and who learns the sure ones
-        first learns other shares of labels.
+        A student's answers have no noise that weights should damp; learning the certain ones first would shift the label shares.
         """
         return self.weighting or ("even" if self.from_student else "certainty")
 
     @property
-    def masked_reading(self) -> tuple[str, int]:
-        """(what it is called, steps) of the masked reading before training; of a family that has none 0 steps."""
+    def pretraining(self) -> tuple[str, int]:
+        """(stage, steps) of masked pretraining; 0 steps for a family without it."""
         return ("tapt", self.tapt) if self.family == "encoder" else ("pretrain", self.pretrain)
 
     @property
     def n_folds(self) -> int:
-        """Folds among several students: by default 5, or as many as there are students if they are fewer.
+        """Folds of an ensemble: by default 5, or the number of students if that is smaller.
 
-        The more folds, the more texts each student learns from, and the fewer have not seen a given text.
+        More folds mean more texts for each student, and fewer students that were not trained on a given text.
         """
         return min(self.seeds, DEFAULT_FOLDS) if self.folds is None else self.folds
 
     def n_epochs(self, n_texts: int) -> int:
         """Epochs to plan for ``n_texts`` training texts.
 
-        A few hundred texts need several passes to make enough steps; thousands need few, and more would only learn the
-        teacher's noise.
+        A few hundred texts need several epochs for enough steps; thousands need few, and more would only learn the teacher's noise.
         """
         if self.epochs is not None:
             return self.epochs
@@ -176,18 +171,18 @@ class TrainConfig:
         return min(recipe.max_epochs, max(recipe.min_epochs, -(-recipe.min_steps // steps_per_epoch)))
 
     def rates(self, n_texts: int) -> tuple[float, float]:
-        """Highest learning rates of body and head for ``n_texts`` training texts."""
+        """(peak learning rate of the body, of the head) for ``n_texts`` training texts."""
         recipe = find_recipe(self.family)
         return self.learning_rate or recipe.rate_for(n_texts), self.head_rate or recipe.head_rate
 
     @property
     def max_ids(self) -> int:
-        """Ids kept of a text, tokens or bytes."""
+        """Most ids of a text, tokens or bytes; longer texts are truncated."""
         return self.max_tokens * find_recipe(self.family).ids_per_token
 
 
 def as_trained(student: Student, *, min_agreement: float = TrainConfig.min_agreement) -> TrainConfig:
-    """What is recorded of how a student was trained; the rest as it is by default."""
+    """The settings recorded in a student; the rest are defaults. Args: min_agreement, 0 to 1, which is not recorded."""
     return TrainConfig(
         family=student.family,
         backbone=student.backbone,
@@ -199,6 +194,6 @@ def as_trained(student: Student, *, min_agreement: float = TrainConfig.min_agree
 
 
 def _check(name: str, value: object, fits: bool, allowed: str) -> None:
-    """One line about a value that is out of its range."""
+    """Raise UserError for a value that is out of range."""
     if not fits:
         raise UserError(f"{name} is {value}; it must be {allowed}")

@@ -1,6 +1,7 @@
-"""The table of arXiv:2212.11311: objective x least agreement, each with several seeds; which one is best, the validation texts say.
+"""Sweep over objectives, minimum agreements and seeds, as in the table of arXiv:2212.11311; validation texts choose the best.
 
-Every measurement is a line of `<checkpoint>.sweep.jsonl` as soon as it is made, so that a sweep that was stopped goes on.
+Every measurement is appended to `<checkpoint>.sweep.jsonl` at once, so that a sweep that was stopped goes on.
+Axes: N texts, C classes.
 """
 
 from __future__ import annotations
@@ -22,17 +23,15 @@ from potstill.contract.scores import metrics
 from potstill.contract.soft_label import SoftLabel
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
-from potstill.models.catalog import ModelFolder
-from potstill.trainer import run
-from potstill.trainer.calibrate_held_out import judge
-from potstill.trainer.calibration.temperature import calibrated
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.data import selection
+from potstill.trainer.data.targets import majority_classes
+from potstill.trainer.data.training_rows import TrainingRows, read_rows, split_rows
 from potstill.trainer.evaluation.curves import average_precision, precision_at_recall
-from potstill.trainer.students.checkpoint import Held
 from potstill.trainer.students.start import file_digests, find_start
-from potstill.trainer.training.loop import Progress
-from potstill.trainer.training.losses import OBJECTIVES, majority_target
+from potstill.trainer.training.loop import TrainProgress
+from potstill.trainer.training.losses import OBJECTIVES
+from potstill.trainer.training.student import TrainingJob, torch_threads, train_student
 
 SUFFIX = ".sweep.jsonl"
 THRESHOLDS = (0.0, 0.5, 5 / 8, 3 / 4, 1.0)
@@ -47,37 +46,37 @@ CHOSEN_BY = "macro_f1"
 
 
 class Measurement(Strict):
-    """One student of a sweep."""
+    """The scores of one student of a sweep."""
 
-    made_of: str  # digest of everything but the cell
+    made_of: str  # digest of everything that the cells share
     loss: str
     min_agreement: float
     seed: int
-    share: float  # of the training texts that were kept
+    share: float  # of the training texts: kept
     validation: dict[str, float]  # against the teacher's majority labels
     gold: dict[str, float]  # empty without gold
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A finished table."""
+    """All measurements of a sweep."""
 
     measurements: list[Measurement]
     file: Path
 
     def best(self) -> tuple[str, float]:
-        """(objective, least agreement) with the highest mean macro-F1 on the validation texts; gold plays no part."""
+        """(objective, minimum agreement) with the highest mean macro-F1 on the validation texts; gold is not used."""
         return max(self.cells(), key=lambda cell: float(np.mean([m.validation[CHOSEN_BY] for m in self.cells()[cell]])))
 
     def cells(self) -> dict[tuple[str, float], list[Measurement]]:
-        """The students of every cell, in the table's order."""
+        """Measurements by (objective, minimum agreement), in the table's order."""
         cells: dict[tuple[str, float], list[Measurement]] = {}
         for measurement in self.measurements:
             cells.setdefault((measurement.loss, measurement.min_agreement), []).append(measurement)
         return cells
 
     def as_text(self) -> str:
-        """A Markdown table, and the best setting."""
+        """A Markdown table, and the best settings."""
         scored = ["validation", *(["gold"] if self.measurements[0].gold else [])]
         heads = ["objective", "agreement", "kept", *(f"{COLUMNS[name][0]} ({where})" for where in scored for name in COLUMNS)]
         lines = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
@@ -89,7 +88,7 @@ class Sweep:
 
 
 def mean_text(values: Sequence[float]) -> str:
-    """`0.712 ± 0.021`: the mean and half the 95 % interval over seeds, by Student's t; without the latter for one seed."""
+    """`0.712 ± 0.021`: mean and half the 95 % interval by Student's t, for one value the mean. Args: values, one a seed."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return f"{mean:.3f}"
@@ -103,40 +102,40 @@ def sweep(
     checkpoint: str | Path,
     config: TrainConfig,
     gold: list[Text],
-    progress: Progress | None = None,
+    progress: TrainProgress | None = None,
 ) -> Sweep:
-    """Train a student for every objective, least agreement and seed, and measure it. No checkpoint is written.
+    """Train and score a student for every objective, minimum agreement and seed. No checkpoint is written.
 
     Args:
         task, soft_labels, progress: as for :func:`potstill.trainer.run.train`.
-        checkpoint: names the file of measurements beside it.
-        config: loss and least agreement are the sweep's own; ``seeds`` says how many.
-        gold: texts with a gold label of the task; for the table only.
+        checkpoint: gives the name of the file of measurements.
+        config: its loss and minimum agreement are replaced; ``seeds`` is the number of seeds.
+        gold: texts with a gold label of the task, for the table only.
     Raises:
-        FormatError, UserError: as :func:`potstill.trainer.run.train`; or if the file of measurements is damaged.
+        FormatError, UserError: as :func:`potstill.trainer.run.train`, or if the file of measurements is damaged.
     """
     soft_labels, checkpoint = Path(soft_labels), Path(checkpoint)
-    begun = find_start(config)
-    training, validation = run.sides(soft_labels, run.read_rows(soft_labels, task), config.validation_share)
+    job = TrainingJob(task, find_start(config), config, progress)
+    rows = split_rows(str(soft_labels), read_rows(soft_labels, task), config.validation_share)
     settings = {key: value for key, value in asdict(config).items() if key not in _NOT_MADE_OF}
     made_of = digest.of_value([settings, task.digest, digest.of_file(soft_labels), file_digests(config), gold])
     file = checkpoint.with_name(checkpoint.name + SUFFIX)
     done = {(m.loss, m.min_agreement, m.seed): m for m in _read(file) if m.made_of == made_of}
     measurements = []
     for loss in OBJECTIVES:
-        for least, kept in distinct(training):
+        for least, kept in distinct_selections(rows.training):
             for seed in range(config.seed, config.seed + config.seeds):
-                cell = replace(config, loss=loss, min_agreement=least, seed=seed, seeds=1)
                 if (loss, least, seed) not in done:
-                    scores = _measure(task, begun, Held(kept, validation), cell, gold, progress)
+                    cell = replace(config, loss=loss, min_agreement=least, seed=seed, seeds=1, precision=None, coverage=None)
+                    on_validation, on_gold = _measure(replace(job, config=cell), TrainingRows(kept, rows.validation), gold)
                     done[loss, least, seed] = Measurement(
                         made_of=made_of,
                         loss=loss,
                         min_agreement=least,
                         seed=seed,
-                        share=len(kept) / len(training),
-                        validation=scores[0],
-                        gold=scores[1],
+                        share=len(kept) / len(rows.training),
+                        validation=on_validation,
+                        gold=on_gold,
                     )
                     _append(file, done[loss, least, seed])
                 measurements.append(done[loss, least, seed])
@@ -146,33 +145,31 @@ def sweep(
 _NOT_MADE_OF = {"loss", "min_agreement", "seed", "seeds", "folds", "teacher_weight", "threads", "save_every"}
 
 
-def distinct(training: list[SoftLabel]) -> list[tuple[float, list[SoftLabel]]]:
-    """The thresholds that keep different texts, and at least two labels, each with what it keeps."""
+def distinct_selections(training: list[SoftLabel]) -> list[tuple[float, list[SoftLabel]]]:
+    """(minimum agreement, rows kept) of the thresholds that keep different rows; raises UserError if none keeps two labels."""
     found: list[tuple[float, list[SoftLabel]]] = []
     for least in THRESHOLDS:
         kept = selection.by_agreement(training, least).kept
         if len({row.majority for row in kept}) > 1 and (not found or len(kept) < len(found[-1][1])):
             found.append((least, kept))
     if not found:
-        raise UserError("the training texts have one majority label or none, but a student needs at least two; look at the labels")
+        raise UserError(
+            "the training texts have fewer than two majority labels, but a student needs at least two; check the labels"
+        )
     return found
 
 
-def _measure(
-    task: Task, begun: ModelFolder, held: Held, config: TrainConfig, gold: list[Text], progress: Progress | None
-) -> tuple[dict[str, float], dict[str, float]]:
-    """The scores of one student on validation and on gold texts."""
-    labels = task.label_names
-    with run.threads(config.threads):
-        encoder, _ = run.fit_student(task, begun, held, config, progress, None)
-        temperature = judge(encoder, labels, held.validation, replace(config, precision=None, coverage=None)).temperature
+def _measure(job: TrainingJob, rows: TrainingRows, gold: list[Text]) -> tuple[dict[str, float], dict[str, float]]:
+    """Scores of one student on the validation texts and on the gold texts."""
+    labels = job.task.label_names
+    with torch_threads(job.config.threads):
+        student = train_student(job, rows)
 
         def scores(texts: list[tuple[str, str | None]], wanted: NDArray[np.int64]) -> dict[str, float]:
-            probs = calibrated(encoder.logits(encoder.encode(texts)).astype(np.float64), temperature.value)
+            probs = student.probs(texts)
             return {name: measure(probs, wanted) for name, (_, measure) in COLUMNS.items()}
 
-        majority = np.array([majority_target(row, labels) for row in held.validation]).argmax(axis=1)
-        on_validation = scores([(row.text, row.target) for row in held.validation], majority)
+        on_validation = scores([(row.text, row.target) for row in rows.validation], majority_classes(rows.validation, labels))
         if not gold:
             return on_validation, {}
         classes = np.array([labels.index(text.gold or "") for text in gold], dtype=np.int64)
@@ -180,18 +177,18 @@ def _measure(
 
 
 def _read(file: Path) -> list[Measurement]:
-    """The measurements so far; a last line that was cut off by a kill does not count."""
+    """Read the measurements so far; an incomplete last line is ignored."""
     if not file.exists():
         return []
     lines = decode.read_bytes(file).split(b"\n")
     try:
         return [msgspec.json.decode(line, type=Measurement) for line in lines[:-1] if line.strip()]
     except msgspec.MsgspecError as error:
-        raise FormatError(file, "", f"is no file of measurements ({error}); remove it to begin anew") from error
+        raise FormatError(file, "", f"is not a file of measurements ({error}); remove it to start over") from error
 
 
 def _append(file: Path, measurement: Measurement) -> None:
-    """One more line, after whole lines only."""
+    """Append a line, in place of an incomplete one."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         data = file.read_bytes() if file.exists() else b""

@@ -1,4 +1,4 @@
-"""The peers: what each needs, how it is started, asked and read."""
+"""The peers: the packages that each needs, how it is started, and how requests and replies look."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+FASTAPI = str(HERE / "fastapi_servers.py")
 ONNX = ("onnxruntime==1.31.1", "tokenizers==0.22.2", "numpy==2.4.6")
 
 
@@ -17,22 +18,22 @@ ONNX = ("onnxruntime==1.31.1", "tokenizers==0.22.2", "numpy==2.4.6")
 class Peer:
     """One way to serve a student.
 
-    `command` follows the Python; {model}, {port}, {texts} and {seconds} are filled in.
+    `command` is passed to Python, with {model}, {port}, {texts} and {seconds} filled in.
     """
 
     name: str
     command: tuple[str, ...]
-    families: tuple[str, ...] = ("encoder", "static")  # of students it can serve
-    needs: tuple[str, ...] = ()  # packages of its own environment; none: this Python's
-    needs_checkpoint: bool = False  # {model} is the checkpoint, not the bundle
-    in_model: bool = False  # it is started in the model's folder
+    families: tuple[str, ...] = ("encoder", "static")  # of students that it can serve
+    needs: tuple[str, ...] = ()  # packages of its own environment; empty: it runs in this Python's
+    needs_checkpoint: bool = False  # {model} is the checkpoint rather than the bundle
+    in_model: bool = False  # started in the model's folder
     path: str = "/classify"
     body: Callable[[str], Any] = lambda text: {"text": text}
     label: Callable[[Any], str] = lambda reply: str(reply[0]["label"])
-    is_loop: bool = False  # no server: it measures itself and prints JSON
+    is_loop: bool = False  # not a server: it measures itself and prints JSON
 
     def arguments(self, **values: object) -> list[str]:
-        """Its command without the Python."""
+        """The command's arguments, filled in."""
         return [part.format(**values) for part in self.command]
 
     def request(self, text: str) -> bytes:
@@ -51,27 +52,27 @@ def tensors(text: str) -> dict[str, Any]:
 
 
 def label_of_tensors(reply: dict[str, Any]) -> str:
-    """The label in that protocol's reply."""
+    """The most probable label in a reply of that protocol."""
     data = {output["name"]: output["data"] for output in reply["outputs"]}
     return most_probable(dict(zip(data["labels"], data["probs"], strict=True)))
 
 
 PEERS = [
-    Peer("loop", (str(HERE / "loop.py"), "{model}", "{texts}", "{seconds}"), is_loop=True),
+    Peer("loop", (str(HERE / "plain_session.py"), "{model}", "{texts}", "{seconds}"), is_loop=True),
     Peer(
         "potstill",
         ("-m", "potstill.commands.main", "serve", "{model}", "--port", "{port}"),
         label=lambda reply: str(reply["answer"]["label"]),
     ),
-    Peer("fastapi-optimum", (str(HERE / "fastapi_optimum.py"), "{model}", "{port}"), families=("encoder",)),
-    Peer("fastapi-torch", (str(HERE / "fastapi_torch.py"), "{model}", "{port}"), families=("encoder",), needs_checkpoint=True),
+    Peer("fastapi-optimum", (FASTAPI, "optimum", "{model}", "{port}"), families=("encoder",)),
+    Peer("fastapi-torch", (FASTAPI, "torch", "{model}", "{port}"), families=("encoder",), needs_checkpoint=True),
     Peer(
         "infinity",
         tuple("-m infinity_emb.cli v2 --model-id . --served-model-name student --engine optimum --device cpu".split())
         + tuple("--no-model-warmup --log-level error --host 127.0.0.1 --port {port}".split()),
         families=("encoder",),
         needs=("infinity-emb[optimum,server]==0.0.77", "transformers==4.48.3", "optimum==1.27.0", "torch==2.7.1", ONNX[0]),
-        in_model=True,  # given a path, it looks for the path's model.onnx below the path
+        in_model=True,  # given a path, it looks for the model's file at that path below the path
         body=lambda text: {"model": "student", "input": [text]},
         label=lambda reply: str(max(reply["data"][0], key=lambda row: row["score"])["label"]),
     ),
@@ -92,7 +93,7 @@ PEERS = [
     ),
     Peer(
         "model2vec",
-        (str(HERE / "model2vec_static.py"), "{model}", "{port}"),
+        (FASTAPI, "model2vec", "{model}", "{port}"),
         families=("static",),
         needs=("model2vec==0.10.0", "fastapi==0.165.0", "uvicorn==0.54.0", "httptools==0.9.0", "uvloop==0.23.0"),
         needs_checkpoint=True,

@@ -1,10 +1,10 @@
-"""LitServe, one worker a core: python litserve_onnx.py BUNDLE PORT"""
+"""LitServe with one worker per core: python litserve_onnx.py BUNDLE PORT"""
 
 import os
 import sys
 
 import litserve
-from bare_session import BareSession
+from plain_session import PlainSession
 
 
 class Student(litserve.LitAPI):
@@ -12,7 +12,7 @@ class Student(litserve.LitAPI):
 
     def setup(self, device: str) -> None:
         """Open the bundle in a worker."""
-        self.session = BareSession(sys.argv[1])
+        self.session = PlainSession(sys.argv[1])
 
     def decode_request(self, request: dict) -> str:
         """The text."""

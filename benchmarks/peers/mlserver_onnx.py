@@ -1,14 +1,14 @@
-"""MLServer with a runtime of its own, one worker process a core: python mlserver_onnx.py BUNDLE PORT"""
+"""MLServer with a custom runtime, one worker process per core: python mlserver_onnx.py BUNDLE PORT"""
 
 import asyncio
 import os
 import sys
 
-from bare_session import BareSession
 from mlserver import MLModel, MLServer, ModelSettings, Settings
 from mlserver.codecs import StringCodec
 from mlserver.settings import ModelParameters
 from mlserver.types import InferenceRequest, InferenceResponse, ResponseOutput
+from plain_session import PlainSession
 
 
 class Student(MLModel):
@@ -16,7 +16,7 @@ class Student(MLModel):
 
     async def load(self) -> bool:
         """Open the bundle."""
-        self.session = BareSession(self.settings.parameters.uri)
+        self.session = PlainSession(self.settings.parameters.uri)
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:

@@ -1,1 +1,1 @@
-"""Measuring a bundle against optimum and torch on the same student."""
+"""Compare a bundle with optimum and torch on the same student."""

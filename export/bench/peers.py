@@ -1,6 +1,6 @@
-"""What a bundle is measured against: its own float graph, optimum's pipeline over that graph, and transformers' over torch.
+"""The peers of a bundle in a benchmark: its float graph, a pipeline of optimum over that graph, and one of transformers over torch.
 
-Each peer answers in a process of its own (`peer_process.py`), so that no library's threads or memory are another's.
+Each pipeline runs in a process of its own (`peer_process.py`), so that libraries share neither threads nor memory.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from potstill.contract.errors import UserError
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.child_process import environment
 from potstill.contract.texts import Text
-from potstill.export.bench.peer_process import Asked, Told
+from potstill.export.bench.peer_process import PipelineReply, PipelineRequest
 from potstill.export.graph import export_float
 from potstill.export.tokenizer.files import CONFIG_FILE
-from potstill.serve.bench.times import Facts
+from potstill.serve.bench.bundle_report import Facts
 from potstill.serve.runtime.scorer import open_scorer
 
 FLOAT, OPTIMUM, TORCH = "float", "optimum", "torch"
-CLOSE_S = 10  # for a process to end by itself
+CLOSE_S = 10  # time for a process to end by itself
 
 
-class Pipeline:
-    """A pipeline in a process of its own, which waits between its turns."""
+class PipelineProcess:
+    """A pipeline in a process of its own, idle between calls."""
 
     def __init__(self, name: str, folder: Path, max_tokens: int, threads: int) -> None:
-        """Start it. Args: name, OPTIMUM or TORCH; folder, that its library loads; threads, that it may use."""
+        """Start the process. Args: name, OPTIMUM or TORCH; folder, that its library loads; max_tokens, where texts are cut."""
         self.name, self._folder = name, folder
         self._start_s = time.monotonic()
         self._process = subprocess.Popen(
@@ -57,11 +57,11 @@ class Pipeline:
         )
 
     def times_ms(self, texts: Sequence[Text]) -> list[float]:
-        """Milliseconds of each answer, one after the other; raises UserError if the process has failed."""
+        """Time each answer, one after the other, in milliseconds; raises UserError if the process has failed."""
         return self._ask(texts, batch=False).times_ms
 
     def facts(self, texts: Sequence[Text]) -> Facts:
-        """Start, memory, size and change with the batch; raises UserError if the process has failed."""
+        """Start-up time, memory, size and effect of batches; raises UserError if the process has failed."""
         told = self._ask(texts[:32], batch=True)
         size = sum(path.stat().st_size for path in self._folder.iterdir() if path.suffix in (".onnx", ".safetensors", ".json"))
         return Facts(told.first_answer_s - self._start_s, told.rss_bytes / 1e6, size, told.batch_change_max)
@@ -77,41 +77,43 @@ class Pipeline:
         try:
             self._process.wait(timeout=CLOSE_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()  # it has nothing to put away
+            self._process.kill()  # it has nothing to save
             self._process.wait()
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
 
-    def _ask(self, texts: Sequence[Text], *, batch: bool) -> Told:
+    def _ask(self, texts: Sequence[Text], *, batch: bool) -> PipelineReply:
         """Send one line and read one."""
         stdin, stdout = self._process.stdin, self._process.stdout
         line = b""
         if stdin is not None and stdout is not None:
             try:
-                stdin.write(msgspec.json.encode(Asked([(text.text, text.target) for text in texts], batch)) + b"\n")
+                stdin.write(msgspec.json.encode(PipelineRequest([(text.text, text.target) for text in texts], batch)) + b"\n")
                 stdin.flush()
                 line = stdout.readline()
             except BrokenPipeError:
-                pass  # it has ended; what it said follows
+                pass  # the process has ended; its last words follow
         if not line:
             said = self._process.stderr.read().decode(errors="replace").strip().splitlines() if self._process.stderr else []
             raise UserError(f"{self._folder}: the {self.name} pipeline failed: {''.join(said[-1:])}")
-        return msgspec.json.decode(line, type=Told)
+        return msgspec.json.decode(line, type=PipelineReply)
 
 
 @contextmanager
-def peers_of(checkpoint: Path, bundle: Path, scratch: Path, threads: int) -> Iterator[tuple[dict[str, Path], list[Pipeline]]]:
-    """The float bundle by its name, and the pipelines, for a bundle that was exported from this checkpoint.
+def peers_of(
+    checkpoint: Path, bundle: Path, scratch: Path, threads: int
+) -> Iterator[tuple[dict[str, Path], list[PipelineProcess]]]:
+    """Open the peers of a bundle: (its float bundle by name, the running pipelines).
 
     Args:
-        checkpoint: the trainer's folder.
-        bundle: its bundle.
+        checkpoint: the checkpoint that the bundle was exported from.
+        bundle: the bundle.
         scratch: an empty folder for the float graph.
-        threads: that each pipeline may use.
+        threads: of each pipeline.
     Raises:
-        FormatError: if the checkpoint cannot be exported.
-        UserError: if the checkpoint is not the bundle's.
+        FormatError: if the bundle was changed, or the checkpoint cannot be exported.
+        UserError: if a pipeline cannot start.
     """
     verify_files(bundle)
     manifest = read_manifest(bundle)
@@ -130,14 +132,14 @@ def peers_of(checkpoint: Path, bundle: Path, scratch: Path, threads: int) -> Ite
     with ExitStack() as stack:
         pipelines = []
         for name, folder in ((OPTIMUM, optimum), (TORCH, checkpoint)):
-            pipelines.append(Pipeline(name, folder, manifest.max_tokens, threads))
+            pipelines.append(PipelineProcess(name, folder, manifest.max_tokens, threads))
             stack.callback(pipelines[-1].close)
-            pipelines[-1].times_ms([Text(first.text, target=first.target)])  # it is up
+            pipelines[-1].times_ms([Text(first.text, target=first.target)])  # wait until it is up
         yield {FLOAT: float_bundle}, pipelines
 
 
 def _float_bundle(model: onnx.ModelProto, bundle: Path, folder: Path) -> Path:
-    """The bundle with the float graph in place of its own; golden texts have what this machine says of them."""
+    """Copy the bundle with the float graph in place of its own, and with this machine's answers to the golden texts."""
     shutil.copytree(bundle, folder, ignore=shutil.ignore_patterns("fast*", SIGNATURE_FILE))
     (folder / MODEL_FILE).write_bytes(model.SerializeToString(deterministic=True))
     manifest = msgspec.structs.replace(read_manifest(bundle), variant=FLOAT, cascade=None)

@@ -1,1 +1,1 @@
-"""Putting a bundle together: files, manifest, thresholds of the shipped form, model card."""
+"""Assemble a bundle: manifest, recalibrated temperature and thresholds, model card, golden answers."""

@@ -1,4 +1,4 @@
-"""The bundle's files, proved by the runtime that will answer with them before the folder is moved into place."""
+"""Assemble a bundle: write its manifest and files, and prove them with the runtime that will answer from them."""
 
 from __future__ import annotations
 
@@ -6,28 +6,37 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from potstill.contract.bundle import (
+    FORMAT,
     MODEL_FILE,
     QUALITY_FILE,
     TOKENIZER_FILE,
     Golden,
     Manifest,
+    Provenance,
     write_golden,
     write_manifest,
     write_sums,
 )
 from potstill.contract.files import atomic
+from potstill.contract.scores.metrics import scores
 from potstill.contract.task import Task
 from potstill.export.bundle import card
+from potstill.export.bundle.recalibration import carry_label_sets, carry_thresholds, correct_temperature
+from potstill.export.gate.criteria import is_batch_invariant
+from potstill.export.gate.forms import Candidate
 from potstill.export.gate.quality import Quality
+from potstill.export.gate.source import ExportSource
 from potstill.export.tokenizer.files import CONFIG_FILE, TOKENIZER_CONFIG_FILE, config_json, tokenizer_config_json, tokenizer_json
-from potstill.serve.runtime.classifier import Classifier
-from potstill.serve.runtime.session import open_session
-from potstill.serve.runtime.tokenizer import Tokenize
+from potstill.serve.runtime.classifier import Classifier, softmax
+from potstill.serve.runtime.scorer import open_scorer
+from potstill.serve.runtime.session import this_machine
 
-AWKWARD = (  # what tokenizers and kernels trip over; no text of anybody's pool, because a bundle travels
+EDGE_CASES = (  # texts that tokenizers and kernels trip over; fixed, because a bundle must not carry anybody's texts
     "up",
     "🚀🚀🚀 to the moon?? 💎🙌",
     "今日の株価は上がるでしょうか。中国股市明天会涨吗？",
@@ -38,8 +47,8 @@ AWKWARD = (  # what tokenizers and kernels trip over; no text of anybody's pool,
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What a bundle is made of."""
+class BundleContent:
+    """The content of a bundle."""
 
     checkpoint: Path
     task: Task
@@ -48,33 +57,83 @@ class Parts:
     quality: Quality
 
 
-def write_bundle(bundle: Path, parts: Parts) -> None:
-    """Fill a folder, open it as a server would, and move it into place. Equal parts give equal bytes.
+def manifest_of(chosen: Candidate, reference: Candidate, source: ExportSource) -> Manifest:
+    """The manifest of a form, with temperature, thresholds and label sets fitted to the form's own outputs.
+
+    Args:
+        chosen: the form to ship.
+        reference: the float form, to which the checkpoint's temperature and thresholds belong.
+        source: the checkpoint's content.
+    """
+    student, on = source.student, source.gate
+    validation = slice(on.n_validation)
+    float_logits, logits = (candidate.logits[validation] for candidate in (reference, chosen))
+    temperature = correct_temperature(student.temperature, float_logits.astype(np.float64), logits.astype(np.float64), on.targets)
+    probs = softmax(logits, temperature)
+    float_probs = softmax(float_logits, student.temperature)
+    thresholds = student.thresholds
+    if student.precision:  # thresholds that nobody measured stay as they are
+        thresholds = carry_thresholds(student.thresholds, student.labels, float_probs, probs)
+    return Manifest(
+        format=FORMAT,
+        name=student.task_name,
+        labels=student.labels,
+        target=student.target,
+        max_tokens=student.max_tokens,
+        temperature=temperature,
+        thresholds=thresholds,
+        variant=chosen.form.variant,
+        batch_invariant=is_batch_invariant(chosen.form),
+        scores={"validation": scores(probs, on.majority)},
+        precision=student.precision,
+        conformal=carry_label_sets(student.conformal, float_probs, probs),
+        label_shares=_label_shares(student.labels, probs),
+        provenance=Provenance(
+            task_digest=student.task_digest,
+            teacher_digest=student.teacher_digest,
+            backbone=student.backbone,
+            backbone_digest=student.backbone_digest,
+            soft_labels_digest=student.soft_labels_digest,
+            loss=student.loss,
+            n_train=student.n_train,
+        ),
+        machine=this_machine(),
+    )
+
+
+def write_bundle(bundle: Path, content: BundleContent) -> None:
+    """Write a bundle beside its place, open it as a server would, and move it into place. Equal content gives equal bytes.
 
     Raises:
-        UserError: if it cannot be written, or the new bundle does not prove itself; what was at ``bundle`` stays.
+        UserError: if it cannot be written or does not prove itself; what was at `bundle` before stays.
     """
     with atomic.folder(bundle) as folder:
-        checkpoint, manifest = parts.checkpoint, parts.manifest
-        (folder / MODEL_FILE).write_bytes(parts.model.SerializeToString(deterministic=True))
+        checkpoint, manifest = content.checkpoint, content.manifest
+        (folder / MODEL_FILE).write_bytes(content.model.SerializeToString(deterministic=True))
         (folder / TOKENIZER_FILE).write_bytes(tokenizer_json(checkpoint, manifest.max_tokens))
         (folder / CONFIG_FILE).write_bytes(config_json(checkpoint, manifest.labels))
         (folder / TOKENIZER_CONFIG_FILE).write_bytes(tokenizer_config_json(checkpoint, manifest.max_tokens))
-        (folder / QUALITY_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(parts.quality), indent=2) + b"\n")
-        (folder / card.FILE).write_text(card.text(parts.task, manifest, parts.quality), encoding="utf-8", newline="\n")
+        (folder / QUALITY_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(content.quality), indent=2) + b"\n")
+        (folder / card.FILE).write_text(card.text(content.task, manifest, content.quality), encoding="utf-8", newline="\n")
         write_manifest(folder, manifest)
-        write_golden(folder, _golden(folder, parts))
+        write_golden(folder, _golden(folder, content))
         write_sums(folder)
         Classifier.open(folder).close()
 
 
-def _golden(folder: Path, parts: Parts) -> list[Golden]:
-    """The worked examples and the awkward texts with the answers that this machine gives."""
-    session = open_session(folder / MODEL_FILE)
-    tokenize = Tokenize(folder / TOKENIZER_FILE, parts.manifest.max_tokens, [node.name for node in session.get_inputs()])
-    target = parts.task.examples[0].target
-    pairs = [(example.text, example.target) for example in parts.task.examples] + [(text, target) for text in AWKWARD]
-    with Classifier(parts.manifest, tokenize, session) as classifier:
-        targets = [about or "" for _, about in pairs] if parts.manifest.target else None
+def _label_shares(labels: list[str], probs: NDArray[np.float64]) -> dict[str, float]:
+    """Mean probability of each label over the texts [N, C]: the share of the label as this form sees it."""
+    shares = probs.mean(axis=0)
+    return dict(zip(labels, (shares / shares.sum()).tolist(), strict=True))
+
+
+def _golden(folder: Path, content: BundleContent) -> list[Golden]:
+    """The task's worked examples and the edge cases, with the answers of this machine."""
+    manifest, examples = content.manifest, content.task.examples
+    scorer = open_scorer(folder / MODEL_FILE, folder / TOKENIZER_FILE, manifest, len(manifest.labels))
+    target = examples[0].target
+    pairs = [(example.text, example.target) for example in examples] + [(text, target) for text in EDGE_CASES]
+    with Classifier(manifest, scorer) as classifier:
+        targets = [one or "" for _, one in pairs] if manifest.target else None
         probs = classifier.probs([text for text, _ in pairs], targets).tolist()
-    return [Golden(text=text, target=about, probs=row) for (text, about), row in zip(pairs, probs, strict=True)]
+    return [Golden(text=text, target=one, probs=row) for (text, one), row in zip(pairs, probs, strict=True)]

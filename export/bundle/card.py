@@ -1,4 +1,4 @@
-"""The bundle's README.md: a model card that says what the model answers, how well, and how to call it."""
+"""The bundle's README.md: a model card with labels, scores, usage and origin."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ METRICS = {
 
 
 def text(task: Task, manifest: Manifest, quality: Quality) -> str:
-    """The card; it depends on the bundle's content alone, so it is the same at every export."""
+    """The card. It depends on the bundle's content alone, so every export writes the same."""
     return "\n".join(
         [
             *_header(manifest),
@@ -35,7 +35,7 @@ def text(task: Task, manifest: Manifest, quality: Quality) -> str:
 
 
 def with_usage(card: str, usage: str) -> str:
-    """A bundle's card with another text under `Use`."""
+    """Replace the text under `Use` in a bundle's card."""
     head, _, rest = card.partition("## Use\n")
     _, mark, tail = rest.partition("\n## Origin\n")
     return f"{head}## Use\n\n{usage}\n{mark}{tail}"
@@ -48,13 +48,13 @@ def _header(manifest: Manifest) -> list[str]:
 
 
 def _labels(task: Task) -> list[str]:
-    """What each label means."""
+    """The labels with their meanings."""
     rows = [f"| `{label.name}` | {_cell(label.meaning)} |" for label in task.labels]
     return ["## Labels", "", "| label | meaning |", "| --- | --- |", *rows, ""]
 
 
 def _scores(manifest: Manifest, quality: Quality) -> list[str]:
-    """How well this very model does, and what quantization cost."""
+    """Scores of the shipped form, and a table of all forms."""
     rows = [
         f"| {split} | {METRICS.get(name, name)} | {score.as_text()} | {score.n} |"
         for split, scores in manifest.scores.items()
@@ -84,7 +84,7 @@ def _scores(manifest: Manifest, quality: Quality) -> list[str]:
 
 
 def _confidence(manifest: Manifest) -> list[str]:
-    """When it abstains, and what its label sets promise."""
+    """Thresholds for abstaining, and the coverage of label sets."""
     whose = {"gold": "labels that people gave", "teacher": "the teacher's labels, not people's"}
     lines = []
     if manifest.precision is not None:
@@ -102,17 +102,16 @@ def _confidence(manifest: Manifest) -> list[str]:
 
 
 def _use(manifest: Manifest) -> list[str]:
-    """How to call it, with potstill and without."""
+    """How to call the model, with potstill and without."""
     pair = '"some text", "some target"' if manifest.target else '"some text"'
     call = '["some text"], ["some target"]' if manifest.target else '["some text"]'
     return [
         "## Use",
         "",
         "```python",
-        "from pathlib import Path",
-        "from potstill.serve.runtime.classifier import Classifier",
+        "from potstill import Classifier",
         "",
-        'with Classifier.open(Path("bundle")) as classifier:',
+        'with Classifier.open("bundle") as classifier:',
         f"    print(classifier.classify({call}))",
         "```",
         "",
@@ -136,7 +135,7 @@ def _use(manifest: Manifest) -> list[str]:
 
 
 def _origin(manifest: Manifest) -> list[str]:
-    """Where it comes from."""
+    """Training set, backbone and digests."""
     origin = manifest.provenance
     return [
         "## Origin",
@@ -154,5 +153,5 @@ def _origin(manifest: Manifest) -> list[str]:
 
 
 def _cell(words: str) -> str:
-    """Words on one line, as a table needs them."""
+    """Words as one line of a Markdown table's cell."""
     return " ".join(words.split()).replace("|", "\\|")

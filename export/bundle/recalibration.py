@@ -1,7 +1,7 @@
-"""Carrying thresholds and label sets over to the form that is exported.
+"""Fit the checkpoint's temperature, thresholds and label sets to the outputs of the form that is exported.
 
-What they promise was measured on the checkpoint's probabilities, on texts that need not be here any more. So each is moved by as
-much as the probability at the same rank moved: as many validation texts pass it as before. Axes: N texts, C classes.
+Thresholds and label sets were measured on the checkpoint's probabilities, with texts that may be gone. So each is moved by as
+much as the probability of the same rank moved: as many validation texts pass it as before. Axes: N texts, C classes.
 """
 
 from __future__ import annotations
@@ -12,81 +12,98 @@ from numpy.typing import NDArray
 
 from potstill.contract.decision import Conformal
 
-Floats = NDArray[np.float64]
+MIN_PASSING = 10  # texts at or above a threshold; with fewer, the lowest of them says too little to move it
+MIN_TEXTS = 30  # on fewer texts a temperature says more about chance than about quantization
+GRID = np.exp(np.linspace(np.log(0.05), np.log(20), 1201))  # temperatures, half a percent apart
 
-MIN_CLAIMS = 10  # probabilities at or above a threshold; the place of the lowest among fewer is chance
+
+# Thresholds and label sets
 
 
-def carried_thresholds(
-    thresholds: dict[str, float | None] | None, labels: list[str], reference: Floats, found: Floats
+def carry_thresholds(
+    thresholds: dict[str, float | None] | None, labels: list[str], reference: NDArray[np.float64], probs: NDArray[np.float64]
 ) -> dict[str, float | None] | None:
-    """The thresholds at which as many validation texts are answered with each label as the checkpoint's own let pass.
+    """Move thresholds so that as many validation texts are answered with each label as before.
 
-    A threshold that fewer than ten texts pass stays as it is. Equal probabilities change nothing.
+    A threshold that fewer than `MIN_PASSING` texts pass is not moved. Equal probabilities move nothing.
 
     Args:
-        thresholds: of the checkpoint.
+        thresholds: the checkpoint's, 0 to 1 by label; None for a label that is never answered.
         labels: in output order.
         reference: the checkpoint's probabilities [N, C].
-        found: those of the form that is exported, [N, C].
+        probs: the probabilities of the exported form [N, C].
     """
     if thresholds is None:
         return None
     carried = {}
     for name, least in thresholds.items():
         c = labels.index(name)
-        before, after = (probs[probs.argmax(axis=1) == c, c] for probs in (reference, found))
-        carried[name] = None if least is None else carried_place(least, before, after)
+        before, after = (values[values.argmax(axis=1) == c, c] for values in (reference, probs))
+        carried[name] = None if least is None else carry_cutoff(least, before, after)
     return carried
 
 
-def carried_sets(conformal: Conformal | None, reference: Floats, found: Floats) -> Conformal | None:
-    """The quantile at which the sets of all validation texts together hold as many labels as before. Args as above."""
+def carry_label_sets(conformal: Conformal | None, reference: NDArray[np.float64], probs: NDArray[np.float64]) -> Conformal | None:
+    """Move the conformal quantile so that the label sets of all validation texts hold as many labels as before.
+
+    Args:
+        conformal: the checkpoint's; None: it has none.
+        reference: the checkpoint's probabilities [N, C].
+        probs: the probabilities of the exported form [N, C].
+    """
     if conformal is None:
         return None
-    least = carried_place(1 - conformal.quantile, reference.ravel(), found.ravel())
+    least = carry_cutoff(1 - conformal.quantile, reference.ravel(), probs.ravel())
     return msgspec.structs.replace(conformal, quantile=1 - least)
 
 
-def carried_place(least: float, before: Floats, after: Floats) -> float:
-    """Where as many of ``after`` are at or above as of ``before`` at ``least``; from 0 to 1. Args: before [n], after [m]."""
+def carry_cutoff(least: float, before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
+    """Move a cutoff so that as many of `after` are at or above it as of `before` were.
+
+    Args:
+        least: the cutoff, a probability, 0 to 1.
+        before: probabilities [n] that it was made for.
+        after: probabilities [m] that it is moved to.
+    """
     n_passing = int((before >= least).sum())
-    if n_passing < MIN_CLAIMS or len(after) < MIN_CLAIMS:
+    if n_passing < MIN_PASSING or len(after) < MIN_PASSING:
         return least
     lowest = np.sort(before)[-n_passing]
     now = np.sort(after)[-min(n_passing, len(after))]
     return float(min(1.0, max(0.0, least + float(now - lowest))))
 
 
-MIN_TEXTS = 30  # on fewer texts a fit says more about chance than about quantization
-GRID = np.exp(np.linspace(np.log(0.05), np.log(20), 1201))  # half a percent from step to step
+# Temperature
 
 
-def corrected_temperature(temperature: float, reference: Floats, logits: Floats, targets: Floats) -> float:
-    """The checkpoint's temperature times how much more, or less, the new logits need than those it was fitted on.
+def correct_temperature(
+    temperature: float, reference: NDArray[np.float64], logits: NDArray[np.float64], targets: NDArray[np.float64]
+) -> float:
+    """Scale the checkpoint's temperature by the ratio of the best temperatures for the new and for the float logits.
 
-    A ratio of two fits, so that whatever the trainer fitted on stays the basis, and equal logits change nothing.
+    The trainer may have fitted its temperature to other texts or to another aim. A ratio keeps that, and equal logits change
+    nothing. The fit is on a fixed grid rather than by an optimizer, so that a second export writes the same bytes.
 
     Args:
-        temperature: of the checkpoint, above 0.
-        reference: logits of the float model, [N, C].
-        logits: of the form that is exported, [N, C].
-        targets: distributions, [N, C]; rows sum to 1.
+        temperature: the checkpoint's, above 0.
+        reference: logits of the float form [N, C].
+        logits: logits of the exported form [N, C].
+        targets: soft labels [N, C]; rows sum to 1.
     Source: Guo, Pleiss, Sun, Weinberger 2017, arXiv:1706.04599, section 4.2.
     """
     if len(targets) < MIN_TEXTS:
         return temperature
-    return temperature * fitted(logits, targets) / fitted(reference, targets)
+    return temperature * best_on_grid(logits, targets) / best_on_grid(reference, targets)
 
 
-def fitted(logits: Floats, targets: Floats) -> float:
-    """The temperature of the grid under which the targets are most likely."""
+def best_on_grid(logits: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
+    """The temperature of the grid with the least cross-entropy; logits and targets are [N, C]."""
     losses = [cross_entropy(logits, targets, float(temperature)) for temperature in GRID]
     return float(GRID[int(np.argmin(losses))])
 
 
-def cross_entropy(logits: Floats, targets: Floats, temperature: float) -> float:
-    """Mean cross-entropy of softmax(logits / temperature) against the targets, in nats."""
+def cross_entropy(logits: NDArray[np.float64], targets: NDArray[np.float64], temperature: float) -> float:
+    """Mean cross-entropy of softmax(logits / temperature) against the targets [N, C], in nats; temperature above 0."""
     scaled = logits / temperature
     top = scaled.max(axis=1, keepdims=True)
     log_probs = scaled - top - np.log(np.exp(scaled - top).sum(axis=1, keepdims=True))

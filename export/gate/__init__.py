@@ -1,1 +1,1 @@
-"""Which form of the graph is shipped: every form is held against the float student, and timed."""
+"""Build the forms of a model, measure them against float, and decide which one is shipped."""

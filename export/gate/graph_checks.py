@@ -1,6 +1,6 @@
-"""What onnxruntime makes of a graph when it loads it: proof that int8 products run in int8.
+"""Check that the float graph answers like torch, and that int8 products still run in int8 once onnxruntime has loaded the graph.
 
-The session rewrites a graph. A product that it leaves as dequantized weights, or turns into `MatMulNBits`, is slower than float,
+A session rewrites its graph. A product that it leaves with dequantized weights, or turns into `MatMulNBits`, is slower than float,
 and no error says so.
 """
 
@@ -27,10 +27,12 @@ from potstill.serve.runtime.tokenizer import Feeds
 STATIC_PRODUCTS = ("MatMulIntegerToFloat",)
 DYNAMIC_PRODUCTS = ("MatMulIntegerToFloat", "DynamicQuantizeMatMul")
 WEIGHT_ONLY = "MatMulNBits"
+PARITY_TEXTS = 128  # a wrong export is wrong on every text, so a few are enough
+PARITY = 1e-3  # largest accepted difference of a probability from torch
 
 
 def loaded_operators(model: onnx.ModelProto, scratch: Path) -> dict[str, int]:
-    """How many nodes of each kind the loaded graph has, in order of name.
+    """Count the operators of the graph as onnxruntime loads it, by type, in order of name.
 
     Args:
         model: any graph that a session can load.
@@ -48,12 +50,12 @@ def loaded_operators(model: onnx.ModelProto, scratch: Path) -> dict[str, int]:
 
 
 def wrong_products(variant: str, operators: dict[str, int], n_products: int) -> str:
-    """Why the loaded graph does not compute as meant, or nothing.
+    """Explain which products do not run in int8 in the loaded graph; empty if all do.
 
     Args:
-        variant: an int8 form.
+        variant: name of an int8 form.
         operators: of the loaded graph, see :func:`loaded_operators`.
-        n_products: products of activations with weights in the float graph.
+        n_products: number of products with constant weights in the float graph.
     """
     kinds = DYNAMIC_PRODUCTS if variant == DYNAMIC else STATIC_PRODUCTS
     found = sum(operators.get(kind, 0) for kind in kinds)
@@ -64,12 +66,8 @@ def wrong_products(variant: str, operators: dict[str, int], n_products: int) -> 
     return f"{found} of {n_products} products run in int8 when loaded ({left}), which is slower than float"
 
 
-PARITY_TEXTS = 128  # an export is wrong on all texts or on none, so torch need not answer more
-PARITY = 1e-3  # largest accepted difference of a probability
-
-
 def torch_logits(checkpoint: Path, feeds: Sequence[Feeds]) -> NDArray[np.float32]:
-    """The checkpoint's own answers, float32 [N, C]."""
+    """Run the checkpoint in torch, each text alone; float32 [N, C]."""
     with quiet():
         model = AutoModelForSequenceClassification.from_pretrained(checkpoint, local_files_only=True, dtype=torch.float32).eval()
     with torch_threads(1), torch.inference_mode():
@@ -77,16 +75,20 @@ def torch_logits(checkpoint: Path, feeds: Sequence[Feeds]) -> NDArray[np.float32
     return np.concatenate(rows)
 
 
-def check_parity(checkpoint: Path, feeds: Sequence[Feeds], found: NDArray[np.float32]) -> float:
-    """The largest difference of a probability between torch and the float graph, on the first texts.
+def check_parity(checkpoint: Path, feeds: Sequence[Feeds], logits: NDArray[np.float32]) -> float:
+    """Compare the float graph with torch on the first texts; returns the largest difference of a probability.
 
+    Args:
+        checkpoint: the trainer's folder.
+        feeds: N texts, int64 [1, T] by input name.
+        logits: those of the float graph, float32 [N, C].
     Raises:
-        UserError: if it is not small.
+        UserError: if the difference is above `PARITY`.
     """
     expected = torch_logits(checkpoint, feeds[:PARITY_TEXTS])
-    change = float(np.abs(softmax(expected, 1.0) - softmax(found[:PARITY_TEXTS], 1.0)).max())
+    change = float(np.abs(softmax(expected, 1.0) - softmax(logits[:PARITY_TEXTS], 1.0)).max())
     if not change <= PARITY:  # this way round, NaN is refused too
         raise UserError(
-            f"{checkpoint}: its float graph differs from torch by {change:.3g} in a probability; at most {PARITY:g} is right"
+            f"{checkpoint}: its float graph differs from torch by {change:.3g} in a probability; at most {PARITY:g} is allowed"
         )
     return change

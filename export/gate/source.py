@@ -1,11 +1,18 @@
-"""What an export reads from a checkpoint, beside its weights."""
+"""Read what an export needs from a checkpoint: task, tokenizer, calibration set, and the texts of the gate.
+
+Activation ranges come from the calibration set. The gate compares forms on texts that calibration has not seen: the validation
+split, further training texts, and texts of a pool where one is given.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from potstill.contract.bundle import TOKENIZER_FILE
 from potstill.contract.checkpoint import CALIBRATION_FILE, GATE_FILE, TASK_FILE, VALIDATION_FILE, Student
@@ -13,73 +20,143 @@ from potstill.contract.files import decode
 from potstill.contract.soft_label import read_soft_labels
 from potstill.contract.task import Task, task_from_json
 from potstill.contract.texts import Text, read_texts
-from potstill.export.gate.gate import GateTexts
-from potstill.export.gate.speed import Ask
-from potstill.export.quantization.calibration_texts import N_TEXTS, n_tokens, spread_by_length
+from potstill.export.gate.speed import TextPair
 from potstill.export.tokenizer.files import pad_token_id
-from potstill.serve.runtime.tokenizer import Feeds, Tokenize
+from potstill.serve.runtime.tokenizer import Feeds, TextTokenizer
 
-MAX_POOL = 8192  # texts of a pool that are looked at, at equal steps
-MAX_GATE = 2048  # texts of the gate with those of a pool: of so many, 1 % is known to within half a percent
+N_CALIBRATION = 256  # texts of a pool for calibration; more do not move activation ranges
+CALIBRATION_BATCH = 16  # largest number of texts in a calibration batch
+MAX_POOL = 8192  # texts of a pool that are tokenized, at equal steps
+MAX_GATE = 2048  # texts of the gate, those of a pool included; enough to know 1 % to within half a percent
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
-class Source:
-    """A checkpoint's content, its texts as the graph is fed."""
+class GateTexts:
+    """The texts of the gate, validation texts first, with the teacher's labels for the validation texts.
+
+    Axes: N texts, V validation texts, C classes.
+    """
+
+    texts: list[TextPair]  # N
+    feeds: list[Feeds]  # N, as the graph is fed: int64 [1, T] by input name
+    targets: NDArray[np.float64]  # [V, C], soft labels; rows sum to 1
+    majority: NDArray[np.int64]  # [V], index of the teacher's majority label
+    pad_id: int
+    max_tokens: int  # no batch is padded beyond; some networks have no more positions
+
+    @property
+    def n_validation(self) -> int:
+        """Number of validation texts, V."""
+        return len(self.majority)
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """A checkpoint's content, with its texts tokenized."""
 
     checkpoint: Path
     student: Student
     task: Task
-    tokenize: Tokenize
-    calibration: list[Feeds]  # at least one text each
-    unused: list[Ask]  # texts of a pool that neither calibration nor the gate has
+    tokenize: TextTokenizer
+    calibration: list[Feeds]  # one text each, at least one
+    unused: list[TextPair]  # texts of the pool that neither calibration nor the gate uses
     gate: GateTexts
 
 
-def read_source(checkpoint: Path, student: Student, inputs: list[str], pool: Path | None = None) -> Source:
-    """The checkpoint's task, calibration texts, and the texts of the gate: those of validation first.
+def read_source(checkpoint: Path, student: Student, inputs: list[str], pool: Path | None = None) -> ExportSource:
+    """Read a checkpoint's task, calibration set and gate texts.
 
     Args:
         checkpoint: the trainer's folder.
         student: its `student.json`.
         inputs: names of the graph's inputs.
-        pool: a file of texts like those to come; calibration takes its texts from there, and the gate some more.
+        pool: a file of unlabelled texts like those to come; replaces the calibration set and adds texts to the gate.
     Raises:
         FormatError: if a file is missing or malformed.
     """
     path = checkpoint / TASK_FILE
     task = task_from_json(path, decode.read_bytes(path))
-    tokenize = Tokenize(checkpoint / TOKENIZER_FILE, student.max_tokens, inputs)
+    tokenize = TextTokenizer(checkpoint / TOKENIZER_FILE, student.max_tokens, inputs)
     validation = read_soft_labels(checkpoint / VALIDATION_FILE, labels=student.labels)
     rows = [*validation, *read_soft_labels(checkpoint / GATE_FILE, labels=student.labels, empty=True)]
-    texts = read_texts(checkpoint / CALIBRATION_FILE, target=student.target).texts
-    asks: list[Ask] = [(row.text, row.target if student.target else None) for row in rows]
-    calibration: list[Ask] = [(text.text, text.target) for text in texts]
-    unused: list[Ask] = []
+    calibration_texts = read_texts(checkpoint / CALIBRATION_FILE, target=student.target).texts
+    texts: list[TextPair] = [(row.text, row.target if student.target else None) for row in rows]
+    calibration: list[TextPair] = [(text.text, text.target) for text in calibration_texts]
+    unused: list[TextPair] = []
     if pool is not None:
-        calibration, more, unused = _of_pool(pool, student, {row.text for row in rows}, tokenize, MAX_GATE - len(rows))
-        seen = {text for text, _ in calibration}  # a training text may be a pool's too; the quantizer sees it, so the gate must not
-        asks = [*asks[: len(validation)], *(ask for ask in asks[len(validation) :] if ask[0] not in seen), *more]
+        calibration, more, unused = _split_pool(pool, student, {row.text for row in rows}, tokenize, MAX_GATE - len(rows))
+        seen = {text for text, _ in calibration}  # no gate text may be in the calibration set
+        texts = [*texts[: len(validation)], *(one for one in texts[len(validation) :] if one[0] not in seen), *more]
     gate = GateTexts(
-        asks=asks,
-        feeds=[tokenize.ids(*ask) for ask in asks],
+        texts=texts,
+        feeds=[tokenize.ids(*one) for one in texts],
         targets=np.array([[row.probs[name] for name in student.labels] for row in validation]),
         majority=np.array([student.labels.index(row.majority) for row in validation]),
         pad_id=pad_token_id(checkpoint),
         max_tokens=student.max_tokens,
     )
-    return Source(checkpoint, student, task, tokenize, [tokenize.ids(*ask) for ask in calibration], unused, gate)
+    return ExportSource(checkpoint, student, task, tokenize, [tokenize.ids(*one) for one in calibration], unused, gate)
 
 
-def _of_pool(
-    path: Path, student: Student, known: set[str], tokenize: Tokenize, n_gate: int
-) -> tuple[list[Ask], list[Ask], list[Ask]]:
-    """(texts for calibration, texts for the gate, the rest) of a pool, each spread from short to long; none of them known."""
-    texts = {(text.text, text.target): text for text in read_texts(path, target=student.target).texts if text.text not in known}
-    found: list[Text] = list(texts.values())
-    n = min(MAX_POOL, len(found))
-    asks: list[Ask] = [(text.text, text.target) for text in (found[i * len(found) // n] for i in range(n))]
-    lengths = [n_tokens(tokenize.ids(*ask)) for ask in asks]
-    calibration, left = spread_by_length(asks, lengths, min(N_TEXTS, -(-n // 2)))
-    rest = dict(zip(asks, lengths, strict=True))
-    return calibration, *spread_by_length(left, [rest[ask] for ask in left], max(0, n_gate))
+def _split_pool(
+    path: Path, student: Student, known: set[str], tokenize: TextTokenizer, n_gate: int
+) -> tuple[list[TextPair], list[TextPair], list[TextPair]]:
+    """Split a pool into (calibration texts, gate texts, the rest), each spread over all lengths; known texts are left out."""
+    unique = {(text.text, text.target): text for text in read_texts(path, target=student.target).texts if text.text not in known}
+    pool: list[Text] = list(unique.values())
+    n = min(MAX_POOL, len(pool))
+    texts: list[TextPair] = [(text.text, text.target) for text in (pool[i * len(pool) // n] for i in range(n))]
+    lengths = [n_tokens(tokenize.ids(*one)) for one in texts]
+    calibration, left = spread_by_length(texts, lengths, min(N_CALIBRATION, -(-n // 2)))
+    length_of = dict(zip(texts, lengths, strict=True))
+    return calibration, *spread_by_length(left, [length_of[one] for one in left], max(0, n_gate))
+
+
+# Sampling and batching by length
+
+
+def spread_by_length(items: Sequence[_Item], lengths: Sequence[int], n: int) -> tuple[list[_Item], list[_Item]]:
+    """Take n items at equal steps from the shortest to the longest.
+
+    Args:
+        items: N texts, in any form.
+        lengths: N, in tokens.
+        n: number to take, at least 0; all if there are fewer.
+    Returns:
+        (the items taken, the items left), both in the given order.
+    """
+    order = sorted(range(len(items)), key=lambda i: lengths[i])
+    n = min(n, len(items))
+    taken = {order[i * len(items) // n] for i in range(n)}
+    return [item for i, item in enumerate(items) if i in taken], [item for i, item in enumerate(items) if i not in taken]
+
+
+def group_by_length(feeds: Sequence[Feeds], at_most: int) -> list[list[int]]:
+    """Group texts of equal length, shortest first; returns their indices, at most so many in a group."""
+    groups: list[list[int]] = []
+    for i in sorted(range(len(feeds)), key=lambda i: n_tokens(feeds[i])):
+        last = groups[-1] if groups else []
+        if last and len(last) < at_most and n_tokens(feeds[last[0]]) == n_tokens(feeds[i]):
+            last.append(i)
+        else:
+            groups.append([i])
+    return groups
+
+
+def batch_by_length(feeds: Sequence[Feeds]) -> list[Feeds]:
+    """Batch texts of equal length, int64 [B, T] by input name, shortest first.
+
+    The batches need no padding: the quantizer would take padding for text, and a bundle pads nothing.
+
+    Args:
+        feeds: one text each, int64 [1, T] by input name.
+    """
+    groups = group_by_length(feeds, CALIBRATION_BATCH)
+    return [{name: np.concatenate([feeds[i][name] for i in group]) for name in feeds[group[0]]} for group in groups]
+
+
+def n_tokens(feed: Feeds) -> int:
+    """Number of tokens of one text."""
+    return int(feed["input_ids"].shape[1])

@@ -1,1 +1,1 @@
-"""A bundle as others want it: Hugging Face, Triton, KServe, Docker; a bill of materials."""
+"""Package a bundle for other servers and hubs: Hugging Face, Triton, KServe, Docker; with a bill of materials."""

@@ -1,4 +1,8 @@
-"""A bundle's graph with its calibration inside, for runtimes that know nothing of `bundle.json`."""
+"""Put a bundle's temperature and bias inside its graph, for runtimes that do not read `bundle.json`.
+
+The bundle's own graph gives raw logits, so that temperature and bias can change without touching the model. A runtime that only
+runs the graph needs them inside it. Axes: B texts in a batch, C classes.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +19,29 @@ PROBS = "probs"
 
 
 def calibrated_logits(model: Path, manifest: Manifest) -> onnx.ModelProto:
-    """The graph whose `logits`, float32 [B, C], are over the temperature and have the bias, so that a plain softmax is right."""
+    """The graph with calibrated `logits`, float32 [B, C]: divided by the temperature, bias added. Their softmax is the answer.
+
+    Args:
+        model: the bundle's `model.onnx`.
+        manifest: its temperature, bias and labels.
+    """
     graph = onnx.load(model)
     return _ending_in(graph, manifest, OUTPUT, softmax=False)
 
 
 def calibrated_probs(model: Path, manifest: Manifest) -> onnx.ModelProto:
-    """The graph with one output, `probs`, float32 [B, C] in label order: what potstill answers."""
+    """The graph with the bundle's probabilities as its one output, `probs`, float32 [B, C], in label order.
+
+    Args:
+        model: the bundle's `model.onnx`.
+        manifest: its temperature, bias and labels.
+    """
     graph = onnx.load(model)
     return _ending_in(graph, manifest, PROBS, softmax=True)
 
 
 def _ending_in(model: onnx.ModelProto, manifest: Manifest, name: str, *, softmax: bool) -> onnx.ModelProto:
-    """The graph with its calibration between the model's own logits and an output of this name, in place."""
+    """Append the calibration to the graph, in place, and name its output."""
     graph, raw = model.graph, f"uncalibrated_{OUTPUT}"
     for node in graph.node:
         for names in (node.input, node.output):
@@ -43,5 +57,5 @@ def _ending_in(model: onnx.ModelProto, manifest: Manifest, name: str, *, softmax
     batch = graph.output[0].type.tensor_type.shape.dim[0].dim_param or "batch"
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, len(manifest.labels)]))
-    del graph.value_info[:]  # they are the session's to infer
+    del graph.value_info[:]  # the session infers shapes itself
     return model

@@ -1,7 +1,7 @@
-"""Container layouts: a Dockerfile with its compose file, and a KServe InferenceService of the same image.
+"""Container layouts: a Dockerfile with a compose file, and a KServe InferenceService of the same image.
 
-The container runs as nobody in particular, on a file system that it cannot write, without any capability. It lets nobody in without
-a key: the server itself refuses to start on an open address when it has none.
+The container runs as an unprivileged user, with a read-only file system and no capabilities. Every request needs a key: the server
+refuses to start on an open address without one.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from potstill.contract.bundle import Manifest
 from potstill.export.layouts.triton import model_name
 
 PORT = 8080
-USER = 10001  # of no account
+USER = 10001  # a user id without an account
 BUNDLE_FOLDER, KEYS_FILE = "bundle", "keys.txt"
 PYTHON_IMAGE = "python:3.11-slim"
 
 
 def write_docker(bundle: Path, folder: Path, manifest: Manifest, image: str, version: str) -> None:
-    """Fill a folder; `docker compose up` starts it once there is a file of keys."""
+    """Write the bundle, a Dockerfile and a compose file into a folder; `docker compose up` also needs a file of keys."""
     shutil.copytree(bundle, folder / BUNDLE_FOLDER)
     _write(folder / "Dockerfile", dockerfile(version))
     _write(folder / "compose.yaml", compose(manifest, image))
@@ -28,13 +28,13 @@ def write_docker(bundle: Path, folder: Path, manifest: Manifest, image: str, ver
 
 
 def write_kserve(bundle: Path, folder: Path, manifest: Manifest, image: str, version: str) -> None:
-    """Fill a folder: what the image is built from, and the InferenceService that runs it."""
+    """Write the files that the image is built from, and the InferenceService that runs it, into a folder."""
     write_docker(bundle, folder, manifest, image, version)
     _write(folder / "inferenceservice.yaml", inference_service(manifest, image))
 
 
 def dockerfile(version: str) -> str:
-    """Two stages: packages are installed in the first, and pip does not travel along."""
+    """The Dockerfile; packages are installed in a first stage, so that pip is not part of the image."""
     return f"""\
 FROM {PYTHON_IMAGE} AS install
 # Another source, such as a wheel that lies beside this file: --build-arg POTSTILL=...
@@ -57,7 +57,7 @@ ENTRYPOINT ["potstill", "serve", "/{BUNDLE_FOLDER}", "--host", "0.0.0.0", "--por
 
 
 def compose(manifest: Manifest, image: str) -> str:
-    """The service: reachable from this machine alone, nothing writable, keys in a file that is mounted as a secret."""
+    """The compose file: published on the loopback only, read-only, with the keys mounted as a secret."""
     return f"""\
 services:
   {model_name(manifest)}:
@@ -81,7 +81,7 @@ secrets:
 
 
 def inference_service(manifest: Manifest, image: str) -> str:
-    """The InferenceService; the container speaks the Open Inference Protocol, version 2, and reads its keys from a Secret."""
+    """The InferenceService: Open Inference Protocol, version 2, with the keys from a Secret."""
     name = model_name(manifest)
     return f"""\
 apiVersion: serving.kserve.io/v1beta1
@@ -126,12 +126,12 @@ spec:
 
 
 def how_to_docker(manifest: Manifest) -> str:
-    """Lines of the card that show how it is started."""
+    """Usage for the card: start the container with Docker."""
     return "\n".join(["```sh", f"openssl rand -hex 32 > {KEYS_FILE}", "docker compose up --build", "```"])
 
 
 def how_to_kserve(manifest: Manifest, image: str) -> str:
-    """The same for Kubernetes."""
+    """Usage for the card: build, push and apply to Kubernetes."""
     name = model_name(manifest)
     return "\n".join(
         [
@@ -145,5 +145,5 @@ def how_to_kserve(manifest: Manifest, image: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """A text file with Unix line ends."""
+    """Write a text file with Unix line ends."""
     path.write_text(text, encoding="utf-8", newline="\n")

@@ -1,6 +1,6 @@
-"""The layout of a Hugging Face model: `optimum`'s ORTModelForSequenceClassification and `transformers` pipelines load the folder.
+"""The layout of a Hugging Face model, for optimum's ORTModelForSequenceClassification and transformers pipelines.
 
-Its graph has the calibration inside, so a pipeline's softmax gives the bundle's probabilities.
+The graph has temperature and bias inside, so a pipeline's softmax gives the bundle's probabilities.
 """
 
 from __future__ import annotations
@@ -16,26 +16,34 @@ from potstill.contract.files import decode
 from potstill.export.layouts.answer_graph import calibrated_logits
 from potstill.export.tokenizer.files import CONFIG_FILE, TOKENIZER_CONFIG_FILE
 
-# `transformers` reads a configuration of its own kinds alone. What is computed is in the graph; of a kind only its name is read.
+# transformers reads only configurations of model types that it knows. The graph does the computing, so any known type will do.
 STAND_IN = "bert"
-OURS = "potstill-"  # how the kinds of `networks/` begin
+OWN_PREFIX = "potstill-"  # of the model types of `networks/`
 
 
 def write_huggingface(bundle: Path, folder: Path, manifest: Manifest) -> None:
-    """Fill a folder."""
+    """Write the calibrated graph, the tokenizer and the configuration into a folder.
+
+    Args:
+        bundle: the bundle to package.
+        folder: where to write.
+        manifest: the bundle's.
+    Raises:
+        FormatError: if the bundle's `config.json` cannot be read.
+    """
     (folder / MODEL_FILE).write_bytes(calibrated_logits(bundle / MODEL_FILE, manifest).SerializeToString(deterministic=True))
     for name in (TOKENIZER_FILE, TOKENIZER_CONFIG_FILE):
         shutil.copyfile(bundle / name, folder / name)
     path = bundle / CONFIG_FILE
     config = decode.json(path, decode.read_bytes(path), dict[str, Any])
-    if str(config.get("model_type", "")).startswith(OURS):
+    if str(config.get("model_type", "")).startswith(OWN_PREFIX):
         config = {**config, "model_type": STAND_IN, "potstill_model_type": config["model_type"]}
         config.pop("architectures", None)
     (folder / CONFIG_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n")
 
 
 def how_to(manifest: Manifest) -> str:
-    """Lines of the card that show a call."""
+    """Usage for the card: a transformers pipeline."""
     ask = '{"text": "some text", "text_pair": "some target"}' if manifest.target else '"some text"'
     return "\n".join(
         [

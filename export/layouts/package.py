@@ -1,4 +1,4 @@
-"""A bundle in the layout that another server or hub expects."""
+"""Package a bundle in the layout that another server or hub expects, and sign it."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from potstill.contract.security.signature import SIGNATURE_FILE, sign
 from potstill.export.bundle import card
 from potstill.export.layouts import container, huggingface, sbom, triton
 
-HUGGINGFACE, TRITON, KSERVE, DOCKER = LAYOUTS = ("huggingface", "triton", "kserve", "docker")
+LAYOUTS = ("huggingface", "triton", "kserve", "docker")
 _IMAGE = re.compile(r"[a-z0-9]+([._/:-]+[A-Za-z0-9_]+)*")
 
 
 @dataclass(frozen=True)
 class PackageConfig:
-    """Which layout, and what it needs to know.
+    """Settings of a package.
 
     Raises:
-        UserError: if a value is none that is allowed.
+        UserError: if a value is not allowed.
     """
 
-    layout: str
-    image: str | None = None  # name of the container image; None: the task's
+    layout: str  # one of LAYOUTS
+    image: str | None = None  # name of the container image; None: the task's name and the bundle's digest
     sign: str | None = None  # file of a private key
 
     def __post_init__(self) -> None:
-        """Refuse what no layout can be; raises UserError."""
+        """Check the values; raises UserError."""
         if self.layout not in LAYOUTS:
             raise UserError(f"layout is {self.layout!r}; allowed: {', '.join(LAYOUTS)}")
         if self.image is not None and not _IMAGE.fullmatch(self.image):
-            raise UserError(f"image is {self.image!r}; give a name as registries have it, such as team/stance:1")
+            raise UserError(f"image is {self.image!r}; give an image name such as team/stance:1")
 
 
 @dataclass(frozen=True)
 class PackageReport:
-    """What was written."""
+    """The written package."""
 
     folder: Path
     layout: str
@@ -56,19 +56,19 @@ class PackageReport:
 
 
 def package(bundle: str | Path, folder: str | Path, config: PackageConfig) -> PackageReport:
-    """Write a bundle in a layout: the model, its card, a bill of materials, sums of all files, and a signature if a key is given.
+    """Write a bundle in a layout: model, card, bill of materials, checksums, and a signature if a key is given.
 
     Args:
-        bundle: a bundle; its sums are checked first.
-        folder: where to; a folder that is there is replaced whole.
-        config: which layout.
+        bundle: a bundle; its checksums are verified first.
+        folder: where to write; an existing folder is replaced.
+        config: the layout.
     Raises:
-        FormatError: if the bundle is none, or was changed.
-        UserError: if the folder lies in the bundle or cannot be written, or the key cannot be used.
+        FormatError: if the bundle is malformed or was changed.
+        UserError: if the folder is inside the bundle or cannot be written, or the key cannot be used.
     """
     bundle, folder = Path(bundle), Path(folder)
     if folder.resolve() == bundle.resolve() or bundle.resolve() in folder.resolve().parents:
-        raise UserError(f"{folder}: is the bundle, or lies in it; choose a place outside of {bundle}")
+        raise UserError(f"{folder}: is the bundle or inside it; choose a place outside of {bundle}")
     verify_files(bundle)
     manifest = read_manifest(bundle)
     version = metadata.version("potstill")
@@ -86,14 +86,14 @@ def package(bundle: str | Path, folder: str | Path, config: PackageConfig) -> Pa
 
 
 def _fill(bundle: Path, folder: Path, manifest: Manifest, layout: str, image: str, version: str) -> str:
-    """Write the layout's own files; returns how it is used."""
-    if layout == HUGGINGFACE:
+    """Write the layout's own files; returns the usage for the card."""
+    if layout == "huggingface":
         huggingface.write_huggingface(bundle, folder, manifest)
         return huggingface.how_to(manifest)
-    if layout == TRITON:
+    if layout == "triton":
         triton.write_triton(bundle, folder, manifest)
         return triton.how_to(manifest)
-    if layout == DOCKER:
+    if layout == "docker":
         container.write_docker(bundle, folder, manifest, image, version)
         return container.how_to_docker(manifest)
     container.write_kserve(bundle, folder, manifest, image, version)
@@ -101,7 +101,7 @@ def _fill(bundle: Path, folder: Path, manifest: Manifest, layout: str, image: st
 
 
 def _write_sums(folder: Path) -> None:
-    """`SHA256SUMS` of every file below, by its path; `sha256sum -c` reads it."""
+    """Write `SHA256SUMS` of every file below the folder, by relative path; `sha256sum -c` reads it."""
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     lines = [f"{digest.of_file(folder / path)}  {path}\n" for path in paths]
     (folder / SUMS_FILE).write_text("".join(lines), encoding="ascii", newline="\n")
@@ -111,8 +111,8 @@ def sign_bundle(bundle: str | Path, private_key: str | Path) -> None:
     """Write `model.sig` into a bundle; its other files stay as they are.
 
     Raises:
-        FormatError: if it is no bundle, or was changed.
-        UserError: if the key cannot be used or the bundle cannot be written; the bundle is then as it was.
+        FormatError: if the bundle is malformed or was changed.
+        UserError: if the key cannot be used or the bundle cannot be written; the bundle then stays as it was.
     """
     bundle, private_key = Path(bundle), Path(private_key)
     verify_files(bundle)

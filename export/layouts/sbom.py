@@ -1,7 +1,7 @@
-"""What a bundle is made of and runs on, as a CycloneDX bill of materials (version 1.6).
+"""A CycloneDX bill of materials (version 1.6) of a bundle and the libraries it runs on.
 
-The model is a component with the hashes of its files; the libraries that answer with it are components with the versions
-that it was proved with. There is no date and no random number in it, so the same bundle gives the same bytes.
+The model is a component with the hashes of its files; the libraries are components with the versions that the bundle was proved
+with. It holds no date and no random number, so the same bundle gives the same bytes.
 Source: CycloneDX 1.6, ECMA-424; the fields of a machine-learning-model component.
 """
 
@@ -18,15 +18,15 @@ from potstill.contract.bundle import SUMS_FILE, Manifest
 from potstill.contract.files import digest
 
 FILE = "sbom.cdx.json"
-RUNTIME = ("httptools", "msgspec", "numpy", "onnxruntime", "tokenizers", "uvicorn", "uvloop")  # what answering imports
+RUNTIME = ("httptools", "msgspec", "numpy", "onnxruntime", "tokenizers", "uvicorn", "uvloop")  # imported when serving
 
 
 def sbom(bundle: Path, manifest: Manifest, version: str) -> bytes:
-    """The bill, as JSON.
+    """The bill of materials, as JSON.
 
     Args:
-        bundle: the folder.
-        manifest: its content.
+        bundle: the bundle's folder.
+        manifest: its `bundle.json`.
         version: of potstill.
     """
     sums = digest.of_file(bundle / SUMS_FILE)
@@ -53,7 +53,7 @@ def sbom(bundle: Path, manifest: Manifest, version: str) -> bytes:
 
 
 def _model(bundle: Path, manifest: Manifest, ref: str, sums: str) -> dict[str, Any]:
-    """The model with its files, how it was trained, and what it scored."""
+    """The model component: files with hashes, scores, and digests of what it was trained from."""
     origin = manifest.provenance
     metrics = [
         {
@@ -94,7 +94,7 @@ def _model(bundle: Path, manifest: Manifest, ref: str, sums: str) -> dict[str, A
 
 
 def _library(name: str) -> dict[str, Any] | None:
-    """An installed library, or None where it is not installed: nothing is said of what was not there."""
+    """The component of a library, or None if it is not installed."""
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -1,6 +1,6 @@
 """The layout of a Triton model repository: `NAME/config.pbtxt` and `NAME/1/model.onnx`, token ids in, probabilities out.
 
-Triton reads no text. `tokenizer.json` lies beside the repository for the client, and `labels.txt` in it, for Triton's
+Triton takes no text: the client tokenizes with the `tokenizer.json` beside the repository. `labels.txt` is for Triton's
 classification extension.
 """
 
@@ -17,11 +17,11 @@ from potstill.export.layouts.answer_graph import PROBS, calibrated_probs
 
 CONFIG_FILE, LABELS_FILE, VERSION = "config.pbtxt", "labels.txt", "1"
 REPOSITORY = "models"  # the folder that Triton is started on
-MAX_BATCH = 8  # texts of one length that Triton may put together where answers do not depend on it
+MAX_BATCH = 8  # texts of one length that Triton may batch where answers do not depend on the batch
 
 
 def write_triton(bundle: Path, folder: Path, manifest: Manifest) -> None:
-    """Fill a folder."""
+    """Write the model repository and the tokenizer into a folder."""
     model = calibrated_probs(bundle / MODEL_FILE, manifest)
     place = folder / REPOSITORY / model_name(manifest)
     (place / VERSION).mkdir(parents=True)
@@ -33,12 +33,12 @@ def write_triton(bundle: Path, folder: Path, manifest: Manifest) -> None:
 
 
 def model_name(manifest: Manifest) -> str:
-    """The task's name as a folder's, and as Kubernetes allows it: lower-case letters, digits and hyphens."""
+    """The task's name as folder and Kubernetes name: lower-case letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", manifest.name.lower()).strip("-") or "classifier"
 
 
 def config(model: onnx.ModelProto, manifest: Manifest) -> str:
-    """`config.pbtxt`: texts are batched by Triton only where an answer is the same in any batch."""
+    """The content of `config.pbtxt`; dynamic batching is on only where answers do not depend on the batch."""
     inputs = ",\n".join(f'  {{ name: "{node.name}", data_type: TYPE_INT64, dims: [ -1 ] }}' for node in model.graph.input)
     output = f'name: "{PROBS}", data_type: TYPE_FP32, dims: [ {len(manifest.labels)} ], label_filename: "{LABELS_FILE}"'
     batching = "dynamic_batching { }\n" if manifest.batch_invariant else ""
@@ -55,7 +55,7 @@ def config(model: onnx.ModelProto, manifest: Manifest) -> str:
 
 
 def how_to(manifest: Manifest) -> str:
-    """Lines of the card that show a call."""
+    """Usage for the card: start Triton and call it."""
     name, pair = model_name(manifest), ', "some target"' if manifest.target else ""
     return "\n".join(
         [

@@ -1,1 +1,1 @@
-"""From float to int8: grids, smoothing, rounding, training against rounding."""
+"""Quantize a float graph to int8: smoothing, rounding, and quantization-aware training."""

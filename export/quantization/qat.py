@@ -1,11 +1,11 @@
-"""Training against int8: the checkpoint learns to answer as it did while its products already compute on int8's grids.
+"""Quantization-aware training: the checkpoint learns to give its float answers while its products are rounded to int8.
 
-What an int8 form changes in an answer is rounding. A network whose answers it changes too often can be moved, by little, to where
-rounding changes less: every product of activations with weights sees both of them rounded, gradients pass the rounding as if
-it were not there, and what is matched are the answers of the float checkpoint itself, so that no label is needed.
+Where rounding changes too many answers, a small change of the weights can help. During training every product of activations
+with weights sees both rounded (fake quantization), gradients pass through the rounding unchanged, and the targets are the float
+checkpoint's own probabilities, so no label is needed.
 
-Source: Jacob et al. 2017, arXiv:1712.05877, section 3. Ranges are observed once and stay; products are smoothed as in `smooth.py`,
-but each by itself, where there all that read one tensor share a scale.
+Source: Jacob et al. 2017, arXiv:1712.05877, section 3. Activation ranges are observed once and then fixed. Products are smoothed
+as in `smoothing.py`, but each on its own; there, products that read the same tensor share a scale.
 """
 
 from __future__ import annotations
@@ -25,25 +25,31 @@ from torch.nn.utils import parametrize
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from potstill.export.graph import torch_threads
-from potstill.export.quantization.rounding import LIMIT, MIN_MAGNITUDE
-from potstill.export.quantization.smoothing import ACTIVATION_STEPS, N_ROWS, Activations, Matrix, activation_range, best_scale
+from potstill.export.quantization.rounding import LIMIT, MIN_MAGNITUDE, Float32Array
+from potstill.export.quantization.smoothing import (
+    ACTIVATION_STEPS,
+    N_ROWS,
+    ActivationStats,
+    activation_range,
+    best_scale,
+)
 from potstill.serve.runtime.tokenizer import Feeds
 
-RATE = 5e-5  # highest; it falls to 0
-MIN_STEPS = 100  # where one pass over the texts has fewer
-HELD_OUT_EACH = 4  # every such batch is not trained on, but judges
-CHECK_EVERY = 20  # steps between two looks at those
+LEARNING_RATE = 5e-5  # at the start; it falls linearly to 0
+MIN_STEPS = 100  # where one epoch has fewer
+HELD_OUT_EVERY = 4  # every fourth batch is held out for validation
+CHECK_EVERY = 20  # steps between two evaluations on the held-out batches
 
 
 def train_against_int8(checkpoint: Path, batches: Sequence[Feeds], folder: Path, *, threads: int) -> None:
-    """Write the checkpoint with weights that int8 changes less into an empty folder.
+    """Train the checkpoint against int8 rounding and write it into an empty folder.
 
-    One pass over the texts, or `MIN_STEPS` batches if that is more. The same call writes the same weights.
+    Trains for one epoch, or for `MIN_STEPS` steps if that is more. Deterministic: the same call writes the same weights.
 
     Args:
-        checkpoint: the trainer's folder; left as it was.
-        batches: texts as the graph is fed, int64 [B, T] by name, without padding; ranges come from them too.
-        folder: where to.
+        checkpoint: the trainer's folder; not changed.
+        batches: unpadded texts, int64 [B, T] by input name; activation ranges come from them, too.
+        folder: where to write.
         threads: of torch.
     """
     with torch_threads(threads):
@@ -51,19 +57,24 @@ def train_against_int8(checkpoint: Path, batches: Sequence[Feeds], folder: Path,
         inputs = [{name: torch.from_numpy(array) for name, array in batch.items()} for batch in batches]
         with torch.no_grad():
             wanted = [model(**batch).logits.softmax(dim=-1) for batch in inputs]
-        with computing_in_int8(model, inputs):
+        with fake_quantized(model, inputs):
             _fit(model, inputs, wanted)
     shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
     model.save_pretrained(folder)
 
 
 @contextmanager
-def computing_in_int8(model: PreTrainedModel, inputs: Sequence[dict[str, Tensor]]) -> Iterator[None]:
-    """Let the products that are to be quantized compute on int8's grids, with ranges from the texts. Weights stay the model's."""
+def fake_quantized(model: PreTrainedModel, inputs: Sequence[dict[str, Tensor]]) -> Iterator[None]:
+    """Fake-quantize, inside the block, the products that the export would quantize; the weights stay the model's own.
+
+    Args:
+        model: a classifier; changed by training inside the block only.
+        inputs: batches of texts, int64 [B, T] by input name, that give the activation ranges.
+    """
     products = _observed(model, inputs)
     hooks = []
     for linear, grid in products.items():
-        parametrize.register_parametrization(linear, "weight", _OnGrid(grid.scale))
+        parametrize.register_parametrization(linear, "weight", _FakeQuantizedWeight(grid.scale))
         hooks.append(linear.register_forward_pre_hook(grid.round_input))
     try:
         yield
@@ -76,58 +87,58 @@ def computing_in_int8(model: PreTrainedModel, inputs: Sequence[dict[str, Tensor]
 
 @dataclass(frozen=True)
 class _Grid:
-    """Of one product's activations."""
+    """The int8 grid of one product's activations."""
 
-    scale: Tensor  # [H]: activations are divided by it, and weights multiplied; see `smooth.py`
+    scale: Tensor  # [H], divides the activations and multiplies the weights; see `smoothing.py`
     step: float
-    zero: int
+    zero: int  # zero point, 0 to 255
 
     def round_input(self, linear: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-        """The activations [..., H] as int8 has them; a gradient passes where they are within their range."""
+        """Round the activations [..., H] to the grid; gradients pass where they are within its range."""
         rounded = torch.fake_quantize_per_tensor_affine(inputs[0] / self.scale, self.step, self.zero, 0, ACTIVATION_STEPS)
         return rounded * self.scale
 
 
-class _OnGrid(nn.Module):
-    """A weight as int8 has it, one step for each output channel."""
+class _FakeQuantizedWeight(nn.Module):
+    """A weight matrix rounded to int8, with one step per output channel."""
 
     def __init__(self, scale: Tensor) -> None:
-        """Args: scale [H], as of the activations."""
+        """Args: scale, [H], that of the activations."""
         super().__init__()
         self.register_buffer("scale", scale)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Weights [N, H], rounded."""
+        """Round the weights [N, H]."""
         scaled = weight * self.scale
         step = scaled.detach().abs().amax(dim=1).clamp_min(MIN_MAGNITUDE) / LIMIT
         zero = torch.zeros(len(step), dtype=torch.int32)
         return torch.fake_quantize_per_channel_affine(scaled, step, zero, 0, -LIMIT, LIMIT) / self.scale
 
     def right_inverse(self, weight: Tensor) -> Tensor:
-        """What is trained: the weight as it was."""
+        """The trained parameter is the unrounded weight [N, H]."""
         return weight
 
 
-class _Seen:
-    """What the texts give a product: the range of each of its H channels, and some tokens."""
+class _Observer:
+    """Collects the range of each of a product's H input channels, and a sample of tokens."""
 
     def __init__(self, every: int) -> None:
-        """Args: every how many tokens one is kept."""
+        """Args: every, keep one token in so many."""
         self.every, self.first = every, 0
         self.low, self.high = np.array([np.inf], dtype=np.float32), np.array([-np.inf], dtype=np.float32)
-        self.rows: list[Matrix] = []
+        self.rows: list[Float32Array] = []
 
     def add(self, given: Tensor) -> None:
-        """Take the activations [B, T, H] of one batch in."""
+        """Add the activations [B, T, H] of one batch."""
         flat = given.reshape(-1, given.shape[-1]).numpy()
         self.low, self.high = np.minimum(self.low, flat.min(axis=0)), np.maximum(self.high, flat.max(axis=0))
         self.rows.append(flat[-self.first % self.every :: self.every].copy())
         self.first += len(flat)
 
-    def grid(self, weights: Matrix) -> _Grid:
-        """The grid of the activations before these weights, float [H, N]."""
+    def grid(self, weights: Float32Array) -> _Grid:
+        """The grid of the activations that these weights, float [H, N], multiply."""
         rows = np.concatenate(self.rows)[:N_ROWS]
-        scale = best_scale(Activations(self.low, self.high, rows, gram=np.zeros((0, 0))), weights)
+        scale = best_scale(ActivationStats(self.low, self.high, rows, gram=np.zeros((0, 0))), weights)
         scale = np.ones_like(self.low) if scale is None else scale
         low, high = activation_range(self.low / scale, self.high / scale)
         step = (high - low) / ACTIVATION_STEPS or 1.0
@@ -135,13 +146,13 @@ class _Seen:
 
 
 def _observed(model: PreTrainedModel, inputs: Sequence[dict[str, Tensor]]) -> dict[nn.Linear, _Grid]:
-    """The products that the export will quantize, those over all tokens [B, T, H], with the grids of their activations."""
-    seen: dict[nn.Linear, _Seen] = {}
+    """Find the products that the export would quantize, those over all tokens [B, T, H], with their activation grids."""
+    seen: dict[nn.Linear, _Observer] = {}
     every = max(1, sum(batch["input_ids"].numel() for batch in inputs) // N_ROWS)
 
     def note(linear: nn.Module, given: tuple[Tensor, ...]) -> None:
         if isinstance(linear, nn.Linear) and given[0].ndim == 3:
-            seen.setdefault(linear, _Seen(every)).add(given[0])
+            seen.setdefault(linear, _Observer(every)).add(given[0])
 
     hooks = [module.register_forward_pre_hook(note) for module in model.modules() if isinstance(module, nn.Linear)]
     with torch.inference_mode():
@@ -153,14 +164,14 @@ def _observed(model: PreTrainedModel, inputs: Sequence[dict[str, Tensor]]) -> di
 
 
 def _fit(model: PreTrainedModel, inputs: list[dict[str, Tensor]], wanted: list[Tensor]) -> None:
-    """Match the wanted probabilities, and keep the weights that did so best on batches that were not trained on.
+    """Match the wanted probabilities [B, C], and keep the weights with the least loss on the held-out batches.
 
-    Those may be the weights of the beginning: what rounding does by chance no training takes away.
+    Those may be the initial weights: errors that rounding makes by chance cannot be trained away.
     """
-    held = range(0, len(inputs), HELD_OUT_EACH)
+    held = range(0, len(inputs), HELD_OUT_EVERY)
     training = [i for i in range(len(inputs)) if i not in held] or list(held)
     steps = max(MIN_STEPS, len(training))
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=LEARNING_RATE, weight_decay=0.0)
     rng = np.random.default_rng(0)
     order: list[int] = []
     least, best = math.inf, model.state_dict()
@@ -174,7 +185,7 @@ def _fit(model: PreTrainedModel, inputs: list[dict[str, Tensor]], wanted: list[T
             order = order or rng.permutation(training).tolist()
             place = order.pop()
             for group in optimizer.param_groups:
-                group["lr"] = RATE * (1 - step / steps)
+                group["lr"] = LEARNING_RATE * (1 - step / steps)
             optimizer.zero_grad()
             _divergence(model, inputs[place], wanted[place]).backward()
             optimizer.step()
@@ -182,5 +193,5 @@ def _fit(model: PreTrainedModel, inputs: list[dict[str, Tensor]], wanted: list[T
 
 
 def _divergence(model: PreTrainedModel, inputs: dict[str, Tensor], wanted: Tensor) -> Tensor:
-    """Of the model's probabilities from the wanted ones, in nats, mean over the texts of a batch."""
+    """Kullback-Leibler divergence of the model's probabilities from the wanted ones [B, C], in nats, mean over the batch."""
     return functional.kl_div(model(**inputs).logits.log_softmax(dim=-1), wanted, reduction="batchmean")

@@ -1,1 +1,1 @@
-"""The tokenizer's file, and a vocabulary cut to what is used."""
+"""The bundle's tokenizer files, and vocabulary pruning."""

@@ -1,4 +1,4 @@
-"""The bundle's tokenizer and configuration files, so that potstill and Hugging Face tools read the same tokens and labels."""
+"""Write the bundle's tokenizer and configuration files, which potstill and Hugging Face tools read alike."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from potstill.contract.errors import FormatError
 from potstill.contract.files import decode
 
 CONFIG_FILE, TOKENIZER_CONFIG_FILE = "config.json", "tokenizer_config.json"
-# Paths and names of the machine or model that a checkpoint came from; a bundle travels without them.
+# Keys that name the machine or model a checkpoint came from; a bundle leaves them out.
 ORIGIN_KEYS = frozenset({"name_or_path", "_name_or_path", "tokenizer_file", "vocab_file", "special_tokens_map_file"})
 
 
 def tokenizer_json(checkpoint: Path, max_tokens: int) -> bytes:
-    """The checkpoint's tokenizer with truncation at max_tokens (special tokens count) and without padding.
+    """The checkpoint's tokenizer as `tokenizer.json`, truncating at max_tokens (special tokens included), without padding.
 
     Raises:
         FormatError: if the checkpoint has no tokenizer that the `tokenizers` library can read.
@@ -35,7 +35,7 @@ def tokenizer_json(checkpoint: Path, max_tokens: int) -> bytes:
 
 
 def config_json(checkpoint: Path, labels: list[str]) -> bytes:
-    """The model's configuration with the labels in output order; raises FormatError."""
+    """The checkpoint's `config.json` with the label names in output order; raises FormatError."""
     config = _object(checkpoint / CONFIG_FILE)
     names = {
         "id2label": {str(index): name for index, name in enumerate(labels)},
@@ -46,22 +46,22 @@ def config_json(checkpoint: Path, labels: list[str]) -> bytes:
 
 
 def tokenizer_config_json(checkpoint: Path, max_tokens: int) -> bytes:
-    """What Hugging Face tools need beside `tokenizer.json`; raises FormatError."""
+    """The checkpoint's `tokenizer_config.json`, which Hugging Face tools need; raises FormatError."""
     return _written({**_object(checkpoint / TOKENIZER_CONFIG_FILE), "model_max_length": max_tokens})
 
 
 def pad_token_id(checkpoint: Path) -> int:
-    """The id that fills a batch up; masked, so its value does not matter. Raises FormatError."""
+    """The id of the padding token, 0 if the model names none; padding is masked. Raises FormatError."""
     found = _object(checkpoint / CONFIG_FILE).get("pad_token_id")
     return found if isinstance(found, int) else 0
 
 
 def _object(path: Path) -> dict[str, Any]:
-    """A JSON object's content without the keys of its origin."""
+    """Read a JSON object, without `ORIGIN_KEYS`."""
     content = decode.json(path, decode.read_bytes(path), dict[str, Any])
     return {key: value for key, value in content.items() if key not in ORIGIN_KEYS}
 
 
 def _written(content: dict[str, Any]) -> bytes:
-    """Indented JSON with a newline; label names stay in output order."""
+    """Encode as indented JSON with a final newline, in the given order."""
     return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"

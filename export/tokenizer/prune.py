@@ -1,7 +1,7 @@
-"""A checkpoint with the vocabulary of a pool: the embedding rows of pieces that no text of ours has are left out.
+"""Prune a checkpoint's vocabulary: drop the pieces, and their embedding rows, that no text of a pool uses.
 
-The embedding table is most of a small encoder. What was cut is spelled with shorter pieces (`vocabulary.py`); what that costs is
-measured with everything else, by the gate.
+The embedding table is most of a small encoder. Text with dropped pieces is spelled with shorter ones (`vocabulary.py`), and the
+gate measures what that costs.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import decode
 from potstill.contract.texts import read_texts
 from potstill.export.tokenizer.files import CONFIG_FILE, TOKENIZER_CONFIG_FILE
-from potstill.export.tokenizer.vocabulary import Pruned, pruned
+from potstill.export.tokenizer.vocabulary import PrunedTokenizer, prune_tokenizer
 
 WEIGHTS_FILE = "model.safetensors"
-MIN_FREED = 0.02  # of the pieces; freeing less is not worth another vocabulary
-# Kinds whose position of a token does not depend on the id of the padding.
+MIN_FREED = 0.02  # share of the pieces; dropping fewer is not worth a new vocabulary
+# Model types whose positions do not depend on the id of the padding token.
 PADDING_MAY_MOVE = frozenset({"bert", "distilbert", "electra", "potstill-static", "potstill-t5"})
-BYTES_ONLY = "potstill-charformer"
+BYTE_LEVEL = "potstill-charformer"
 
 
 @dataclass(frozen=True)
-class Cut:
-    """Which pieces are left."""
+class KeptPieces:
+    """The pieces that a pruned vocabulary keeps."""
 
     n_before: int
-    kept: list[int]  # by new id, the old one
+    ids: list[int]  # old ids; the index is the new id
 
 
-def prune_checkpoint(checkpoint: Path, pool: Path, folder: Path, *, target: bool) -> Cut:
-    """Write the checkpoint with the pieces of a pool's texts into an empty folder.
+def prune_checkpoint(checkpoint: Path, pool: Path, folder: Path, *, target: bool) -> KeptPieces:
+    """Write the checkpoint, with only the pieces that a pool's texts use, into an empty folder.
 
     Args:
-        checkpoint: the trainer's folder; left as it was.
+        checkpoint: the trainer's folder; not changed.
         pool: a file of texts like those to come.
-        folder: where to.
-        target: whether the texts have targets; those count too.
+        folder: where to write.
+        target: true if the texts have targets; the pieces of targets are kept, too.
     Raises:
-        FormatError: if a file is missing or malformed, or the tokenizer is of a kind that cannot be pruned.
-        UserError: if nothing is to be gained.
+        FormatError: if a file is missing or malformed, or a tokenizer of this kind cannot be pruned.
+        UserError: if there is nothing to gain.
     """
     path = checkpoint / TOKENIZER_FILE
     layout = decode.json(path, decode.read_bytes(path), dict[str, Any])
     config = decode.json(checkpoint / CONFIG_FILE, decode.read_bytes(checkpoint / CONFIG_FILE), dict[str, Any])
-    if config.get("model_type") == BYTES_ONLY:
+    if config.get("model_type") == BYTE_LEVEL:
         raise UserError(f"{checkpoint}: reads bytes and has no vocabulary to prune; leave out --prune-vocab")
-    small = pruned(path, layout, _used(layout, pool, target=target))
+    small = prune_tokenizer(path, layout, _used_ids(layout, pool, target=target))
     tensors = load_file(checkpoint / WEIGHTS_FILE)
     n_pieces = int(config.get("vocab_size", 0))
     if len(small.kept) > (1 - MIN_FREED) * n_pieces:
@@ -77,11 +77,11 @@ def prune_checkpoint(checkpoint: Path, pool: Path, folder: Path, *, target: bool
     if "added_tokens_decoder" in options:
         options["added_tokens_decoder"] = {str(new[int(i)]): token for i, token in options["added_tokens_decoder"].items()}
     (folder / TOKENIZER_CONFIG_FILE).write_text(json.dumps(options), encoding="utf-8")
-    return Cut(n_pieces, small.kept)
+    return KeptPieces(n_pieces, small.kept)
 
 
-def _used(layout: dict[str, Any], pool: Path, *, target: bool) -> set[int]:
-    """Ids of the pieces of all texts, and of their targets."""
+def _used_ids(layout: dict[str, Any], pool: Path, *, target: bool) -> set[int]:
+    """Ids of the pieces that the texts and their targets use."""
     tokenizer = Tokenizer.from_str(json.dumps(layout))
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -90,8 +90,8 @@ def _used(layout: dict[str, Any], pool: Path, *, target: bool) -> set[int]:
     return {i for encoding in tokenizer.encode_batch(words) for i in encoding.ids}
 
 
-def _config(checkpoint: Path, config: dict[str, Any], small: Pruned, new: dict[int, int]) -> dict[str, Any]:
-    """The configuration with the new ids; raises FormatError where the network could not follow."""
+def _config(checkpoint: Path, config: dict[str, Any], small: PrunedTokenizer, new: dict[int, int]) -> dict[str, Any]:
+    """Put the new ids into the configuration; raises FormatError if a moved padding id would shift the network's positions."""
     changed: dict[str, Any] = {"vocab_size": len(small.kept)}
     for name, value in config.items():
         if name.endswith("_token_id") and isinstance(value, int):

@@ -1,15 +1,15 @@
-"""A `tokenizer.json` with fewer pieces, under which a text keeps its pieces where all of them are kept.
+"""Prune the vocabulary in a `tokenizer.json`; a text whose pieces are all kept is tokenized as before.
 
-Which pieces stay: those asked for, special tokens, and whatever the rest is spelled with: single characters, bytes, and pieces that
-hold a character which has no piece of its own. Nothing that had pieces becomes unknown.
+The pieces kept are those asked for, special tokens, and what the rest is spelled with: single characters, bytes, and pieces with a
+character that has no piece of its own. So nothing becomes unknown that was not unknown before.
 
 Why a text keeps its pieces, by the kind of model:
 
-- WordPiece takes the longest piece that fits, from the left. Where that piece is kept, fewer pieces cannot offer a longer one.
-- Unigram takes the sequence with the highest score. Where all its pieces are kept it still exists, and all rivals existed before.
-  The piece with the lowest score stays, because what is unknown is scored from it.
-- BPE always applies the earliest of its merges that fits. With a piece all merges that make it stay, and their parts in turn, so
-  all merges that were applied stay; at every step the earliest of all is then the earliest of those that are left.
+- WordPiece takes the longest piece that fits, from the left. If that piece is kept, a smaller vocabulary has no longer one.
+- Unigram takes the sequence with the highest score. If all its pieces are kept it is still there, and no new rival can be.
+  The piece with the lowest score is kept, because the score of unknown characters is derived from it.
+- BPE always applies the earliest merge that fits. With a piece all merges that make it are kept, and in turn their parts; so the
+  earliest merge of the whole vocabulary is at every step also the earliest of those kept.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ KINDS = ("WordPiece", "Unigram", "BPE")
 
 
 @dataclass(frozen=True)
-class Pruned:
-    """A smaller vocabulary."""
+class PrunedTokenizer:
+    """A tokenizer with a smaller vocabulary."""
 
-    layout: dict[str, Any]  # of `tokenizer.json`
-    kept: list[int]  # by new id, the old one
+    layout: dict[str, Any]  # content of `tokenizer.json`
+    kept: list[int]  # old ids; the index is the new id
 
 
-def pruned(path: Path, layout: dict[str, Any], used: set[int]) -> Pruned:
-    """The layout of a `tokenizer.json` with the used pieces and those that the rest is spelled with.
+def prune_tokenizer(path: Path, layout: dict[str, Any], used: set[int]) -> PrunedTokenizer:
+    """Prune a `tokenizer.json` to the used pieces and those that the rest is spelled with.
 
     Args:
         path: of the file, for messages.
-        layout: its content; left as it was.
+        layout: its content; not changed.
         used: ids of the pieces to keep.
     Raises:
-        FormatError: if its model is none of `KINDS`, or its ids are such that the library would give others.
+        FormatError: if its model is not one of `KINDS`, or `tokenizers` would assign other ids to the kept pieces.
     """
     layout = json.loads(json.dumps(layout))
     model = layout["model"]
@@ -62,18 +62,18 @@ def pruned(path: Path, layout: dict[str, Any], used: set[int]) -> Pruned:
     layout["padding"] = None
     _renumber(layout.get("post_processor"), new)
     _check(path, layout, {**{piece: new[i] for piece, i in ids.items() if i in new}, **{name: new[i] for i, name in added.items()}})
-    return Pruned(layout, kept)
+    return PrunedTokenizer(layout, kept)
 
 
 def _ids(model: dict[str, Any]) -> dict[str, int]:
-    """Id by piece."""
+    """The vocabulary as ids by piece."""
     if model["type"] == "Unigram":
         return {piece: i for i, (piece, _) in enumerate(model["vocab"])}
     return dict(model["vocab"])
 
 
 def _spelling(model: dict[str, Any], ids: dict[str, int]) -> set[str]:
-    """The pieces that any text can be spelled with as far as it could be before, and the unknown one."""
+    """The pieces needed to spell any text that could be spelled before, and the unknown token."""
     prefix = (model.get("continuing_subword_prefix") or "") if model["type"] != "Unigram" else ""
     kept = {piece for piece in ids if len(piece.removeprefix(prefix)) == 1 or (piece.startswith("<0x") and piece.endswith(">"))}
     for piece in ids:
@@ -92,7 +92,7 @@ def _spelling(model: dict[str, Any], ids: dict[str, int]) -> set[str]:
 
 
 def _with_parts(model: dict[str, Any], pieces: set[str]) -> set[str]:
-    """The pieces and, over and over, the parts of all merges that make one of them."""
+    """The pieces with the parts of all merges that make them, recursively."""
     makers: dict[str, list[tuple[str, str]]] = {}
     for left, right in _merges(model):
         makers.setdefault(_merged(model, left, right), []).append((left, right))
@@ -106,19 +106,19 @@ def _with_parts(model: dict[str, Any], pieces: set[str]) -> set[str]:
 
 
 def _merges(model: dict[str, Any]) -> Iterable[tuple[str, str]]:
-    """Merges in order; older files hold each as one string."""
+    """The merges in order; older files store each as one string."""
     for merge in model["merges"]:
         left, right = merge.split(" ") if isinstance(merge, str) else merge
         yield left, right
 
 
 def _merged(model: dict[str, Any], left: str, right: str) -> str:
-    """What a merge makes."""
+    """The piece that a merge makes."""
     return left + right.removeprefix(model.get("continuing_subword_prefix") or "")
 
 
 def _cut(model: dict[str, Any], ids: dict[str, int], new: dict[int, int]) -> None:
-    """Leave in the model what has a new id, in place."""
+    """Drop, in place, the pieces and merges of the model that have no new id."""
     if model["type"] == "Unigram":
         if model.get("unk_id") is not None:
             model["unk_id"] = new[model["unk_id"]]
@@ -135,7 +135,7 @@ def _cut(model: dict[str, Any], ids: dict[str, int], new: dict[int, int]) -> Non
 
 
 def _renumber(processor: dict[str, Any] | None, new: dict[int, int]) -> None:
-    """Put the new ids into what adds the special tokens, in place."""
+    """Put the new ids of special tokens into the post-processor, in place."""
     if processor is None:
         return
     for part in [processor, *(processor.get("processors") or [])]:
@@ -148,7 +148,7 @@ def _renumber(processor: dict[str, Any] | None, new: dict[int, int]) -> None:
 
 
 def _check(path: Path, layout: dict[str, Any], expected: dict[str, int]) -> None:
-    """Refuse a file that the library reads with other ids; raises FormatError."""
+    """Check that `tokenizers` reads the expected ids; raises FormatError."""
     try:
         found = Tokenizer.from_str(json.dumps(layout)).get_vocab(with_added_tokens=True)
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -11,8 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from potstill.contract.errors import UserError
-from potstill.contract.system.cores import usable_cores
-from potstill.contract.system.machine import cpu
+from potstill.contract.system.machine import cpu_name, usable_cores
 from potstill.contract.task import load_task
 from potstill.contract.texts import read_texts
 from potstill.labeler.bench.adaptive_saving import Saving, measure_saving
@@ -69,7 +67,7 @@ def bench(example: Path, config: LabelBenchConfig, progress: BenchProgress | Non
         bench = _Bench(example, config, {part: packed_file(config.teacher, pack) for part, pack in PACKS.items()}, cache)
         turns, server = bench.turns(progress)
         return LabelBenchReport(
-            machine=_machine(),
+            machine=cpu_name(),
             teacher=config.teacher,
             types=bench.types,
             n=config.n,
@@ -166,8 +164,3 @@ def _check(config: LabelBenchConfig) -> None:
         check_program(config.server)
     elif "server" in config.chosen:
         raise UserError("--only: the part 'server' needs --server, the path of llama-server (see benchmarks/build_llama_server)")
-
-
-def _machine() -> str:
-    """The processor's name."""
-    return cpu()[0] or platform.processor() or platform.machine()

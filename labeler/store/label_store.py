@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from potstill.contract.errors import FormatError, UserError
-from potstill.contract.files import digest
+from potstill.contract.files import decode, digest
 from potstill.contract.texts import Text
 from potstill.labeler.store import sqlite_file
 from potstill.labeler.teacher import TeacherPath, TooLong
@@ -259,7 +259,7 @@ class LabelStore:
 
 def _storable(text: str) -> str:
     """The text without lone surrogates, which SQLite cannot store."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return decode.encodable(text)
 
 
 def _settings(path: pathlib.Path, number: int, stored: str) -> RunSettings:

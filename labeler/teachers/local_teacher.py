@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic, digest
-from potstill.contract.system.cores import usable_cores
+from potstill.contract.system.machine import usable_cores
 from potstill.labeler.engine import autotune
 from potstill.labeler.engine.autotune import EngineSettings
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, NoContextError, Token

@@ -14,8 +14,7 @@ from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.openai_teacher import open_remote
 from potstill.models import gguf
-from potstill.models.catalog import ModelFile, Packing, find_teacher
-from potstill.models.places import cache_folder
+from potstill.models.catalog import ModelFile, Packing, cache_folder, find_teacher
 from potstill.models.repack import repacked
 
 Pack = Literal["auto", "as-is", "Q8_0", "Q4_0"]

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from potstill.contract.errors import UserError
-from potstill.contract.files import digest
+from potstill.contract.files import decode, digest
 from potstill.labeler.teacher import Identity
 from potstill.labeler.teachers import replies
 from potstill.labeler.teachers.openai_client import GO_ON, ServerClient, ServerReply
@@ -173,4 +173,4 @@ def _decoded(client: ServerClient, answer: ServerReply) -> Completion:
 
 def _clean(prompt: str) -> str:
     """The prompt without lone surrogates, which JSON cannot hold."""
-    return prompt.encode("utf-8", "replace").decode()
+    return decode.encodable(prompt)

@@ -1,14 +1,14 @@
-"""The bundle: one folder that answers on a CPU with onnxruntime and tokenizers alone (`bundle.json`, format 1).
+"""The bundle: a folder that needs only onnxruntime and tokenizers to answer on a CPU (`bundle.json`, format 1).
 
 bundle.json            this file's :class:`Manifest`
 model.onnx             token ids in, logits out
-tokenizer.json         normalisation, truncation and padding included; config.json and tokenizer_config.json beside it
-fast.onnx              of a cascade only: the static student that answers where it is sure; fast_tokenizer.json beside it
-golden.jsonl           texts with the probabilities that the exporting machine gave
+tokenizer.json         normalization and truncation included; config.json and tokenizer_config.json for other tools
+fast.onnx              in a cascade only: the graph that answers first; with fast_tokenizer.json
+golden.jsonl           texts with the probabilities that the exporting machine computed
 quality.json           what the export gate measured
 README.md              model card
-SHA256SUMS             of every other file; `sha256sum -c SHA256SUMS` works
-model.sig              a signature, if somebody signed the folder; it is the one file that no sum covers
+SHA256SUMS             of every other file, as `sha256sum -c SHA256SUMS` reads it
+model.sig              a signature, if the folder was signed; the only file that SHA256SUMS does not list
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9_.-]*)")
 
 
 class Provenance(Strict):
-    """Where a bundle comes from."""
+    """The data and models that a bundle was made from."""
 
     task_digest: str
     teacher_digest: str
@@ -49,57 +49,55 @@ class Provenance(Strict):
 
 
 class Cascade(Strict):
-    """The fast graph of a cascade, when it answers alone, and what that costs on the texts that the switch was chosen on.
+    """The fast graph of a cascade, its confidence threshold, and the loss on the texts that the threshold was chosen on.
 
-    What it has in common with the manifest means the same, of the fast graph's own answers.
+    Fields that the manifest has too mean the same, for the fast graph's own answers.
     """
 
-    sure: float  # from 0 to 1: the fast graph's answer stands where its label has at least this probability
+    sure: float  # confidence threshold, 0 to 1: the fast graph's answer stands if its top probability is at least this
     max_tokens: int
     temperature: float
     thresholds: dict[str, float | None] | None
     bias: list[float] | None
     variant: str
     backbone: str
-    measure: Literal["macro_f1", "agreement"]  # with gold labels, or with the model's own
-    max_loss: float  # of that measure, that was allowed
-    loss: float  # that the chosen switch has
-    loss_held_out: float  # each half of the texts with the switch chosen on the other
-    share: float  # of the texts that the fast graph answered
-    n: int  # texts
+    measure: Literal["macro_f1", "agreement"]  # on gold labels, or with the slow graph's labels
+    max_loss: float  # largest accepted loss of that measure
+    loss: float  # with the chosen threshold
+    loss_held_out: float  # mean over halves of the texts, each with the threshold chosen on the other half
+    share: float  # of the texts that the fast graph answered, 0 to 1
+    n: int  # number of texts
 
 
 class Manifest(Strict):
-    """How a bundle's logits become an answer, and what it was measured to be worth."""
+    """The settings that turn a bundle's logits into an answer, with its scores and its origin."""
 
     format: int
     name: str
     labels: list[str]  # in output order
-    target: bool  # whether a text comes with a target, as a pair
+    target: bool  # True: the input is a pair of text and target
     max_tokens: int
     temperature: float
-    thresholds: dict[str, float | None] | None  # by label: answered only at or above this probability; null: never; absent: always
+    thresholds: dict[str, float | None] | None  # by label: answer at or above this probability only; null: never; absent: always
     variant: str  # static_int8, dynamic_int8 or float
-    batch_invariant: bool  # whether an answer is the same alone and in any batch
+    batch_invariant: bool  # True: an answer is the same alone and in any batch
     scores: dict[str, Scores]
     provenance: Provenance
-    precision: Precision | None = None  # what the thresholds were chosen for
-    conformal: Conformal | None = None  # of the label sets
+    precision: Precision | None = None  # the target that the thresholds were chosen for
+    conformal: Conformal | None = None  # for label sets
     label_shares: dict[str, float] | None = None  # mean probability of each label over the held-out texts
-    bias: list[float] | None = (
-        None  # in label order, added to the logits after the temperature: what a shift of the labels asks for
-    )
-    machine: Machine | None = None  # that gave the golden probabilities
-    cascade: Cascade | None = None  # of a bundle with two graphs
+    bias: list[float] | None = None  # in label order, added to the logits after the temperature; corrects a prior shift
+    machine: Machine | None = None  # the one that computed the golden probabilities
+    cascade: Cascade | None = None  # in a bundle with two graphs
 
 
 class Golden(Strict):
-    """A text and the probabilities, in label order, that the exporting machine gave; they are fixed by the exact model file."""
+    """A text with the probabilities, in label order, that the exporting machine computed with exactly this model file."""
 
     text: str
     probs: list[float]
     target: str | None = None
-    fast_probs: list[float] | None = None  # in a cascade: what the fast graph says of it, whichever of the two answers
+    fast_probs: list[float] | None = None  # in a cascade: the fast graph's, whichever graph answers
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -108,7 +106,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The bundle's manifest; call :func:`verify_files` first. Raises FormatError."""
+    """Read the bundle's manifest; call :func:`verify_files` first. Raises FormatError."""
     path = folder / MANIFEST_FILE
     manifest = decode.json(path, decode.read_bytes(path), Manifest)
     if manifest.format != FORMAT:
@@ -120,12 +118,12 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _check_cascade(folder: Path, manifest: Manifest) -> None:
-    """The second graph is there exactly where the manifest speaks of it, and can decide."""
+    """Check that the fast graph is there if and only if the manifest has a cascade, and that its settings are valid."""
     path, cascade = folder / MANIFEST_FILE, manifest.cascade
     for name in (FAST_MODEL_FILE, FAST_TOKENIZER_FILE):
         if (folder / name).exists() != (cascade is not None):
-            told = "has no cascade, but the file is there" if cascade is None else "has a cascade, but the file is missing"
-            raise FormatError(folder / name, "", f"{MANIFEST_FILE} {told}; copy the whole bundle again")
+            problem = "has no cascade, but the file is there" if cascade is None else "has a cascade, but the file is missing"
+            raise FormatError(folder / name, "", f"{MANIFEST_FILE} {problem}; copy the whole bundle again")
     if cascade is None:
         return
     if not 0 <= cascade.sure <= 1:
@@ -143,28 +141,28 @@ def _check_cascade(folder: Path, manifest: Manifest) -> None:
 
 
 def write_golden(folder: Path, rows: list[Golden]) -> None:
-    """Write `golden.jsonl`, one text a line."""
+    """Write `golden.jsonl`, one text per line."""
     (folder / GOLDEN_FILE).write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
 
 
 def read_golden(folder: Path) -> list[Golden]:
-    """The golden texts, at least one; raises FormatError."""
+    """Read the golden texts, at least one; raises FormatError."""
     path = folder / GOLDEN_FILE
     lines = [line for line in decode.read_bytes(path).split(b"\n") if line]
     if not lines:
-        raise FormatError(path, "", "holds no text; export the bundle again")
+        raise FormatError(path, "", "has no text; export the bundle again")
     return [decode.json(path, line, Golden, f"line {number}") for number, line in enumerate(lines, 1)]
 
 
 def write_sums(folder: Path) -> None:
-    """Write `SHA256SUMS` over every other file of the folder but a signature; call it last."""
+    """Write `SHA256SUMS` for every other file of the folder except a signature; call it last."""
     names = sorted(path.name for path in folder.iterdir() if path.name not in (SUMS_FILE, SIGNATURE_FILE))
     lines = [f"{digest.of_file(folder / name)}  {name}\n" for name in names]
     (folder / SUMS_FILE).write_text("".join(lines), encoding="ascii", newline="\n")
 
 
 def verify_files(folder: Path) -> None:
-    """Check every byte of a bundle against `SHA256SUMS`, before any parser sees one.
+    """Check every file of a bundle against `SHA256SUMS`; call it before parsing any of them.
 
     Raises:
         FormatError: naming the first file that is missing, changed, unlisted, or not a plain file.
@@ -174,7 +172,7 @@ def verify_files(folder: Path) -> None:
 
 
 def file_problems(folder: Path) -> Iterator[FormatError]:
-    """What is wrong with the files of a bundle, each as an error that names one; nothing if every byte is as it was written."""
+    """Yield an error for each problem with a bundle's files, naming the file; none if every byte is unchanged."""
     sums_file = folder / SUMS_FILE
     if not folder.is_dir() or sums_file.is_symlink() or not sums_file.is_file():
         yield FormatError(folder, "", f"is not a bundle: it has no {SUMS_FILE}; make one with: potstill export")
@@ -200,7 +198,7 @@ def file_problems(folder: Path) -> Iterator[FormatError]:
 
 
 def _read_sums(path: Path) -> dict[str, str]:
-    """SHA-256 by file name; names are plain, so none can lead out of the folder."""
+    """Read SHA-256 by file name; only plain names are accepted, so none leads out of the folder."""
     sums: dict[str, str] = {}
     for number, line in enumerate(decode.utf8(path, decode.read_bytes(path)).splitlines(), 1):
         match = _SUM_LINE.fullmatch(line)

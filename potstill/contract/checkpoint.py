@@ -1,10 +1,10 @@
-"""The checkpoint: a `transformers` folder plus what turns its logits into a decision (`student.json`, format 1).
+"""The checkpoint: a `transformers` folder plus the settings that turn its logits into a decision (`student.json`, format 1).
 
 student.json        this file's :class:`Student`
-task.json           the parsed task that the student was trained for
+task.json           the parsed task that the student was trained on
 calibration.jsonl   texts of the training split, for the quantizer's activation ranges
 validation.jsonl    soft labels of the validation split, for scores and the export gate
-gate.jsonl          further soft labels for the export gate: training texts that the quantizer does not see
+gate.jsonl          more soft labels for the export gate: training texts that the quantizer does not see
 config.json, model.safetensors, tokenizer.json, ...   as `transformers` writes them
 """
 
@@ -27,16 +27,16 @@ CALIBRATION_FILE, VALIDATION_FILE, GATE_FILE = "calibration.jsonl", "validation.
 
 
 class Student(Strict):
-    """How a checkpoint was made and how its logits are read."""
+    """The origin of a checkpoint, its scores, and the settings that turn its logits into a decision."""
 
     format: int
     task_name: str
     labels: list[str]  # in output order
     family: str  # one of FAMILIES
-    target: bool  # whether the student reads text and target as a pair
-    max_tokens: int  # longer texts are truncated; special tokens count
+    target: bool  # True: the student reads text and target as a pair
+    max_tokens: int  # longer texts are truncated; special tokens included
     temperature: float  # logits are divided by it before softmax; above 0
-    thresholds: dict[str, float | None] | None  # by label: answer it only at or above this probability; null: never; absent: always
+    thresholds: dict[str, float | None] | None  # by label: answer at or above this probability only; null: never; absent: always
     loss: str
     seed: int
     task_digest: str
@@ -47,13 +47,13 @@ class Student(Strict):
     n_train: int
     n_validation: int
     scores: dict[str, Scores]  # by split
-    precision: Precision | None = None  # what the thresholds were chosen for
-    conformal: Conformal | None = None  # of the label sets
+    precision: Precision | None = None  # the target that the thresholds were chosen for
+    conformal: Conformal | None = None  # for label sets
     label_shares: dict[str, float] | None = None  # mean probability of each label over the held-out texts
-    validation_losses: list[float] = []  # nats, after each epoch; empty: not noted
-    kept_epoch: int = 0  # from 1: the one whose weights these are; 0: not noted
-    init: str | None = None  # the folder that training started from, where that is not the backbone's
-    init_digest: str | None = None  # SHA-256 of its weights
+    validation_losses: list[float] = []  # in nats, after each epoch; empty: not recorded
+    kept_epoch: int = 0  # the epoch, from 1, whose weights were kept; 0: not recorded
+    init: str | None = None  # the folder that training started from, if not the backbone's
+    init_digest: str | None = None  # SHA-256 of that folder's weights
 
 
 def write_student(folder: Path, student: Student) -> None:
@@ -62,12 +62,12 @@ def write_student(folder: Path, student: Student) -> None:
 
 
 def student_json(student: Student) -> bytes:
-    """The content of `student.json`."""
+    """Encode the content of `student.json`."""
     return msgspec.json.format(msgspec.json.encode(student), indent=2) + b"\n"
 
 
 def read_student(folder: Path) -> Student:
-    """The checkpoint's `student.json`.
+    """Read a checkpoint's `student.json`.
 
     Raises:
         FormatError: if the folder is not a checkpoint, or the file is malformed, of another format or inconsistent.

@@ -1,4 +1,4 @@
-"""What turns logits into a decision: the fields that a checkpoint and a bundle share, and what they must promise."""
+"""The settings that turn logits into a decision: the fields that a checkpoint and a bundle share, and their checks."""
 
 from __future__ import annotations
 
@@ -9,58 +9,58 @@ from typing import Literal, Protocol
 from potstill.contract.errors import FormatError
 from potstill.contract.files.decode import Strict
 
-Source = Literal["gold", "teacher"]  # whose labels a number was fitted on: a person's, or the teacher's majorities
+LabelSource = Literal["gold", "teacher"]  # labels that a number was fitted on: a person's, or the teacher's majority votes
 
 SUM_TOLERANCE = 1e-6
 
 
 class Precision(Strict):
-    """What the thresholds were chosen for."""
+    """The precision that the thresholds were chosen for."""
 
-    wanted: float  # share of right answers among those given, above 0 and at most 1
-    n: int  # texts they were chosen on
-    source: Source  # what counted as right
+    wanted: float  # share of correct answers among those given, above 0 and at most 1
+    n: int  # number of texts they were chosen on
+    source: LabelSource  # labels that counted as correct
 
 
 class Conformal(Strict):
     """A split-conformal quantile: a label is in a text's set when one minus its probability is at most this."""
 
-    coverage: float  # share of the texts whose set holds their label, above 0 and below 1; on average over calibration sets
+    coverage: float  # share of texts whose set contains their label, above 0 and below 1; averaged over calibration sets
     quantile: float  # 0 to 1
-    n: int  # texts it was taken from
-    source: Source  # whose label is covered
+    n: int  # number of calibration texts
+    source: LabelSource  # labels that the sets cover
 
 
 class Decision(Protocol):
-    """The fields of `student.json` and `bundle.json` that decide."""
+    """The decision fields of `student.json` and `bundle.json`."""
 
     @property
     def labels(self) -> list[str]:
-        """In output order."""
+        """Label names in output order."""
 
     @property
     def temperature(self) -> float:
-        """Logits are divided by it; above 0."""
+        """Divides the logits; above 0."""
 
     @property
     def thresholds(self) -> dict[str, float | None] | None:
-        """By label: answered only at or above this probability; null: never; a label that is absent: always."""
+        """By label: answered at or above this probability only; null: never; an absent label: always."""
 
     @property
     def precision(self) -> Precision | None:
-        """What the thresholds were chosen for; None where a person set them."""
+        """The precision that the thresholds were chosen for; None if a person set them."""
 
     @property
     def conformal(self) -> Conformal | None:
-        """The quantile of the label sets."""
+        """The quantile for label sets."""
 
     @property
     def label_shares(self) -> dict[str, float] | None:
-        """By label: the mean probability over the held-out texts; what a shift of the labels is measured from."""
+        """Mean probability of each label over the held-out texts; a prior shift is measured against it."""
 
 
 def check_decision(path: Path, decision: Decision) -> None:
-    """Refuse what cannot decide anything, or contradicts itself; raises FormatError naming the field."""
+    """Raise FormatError, naming the field, if the settings are out of range or contradict each other."""
     labels, temperature = decision.labels, decision.temperature
     if len(labels) < 2 or len(set(labels)) != len(labels):
         raise FormatError(path, "labels", f"are {labels}; there must be at least 2, all different")
@@ -77,7 +77,7 @@ def check_decision(path: Path, decision: Decision) -> None:
 
 
 def check_bias(path: Path, labels: list[str], bias: list[float] | None) -> None:
-    """Refuse a bias that does not fit the labels; raises FormatError."""
+    """Raise FormatError if there is a bias that does not fit the labels."""
     if bias is None:
         return
     if len(bias) != len(labels):
@@ -87,7 +87,7 @@ def check_bias(path: Path, labels: list[str], bias: list[float] | None) -> None:
 
 
 def _check_precision(path: Path, decision: Decision) -> None:
-    """A precision has thresholds beside it, and is one."""
+    """Check that a precision is in range and has thresholds."""
     precision = decision.precision
     if precision is None:
         return
@@ -100,22 +100,22 @@ def _check_precision(path: Path, decision: Decision) -> None:
 
 
 def _check_conformal(path: Path, conformal: Conformal | None) -> None:
-    """A quantile is a probability, and enough texts stand behind its coverage."""
+    """Check that the quantile is a probability, and that there were enough texts for its coverage."""
     if conformal is None:
         return
     if not 0 < conformal.coverage < 1:
         raise FormatError(path, "conformal.coverage", f"is {conformal.coverage}; it must be above 0 and below 1")
     if not 0 <= conformal.quantile <= 1:
         raise FormatError(path, "conformal.quantile", f"is {conformal.quantile}; it must be from 0 to 1")
-    least = texts_for(conformal.coverage)
+    least = min_calibration_texts(conformal.coverage)
     if conformal.n < least:
         raise FormatError(
-            path, "conformal.n", f"is {conformal.n}; a coverage of {conformal.coverage:g} takes at least {least} texts"
+            path, "conformal.n", f"is {conformal.n}; a coverage of {conformal.coverage:g} needs at least {least} texts"
         )
 
 
 def _check_shares(path: Path, labels: list[str], shares: dict[str, float] | None) -> None:
-    """Shares are a distribution over the labels, none of them 0: nothing can be multiplied up from there."""
+    """Check that the shares are a distribution over the labels without a 0, since shares are divided by them."""
     if shares is None:
         return
     if set(shares) != set(labels):
@@ -128,8 +128,8 @@ def _check_shares(path: Path, labels: list[str], shares: dict[str, float] | None
         raise FormatError(path, "label_shares", f"sum to {total:.8f}; they must sum to 1 within {SUM_TOLERANCE}")
 
 
-def texts_for(coverage: float) -> int:
-    """Fewest texts from which a quantile can promise the coverage (above 0, below 1): with fewer it would have to be infinite.
+def min_calibration_texts(coverage: float) -> int:
+    """Smallest number of calibration texts for a coverage (above 0, below 1); with fewer the quantile would be infinite.
 
     Source: Angelopoulos and Bates 2021, arXiv:2107.07511, section 1: the ceil((n + 1) coverage)-th smallest of n scores.
     """

@@ -1,4 +1,4 @@
-"""The project: which files the whole chain runs on, and the settings of its stages (`project.toml`, format 1)."""
+"""The project: the files that the pipeline works on, and the settings of its stages (`project.toml`, format 1)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ T = TypeVar("T")
 
 
 class Project(Strict):
-    """Paths are relative to the project file. Each table holds settings of one stage, under the names of its configuration."""
+    """A project. Paths are relative to its file. Each table has one stage's settings, named as in the stage's configuration."""
 
     format: int
     task: str = "task.toml"
     texts: str = "texts.jsonl"
-    gold: str | None = None  # texts with a gold label, for scores only; never trained on
+    gold: str | None = None  # texts with gold labels, for scores only; never trained on
     out: str = "out"
     teacher: str = TEACHER
     label: dict[str, Any] = {}
@@ -32,7 +32,7 @@ class Project(Strict):
 
 
 def load_project(path: str | Path) -> Project:
-    """The project in a `project.toml`; raises FormatError if it is missing, malformed or of another format."""
+    """Read a `project.toml`; raises FormatError if it is missing, malformed or of another format."""
     path = Path(path)
     project = decode.toml(path, Project)
     if project.format != FORMAT:
@@ -41,10 +41,16 @@ def load_project(path: str | Path) -> Project:
 
 
 def settings(path: Path, stage: str, table: dict[str, Any], kind: type[T]) -> T:
-    """One stage's table as its configuration dataclass.
+    """Convert one stage's table to its configuration dataclass.
+
+    Args:
+        path: the project file, for errors.
+        stage: name of the table.
+        table: its content.
+        kind: the dataclass.
 
     Raises:
-        FormatError: if a key is unknown or a value has the wrong type; the message lists what is allowed.
+        FormatError: if a key is unknown or a value has the wrong type; the message lists the allowed keys.
     """
     allowed = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # every configuration is a dataclass
     for key in table:

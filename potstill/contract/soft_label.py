@@ -1,4 +1,4 @@
-"""Soft labels: a distribution over the labels for each text, and how it came about (Parquet or JSON lines, format 1)."""
+"""Soft labels: a distribution over the labels for each text, with its origin (Parquet or JSON lines, format 1)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from potstill.contract.errors import FormatError
-from potstill.contract.files import atomic, decode, parquet
+from potstill.contract.files import arrow, atomic, decode
 from potstill.contract.files.decode import Strict
 
 FORMAT = "potstill.soft_labels.1"
@@ -17,16 +17,16 @@ SUM_TOLERANCE = 1e-6
 
 
 class SoftLabel(Strict):
-    """One text's distribution. Probabilities and votes are keyed by label name, so no order of labels can be confused."""
+    """One text's distribution. Probabilities and votes are keyed by label name, so the order of labels cannot be confused."""
 
     id: str
     text: str
     probs: dict[str, float]  # every label of the task, in the task's order; sums to 1 within 1e-6
     votes: dict[str, int]  # paths that chose each label
-    agreement: float  # share of the paths that chose the majority label, 0 to 1; 0 when no path could be read
+    agreement: float  # share of the paths that chose the majority label, 0 to 1; 0 if no path could be read
     n_paths: int
     entropy: float  # of probs, in nats
-    label_mass: float  # mean probability that the teacher gave to any label word at all, 0 to 1
+    label_mass: float  # mean probability that the teacher gave to the label words together, 0 to 1
     method: str  # how probs were derived from the paths
     teacher_digest: str
     task_digest: str
@@ -40,36 +40,36 @@ class SoftLabel(Strict):
 
 
 def entropy(probs: Sequence[float]) -> float:
-    """Shannon entropy in nats; at least 0."""
+    """Shannon entropy in nats, at least 0, of probabilities (0 to 1, summing to 1)."""
     return max(0.0, -math.fsum(p * math.log(p) for p in probs if p > 0))
 
 
 def write_soft_labels(path: Path, rows: list[SoftLabel]) -> None:
-    """Write the rows as .parquet or .jsonl, whole or not at all; raises UserError if the disk refuses."""
+    """Write the rows as .parquet or .jsonl, atomically; raises UserError if the file cannot be written."""
     plain = [msgspec.to_builtins(row) for row in rows]
     match path.suffix:
         case ".jsonl":
             data = b"".join(msgspec.json.encode(row) + b"\n" for row in plain)
         case ".parquet":
-            data = parquet.encode(plain, {"format": FORMAT})
+            data = arrow.encode_parquet(plain, {"format": FORMAT})
         case _:
             raise FormatError(path, "", f"unknown kind {path.suffix!r}; allowed: .parquet, .jsonl")
     atomic.write_file(path, data)
 
 
 def read_soft_labels(path: Path, *, labels: list[str] | None = None, empty: bool = False) -> list[SoftLabel]:
-    """The rows of a soft-label file.
+    """Read the rows of a soft-label file.
 
     Args:
         path: a .parquet or .jsonl file.
         labels: the task's label names in order; None takes those of the first row.
-        empty: whether a file without rows is right too.
+        empty: True: accept a file without rows.
     Raises:
-        FormatError: if the file is missing, malformed or empty, or a row breaks a promise: labels of the task only,
+        FormatError: if the file is missing, malformed or empty, or a row breaks a rule: exactly the task's labels,
             probabilities from 0 to 1 that sum to 1 within 1e-6, votes that add up to at most n_paths, agreement from 0 to 1.
     """
     if path.suffix == ".parquet":
-        places = [(f"row {i}", row) for i, row in enumerate(parquet.read(path, FORMAT), 1)]
+        places = [(f"row {i}", row) for i, row in enumerate(arrow.read_parquet(path, FORMAT), 1)]
         rows = [(place, decode.convert(path, row, SoftLabel, place)) for place, row in places]
     elif path.suffix == ".jsonl":
         data = decode.read_bytes(path)
@@ -78,7 +78,7 @@ def read_soft_labels(path: Path, *, labels: list[str] | None = None, empty: bool
     else:
         raise FormatError(path, "", f"unknown kind {path.suffix!r}; allowed: .parquet, .jsonl")
     if not rows and not empty:
-        raise FormatError(path, "", "holds no soft label; run: potstill label")
+        raise FormatError(path, "", "has no soft label; run: potstill label")
     names = labels if labels is not None else list(rows[0][1].probs) if rows else []
     seen: set[str] = set()
     for place, row in rows:
@@ -90,19 +90,19 @@ def read_soft_labels(path: Path, *, labels: list[str] | None = None, empty: bool
 
 
 def _check(path: Path, place: str, row: SoftLabel, names: list[str]) -> None:
-    """A row keeps the format's promises."""
+    """Check that a row keeps the rules of the format."""
     for field in ("probs", "votes"):
         found = getattr(row, field)
         if set(found) != set(names):
             raise FormatError(path, f"{place}: {field}", f"has labels {sorted(found)}; expected {sorted(names)}")
     values = list(row.probs.values())
     if any(not 0 <= p <= 1 for p in values):  # NaN fails this too
-        raise FormatError(path, f"{place}: probs", f"holds {values}; each must be from 0 to 1")
+        raise FormatError(path, f"{place}: probs", f"are {values}; each must be from 0 to 1")
     if abs(math.fsum(values) - 1) > SUM_TOLERANCE:
         raise FormatError(path, f"{place}: probs", f"sum to {math.fsum(values):.8f}; they must sum to 1 within {SUM_TOLERANCE}")
     n_votes = sum(row.votes.values())
     if min(row.votes.values()) < 0 or n_votes > row.n_paths:
-        raise FormatError(path, f"{place}: votes", f"add up to {n_votes} of {row.n_paths} paths; at most one vote a path")
+        raise FormatError(path, f"{place}: votes", f"add up to {n_votes} of {row.n_paths} paths; at most one vote per path")
     if not 0 <= row.agreement <= 1:
         raise FormatError(path, f"{place}: agreement", f"is {row.agreement}; it must be from 0 to 1")
     if row.gold is not None and row.gold not in names:

@@ -1,4 +1,4 @@
-"""The task: what to decide about a text, between which labels, and how the teacher is shown it (`task.toml`, format 1)."""
+"""The task: the question about a text, its labels, and how the teacher is shown them (`task.toml`, format 1)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ FORMAT = 1
 
 
 class Label(Strict):
-    """One possible answer."""
+    """One label."""
 
     name: str
     meaning: str
-    words: list[str] = []  # what the teacher may write for it; worked examples write the first. Empty: the name
+    words: list[str] = []  # words the teacher may answer with; worked examples use the first. Empty: the name
 
     @property
     def spellings(self) -> list[str]:
-        """The words that count as this label, at least one."""
+        """The words that mean this label, at least one."""
         return self.words or [self.name]
 
 
@@ -38,34 +38,34 @@ class Example(Strict):
 
 
 class Knowledge(Strict):
-    """A term and what it means; it enters only the prompts of texts that hold the term."""
+    """A term and its meaning; added to the prompts of texts that contain the term, and to no others."""
 
     term: str
     meaning: str
 
     def occurs_in(self, text: str) -> bool:
-        """Whether the term is in a text, as whole words, whatever the case."""
+        """True if the text contains the term as whole words, ignoring case."""
         return re.search(rf"(?<!\w){re.escape(self.term)}(?!\w)", text, re.IGNORECASE) is not None
 
 
 class Input(Strict):
-    """What a text is and how much of it is shown."""
+    """The cues before text and target, and how much of a text is shown."""
 
     noun: str = "Text"  # written before each text in the prompt
-    target: bool = False  # whether every text is about a named target
+    target: bool = False  # True: every text is about a named target
     target_noun: str = "About"  # written before the target in the prompt
-    max_chars: int = 1000  # characters of a text that the teacher is shown; the rest is cut off, and counted
+    max_chars: int = 1000  # characters of a text that the teacher sees; longer texts are truncated and counted
 
 
 class Prompt(Strict):
-    """The words around the teacher's answer."""
+    """The cues before the teacher's reasoning and answer."""
 
     rationale: str = "Opinion"  # written before the reasoning
     answer: str = "Answer"  # written before the label
 
 
 class Task(Strict):
-    """A whole task. `labels` are in output order: class i of every student and bundle is labels[i]."""
+    """A complete task. `labels` are in output order: class i of every student and bundle is labels[i]."""
 
     format: int
     name: str
@@ -79,7 +79,7 @@ class Task(Strict):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the content; layout, comments and the order of keys do not count."""
+        """SHA-256 of the content; layout, comments and the order of keys do not matter."""
         return digest.of_value(self)
 
     @property
@@ -89,7 +89,7 @@ class Task(Strict):
 
 
 def load_task(path: str | Path) -> Task:
-    """Read the task in a `task.toml`.
+    """Read a task from a `task.toml`.
 
         >>> potstill.load_task("task.toml").label_names
         ['bullish', 'bearish', 'neutral']
@@ -113,31 +113,31 @@ def as_task(task: Task | str | Path) -> Task:
 
 
 def task_from_json(path: Path, data: bytes) -> Task:
-    """The task that :func:`task_to_json` wrote; raises FormatError."""
+    """Decode a task that :func:`task_to_json` encoded; raises FormatError."""
     return decode.json(path, data, Task)
 
 
 def task_to_json(task: Task) -> bytes:
-    """The parsed content as JSON, as it travels inside a checkpoint."""
+    """Encode the task as JSON, the form in which a checkpoint stores it."""
     return msgspec.json.format(msgspec.json.encode(task), indent=2) + b"\n"
 
 
 def _check_texts(path: Path, task: Task) -> None:
-    """No field that the prompt needs is blank."""
+    """Check that no field that the prompt needs is blank."""
     for place in ("name", "question"):
         if not getattr(task, place).strip():
             raise FormatError(path, place, "is empty; write one sentence")
     for i, knowledge in enumerate(task.knowledge):
         if not knowledge.term.strip() or not knowledge.meaning.strip():
-            raise FormatError(path, f"knowledge[{i}]", "term and meaning must both be written out; complete it or delete it")
+            raise FormatError(path, f"knowledge[{i}]", "term and meaning must not be empty; complete or delete it")
     if task.input.max_chars < 1:
         raise FormatError(path, "input.max_chars", f"is {task.input.max_chars}; it must be at least 1 character")
 
 
 def _check_labels(path: Path, task: Task) -> None:
-    """At least two labels, with names and words that tell them apart."""
+    """Check that there are at least two labels, with distinct names and words."""
     if len(task.labels) < 2:
-        raise FormatError(path, "labels", f"holds {len(task.labels)}; a task needs at least 2")
+        raise FormatError(path, "labels", f"has {len(task.labels)}; a task needs at least 2")
     names: list[str] = []
     words: dict[str, str] = {}
     for i, label in enumerate(task.labels):
@@ -156,7 +156,7 @@ def _check_labels(path: Path, task: Task) -> None:
 
 
 def _check_examples(path: Path, task: Task) -> None:
-    """Every example is complete and has a label of the task, and every label has an example."""
+    """Check that every example is complete and has a label of the task, and that every label has an example."""
     allowed = ", ".join(task.label_names)
     for i, example in enumerate(task.examples):
         if example.label not in task.label_names:

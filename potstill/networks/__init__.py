@@ -1,1 +1,1 @@
-"""Torch modules of the students that `transformers` does not know: what a checkpoint's weights mean to training and export."""
+"""Networks of the student families that `transformers` does not have, shared by training and export."""

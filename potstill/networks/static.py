@@ -1,6 +1,6 @@
 """A static student: a vector and a weight for every token, the vectors' weighted mean and extremes, and a small head.
 
-No token sees another. A mean alone dilutes the one word that decides a long text; the largest and least of each number do not.
+There is no attention between tokens. A mean dilutes the one word that decides a long text; the maximum and minimum do not.
 
 Axes: B texts in a batch, T tokens, H numbers of a vector, C classes.
 """
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-MIN_WEIGHT = 1e-6  # of a whole text; keeps the mean of no tokens finite
-AWAY = 1e4  # beyond every number of a vector: where tokens that do not count are put
+MIN_WEIGHT = 1e-6  # of a whole text; keeps the mean of a text without tokens finite
+AWAY = 1e4  # beyond every number of a vector; moves masked tokens out of maximum and minimum
 
 
 class StaticConfig(PretrainedConfig):
@@ -32,25 +32,25 @@ class StaticConfig(PretrainedConfig):
         dropout: float = 0.3,
         **more: Any,
     ) -> None:
-        """Args: hidden_size of a vector; head_size of the hidden layer; pair: text and target are pooled each by itself."""
+        """Args: hidden_size, of a vector; head_size, of the hidden layer; pair, whether text and target are pooled separately."""
         super().__init__(**more)
         self.vocab_size, self.hidden_size, self.head_size = vocab_size, hidden_size, head_size
         self.pair, self.dropout = pair, dropout
 
 
 class Bag(nn.Module):
-    """The tokens' vectors as three of one text: their weighted mean, and the largest and least of each number."""
+    """Pool the tokens' vectors: weighted mean, maximum and minimum."""
 
     def __init__(self, config: StaticConfig) -> None:
-        """Vectors of zeros, all of one weight."""
+        """Start with zero vectors of equal weight."""
         super().__init__()
         self.vectors = nn.Embedding(config.vocab_size, config.hidden_size)
         self.log_weights = nn.Embedding(config.vocab_size, 1)
 
     def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
-        """Float [B, 3 H] of ids int64 [B, T]; tokens whose mask, float [B, T], is 0 do not count, and none give zeros.
+        """Pooled vectors, float [B, 3 H]; zeros for a text without tokens. Args: input_ids int64 [B, T]; mask float [B, T].
 
-        The sum is a product of matrices, because those add in the order of the tokens: padding then changes not one bit.
+        The sums are matrix products, which add in the order of the tokens: padding then does not change a single bit.
         """
         vectors = self.vectors(input_ids)  # [B, T, H]
         weights = torch.exp(self.log_weights(input_ids)).squeeze(-1) * mask  # [B, T]
@@ -63,7 +63,7 @@ class Bag(nn.Module):
 
 
 class StaticForSequenceClassification(PreTrainedModel):
-    """Bag and head, as `transformers` saves and loads it."""
+    """Pooling and head, in the form that `transformers` saves and loads."""
 
     config_class = StaticConfig
     base_model_prefix = "bag"
@@ -79,7 +79,7 @@ class StaticForSequenceClassification(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """What has no weights yet gets some."""
+        """Initialize weights that were not loaded."""
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
@@ -87,11 +87,11 @@ class StaticForSequenceClassification(PreTrainedModel):
             nn.init.zeros_(module.weight)
 
     def get_input_embeddings(self) -> nn.Embedding:
-        """The tokens' vectors."""
+        """The vectors of the tokens."""
         return self.bag.vectors
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> SequenceClassifierOutput:
-        """Logits float [B, C] of ids int64 [B, T]; with `pair`, types are 0 in the text and 1 in the target."""
+        """Logits float [B, C]. Args: all int64 [B, T]; with `pair`, token types are 0 in the text and 1 in the target."""
         mask = attention_mask.to(self.dense.weight.dtype)
         if self.config.pair and token_type_ids is not None:
             of_target = token_type_ids.to(mask.dtype)

@@ -1,4 +1,4 @@
-"""The encoder half of a T5 as a student: `transformers` has a classifier of both halves only, and the decoder is half the work.
+"""A student from the encoder of a T5. The classifier in `transformers` runs the decoder too, which is half of the work.
 
 Axes: B texts in a batch, T tokens, H width, C classes.
 """
@@ -12,24 +12,27 @@ from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel, T5PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-T5_KINDS = frozenset({"t5", "mt5"})  # kinds of `config.json` whose encoder this is; both have the same network
+T5_KINDS = frozenset({"t5", "mt5"})  # model types whose encoder this is; both have the same network
 
 
 class T5EncoderConfig(T5Config):
-    """A T5's configuration, of which the encoder's part counts."""
+    """A T5's configuration, of which only the encoder's part is used."""
 
     model_type = "potstill-t5"
 
     @classmethod
     def of(cls, whole: T5Config) -> T5EncoderConfig:
-        """The encoder's configuration in that of a whole T5."""
+        """Make the encoder's configuration from that of a whole T5."""
         values: dict[str, Any] = whole.to_dict()
         values.pop("model_type", None)
         return cls(**values | {"is_encoder_decoder": False, "use_cache": False})
 
 
 class T5EncoderForSequenceClassification(T5PreTrainedModel):
-    """Encoder, mean over the tokens and head, as `transformers` saves and loads it; a whole T5's weights fit too."""
+    """Encoder, mean over tokens and head, in the form that `transformers` saves and loads.
+
+    The weights of a whole T5 can be loaded, too: those of its decoder are ignored.
+    """
 
     config_class = T5EncoderConfig
     base_model_prefix = "transformer"
@@ -47,11 +50,11 @@ class T5EncoderForSequenceClassification(T5PreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        """The tokens' vectors."""
+        """The embeddings of the tokens."""
         return self.transformer.get_input_embeddings()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SequenceClassifierOutput:
-        """Logits float [B, C] of ids int64 [B, T]; text and target are told apart by the end mark between them."""
+        """Logits float [B, C]. Args: int64 [B, T]; an end mark separates text and target."""
         hidden = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # [B, T, H]
         mask = attention_mask.to(hidden.dtype)
         mean = torch.bmm(mask.unsqueeze(1), hidden).squeeze(1) / mask.sum(dim=1, keepdim=True).clamp_min(1)  # [B, H]

@@ -14,18 +14,24 @@ from numpy.typing import NDArray
 from potstill.contract.bundle import read_manifest, verify_files
 from potstill.contract.checkpoint import Student, read_student
 from potstill.contract.errors import FormatError
-from potstill.contract.system.cores import usable_cores
-from potstill.contract.texts import Text, read_texts
+from potstill.contract.system.machine import usable_cores
+from potstill.contract.texts import Text, read_texts, texts_and_targets
 from potstill.serve.runtime.classifier import Classifier
-from potstill.trainer import calibrate_on_gold
-from potstill.trainer.calibrate_on_gold import ConfidenceConfig, ConfidenceReport
-from potstill.trainer.data.trained_on import Taught, read_taught
-from potstill.trainer.evaluation.baselines.find import BUILT_IN, Ground, baseline, even_note, find_ready_made, ready_made
-from potstill.trainer.evaluation.comparison import Comparison, System, compare
+from potstill.trainer.calibrate_on_gold import ConfidenceConfig, ConfidenceReport, calibrate_on_gold
+from potstill.trainer.data.training_rows import TrainingRows, read_trained_rows
+from potstill.trainer.evaluation.baselines.find import (
+    BUILT_IN,
+    BaselineInputs,
+    built_in_baseline,
+    even_note,
+    find_ready_made,
+    ready_made_baseline,
+)
+from potstill.trainer.evaluation.comparison import System, SystemComparison, compare
 from potstill.trainer.evaluation.evaluate import predict, shifted
 from potstill.trainer.evaluation.gold import Gold, TeacherAnswers, read_gold, read_teacher
 from potstill.trainer.evaluation.label_map import LabelMap, parse_label_map
-from potstill.trainer.training.loop import Progress
+from potstill.trainer.training.loop import TrainProgress
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,8 @@ _EVALUATE = EvaluateConfig()
 
 
 def evaluate(
-    checkpoint: str | Path, gold: str | Path, config: EvaluateConfig = _EVALUATE, progress: Progress | None = None
-) -> Comparison:
+    checkpoint: str | Path, gold: str | Path, config: EvaluateConfig = _EVALUATE, progress: TrainProgress | None = None
+) -> SystemComparison:
     """Score a checkpoint on gold labels, next to its bundle, its teacher and baselines; `potstill evaluate`.
 
     Everybody answers the same texts. Whatever is wrong with a file or a map shows before anything is computed.
@@ -73,10 +79,10 @@ def evaluate(
         label_map.check_used({str(gold_file): texts.names, **{name: each.labels for name, each in others.items()}})
         for each in others.values():
             label_map.resolve(each.labels, str(each.folder))
-        taught = read_taught(Path(config.soft_labels), checkpoint, student) if config.soft_labels else None
+        taught = read_trained_rows(Path(config.soft_labels), checkpoint, student) if config.soft_labels else None
         teacher = read_teacher(Path(config.teacher), student, texts) if config.teacher else None
         texts = teacher.gold if teacher else texts
-        ground = Ground(checkpoint, student, texts, taught, progress)
+        inputs = BaselineInputs(checkpoint, student, texts, taught, progress)
         probs = predict(checkpoint, texts.texts)
         systems = [_own("student", probs, label_map, _met(texts, taught))]
         if config.prior_shift:
@@ -86,8 +92,8 @@ def evaluate(
         if classifier:
             answers = bundle_answers(classifier, texts.texts, student)
             systems.append(_own("bundle", answers, label_map, _bundle_notes(classifier, student)))
-        systems += [baseline(name, ground) for name in dict.fromkeys(config.baselines) if name in BUILT_IN]
-        systems += [ready_made(each, name, texts) for name, each in others.items()]
+        systems += [built_in_baseline(name, inputs) for name in dict.fromkeys(config.baselines) if name in BUILT_IN]
+        systems += [ready_made_baseline(each, name, texts) for name, each in others.items()]
         return compare(systems, texts)
 
 
@@ -101,10 +107,10 @@ def calibrate(
         config: the wanted precision or coverage.
         tell: takes a line about rows of the file that were skipped.
     Raises:
-        FormatError, UserError: as :func:`potstill.trainer.calibrate_on_gold.calibrate`; or if the file is malformed.
+        FormatError, UserError: as :func:`potstill.trainer.calibrate_on_gold.calibrate_on_gold`; or if the file is malformed.
     """
     checkpoint = Path(checkpoint)
-    return calibrate_on_gold.calibrate(checkpoint, read_gold_texts(gold, read_student(checkpoint), tell), config)
+    return calibrate_on_gold(checkpoint, read_gold_texts(gold, read_student(checkpoint), tell), config)
 
 
 def read_gold_texts(file: str | Path, student: Student, tell: Callable[[str], None]) -> list[Text]:
@@ -119,7 +125,7 @@ def bundle_answers(classifier: Classifier, texts: list[Text], student: Student) 
     """The bundle's probabilities, float64 [N, S] in the order of the student's labels; each text runs alone."""
     order = [classifier.manifest.labels.index(name) for name in student.labels]
     with ThreadPoolExecutor(usable_cores(), thread_name_prefix="answer") as pool:
-        rows = pool.map(lambda text: classifier.probs([text.text], [text.target or ""] if student.target else None), texts)
+        rows = pool.map(lambda text: classifier.probs(*texts_and_targets([text])), texts)
         return np.concatenate(list(rows))[:, order]
 
 
@@ -147,7 +153,7 @@ def _teacher(teacher: TeacherAnswers, label_map: LabelMap) -> System:
     return _own("teacher", teacher.probs, label_map, notes)
 
 
-def _met(gold: Gold, taught: Taught | None) -> list[str]:
+def _met(gold: Gold, taught: TrainingRows | None) -> list[str]:
     """A line about gold texts that the student was trained on, where there are any."""
     known = {row.text for row in taught.training} if taught else set()
     n_met = sum(text.text in known for text in gold.texts)

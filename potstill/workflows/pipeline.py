@@ -25,7 +25,7 @@ from potstill.models.catalog import find_teacher
 from potstill.trainer import run as training
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.students.start import file_digests
-from potstill.trainer.training.loop import Progress as TrainProgress
+from potstill.trainer.training.loop import TrainProgress
 from potstill.workflows.labelling import GOLD_LABELS_FILE, SOFT_LABELS_FILE, LabelPlan, label_plan, plan_labelling
 from potstill.workflows.teacher import TeacherConfig, configured_teacher
 
@@ -68,7 +68,7 @@ class StageProgress:
 
     label: Callable[[], AbstractContextManager[RunCallback | None]] = nullcontext
     train: Callable[[], AbstractContextManager[TrainProgress | None]] = nullcontext
-    export: Callable[[], AbstractContextManager[exporting.Progress | None]] = nullcontext
+    export: Callable[[], AbstractContextManager[exporting.ExportProgress | None]] = nullcontext
 
 
 _NO_PROGRESS = StageProgress()

@@ -12,10 +12,10 @@ from potstill.contract.files import atomic
 from potstill.labeler.aggregation.path_table import path_logprobs
 from potstill.labeler.store.label_store import LabelStore
 from potstill.trainer.report.answers import Rationale, Rationales
-from potstill.trainer.report.build import ReportConfig, Sources, build_report
+from potstill.trainer.report.build import ReportConfig, ReportSources, build_report
 from potstill.trainer.report.page import report_page
 from potstill.trainer.report.plot_style import Plot
-from potstill.trainer.training.loop import Progress
+from potstill.trainer.training.loop import TrainProgress
 from potstill.workflows.evaluation import bundle_answers, open_bundle, read_gold_texts
 
 
@@ -39,7 +39,7 @@ def write_report(
     out: str | Path,
     files: ReportFiles = _FILES,
     config: ReportConfig = _REPORT,
-    progress: Progress | None = None,
+    progress: TrainProgress | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write a page about a checkpoint on gold texts: scores, plots, slices, mistakes; `potstill report`.
@@ -60,7 +60,7 @@ def write_report(
     if files.bundle:
         with open_bundle(Path(files.bundle), student) as classifier:
             bundle_probs = bundle_answers(classifier, texts, student)
-    sources = Sources(
+    sources = ReportSources(
         checkpoint,
         texts,
         Path(files.soft_labels) if files.soft_labels else None,

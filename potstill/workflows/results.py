@@ -13,9 +13,10 @@ from potstill.contract.project import TEACHER
 from potstill.contract.scores import metrics
 from potstill.contract.scores.record import Scores
 from potstill.contract.soft_label import read_soft_labels
+from potstill.contract.texts import texts_and_targets
 from potstill.models.catalog import find_teacher
-from potstill.serve.bench.bundle import BenchConfig, bench
-from potstill.serve.bench.bundle_report import BenchReport
+from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
+from potstill.serve.bench.bundle_report import BundleBenchReport
 from potstill.serve.runtime.classifier import Classifier
 from potstill.trainer.evaluation.evaluate import predict
 from potstill.workflows.labelling import GOLD_LABELS_FILE
@@ -35,7 +36,7 @@ class ProjectScores:
 
     n_gold: int
     scores: dict[str, Scores]  # teacher, student, int8
-    bench: BenchReport
+    bench: BundleBenchReport
 
 
 def measure(finished: ProjectRun) -> ProjectScores:
@@ -45,15 +46,14 @@ def measure(finished: ProjectRun) -> ProjectScores:
     by_id = {text.id: text for text in finished.plan.all_texts}
     texts = [by_id[row.id] for row in rows]
     gold = np.array([labels.index(row.gold or "") for row in rows])
-    targets = [text.target or "" for text in texts] if finished.plan.task.input.target else None
     with Classifier.open(finished.bundle) as classifier:
-        int8 = classifier.probs([text.text for text in texts], targets)
+        int8 = classifier.probs(*texts_and_targets(texts))
     probs = {
         "teacher": np.array([[row.probs[name] for name in labels] for row in rows]),
         "student": predict(finished.checkpoint, texts),
         "int8": int8,
     }
-    report = bench(finished.bundle, BenchConfig(texts=finished.plan.gold_file))
+    report = bench_bundle(finished.bundle, BundleBenchConfig(texts=finished.plan.gold_file))
     return ProjectScores(len(rows), {name: metrics.scores(values, gold) for name, values in probs.items()}, report)
 
 

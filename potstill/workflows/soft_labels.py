@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from potstill.contract.errors import FormatError
-from potstill.contract.interchange.annotation import Guide, of_task
+from potstill.contract.interchange.annotation import AnnotationGuide, annotation_guide
 from potstill.contract.interchange.review_export import ReviewConfig, ReviewReport, write_review
 from potstill.contract.soft_label import write_soft_labels
 from potstill.contract.task import load_task
@@ -83,14 +83,14 @@ def export_for_review(
     return write_review(Path(file), derived.rows, guide, source, config), derived.warnings
 
 
-def _guide(task_file: str | Path | None, settings: RunSettings, target: bool) -> Guide:
+def _guide(task_file: str | Path | None, settings: RunSettings, target: bool) -> AnnotationGuide:
     """What the reviewers are shown beside a text; raises FormatError if the task file has other labels than the run."""
     if task_file is None:
-        return Guide(dict.fromkeys(settings.labels, ""), target=target)
+        return AnnotationGuide(dict.fromkeys(settings.labels, ""), target=target)
     task = load_task(task_file)
     if task.label_names != settings.labels:
         found, wanted = ", ".join(task.label_names), ", ".join(settings.labels)
         raise FormatError(
             Path(task_file), "labels", f"are {found}; those of the run are {wanted}: give the task that it was labelled for"
         )
-    return of_task(task)
+    return annotation_guide(task)

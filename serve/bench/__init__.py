@@ -1,1 +1,1 @@
-"""Measuring a bundle and a server."""
+"""Benchmarks of a bundle and of a server."""

@@ -1,33 +1,95 @@
-"""The figures of a bundle's benchmark, for people and for machines."""
+"""The figures of a bundle's benchmark: measured times, and the report for people and for machines."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
 import msgspec
+import numpy as np
 
-from potstill.serve.bench.texts import MIX
-from potstill.serve.bench.times import Facts, Times
+from potstill.contract.texts import Text
+
+MIX = "mix"  # the group of the texts as given
+
+# --- what is measured
 
 
-class Variant(msgspec.Struct, frozen=True, kw_only=True):
-    """What one of those that answer takes for a text; tokenization and probabilities included, but for `limit`."""
+class Times(msgspec.Struct, frozen=True):
+    """Latency percentiles and throughput of texts answered one after another."""
+
+    n: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    texts_per_s: float
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """Start-up time, memory, size and batch sensitivity of one variant."""
+
+    start_s: float  # from starting a process to its first answer
+    rss_mb: float  # resident memory of that process after all texts, in units of 1,000,000 bytes
+    bytes: int  # size of the files it is opened from
+    batch_change_max: float  # largest change of a probability caused by sharing a batch
+
+
+class Peer(Protocol):
+    """Another system that answers the same texts, in a process of its own."""
+
+    name: str
+
+    def times_ms(self, texts: Sequence[Text]) -> list[float]:
+        """Milliseconds of each answer, one after another."""
+
+    def facts(self, texts: Sequence[Text]) -> Facts:
+        """Measure the rest, after all times; each text is answered alone and in a batch."""
+
+
+def summary(times_ms: Sequence[float]) -> Times:
+    """Percentiles and throughput of at least one time, in milliseconds."""
+    p50, p95, p99 = (float(value) for value in np.percentile(times_ms, [50, 95, 99]))
+    return Times(len(times_ms), p50, p95, p99, 1000 / float(np.mean(times_ms)))
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    """Run a function and return how many milliseconds it took."""
+    start_ns = time.perf_counter_ns()
+    work()
+    return (time.perf_counter_ns() - start_ns) / 1e6
+
+
+# --- the report
+
+
+class VariantFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """One variant's figures. Times include tokenization and probabilities, except for `limit`, the bare session."""
 
     limit_p50_ms: float  # the bare session on the same token ids
     p50_ms: float
     p95_ms: float
     p99_ms: float
-    texts_per_s: float  # one after the other
-    start_s: float  # from starting a process to its first answer; a bundle's hashes and golden texts checked
+    texts_per_s: float  # one after another
+    start_s: float  # from starting a process to its first answer, checks of hashes and golden texts included
     rss_mb: float  # resident memory of that process after all texts, in units of 1,000,000 bytes
-    bytes: int  # of what is opened
-    batch_change_max: float  # of a probability, from sharing a batch
-    by_tokens: dict[str, Times]  # of texts with so many tokens
-    over_limit: dict[str, float]  # p50 over that of the bare session, as the texts come (`mix`) and by tokens
+    bytes: int  # size of the files it is opened from
+    batch_change_max: float  # largest change of a probability caused by sharing a batch
+    by_tokens: dict[str, Times]  # by number of tokens
+    over_limit: dict[str, float]  # p50 divided by the bare session's, for the texts as given (`mix`) and by number of tokens
 
     @staticmethod
-    def of(groups: dict[str, Times], facts: Facts, limit_p50_ms: float, limits: dict[str, Times]) -> Variant:
-        """Args: times by group of texts; the rest that is known; the limit's p50, and its times by group."""
+    def of(groups: dict[str, Times], facts: Facts, limit_p50_ms: float, limits: dict[str, Times]) -> VariantFigures:
+        """Put one variant's figures together.
+
+        Args:
+            groups: times by group of texts.
+            facts: the other figures.
+            limit_p50_ms: the bare session's median on the texts as given, in milliseconds.
+            limits: the bare session's times by group.
+        """
         mix = groups[MIX]
-        return Variant(
+        return VariantFigures(
             limit_p50_ms=limit_p50_ms,
             p50_ms=mix.p50_ms,
             p95_ms=mix.p95_ms,
@@ -42,8 +104,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The bundle's own figures, and those of everything that was measured beside it."""
+class BundleBenchReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The bundle's own figures, and those of every other variant measured in the same run."""
 
     limit_p50_ms: float
     p50_ms: float
@@ -54,18 +116,27 @@ class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
     rss_mb: float
     bytes: int
     batch_change_max: float
-    n: int  # timed answers of the texts as they come, and of each length
-    tokens_p50: int  # of the texts as they come
+    n: int  # timed answers for the texts as given, and for each length
+    tokens_p50: int  # median number of tokens of the texts as given
     threads: int  # cores that one answer may use
-    two_workers_over_one: float | None  # texts per second of two threads over those of one; None where there is one core
-    variants: dict[str, Variant]  # int8, float or cascade; limit; whatever else was measured
-    own: str  # which of them is the bundle
+    two_workers_over_one: float | None  # throughput of two threads divided by that of one; None with one core
+    variants: dict[str, VariantFigures]  # int8, float or cascade; limit; other bundles and peers
+    own: str  # name of the bundle's own variant
 
     @staticmethod
-    def of(own: str, variants: dict[str, Variant], settings: dict[str, int], two_workers_over_one: float | None) -> BenchReport:
-        """Put the parts together; `settings` are n, tokens_p50 and threads."""
+    def of(
+        own: str, variants: dict[str, VariantFigures], settings: dict[str, int], two_workers_over_one: float | None
+    ) -> BundleBenchReport:
+        """Put the report together.
+
+        Args:
+            own: name of the bundle's own variant.
+            variants: figures by name.
+            settings: n, tokens_p50 and threads.
+            two_workers_over_one: throughput of two threads divided by that of one, no unit; None with one core.
+        """
         mine = variants[own]
-        return BenchReport(
+        return BundleBenchReport(
             limit_p50_ms=mine.limit_p50_ms,
             p50_ms=mine.p50_ms,
             p95_ms=mine.p95_ms,
@@ -82,7 +153,7 @@ class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def as_text(self) -> str:
-        """A table for a person, and a few lines on the bundle."""
+        """A table of all variants, and a few lines about the bundle."""
         lengths = list(self.variants[self.own].by_tokens)
         head = f"{'p50 in ms':<10}{'as given':>10}" + "".join(f"{length + ' tok':>10}" for length in lengths)
         head += f"{'texts/s':>10}{'start s':>9}{'MB in RAM':>11}{'MB':>8}{'batch':>9}"
@@ -92,14 +163,14 @@ class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
             + f"{one.texts_per_s:>10.0f}{one.start_s:>9.2f}{one.rss_mb:>11.0f}{one.bytes / 1e6:>8.1f}{one.batch_change_max:>9.2g}"
             for name, one in self.variants.items()
         ]
-        scaling = "" if self.two_workers_over_one is None else f", two workers {self.two_workers_over_one:.2f} times as many"
+        scaling = "" if self.two_workers_over_one is None else f", two workers {self.two_workers_over_one:.2f} times that"
         return "\n".join(
             [
                 head,
                 *rows,
                 f"one text      p50 {self.p50_ms:.3f} ms, p95 {self.p95_ms:.3f} ms, p99 {self.p99_ms:.3f} ms",
                 f"bare session  p50 {self.limit_p50_ms:.3f} ms on the same token ids ({self.tokens_p50} at the median)",
-                f"throughput    {self.texts_per_s:.0f} texts/s, one after the other ({self.n} answers, threads: {self.threads})"
+                f"throughput    {self.texts_per_s:.0f} texts/s, one after another ({self.n} answers, threads: {self.threads})"
                 + scaling,
                 f"start         {self.start_s:.2f} s to the first answer, {self.rss_mb:.0f} MB resident",
                 f"bundle        {self.bytes / 1e6:.1f} MB",

@@ -1,12 +1,12 @@
-"""What a fresh process costs, for the benchmark: `python -m potstill.serve.bench.fresh_process BUNDLE TEXTS`.
+"""Measure start-up and memory in a fresh process: `python -m potstill.serve.bench.fresh_process BUNDLE TEXTS`.
 
-It opens the bundle, as any process would, and answers the first text, then all the others. It prints one line of JSON: the
-monotonic clock at the first answer, in seconds, and the memory that is resident at the end, in bytes.
+It opens the bundle like any other process, answers the first text, then all others, and prints one line of JSON: the monotonic
+clock at the first answer, in seconds, and the memory resident at the end, in bytes. It imports nothing that answering does not
+need, since imports would count.
 """
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from pathlib import Path
@@ -14,34 +14,25 @@ from pathlib import Path
 import msgspec
 
 from potstill.contract.files import decode
+from potstill.contract.system.memory import resident_bytes
 from potstill.serve.runtime.classifier import Classifier
 
-STATUS = Path("/proc/self/status")
 
-
-class Fresh(msgspec.Struct, frozen=True):
+class FreshProcess(msgspec.Struct, frozen=True):
     """The printed line."""
 
-    first_answer_s: float  # on the clock that all processes of this machine share
+    first_answer_s: float  # on the monotonic clock, which all processes of a machine share
     rss_bytes: int
 
 
 def main(bundle: Path, texts: Path) -> None:
-    """Measure this process; it must do nothing else. The texts are a JSON list of pairs of text and target (or null)."""
+    """Measure this process, which must do nothing else. The texts are a JSON list of pairs of text and target (or null)."""
     with Classifier.open(bundle) as classifier:
         first_answer_s = 0.0
         for text, target in decode.json(texts, decode.read_bytes(texts), list[tuple[str, str | None]]):
             classifier.classify([text], None if target is None else [target])
             first_answer_s = first_answer_s or time.monotonic()
-        sys.stdout.buffer.write(msgspec.json.encode(Fresh(first_answer_s, resident_bytes())) + b"\n")
-
-
-def resident_bytes() -> int:
-    """Memory of this process that is in RAM now; where the system does not say, the most that ever was."""
-    if STATUS.exists():
-        lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        sys.stdout.buffer.write(msgspec.json.encode(FreshProcess(first_answer_s, resident_bytes())) + b"\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One HTTP request and its reply, as any ASGI server hands them over, within limits."""
+"""HTTP requests and replies in ASGI's terms: read a body within its limit, decode JSON, send a reply."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
-PATIENCE = 8  # times the largest body: what is still taken in of one that is too large
+MAX_DISCARDED = 8  # times the largest allowed body: how much of a body that is too large is read and discarded
 
 
 @dataclass(slots=True)
 class Reply:
-    """What is sent back."""
+    """Status, headers and body of a reply."""
 
     status: int
     body: bytes
     content_type: bytes = JSON
     headers: Headers = field(default_factory=list)
-    afterwards: Callable[[], None] | None = None  # what is left to do once it is on its way
+    afterwards: Callable[[], None] | None = None  # runs once the reply has been sent
 
 
 class Refused(Exception):
-    """A request that gets an error instead of an answer."""
+    """A request that gets an error reply."""
 
     def __init__(self, status: int, message: str, headers: Headers | None = None, reason: str | None = None) -> None:
-        """Args: HTTP status; one line for the client; extra headers; reason to count it under, if it was shed."""
+        """Args: HTTP status; one line for the client; extra headers; its reason in `potstill_shed_total`, if any."""
         self.status, self.message, self.headers, self.reason = status, message, headers or [], reason
         super().__init__(message)
 
 
 class Disconnected(Exception):
-    """The client went away before its request was answered; nobody is left to answer."""
+    """The client disconnected before its request was answered."""
 
 
 def json_reply(value: object, status: int = 200, headers: Headers | None = None) -> Reply:
-    """A value as one line of JSON."""
+    """A reply whose body is the value as one line of JSON."""
     return Reply(status, msgspec.json.encode(value) + b"\n", JSON, headers or [])
 
 
 def header(scope: Message, name: bytes) -> bytes | None:
-    """The first value of a header, by its name in small letters."""
+    """The first value of a header, None if it is absent. Args: name, in lower case."""
     for found, value in scope["headers"]:
         if found == name:
             return bytes(value)
@@ -56,26 +56,30 @@ def header(scope: Message, name: bytes) -> bytes | None:
 
 
 async def read_body(scope: Message, receive: Receive, max_bytes: int) -> bytes:
-    """The request's body, never held beyond the limit; raises Refused or Disconnected.
+    """The request's body; no more than `max_bytes` is kept in memory.
 
-    Of one that is too large a good deal more is still taken in, and thrown away: a client that is cut off while it sends never
-    reads why.
+    The rest of a body that is too large is read and discarded, up to MAX_DISCARDED times the limit: a client that is
+    disconnected while it sends never reads the error.
+
+    Raises:
+        Refused: 413 if the body is larger than `max_bytes`.
+        Disconnected: if the client disconnects before the body is complete.
     """
     too_large = f"the body is larger than {max_bytes} bytes; send fewer texts at a time"
     length = header(scope, b"content-length")
     if length is not None and length.isdigit() and int(length) > max_bytes:
-        if int(length) <= PATIENCE * max_bytes and header(scope, b"expect") is None:
-            await _pass_over(receive, PATIENCE * max_bytes)
+        if int(length) <= MAX_DISCARDED * max_bytes and header(scope, b"expect") is None:
+            await _discard(receive, MAX_DISCARDED * max_bytes)
         raise Refused(413, too_large, [(b"connection", b"close")])
     message = await receive()
     body: bytes = message.get("body", b"")
     if message["type"] == "http.request" and not message.get("more_body", False) and len(body) <= max_bytes:
-        return body  # nearly every request comes in one piece
+        return body  # nearly every request arrives in one piece
     pieces = bytearray(body)
     while message["type"] != "http.disconnect":
         if len(pieces) > max_bytes:
             if message.get("more_body", False):
-                await _pass_over(receive, PATIENCE * max_bytes)
+                await _discard(receive, MAX_DISCARDED * max_bytes)
             raise Refused(413, too_large, [(b"connection", b"close")])
         if not message.get("more_body", False):
             return bytes(pieces)
@@ -84,25 +88,25 @@ async def read_body(scope: Message, receive: Receive, max_bytes: int) -> bytes:
     raise Disconnected
 
 
-async def _pass_over(receive: Receive, most: int) -> None:
-    """Take in the rest of a body, or as many bytes of it, and keep nothing. How long that may take is the connection's business."""
+async def _discard(receive: Receive, max_bytes: int) -> None:
+    """Read the rest of a body, or that many bytes of it, and keep nothing. The connection limits the time."""
     n = 0
-    while n <= most:
+    while n <= max_bytes:
         message = await receive()
         n += len(message.get("body", b""))
-        if not message.get("more_body", False):  # the end, or the client has gone
+        if not message.get("more_body", False):  # the end, or the client has disconnected
             return
 
 
 async def send_reply(send: Send, reply: Reply, *, head: bool) -> None:
-    """Send a reply; to HEAD, its headers only."""
+    """Send a reply. Args: head, True to send the headers alone, as for a HEAD request."""
     length = [(b"content-type", reply.content_type), (b"content-length", b"%d" % len(reply.body))]
     await send({"type": "http.response.start", "status": reply.status, "headers": length + reply.headers})
     await send({"type": "http.response.body", "body": b"" if head else reply.body})
 
 
 def decode_json(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
-    """The body as the decoder's type; raises Refused: 400 if it is not JSON, 422 if it is JSON of another shape."""
+    """The body as the decoder's type; raises Refused: 400 if it is not JSON, 422 if the JSON does not fit the type."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:

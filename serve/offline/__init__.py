@@ -1,1 +1,1 @@
-"""Whole files and whole bundles: predict, verify, adapt, cascade."""
+"""Work on whole files and whole bundles: predict, verify, adapt, cascade."""

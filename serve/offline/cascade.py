@@ -1,6 +1,6 @@
-"""Making a cascade: one bundle of two, in which the fast one answers what it is sure of, and the other one the rest.
+"""Build a cascade: join two bundles into one, in which the fast graph answers where it is confident and the slow one otherwise.
 
-How it answers is in `classifier.py`. Both graphs read every text alone, so a cascade is as batch-invariant as they are.
+`runtime/classifier.py` answers with it. Both graphs read every text alone, so a cascade is as batch-invariant as they are.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from potstill.contract.errors import UserError
 from potstill.contract.files import atomic
 from potstill.contract.scores import metrics
 from potstill.contract.security.signature import SIGNATURE_FILE
-from potstill.contract.system.cores import usable_cores
+from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import Text, read_texts
-from potstill.serve.offline.cascade_switch import Answered, choose, held_out_loss
+from potstill.serve.offline.cascade_threshold import CascadeProbs, choose_threshold, held_out_loss, mixed
 from potstill.serve.runtime.classifier import Classifier
 from potstill.serve.runtime.scorer import Scorer
 from potstill.serve.runtime.session import this_machine
@@ -45,42 +45,42 @@ CARD_FILE, CARD_TITLE = "README.md", "## Cascade"
 
 @dataclass(frozen=True)
 class CascadeConfig:
-    """What a cascade may cost.
+    """Settings for building a cascade.
 
     Raises:
-        UserError: if the loss is out of its range.
+        UserError: if the loss is out of range.
     """
 
-    max_loss: float = 0.005  # of macro-F1 where the texts have gold labels, else of agreement with the slow graph; 0 to 1
-    workers: int | None = None  # texts answered at once; None: the usable cores
+    max_loss: float = 0.005  # largest loss of macro-F1 on gold labels, or without them of agreement with the slow graph; 0 to 1
+    workers: int | None = None  # texts answered in parallel; None: as many as usable cores
 
     def __post_init__(self) -> None:
-        """Refuse what is no loss; raises UserError."""
+        """Check the range of the loss."""
         if not 0 <= self.max_loss <= 1:
             raise UserError(f"max-loss is {self.max_loss:g}; it must be from 0 to 1")
 
 
 @dataclass(frozen=True)
 class CascadeReport:
-    """What was chosen, and what it costs."""
+    """The chosen threshold and its cost."""
 
     bundle: Path
     cascade: Cascade
-    scores: dict[str, float]  # of the measure, by who answers
-    skipped: str  # a line on rows passed over; empty if none was
+    scores: dict[str, float]  # the measure, by answerer: fast, slow, cascade
+    skipped: str  # a line on skipped rows; empty if none was skipped
 
     def as_text(self) -> str:
-        """A few lines for a person."""
+        """A summary in a few lines."""
         cascade = self.cascade
         what = "macro-F1 on gold labels" if cascade.measure == "macro_f1" else "agreement with the slow graph"
         table = ", ".join(f"{name} {value:.4f}" for name, value in self.scores.items())
         return "\n".join(
             [
                 f"{what}, {cascade.n} texts: {table}",
-                f"the fast graph answers {cascade.share:.1%} of them, where its label has at least {cascade.sure:.3f}",
+                f"the fast graph answers {cascade.share:.1%} of them, where its top probability is at least {cascade.sure:.3f}",
                 f"loss {cascade.loss:+.4f}, at most {cascade.max_loss:g} is allowed; "
-                f"with the switch chosen on one half and measured on the other {cascade.loss_held_out:+.4f}",
-                f"{self.bundle}: thresholds are those of the two bundles; label sets it has none",
+                f"held out (threshold chosen on one half, measured on the other): {cascade.loss_held_out:+.4f}",
+                f"{self.bundle}: keeps the label thresholds of both bundles; it has no label sets",
             ]
         )
 
@@ -91,24 +91,25 @@ _CASCADE = CascadeConfig()
 def cascade_bundle(
     fast: str | Path, slow: str | Path, texts: str | Path, out: str | Path, config: CascadeConfig = _CASCADE
 ) -> CascadeReport:
-    """Join two bundles of one task into a cascade, with the switch that loses at most what is allowed on the texts.
+    """Join two bundles of one task into a cascade, with the confidence threshold that keeps the loss within the limit.
 
-    The manifest, the card and the files for other tools are the slow bundle's; label sets and the promise of a precision go,
-    since those were measured on other answers.
+    Manifest, card and the files for other tools come from the slow bundle. Label sets and the precision target are removed, since
+    they were measured on other answers.
 
     Args:
-        fast: the bundle that answers first, a static student say.
+        fast: the bundle that answers first, for example a static student.
         slow: the bundle that answers the rest.
-        texts: a file of texts that neither student has been trained on; with gold labels if macro-F1 is to be kept.
-        out: the folder to write; one that is there is replaced when the new one is whole.
-        config: how.
+        texts: a file of texts that neither student was trained on; with gold labels, the loss is measured in macro-F1.
+        out: the folder to write; an existing bundle is replaced once the new one is complete.
+        config: the largest loss, and parallelism.
     Raises:
         FormatError: if a bundle or the texts are malformed.
-        UserError: if the bundles do not fit each other, no switch loses so little, or the disk refuses.
+        UserError: if the bundles do not fit each other, no threshold keeps the loss within the limit, or the folder cannot be
+            written.
     """
     fast, slow, out = Path(fast), Path(slow), Path(out)
     if out.exists() and not (out / MANIFEST_FILE).is_file() and any(out.iterdir()):
-        raise UserError(f"{out}: is a folder with other files; name a bundle, or a place where nothing is yet")
+        raise UserError(f"{out}: is a folder with other files; name a bundle or a new folder")
     with Classifier.open(fast) as quick, Classifier.open(slow) as exact:
         _check_fit(fast, quick.manifest, slow, exact.manifest)
         found = read_texts(texts, labels=exact.manifest.labels, target=exact.manifest.target)
@@ -116,10 +117,10 @@ def cascade_bundle(
         cascade = _cascade(quick.manifest, answered, config.max_loss)
         if not cascade.share:
             raise UserError(
-                f"no switch loses at most {config.max_loss:g} on {cascade.n} texts: the fast bundle is wrong even where it is "
-                "surest; allow more with --max-loss, or train it better"
+                f"no threshold keeps the loss within {config.max_loss:g} on {cascade.n} texts: the fast bundle is wrong even where "
+                "it is most confident; allow more with --max-loss, or train it better"
             )
-        probs = np.where(answered.fast.max(axis=1, keepdims=True) >= cascade.sure, answered.fast, answered.slow)
+        probs = mixed(answered, cascade.sure)
         manifest = _joined(exact.manifest, quick.manifest, cascade, probs, answered.gold)
         with atomic.folder(out) as folder:
             _fill(folder, fast, slow, manifest)
@@ -130,10 +131,10 @@ def cascade_bundle(
 
 
 def _check_fit(fast: Path, quick: Manifest, slow: Path, exact: Manifest) -> None:
-    """Refuse two bundles that do not answer the same question; raises UserError."""
+    """Raise UserError unless both bundles answer the same question."""
     for path, manifest in ((fast, quick), (slow, exact)):
         if manifest.cascade is not None:
-            raise UserError(f"{path}: is a cascade already; join the two bundles that it was made of again")
+            raise UserError(f"{path}: is already a cascade; join the two bundles it was made from again")
     if quick.labels != exact.labels:
         raise UserError(
             f"{fast}: has the labels {', '.join(quick.labels)}; {slow} has {', '.join(exact.labels)}; both must be the same"
@@ -147,8 +148,8 @@ def _judged(texts: list[Text]) -> list[Text]:
     return [text for text in texts if text.gold is not None] or texts
 
 
-def _answered(quick: Classifier, exact: Classifier, texts: list[Text], workers: int) -> Answered:
-    """What both say of every text, each alone as when it is served."""
+def _answered(quick: Classifier, exact: Classifier, texts: list[Text], workers: int) -> CascadeProbs:
+    """Both bundles' probabilities; each text runs alone, as in serving."""
     with ThreadPoolExecutor(workers, thread_name_prefix="answer") as pool:
         fast, slow = (
             np.array(list(pool.map(lambda text, by=holder.scorer: by.probs(text.text, text.target), texts)))
@@ -156,14 +157,14 @@ def _answered(quick: Classifier, exact: Classifier, texts: list[Text], workers: 
         )
     labels = exact.manifest.labels
     gold = None if texts[0].gold is None else np.array([labels.index(text.gold or "") for text in texts])
-    return Answered(fast, slow, gold)
+    return CascadeProbs(fast, slow, gold)
 
 
-def _cascade(quick: Manifest, answered: Answered, max_loss: float) -> Cascade:
-    """The chosen switch, with how the fast graph is read."""
-    switch = choose(answered, max_loss)
+def _cascade(quick: Manifest, answered: CascadeProbs, max_loss: float) -> Cascade:
+    """The manifest entry: the chosen threshold, and how to read the fast graph's output."""
+    chosen = choose_threshold(answered, max_loss)
     return Cascade(
-        sure=switch.sure,
+        sure=chosen.sure,
         max_tokens=quick.max_tokens,
         temperature=quick.temperature,
         thresholds=quick.thresholds,
@@ -172,9 +173,9 @@ def _cascade(quick: Manifest, answered: Answered, max_loss: float) -> Cascade:
         backbone=quick.provenance.backbone,
         measure=answered.measure,
         max_loss=max_loss,
-        loss=switch.loss,
+        loss=chosen.loss,
         loss_held_out=held_out_loss(answered, max_loss),
-        share=switch.share,
+        share=chosen.share,
         n=len(answered.fast),
     )
 
@@ -182,7 +183,7 @@ def _cascade(quick: Manifest, answered: Answered, max_loss: float) -> Cascade:
 def _joined(
     exact: Manifest, quick: Manifest, cascade: Cascade, probs: NDArray[np.float64], gold: NDArray[np.int64] | None
 ) -> Manifest:
-    """The slow bundle's manifest as far as it holds for the cascade too."""
+    """The slow bundle's manifest, without what does not hold for the cascade."""
     own = {} if gold is None else {"cascade": metrics.scores(probs, gold)}
     return msgspec.structs.replace(
         exact,
@@ -197,7 +198,7 @@ def _joined(
 
 
 def _fill(folder: Path, fast: Path, slow: Path, manifest: Manifest) -> None:
-    """The files of the slow bundle, the fast one's graph and tokenizer, and the joint manifest and card."""
+    """Write the slow bundle's files, the fast one's graph and tokenizer, and the joint manifest and card."""
     for path in slow.iterdir():
         if path.name != SIGNATURE_FILE:
             shutil.copyfile(path, folder / path.name)
@@ -206,15 +207,16 @@ def _fill(folder: Path, fast: Path, slow: Path, manifest: Manifest) -> None:
     write_manifest(folder, manifest)
     card, cascade = folder / CARD_FILE, manifest.cascade
     if card.is_file() and cascade is not None:
-        told = (
-            f"`{FAST_MODEL_FILE}` answers where its label has at least {cascade.sure:.3f}: {cascade.share:.1%} of {cascade.n}"
-            f" texts. That loses {cascade.loss:.4f} ({cascade.measure}). The scores above are those of `{MODEL_FILE}` alone."
+        note = (
+            f"`{FAST_MODEL_FILE}` answers where its top probability is at least {cascade.sure:.3f}: {cascade.share:.1%} of"
+            f" {cascade.n} texts. The loss is {cascade.loss:.4f} ({cascade.measure}). The scores above are those of"
+            f" `{MODEL_FILE}` alone."
         )
-        card.write_text(f"{card.read_text(encoding='utf-8')}\n{CARD_TITLE}\n\n{told}\n", encoding="utf-8", newline="\n")
+        card.write_text(f"{card.read_text(encoding='utf-8')}\n{CARD_TITLE}\n\n{note}\n", encoding="utf-8", newline="\n")
 
 
 def _golden(rows: Sequence[Golden], exact: Scorer, quick: Scorer) -> list[Golden]:
-    """The golden texts of both bundles, each once, with what either graph says of them on this machine."""
+    """The golden texts of both bundles, each once, with both graphs' probabilities on this machine."""
     pairs = dict.fromkeys((row.text, row.target) for row in rows)
     return [
         Golden(text=text, target=target, probs=exact.probs(text, target), fast_probs=quick.probs(text, target))
@@ -222,8 +224,8 @@ def _golden(rows: Sequence[Golden], exact: Scorer, quick: Scorer) -> list[Golden
     ]
 
 
-def _scores(answered: Answered, probs: NDArray[np.float64]) -> dict[str, float]:
-    """The measure of the fast graph, the slow one and the cascade."""
+def _scores(answered: CascadeProbs, probs: NDArray[np.float64]) -> dict[str, float]:
+    """The measure, by answerer: fast, slow, cascade."""
     by = {"fast": answered.fast, "slow": answered.slow, "cascade": probs}
     if answered.gold is None:
         return {name: float(np.mean(rows.argmax(axis=1) == answered.slow.argmax(axis=1))) for name, rows in by.items()}

@@ -1,4 +1,4 @@
-"""Answering a whole file of texts."""
+"""Answer a whole file of texts."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from pathlib import Path
 
 import msgspec
 
-from potstill.contract.system.cores import usable_cores
-from potstill.contract.texts import Text, read_texts
+from potstill.contract.system.machine import usable_cores
+from potstill.contract.texts import Text, read_texts, texts_and_targets
 from potstill.serve.runtime.classifier import Classifier
 
-CHUNK = 256  # texts under way at once, so that a long file needs no more memory than its texts
+CHUNK = 256  # texts handed to the threads at once, which bounds the answers held in memory
 
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """How a file is answered."""
+    """Settings for answering a file."""
 
-    workers: int | None = None  # texts answered at once; None: the usable cores
-    sets: bool = False  # whether every answer lists its label set
+    workers: int | None = None  # texts answered in parallel; None: as many as usable cores
+    sets: bool = False  # add the label set to every answer
 
 
 class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of the answer: which text, and what is said about it."""
+    """One line of output: a text's id and target, and the answer to it."""
 
     id: str
     label: str
@@ -39,16 +39,16 @@ _PREDICT = PredictConfig()
 
 
 def predict_file(bundle: str | Path, path: str | Path, config: PredictConfig = _PREDICT) -> tuple[Iterator[Prediction], str]:
-    """The file's answers in file order, made while they are read, and a line on the rows skipped (empty if none was).
+    """(answers in file order, computed while they are iterated over; a line on skipped rows, empty if none was skipped).
 
     Args:
         bundle: the folder.
-        path: texts in any form that `contract/texts.py` reads; gold labels in it are not looked at.
-        config: how.
+        path: texts in any form that `contract/texts.py` reads; gold labels are ignored.
+        config: parallelism and label sets.
     Raises:
-        FormatError: if the texts or the bundle are malformed, or targets are missing or superfluous. Nothing is answered then.
-        UserError: if the bundle drifted, or has no label sets where they are asked for; later, from the iterator, if a target is
-            too long.
+        FormatError: if the texts or the bundle are malformed, or targets are missing or unexpected. Nothing is answered then.
+        UserError: if the golden texts drifted, or label sets are asked for and the bundle has none; later, from the iterator, if a
+            target is too long.
     """
     classifier = Classifier.open(bundle)
     if config.sets:
@@ -58,14 +58,13 @@ def predict_file(bundle: str | Path, path: str | Path, config: PredictConfig = _
 
 
 def _predictions(classifier: Classifier, texts: list[Text], config: PredictConfig) -> Iterator[Prediction]:
-    """Answers in order, from several threads."""
+    """Answer in order, in several threads."""
     with classifier, ThreadPoolExecutor(config.workers or usable_cores(), thread_name_prefix="answer") as pool:
         for start in range(0, len(texts), CHUNK):
             yield from pool.map(lambda text: _prediction(classifier, text, config.sets), texts[start : start + CHUNK])
 
 
 def _prediction(classifier: Classifier, text: Text, sets: bool) -> Prediction:
-    """One text's answer."""
-    targets = [text.target or ""] if classifier.manifest.target else None
-    answer = classifier.classify([text.text], targets, sets=sets)[0]
+    """Answer one text."""
+    answer = classifier.classify(*texts_and_targets([text]), sets=sets)[0]
     return Prediction(text.id, answer.label, answer.probs, answer.abstain, answer.label_set, text.target)

@@ -1,1 +1,1 @@
-"""A bundle in a program: from a text to an answer."""
+"""Run a bundle in process: from a text to an answer."""

@@ -1,4 +1,4 @@
-"""The classifier: a bundle held open, texts in, labels with probabilities out."""
+"""The classifier: an open bundle that takes texts and returns labels with probabilities."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 import msgspec
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from potstill.contract.bundle import (
@@ -28,28 +28,28 @@ from potstill.contract.errors import UserError
 from potstill.serve.runtime.golden import replay
 from potstill.serve.runtime.scorer import Scorer, Trace, open_scorer
 from potstill.serve.runtime.session import OUTPUT
-from potstill.serve.runtime.tokenizer import Feeds, Tokenize
+from potstill.serve.runtime.tokenizer import Feeds
 
-NO_THRESHOLD, REACHED, MISSED, NEVER = "no threshold", "reached", "missed", "never answered"
-SET_SLACK = 1e-8  # of a probability: a text whose score is the quantile itself belongs in, whatever the last bits
+ThresholdVerdict = Literal["no threshold", "reached", "missed", "never answered"]  # the label's probability against its threshold
+SET_SLACK = 1e-8  # added to the quantile: a text whose score equals it belongs in the set, whatever the last bits
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is said about one text."""
+    """The answer to one text."""
 
     label: str  # the most probable one
-    probs: dict[str, float]  # by label, in output order; sums to 1. Of the label alone where that was asked for
-    abstain: bool  # True: the label's probability is below its threshold, so better ask a person
-    label_set: list[str] | None = None  # in output order, where it was asked for; may be empty: the text is like no other
-    verdict: str = NO_THRESHOLD  # how the label's probability compares with its threshold: NO_THRESHOLD, REACHED, MISSED or NEVER
-    threshold: float | None = 0.0  # the least probability at which the label counts; None: it never does
+    probs: dict[str, float]  # by label, in output order, summing to 1; only the label's own with all_scores=False
+    abstain: bool  # True: the label's probability is below its threshold, so the text should go to a person
+    label_set: list[str] | None = None  # in output order, on request; empty if no label fits the text
+    verdict: ThresholdVerdict = "no threshold"
+    threshold: float | None = 0.0  # lowest probability at which the label is answered; None: never answered
 
 
 class Classifier:
-    """A bundle held open. Every text runs alone and without padding, so its answer never depends on its neighbours.
+    """An open bundle. Every text runs alone and without padding, so its answer never depends on other texts in the call.
 
-    In a cascade the fast graph reads every text, and the other one those that the fast one is not sure of.
-    One classifier may be used from many threads at once.
+    In a cascade the fast graph reads every text; where it is not confident enough, the slow graph answers.
+    Many threads may share one classifier.
 
         >>> with potstill.Classifier.open("bundle") as classifier:
         ...     (answer,) = classifier.classify(["bought more this morning"])
@@ -57,13 +57,17 @@ class Classifier:
         True
     """
 
-    def __init__(self, manifest: Manifest, tokenize: Tokenize, session: ort.InferenceSession, fast: Scorer | None = None) -> None:
-        """Put the parts together; :meth:`open` reads them from a bundle. `fast` is a cascade's other graph."""
-        self.manifest = manifest
-        self.tokenize = tokenize
-        self.session = session
+    def __init__(self, manifest: Manifest, scorer: Scorer, fast: Scorer | None = None) -> None:
+        """Put the parts together; :meth:`open` reads them from a bundle.
+
+        Args:
+            manifest: labels, thresholds and label sets.
+            scorer: the graph; in a cascade, the slow one.
+            fast: a cascade's fast graph.
+        """
+        self.manifest, self.scorer = manifest, scorer
+        self.tokenizer, self.session = scorer.tokenizer, scorer.session
         self.fast = fast if manifest.cascade is not None else None
-        self.scorer = Scorer(tokenize, session, manifest.temperature, manifest.bias)
         self._labels = manifest.labels
         self._thresholds = _in_order(manifest.thresholds, self._labels)
         self._sure = manifest.cascade.sure if manifest.cascade is not None else math.inf
@@ -71,14 +75,14 @@ class Classifier:
 
     @classmethod
     def open(cls, bundle: str | Path, *, threads: int = 1, check: bool = True) -> Classifier:
-        """Open a bundle; every file's hash is checked before any parser sees it.
+        """Open a bundle; every file's hash is checked before any parser reads the file.
 
         Args:
             bundle: the folder.
             threads: cores that one text may use, at least 1.
-            check: whether to replay the golden texts.
+            check: replay the golden texts.
         Raises:
-            FormatError: if a file is missing, changed or malformed, or the parts do not fit each other.
+            FormatError: if a file is missing, changed or malformed, or the files do not fit each other.
             UserError: if the golden texts get other probabilities on this machine.
         """
         bundle = Path(bundle)
@@ -89,7 +93,7 @@ class Classifier:
         scorer = open_scorer(bundle / MODEL_FILE, bundle / TOKENIZER_FILE, manifest, n_labels, threads)
         if manifest.cascade is not None:
             fast = open_scorer(bundle / FAST_MODEL_FILE, bundle / FAST_TOKENIZER_FILE, manifest.cascade, n_labels, threads)
-        classifier = cls(manifest, scorer.tokenize, scorer.session, fast)
+        classifier = cls(manifest, scorer, fast)
         if check:
             classifier.replay(bundle, golden)
         return classifier
@@ -110,15 +114,16 @@ class Classifier:
         sets: bool = False,
         all_scores: bool = True,
     ) -> list[Answer]:
-        """An answer for each text, in order.
+        """Answer each text, in order.
 
         Args:
-            texts: B texts of any length, as characters or as UTF-8; what lies beyond the manifest's max_tokens is not read.
+            texts: B texts of any length, as characters or as UTF-8; they are truncated to the manifest's max_tokens.
             targets: B targets if the task asks about a target, else None.
-            sets: whether every answer lists its label set too.
-            all_scores: whether every answer lists the probabilities of all labels, or only that of its own.
+            sets: add the label set to every answer.
+            all_scores: list the probabilities of all labels; False lists only the answered label's own.
         Raises:
-            UserError: if targets are missing, superfluous, of another number, or too long, or the bundle has no label sets.
+            UserError: if targets are missing, unexpected, too long, or not as many as the texts, or the bundle has no label sets.
+            TypeError: if texts is one string instead of a list.
         """
         self.check_targets(texts, targets)
         if sets:
@@ -128,7 +133,7 @@ class Classifier:
         return [self._answer(text, target, sets, all_scores) for text, target in zip(texts, targets, strict=True)]
 
     def traced(self, text: str, target: str | None = None, *, sets: bool = False) -> tuple[Answer, Trace]:
-        """(the answer to one text, how it came about); see :meth:`classify`, and raises as it does."""
+        """(answer to one text, its token count, times and logits); arguments and errors as in :meth:`classify`."""
         self.check_targets([text], None if target is None else [target])
         if sets:
             self.check_sets()
@@ -143,26 +148,26 @@ class Classifier:
         return np.array(rows, np.float64).reshape(len(rows), len(self._labels))
 
     def logits(self, texts: Sequence[str | bytes], targets: Sequence[str | bytes] | None = None) -> NDArray[np.float32]:
-        """The model's outputs, float32 [B, C] in label order; in a cascade those of its slow graph. Raises as :meth:`classify`."""
+        """Logits, float32 [B, C] in label order; in a cascade, the slow graph's. Raises as :meth:`classify`."""
         self.check_targets(texts, targets)
         abouts: Sequence[str | bytes | None] = targets if targets is not None else [None] * len(texts)
-        rows = [self.run(self.tokenize.ids(text, about)) for text, about in zip(texts, abouts, strict=True)]
+        rows = [self.run(self.tokenizer.ids(text, about)) for text, about in zip(texts, abouts, strict=True)]
         return np.concatenate(rows) if rows else np.empty((0, len(self._labels)), np.float32)
 
     def run(self, feeds: Feeds) -> NDArray[np.float32]:
-        """Logits float32 [B, C] of token ids; the bare session, no tokenizer."""
+        """Run the session on token ids, without the tokenizer; logits float32 [B, C]."""
         logits: NDArray[np.float32] = self.session.run([OUTPUT], feeds)[0]
         return logits
 
     def check_sets(self) -> None:
-        """Refuse to list label sets without a quantile; raises UserError."""
+        """Raise UserError if the bundle has no conformal quantile and so no label sets."""
         if self.manifest.conformal is None:
             raise UserError(
                 "label sets are asked for, but this bundle has no conformal quantile; make one with: potstill calibrate --coverage"
             )
 
     def check_targets(self, texts: Sequence[str | bytes], targets: Sequence[str | bytes] | None) -> None:
-        """Refuse a call that does not fit the task; raises UserError, or TypeError for a bare string or bare bytes."""
+        """Raise UserError if the targets do not fit the task or the texts; TypeError if texts is one string or bytes."""
         if isinstance(texts, str | bytes):
             raise TypeError("texts is one string; give a list of strings")
         if self.manifest.target and targets is None:
@@ -173,11 +178,11 @@ class Classifier:
             raise UserError(f"there are {len(targets)} targets for {len(texts)} texts; give one for each")
 
     def close(self) -> None:
-        """Free the sessions; the classifier answers no more."""
-        del self.session, self.scorer, self.fast
+        """Free the sessions; the classifier cannot be used afterwards."""
+        del self.session, self.tokenizer, self.scorer, self.fast
 
     def __enter__(self) -> Classifier:
-        """The classifier itself; it is closed when the block ends."""
+        """Return the classifier, which is closed when the block ends."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -187,7 +192,7 @@ class Classifier:
     def _decide(
         self, text: str | bytes, target: str | bytes | None, trace: Trace | None = None
     ) -> tuple[list[float], list[float | None]]:
-        """Probabilities in label order, and the thresholds of the graph that they come from."""
+        """(probabilities in label order, thresholds of the graph that computed them)."""
         if self.fast is not None:
             probs = self.fast.probs(text, target, trace)
             if max(probs) >= self._sure:
@@ -197,7 +202,7 @@ class Classifier:
     def _answer(
         self, text: str | bytes, target: str | bytes | None, sets: bool, all_scores: bool, trace: Trace | None = None
     ) -> Answer:
-        """What is said about one text; a tie goes to the earlier label."""
+        """The answer to one text; a tie goes to the earlier label."""
         probs, thresholds = self._decide(text, target, trace)
         prob = max(probs)
         best = probs.index(prob)
@@ -210,13 +215,13 @@ class Classifier:
         if least is None:
             return Answer(label, scores, False, label_set)
         if least == math.inf:
-            return Answer(label, scores, True, label_set, NEVER, None)
+            return Answer(label, scores, True, label_set, "never answered", None)
         missed = prob < least
-        return Answer(label, scores, missed, label_set, MISSED if missed else REACHED, least)
+        return Answer(label, scores, missed, label_set, "missed" if missed else "reached", least)
 
 
 def _in_order(thresholds: dict[str, float | None] | None, labels: list[str]) -> list[float | None]:
-    """Each label's threshold: infinite where it is never answered, None where there is none."""
+    """Each label's threshold, in label order: infinite for a label never answered, None for one without a threshold."""
     found: list[float | None] = []
     for name in labels:
         if thresholds is None or name not in thresholds:
@@ -227,13 +232,19 @@ def _in_order(thresholds: dict[str, float | None] | None, labels: list[str]) -> 
 
 
 def _probs(scorer: Scorer, texts: Sequence[str], targets: Sequence[str] | None) -> NDArray[np.float64]:
-    """What one graph alone says, float64 [B, C]."""
+    """The probabilities of one graph alone, float64 [B, C]."""
     abouts: Sequence[str | None] = targets if targets is not None else [None] * len(texts)
     return np.array([scorer.probs(text, about) for text, about in zip(texts, abouts, strict=True)])
 
 
 def softmax(logits: NDArray[np.float32], temperature: float, bias: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-    """Probabilities float64 [B, C] of logits [B, C] over a temperature above 0, plus a bias [C] if any; rows sum to 1."""
+    """Probabilities of logits, float64 [B, C]; rows sum to 1.
+
+    Args:
+        logits: float [B, C].
+        temperature: divides the logits; above 0.
+        bias: float [C], added after that; None adds nothing.
+    """
     scaled = logits.astype(np.float64) / temperature
     if bias is not None:
         scaled = scaled + bias

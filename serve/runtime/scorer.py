@@ -1,4 +1,4 @@
-"""One graph with its tokenizer and its temperature: a text in, a probability for each label out."""
+"""One graph with its tokenizer, temperature and bias: a text in, a probability for each label out."""
 
 from __future__ import annotations
 
@@ -12,70 +12,94 @@ import onnxruntime as ort
 from potstill.contract.bundle import Cascade, Manifest
 from potstill.contract.errors import FormatError
 from potstill.serve.runtime.session import OUTPUT, open_session
-from potstill.serve.runtime.tokenizer import Feeds, Tokenize
+from potstill.serve.runtime.tokenizer import Feeds, TextTokenizer
 
 _OUTPUTS = [OUTPUT]
 
 
 @dataclass(slots=True)
 class Trace:
-    """How one text's answer came about. A cascade may have two graphs read it: their tokens and times are added up."""
+    """Token count, tokenization time and logits of one answer. Where a cascade runs both graphs, counts and times are summed."""
 
-    n_tokens: int = 0  # special tokens and the target's count
+    n_tokens: int = 0  # special tokens and the target included
     tokenize_s: float = 0.0
-    logits: list[float] = field(default_factory=list)  # in label order, of the graph that gave the answer
+    logits: list[float] = field(default_factory=list)  # in label order, from the graph that gave the answer
 
 
 class Scorer:
-    """A graph that is held open. Every text runs alone and without padding; many threads may share one scorer."""
+    """An open graph. Every text runs alone and without padding; many threads may share one scorer."""
 
     def __init__(
-        self, tokenize: Tokenize, session: ort.InferenceSession, temperature: float, bias: list[float] | None = None
+        self, tokenizer: TextTokenizer, session: ort.InferenceSession, temperature: float, bias: list[float] | None = None
     ) -> None:
-        """Args: temperature, above 0, that logits are divided by; bias in label order, added after that."""
-        self.tokenize, self.session = tokenize, session
+        """Put the parts together; :func:`open_scorer` reads them from files.
+
+        Args:
+            tokenizer: makes the graph's inputs.
+            session: the graph.
+            temperature: divides the logits; above 0.
+            bias: in label order, added after that; None adds nothing.
+        """
+        self.tokenizer, self.session = tokenizer, session
         self._temperature, self._bias = temperature, bias
 
+    def with_decision(self, manifest: Manifest) -> Scorer:
+        """The same graph and tokenizer, with another manifest's temperature and bias."""
+        return Scorer(self.tokenizer, self.session, manifest.temperature, manifest.bias)
+
     def probs(self, text: str | bytes, target: str | bytes | None = None, trace: Trace | None = None) -> list[float]:
-        """Probabilities in label order; they sum to 1. A trace is added to. Raises UserError if the target is too long."""
+        """Probabilities in label order; they sum to 1.
+
+        Args:
+            text: of any length, as characters or as UTF-8.
+            target: what the text is about, if the task asks about a target.
+            trace: counts and times of this call are added to it.
+        Raises:
+            UserError: if the target is too long.
+        """
         if trace is None:
-            return softmax_row(self.logits(self.tokenize.ids(text, target)), self._temperature, self._bias)
+            return softmax_row(self.logits(self.tokenizer.ids(text, target)), self._temperature, self._bias)
         start = time.perf_counter()
-        feeds = self.tokenize.ids(text, target)
+        feeds = self.tokenizer.ids(text, target)
         trace.tokenize_s += time.perf_counter() - start
         trace.n_tokens += feeds["input_ids"].shape[1]
         trace.logits = self.logits(feeds)
         return softmax_row(trace.logits, self._temperature, self._bias)
 
     def logits(self, feeds: Feeds) -> list[float]:
-        """The graph's outputs for the ids of one text, in label order."""
+        """Run the graph on one text's token ids; logits in label order."""
         logits: list[float] = self.session.run(_OUTPUTS, feeds)[0][0].tolist()
         return logits
 
 
-def open_scorer(model: Path, tokenizer: Path, reading: Manifest | Cascade, n_labels: int, threads: int = 1) -> Scorer:
-    """A scorer from a bundle's files, whose hashes have been checked.
+def open_scorer(model: Path, tokenizer: Path, settings: Manifest | Cascade, n_labels: int, threads: int = 1) -> Scorer:
+    """Open a graph from a bundle's files, whose hashes have been checked.
 
     Args:
         model, tokenizer: the files.
-        reading: the part of the manifest that says how this graph is read: max_tokens, temperature, bias.
-        n_labels: classes that the graph must have.
+        settings: the part of the manifest about this graph: max_tokens, temperature, bias.
+        n_labels: number of classes that the graph must have.
         threads: cores that one text may use, at least 1.
     Raises:
-        FormatError: if a file is malformed, or the parts do not fit each other.
+        FormatError: if a file is malformed, or graph and manifest disagree.
     """
     session = open_session(model, threads)
     n_classes = session.get_outputs()[0].shape[-1]
     if isinstance(n_classes, int) and n_classes != n_labels:
         raise FormatError(model, "outputs", f"has {n_classes} classes; the manifest names {n_labels} labels")
     inputs = [node.name for node in session.get_inputs()]
-    return Scorer(Tokenize(tokenizer, reading.max_tokens, inputs), session, reading.temperature, reading.bias)
+    return Scorer(TextTokenizer(tokenizer, settings.max_tokens, inputs), session, settings.temperature, settings.bias)
 
 
 def softmax_row(logits: list[float], temperature: float, bias: list[float] | None = None) -> list[float]:
-    """Probabilities of one text's logits over a temperature above 0, plus a bias if any; they sum to 1.
+    """Probabilities of one text's logits; they sum to 1. Raises ValueError if bias and logits differ in length.
 
-    For the few labels of a task plain floats are quicker than arrays: 1 microsecond for three, where arrays take 10.
+    For the few labels of a task, plain floats are faster than arrays: 1 microsecond for three labels, where arrays take 10.
+
+    Args:
+        logits: C numbers.
+        temperature: divides the logits; above 0.
+        bias: C numbers, added after that; None adds nothing.
     """
     scaled = [logit / temperature for logit in logits]
     if bias is not None:

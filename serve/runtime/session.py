@@ -1,8 +1,7 @@
-"""The onnxruntime session that every answer comes from, with the settings that keep it quick, quiet and repeatable."""
+"""The onnxruntime session behind every answer, with settings that keep it fast, quiet and reproducible."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from potstill.contract.security.onnx_form import check_graph
 from potstill.contract.system import machine
 from potstill.contract.system.machine import Machine
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # what a graph may ask for
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the inputs that a graph may have
 OUTPUT = "logits"
 _LOAD_ERRORS = (
     failures.Fail,
@@ -29,14 +28,14 @@ _LOAD_ERRORS = (
 
 
 def open_session(model: Path, threads: int = 1) -> ort.InferenceSession:
-    """A session over an ONNX classifier: int64 [B, T] ids in, float32 [B, C] logits out. It may be run from many threads.
+    """Open an ONNX classifier: int64 [B, T] token ids in, float32 [B, C] logits out. Many threads may run one session.
 
     Args:
         model: the ONNX file.
         threads: cores that one run may use, at least 1; answers from several threads need only 1 each.
     Raises:
-        FormatError: if the file holds more than a classifier needs (`security/onnx_form.py`), onnxruntime cannot load it, or it
-            asks for other inputs or has no output `logits`.
+        FormatError: if the graph contains more than a classifier needs (`security/onnx_form.py`), onnxruntime cannot load it, it
+            has other inputs, or no output `logits`.
         ValueError: if threads is below 1.
     """
     if threads < 1:
@@ -56,13 +55,13 @@ def open_session(model: Path, threads: int = 1) -> ort.InferenceSession:
 
 
 def session_options(threads: int) -> ort.SessionOptions:
-    """The settings of every session. A worker that waits does not spin, so that an idle server costs no CPU."""
+    """The settings of every session. Waiting worker threads do not spin, so an idle server uses no CPU."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.enable_mem_pattern = False  # every length of text is another shape, and the pattern cache keeps one plan per shape
+    options.enable_mem_pattern = False  # the pattern cache keeps one plan per input shape, and every text length is a new shape
     options.log_severity_level = 3  # errors arrive as exceptions
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
@@ -71,17 +70,12 @@ def session_options(threads: int) -> ort.SessionOptions:
 
 
 def this_machine() -> Machine:
-    """Versions of what computes an answer, and the CPU with the instruction sets that choose its kernels."""
+    """The versions of the libraries that compute an answer, and the CPU with the flags that select its kernels."""
     flags = machine.cpu()[1]
     return Machine(
         onnxruntime=ort.__version__,
         tokenizers=tokenizers.__version__,
         numpy=np.__version__,
-        cpu=cpu_name(),
+        cpu=machine.cpu_name(),
         flags=flags,
     )
-
-
-def cpu_name() -> str:
-    """The processor's model name, or at least its architecture."""
-    return machine.cpu()[0] or os.uname().machine

@@ -1,18 +1,18 @@
-"""Token ids of a text, at a cost that does not grow with the text, and equal to those of the whole text.
+"""Tokenize a text at bounded cost: the token ids equal those of the whole text, truncated, however long the text is.
 
-A tokenizer's truncation bounds its result, not its work: a megabyte is normalised and split before all but the first
-tokens are thrown away. Here a long text is cut first, in two steps that leave the kept tokens as they were.
+A tokenizer's own truncation bounds the result, not the work: a megabyte is normalized and split before all but the first
+tokens are dropped. Here a long text is cut first, in two steps that do not change the tokens that are kept.
 
-1. *A growing prefix.* The first characters are tokenized; when more tokens than can be kept are settled, the rest of the
-   text cannot change them, and it is never read. A token is settled when its word has ended inside the prefix, and its end
-   lies a margin before the cut: the rest of a word, a combining mark, the tail of a special token cannot reach it then.
-2. *Shorter runs.* WordPiece answers a word over `max_input_chars_per_word` with one unknown token, whatever follows, and
-   a run of one repeated character is all space, all dropped, all one word, or a token each. So within a prefix the middle of
-   a run of letters, of spaces, or of one character is left out once the run is longer than both that limit and what is kept.
+1. *A growing prefix.* The first characters are tokenized. Once more tokens are settled than can be kept, the rest of the
+   text cannot change them and is never read. A token is settled when its word ends inside the prefix and its own end lies a
+   margin before the cut: the rest of a word, a combining mark or the tail of a special token cannot reach it then.
+2. *Shorter runs.* WordPiece maps a word longer than `max_input_chars_per_word` to one unknown token, whatever follows, and a
+   run of one repeated character is all space, all dropped, all one word, or one token per character. So the middle of a run
+   of letters, of spaces, or of one character is left out once the run is longer than that limit and than what is kept.
 
-Step 2 holds for the BERT tokenizers only (WordPiece behind BertNormalizer and BertPreTokenizer). Any other tokenizer (BPE,
-Unigram) has no such limit on words; there a token inside an unfinished word counts as settled once `INSIDE_WORD_MARGIN` characters
-follow it. Merges depend on their neighbourhood, so inside a word of thousands of characters this is a practical rule, not a proof.
+Step 2 holds for BERT tokenizers only (WordPiece with BertNormalizer and BertPreTokenizer). Other tokenizers (BPE, Unigram) have no
+limit on the length of a word; there, a token inside an unfinished word counts as settled once `INSIDE_WORD_MARGIN` characters
+follow it. Merges depend on their context, so inside a word of thousands of characters this is a practical rule, not a proof.
 """
 
 from __future__ import annotations
@@ -30,27 +30,26 @@ from tokenizers import Encoding, Tokenizer
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import decode
 from potstill.serve.runtime.session import INPUTS
-from potstill.serve.runtime.word_cache import Words
+from potstill.serve.runtime.word_cache import WordCache
 
 Feeds = dict[str, NDArray[np.int64]]
 
-CHARS_PER_TOKEN = 8  # of the first prefix; English needs about 5, and a text shorter than the first prefix is never cut
-GROWTH = 4  # of the prefix, each time it does not settle enough tokens
-MAX_CHARS = 1_000_000  # read of a text that settles too few tokens until then, such as a megabyte of invisible characters
-BYTES_PER_CHAR = 4  # of UTF-8, at most
+CHARS_PER_TOKEN = 8  # length of the first prefix; English needs about 5, and a text shorter than the first prefix is never cut
+GROWTH = 4  # factor by which the prefix grows while it settles too few tokens
+MAX_CHARS = 1_000_000  # read at most, of a text that settles too few tokens, such as a megabyte of invisible characters
+BYTES_PER_CHAR = 4  # at most, in UTF-8
 MAX_TARGET_CHARS = 1000  # a target is a name; a longer one is refused, so that it never needs cutting
-MARGIN = 128  # characters before a cut in which a token is not settled; longer than any special token and any grapheme in use
+MARGIN = 128  # characters before a cut in which no token is settled; longer than any special token and any grapheme in use
 INSIDE_WORD_MARGIN = 1024
-_KEPT_TAIL = 64  # of a shortened run, so that its end still meets what follows
+_KEPT_TAIL = 64  # characters kept at the end of a shortened run, next to what follows it
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_BRACKETED = re.compile(
-    r"[\[<].{1,62}[\]>]"
-)  # [CLS], <mask>: such a special token never lies inside a run of letters or of one character
-_IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00010000-\U0010ffff"  # BERT makes a word of each (above U+FFFF: of some)
+_BRACKETED = re.compile(r"[\[<].{1,62}[\]>]")  # [CLS], <mask>: cannot lie inside a run of letters or of one character
+# BERT splits these into words of one character (above U+FFFF: some of them).
+_IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00010000-\U0010ffff"
 
 
 class _Part(msgspec.Struct, frozen=True):
-    """A part of a tokenizer, as far as it is looked at here."""
+    """A component of a tokenizer; only the fields that matter here."""
 
     type: str = ""
     max_input_chars_per_word: int = 100
@@ -58,14 +57,14 @@ class _Part(msgspec.Struct, frozen=True):
 
 
 class _Added(msgspec.Struct, frozen=True):
-    """A token that is matched in the text itself, before or after it is normalized."""
+    """A token that is matched in the text itself, after normalization or before it."""
 
     content: str
     normalized: bool = True
 
 
 class _Layout(msgspec.Struct, frozen=True):
-    """What a `tokenizer.json` is made of; its vocabulary is left to the library."""
+    """The components of a `tokenizer.json`, without the vocabulary."""
 
     model: _Part = _Part()
     normalizer: _Part | None = None
@@ -73,8 +72,8 @@ class _Layout(msgspec.Struct, frozen=True):
     added_tokens: list[_Added] = []
 
 
-class Tokenize:
-    """A tokenizer with truncation on and padding off. It is never changed after it is built, so threads may share it."""
+class TextTokenizer:
+    """A tokenizer with truncation and without padding. It never changes after construction, so threads may share it."""
 
     def __init__(self, tokenizer_json: Path | bytes, max_tokens: int, inputs: Collection[str] = INPUTS) -> None:
         """Read a `tokenizer.json`.
@@ -82,14 +81,14 @@ class Tokenize:
         Args:
             tokenizer_json: the file, or its bytes.
             max_tokens: tokens kept of a text, special tokens included.
-            inputs: names of the graph's inputs; others are not made.
+            inputs: names of the graph's inputs; only these arrays are made.
         Raises:
-            FormatError: if it is not a tokenizer, or max_tokens leaves no room beside the special tokens.
+            FormatError: if it is not a tokenizer, or max_tokens leaves no room next to the special tokens.
         """
         path = tokenizer_json if isinstance(tokenizer_json, Path) else Path("tokenizer.json")
         data = tokenizer_json if isinstance(tokenizer_json, bytes) else decode.read_bytes(path)
         layout = decode.json(path, data, _Layout)
-        # One text at a time is all that is asked for here; a pool of threads would only be handed that text, and hand it back.
+        # Only one text is tokenized at a time; the library's thread pool would add overhead and no speed.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         try:
             self._tokenizer = Tokenizer.from_buffer(data)
@@ -107,19 +106,17 @@ class Tokenize:
         self._constants: dict[int, Feeds] = {}
         self._words = None
         if self._runs and self._one_type and not any(token.normalized for token in layout.added_tokens):
-            special, lowercase = (
-                [token.content for token in layout.added_tokens],
-                bool(layout.normalizer and layout.normalizer.lowercase),
-            )
-            self._words = Words(self._tokenizer, max_tokens, special, lowercase=lowercase)
+            special = [token.content for token in layout.added_tokens]
+            lowercase = bool(layout.normalizer and layout.normalizer.lowercase)
+            self._words = WordCache(self._tokenizer, max_tokens, special, lowercase=lowercase)
 
     def ids(self, text: str | bytes, target: str | bytes | None = None) -> Feeds:
-        """What the graph is fed for one text: int64 [1, T] by input name, T at most max_tokens, no padding.
+        """The graph's inputs for one text: int64 [1, T] by input name, T at most max_tokens, no padding.
 
-        Bytes are read as UTF-8. What is not UTF-8, and a lone surrogate, which no tokenizer takes, is read as U+FFFD.
+        Bytes are read as UTF-8. Invalid UTF-8 and lone surrogates, which no tokenizer accepts, are read as U+FFFD.
 
         Returns:
-            arrays of which all but the ids may be shared with other calls: do not write to them.
+            arrays; all but the ids may be shared with other calls, so do not write to them.
         Raises:
             UserError: if the target is longer than `MAX_TARGET_CHARS` characters.
         """
@@ -131,14 +128,14 @@ class Tokenize:
         if target is not None:
             encoding = self._encode_pair(text, _decoded(target))
         elif len(text) <= self._uncut_chars:
-            # of a list of one, because that form leaves out the offsets and lets go of Python's lock
+            # the batch form computes no offsets and releases the GIL
             encoding = self._tokenizer.encode_batch_fast([_readable(text)])[0]
         else:
             encoding = self._settled(text, self._max_tokens)[1]
         return self._feeds(encoding.ids, encoding.type_ids if target is not None or not self._one_type else None)
 
     def _feeds(self, ids: list[int], types: list[int] | None) -> Feeds:
-        """What the graph is fed; types of None: zeros."""
+        """The graph's inputs; None as types means zeros."""
         if (constants := self._constants.get(len(ids))) is None:
             constants = self._new_constants(len(ids))
         feeds = {"input_ids": np.array([ids], dtype=np.int64), **constants}
@@ -147,16 +144,16 @@ class Tokenize:
         return feeds
 
     def _new_constants(self, n_tokens: int) -> Feeds:
-        """A mask of ones and types of zeros for this many tokens, as far as the graph takes them; made once a length."""
+        """A mask of ones and types of zeros for this many tokens, if the graph has those inputs; made once for each length."""
         feeds = {"attention_mask": np.ones((1, n_tokens), np.int64), "token_type_ids": np.zeros((1, n_tokens), np.int64)}
         kept = {name: value for name, value in feeds.items() if name in self._inputs}
         self._constants[n_tokens] = kept
         return kept
 
     def _encode_pair(self, text: str, target: str) -> Encoding:
-        """The encoding of text and target, truncated as one: the longer of the two loses tokens first."""
+        """Encode text and target, truncated together: the longer of the two loses tokens first."""
         if len(target) > MAX_TARGET_CHARS:
-            raise UserError(f"a target has {len(target)} characters; at most {MAX_TARGET_CHARS} are allowed, name it more briefly")
+            raise UserError(f"a target has {len(target)} characters; at most {MAX_TARGET_CHARS} are allowed, shorten it")
         target = _readable(target)
         if len(text) <= self._uncut_chars:
             return self._tokenizer.encode_batch_fast([(_readable(text), target)])[0]
@@ -166,7 +163,7 @@ class Tokenize:
         return self._tokenizer.encode(text, target)
 
     def _settled(self, text: str, n_tokens: int) -> tuple[str, Encoding]:
-        """A cut of the text that settles this many tokens, or the whole of it, and its encoding."""
+        """(prefix of the text that settles this many tokens, or the whole text; its encoding)."""
         text = text[:MAX_CHARS]
         n_chars = self._uncut_chars
         while True:
@@ -177,7 +174,7 @@ class Tokenize:
             n_chars *= GROWTH
 
     def _n_settled(self, encoding: Encoding, n_chars: int) -> int:
-        """Tokens of a prefix of this many characters that no continuation of it can change."""
+        """Number of tokens of a prefix of n_chars characters that no continuation can change."""
         pieces = [encoding, *encoding.overflowing]
         tokens = [
             (word, end)
@@ -191,24 +188,24 @@ class Tokenize:
         return sum((word < last_word and end <= whole_until) or end <= inside_until for word, end in tokens)
 
     def _shorten(self, prefix: str) -> str:
-        """The prefix without the middle of its overlong runs; the same tokens."""
+        """Leave out the middle of overlong runs; the tokens stay the same."""
         for run in self._runs:
             prefix = run.sub(lambda match: match[0][: self._kept_head] + match[0][-_KEPT_TAIL:], prefix)
         return prefix
 
 
 def _decoded(text: str | bytes) -> str:
-    """The text, or the characters of bytes in UTF-8, as many as are ever read; U+FFFD stands for what is not UTF-8."""
+    """The text; bytes are decoded as UTF-8, at most as many as are ever read, with U+FFFD for invalid ones."""
     return text if isinstance(text, str) else text[: MAX_CHARS * BYTES_PER_CHAR].decode("utf-8", "replace")
 
 
 def _readable(text: str) -> str:
-    """The text with each lone surrogate as U+FFFD; every other character stays in its place."""
+    """Replace each lone surrogate by U+FFFD; every other character keeps its position."""
     return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 def _runs_to_shorten(layout: _Layout, max_tokens: int) -> tuple[list[re.Pattern[str]], int]:
-    """Patterns of the runs whose middle does not matter to this tokenizer, none if unsure, and how much of their head stays."""
+    """(patterns of the runs that may be shortened for this tokenizer, none if unsure; characters kept at their head)."""
     parts = (layout.model.type, layout.normalizer and layout.normalizer.type, layout.pre_tokenizer and layout.pre_tokenizer.type)
     special = all(_BRACKETED.fullmatch(token.content) for token in layout.added_tokens)
     if parts != ("WordPiece", "BertNormalizer", "BertPreTokenizer") or not special:
@@ -220,7 +217,13 @@ def _runs_to_shorten(layout: _Layout, max_tokens: int) -> tuple[list[re.Pattern[
 
 
 def padded(feeds: Sequence[Feeds], pad_id: int, n_tokens: int) -> Feeds:
-    """One batch of texts, int64 [B, n_tokens], at least as long as the longest of them; the padding is masked."""
+    """Pad the inputs of B texts to one batch, int64 [B, n_tokens]; the padding is masked.
+
+    Args:
+        feeds: int64 [1, T] by input name, one entry for each text.
+        pad_id: token id of the padding.
+        n_tokens: width of the batch, at least the longest T.
+    """
     fill = {"input_ids": pad_id, "attention_mask": 0, "token_type_ids": 0}
     return {
         name: np.concatenate(

@@ -1,10 +1,9 @@
-"""Token ids of words, remembered: most words of a text have been read before.
+"""A cache of token ids by word: most words of a text have been tokenized before.
 
-BERT's tokenizers change characters one by one, split at spaces and around every mark, and look each word up by itself. So the
-ids of a text are those of its words in a row, whatever stands beside them, and a dictionary finds a word in a tenth of the time
-that the tokenizer takes. What is not made of ASCII's letters, digits and marks is remembered in whole, from space to space.
-Special tokens that are written out in a text are matched first: a text that could hold one is left to the tokenizer, and so is
-every other kind of tokenizer.
+BERT tokenizers normalize character by character, split at spaces and around punctuation, and look up each word on its own. So the
+ids of a text are its words' ids in a row, and a dictionary lookup takes a tenth of the tokenizer's time. Anything other than ASCII
+letters, digits and punctuation is cached as a whole, from space to space. Special tokens written out in a text are matched before
+words, so a text that could contain one is left to the tokenizer. Tokenizers of other kinds are not cached.
 """
 
 from __future__ import annotations
@@ -13,29 +12,29 @@ import re
 
 from tokenizers import Tokenizer
 
-MAX_CHARS = 128  # of a word; a text with a longer one is left to the tokenizer
-LIKELY_CHARS = 5  # of a token: a text's beginning of so many for each is tried first
-MAX_KNOWN = 16_384  # words of one generation, three megabytes; when it is full, those of the one before it are forgotten
-_ODD = re.compile(r"[^\t\n\r -~]")  # what is not ASCII, and what is but is dropped; both may be inside a word
+MAX_CHARS = 128  # longest cached word; a text with a longer one is left to the tokenizer
+LIKELY_CHARS = 5  # characters per token: a prefix of this length times max_tokens is tried first
+MAX_KNOWN = 16_384  # words of one generation, about three megabytes; a full generation replaces the one before it
+_ODD = re.compile(r"[^\t\n\r -~]")  # non-ASCII, and ASCII control characters that BERT drops; both may be inside a word
 _PLAIN = re.compile(r"[a-zA-Z0-9]+|[^ \t\n\r]")
-_CHUNKS = re.compile(r"[^ \t\n\r]+")  # other spaces are the tokenizer's business, as it drops some and keeps others
+_CHUNKS = re.compile(r"[^ \t\n\r]+")  # other kinds of space are left to the tokenizer, which drops some and keeps others
 
 
-class Words:
-    """A tokenizer's memory. Threads may share it: what two of them enter at once is equal."""
+class WordCache:
+    """The cache of one tokenizer. Threads may share it: if two add a word at once, they add the same ids."""
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int, special: list[str], *, lowercase: bool) -> None:
-        """Set up an empty memory.
+        """Create an empty cache.
 
         Args:
-            tokenizer: of BERT's kind, with truncation to max_tokens.
-            max_tokens: of a text, with those that the tokenizer adds.
-            special: tokens that it matches in the text itself; each begins with a bracket.
-            lowercase: whether it makes no difference between upper and lower case.
+            tokenizer: a BERT tokenizer that truncates to max_tokens.
+            max_tokens: tokens kept of a text, special tokens included.
+            special: tokens matched in the text itself; each begins with a bracket.
+            lowercase: True if the tokenizer ignores case.
         """
         self._tokenizer, self._special, self._lowercase = tokenizer, special, lowercase
-        self._known: dict[str, list[int]] = {}  # of this generation
-        self._older: dict[str, list[int]] = {}  # of the one before
+        self._known: dict[str, list[int]] = {}  # current generation
+        self._older: dict[str, list[int]] = {}  # the generation before
         inner: list[int] = tokenizer.encode("a", add_special_tokens=False).ids
         around: list[int] = tokenizer.encode("a").ids
         at = around.index(inner[0])
@@ -44,11 +43,11 @@ class Words:
         self._likely = LIKELY_CHARS * max_tokens
 
     def ids(self, text: str, n_chars: int) -> list[int] | None:
-        """The ids as the tokenizer gives them, truncated, with those that it adds; None: ask the tokenizer.
+        """The ids that the tokenizer would return, truncated, with special tokens; None if only the tokenizer can tell.
 
         Args:
-            text: without lone surrogates. If it is longer than n_chars, by more than any special token is, it may go on.
-            n_chars: that are read; of a longer text the last word may go on, and there must be enough ids without it.
+            text: without lone surrogates. It may be a prefix itself if it exceeds n_chars by more than any special token's length.
+            n_chars: characters to read. In a longer text the last word may be cut, so there must be enough ids without it.
         """
         if ("[" in text or "<" in text) and any(token in text for token in self._special):
             return None
@@ -59,7 +58,7 @@ class Words:
         return None
 
     def _beginning(self, text: str, n_chars: int) -> list[int] | None:
-        """The ids by the first n_chars characters alone; None if they do not say, or a word is too long."""
+        """The ids from the first n_chars characters alone; None if these are too few, or a word is too long."""
         is_whole = len(text) <= n_chars
         words = self._split(text if is_whole else text[:n_chars])
         if not is_whole and words:
@@ -77,7 +76,7 @@ class Words:
         return found[: self._most] + self._after
 
     def _split(self, text: str) -> list[str]:
-        """The words and marks of a text, and what is odd from space to space."""
+        """Split a text into words and punctuation; chunks with other characters stay whole, from space to space."""
         if not _ODD.search(text):
             return _PLAIN.findall(text.lower() if self._lowercase else text)
         words: list[str] = []
@@ -89,7 +88,7 @@ class Words:
         return words
 
     def _learn(self, word: str) -> list[int]:
-        """The ids of a word that this generation has not seen; of one that leaves no room for others, more than fit."""
+        """Cache the ids of a word that is new to the current generation. A very long word may have more ids than fit a text."""
         ids = self._older.get(word)
         if ids is None:
             ids = self._tokenizer.encode_batch_fast([word], add_special_tokens=False)[0].ids

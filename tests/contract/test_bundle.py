@@ -144,7 +144,7 @@ def test_a_broken_manifest_is_refused_with_place_and_problem(bundle, changes, pr
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"", "holds no text; export the bundle again"),
+        (b"", "has no text; export the bundle again"),
         (b'{"text": "a"}\n', "line 1: object missing required field `probs`"),
         (b'{"text": "a", "probs": [1.0]}\n{"text": "a", "probs": ["x"]}\n', "line 2: probs[0]: expected `float`, got `str`"),
         (b"{", "line 1: not valid JSON: Input data was truncated"),

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from potstill.contract.checkpoint import Student, read_student, write_student
-from potstill.contract.decision import Conformal, Precision, texts_for
+from potstill.contract.decision import Conformal, Precision, min_calibration_texts
 from potstill.contract.errors import FormatError
 from potstill.contract.scores.record import Score
 
@@ -32,7 +32,7 @@ def test_a_student_survives_being_written_and_read(tmp_path):
 
 @pytest.mark.parametrize(("coverage", "n"), [(0.5, 1), (0.75, 3), (0.8, 4), (0.9, 9), (0.95, 19), (0.99, 99)])
 def test_a_coverage_takes_as_many_texts_as_the_textbook_says(coverage, n):
-    assert texts_for(coverage) == n
+    assert min_calibration_texts(coverage) == n
 
 
 def test_a_folder_without_a_student_is_no_checkpoint(tmp_path):
@@ -64,7 +64,7 @@ def test_a_folder_without_a_student_is_no_checkpoint(tmp_path):
         ({"precision": PRECISION | {"source": "me"}}, "precision.source: invalid enum value 'me'"),
         ({"conformal": CONFORMAL | {"coverage": 1.0}}, "conformal.coverage: is 1.0; it must be above 0 and below 1"),
         ({"conformal": CONFORMAL | {"quantile": -0.1}}, "conformal.quantile: is -0.1; it must be from 0 to 1"),
-        ({"conformal": CONFORMAL | {"n": 8}}, "conformal.n: is 8; a coverage of 0.9 takes at least 9 texts"),
+        ({"conformal": CONFORMAL | {"n": 8}}, "conformal.n: is 8; a coverage of 0.9 needs at least 9 texts"),
         ({"conformal": {"coverage": 0.9}}, "conformal: object missing required field `quantile`"),
         ({"label_shares": {"up": 1.0}}, "label_shares: has labels ['up']; expected ['down', 'up']"),
         ({"label_shares": {"up": 1.0, "down": 0.0}}, "label_shares.down: is 0.0; it must be above 0 and at most 1"),

@@ -63,10 +63,10 @@ BROKEN = [
     ({"probs": {"up": 1.0}}, "line 1: probs: has labels ['up']; expected ['down', 'up']"),
     ({"probs": {"up": 0.5, "flat": 0.5}}, "line 1: probs: has labels ['flat', 'up']; expected ['down', 'up']"),
     ({"votes": {"up": 8}}, "line 1: votes: has labels ['up']; expected ['down', 'up']"),
-    ({"probs": {"up": 1.5, "down": -0.5}}, "line 1: probs: holds [1.5, -0.5]; each must be from 0 to 1"),
+    ({"probs": {"up": 1.5, "down": -0.5}}, "line 1: probs: are [1.5, -0.5]; each must be from 0 to 1"),
     ({"probs": {"up": 0.5, "down": 0.4}}, "line 1: probs: sum to 0.90000000; they must sum to 1 within 1e-06"),
-    ({"votes": {"up": 8, "down": 1}}, "line 1: votes: add up to 9 of 8 paths; at most one vote a path"),
-    ({"votes": {"up": 8, "down": -1}}, "line 1: votes: add up to 7 of 8 paths; at most one vote a path"),
+    ({"votes": {"up": 8, "down": 1}}, "line 1: votes: add up to 9 of 8 paths; at most one vote per path"),
+    ({"votes": {"up": 8, "down": -1}}, "line 1: votes: add up to 7 of 8 paths; at most one vote per path"),
     ({"agreement": 1.25}, "line 1: agreement: is 1.25; it must be from 0 to 1"),
     ({"gold": "flat"}, "line 1: gold: 'flat' is not a label; allowed: up, down"),
 ]
@@ -93,7 +93,7 @@ def test_a_sum_within_the_tolerance_passes_and_one_beyond_does_not(tmp_path):
 def test_a_probability_that_is_not_a_number_is_refused(tmp_path):
     row = msgspec.to_builtins(soft_label()) | {"probs": {"up": math.nan, "down": 0.25}}
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "s.parquet")
-    with pytest.raises(FormatError, match=r"row 1: probs: holds \[nan, 0.25\]; each must be from 0 to 1"):
+    with pytest.raises(FormatError, match=r"row 1: probs: are \[nan, 0.25\]; each must be from 0 to 1"):
         read_soft_labels(tmp_path / "s.parquet")
 
 
@@ -107,7 +107,7 @@ def test_an_id_that_repeats_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "problem"),
     [
-        ("s.jsonl", b"", "holds no soft label; run: potstill label"),
+        ("s.jsonl", b"", "has no soft label; run: potstill label"),
         ("s.jsonl", b"{}\n", "line 1: object missing required field `id`"),
         ("s.jsonl", b"{\n", "line 1: not valid JSON: Input data was truncated"),
         ("s.csv", b"", "unknown kind '.csv'; allowed: .parquet, .jsonl"),

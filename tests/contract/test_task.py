@@ -78,7 +78,7 @@ BROKEN = [
     (WHOLE.replace('meaning = "expects a fall"\n', ""), "labels[1]: object missing required field `meaning`"),
     (WHOLE.replace('"stance"', '" "'), "name: is empty; write one sentence"),
     (WHOLE.replace('"Will it rise?"', '""'), "question: is empty; write one sentence"),
-    (WHOLE.replace(UP, ""), "labels: holds 1; a task needs at least 2"),
+    (WHOLE.replace(UP, ""), "labels: has 1; a task needs at least 2"),
     (WHOLE.replace('name = "down"', 'name = ""'), "labels[1].name: is empty; name the label"),
     (WHOLE.replace('name = "down"', 'name = "up"'), "labels[1].name: repeats 'up'; rename one of the two"),
     (WHOLE.replace('name = "down"', 'name = "rise"'), "labels[1].words: 'rise' already stands for 'up'; choose another word"),
@@ -103,7 +103,7 @@ BROKEN = [
     (WHOLE + "[input]\nmax_char = 9\n", "input: object contains unknown field `max_char`"),
     (
         WHOLE.replace('term = "calls"', 'term = " "'),
-        "knowledge[0]: term and meaning must both be written out; complete it or delete it",
+        "knowledge[0]: term and meaning must not be empty; complete or delete it",
     ),
 ]
 

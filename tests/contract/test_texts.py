@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.contract.errors import FormatError
-from potstill.contract.texts import Text, read_texts, text_id, write_texts
+from potstill.contract.texts import Text, read_texts, text_id, texts_and_targets, write_texts
 
 
 def written(tmp_path, name, data):
@@ -23,6 +23,12 @@ def parquet(tmp_path, columns):
 
 
 ROWS = [Text("first", "a", "ACME", "up"), Text("second, with\na line", "b"), Text("drei \N{SNOWMAN}", "c", None, "down")]
+
+
+def test_texts_and_targets_are_lists_of_one_length_and_without_any_target_there_is_no_list():
+    assert texts_and_targets(ROWS) == ([row.text for row in ROWS], ["ACME", "", ""])
+    assert texts_and_targets(ROWS[1:]) == ([row.text for row in ROWS[1:]], None)
+    assert texts_and_targets([]) == ([], None)
 
 
 def test_the_four_kinds_of_file_hold_the_same_texts(tmp_path):
@@ -44,7 +50,7 @@ def test_texts_survive_being_written_and_read(tmp_path_factory, pairs):
     if usable:
         assert read_texts(path).texts == usable
     else:
-        with pytest.raises(FormatError, match="holds no usable text"):
+        with pytest.raises(FormatError, match="has no usable text"):
             read_texts(path)
 
 
@@ -83,9 +89,9 @@ def test_a_byte_order_mark_is_dropped(tmp_path):
 
 
 BROKEN = [
-    ("t.txt", "a\n", "unknown kind '.txt'; allowed: .jsonl, .csv, .tsv, .parquet, .json, or a folder of datasets"),
-    ("t.jsonl", "", "holds no usable text (no rows); each row needs a text"),
-    ("t.jsonl", '{"text": " "}\n', "holds no usable text (1 empty); each row needs a text"),
+    ("t.txt", "a\n", "unknown kind '.txt'; allowed: .jsonl, .csv, .tsv, .parquet, .json, or a datasets folder"),
+    ("t.jsonl", "", "has no usable text (no rows); each row needs a text"),
+    ("t.jsonl", '{"text": " "}\n', "has no usable text (1 empty); each row needs a text"),
     ("t.jsonl", '{"text": "a"}\n\n{"text": 3}\n', "line 3: text: expected `str`, got `int`"),
     ("t.jsonl", '{"txt": "a"}\n', "line 1: object contains unknown field `txt`"),
     ("t.jsonl", '{"id": "a"}\n', "line 1: object missing required field `text`"),
@@ -103,8 +109,8 @@ BROKEN = [
     ("t.csv", "text,label\na,1\n", "header: unknown column 'label'; allowed: text, id, target, gold"),
     ("t.csv", "text,text\na,b\n", "header: repeats column 'text'; name each once"),
     ("t.csv", '"text"x,id\na,1\n', "header: not valid CSV: ',' expected after '\"'"),
-    ("t.csv", "text,id\na\n", "line 2: has another number of cells than the header (2)"),
-    ("t.csv", "text,id\na,1,2\n", "line 2: has another number of cells than the header (2)"),
+    ("t.csv", "text,id\na\n", "line 2: does not have as many cells as the header (2)"),
+    ("t.csv", "text,id\na,1,2\n", "line 2: does not have as many cells as the header (2)"),
     ("t.csv", 'text,id\n"a"b,1\n', "line 2: not valid CSV: ',' expected after '\"'"),
     ("t.csv", 'text,id\n"a\n', "line 2: not valid CSV: unexpected end of data"),
     ("t.csv", b"text\n\xe9\n", "line 2: byte 0xe9 is not UTF-8; save the file as UTF-8"),
@@ -128,7 +134,7 @@ def test_a_broken_file_is_refused_with_place_and_problem(tmp_path, name, data, p
         ({"text": ["a", None]}, "row 2: text: expected `str`, got `null`"),
         ({"text": ["a"], "id": [7]}, "row 1: id: expected `str`, got `int`"),
         ({"text": [b"a"]}, "row 1: text: expected `str`, got `bytes`"),
-        ({"text": pyarrow.array([], pyarrow.string())}, "holds no usable text (no rows); each row needs a text"),
+        ({"text": pyarrow.array([], pyarrow.string())}, "has no usable text (no rows); each row needs a text"),
     ],
 )
 def test_a_broken_table_is_refused_with_place_and_problem(tmp_path, columns, problem):

@@ -14,7 +14,7 @@ from potstill.contract.errors import FormatError
 from potstill.export.config import STATIC
 from potstill.export.gate.graph_checks import loaded_operators, wrong_products
 from potstill.export.graph import export_float, fuse, quiet, torch_threads
-from potstill.export.quantization.quantize import static_int8
+from potstill.export.quantization.int8 import static_int8
 from potstill.export.quantization.smoothing import weight_products
 from potstill.serve.runtime.session import session_options
 

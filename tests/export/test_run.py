@@ -16,13 +16,14 @@ from support.tiny_checkpoint import LABELS, LOOSE, N_VALIDATION, WORDS, write_ch
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+import potstill
 from potstill.contract.bundle import read_golden, read_manifest
 from potstill.contract.checkpoint import read_student, write_student
 from potstill.contract.decision import Conformal, Precision
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.texts import Text, write_texts
 from potstill.export.config import ExportConfig
-from potstill.export.gate.forms import fastest
+from potstill.export.gate.criteria import fastest
 from potstill.export.gate.quality import Quality
 from potstill.export.run import export_bundle
 from potstill.serve.runtime.classifier import Classifier
@@ -221,7 +222,7 @@ def test_hugging_face_tools_read_the_tokenizer_and_the_labels(bundle):
     with Classifier.open(bundle) as classifier:
         for text in ("the price will rise", "Never! " * 40):
             expected = tokenizer(text, truncation=True)["input_ids"]
-            assert classifier.tokenize.ids(text)["input_ids"][0].tolist() == expected
+            assert classifier.tokenizer.ids(text)["input_ids"][0].tolist() == expected
 
 
 def test_the_bundle_says_nothing_about_the_machine_it_was_made_on(bundle, checkpoint):
@@ -244,6 +245,17 @@ def test_the_model_card_has_the_scores_and_its_plain_onnxruntime_lines_run(bundl
     with Classifier.open(bundle) as classifier:
         expected = classifier.classify(["some text"])[0].probs
     assert [float(value) for value in shown.values()] == pytest.approx(list(expected.values()), abs=1e-5)
+
+
+def test_the_lines_of_the_model_card_with_potstill_run(bundle, tmp_path, monkeypatch, capsys):
+    if not hasattr(potstill, "Classifier"):
+        pytest.skip("the package has no public names yet")
+    code = (bundle / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    (tmp_path / "bundle").symlink_to(bundle)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "card", "exec"), {})
+    with Classifier.open(bundle) as classifier:
+        assert capsys.readouterr().out == f"{classifier.classify(['some text'])}\n"
 
 
 @pytest.mark.parametrize(

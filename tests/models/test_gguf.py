@@ -65,15 +65,15 @@ def test_a_tensor_of_an_unknown_type_makes_no_good_file_look_short(tmp_path):
     [
         (b"", "is not a GGUF file: it does not start with 'GGUF'; name a .gguf file"),
         (b"PK\x03\x04" * 9, "is not a GGUF file: it does not start with 'GGUF'; name a .gguf file"),
-        (b"GGUF", "is cut short: it has 4 bytes, its header needs at least 8; fetch it again"),
+        (b"GGUF", "is truncated: it has 4 bytes, its header needs at least 8; fetch it again"),
         (gguf(version=1), "is GGUF version 1; versions 2 and 3 are read; fetch a newer file"),
-        (gguf()[:20], "is cut short: it has 20 bytes, its header needs at least 24; fetch it again"),
-        (gguf(n_fields=1), "is cut short: it has 32 bytes, its header needs at least 36; fetch it again"),
-        (gguf(packed(b"k") + struct.pack("<I", 13), 1), "is damaged: its header holds a value of unknown kind 13; fetch it again"),
-        (gguf(packed(b"k") + struct.pack("<IIQ", 9, 9, 1), 1), "is damaged: its header holds an array of arrays; fetch it again"),
+        (gguf()[:20], "is truncated: it has 20 bytes, its header needs at least 24; fetch it again"),
+        (gguf(n_fields=1), "is truncated: it has 32 bytes, its header needs at least 36; fetch it again"),
+        (gguf(packed(b"k") + struct.pack("<I", 13), 1), "is damaged: its header has a value of unknown type 13; fetch it again"),
+        (gguf(packed(b"k") + struct.pack("<IIQ", 9, 9, 1), 1), "is damaged: its header has an array of arrays; fetch it again"),
         (
             gguf(tensors=tensor(shape=(2,) * 5), n_tensors=1),
-            "is damaged: a tensor has 5 dimensions, at most 4 exist; fetch it again",
+            "is damaged: a tensor has 5 dimensions; at most 4 are allowed; fetch it again",
         ),
         (
             gguf(packed(b"general.alignment") + struct.pack("<II", 5, 2**32 - 32), 1),
@@ -82,11 +82,11 @@ def test_a_tensor_of_an_unknown_type_makes_no_good_file_look_short(tmp_path):
         (gguf(string_field(b"general.alignment", b"32"), 1), "is damaged: its alignment is '32'; fetch it again"),
         (
             gguf(struct.pack("<Q", 2**60), 1),
-            f"is cut short: it has 32 bytes, its header needs at least {2**60 + 32}; fetch it again",
+            f"is truncated: it has 32 bytes, its header needs at least {2**60 + 32}; fetch it again",
         ),
         (
             gguf(tensors=tensor(), n_tensors=1, data=b"\0" * 67),
-            "is cut short: it has 163 bytes, its header needs at least 164; fetch it again",
+            "is truncated: it has 163 bytes, its header needs at least 164; fetch it again",
         ),
     ],
 )
@@ -126,5 +126,5 @@ def test_the_real_teacher_cut_anywhere_is_refused(smollm2, tmp_path, share):
     with smollm2.open("rb") as file, (tmp_path / "cut.gguf").open("wb") as cut:
         cut.write(file.read(min(size, 4_000_000)))
         cut.truncate(size)  # a hole in place of the rest, which the header does not reach
-    with pytest.raises(FormatError, match="is cut short"):
+    with pytest.raises(FormatError, match="is truncated"):
         read_header(tmp_path / "cut.gguf")

@@ -64,7 +64,7 @@ def test_a_source_that_is_cut_short_is_refused_and_the_target_stays(smollm2, tmp
     shutil.copy(smollm2, tmp_path / "cut.gguf")
     os.truncate(tmp_path / "cut.gguf", smollm2.stat().st_size - 1)
     (tmp_path / "b.gguf").write_bytes(b"as it was")
-    with pytest.raises(FormatError, match="is cut short"):
+    with pytest.raises(FormatError, match="is truncated"):
         repack(tmp_path / "cut.gguf", tmp_path / "b.gguf", "Q8_0")
     assert (tmp_path / "b.gguf").read_bytes() == b"as it was"
 

@@ -99,29 +99,29 @@ def deep(model):
     model.graph.node.append(graph.node[0])
 
 
-ELSEWHERE = "lie in another file; a bundle's graph holds all of its numbers itself"
+ELSEWHERE = "is stored in another file; a bundle's graph must contain all of its tensors"
 
 
-SPARSE = "has sparse numbers, which grow when they are read; export the bundle again"
+SPARSE = "has sparse tensors, which grow when they are loaded; export the bundle again"
 
 
 ATTACKS = [
-    (external, f"numbers 'table': {ELSEWHERE}"),
-    (external_by_its_entries_alone, f"numbers 'table': {ELSEWHERE}"),
-    (external_inside_an_attribute, f"numbers 'c': {ELSEWHERE}"),
-    (external_inside_a_branch, f"numbers 'hidden': {ELSEWHERE}"),
-    (ten_gigabytes, "numbers 'table': are declared as [2500000000], 10000000000 bytes, but 1248 bytes are there"),
-    (ten_gigabytes_unraw, "numbers 'huge': are declared as [2500000000], 2500000000 of them, but only 4 bytes are there"),
-    (a_negative_size, "numbers 'table': are declared as [18446744073709551615, 8]; a size is never negative"),
-    (an_unknown_type, "numbers 'table': are of the unknown type 99"),
+    (external, f"tensor 'table': {ELSEWHERE}"),
+    (external_by_its_entries_alone, f"tensor 'table': {ELSEWHERE}"),
+    (external_inside_an_attribute, f"tensor 'c': {ELSEWHERE}"),
+    (external_inside_a_branch, f"tensor 'hidden': {ELSEWHERE}"),
+    (ten_gigabytes, "tensor 'table': declares the shape [2500000000], 10000000000 bytes, but has 1248 bytes"),
+    (ten_gigabytes_unraw, "tensor 'huge': declares the shape [2500000000], 2500000000 elements, but has only 4 bytes"),
+    (a_negative_size, "tensor 'table': declares the shape [18446744073709551615, 8]; a size cannot be negative"),
+    (an_unknown_type, "tensor 'table': has the unknown data type 99"),
     (sparse, SPARSE),
     (sparse_constant, SPARSE),
-    (filled("ConstantOfShape", MAX_FILLED), f"operator ConstantOfShape: makes {2 * MAX_FILLED} numbers; at most {MAX_FILLED} are allowed"),
-    (filled("Expand", 10**10), f"operator Expand: makes 20000000000 numbers; at most {MAX_FILLED} are allowed"),
-    (filled_by_a_constant, f"operator ConstantOfShape: makes 10000000000 numbers; at most {MAX_FILLED} are allowed"),
-    (foreign, "operator Gather: is of the foreign domain 'evil.example'; allowed: ai.onnx, com.microsoft"),
-    (a_function, "defines operators of its own; a bundle's graph only answers, with the operators that onnxruntime has"),
-    (training, "trains; a bundle's graph only answers, with the operators that onnxruntime has"),
-    (a_loop, "operator Loop: loops; a bundle's graph runs through once"),
-    (deep, "has graphs inside graphs, deeper than 8"),
+    (filled("ConstantOfShape", MAX_FILLED), f"operator ConstantOfShape: creates {2 * MAX_FILLED} elements; at most {MAX_FILLED} are allowed"),
+    (filled("Expand", 10**10), f"operator Expand: creates 20000000000 elements; at most {MAX_FILLED} are allowed"),
+    (filled_by_a_constant, f"operator ConstantOfShape: creates 10000000000 elements; at most {MAX_FILLED} are allowed"),
+    (foreign, "operator Gather: has the unknown domain 'evil.example'; allowed: ai.onnx, com.microsoft"),
+    (a_function, "defines its own operators; a bundle's graph may only classify, with the operators of onnxruntime"),
+    (training, "contains training information; a bundle's graph may only classify, with the operators of onnxruntime"),
+    (a_loop, "operator Loop: is a loop; a bundle's graph must not have any"),
+    (deep, "has graphs nested deeper than 8"),
 ]  # fmt: skip

@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from potstill.export.gate.quality import Form
+from potstill.export.gate.quality import FormQuality
 
-FORM = Form(
+FORM = FormQuality(
     variant="static_int8", bytes=100, ms_p50=1.0, n=1000, macro_f1=0.8, log_loss=0.5, ece=0.1, macro_f1_drop=0.0,
     macro_f1_drop_low=-0.01, agreement=1.0, flips=0, prob_change_max=0.01, batch_change_max=0.0, padding_change_max=0.0, operators={},
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The real server in a process of its own, on loopback, for tests to talk to."""
+"""The real server in a process of its own, on loopback."""
 
 import http.client
 import json
@@ -15,7 +15,7 @@ PATIENCE_S = 60
 
 
 class ServerProcess:
-    """`potstill serve` with these arguments; use it in a `with` block, which ends it."""
+    """`potstill serve` with these arguments; a `with` block ends it."""
 
     def __init__(self, *args, env=None, stderr=subprocess.PIPE, prefix=()):
         place = [] if "--unix" in args else ["--port", "0"]
@@ -59,24 +59,24 @@ class ServerProcess:
         return self.post("/classify", request)
 
     def metrics(self):
-        """{(name, labels as a sorted tuple): value} as Prometheus's own library reads the page."""
+        """{(name, sorted labels): value} of /metrics, parsed by Prometheus's own library."""
         from prometheus_client.parser import text_string_to_metric_families
 
         page = self.ask("GET", "/metrics")[1].decode()
         return {(s.name, tuple(sorted(s.labels.items()))): s.value for f in text_string_to_metric_families(page) for s in f.samples}
 
     def count(self, name, **labels):
-        """One number of the metrics, 0 if it is not there."""
+        """One value of the metrics, 0 if it is absent."""
         return self.metrics().get((name, tuple(sorted(labels.items()))), 0)
 
     def stop(self, sig=signal.SIGTERM):
-        """The exit code after a signal."""
+        """Send a signal; returns the exit code."""
         self.process.send_signal(sig)
         return self.process.wait(PATIENCE_S)
 
 
 def wait_until(true, what):
-    """Wait for something that another process does."""
+    """Wait until `true()` holds; fails after PATIENCE_S with `what` in its message."""
     end_s = time.monotonic() + PATIENCE_S
     while not true():
         assert time.monotonic() < end_s, f"never: {what}"

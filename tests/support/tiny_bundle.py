@@ -8,8 +8,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from potstill.contract.bundle import Golden, Manifest, Provenance, write_golden, write_manifest, write_sums
 from potstill.serve.runtime.classifier import Classifier
-from potstill.serve.runtime.session import open_session
-from potstill.serve.runtime.tokenizer import Tokenize
+from potstill.serve.runtime.scorer import open_scorer
 
 LABELS = ["up", "flat", "down"]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz!?.", "price", "rise", "fall", "stay", "the", "will"]
@@ -80,8 +79,7 @@ def write_bundle(folder: Path, seed: int = 0, slow: int = 0, **changes) -> Path:
     (folder / "tokenizer.json").write_bytes(a_tokenizer())
     (folder / "quality.json").write_bytes(b"{}\n")
     write_manifest(folder, manifest)
-    tokenize = Tokenize(folder / "tokenizer.json", manifest.max_tokens, ["input_ids", "attention_mask"])
-    classifier = Classifier(manifest, tokenize, open_session(folder / "model.onnx"))
+    classifier = Classifier(manifest, open_scorer(folder / "model.onnx", folder / "tokenizer.json", manifest, len(LABELS)))
     targets = ["the price"] * len(texts) if manifest.target else None
     rows = classifier.probs(texts, targets).tolist()
     target = targets[0] if targets else None

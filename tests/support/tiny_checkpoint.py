@@ -46,12 +46,12 @@ N_VALIDATION = 40  # of the 60 labelled texts; the others are the further texts 
 LOOSE = ExportConfig(max_drop=0.2, min_agreement=0.8, max_change=0.5, variant="static_int8", threads=1)
 
 
-def write_checkpoint(folder: Path, *, target: bool = False) -> Path:
+def write_checkpoint(folder: Path, *, target: bool = False, seed: int = 0) -> Path:
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     vocabulary = [*special, *WORDS, *"abcdefghijklmnopqrstuvwxyz.,!?", *(f"##{one}" for one in "abcdefghijklmnopqrstuvwxyz")]
     fillers = ("w" + "".join(letters) for letters in itertools.product("abcdefghijklmnopqrstuvwxyz", repeat=3))
     vocabulary += itertools.islice(fillers, 2100 - len(vocabulary))  # enough rows for an int8 table
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=32,

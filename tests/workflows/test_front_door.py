@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.tiny_backbone import write_backbone
-from support.toy_moves import a_task
+from support.toy_task import a_task
 
 import potstill
 from potstill.models.catalog import ModelFolder
@@ -57,12 +57,11 @@ def called_with_strings():
     from potstill.contract.project import load_project
     from potstill.contract.texts import read_texts
     from potstill.export.layouts.package import PackageConfig, package, sign_bundle
-    from potstill.serve.bench.bundle import bench
+    from potstill.serve.bench.bundle import bench_bundle
     from potstill.serve.offline.adapt import adapt_bundle
     from potstill.serve.offline.cascade import cascade_bundle
     from potstill.serve.offline.predict import predict_file
-    from potstill.trainer import calibrate_on_gold
-    from potstill.trainer.calibrate_on_gold import ConfidenceConfig
+    from potstill.trainer.calibrate_on_gold import ConfidenceConfig, calibrate_on_gold
     from potstill.trainer.evaluation import evaluate
     from potstill.trainer.sweep import sweep
     from potstill.workflows import evaluation, labelling, reporting, soft_labels, tuning
@@ -85,7 +84,7 @@ def called_with_strings():
         "predict": lambda: evaluate.predict("no", []),
         "evaluate on texts": lambda: evaluate.evaluate("no", []),
         "evaluate": lambda: potstill.evaluate("no", "no.jsonl"),
-        "calibrate on texts": lambda: calibrate_on_gold.calibrate("no", [], wanted),
+        "calibrate on texts": lambda: calibrate_on_gold("no", [], wanted),
         "calibrate": lambda: evaluation.calibrate("no", "no.jsonl", wanted),
         "write_report": lambda: reporting.write_report("no", "no.jsonl", "report.html"),
         "export_bundle": lambda: potstill.export_bundle("no", "bundle"),
@@ -95,7 +94,7 @@ def called_with_strings():
         "cascade_bundle": lambda: cascade_bundle("no", "no", "no.jsonl", "out"),
         "package": lambda: package("no", "out", PackageConfig("docker")),
         "sign_bundle": lambda: sign_bundle("no", "key.pem"),
-        "bench": lambda: bench("no"),
+        "bench_bundle": lambda: bench_bundle("no"),
         "serve_bundles": lambda: potstill.serve_bundles(["no"], potstill.ServeConfig(port=0)),
         "run_project": lambda: potstill.run_project("no.toml"),
     }

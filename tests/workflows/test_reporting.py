@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from support.judged_texts import LABELS, a_task
+from support.sample_texts import LABELS, a_task
 
 from potstill.commands.main import run as console
 from potstill.contract.checkpoint import Student

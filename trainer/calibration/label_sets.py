@@ -1,6 +1,6 @@
-"""Label sets that hold the right label as often as somebody wants, by split conformal prediction.
+"""Label sets with a promised coverage, by split conformal prediction.
 
-The quantile comes from MAPIE; a bundle that answers only compares with it. Axes: N texts, C classes.
+The quantile comes from MAPIE; a bundle only compares with it. Axes: N texts, C classes.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import numpy as np
 from mapie.conformity_scores import LACConformityScore
 from numpy.typing import NDArray
 
-from potstill.contract.decision import Conformal, Source, texts_for
+from potstill.contract.decision import Conformal, LabelSource, min_calibration_texts
 from potstill.contract.errors import UserError
 
 
 @dataclass(frozen=True)
 class LabelSets:
-    """The quantile, and what the sets look like on the texts it was taken from."""
+    """The quantile, and the sizes of the sets on the calibration texts."""
 
     conformal: Conformal
     mean_size: float  # labels in a set
@@ -25,33 +25,33 @@ class LabelSets:
     share_empty: float
 
     def as_text(self) -> str:
-        """Two lines: the sets, and what the coverage means."""
+        """Two lines: the sets, and what their coverage means."""
         made = self.conformal
         sizes = f"{self.mean_size:.2f} labels a text, {self.share_single:.0%} single, {self.share_empty:.0%} empty"
         lines = [f"label sets of coverage {made.coverage:g}: quantile {made.quantile:.4f} on {made.n} texts; {sizes}"]
         if made.source == "gold":
-            lines.append(f"for texts like those, {made.coverage:.0%} of the sets hold the label that a person would give")
+            lines.append(f"for texts like these, {made.coverage:.0%} of the sets hold the label that a person would give")
         else:
-            lines.append("the sets cover the teacher's label only, not a person's; for that: potstill calibrate CHECKPOINT GOLD")
+            lines.append("the sets cover the teacher's label, not a person's; for that: potstill calibrate CHECKPOINT GOLD")
         return "\n".join(lines)
 
 
-def fit_label_sets(probs: NDArray[np.float64], truth: NDArray[np.int64], coverage: float, source: Source) -> LabelSets:
-    """The quantile of one minus the right label's probability, with the correction for a finite number of texts.
+def fit_label_sets(probs: NDArray[np.float64], truth: NDArray[np.int64], coverage: float, source: LabelSource) -> LabelSets:
+    """Fit the quantile of one minus the right label's probability, corrected for the finite number of texts.
 
     Args:
         probs: float [N, C]; rows sum to 1.
-        truth: int [N], the class to be covered. The texts must be like those that will be answered, and none of them trained on.
+        truth: int [N], the class to be covered. The texts must be like those to be answered, and none of them trained on.
         coverage: above 0 and below 1.
         source: whose labels the truth is.
     Raises:
-        UserError: if the coverage is out of its range, or there are too few texts to promise it.
+        UserError: if the coverage is out of range, or there are too few texts to promise it.
     Source: Sadinle, Lei, Wasserman 2019, Journal of the American Statistical Association 114(525), least ambiguous sets.
     """
     check_coverage(coverage)
-    least = texts_for(coverage)
+    least = min_calibration_texts(coverage)
     if len(truth) < least:
-        raise UserError(f"there are {len(truth)} texts to take label sets from; a coverage of {coverage:g} needs at least {least}")
+        raise UserError(f"label sets are fitted on {len(truth)} texts, but a coverage of {coverage:g} needs at least {least}")
     score = LACConformityScore()
     scores = score.get_conformity_scores(truth, probs, y_enc=truth)  # [N, 1]
     quantile = float(score.get_conformity_score_quantiles(scores, np.array([1 - coverage]), cv="prefit")[0])
@@ -61,6 +61,6 @@ def fit_label_sets(probs: NDArray[np.float64], truth: NDArray[np.int64], coverag
 
 
 def check_coverage(coverage: float) -> None:
-    """Refuse what is no coverage; raises UserError."""
+    """Raise UserError unless the coverage is above 0 and below 1."""
     if not 0 < coverage < 1:
         raise UserError(f"coverage is {coverage:g}; it must be above 0 and below 1")

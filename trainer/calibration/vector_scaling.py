@@ -1,6 +1,6 @@
-"""Vector scaling: a factor and a bias for every class, where they say more than one temperature does.
+"""Vector scaling: a factor and a bias for every class, used where they beat one temperature.
 
-Both go into the student's last layer, so that a checkpoint and a bundle need no further number. Axes: N texts, C classes.
+Both go into the student's last layer, so that checkpoint and bundle need no further numbers. Axes: N texts, C classes.
 """
 
 from __future__ import annotations
@@ -13,53 +13,52 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
-from torch import nn
 
-from potstill.trainer.calibration.temperature import lowest_loss
-from potstill.trainer.students.encoder import Encoder
-from potstill.trainer.students.tokenizer import Feature
+from potstill.trainer.calibration.temperature import minimize_nll
+from potstill.trainer.students.encoder import Encoder, last_layer
+from potstill.trainer.students.tokenizer import EncodedText
 
-MIN_TEXTS = 200  # two numbers a class; on fewer texts they fit chance
+MIN_TEXTS = 200  # two numbers a class; on fewer texts they fit noise
 N_FOLDS = 5
-LARGEST_LOG_FACTOR = 3.0  # about 20 times; the bounds of the temperature, nearly
+LARGEST_LOG_FACTOR = 3.0  # about 20 times, nearly the bounds of the temperature
 LARGEST_BIAS = 10.0  # of a logit: odds of more than 20,000
-FOLD_TOLERANCE = 1e-4  # of a logit, between scaling outside and inside the last layer, relative to its size
+FOLD_TOLERANCE = 1e-4  # between logits scaled outside and inside the last layer, relative to the largest
 
-Floats = NDArray[np.float64]
+_Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class VectorScaling:
-    """logits * factors + bias, or why one temperature does as well."""
+    """logits * factors + bias, or the reason why it is not used."""
 
     factors: tuple[float, ...]  # [C], above 0
     bias: tuple[float, ...]  # [C]
-    gain: float  # nats a text that it saves beside a temperature, on texts that neither was fitted on
+    gain: float  # nats a text that it saves over a temperature, on texts that neither was fitted on
     error: float  # standard error of the gain
-    reason: str = ""  # empty: kept
+    reason: str = ""  # empty: used
 
     def as_text(self) -> str:
-        """`kept: log-loss 0.021 below ...`, or why not."""
+        """`used: log-loss 0.021 below ...`, or `not used: ...`."""
         if self.reason:
             return f"not used: {self.reason}"
         return (
             f"used: log-loss {self.gain:.4f} below that of a temperature, across {N_FOLDS} folds (standard error {self.error:.4f})"
         )
 
-    def scaled(self, logits: Floats) -> Floats:
-        """float64 [N, C]."""
+    def scaled(self, logits: _Floats) -> _Floats:
+        """float64 [N, C]: the scaled logits. Args: logits float [N, C]."""
         return np.asarray(logits * np.array(self.factors) + np.array(self.bias))
 
 
-def fit_vector_scaling(logits: Floats, targets: Floats) -> VectorScaling:
-    """The factors and biases under which the targets are most likely, if they beat a temperature on texts left out.
+def fit_vector_scaling(logits: _Floats, targets: _Floats) -> VectorScaling:
+    """Fit factors and biases, if they beat a temperature on texts left out.
 
     Args:
         logits: float [N, C], finite.
         targets: float [N, C], rows sum to 1.
     Returns:
-        One whose reason is empty only if its cross-validated log-loss is lower by more than the standard error.
-    Source: Guo, Pleiss, Sun, Weinberger 2017, arXiv:1706.04599, section 4.2; factors above 0, so that no class turns round.
+        A scaling; its reason is empty only if its cross-validated log-loss is lower by more than the standard error.
+    Source: Guo, Pleiss, Sun, Weinberger 2017, arXiv:1706.04599, section 4.2, with factors above 0.
     """
     n, n_classes = logits.shape
     if n < MIN_TEXTS:
@@ -69,17 +68,17 @@ def fit_vector_scaling(logits: Floats, targets: Floats) -> VectorScaling:
     if not gain > error:
         compared = f"across {N_FOLDS} folds it saves {gain:.4f} nats a text (standard error {error:.4f})"
         return _unused(n_classes, gain, error, compared)
-    factors, bias = most_likely(logits, targets)
+    factors, bias = fit_factors_and_bias(logits, targets)
     return VectorScaling(tuple(factors.tolist()), tuple(bias.tolist()), gain, error)
 
 
-def most_likely(logits: Floats, targets: Floats) -> tuple[Floats, Floats]:
-    """(factors [C], bias [C]) of the lowest cross-entropy, the biases summing to 0."""
+def fit_factors_and_bias(logits: _Floats, targets: _Floats) -> tuple[_Floats, _Floats]:
+    """(factors [C], bias [C]) of the lowest cross-entropy; the biases sum to 0. Args: logits, targets float [N, C]."""
     n, n_classes = logits.shape
-    start = np.concatenate([np.full(n_classes, -np.log(lowest_loss(logits, targets)[0])), np.zeros(n_classes)])
+    start = np.concatenate([np.full(n_classes, -np.log(minimize_nll(logits, targets)[0])), np.zeros(n_classes)])
     start[:n_classes] = np.clip(start[:n_classes], -LARGEST_LOG_FACTOR, LARGEST_LOG_FACTOR)
 
-    def loss(parameters: Floats) -> tuple[float, Floats]:
+    def loss(parameters: _Floats) -> tuple[float, _Floats]:
         """Cross-entropy in nats, and its gradient."""
         factors = np.exp(parameters[:n_classes])
         log_probs = log_softmax(logits * factors + parameters[n_classes:], axis=1)
@@ -90,19 +89,19 @@ def most_likely(logits: Floats, targets: Floats) -> tuple[Floats, Floats]:
     bounds = [(-LARGEST_LOG_FACTOR, LARGEST_LOG_FACTOR)] * n_classes + [(-LARGEST_BIAS, LARGEST_BIAS)] * n_classes
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     bias = found[n_classes:]
-    return np.exp(found[:n_classes]), bias - bias.mean()  # a number added to all of them changes nothing
+    return np.exp(found[:n_classes]), bias - bias.mean()  # adding one number to all of them changes nothing
 
 
-def fold(encoder: Encoder, scaling: VectorScaling, features: Sequence[Feature]) -> str:
-    """Put the scaling into the student's last layer; returns why it cannot be, and then the student is as it was.
+def fold_into_last_layer(encoder: Encoder, scaling: VectorScaling, features: Sequence[EncodedText]) -> str:
+    """Put the scaling into the student's last layer. Returns "", or the reason why that failed; then the student is unchanged.
 
     Args:
         encoder: changed in place.
-        features: at least one; the student's logits on them must come out scaled.
+        features: at least one text; the new logits are checked on them.
     """
     layer = last_layer(encoder.model)
     if layer is None:
-        return "the student's last layer is none that factors could go into"
+        return "the student's last layer cannot take factors"
     before = encoder.logits(features).astype(np.float64)
     kept = {name: value.clone() for name, value in layer.state_dict().items()}
     with torch.no_grad():
@@ -113,25 +112,18 @@ def fold(encoder: Encoder, scaling: VectorScaling, features: Sequence[Feature]) 
     if np.abs(encoder.logits(features) - wanted).max() <= FOLD_TOLERANCE * max(1.0, float(np.abs(wanted).max())):
         return ""
     layer.load_state_dict(kept)
-    return "the student's logits are not what its last layer gives"
+    return "the student's logits are not the outputs of its last layer"
 
 
-def last_layer(model: nn.Module) -> nn.Linear | None:
-    """The last linear layer of C outputs, if it has a bias; whether the logits are its outputs is for the caller to prove."""
-    n_classes = model.config.num_labels
-    linear = [part for part in model.modules() if isinstance(part, nn.Linear) and part.out_features == n_classes]
-    return linear[-1] if linear and linear[-1].bias is not None else None
-
-
-def _gains(logits: Floats, targets: Floats) -> Floats:
-    """Nats [N] that vector scaling saves on each text, both fitted on the other folds."""
+def _gains(logits: _Floats, targets: _Floats) -> _Floats:
+    """float64 [N]: nats that vector scaling saves on each text, with both fitted on the other folds."""
     n = len(logits)
     fold_of = np.random.default_rng(0).permutation(n) % N_FOLDS
     gains = np.empty(n)
     for number in range(N_FOLDS):
         out, rest = fold_of == number, fold_of != number
-        temperature, _ = lowest_loss(logits[rest], targets[rest])
-        factors, bias = most_likely(logits[rest], targets[rest])
+        temperature, _ = minimize_nll(logits[rest], targets[rest])
+        factors, bias = fit_factors_and_bias(logits[rest], targets[rest])
         plain = log_softmax(logits[out] / temperature, axis=1)
         gains[out] = (targets[out] * (log_softmax(logits[out] * factors + bias, axis=1) - plain)).sum(axis=1)
     return gains

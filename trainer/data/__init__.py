@@ -1,1 +1,1 @@
-"""What a student learns from: which texts, which labels, which tokens."""
+"""Training data: the rows of a run, their split and selection, targets, and text features."""

@@ -1,13 +1,16 @@
-"""What a text looks like, whatever its words: its length, and traits that a person can see."""
+"""Features of a text that need no model: visible traits, length, and terms (words, symbols and pairs of words). Axis: N texts."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-TITLE = re.compile(r"\A[^\n]{1,120}\n[^\S\n]*\n\s*(?=\S)")  # a first line that is short, and a blank one
+TITLE = re.compile(r"\A[^\n]{1,120}\n[^\S\n]*\n\s*(?=\S)")  # a short first line, then a blank one
 URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 
 TRAITS: dict[str, re.Pattern[str]] = {
@@ -31,10 +34,38 @@ TRAITS: dict[str, re.Pattern[str]] = {
 
 
 def trait_table(texts: list[str]) -> NDArray[np.float64]:
-    """float [N, traits]: 1 where a text has the trait, in the order of TRAITS, else 0."""
+    """float64 [N, traits]: 1 where a text has the trait, else 0, in the order of TRAITS."""
     return np.array([[float(pattern.search(text) is not None) for pattern in TRAITS.values()] for text in texts])
 
 
 def lengths(texts: list[str]) -> NDArray[np.int64]:
-    """int [N]: characters."""
+    """int64 [N]: the length of each text in characters."""
     return np.array([len(text) for text in texts], dtype=np.int64)
+
+
+# --- terms
+
+_TOKEN = re.compile(r"[$#]?\w+(?:['’&.-]\w+)*|[^\w\s]")
+_SPACELESS = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]{2,}")  # scripts without spaces: pairs of characters are terms
+
+
+def terms_in(text: str) -> set[str]:
+    """Words, symbols such as emoji, and pairs of neighbouring words, in lower case."""
+    return set(term_occurrences(text))
+
+
+def term_occurrences(text: str) -> list[str]:
+    """The terms of a text, each as often as it occurs."""
+    tokens = [token for token in _TOKEN.findall(text.casefold()) if len(token) > 1 or _is_symbol(token)]
+    return [*tokens, *(f"{a} {b}" for a, b in pairwise(tokens)), *_character_pairs(text)]
+
+
+def _character_pairs(text: str) -> Iterator[str]:
+    """Neighbouring characters of scripts that put no spaces between words."""
+    for run in _SPACELESS.findall(text):
+        yield from (run[i : i + 2] for i in range(len(run) - 1))
+
+
+def _is_symbol(token: str) -> bool:
+    """Whether a single character is a term by itself: an emoji or an ideograph, not a digit, a letter or a comma."""
+    return unicodedata.category(token) in ("So", "Lo")

@@ -1,1 +1,1 @@
-"""How good a student is, on gold labels and beside others."""
+"""Scores of a student on gold labels, and comparison with baselines."""

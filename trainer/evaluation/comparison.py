@@ -1,4 +1,4 @@
-"""Several systems on the same gold texts: the scores of each, and each against the student.
+"""Compare systems on the same gold texts: the scores of each, and the student's difference to each.
 
 Axes: N texts, C labels.
 """
@@ -20,7 +20,7 @@ from potstill.trainer.evaluation.gold import Gold
 
 @dataclass(frozen=True)
 class McNemar:
-    """The texts that one of two classifiers got right and the other wrong, and how likely chance splits them so unevenly."""
+    """McNemar's test of two classifiers on the texts that only one of them got right."""
 
     n_first: int  # only the first was right
     n_second: int  # only the second was right
@@ -28,7 +28,7 @@ class McNemar:
 
 
 def mcnemar(first_right: NDArray[np.bool_], second_right: NDArray[np.bool_]) -> McNemar:
-    """The exact test: under the null hypothesis each discordant text is a fair coin.
+    """McNemar's exact test: under the null hypothesis, each text that only one got right is a fair coin toss.
 
     Args: first_right, second_right bool [N], of the same texts in the same order.
     Source: McNemar 1947, Psychometrika 12(2), in the exact binomial form.
@@ -41,16 +41,16 @@ def mcnemar(first_right: NDArray[np.bool_], second_right: NDArray[np.bool_]) -> 
 
 @dataclass(frozen=True)
 class System:
-    """Something that answers, and what it answered."""
+    """A system with its answers."""
 
     name: str
     probs: NDArray[np.float64]  # [N, C], rows sum to 1
-    note: str = ""  # what its answers rest on, for a person
+    note: str = ""  # what a reader of its scores should know
 
 
 @dataclass(frozen=True)
-class Against:
-    """How much better the student is than another system on the same texts; below 0, worse."""
+class PairedDifference:
+    """The student's scores minus another system's on the same texts; negative where the student is worse."""
 
     accuracy: Score
     macro_f1: Score
@@ -58,28 +58,28 @@ class Against:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Everything that was measured."""
+class SystemComparison:
+    """Scores of all systems, and the student's difference to each of the others."""
 
     labels: list[str]  # [C]
     texts: list[Text]  # [N]
     systems: list[System]  # the student first
     scores: dict[str, Scores]  # by system
-    against: dict[str, Against]  # by system other than the student
+    against: dict[str, PairedDifference]  # by system other than the student
     confusion: NDArray[np.int64]  # [C, C]: texts by gold label (row) and the student's answer (column)
     notes: tuple[str, ...]
 
 
-def compare(systems: list[System], gold: Gold) -> Comparison:
-    """Score every system, and test the first, the student, against each of the others.
+def compare(systems: list[System], gold: Gold) -> SystemComparison:
+    """Score every system, and compare the first, the student, with each of the others.
 
     Args:
-        systems: at least one, each with a name of its own.
+        systems: at least one; names are unique.
         gold: the texts that they answered.
     """
     student, *others = systems
     classes = gold.classes
-    return Comparison(
+    return SystemComparison(
         labels=gold.labels,
         texts=gold.texts,
         systems=systems,
@@ -90,10 +90,10 @@ def compare(systems: list[System], gold: Gold) -> Comparison:
     )
 
 
-def _against(student: System, other: System, gold: NDArray[np.int64]) -> Against:
-    """The student next to one other system. Args: gold int [N]."""
+def _against(student: System, other: System, gold: NDArray[np.int64]) -> PairedDifference:
+    """The student's difference to one other system. Args: gold int [N]."""
     first, second = student.probs, other.probs
-    return Against(
+    return PairedDifference(
         accuracy=metrics.difference(metrics.accuracy, first, second, gold),
         macro_f1=metrics.difference(metrics.macro_f1, first, second, gold),
         mcnemar=mcnemar(first.argmax(axis=1) == gold, second.argmax(axis=1) == gold),

@@ -1,27 +1,27 @@
-"""A comparison for a person, for a program, and text by text."""
+"""Write a comparison as tables, as JSON, and as one prediction a text."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from potstill.contract.scores.record import Score
-from potstill.trainer.evaluation.comparison import Comparison
-from potstill.trainer.text_table import aligned
+from potstill.trainer.evaluation.comparison import SystemComparison
 
 _METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log-loss", "ece": "ECE"}
 
 
-def as_text(found: Comparison) -> str:
-    """The tables: scores, the student against the others, the student's confusion matrix."""
-    parts = [f"{len(found.texts)} gold texts, labels {', '.join(found.labels)}; in brackets 95 % intervals", "", *_scores(found)]
+def as_text(found: SystemComparison) -> str:
+    """Three tables: scores, the student minus each of the others, the student's confusion matrix."""
+    parts = [f"{len(found.texts)} gold texts, labels {', '.join(found.labels)}; 95 % intervals in brackets", "", *_scores(found)]
     if found.against:
         parts += ["", *_against(found)]
     return "\n".join([*parts, "", *_confusion(found)])
 
 
-def as_json(found: Comparison) -> bytes:
+def as_json(found: SystemComparison) -> bytes:
     """One JSON object: labels, n, systems (scores and note), student_minus, confusion, notes."""
     content: dict[str, Any] = {
         "n": len(found.texts),
@@ -34,8 +34,8 @@ def as_json(found: Comparison) -> bytes:
     return msgspec.json.encode(content)
 
 
-def predictions(found: Comparison) -> bytes:
-    """A line of JSON for each text: id, gold, and probs by system and label."""
+def predictions(found: SystemComparison) -> bytes:
+    """JSON lines, one for each text: id, gold, and probs by system and label."""
     encoder = msgspec.json.Encoder()
     lines = []
     for i, text in enumerate(found.texts):
@@ -44,12 +44,18 @@ def predictions(found: Comparison) -> bytes:
     return b"".join(lines)
 
 
-def notes(found: Comparison) -> list[str]:
-    """A line for everything that a reader of the scores should know."""
+def notes(found: SystemComparison) -> list[str]:
+    """The notes on gold texts and systems, a line each."""
     return [*found.notes, *(f"{system.name}: {system.note}" for system in found.systems if system.note)]
 
 
-def _scores(found: Comparison) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A plain-text table, a line for each row. Args: rows, at least one, all of the same length."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _scores(found: SystemComparison) -> list[str]:
     """A line for each system."""
     n = str(len(found.texts))
     rows = [["system", "n", *_METRICS.values()]]
@@ -57,7 +63,7 @@ def _scores(found: Comparison) -> list[str]:
     return aligned(rows)
 
 
-def _against(found: Comparison) -> list[str]:
+def _against(found: SystemComparison) -> list[str]:
     """A line for each system but the student."""
     rows = [["student minus", "accuracy", "macro-F1", "McNemar p", "only student right", "only other right"]]
     for name, each in found.against.items():
@@ -66,7 +72,7 @@ def _against(found: Comparison) -> list[str]:
     return aligned(rows)
 
 
-def _confusion(found: Comparison) -> list[str]:
+def _confusion(found: SystemComparison) -> list[str]:
     """A line for each gold label."""
     rows = [["gold / student", *found.labels]]
     rows += [[name, *map(str, row)] for name, row in zip(found.labels, found.confusion.tolist(), strict=True)]

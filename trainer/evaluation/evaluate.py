@@ -1,4 +1,4 @@
-"""What a checkpoint answers, and what its answers are worth on gold labels.
+"""Answers of a checkpoint, and their scores on gold labels.
 
 Axes: N texts, C classes.
 """
@@ -16,15 +16,15 @@ from potstill.contract.scores import metrics
 from potstill.contract.scores.prior_shift import LEVEL, MIN_TEXTS, adjusted, estimate
 from potstill.contract.scores.record import Scores
 from potstill.contract.texts import Text
-from potstill.trainer.calibration.temperature import calibrated
+from potstill.trainer.calibration.temperature import calibrated_probs
 from potstill.trainer.students import encoder as students
 
 
 def predict(checkpoint: str | Path, texts: list[Text]) -> NDArray[np.float64]:
-    """float64 [N, C]: the student's calibrated probabilities, labels in the order of its `student.json`; rows sum to 1.
+    """float64 [N, C]: the student's calibrated probabilities, with labels in the order of its `student.json`; rows sum to 1.
 
     Raises:
-        FormatError: if the folder is no checkpoint, or is damaged.
+        FormatError: if the folder is not a checkpoint, or is damaged.
         UserError: if a text lacks a target that the student needs, or has one that it cannot read.
     """
     checkpoint = Path(checkpoint)
@@ -36,12 +36,12 @@ def evaluate(checkpoint: str | Path, gold_texts: list[Text], *, prior_shift: boo
 
     Args:
         gold_texts: at least one; each has a gold label.
-        prior_shift: whether the probabilities are first fitted to the texts' own label shares, as `potstill adapt` would; no gold
-            is looked at.
+        prior_shift: whether the probabilities are first adapted to the label shares of these texts, as `potstill adapt` does; the
+            gold labels are not used for that.
     Raises:
-        FormatError: if the folder is no checkpoint, or is damaged.
-        UserError: if a gold label is missing or none of the student's, a target is missing or unexpected, or label shares cannot be
-            estimated.
+        FormatError: if the folder is not a checkpoint, or is damaged.
+        UserError: if a gold label is missing or not one of the student's, a target is missing or unexpected, or label shares
+            cannot be estimated.
     """
     checkpoint = Path(checkpoint)
     student = read_student(checkpoint)
@@ -51,7 +51,7 @@ def evaluate(checkpoint: str | Path, gold_texts: list[Text], *, prior_shift: boo
 
 
 def gold_classes(student: Student, texts: list[Text]) -> NDArray[np.int64]:
-    """int64 [N]: the class of every gold label; raises UserError for the first text without one, or with another label."""
+    """int64 [N]: the class of every gold label; raises UserError for the first text without one, or with an unknown one."""
     if not texts:
         raise UserError("there is no text to evaluate; give at least one with a gold label")
     allowed = ", ".join(student.labels)
@@ -64,15 +64,15 @@ def gold_classes(student: Student, texts: list[Text]) -> NDArray[np.int64]:
 
 
 def shifted(checkpoint: Path, student: Student, probs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """float64 [N, C]: as a bundle adapted to the texts would answer; unchanged where chance explains other label shares.
+    """float64 [N, C]: the answers of a bundle adapted to these texts; unchanged if chance explains the difference of label shares.
 
     Args:
         probs: float64 [N, C], the student's answers.
     Raises:
-        UserError: if the checkpoint does not know its own label shares, or there are too few texts.
+        UserError: if the checkpoint has no label shares, or there are too few texts.
     """
     if student.label_shares is None:
-        raise UserError(f"{checkpoint}: does not know its own label shares (label_shares); train it again")
+        raise UserError(f"{checkpoint}: its student.json has no label_shares; train it again")
     if len(probs) < MIN_TEXTS:
         raise UserError(f"there are {len(probs)} texts; label shares need at least {MIN_TEXTS}")
     shift = estimate(probs, np.array([student.label_shares[name] for name in student.labels]))
@@ -85,12 +85,12 @@ def _predict(checkpoint: Path, student: Student, texts: list[Text]) -> NDArray[n
     encoder = students.from_checkpoint(
         checkpoint, student.labels, max_tokens=student.max_tokens, pair=student.target, family=student.family
     )
-    features = encoder.encode([(text.text, text.target if student.target else None) for text in texts])
-    return calibrated(encoder.logits(features).astype(np.float64), student.temperature)
+    asked = [(text.text, text.target if student.target else None) for text in texts]
+    return calibrated_probs(encoder, asked, student.temperature)
 
 
 def _check_targets(student: Student, texts: list[Text]) -> None:
-    """Every text has a target, or none has, as the student was trained."""
+    """Raise UserError for a text whose target is missing or unexpected."""
     for text in texts:
         if student.target and not text.target:
             raise UserError(f"text {text.id!r} has no target, but the student was trained on texts with one")

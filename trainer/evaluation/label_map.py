@@ -1,4 +1,4 @@
-"""Which label of the student a name in another file or model stands for, and what that makes of their probabilities.
+"""Map another file's or model's label names to the student's, and its probabilities with them.
 
 Axes: N texts, S labels of the student, F labels of another classifier, C labels that are scored.
 """
@@ -17,25 +17,25 @@ from potstill.contract.errors import UserError
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Names to labels of the student. A name that is not in ``sides`` stands for the label of that name, upper or lower case."""
+    """A map from names to labels of the student; a name without an entry stands for the label of that name, ignoring case."""
 
     labels: tuple[str, ...]  # the student's, in output order
-    sides: Mapping[str, str] = field(default_factory=dict)  # name -> label; an empty label leaves out what has the name
+    entries: Mapping[str, str] = field(default_factory=dict)  # name -> label; an empty label leaves the name out
 
     @property
     def scored(self) -> list[str]:
-        """The labels that answers are scored on, in output order: all but those that are left out and that no name stands for."""
-        dropped = {_find(name, self.labels) for name, label in self.sides.items() if not label}
-        return [label for label in self.labels if label not in dropped or label in self.sides.values()]
+        """The scored labels, in output order: all except those that are left out and that no other name stands for."""
+        dropped = {_find(name, self.labels) for name, label in self.entries.items() if not label}
+        return [label for label in self.labels if label not in dropped or label in self.entries.values()]
 
     def resolve(self, names: Iterable[str], where: str) -> dict[str, str]:
-        """The label that each name stands for; an empty one where the name is left out.
+        """The label that each name stands for, empty if the name is left out.
 
         Args:
-            names: the labels in one file or of one classifier.
-            where: what they are labels of, for the message.
+            names: the labels of one file or classifier.
+            where: that file or classifier, for messages.
         Raises:
-            UserError: for a name that stands for no label, or names that only case tells apart and that fit one entry.
+            UserError: for a name that stands for no label, or for names that differ in case only and match the same entry.
         """
         found = {}
         alike = defaultdict(list)
@@ -43,7 +43,7 @@ class LabelMap:
             alike[_folded(name)].append(name)
         for group in alike.values():
             for name in group:
-                key = _find(name, self.sides)
+                key = _find(name, self.entries)
                 fits = key if key is not None else _find(name, self.labels)
                 if len(group) > 1 and fits != name:
                     both = " and ".join(repr(each) for each in group)
@@ -53,28 +53,38 @@ class LabelMap:
                         f"{where}: {name!r} is not a label; allowed: {', '.join(self.labels)}; "
                         f"say what it stands for with --map '{name}=LABEL', or leave it out with --map '{name}='"
                     )
-                found[name] = self.sides[fits] if key is not None else fits
+                found[name] = self.entries[fits] if key is not None else fits
         return found
 
     def check_used(self, names: Mapping[str, Iterable[str]]) -> None:
-        """Refuse an entry for a name that nothing has. Args: names by what they are labels of. Raises UserError."""
+        """Raise UserError for an entry whose name does not occur. Args: names by the file or classifier that they come from."""
         known = [*self.labels, *(name for each in names.values() for name in each)]
-        for name in self.sides:
+        for name in self.entries:
             if _folded(name) not in map(_folded, known):
                 listed = "; ".join(f"{where} has {', '.join(sorted(each))}" for where, each in names.items())
-                raise UserError(f"map: {name!r} is the name of no label; {listed}; the student has {', '.join(self.labels)}")
+                raise UserError(f"map: no label is named {name!r}; {listed}; the student has {', '.join(self.labels)}")
 
     def own(self, probs: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
-        """Answers over the student's labels as answers over the scored ones, and how many of them had given those no probability.
+        """Restrict the student's answers to the scored labels.
 
-        Args: probs float [N, S], rows sum to 1. Returns: float [N, C], rows sum to 1; such a row becomes even shares.
+        Args:
+            probs: float [N, S], rows sum to 1.
+        Returns:
+            (float64 [N, C], rows sum to 1; number of rows without probability for any scored label, which become even shares).
         """
         return _renormalised(probs[:, [self.labels.index(label) for label in self.scored]])
 
     def foreign(self, probs: NDArray[np.float64], names: list[str], where: str) -> tuple[NDArray[np.float64], int]:
-        """Answers over another classifier's labels as :meth:`own` gives them; names that stand for one label add up.
+        """Move another classifier's answers to the scored labels; names that stand for the same label add up.
 
-        Args: probs float [N, F], rows sum to 1; names [F]; where as in :meth:`resolve`. Raises UserError as there.
+        Args:
+            probs: float [N, F], rows sum to 1.
+            names: [F], its labels.
+            where: as in :meth:`resolve`.
+        Returns:
+            as :meth:`own`.
+        Raises:
+            UserError: as :meth:`resolve`.
         """
         stands_for = self.resolve(names, where)
         scored = self.scored
@@ -86,27 +96,27 @@ class LabelMap:
 
 
 def parse_label_map(entries: Iterable[str], labels: list[str]) -> LabelMap:
-    """The map that `positive=bullish,neutral=` writes down.
+    """Parse a map such as `positive=bullish,neutral=`.
 
     Args:
-        entries: each one or several NAME=LABEL with commas between; nothing after `=` leaves NAME out.
+        entries: each one or several NAME=LABEL, separated by commas; nothing after `=` leaves NAME out.
         labels: the student's, in output order.
     Raises:
-        UserError: if an entry has no name, no `=` or an unknown label, a name comes twice, or fewer than two labels remain.
+        UserError: if an entry has no name, no `=` or an unknown label, a name is repeated, or fewer than two labels remain.
     """
     allowed = ", ".join(labels)
-    sides: dict[str, str] = {}
+    parsed: dict[str, str] = {}
     for entry in (part.strip() for each in entries for part in each.split(",")):
         name, equals, label = (part.strip() for part in entry.rpartition("="))
         if not equals or not name:
             raise UserError(f"map: {entry!r} is not NAME=LABEL, or NAME= to leave NAME out; the labels are {allowed}")
-        if name in sides:
-            raise UserError(f"map: names {name!r} twice; keep one of the two")
+        if name in parsed:
+            raise UserError(f"map: repeats the name {name!r}; keep one of the two")
         known = _find(label, labels) if label else ""
         if known is None:
-            raise UserError(f"map: {entry!r} ends with no label; allowed: {allowed}, or nothing to leave {name!r} out")
-        sides[name] = known
-    label_map = LabelMap(tuple(labels), sides)
+            raise UserError(f"map: {entry!r} does not end with a label; allowed: {allowed}, or nothing to leave {name!r} out")
+        parsed[name] = known
+    label_map = LabelMap(tuple(labels), parsed)
     if len(label_map.scored) < 2:
         left = ", ".join(label_map.scored) or "none"
         raise UserError(f"map: leaves fewer than two labels to score ({left}); leave out less")
@@ -114,7 +124,7 @@ def parse_label_map(entries: Iterable[str], labels: list[str]) -> LabelMap:
 
 
 def _find(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is this one, or the only one that differs from it in case alone."""
+    """The known name that equals this one, or the only one that differs in case only."""
     known = list(known)
     if name in known:
         return name
@@ -128,7 +138,7 @@ def _folded(name: str) -> str:
 
 
 def _renormalised(mass: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
-    """Rows that sum to 1, and how many summed to 0. Args: mass float [N, C], at least 0."""
+    """(rows scaled to sum to 1, number of rows that summed to 0). Args: mass float [N, C], at least 0."""
     total = mass.sum(axis=1, keepdims=True)
     empty = total[:, 0] <= 0
     probs = np.where(empty[:, None], 1 / mass.shape[1], mass / np.where(total > 0, total, 1))

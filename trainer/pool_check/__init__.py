@@ -1,1 +1,1 @@
-"""Whether the texts to be labelled are like those to be answered."""
+"""Check whether a pool of texts is like the texts that a student will answer."""

@@ -1,4 +1,4 @@
-"""A small classifier that tells texts of two sides apart by words, characters, lengths and traits.
+"""Train a small classifier to tell pool from target texts by words, characters, lengths and traits, and measure its AUC.
 
 Axes: N texts, F features, W terms.
 """
@@ -17,15 +17,14 @@ from sklearn.model_selection import StratifiedKFold
 
 from potstill.contract.scores.metrics import N_RESAMPLES
 from potstill.contract.scores.record import Score
-from potstill.trainer.data.text_features import lengths, trait_table
-from potstill.trainer.report.terms import occurrences
+from potstill.trainer.data.text_features import lengths, term_occurrences, trait_table
 
 
 def auc_over_folds(scores: NDArray[np.float64], positive: NDArray[np.bool_], folds: NDArray[np.int64], *, seed: int = 0) -> Score:
-    """The mean over folds of the area, 0 to 1, with its 95 % percentile bootstrap interval over texts.
+    """Mean AUC over folds, 0 to 1, with its 95 % percentile bootstrap interval over texts.
 
-    Only texts of one fold are compared with each other: those of other folds were scored by another classifier. Every draw takes as
-    many texts of each side of each fold as there are; the classifiers stay.
+    Only texts of the same fold are compared: other folds were scored by another classifier. Every bootstrap draw takes as many
+    texts of each side of each fold as there are; the classifiers are not trained again.
 
     Args:
         scores: float [N], finite, higher for what is more probably positive.
@@ -55,39 +54,40 @@ def _wins(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np
 
 N_FOLDS = 5
 MAX_FEATURES = 50_000  # of each kind, the most frequent
-MAX_CHARS = 2000  # of a text, for the characters within words: more of them say nothing new
+MAX_CHARS = 2000  # of a text, for characters within words; more add little
 N_LENGTH_BINS = 10
 MAX_STEPS = 1000
-NO_TERM = ""  # stands for a text without any term, so that there always is a vocabulary
+NO_TERM = ""  # the term of a text without terms, so that the vocabulary is never empty
 
 
 @dataclass(frozen=True)
-class Reading:
-    """N texts as numbers. No label took part in this, so it may be done before the folds are cut."""
+class TextFeatures:
+    """Features of N texts. They do not depend on the sides, so they may be computed before the split into folds."""
 
-    words: Any  # sparse [N, W], weighted by how few texts have a term, rows of length 1
-    chars: Any  # sparse [N, F], the same for characters within words
+    words: Any  # sparse [N, W], TF-IDF of terms, rows of length 1
+    chars: Any  # sparse [N, F], TF-IDF of characters within words
     form: Any  # sparse [N, F], lengths and traits
-    counts: Any  # sparse int [N, W]
+    counts: Any  # sparse int [N, W], of terms
     terms: list[str]  # [W]
 
 
-def reading(texts: list[str]) -> Reading:
-    """The texts as numbers. Args: texts [N], at least one, none of them blank."""
+def extract_features(texts: list[str]) -> TextFeatures:
+    """Compute the features of the texts. Args: texts [N], at least one, none of them blank."""
     counter = CountVectorizer(analyzer=_terms, max_features=MAX_FEATURES)
     counts = csr_matrix(counter.fit_transform(texts))
     words = TfidfTransformer(sublinear_tf=True).fit_transform(counts)
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, max_features=MAX_FEATURES)
     chars = characters.fit_transform([text[:MAX_CHARS] for text in texts])
-    return Reading(words, chars, csr_matrix(_form(texts)), counts, counter.get_feature_names_out().tolist())
+    return TextFeatures(words, chars, csr_matrix(_form(texts)), counts, counter.get_feature_names_out().tolist())
 
 
-def auc_by(features: Any, is_pool: NDArray[np.bool_], seed: int) -> Score:
-    """How well the features tell pool from target, each text scored by a classifier that has not seen it.
+def cross_validated_auc(features: Any, is_pool: NDArray[np.bool_], seed: int) -> Score:
+    """AUC of a classifier on these features, with each text scored by one that was not trained on it.
 
     Args:
         features: sparse [N, F].
-        is_pool: bool [N]; at least N_FOLDS texts of either side.
+        is_pool: bool [N]; at least N_FOLDS texts of each side.
+        seed: of folds and bootstrap.
     """
     matrix = csr_matrix(features)
     scores, folds = np.zeros(len(is_pool)), np.zeros(len(is_pool), dtype=np.int64)
@@ -98,28 +98,28 @@ def auc_by(features: Any, is_pool: NDArray[np.bool_], seed: int) -> Score:
     return auc_over_folds(scores, is_pool, folds, seed=seed)
 
 
-def everything(read: Reading) -> Any:
+def all_features(read: TextFeatures) -> Any:
     """sparse [N, F]: all features side by side."""
     return hstack([read.words, read.chars, read.form]).tocsr()
 
 
-def word_weights(read: Reading, is_pool: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """float [W]: weights of the terms in a classifier of all features and all texts; above 0 where they speak for the pool."""
-    return np.asarray(_regression(everything(read), is_pool).coef_[0, : len(read.terms)], dtype=np.float64)
+def word_weights(read: TextFeatures, is_pool: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """float64 [W]: weights of the terms in a classifier on all features and texts; above 0 for terms of the pool."""
+    return np.asarray(_regression(all_features(read), is_pool).coef_[0, : len(read.terms)], dtype=np.float64)
 
 
 def _regression(features: Any, is_pool: NDArray[np.bool_]) -> LogisticRegression:
-    """The classifier, fitted."""
+    """Fit the classifier. Args: features sparse [N, F]."""
     return LogisticRegression(max_iter=MAX_STEPS).fit(features, is_pool)
 
 
 def _terms(text: str) -> list[str]:
-    """The terms of a text; never none."""
-    return occurrences(text) or [NO_TERM]
+    """The terms of a text; at least one."""
+    return term_occurrences(text) or [NO_TERM]
 
 
 def _form(texts: list[str]) -> NDArray[np.float64]:
-    """float [N, F]: the length, on a scale of its own and as the tenth of all texts that it falls into, and the traits."""
+    """float64 [N, F]: the standardized log length, its decile one-hot, and the traits."""
     sizes = np.log(lengths(texts))
     edges = np.quantile(sizes, np.linspace(0, 1, N_LENGTH_BINS + 1)[1:-1])
     bins = np.eye(N_LENGTH_BINS)[np.searchsorted(edges, sizes)]

@@ -1,1 +1,1 @@
-"""The page about a student: scores, plots, slices, mistakes, terms."""
+"""The HTML report on a student: scores, plots, slices, mistakes, terms."""

@@ -1,4 +1,4 @@
-"""Gold texts beside what a student answered to them and what its teacher had said: all that a report looks at.
+"""Gold texts with the student's answers, the teacher's soft labels, and the most confident mistakes.
 
 Axes: N texts, C classes.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +19,18 @@ from potstill.contract.texts import Text
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Every text has a gold label and an answer; a soft label only where the teacher's are known."""
+class AnsweredTexts:
+    """Gold texts with the student's answers, and with the teacher's soft labels where there are any."""
 
     task: Task
     texts: list[Text]  # [N], at least one
-    gold: NDArray[np.int64]  # [N], class of the gold label
+    gold: NDArray[np.int64]  # [N], classes of the gold labels
     probs: NDArray[np.float64]  # [N, C], the student's; rows sum to 1
     teacher: list[SoftLabel | None]  # [N]
 
     @property
     def labels(self) -> list[str]:
-        """Names of the classes, in output order."""
+        """The labels, in output order."""
         return self.task.label_names
 
     @cached_property
@@ -39,12 +40,12 @@ class Judged:
 
     @cached_property
     def right(self) -> NDArray[np.bool_]:
-        """bool [N]: whether that class is the gold one."""
+        """bool [N]: whether the answer is the gold label."""
         return np.asarray(self.answers == self.gold)
 
     @cached_property
-    def taught(self) -> NDArray[np.bool_]:
-        """bool [N]: whether the teacher's soft label is known."""
+    def has_soft_label(self) -> NDArray[np.bool_]:
+        """bool [N]: whether the text has a soft label."""
         return np.array([row is not None for row in self.teacher], dtype=bool)
 
     def teacher_probs(self) -> NDArray[np.float64]:
@@ -52,23 +53,24 @@ class Judged:
         return np.array([[row.probs[name] for name in self.labels] for row in self.teacher if row], dtype=np.float64)
 
 
-def beside(texts: Sequence[Text], rows: Iterable[SoftLabel]) -> list[SoftLabel | None]:
-    """The soft label of each text, or None; what counts is the text and its target, not the id that a file gave it."""
+def match_soft_labels(texts: Sequence[Text], rows: Iterable[SoftLabel]) -> list[SoftLabel | None]:
+    """The soft label of each text, or None, matched by text and target whatever the ids."""
     known = {(row.text, row.target or None): row for row in rows}
     return [known.get((text.text, text.target or None)) for text in texts]
 
 
-N_ERRORS = 20
+N_MISTAKES = 20
 
 
 @dataclass(frozen=True)
 class Rationale:
-    """One path of the teacher: the label it chose, and why."""
+    """The reasoning of one of the teacher's paths, and its label."""
 
     label: str
     text: str
 
 
+TeacherVerdict = Literal["", "the teacher was right", "the teacher made the same mistake", "the teacher was wrong in another way"]
 Rationales = Mapping[tuple[str, str | None], Sequence[Rationale]]  # by text and target
 
 
@@ -85,31 +87,33 @@ class Mistake:
     rationales: tuple[Rationale, ...]
 
     @property
-    def blame(self) -> str:
-        """Where the mistake comes from, as far as one can see: the teacher made it too, or it knew better."""
+    def teacher_verdict(self) -> TeacherVerdict:
+        """Whether the teacher made the same mistake; empty if it has no label for the text."""
         if self.teacher is None or not sum(self.teacher.votes.values()):
             return ""
         if self.teacher.majority == self.gold:
             return "the teacher was right"
-        return "the teacher said so too" if self.teacher.majority == self.answer else "the teacher was wrong in another way"
+        return (
+            "the teacher made the same mistake" if self.teacher.majority == self.answer else "the teacher was wrong in another way"
+        )
 
 
-def most_confident(judged: Judged, rationales: Rationales, n: int = N_ERRORS) -> list[Mistake]:
-    """At most ``n`` wrong answers by falling probability; equals by id."""
-    wrong = [i for i in range(len(judged.texts)) if not judged.right[i]]
-    wrong.sort(key=lambda i: (-judged.probs[i].max(), judged.texts[i].id))
-    return [_mistake(judged, i, rationales) for i in wrong[:n]]
+def most_confident_mistakes(answered: AnsweredTexts, rationales: Rationales, n: int = N_MISTAKES) -> list[Mistake]:
+    """At most ``n`` wrong answers, by falling probability; equal ones by id."""
+    wrong = [i for i in range(len(answered.texts)) if not answered.right[i]]
+    wrong.sort(key=lambda i: (-answered.probs[i].max(), answered.texts[i].id))
+    return [_mistake(answered, i, rationales) for i in wrong[:n]]
 
 
-def _mistake(judged: Judged, i: int, rationales: Rationales) -> Mistake:
-    """The text at place ``i``."""
-    text = judged.texts[i]
+def _mistake(answered: AnsweredTexts, i: int, rationales: Rationales) -> Mistake:
+    """The mistake at index ``i``."""
+    text = answered.texts[i]
     return Mistake(
         text=text,
-        gold=judged.labels[judged.gold[i]],
-        answer=judged.labels[judged.answers[i]],
-        confidence=float(judged.probs[i].max()),
-        gold_prob=float(judged.probs[i, judged.gold[i]]),
-        teacher=judged.teacher[i],
+        gold=answered.labels[answered.gold[i]],
+        answer=answered.labels[answered.answers[i]],
+        confidence=float(answered.probs[i].max()),
+        gold_prob=float(answered.probs[i, answered.gold[i]]),
+        teacher=answered.teacher[i],
         rationales=tuple(rationales.get((text.text, text.target or None), ())),
     )

@@ -1,4 +1,4 @@
-"""A student's report: gold texts, and whatever is known of the teacher, in; scores, slices, mistakes, terms and plots out.
+"""Build a student's report from gold texts and, where given, the teacher's soft labels: scores, slices, mistakes, terms, plots.
 
 Axes: N texts, C classes.
 """
@@ -23,38 +23,45 @@ from potstill.contract.texts import Text
 from potstill.trainer.evaluation import curves
 from potstill.trainer.evaluation.evaluate import gold_classes, predict
 from potstill.trainer.report import plots
-from potstill.trainer.report.answers import N_ERRORS, Judged, Mistake, Rationales, beside, most_confident
-from potstill.trainer.report.learning_curve import learning_curve
+from potstill.trainer.report.answers import (
+    N_MISTAKES,
+    AnsweredTexts,
+    Mistake,
+    Rationales,
+    match_soft_labels,
+    most_confident_mistakes,
+)
+from potstill.trainer.report.learning_curve import learning_curve, learning_plot
 from potstill.trainer.report.plot_style import Plot
 from potstill.trainer.report.slices import SliceScores, compile_patterns, slice_scores, slices
-from potstill.trainer.report.terms import Term, error_terms
-from potstill.trainer.training.loop import Progress
+from potstill.trainer.report.terms import MistakeTerm, mistake_terms
+from potstill.trainer.training.loop import TrainProgress
 
 
 @dataclass(frozen=True)
-class Sources:
-    """What a report is made from; all but the first two may be absent."""
+class ReportSources:
+    """The inputs of a report; all but the first two are optional."""
 
     checkpoint: Path
     texts: list[Text]  # [N], each with a gold label
-    soft_labels: Path | None = None  # those that the student was trained on
-    teacher: Path | None = None  # those of the gold texts
+    soft_labels: Path | None = None  # that the student was trained on
+    teacher: Path | None = None  # soft labels of the gold texts
     bundle_probs: NDArray[np.float64] | None = None  # [N, C]
     rationales: Rationales | None = None  # None: no label store was named
 
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """What a person may ask of a report."""
+    """Settings of a report."""
 
-    patterns: Mapping[str, str] = field(default_factory=dict)  # regular expressions by the name of their slice
-    n_errors: int = N_ERRORS
-    learning_curve: bool = False  # train four times more
+    patterns: Mapping[str, str] = field(default_factory=dict)  # regular expressions by name of the slice
+    n_mistakes: int = N_MISTAKES
+    learning_curve: bool = False  # trains four more students
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Somebody's scores."""
+class SystemScores:
+    """The scores of student, teacher or bundle."""
 
     who: str
     scores: Scores
@@ -62,41 +69,44 @@ class Scored:
 
 @dataclass(frozen=True)
 class LabelScores:
-    """How one label is answered."""
+    """Precision and recall of one label."""
 
     label: str
     n_gold: int
     n_answers: int
-    precision: float | None  # None: it is never answered
-    recall: float | None  # None: no text has it
+    precision: float | None  # None: the label is never answered
+    recall: float | None  # None: no text has the label
     threshold: float | None
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that the page shows."""
+    """The contents of the page."""
 
     task_name: str
     question: str
     student: Student
     n: int
-    scored: list[Scored]  # the student first
-    differences: list[tuple[str, Score]]  # macro-F1, paired, and between whom
+    scored: list[SystemScores]  # the student first
+    differences: list[tuple[str, Score]]  # (which two, paired difference of macro-F1)
     labels: list[LabelScores]
     slices: list[SliceScores]
     mistakes: list[Mistake]
     n_wrong: int
-    terms: list[Term]
+    terms: list[MistakeTerm]
     plots: list[Plot]
-    notes: list[str]  # what is missing, and how to get it
+    notes: list[str]  # on what is missing, and how to add it
 
 
-def build_report(sources: Sources, config: ReportConfig, progress: Progress | None = None) -> Report:
-    """Judge the student on the gold texts, from every side.
+def build_report(sources: ReportSources, config: ReportConfig, progress: TrainProgress | None = None) -> Report:
+    """Evaluate the student on the gold texts.
+
+    Args:
+        progress: called with (stage, steps done, steps planned, loss of the last step) if a learning curve is trained.
 
     Raises:
         FormatError: if the checkpoint or a file of soft labels is malformed.
-        UserError: if a gold label or target does not fit the student, a pattern is no regular expression, or there are no soft
+        UserError: if a gold label or target does not fit the student, a pattern is not a regular expression, or there are no soft
             labels for a learning curve.
     """
     patterns = compile_patterns(config.patterns)
@@ -108,14 +118,14 @@ def build_report(sources: Sources, config: ReportConfig, progress: Progress | No
     gold = gold_classes(student, sources.texts)
     training, known = (_soft_labels(path, student) for path in (sources.soft_labels, sources.teacher))
     probs = predict(sources.checkpoint, sources.texts)
-    judged = Judged(task, sources.texts, gold, probs, beside(sources.texts, known))
-    if known and not judged.taught.any():
+    answered = AnsweredTexts(task, sources.texts, gold, probs, match_soft_labels(sources.texts, known))
+    if known and not answered.has_soft_label.any():
         raise UserError(f"{sources.teacher}: labels none of the {len(gold)} gold texts; give the file of soft labels made for them")
-    scored, differences = _scores(judged, sources.bundle_probs)
-    drawn = _plots(judged, student, training, known)
-    if config.learning_curve and sources.soft_labels is not None:  # it says more than the losses of one run
+    scored, differences = _scores(answered, sources.bundle_probs)
+    drawn = _plots(answered, student, training, known)
+    if config.learning_curve and sources.soft_labels is not None:  # more informative than the losses of one run
         drawn = [plot for plot in drawn if plot.name != "validation-loss"]
-        drawn.append(plots.learning_plot(learning_curve(task, student, sources.soft_labels, sources.texts, progress)))
+        drawn.append(learning_plot(learning_curve(task, student, sources.soft_labels, sources.texts, progress)))
     return Report(
         task_name=task.name,
         question=task.question,
@@ -123,18 +133,18 @@ def build_report(sources: Sources, config: ReportConfig, progress: Progress | No
         n=len(gold),
         scored=scored,
         differences=differences,
-        labels=_label_scores(judged, student),
-        slices=[slice_scores(judged, part) for part in slices(judged, patterns)],
-        mistakes=most_confident(judged, sources.rationales or {}, config.n_errors),
-        n_wrong=int((~judged.right).sum()),
-        terms=error_terms(judged),
+        labels=_label_scores(answered, student),
+        slices=[slice_scores(answered, part) for part in slices(answered, patterns)],
+        mistakes=most_confident_mistakes(answered, sources.rationales or {}, config.n_mistakes),
+        n_wrong=int((~answered.right).sum()),
+        terms=mistake_terms(answered),
         plots=drawn,
-        notes=_notes(sources, judged),
+        notes=_notes(sources, answered),
     )
 
 
 def _soft_labels(path: Path | None, student: Student) -> list[SoftLabel]:
-    """The file's rows, made for the student's task; none without a file."""
+    """The file's rows, which must be made for the student's task; none without a file."""
     if path is None:
         return []
     rows = read_soft_labels(path, labels=student.labels)
@@ -146,54 +156,56 @@ def _soft_labels(path: Path | None, student: Student) -> list[SoftLabel]:
     return rows
 
 
-def _scores(judged: Judged, bundle_probs: NDArray[np.float64] | None) -> tuple[list[Scored], list[tuple[str, Score]]]:
-    """Scores of everybody on all texts that they answered, and paired differences on those that both did."""
-    scored = [Scored("student", metrics.scores(judged.probs, judged.gold))]
+def _scores(
+    answered: AnsweredTexts, bundle_probs: NDArray[np.float64] | None
+) -> tuple[list[SystemScores], list[tuple[str, Score]]]:
+    """(scores of each system on the texts that it answered, paired differences on the texts that both answered)."""
+    scored = [SystemScores("student", metrics.scores(answered.probs, answered.gold))]
     differences = []
-    if judged.taught.any():
-        teacher, gold = judged.teacher_probs(), judged.gold[judged.taught]
-        scored.append(Scored("teacher", metrics.scores(teacher, gold)))
-        pair = metrics.difference(metrics.macro_f1, judged.probs[judged.taught], teacher, gold)
+    if answered.has_soft_label.any():
+        teacher, gold = answered.teacher_probs(), answered.gold[answered.has_soft_label]
+        scored.append(SystemScores("teacher", metrics.scores(teacher, gold)))
+        pair = metrics.difference(metrics.macro_f1, answered.probs[answered.has_soft_label], teacher, gold)
         differences.append(("student minus teacher", pair))
     if bundle_probs is not None:
-        scored.append(Scored("int8 bundle", metrics.scores(bundle_probs, judged.gold)))
-        pair = metrics.difference(metrics.macro_f1, bundle_probs, judged.probs, judged.gold)
+        scored.append(SystemScores("int8 bundle", metrics.scores(bundle_probs, answered.gold)))
+        pair = metrics.difference(metrics.macro_f1, bundle_probs, answered.probs, answered.gold)
         differences.append(("bundle minus student", pair))
     return scored, differences
 
 
-def given(judged: Judged, student: Student) -> NDArray[np.bool_]:
-    """bool [N, C]: the label that each text is answered with; none where the threshold of its most probable label is not met."""
-    least = np.array([(student.thresholds or {}).get(name, 0.0) for name in judged.labels])
-    best = np.eye(len(judged.labels), dtype=bool)[judged.answers]
-    return np.asarray(best & (judged.probs >= least))
+def answered_labels(answered: AnsweredTexts, student: Student) -> NDArray[np.bool_]:
+    """bool [N, C]: the label that each text is answered with; none if the student abstains."""
+    least = np.array([(student.thresholds or {}).get(name, 0.0) for name in answered.labels])
+    best = np.eye(len(answered.labels), dtype=bool)[answered.answers]
+    return np.asarray(best & (answered.probs >= least))
 
 
-def _label_scores(judged: Judged, student: Student) -> list[LabelScores]:
-    """Precision and recall of the answers that are given."""
-    answered = given(judged, student)
+def _label_scores(answered: AnsweredTexts, student: Student) -> list[LabelScores]:
+    """Precision and recall of each label, over the answers that are given."""
+    given = answered_labels(answered, student)
     found = []
-    for i, name in enumerate(judged.labels):
-        n_gold, n_answers = int((judged.gold == i).sum()), int(answered[:, i].sum())
-        n_right = int((answered[:, i] & (judged.gold == i)).sum())
+    for i, name in enumerate(answered.labels):
+        n_gold, n_answers = int((answered.gold == i).sum()), int(given[:, i].sum())
+        n_right = int((given[:, i] & (answered.gold == i)).sum())
         threshold = (student.thresholds or {}).get(name)
         precision, recall = (n_right / n if n else None for n in (n_answers, n_gold))
         found.append(LabelScores(name, n_gold, n_answers, precision, recall, threshold))
     return found
 
 
-def _plots(judged: Judged, student: Student, training: Sequence[SoftLabel], known: Sequence[SoftLabel]) -> list[Plot]:
+def _plots(answered: AnsweredTexts, student: Student, training: Sequence[SoftLabel], known: Sequence[SoftLabel]) -> list[Plot]:
     """All plots that the sources allow."""
-    answered = given(judged, student)
+    given = answered_labels(answered, student)
     lines = [
-        curves.precision_recall(name, judged.probs[:, i], judged.gold == i, answered[:, i])
-        for i, name in enumerate(judged.labels)
-        if (judged.gold == i).any()
+        curves.precision_recall(name, answered.probs[:, i], answered.gold == i, given[:, i])
+        for i, name in enumerate(answered.labels)
+        if (answered.gold == i).any()
     ]
     drawn = [
-        plots.confusion_plot(curves.confusion(judged.gold, judged.answers, len(judged.labels)), judged.labels),
+        plots.confusion_plot(curves.confusion(answered.gold, answered.answers, len(answered.labels)), answered.labels),
         plots.precision_recall_plot(lines, thresholds=bool(student.thresholds)),
-        plots.reliability_plot(judged.probs, judged.gold),
+        plots.reliability_plot(answered.probs, answered.gold),
     ]
     if 0 < student.kept_epoch <= len(student.validation_losses):
         drawn.append(plots.losses_plot(student.validation_losses, student.kept_epoch))
@@ -202,22 +214,20 @@ def _plots(judged: Judged, student: Student, training: Sequence[SoftLabel], know
     return drawn
 
 
-def _notes(sources: Sources, judged: Judged) -> list[str]:
-    """What this report had to leave out."""
-    n_taught, n = int(judged.taught.sum()), len(judged.texts)
+def _notes(sources: ReportSources, answered: AnsweredTexts) -> list[str]:
+    """Notes on what this report lacks."""
+    n_labelled, n = int(answered.has_soft_label.sum()), len(answered.texts)
     notes = []
-    if not n_taught:
+    if not n_labelled:
         notes.append(
-            "Without soft labels of the gold texts (--teacher) there is no teacher to compare with and no slice by agreement."
+            "Without soft labels of the gold texts (--teacher) there are no scores of the teacher, and no slices by agreement."
         )
-    elif n_taught < n:
-        notes.append(f"The teacher labelled {n_taught} of the {n} gold texts; its scores and slices are over those.")
+    elif n_labelled < n:
+        notes.append(f"The teacher labelled {n_labelled} of the {n} gold texts; its scores and slices cover only these.")
     if sources.rationales is None:
-        notes.append("Without the label store (--store) the mistakes stand without the teacher's rationales.")
+        notes.append("Without the label store (--store) there are no rationales beside the mistakes.")
     elif not any((text.text, text.target or None) in sources.rationales for text in sources.texts):
-        notes.append(
-            "The label store has no rationale about these texts: the teacher answered directly, or was not asked about them."
-        )
+        notes.append("The label store has no rationales for these texts: the teacher answered directly, or did not label them.")
     if sources.bundle_probs is None:
-        notes.append("Without a bundle (--bundle) the scores are those of the float student.")
+        notes.append("Without a bundle (--bundle) all scores are those of the float student.")
     return notes

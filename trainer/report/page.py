@@ -1,4 +1,4 @@
-"""The report as one HTML page that asks nobody for anything: style, plots and texts are all inside."""
+"""The report as one self-contained HTML page: style, plots and texts are inside."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from potstill.contract.scores.record import Score
 from potstill.trainer.report.build import Report
 from potstill.trainer.report.plot_style import DARK, LIGHT, Plot, inline_svg
 from potstill.trainer.report.slices import MIN_TEXTS, SliceScores
-from potstill.trainer.report.terms import ALARM, as_knowledge
+from potstill.trainer.report.terms import MAX_FDR, as_knowledge
 
 _TEMPLATES = Path(__file__).parent / "templates"
-MAX_SHOWN = 1200  # characters of a text or rationale; a page of mistakes is for reading
+MAX_SHOWN = 1200  # characters shown of a text or rationale
 _UNPRINTABLE = {*range(32), 127, *range(0x80, 0xA0), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF} - {9, 10}
-_AS_REPLACED = dict.fromkeys(_UNPRINTABLE, "\ufffd")
+_REPLACEMENTS = dict.fromkeys(_UNPRINTABLE, "\ufffd")
 
 
 def report_page(report: Report) -> bytes:
-    """The page in UTF-8; the same report gives the same bytes."""
+    """Render the page in UTF-8; the same report gives the same bytes."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -39,27 +39,27 @@ def report_page(report: Report) -> bytes:
         track=interval_style,
         knowledge=as_knowledge(report.terms),
         min_texts=MIN_TEXTS,
-        alarm=ALARM,
+        max_fdr=MAX_FDR,
         style=Markup(colours() + (_TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-    return page.translate(_AS_REPLACED).encode("utf-8")
+    return page.translate(_REPLACEMENTS).encode("utf-8")
 
 
 def svg_markup(plot: Plot) -> Markup:
-    """The plot, ready for the page: what matplotlib wrote is escaped already."""
+    """The plot as markup: matplotlib's output is escaped already."""
     return Markup(inline_svg(plot))
 
 
 def printable(text: str) -> str:
-    """A text as people wrote it, cut where it gets too long for a page; what no browser may show becomes a replacement mark."""
+    """A text for the page: cut if it is long, with a replacement mark for every character that HTML does not allow."""
     shown = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} […{len(text) - MAX_SHOWN} more characters]"
-    return shown.translate(_AS_REPLACED)
+    return shown.translate(_REPLACEMENTS)
 
 
 def short_score(score: Score) -> Markup:
-    """`0.612` and its interval, which may stand on a second line."""
+    """`0.612` and its interval."""
     return Markup(f'<span class="value">{score.value:.3f}</span> <span class="interval">{score.low:.3f}–{score.high:.3f}</span>')
 
 
@@ -70,23 +70,23 @@ def signed_score(score: Score) -> Markup:
 
 
 def percent(share: float) -> str:
-    """`56 %`."""
+    """`56 %`. Args: share, 0 to 1."""
     return f"{100 * share:.0f} %"
 
 
 def interval_style(part: SliceScores) -> str:
-    """Where the slice's accuracy and its interval lie on a track from 0 to 1, as CSS variables in percent."""
+    """The slice's accuracy and its interval as CSS variables, in percent of a track from 0 to 1."""
     score = part.accuracy
     return f"--low: {100 * score.low:.1f}%; --high: {100 * score.high:.1f}%; --value: {100 * score.value:.1f}%"
 
 
 def colours() -> str:
-    """The roles of colours as CSS: light, and dark where the system is. On paper everything is light."""
+    """The colours as CSS variables by role: light, and dark if the system is; light in print."""
     return "".join(_palette_rules())
 
 
 def _palette_rules() -> Iterator[str]:
-    """One rule for each scheme."""
+    """One rule for each colour scheme."""
     for palette, start, end in ((LIGHT, "", ""), (DARK, "@media screen and (prefers-color-scheme: dark) { ", " }")):
         variables = " ".join(f"--{role}: {value};" for role, value in palette.items())
         yield f"{start}:root {{ {variables} }}{end}\n"

@@ -1,4 +1,4 @@
-"""How plots look, in light, in dark and in print, and how a figure becomes SVG or PNG: the same bytes every time."""
+"""The style of plots, in light and dark, and their conversion to SVG and PNG, with the same bytes every time."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-# Every colour of a plot by its role; a page gives each role a second value for dark. No two light values are equal, because a
-# colour in a drawn figure is told by its value.
+# Every colour of a plot by its role; the page has a second value for dark. No two light values are equal, because the role of a
+# colour in a drawn figure is found by its value.
 LIGHT = {
     "ink": "#1d2330",
     "muted": "#5b6474",
@@ -43,14 +43,21 @@ DARK = {
     "series-5": "#62cad5",
 }
 SERIES = [name for name in LIGHT if name.startswith("series-")]
-DASHES = ["-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 2)), (0, (2.5, 1))]  # told apart without colour
-SIZE = (4.6, 3.5)  # inches: drawn for the width of a phone, so that the words stay readable there
+DASHES = [
+    "-",
+    (0, (5, 1.5)),
+    (0, (1.2, 1.2)),
+    (0, (5, 1.5, 1.2, 1.5)),
+    (0, (8, 2)),
+    (0, (2.5, 1)),
+]  # distinguish curves without colour
+SIZE = (4.6, 3.5)  # inches: for the width of a phone, so that text stays readable there
 
 _SETTINGS = {
-    "svg.fonttype": "none",  # words stay words, in the page's own font
+    "svg.fonttype": "none",  # text stays text, in the page's own font
     "svg.hashsalt": "potstill",
     "font.family": ["sans-serif"],
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so that widths are the same everywhere
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so widths are the same everywhere
     "font.size": 9.5,
     "text.color": LIGHT["ink"],
     "text.parse_math": False,  # a label may hold dollar signs
@@ -76,19 +83,19 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawn plot."""
+    """A finished plot."""
 
     name: str  # of its files, and the prefix of every id in it
     title: str
     caption: str  # how to read it
-    summary: str  # what it shows, for who cannot see it
-    svg: bytes  # a file that stands alone
+    summary: str  # what it shows, for screen readers
+    svg: bytes  # a complete file
     png: bytes
 
 
 @contextmanager
 def figure(width: float = SIZE[0], height: float = SIZE[1]) -> Iterator[Figure]:
-    """An empty figure in this style; it must be drawn and kept (:func:`keep`) inside the block. Args: inches."""
+    """An empty figure in this style; draw it and :func:`keep` it inside the block. Args: width, height in inches."""
     with rc_context(_SETTINGS), warnings.catch_warnings():
         # in the page the browser has the letters that this font lacks; in a PNG they are boxes
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font", category=UserWarning)
@@ -97,7 +104,7 @@ def figure(width: float = SIZE[0], height: float = SIZE[1]) -> Iterator[Figure]:
 
 
 def keep(drawn: Figure, name: str, *, title: str, caption: str, summary: str) -> Plot:
-    """The figure as files, without dates or versions in them."""
+    """Convert the figure to SVG and PNG without dates or versions."""
     for text in drawn.findobj(Text):
         text.set_parse_math(False)
     svg, png = io.BytesIO(), io.BytesIO()
@@ -107,7 +114,7 @@ def keep(drawn: Figure, name: str, *, title: str, caption: str, summary: str) ->
 
 
 def inline_svg(plot: Plot) -> str:
-    """The plot as an element of a page: colours by role, ids that no other plot has, title and summary for readers of screens."""
+    """The plot as an element of the page: colours by role, unique ids, title and summary for screen readers."""
     text = plot.svg.decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)

@@ -1,4 +1,7 @@
-"""The plots of a report."""
+"""The plots of a report, except the learning curve.
+
+Axes: N texts, C classes.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,22 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from potstill.contract.scores import metrics
-from potstill.contract.scores.record import Score
 from potstill.contract.soft_label import SoftLabel
 from potstill.trainer.evaluation.curves import PrecisionRecall, reliability
 from potstill.trainer.report.plot_style import DASHES, LIGHT, SERIES, SIZE, Plot, figure, keep
 
-MAX_CELLS = 16  # labels of a confusion matrix; of more, those with the most texts
+MAX_CELLS = 16  # labels of a confusion matrix; of more labels those with the most texts
 MAX_CURVES = len(SERIES)
 
 
 def shortened(name: str, most: int = 18) -> str:
-    """A label's name as it fits beside an axis, on one line."""
+    """A label's name on one line, cut to fit beside an axis. Args: most, in characters."""
     name = " ".join(name.split())
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def precision_recall_plot(curves: Sequence[PrecisionRecall], *, thresholds: bool) -> Plot:
-    """Precision against recall of each label. Args: curves, at least one; thresholds, whether the student has any."""
+    """Plot precision against recall of each label. Args: curves, at least one; thresholds, whether the student has any."""
     shown = sorted(curves, key=lambda curve: -curve.n)[:MAX_CURVES]
     with figure(SIZE[0], SIZE[1] + 0.17 * len(shown)) as drawn:
         axes = drawn.subplots()
@@ -47,7 +49,7 @@ def precision_recall_plot(curves: Sequence[PrecisionRecall], *, thresholds: bool
                 axes.plot([recall], [precision], "o", markersize=7.5, color=LIGHT[colour], markeredgecolor=LIGHT["surface"])
         _unit_square(axes, "recall", "precision")
         drawn.legend(loc="outside lower left", fontsize=9)
-        point = "the chosen threshold" if thresholds else "what it answers now, without thresholds"
+        point = "the chosen threshold" if thresholds else "the answers without thresholds"
         told = "; ".join(f"{curve.label}: area {curve.area:.2f}, {_point(curve)}" for curve in shown)
         left_out = f" Shown are the {len(shown)} labels with the most texts." if len(shown) < len(curves) else ""
         return keep(
@@ -60,7 +62,7 @@ def precision_recall_plot(curves: Sequence[PrecisionRecall], *, thresholds: bool
 
 
 def _point(curve: PrecisionRecall) -> str:
-    """Where the dot is, in words."""
+    """The place of the dot, in words."""
     return f"at precision {curve.chosen[0]:.2f} and recall {curve.chosen[1]:.2f}" if curve.chosen else "never answered"
 
 
@@ -72,7 +74,7 @@ def _unit_square(axes: Axes, x: str, y: str) -> None:
 
 
 def reliability_plot(probs: NDArray[np.float64], gold: NDArray[np.int64]) -> Plot:
-    """How often answers of each confidence are right. Args: probs float [N, C]; gold int [N]."""
+    """Plot accuracy against confidence. Args: probs float [N, C]; gold int [N]."""
     bins, error = reliability(probs, gold), metrics.ece(probs, gold)
     with figure() as drawn:
         above, below = drawn.subplots(2, 1, sharex=True, height_ratios=(4, 1))
@@ -88,15 +90,15 @@ def reliability_plot(probs: NDArray[np.float64], gold: NDArray[np.int64]) -> Plo
         return keep(
             drawn,
             "reliability",
-            title="Does its confidence mean what it says?",
-            caption="On the dashed line a confidence of 0.7 is right 7 times in 10; below it the student is too sure of itself. "
+            title="Reliability: accuracy by confidence",
+            caption="On the dashed line a confidence of 0.7 is right 7 times in 10; below it the student is overconfident. "
             "Bars are 95 % intervals (Wilson), below them the number of texts.",
             summary=f"Expected calibration error {error:.3f}. By confidence: {told}.",
         )
 
 
 def confusion_plot(counts: NDArray[np.int64], labels: Sequence[str]) -> Plot:
-    """Texts by gold label and answer. Args: counts int [C, C], rows are gold."""
+    """Plot the confusion matrix. Args: counts int [C, C], rows are gold."""
     order = sorted(range(len(labels)), key=lambda i: -int(counts[i].sum()))[:MAX_CELLS]
     kept = sorted(order)
     cells, names = counts[np.ix_(kept, kept)], [labels[i] for i in kept]
@@ -129,19 +131,19 @@ def confusion_plot(counts: NDArray[np.int64], labels: Sequence[str]) -> Plot:
         return keep(
             drawn,
             "confusion",
-            title="What is taken for what",
-            caption=f"Number of texts; the darker a field, the larger its share of the row. Right answers are bold.{left_out}",
-            summary=f"Gold labels and what was answered. {told}.",
+            title="Confusion matrix",
+            caption=f"Number of texts; the darker a cell, the larger its share of the row. Right answers are bold.{left_out}",
+            summary=f"Answers by gold label. {told}.",
         )
 
 
 def _cell(corner: tuple[float, float], share: float) -> Rectangle:
-    """A field of the confusion matrix."""
+    """A cell of the confusion matrix."""
     return Rectangle(corner, 1, 1, facecolor=LIGHT["accent"], alpha=0.04 + 0.5 * share, edgecolor=LIGHT["surface"], linewidth=1.5)
 
 
 def agreement_plot(rows: Sequence[SoftLabel], what: str) -> Plot:
-    """How far the teacher's paths agree. Args: rows, at least one; what they are, for the caption."""
+    """Plot the agreement of the teacher's paths. Args: rows, at least one; what, their name in the caption."""
     agreement = np.array([row.agreement for row in rows])
     edges = np.linspace(0, 1, 11)
     counts, _ = np.histogram(np.minimum(agreement + 1e-9, 1), edges)
@@ -165,30 +167,8 @@ def agreement_plot(rows: Sequence[SoftLabel], what: str) -> Plot:
         )
 
 
-def learning_plot(points: Sequence[tuple[int, Score]]) -> Plot:
-    """Macro-F1 against the number of training texts. Args: points, at least one, rising."""
-    sizes = [n for n, _ in points]
-    with figure(SIZE[0], SIZE[1] - 0.5) as drawn:
-        axes = drawn.subplots()
-        for n, score in points:
-            axes.plot([n, n], [score.low, score.high], color=LIGHT["accent"], linewidth=1.4)
-        axes.plot(sizes, [score.value for _, score in points], "o-", color=LIGHT["accent"], linewidth=1.4, markersize=6)
-        axes.set(
-            xlim=(0, sizes[-1] * 1.05), ylim=(0, 1), xlabel="soft labels in the file that was trained on", ylabel="macro-F1 on gold"
-        )
-        told = "; ".join(f"{n}: {score.as_text()}" for n, score in points)
-        return keep(
-            drawn,
-            "learning-curve",
-            title="Would more texts help?",
-            caption="The student trained anew on 10, 20, 50 and 100 % of the soft labels, scored on the gold texts; bars are 95 % "
-            "intervals over these texts.",
-            summary=f"Macro-F1 by number of soft labels. {told}.",
-        )
-
-
 def losses_plot(losses: Sequence[float], kept_epoch: int) -> Plot:
-    """Validation loss after each epoch. Args: losses, at least one; kept_epoch, from 1."""
+    """Plot the validation loss after each epoch. Args: losses in nats, at least one; kept_epoch, from 1."""
     with figure(SIZE[0], SIZE[1] - 0.5) as drawn:
         axes = drawn.subplots()
         epochs = range(1, len(losses) + 1)

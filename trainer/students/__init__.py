@@ -1,1 +1,1 @@
-"""The kinds of students, how they start, how they are saved."""
+"""Student models: their families, tokenizers and initial weights, and the checkpoint folder."""

@@ -1,4 +1,4 @@
-"""Students: a `transformers` sequence classifier with the task's labels, and the tokenizer that feeds it."""
+"""A student in memory: a `transformers` sequence classifier with the task's labels, and its tokenizer. Axes: N texts, C classes."""
 
 from __future__ import annotations
 
@@ -13,40 +13,41 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from potstill.contract.errors import FormatError
 from potstill.networks.register import as_student, family_of, register
 from potstill.trainer.students import tokenizer as tokens
-from potstill.trainer.students.tokenizer import Feature, first_line
+from potstill.trainer.students.tokenizer import EncodedText, first_line
 
-BATCH_SIZE = 64  # texts, when nothing is trained
+BATCH_SIZE = 64  # texts, in inference
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder with a classification head. Axes: N texts, C classes."""
+    """A classifier of any family, and the tokenizer that feeds it."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
 
-    def encode(self, texts: Sequence[tuple[str, str | None]]) -> list[Feature]:
-        """One feature for each (text, target)."""
+    def encode(self, texts: Sequence[tuple[str, str | None]]) -> list[EncodedText]:
+        """Encode each (text, target); a target of None encodes the text alone."""
         token_types = "token_type_ids" in inspect.signature(self.model.forward).parameters
         return tokens.encode(self.tokenizer, texts, token_types=token_types)
 
     @property
     def family(self) -> str:
-        """encoder, static or charformer."""
+        """The model's family: encoder, static or charformer."""
         return family_of(self.model.config.model_type)
 
     @property
     def pad_id(self) -> int:
-        """The id that fills a batch up; it is masked, so any would do where the tokenizer has none."""
+        """The padding id; padding is masked, so any id serves where the tokenizer has none."""
         return self.tokenizer.pad_token_id or 0
 
-    def logits(self, features: Sequence[Feature]) -> NDArray[np.float32]:
-        """float32 [N, C] in the order of the features; texts of like length share a batch."""
+    def logits(self, features: Sequence[EncodedText]) -> NDArray[np.float32]:
+        """float32 [N, C] in the order of the features; texts of similar length share a batch."""
         self.model.eval()
         order = sorted(range(len(features)), key=lambda i: len(features[i]["input_ids"]))
         answers = np.empty((len(features), self.model.config.num_labels), dtype=np.float32)
@@ -60,7 +61,7 @@ class Encoder:
 
 
 def from_backbone(folder: Path, labels: list[str], *, max_tokens: int, pair: bool) -> Encoder:
-    """A student to be trained: the folder's encoder under a new head, drawn from torch's generator.
+    """Load a backbone under a new head, which is drawn from torch's generator.
 
     Args:
         folder: holds `config.json`, weights and tokenizer of any encoder that `AutoModelForSequenceClassification` knows.
@@ -80,11 +81,11 @@ def from_backbone(folder: Path, labels: list[str], *, max_tokens: int, pair: boo
 
 
 def from_checkpoint(folder: Path, labels: list[str], *, max_tokens: int, pair: bool, family: str | None = None) -> Encoder:
-    """A trained student, as it was saved.
+    """Load a trained student as it was saved.
 
     Args:
         folder: a checkpoint.
-        labels, max_tokens, pair, family: as its `student.json` has them; a family of None is not checked.
+        labels, max_tokens, pair, family: from its `student.json`; a family of None is not checked.
     Raises:
         FormatError: if the folder's model has other labels or is of another family, or lacks weights.
     """
@@ -103,7 +104,7 @@ def from_checkpoint(folder: Path, labels: list[str], *, max_tokens: int, pair: b
 
 
 def answer_with(config: PretrainedConfig, labels: list[str]) -> None:
-    """Let a model of this configuration choose one of the labels."""
+    """Set the configuration up for a classifier that chooses one of the labels. Args: labels in output order."""
     config.num_labels = len(labels)
     config.id2label = dict(enumerate(labels))
     config.label2id = {name: i for i, name in enumerate(labels)}
@@ -111,20 +112,31 @@ def answer_with(config: PretrainedConfig, labels: list[str]) -> None:
 
 
 def read_config(folder: Path) -> PretrainedConfig:
-    """The folder's model configuration."""
-    if not (folder / "config.json").is_file():
-        raise FormatError(folder, "", "holds no config.json; name a folder with a transformers encoder")
+    """The configuration of the student that the folder's model makes; raises FormatError if there is no readable one."""
     register()
+    return as_student(read_transformers_config(folder, "encoder"))
+
+
+def read_transformers_config(folder: Path, kind: str) -> PretrainedConfig:
+    """The folder's configuration as it is.
+
+    Args:
+        kind: what the folder should hold, for the message.
+    Raises:
+        FormatError: if there is no configuration that `transformers` can read.
+    """
+    if not (folder / "config.json").is_file():
+        raise FormatError(folder, "", f"holds no config.json; name a folder with a transformers {kind}")
     try:
-        return as_student(AutoConfig.from_pretrained(folder, local_files_only=True))
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise FormatError(
-            folder / "config.json", "", f"is no configuration that transformers knows: {first_line(error)}"
+            folder / "config.json", "", f"is not a configuration that transformers knows: {first_line(error)}"
         ) from error
 
 
 def load_classifier(folder: Path, config: PretrainedConfig) -> tuple[PreTrainedModel, list[str]]:
-    """The classifier, and the names of the weights that the folder does not have."""
+    """(the classifier, the names of the weights that the folder lacks or has in another shape); raises FormatError."""
     try:
         with quiet():
             model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -142,7 +154,7 @@ def load_classifier(folder: Path, config: PretrainedConfig) -> tuple[PreTrainedM
 
 
 def draw_head(model: PreTrainedModel) -> None:
-    """Draw everything outside the encoder anew: a head that a backbone brings along has other labels, or another order."""
+    """Draw everything outside the encoder anew: a backbone's own head has other labels, or another order of labels."""
     fresh = type(model)(model.config)
     for name, module in fresh.named_children():
         if name != model.base_model_prefix:
@@ -150,7 +162,7 @@ def draw_head(model: PreTrainedModel) -> None:
 
 
 def check_encoder(folder: Path, model: PreTrainedModel, absent: list[str]) -> None:
-    """Refuse a folder whose encoder would be partly random; a missing pooler is part of the head here."""
+    """Refuse a folder whose encoder would be partly random; a missing pooler counts as head. Raises FormatError."""
     encoder = [name for name in absent if name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in name]
     if encoder:
         problem = f"lacks {len(encoder)} weights of its encoder, {encoder[0]} for one; download the folder again"
@@ -158,14 +170,21 @@ def check_encoder(folder: Path, model: PreTrainedModel, absent: list[str]) -> No
 
 
 def load_tokenizer(folder: Path, config: PretrainedConfig, max_tokens: int, *, pair: bool) -> PreTrainedTokenizerFast:
-    """The folder's tokenizer, within the encoder's own limit."""
+    """The folder's tokenizer, within the encoder's position limit; raises as tokenizer.load_tokenizer does."""
     n_positions = getattr(config, "max_position_embeddings", None)
     return tokens.load_tokenizer(folder, max_tokens, pair=pair, n_positions=n_positions)
 
 
+def last_layer(model: nn.Module) -> nn.Linear | None:
+    """The last linear layer of C outputs, if it has a bias. The caller must prove that its outputs are the logits."""
+    n_classes = model.config.num_labels
+    linear = [part for part in model.modules() if isinstance(part, nn.Linear) and part.out_features == n_classes]
+    return linear[-1] if linear and linear[-1].bias is not None else None
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from telling people to train a head that is about to be trained."""
+    """Silence transformers' warnings, such as the advice to train a head that is about to be trained."""
     before = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:

@@ -1,1 +1,1 @@
-"""The training itself: loop, losses, batches, resuming, ensembles, pretraining."""
+"""The training itself: one student end to end, its loop, losses and batches, pretraining, ensembles, resuming."""

@@ -1,4 +1,7 @@
-"""The training loop: Hugging Face's `Trainer`, on features and target distributions, keeping the best epoch where one can tell."""
+"""Fit a student to target distributions with Hugging Face's `Trainer`, keeping the best epoch.
+
+Axes: N texts, B texts in a batch, T tokens, C classes.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +16,34 @@ from torch import Tensor
 from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from potstill.trainer.calibration.temperature import lowest_loss
+from potstill.trainer.calibration.temperature import minimize_nll
 from potstill.trainer.config import TrainConfig, find_recipe
 from potstill.trainer.students import tokenizer
 from potstill.trainer.students.encoder import Encoder
-from potstill.trainer.students.tokenizer import Feature
+from potstill.trainer.students.tokenizer import EncodedText
 from potstill.trainer.training.batches import logits_in_parts
-from potstill.trainer.training.loop import Part, Progress, ReportSteps, ResumableTrainer, SaveStates, loop_arguments, run_loop
+from potstill.trainer.training.loop import (
+    ReportSteps,
+    ResumableTrainer,
+    SaveStates,
+    StateFolder,
+    TrainProgress,
+    loop_arguments,
+    run_loop,
+)
 from potstill.trainer.training.losses import Objective, find_objective
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Features, their target distributions and what each text counts, one each."""
+class WeightedExamples:
+    """Encoded texts with their target distributions and weights."""
 
-    features: list[Feature]
+    features: list[EncodedText]  # [N]
     targets: list[list[float]]  # [N][C]
     weights: list[float]  # [N], at least 0, not all 0
 
     def rows(self) -> list[dict[str, Any]]:
-        """What the loop draws batches from; weights with mean 1, so that they change no learning rate."""
+        """The examples as the loop takes them; weights are scaled to mean 1, so that they do not change the learning rate."""
         mean = sum(self.weights) / len(self.weights)
         return [
             {**feature, "labels": target, "weight": weight / mean}
@@ -41,13 +52,13 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Fit:
-    """How a training run went."""
+class FitResult:
+    """The course of a training."""
 
-    validation_losses: list[float]  # one an epoch: see _calibrated_loss
-    kept_epoch: int  # from 1; the weights are as they were after it
+    validation_losses: list[float]  # one for each epoch: see _calibrated_loss
+    kept_epoch: int  # from 1; the student has the weights after it
     n_planned: int  # epochs
-    notes: tuple[str, ...] = ()  # what happened before
+    notes: tuple[str, ...] = ()  # lines on initial weights and pretraining
 
     def as_text(self) -> str:
         """`epoch 4 of 7, 10 planned (validation loss 0.0812)`."""
@@ -57,37 +68,37 @@ class Fit:
 
 def fit(
     student: Encoder,
-    training: Examples,
-    validation: Examples,
+    training: WeightedExamples,
+    validation: WeightedExamples,
     config: TrainConfig,
-    progress: Progress | None = None,
-    part: Part | None = None,
-) -> Fit:
-    """Train the student in place and leave it with the weights of its best epoch, or of its last if too few texts could judge.
+    progress: TrainProgress | None = None,
+    states: StateFolder | None = None,
+) -> FitResult:
+    """Train the student in place, and leave it with the weights of its best epoch, or of its last if too few texts could choose.
 
     Args:
         student: its model is changed.
         training, validation: at least one example each.
-        progress: told ("train", steps done, steps planned, loss of the last step).
-        part: where states are kept and looked for, and who may ask the loop to stop; None: nowhere, nobody.
+        progress: called with ("train", steps done, steps planned, loss of the last step).
+        states: where states are kept and looked for; None: nowhere, and no signal stops the loop.
     Raises:
         UserError: if the loss stops being a number, or the disk refuses a state.
-        StoppedError: if somebody asked for it; the same call goes on from there.
+        StoppedError: if a signal came; the same call goes on from there.
     """
     n_epochs = config.n_epochs(len(training.features))
     epochs = KeepBest(config.patience) if len(validation.features) >= config.min_validation else KeepLast()
-    callbacks: list[TrainerCallback] = [epochs, *([SaveStates(part)] if part else [])]
+    callbacks: list[TrainerCallback] = [epochs, *([SaveStates(states)] if states else [])]  # in this order, see SaveStates
     with tempfile.TemporaryDirectory() as scratch:  # the loop insists on a folder
-        loop = DistillationTrainer(  # it sets the seed of batches and dropout by itself
+        loop = DistillationTrainer(  # it sets the seeds of batches and dropout
             objective=find_objective(config.loss),
             temperature=config.distill_temperature,
-            part=part,
+            states=states,
             part_cost=find_recipe(config.family).part_cost,
             epochs=epochs,
             model=student.model,
             args=loop_arguments(config, scratch, num_train_epochs=n_epochs, eval_strategy="epoch", label_names=["labels"]),
             train_dataset=training.rows(),
-            eval_dataset=sorted(validation.rows(), key=lambda row: len(row["input_ids"])),  # like lengths share a batch
+            eval_dataset=sorted(validation.rows(), key=lambda row: len(row["input_ids"])),  # similar lengths share a batch
             data_collator=lambda rows: _collate(rows, student.pad_id),
             optimizers=(_optimizer(student, *config.rates(len(training.features)), config.weight_decay), None),
             compute_metrics=_calibrated_loss,
@@ -95,26 +106,26 @@ def fit(
         )
         if progress is not None:
             loop.add_callback(ReportSteps(progress, loop))
-        run_loop(loop, part)
+        run_loop(loop, states)
     if isinstance(epochs, KeepBest):
         student.model.load_state_dict(epochs.weights)
-    return Fit(epochs.losses, epochs.kept_epoch, n_epochs)
+    return FitResult(epochs.losses, epochs.kept_epoch, n_epochs)
 
 
 class DistillationTrainer(ResumableTrainer):
-    """Hugging Face's loop with the objective's loss."""
+    """The loop with the objective's loss."""
 
     def __init__(self, *, objective: Objective, temperature: float, epochs: KeepLast, **arguments: Any) -> None:
-        """Args: objective gives the loss, with its temperature; epochs holds what a state must hold too; the rest is the loop's."""
+        """Args: temperature, of distillation; epochs, whose losses and weights go into every state; the rest is the loop's."""
         super().__init__(**arguments)
         self.objective, self.temperature, self.epochs = objective, temperature, epochs
 
-    def beside_state(self) -> dict[str, Any]:
-        """Losses of the epochs so far, and the weights of the best."""
+    def extra_state(self) -> dict[str, Any]:
+        """The losses of the epochs so far, and the weights of the best."""
         return {"losses": self.epochs.losses, "weights": self.epochs.weights}
 
-    def take_beside_state(self, values: dict[str, Any]) -> None:
-        """What :meth:`beside_state` gave."""
+    def load_extra_state(self, values: dict[str, Any]) -> None:
+        """Take what :meth:`extra_state` returned."""
         self.epochs.losses[:], self.epochs.weights = values["losses"], values["weights"]
 
     def compute_loss(
@@ -124,7 +135,7 @@ class DistillationTrainer(ResumableTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
-        """The objective's loss on one batch; raises UserError when it is not a finite number."""
+        """The weighted loss of a batch, a scalar; raises UserError if not finite. Args: inputs int64 [B, T], labels [B, C]."""
         targets, weights = inputs.pop("labels"), inputs.pop("weight")
         logits = logits_in_parts(model, inputs, self.part_cost)
         loss = (weights * self.objective.loss(logits, targets, self.temperature)).mean()
@@ -133,39 +144,36 @@ class DistillationTrainer(ResumableTrainer):
 
 
 class KeepLast(TrainerCallback):
-    """Notes the validation loss of every epoch, and keeps the last."""
+    """Record the validation loss of every epoch, and keep the last."""
 
     def __init__(self) -> None:
         """Start with no epoch."""
         self.losses: list[float] = []
-        self.weights: dict[str, Tensor] = {}  # none are held: the model has them
+        self.weights: dict[str, Tensor] = {}  # empty: the model has them
 
     @property
     def kept_epoch(self) -> int:
-        """From 1."""
+        """The last epoch, from 1."""
         return len(self.losses)
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, metrics: dict[str, float], **_: Any
     ) -> None:
-        """One more epoch is done."""
+        """Record an epoch's loss. Args: metrics by name, eval_calibrated_loss in nats."""
         self.losses.append(metrics["eval_calibrated_loss"])
 
 
 class KeepBest(KeepLast):
-    """Holds the weights of the epoch with the lowest validation loss, and stops when no epoch has beaten it for a while.
-
-    They are held in memory: files of every epoch would only fill a disk.
-    """
+    """Hold the weights of the epoch with the lowest validation loss in memory, and stop after `patience` worse ones."""
 
     def __init__(self, patience: int) -> None:
-        """Args: patience in epochs."""
+        """Args: patience, epochs without a lower loss after which training stops."""
         super().__init__()
         self.patience = patience
 
     @property
     def kept_epoch(self) -> int:
-        """From 1; the first of equals."""
+        """The epoch with the lowest loss, from 1; the first of equals."""
         return 1 + self.losses.index(min(self.losses))
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any) -> None:
@@ -175,24 +183,23 @@ class KeepBest(KeepLast):
             self.weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in more["model"].state_dict().items()}
         if len(self.losses) - self.kept_epoch >= self.patience:
             control.should_training_stop = True
-            control.should_save = False  # nothing is left to go on with
+            control.should_save = False  # training is over: no state is needed
 
 
 def _calibrated_loss(prediction: EvalPrediction) -> dict[str, float]:
     """Cross-entropy against the targets, in nats, at the temperature that makes it lowest.
 
-    The temperature is fitted after training in any case; without it, the epoch in which a student is least sure
-    of itself would win.
+    A temperature is fitted after training anyway; without it the least confident epoch would win.
     """
     logits, targets = (np.asarray(values, dtype=np.float64) for values in (prediction.predictions, prediction.label_ids))
-    return {"calibrated_loss": lowest_loss(logits, targets)[1]}
+    return {"calibrated_loss": minimize_nll(logits, targets)[1]}
 
 
 def _optimizer(student: Encoder, rate: float, head_rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW with a higher learning rate for what starts from nothing: the head, and a pooler under it.
+    """AdamW with a higher learning rate for randomly initialized weights: the head, and a pooler under it.
 
-    An encoder's word, position and type embeddings stay as they are: most of their rows would get no gradient from a small set of
-    texts, and in a small encoder they are half of what a step would have to update.
+    An encoder's word, position and type embeddings are frozen: most of their rows would get no gradient from a small set of texts,
+    and in a small encoder they are half of the weights that a step updates.
     """
     for parameter in _embeddings(student):
         parameter.requires_grad_(False)
@@ -205,7 +212,7 @@ def _optimizer(student: Encoder, rate: float, head_rate: float, weight_decay: fl
 
 
 def _embeddings(student: Encoder) -> Sequence[torch.nn.Parameter]:
-    """The parameters below the first layer, none where the family trains them too."""
+    """The parameters below the first layer; none if the family trains them."""
     if not find_recipe(student.family).freezes_embeddings:
         return []
     embeddings = getattr(student.model.base_model, "embeddings", student.model.get_input_embeddings())
@@ -213,7 +220,7 @@ def _embeddings(student: Encoder) -> Sequence[torch.nn.Parameter]:
 
 
 def _collate(rows: list[dict[str, Any]], pad_id: int) -> dict[str, Tensor]:
-    """Rows as tensors: int64 [B, T] by input name, the targets, float [B, C], and their weights, float [B]."""
+    """A batch: int64 [B, T] by input name, labels float [B, C], weight float [B]."""
     features = [{name: values for name, values in row.items() if name not in ("labels", "weight")} for row in rows]
-    judged = {name: torch.tensor([row[name] for row in rows], dtype=torch.float32) for name in ("labels", "weight")}
-    return {**tokenizer.pad(features, pad_id), **judged}
+    targets = {name: torch.tensor([row[name] for row in rows], dtype=torch.float32) for name in ("labels", "weight")}
+    return {**tokenizer.pad(features, pad_id), **targets}

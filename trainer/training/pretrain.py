@@ -1,8 +1,6 @@
-"""Masked reading before any label is seen: parts of texts are hidden, and the body of a student learns to guess them.
+"""Masked pretraining before any label is seen: ids of a text are masked, and the student's body learns to predict them.
 
-What a part is, and how it is hidden and guessed, differs: `masked_tokens.py` for encoders, `masked_bytes.py` for charformers.
-
-Axes: B texts in a batch, T ids.
+The ids are tokens or bytes, see `masking.py`. Axes: B texts in a batch, T ids.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,127 +17,145 @@ from torch import Tensor, nn
 from potstill.trainer.config import TrainConfig, find_recipe
 from potstill.trainer.students import tokenizer
 from potstill.trainer.students.encoder import BATCH_SIZE, Encoder
-from potstill.trainer.students.tokenizer import Feature
+from potstill.trainer.students.tokenizer import EncodedText
 from potstill.trainer.training.batches import in_parts
-from potstill.trainer.training.loop import Part, Progress, ReportSteps, ResumableTrainer, SaveStates, loop_arguments, run_loop
+from potstill.trainer.training.loop import (
+    ReportSteps,
+    ResumableTrainer,
+    SaveStates,
+    StateFolder,
+    TrainProgress,
+    loop_arguments,
+    run_loop,
+)
 from potstill.trainer.training.resume import PRETRAINING, SEAL_FILE, disk_refusals, seal
 
-NOTHING = -100  # an id that is not asked about, as torch's cross-entropy wants it
-TIMES_BATCH = 2  # texts of a step against those of training: only a part of each is asked about
-HELD_OUT_SEED = 0  # the held-out texts hide the same parts before and after
-Hide = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
+IGNORED = -100  # the target of an id that is not predicted; torch's cross-entropy skips it
+TIMES_BATCH = 2  # batch size relative to training: only some of each text's ids are predicted
+HELD_OUT_SEED = 0  # held-out texts get the same masks before and after
+# (ids, attention mask, generator) to (ids with some masked, the masked ids and IGNORED elsewhere), all int64 [B, T]
+MaskIds = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What is hidden, and who guesses it."""
+class MaskedObjective:
+    """A masking of ids, and the model that predicts them."""
 
-    guesser: nn.Module  # (input_ids, attention_mask, asked, perhaps token_type_ids) to the mean loss, in nats; trains the body
-    hide: Hide  # (ids, mask, generator) to (ids with parts hidden, the hidden ids and `NOTHING` elsewhere), int64 [B, T]
-    groups: list[dict[str, Any]]  # parameters with their highest learning rates, as an optimizer takes them
-    unit: str  # what the loss is counted by
+    predictor: nn.Module  # (input_ids, attention_mask, targets, perhaps token_type_ids) to the mean loss in nats; holds the body
+    mask_ids: MaskIds
+    groups: list[dict[str, Any]]  # parameters with their peak learning rates, as an optimizer takes them
+    unit: Literal["token", "byte"]
     note: str = ""
 
 
 @dataclass(frozen=True)
-class Pretraining:
-    """How masked reading went."""
+class PretrainingResult:
+    """The course of masked pretraining."""
 
     stage: str
     n_steps: int
     n_texts: int
     n_held_out: int
     unit: str
-    before: float  # nats a unit on the held-out texts
+    before: float  # loss on the held-out texts, nats a unit
     after: float
     note: str = ""
 
     def as_text(self) -> str:
-        """One line."""
+        """A line for the report."""
         return (
-            f"{self.stage}: {self.n_steps} steps over {self.n_texts} texts with hidden {self.unit}s{self.note}; loss on "
+            f"{self.stage}: {self.n_steps} steps over {self.n_texts} texts with masked {self.unit}s{self.note}; loss on "
             f"{self.n_held_out} held-out texts {self.before:.3f} nats a {self.unit} before, {self.after:.3f} after"
         )
 
 
 @dataclass(frozen=True)
-class Texts:
-    """Features to learn from, and others to measure on; at least one each."""
+class PretrainingTexts:
+    """Encoded texts to learn from, and others to measure the loss on; at least one each."""
 
-    training: list[Feature]
-    held_out: list[Feature]
+    training: list[EncodedText]
+    held_out: list[EncodedText]
 
 
 def pretrain(
-    student: Encoder, reading: Reading, texts: Texts, config: TrainConfig, progress: Progress | None, part: Part | None
-) -> Pretraining:
-    """Train the student's body in place for the configured steps.
+    student: Encoder,
+    objective: MaskedObjective,
+    texts: PretrainingTexts,
+    config: TrainConfig,
+    progress: TrainProgress | None,
+    states: StateFolder | None,
+) -> PretrainingResult:
+    """Pretrain the student's body in place for the configured number of steps.
 
     Args:
-        part: the training that follows. States and, when all is done, the weights are kept beside its own, so that a run that was
-            killed goes on from there; None: nowhere.
+        states: those of the training that follows; states and final weights of pretraining are kept beside them. None: nowhere.
     Raises:
         UserError: if the loss stops being a number, or the disk refuses a state.
-        StoppedError: if somebody asked for it; the same call goes on from there.
+        StoppedError: if a signal came; the same call goes on from there.
     """
-    own = replace(part, name=part.name + PRETRAINING) if part else None
+    own = replace(states, name=states.name + PRETRAINING) if states else None
     done = own.folder / "done" / SEAL_FILE if own else None
     if done and done.exists():
         found = torch.load(done, weights_only=True)
         student.model.load_state_dict(found.pop("weights"))
         before, after = found["before"], found["after"]
     else:
-        before, after = _read(student, reading, texts, config, progress, own)
+        before, after = _run(student, objective, texts, config, progress, own)
         if own:
             _keep(own, student, before, after)
     student.model.requires_grad_(True)
     n_texts, n_held_out = len(texts.training), len(texts.held_out)
-    stage, n_steps = config.masked_reading
-    return Pretraining(stage, n_steps, n_texts, n_held_out, reading.unit, before, after, reading.note)
+    stage, n_steps = config.pretraining
+    return PretrainingResult(stage, n_steps, n_texts, n_held_out, objective.unit, before, after, objective.note)
 
 
-def _read(
-    student: Encoder, reading: Reading, texts: Texts, config: TrainConfig, progress: Progress | None, part: Part | None
+def _run(
+    student: Encoder,
+    objective: MaskedObjective,
+    texts: PretrainingTexts,
+    config: TrainConfig,
+    progress: TrainProgress | None,
+    states: StateFolder | None,
 ) -> tuple[float, float]:
-    """Held-out loss before and after the loop."""
-    stage, n_steps = config.masked_reading
+    """(held-out loss before, after) the loop."""
+    stage, n_steps = config.pretraining
     larger = replace(config, batch_size=TIMES_BATCH * config.batch_size)
     with tempfile.TemporaryDirectory() as scratch:  # the loop insists on a folder
         loop = MaskedTrainer(
-            hide=reading.hide,
-            part=part,
+            mask_ids=objective.mask_ids,
+            states=states,
             part_cost=find_recipe(config.family).part_cost,
             stage=stage,
-            model=reading.guesser,
-            # weights that body and head share are no matter to torch's own format
+            model=objective.predictor,
+            # safetensors refuses weights that body and head share
             args=loop_arguments(larger, scratch, max_steps=n_steps, save_safetensors=False),
             train_dataset=texts.training,
             data_collator=lambda rows: tokenizer.pad(rows, student.pad_id),
-            optimizers=(torch.optim.AdamW(reading.groups, weight_decay=config.weight_decay), None),
-            callbacks=[SaveStates(part)] if part else [],
+            optimizers=(torch.optim.AdamW(objective.groups, weight_decay=config.weight_decay), None),
+            callbacks=[SaveStates(states)] if states else [],
         )
         if progress is not None:
             loop.add_callback(ReportSteps(progress, loop))
-        if not (part and part.work.latest(part.name)):
-            loop.before = held_out_loss(reading, texts.held_out, student.pad_id)
-        run_loop(loop, part)
-    return loop.before, held_out_loss(reading, texts.held_out, student.pad_id)
+        if not (states and states.work.latest(states.name)):
+            loop.before = held_out_loss(objective, texts.held_out, student.pad_id)
+        run_loop(loop, states)
+    return loop.before, held_out_loss(objective, texts.held_out, student.pad_id)
 
 
 class MaskedTrainer(ResumableTrainer):
-    """The loop that hides parts of its batches; which ones, the seed and the step alone decide."""
+    """The loop that masks ids of its batches; seed and step alone decide which."""
 
-    def __init__(self, *, hide: Hide, **arguments: Any) -> None:
-        """Args: hide as in a Reading; the rest is the loop's."""
+    def __init__(self, *, mask_ids: MaskIds, **arguments: Any) -> None:
+        """Args: mask_ids, as in MaskedObjective; the rest is the loop's."""
         super().__init__(**arguments)
-        self.hide, self.before = hide, float("nan")
+        self.mask_ids, self.before = mask_ids, float("nan")
 
-    def beside_state(self) -> dict[str, Any]:
+    def extra_state(self) -> dict[str, Any]:
         """The held-out loss at the start."""
         return {"before": self.before}
 
-    def take_beside_state(self, values: dict[str, Any]) -> None:
-        """What :meth:`beside_state` gave."""
+    def load_extra_state(self, values: dict[str, Any]) -> None:
+        """Take what :meth:`extra_state` returned."""
         self.before = values["before"]
 
     def compute_loss(
@@ -149,53 +165,53 @@ class MaskedTrainer(ResumableTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
-        """The mean loss of the batch's hidden parts, in nats; raises UserError when it is not a finite number."""
+        """Mean loss of a batch's masked ids in nats, a scalar; raises UserError if not finite. Args: inputs int64 [B, T]."""
         step = self.args.process_index + self.args.world_size * self.state.global_step
         draw = torch.Generator().manual_seed(self.args.seed * 1_000_003 + step)
-        ids, asked = self.hide(inputs.pop("input_ids"), inputs["attention_mask"], draw)
-        loss = loss_in_parts(model, {"input_ids": ids, "asked": asked, **inputs}, self.part_cost)
+        ids, targets = self.mask_ids(inputs.pop("input_ids"), inputs["attention_mask"], draw)
+        loss = loss_in_parts(model, {"input_ids": ids, "targets": targets, **inputs}, self.part_cost)
         self.note(loss)
         return (loss, None) if return_outputs else loss
 
 
-def loss_in_parts(guesser: nn.Module, inputs: dict[str, Tensor], part_cost: float) -> Tensor:
-    """The mean loss over all that is asked about, in nats.
+def loss_in_parts(predictor: nn.Module, inputs: dict[str, Tensor], part_cost: float) -> Tensor:
+    """Mean loss of all masked ids of a batch, in nats, a scalar.
 
     Args:
-        guesser, inputs: as :class:`Reading` has it; int64 [B, T] by name.
-        part_cost: as in `trainer/training/batches.py`.
+        predictor, inputs: as in :class:`MaskedObjective`; int64 [B, T] by name.
+        part_cost: in tokens, as in `training/batches.py`.
     """
-    n_asked = (inputs["asked"] != NOTHING).sum()
-    counted = ((part, (part["asked"] != NOTHING).sum()) for _, part in in_parts(inputs, part_cost))
-    return torch.stack([guesser(**part) * n / n_asked for part, n in counted if n]).sum()
+    n_masked = (inputs["targets"] != IGNORED).sum()
+    counted = ((part, (part["targets"] != IGNORED).sum()) for _, part in in_parts(inputs, part_cost))
+    return torch.stack([predictor(**part) * n / n_masked for part, n in counted if n]).sum()
 
 
-def held_out_loss(reading: Reading, features: Sequence[Feature], pad_id: int) -> float:
-    """The mean loss of hidden parts, in nats; the same parts are hidden every time."""
-    guesser = reading.guesser.eval()
-    device = next(guesser.parameters()).device
+def held_out_loss(objective: MaskedObjective, features: Sequence[EncodedText], pad_id: int) -> float:
+    """Mean loss of masked ids, in nats; the same ids are masked every time."""
+    predictor = objective.predictor.eval()
+    device = next(predictor.parameters()).device
     draw = torch.Generator().manual_seed(HELD_OUT_SEED)
     by_length = sorted(features, key=lambda feature: len(feature["input_ids"]))
-    total, n_asked = 0.0, 0
+    total, n_masked = 0.0, 0
     with torch.inference_mode():
         for start in range(0, len(by_length), BATCH_SIZE):
             batch = tokenizer.pad(by_length[start : start + BATCH_SIZE], pad_id)
-            ids, asked = reading.hide(batch.pop("input_ids"), batch["attention_mask"], draw)
-            batch |= {"input_ids": ids, "asked": asked}
-            n = int((asked != NOTHING).sum())
-            total += n * guesser(**{name: tensor.to(device) for name, tensor in batch.items()}).item()
-            n_asked += n
-    return total / n_asked
+            ids, targets = objective.mask_ids(batch.pop("input_ids"), batch["attention_mask"], draw)
+            batch |= {"input_ids": ids, "targets": targets}
+            n = int((targets != IGNORED).sum())
+            total += n * predictor(**{name: tensor.to(device) for name, tensor in batch.items()}).item()
+            n_masked += n
+    return total / n_masked
 
 
-def _keep(part: Part, student: Encoder, before: float, after: float) -> None:
-    """Keep what was learned in place of the states on the way to it; raises UserError if the disk refuses."""
-    if not part.work.writes:
+def _keep(states: StateFolder, student: Encoder, before: float, after: float) -> None:
+    """Keep the final weights, and remove the states before them; raises UserError if the disk refuses."""
+    if not states.work.writes:
         return
-    part.work.claim()
-    folder = part.folder / "done"
-    with disk_refusals(folder, "what was learned"):
+    states.work.claim()
+    folder = states.folder / "done"
+    with disk_refusals(folder, "the pretrained student"):
         folder.mkdir(parents=True, exist_ok=True)
         seal(folder, {"weights": student.model.state_dict(), "before": before, "after": after})
-        for older in part.folder.glob("checkpoint-*"):
+        for older in states.folder.glob("checkpoint-*"):
             shutil.rmtree(older)

@@ -1,11 +1,11 @@
-"""The work folder beside a checkpoint, `<checkpoint>.partial`: from what is in it a run that was killed goes on.
+"""Resume a run that was killed, from the work folder beside its checkpoint, `<checkpoint>.partial`.
 
-run.json             what the run is made of; a run of something else does not go on from here
-<part>/checkpoint-N  the loop's state after step N: weights, optimizer, schedule, random numbers; whole once `kept.pt` is in it
-<part>-pretrain/...  the same for masked reading before it; `done/kept.pt` is the student that came of it
-seed-N.npz           what finished students of several answered
+run.json             everything that decides the run; a run with other settings does not resume from here
+<name>/checkpoint-N  the loop's state after step N: weights, optimizer, schedule, random numbers; complete once it has `kept.pt`
+<name>-pretrain/...  the same for masked pretraining; `done/kept.pt` is the pretrained student
+seed-N.npz           answers of a finished student of an ensemble
 
-Nothing is written before the first state, and everything vanishes once the checkpoint is whole.
+Nothing is written before the first state, and the folder is removed once the checkpoint is complete.
 """
 
 from __future__ import annotations
@@ -29,30 +29,32 @@ from safetensors import SafetensorError
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic
 
-HEEDED = (signal.SIGINT, signal.SIGTERM)
+# --- signals
+
+HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stop:
-    """Whether somebody asked the work to stop."""
+class StopRequest:
+    """Record the first signal that asks the run to stop."""
 
     def __init__(self) -> None:
-        """Nobody has."""
+        """Start without a signal."""
         self._number: int | None = None
         self._before: dict[int, Any] = {}
 
     @property
     def asked(self) -> bool:
-        """A signal came."""
+        """Whether a signal has been received."""
         return self._number is not None
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """The handler: the first signal is noted, the second does what it would have done."""
+        """Signal handler: record the first signal, pass a second one on to the handler before."""
         if self._number is not None:
             self._before[number](number, frame)
         self._number = number
 
     def reason(self) -> KeyboardInterrupt:
-        """What the signal's own handler raises; it tells the console which exit code is right."""
+        """The exception of the signal's earlier handler; it tells the console the exit code."""
         try:
             if self._number is not None:
                 self._before[self._number](self._number, None)
@@ -61,21 +63,21 @@ class Stop:
         return KeyboardInterrupt()
 
     def take_over(self) -> None:
-        """Note the signals that raise something in this process; leave alone what is ignored or kills it at once."""
-        for number in HEEDED:
+        """Handle the signals that have a Python handler; those that are ignored or kill at once stay as they are."""
+        for number in HANDLED_SIGNALS:
             if callable(signal.getsignal(number)):
                 self._before[number] = signal.signal(number, self.note)
 
     def give_back(self) -> None:
-        """Let the signals do again what they did."""
+        """Restore the earlier handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
 
 @contextmanager
-def noted_signals() -> Iterator[Stop]:
-    """Note signals inside the block; outside the main thread, where Python lets nobody, none is noted."""
-    stop = Stop()
+def recorded_signals() -> Iterator[StopRequest]:
+    """Record signals inside the block. Python allows that in the main thread only; elsewhere none is recorded."""
+    stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
@@ -86,19 +88,21 @@ def noted_signals() -> Iterator[Stop]:
         stop.give_back()
 
 
+# --- the work folder
+
 SUFFIX, RUN_FILE, LOCK_FILE, SEAL_FILE = ".partial", "run.json", "lock", "kept.pt"
-PRETRAINING = "-pretrain"  # follows a part's name
-MadeOf = dict[str, Any]
-Unfinished = Literal["resume", "restart", "resume or restart"]  # the last begins anew where the run is of something else
+PRETRAINING = "-pretrain"  # suffix of the states' name
+Fingerprint = dict[str, Any]  # everything that decides a run, as JSON values
+Unfinished = Literal["resume", "restart", "resume or restart"]  # the last starts over if the settings differ
 
 
 @contextmanager
 def disk_refusals(folder: Path, what: str) -> Iterator[None]:
-    """Raise UserError where the disk refuses what is written inside. Args: what, as in `the state`."""
+    """Turn errors of a full or read-only disk inside the block into UserError. Args: what is saved, as in `the state`."""
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):  # torch's word for a full disk
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):  # torch's error for a full disk
             raise
         why = getattr(error, "strerror", None) or str(error).split("\n")[0]
         raise UserError(
@@ -107,28 +111,28 @@ def disk_refusals(folder: Path, what: str) -> Iterator[None]:
 
 
 def seal(folder: Path, values: dict[str, Any]) -> None:
-    """Write the file that says that the folder is whole."""
+    """Write the file that marks the folder as complete."""
     torch.save(values, folder / f"{SEAL_FILE}.new")
     os.replace(folder / f"{SEAL_FILE}.new", folder / SEAL_FILE)
 
 
-class LostError(UserError):
-    """The run cannot succeed as it was told, so nothing of it is worth keeping."""
+class DivergenceError(UserError):
+    """The loss diverged: the run cannot succeed with these settings, so its states are not worth keeping."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """Where a run keeps its states, when, and whether it has been asked to stop."""
+class WorkFolder:
+    """The work folder of a run, with the interval between states and the request to stop."""
 
     folder: Path
-    made_of: MadeOf
-    stop: Stop
+    fingerprint: Fingerprint
+    stop: StopRequest
     save_every_s: float
-    writes: bool = True  # of several processes only one does
+    writes: bool = True  # in distributed training only one process does
     _held: list[IO[str]] = field(default_factory=list)
 
     def claim(self) -> None:
-        """Make the folder, ready to write to. Raises UserError if another process works there, or the disk refuses."""
+        """Create and lock the folder; raises UserError if another process holds it, or the disk refuses."""
         if self._held or not self.writes:
             return
         try:
@@ -142,40 +146,42 @@ class Work:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             lock.close()
-            raise UserError(f"{self.folder}: another process trains this student; wait for it, or end it") from error
+            raise UserError(f"{self.folder}: another process is training this student; wait for it, or stop it") from error
         self._held.append(lock)
-        atomic.write_file(self.folder / RUN_FILE, msgspec.json.format(msgspec.json.encode(self.made_of), indent=2) + b"\n")
+        atomic.write_file(self.folder / RUN_FILE, msgspec.json.format(msgspec.json.encode(self.fingerprint), indent=2) + b"\n")
 
-    def latest(self, part: str) -> Path | None:
-        """The newest whole state of a part, if there is one."""
-        states = [path.parent for path in (self.folder / part).glob(f"checkpoint-*/{SEAL_FILE}")]
+    def latest(self, name: str) -> Path | None:
+        """The newest complete state of a training, if there is one. Args: name, of its folder."""
+        states = [path.parent for path in (self.folder / name).glob(f"checkpoint-*/{SEAL_FILE}")]
         return max(states, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
-    def forget(self, part: str) -> None:
-        """Remove the states of a part that is finished."""
+    def forget(self, name: str) -> None:
+        """Remove the states of a finished training. Args: name, of its folder."""
         if self.writes:
-            for name in (part, part + PRETRAINING):
-                shutil.rmtree(self.folder / name, ignore_errors=True)
+            for folder in (name, name + PRETRAINING):
+                shutil.rmtree(self.folder / folder, ignore_errors=True)
 
 
 @contextmanager
-def work_folder(checkpoint: Path, made_of: MadeOf, unfinished: Unfinished, save_every_s: float, *, writes: bool) -> Iterator[Work]:
-    """A run's work folder; gone when the block ends well, kept when there is something to go on from.
+def work_folder(
+    checkpoint: Path, fingerprint: Fingerprint, unfinished: Unfinished, save_every_s: float, *, writes: bool
+) -> Iterator[WorkFolder]:
+    """Open a run's work folder: removed when the block succeeds, kept when it fails and there is a state to resume from.
 
     Args:
-        made_of: everything that decides what the run makes, as JSON values.
-        unfinished: what to do with a run that is there already.
+        fingerprint: everything that decides the run, as JSON values.
+        unfinished: what to do with an unfinished run in the folder.
         save_every_s: least seconds between two states.
         writes: whether this process is the one that writes.
     Raises:
-        UserError: if the folder holds a run of something else, or another process works in it.
+        UserError: if the folder holds a run with other settings, or another process holds it.
     """
-    with noted_signals() as stop:
-        work = Work(checkpoint.with_name(checkpoint.name + SUFFIX), made_of, stop, save_every_s, writes)
+    with recorded_signals() as stop:
+        work = WorkFolder(checkpoint.with_name(checkpoint.name + SUFFIX), fingerprint, stop, save_every_s, writes)
         try:
             if work.folder.exists():
-                _take_up(work, unfinished)  # what it refuses is not ours to remove
-            with _kept_if_worth_it(work):
+                _take_up(work, unfinished)  # a folder that this refuses is not ours to remove
+            with _kept_if_resumable(work):
                 yield work
         finally:
             for lock in work._held:
@@ -183,11 +189,11 @@ def work_folder(checkpoint: Path, made_of: MadeOf, unfinished: Unfinished, save_
 
 
 @contextmanager
-def _kept_if_worth_it(work: Work) -> Iterator[None]:
-    """Remove the folder when the block ends, unless it failed and there is something in it to go on from."""
+def _kept_if_resumable(work: WorkFolder) -> Iterator[None]:
+    """Remove the folder when the block ends, unless it failed and the folder holds something to resume from."""
     try:
         yield
-    except LostError:
+    except DivergenceError:
         _remove(work)
         raise
     except BaseException:
@@ -197,13 +203,13 @@ def _kept_if_worth_it(work: Work) -> Iterator[None]:
     _remove(work)
 
 
-def _take_up(work: Work, unfinished: Unfinished) -> None:
-    """Refuse, remove or accept what an earlier run left."""
+def _take_up(work: WorkFolder, unfinished: Unfinished) -> None:
+    """Refuse, remove or accept the states of an earlier run."""
     try:
         found = msgspec.json.decode((work.folder / RUN_FILE).read_bytes())
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         found = None
-    wanted = msgspec.json.decode(msgspec.json.encode(work.made_of))
+    wanted = msgspec.json.decode(msgspec.json.encode(work.fingerprint))
     if found == wanted and unfinished != "restart":
         work.claim()
         return
@@ -213,9 +219,11 @@ def _take_up(work: Work, unfinished: Unfinished) -> None:
             for name in sorted({*found, *wanted})
             if found.get(name) != wanted.get(name)
         )
-        raise UserError(f"{work.folder}: holds an unfinished run of something else ({changed}); go on with that, or add --restart")
+        raise UserError(
+            f"{work.folder}: holds an unfinished run with other settings ({changed}); finish that run, or add --restart"
+        )
     if work.writes and found is None and unfinished == "resume" and any(work.folder.iterdir()):
-        raise UserError(f"{work.folder}: is no unfinished run of a training; name another checkpoint, or add --restart")
+        raise UserError(f"{work.folder}: is not the work folder of a training; name another checkpoint, or add --restart")
     work.claim()
     if work.writes:
         for path in work.folder.iterdir():
@@ -224,12 +232,12 @@ def _take_up(work: Work, unfinished: Unfinished) -> None:
 
 
 def _short(value: object) -> str:
-    """A value as it fits into a line: digests are cut."""
+    """A value that fits into a line: digests are shortened."""
     text = msgspec.json.encode(value).decode().strip('"')
     return f"{text[:12]}…" if len(text) > 40 else text
 
 
-def _remove(work: Work) -> None:
-    """Take the folder away, if this process has made it its own."""
+def _remove(work: WorkFolder) -> None:
+    """Remove the folder, if this process holds its lock."""
     if work.writes and work._held:
         shutil.rmtree(work.folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -9,23 +10,26 @@ from typing import Any
 import click
 import msgspec
 
-from potstill.serve.bench.bundle import BenchConfig, bench
-from potstill.serve.bench.bundle_report import BenchReport
+from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
+from potstill.serve.bench.bundle_report import BundleBenchReport
 from potstill.serve.bench.server import ServerBenchConfig, bench_server
-from potstill.serve.bench.server_plot import plot
+from potstill.serve.bench.server_report import plot
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(path_type=Path)
 COUNT = click.IntRange(min=1)
 SECONDS = click.FloatRange(min=0, min_open=True)
 SERVER = ServerBenchConfig  # holds every default
+SERVE_COMMAND = (sys.executable, "-m", "potstill.commands.main", "serve")
 
 
 @click.command("bundle")
 @click.argument("bundle", type=FOLDER)
-@click.option("--texts", type=FILE, default=BenchConfig.texts, help="Texts to answer.  [default: the bundle's golden texts]")
-@click.option("--n", type=COUNT, default=BenchConfig.n, show_default=True, help="Answers to time, as given and of each length.")
-@click.option("--threads", type=COUNT, default=BenchConfig.threads, show_default=True, help="Cores that one answer may use.")
+@click.option("--texts", type=FILE, default=BundleBenchConfig.texts, help="Texts to answer.  [default: the bundle's golden texts]")
+@click.option(
+    "--n", type=COUNT, default=BundleBenchConfig.n, show_default=True, help="Answers to time, as given and of each length."
+)
+@click.option("--threads", type=COUNT, default=BundleBenchConfig.threads, show_default=True, help="Cores that one answer may use.")
 @click.option(
     "--against",
     type=FOLDER,
@@ -34,12 +38,12 @@ SERVER = ServerBenchConfig  # holds every default
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of a table.")
 def bundle_command(bundle: Path, texts: Path | None, n: int, threads: int, against: Path | None, as_json: bool) -> None:
     """Time the answers of BUNDLE next to the bare session, by number of tokens, and its start-up in a fresh process."""
-    config = BenchConfig(texts=texts, n=n, threads=threads)
-    report = bench(bundle, config) if against is None else _against(bundle, against, config)
+    config = BundleBenchConfig(texts=texts, n=n, threads=threads)
+    report = bench_bundle(bundle, config) if against is None else _against(bundle, against, config)
     click.echo(msgspec.json.encode(report) if as_json else report.as_text())
 
 
-def _against(bundle: Path, checkpoint: Path, config: BenchConfig) -> BenchReport:
+def _against(bundle: Path, checkpoint: Path, config: BundleBenchConfig) -> BundleBenchReport:
     """The figures of the bundle and of its peers."""
     from potstill.export.bench.peers import peers_of  # torch and optimum: only where they are asked for
 
@@ -47,7 +51,7 @@ def _against(bundle: Path, checkpoint: Path, config: BenchConfig) -> BenchReport
         tempfile.TemporaryDirectory(prefix="potstill-bench-") as folder,
         peers_of(checkpoint, bundle, Path(folder), config.threads) as (others, peers),
     ):
-        return bench(bundle, config, others, peers)
+        return bench_bundle(bundle, config, others, peers)
 
 
 @click.command("server")
@@ -73,7 +77,7 @@ def server_command(server: str, picture: Path | None, as_json: bool, **options: 
 
     The variable POTSTILL_KEYS holds the key, if the server asks for one.
     """
-    report = bench_server(server, SERVER(**options))
+    report = bench_server(server, SERVER(**options), SERVE_COMMAND)
     if picture is not None:
         picture.write_text(plot(report), encoding="utf-8")
     click.echo(msgspec.json.encode(report) if as_json else report.as_text())

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from potstill.commands.options.configs import config_of
-from potstill.serve.http.limits import Limits
-from potstill.serve.http.telemetry.server_log import Journal
-from potstill.serve.run import ServeConfig, serve
+from potstill.serve.http.config import Limits, ServeConfig
+from potstill.serve.http.telemetry.logs_and_traces import ServerLog
+from potstill.serve.run import serve
 
 
 @click.command("serve")
@@ -81,4 +81,4 @@ def command(bundles: tuple[str, ...], timeout_ms: float, **options: object) -> N
     """
     wait = {"timeout_ms": timeout_ms, "max_timeout_ms": max(timeout_ms, Limits.max_timeout_ms)}
     config = config_of(ServeConfig, {**options, "limits": config_of(Limits, {**options, **wait})})
-    serve(bundles, config, announce=Journal().line)
+    serve(bundles, config, announce=ServerLog().line)

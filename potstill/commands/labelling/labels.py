@@ -11,11 +11,11 @@ import msgspec
 from potstill.commands.console.errors import FAILED
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import compare_options, derive_options, warn
-from potstill.contract.interchange.review_export import FORMS, ORDERS, ReviewConfig
+from potstill.contract.interchange.review_export import REVIEW_FORMATS, REVIEW_ORDERS, ReviewConfig
 from potstill.contract.texts import read_texts
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.aggregation.summary_text import as_text
-from potstill.trainer.pool_check.sample import MIN_TEXTS, SampleConfig, Side
+from potstill.trainer.pool_check.sample import MIN_TEXTS, SampleConfig, TextSource
 from potstill.workflows import soft_labels
 
 FILE = click.Path(path_type=Path)
@@ -67,8 +67,12 @@ def check_command(ctx: click.Context, store: Path) -> None:
 @command.command("export")
 @click.argument("store", type=FILE)
 @click.argument("file", type=FILE)
-@click.option("--format", "form", type=click.Choice(FORMS), default=ReviewConfig.form, show_default=True, help="Format to write.")
-@click.option("--by", type=click.Choice(ORDERS), default=ReviewConfig.by, show_default=True, help="Most uncertain first, or by id.")
+@click.option(
+    "--format", "form", type=click.Choice(REVIEW_FORMATS), default=ReviewConfig.form, show_default=True, help="Format to write."
+)
+@click.option(
+    "--by", type=click.Choice(REVIEW_ORDERS), default=ReviewConfig.by, show_default=True, help="Most uncertain first, or by id."
+)
 @click.option("--task", type=FILE, help="Task file; its question, guideline and meanings are then shown to the reviewers.")
 @derive_options
 @run_option
@@ -101,8 +105,8 @@ def check_pool_command(pool: Path, target: Path, as_json_: bool, **options: int)
     A small classifier learns to tell them apart. An area under the ROC curve (AUC) near 0.5 means that it cannot; one over 0.8 is a
     warning, with the lengths, traits and words that give the pool away. A warning is not an error: the exit code is 0.
     """
-    from potstill.trainer.pool_check.check import check_pool  # scikit-learn: the group's other commands do without
-    from potstill.trainer.pool_check.text import as_json, as_text, warning
+    # scikit-learn is loaded only here: the group's other commands do without
+    from potstill.trainer.pool_check.check import as_json, as_text, check_pool, warning
 
     check = check_pool(_side(pool), _side(target), config_of(SampleConfig, options))
     click.echo(as_json(check) if as_json_ else as_text(check))
@@ -110,9 +114,9 @@ def check_pool_command(pool: Path, target: Path, as_json_: bool, **options: int)
         click.echo(line, err=True)
 
 
-def _side(path: Path) -> Side:
+def _side(path: Path) -> TextSource:
     """The usable texts of a file; rows that were skipped are reported on stderr."""
     read = read_texts(path)
     if line := read.skipped_line():
         click.echo(f"{path}: {line}", err=True)
-    return Side(str(path), [text.text for text in read.texts])
+    return TextSource(str(path), [text.text for text in read.texts])

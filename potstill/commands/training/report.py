@@ -44,7 +44,7 @@ def _named(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     "--errors",
     "n_errors",
     type=click.IntRange(min=0),
-    default=ReportConfig.n_errors,
+    default=ReportConfig.n_mistakes,
     show_default=True,
     help="Mistakes to show, the most confident first.",
 )

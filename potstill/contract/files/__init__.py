@@ -1,1 +1,1 @@
-"""How files are read and written: whole or not at all, decoded with an error that names the place, digested."""
+"""Reading and writing files: decoding, digests, atomic writes, Parquet and Arrow."""

@@ -1,4 +1,4 @@
-"""Putting a file or a folder in place whole or not at all, so that a crash or a full disk never leaves half of one."""
+"""Write a file or a folder atomically: a crash or a full disk never leaves half of one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from potstill.contract.errors import UserError
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write the bytes to a neighbour of ``path``, flush them to disk, and rename it into place.
+    """Write the bytes to a temporary file next to ``path``, flush it to disk, and rename it into place.
 
     Raises:
-        UserError: if the disk is full or the place cannot be written; what was at ``path`` is untouched.
+        UserError: if the disk is full or the place cannot be written; an earlier file at ``path`` stays as it was.
     """
     with _as_user_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,17 +38,17 @@ def write_file(path: Path, data: bytes) -> None:
 
 @contextmanager
 def folder(path: Path) -> Iterator[Path]:
-    """An empty folder to fill; it becomes ``path`` when the block ends well, and vanishes when it does not.
+    """Yield an empty folder to fill; it becomes ``path`` when the block succeeds, and is removed when it fails.
 
-    A folder already at ``path`` is exchanged with the new one in one step of the kernel, and then removed: whoever looks, or is
-    killed in between, finds one of the two there and whole. Where the system has no such step the old one is moved aside first.
+    A folder already at ``path`` is exchanged with the new one in one system call, then removed: at any moment one of the two is
+    there and complete. Where the system has no such call, the old folder is moved aside first.
 
     Raises:
-        UserError: if the disk is full, or something other than a folder stands at ``path``.
+        UserError: if the disk is full, or ``path`` exists and is not a folder.
     """
     with _as_user_error(path):
         if path.exists() and not path.is_dir():
-            raise UserError(f"{path}: is a file; name a folder, or a place where nothing is yet")
+            raise UserError(f"{path}: is a file; name a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new."))
         try:
@@ -66,11 +66,11 @@ def folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(staging, ignore_errors=True)
 
 
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # constants of Linux
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two folders in one step; False, and nothing done, where the system or this file system cannot.
+    """Swap two folders in one system call; False, with nothing done, if the system or the file system cannot.
 
     Source: renameat2(2), Linux 3.15; the C library has it since glibc 2.28.
     """
@@ -83,7 +83,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _flush(folder: Path) -> None:
-    """Have the disk hold every file of a folder before its name says that it is whole."""
+    """Flush every file of a folder to disk, before the folder gets its final name."""
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             handle = os.open(path, os.O_RDONLY)
@@ -93,7 +93,7 @@ def _flush(folder: Path) -> None:
                 os.close(handle)
 
 
-# What a person can mend; any other OSError, a missing file that somebody wanted to read, say, is not about this place.
+# Errors that a person can fix. Any other OSError, such as a missing file that was to be read, is not about this place.
 _REFUSALS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
@@ -102,7 +102,7 @@ _REFUSALS = {
 
 @contextmanager
 def _as_user_error(path: Path) -> Iterator[None]:
-    """Tell a person what to do when the operating system refuses to write."""
+    """Turn a refusal of the operating system to write into a UserError that says what to do."""
     try:
         yield
     except OSError as error:

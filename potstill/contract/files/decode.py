@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A struct of our formats: immutable, and a key it does not know is an error rather than a silent typo."""
+    """Base of the structs of our formats: immutable, and an unknown key is an error rather than a silent typo."""
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's bytes; raises FormatError when it is missing, a folder, or unreadable."""
+    """Read a file; raises FormatError if it is missing, a folder, or unreadable."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -31,7 +31,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def utf8(path: Path, data: bytes) -> str:
-    """The bytes as text; raises FormatError with the line of the first byte that is not UTF-8. A byte-order mark is dropped."""
+    """Decode UTF-8 without a byte-order mark; raises FormatError with the line of the first invalid byte."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -40,9 +40,14 @@ def utf8(path: Path, data: bytes) -> str:
         raise FormatError(path, f"line {line}", f"{found}; save the file as UTF-8") from None
 
 
+def encodable(text: str) -> str:
+    """Replace each lone surrogate by a question mark, so that UTF-8, JSON and SQLite can store the text."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def toml(path: Path, kind: type[T]) -> T:
-    """The TOML file as a ``kind``; raises FormatError with the line or field that is wrong."""
-    import tomllib  # here, because answering with a bundle reads none
+    """Read a TOML file as a ``kind``; raises FormatError with the line or field that is wrong."""
+    import tomllib  # here, since answering with a bundle reads no TOML
 
     text = utf8(path, read_bytes(path))
     try:
@@ -53,7 +58,7 @@ def toml(path: Path, kind: type[T]) -> T:
 
 
 def json(path: Path, data: bytes, kind: type[T], place: str = "") -> T:
-    """The JSON bytes as a ``kind``; ``place`` (a line, say) goes before the field in the error."""
+    """Decode JSON as a ``kind``; raises FormatError with the field that is wrong, after ``place`` (a line, for example)."""
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
@@ -63,7 +68,7 @@ def json(path: Path, data: bytes, kind: type[T], place: str = "") -> T:
 
 
 def convert(path: Path, content: Any, kind: type[T], place: str = "") -> T:
-    """Plain dicts and lists as a ``kind``; raises FormatError."""
+    """Convert dicts and lists to a ``kind``; raises FormatError with the field that is wrong, after ``place``."""
     try:
         return msgspec.convert(content, kind, strict=True)
     except msgspec.ValidationError as error:
@@ -71,7 +76,7 @@ def convert(path: Path, content: Any, kind: type[T], place: str = "") -> T:
 
 
 def _located(path: Path, place: str, error: msgspec.ValidationError) -> FormatError:
-    """msgspec says `problem - at `$.labels[2].name``; we say `labels[2].name: problem`."""
+    """Turn msgspec's `problem - at `$.labels[2].name`` into `labels[2].name: problem`."""
     problem, _, where = str(error).partition(" - at ")
     field = re.sub(r"^\$\.?", "", where.strip("`"))
     return FormatError(path, ": ".join(part for part in (place, field) if part), problem[0].lower() + problem[1:])

@@ -1,4 +1,4 @@
-"""SHA-256 digests, in lower-case hexadecimal, of files and of values."""
+"""SHA-256 digests of files and of values, in lower-case hexadecimal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def of_bytes(data: bytes) -> str:
 
 
 def of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, read in pieces, so that a large GGUF costs no memory; raises OSError if unreadable."""
+    """SHA-256 of a file's bytes, read in pieces, so that a large GGUF needs no memory; raises OSError if unreadable."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -28,5 +28,5 @@ def of_path(path: Path) -> str:
 
 
 def of_value(value: Any) -> str:
-    """SHA-256 of a value's JSON with sorted keys: equal content gives an equal digest, whatever its layout on disk."""
+    """SHA-256 of a value's JSON with sorted keys: equal content has an equal digest, whatever its layout on disk."""
     return of_bytes(msgspec.json.encode(value, order="sorted"))

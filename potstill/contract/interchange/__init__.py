@@ -1,1 +1,1 @@
-"""The formats of other tools, both ways: `datasets`, Label Studio, Argilla, flat tables."""
+"""Formats of other tools, both ways: `datasets`, Label Studio, Argilla, flat tables."""

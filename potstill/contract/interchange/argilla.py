@@ -1,10 +1,11 @@
-"""Argilla: reading what people answered in it, writing soft labels as records that it shows with a suggestion.
+"""Argilla: read people's answers, and write soft labels as records with a suggestion.
 
-Followed: Argilla 2.8. Read are records as `dataset.records.to_json(FILE)` or `to_list()` give them (nested), and as
-`to_list(flatten=True)` does (`label.responses`, `label.responses.status`, ...). Only the second says which answers were submitted
-and which were drafts or discarded; in the first the record's own status tells whether enough were submitted. Source: the
-package's `records/_resource.py`, `records/_io/_generic.py`, `settings/_resource.py`, and the server's `contexts/distribution.py` (a
-record is `completed` once as many answers are submitted as the dataset asks for) and `api/schemas/v1/suggestions.py` (agents).
+Version: Argilla 2.8. Records are read as `dataset.records.to_json(FILE)` or `to_list()` write them (nested), and as
+`to_list(flatten=True)` does (`label.responses`, `label.responses.status`, ...). Only the flat form says which answers were
+submitted and which were drafts or discarded; in the nested form, the record's own status says whether enough were submitted.
+Source: the package's `records/_resource.py`, `records/_io/_generic.py`, `settings/_resource.py`, and the server's
+`contexts/distribution.py` (a record is `completed` once as many answers are submitted as the dataset asks for) and
+`api/schemas/v1/suggestions.py` (agents).
 """
 
 from __future__ import annotations
@@ -23,27 +24,27 @@ from potstill.contract.interchange.annotation import (
     QUESTION,
     SET_ASIDE,
     SEVERAL,
-    Annotated,
-    Guide,
-    the_question,
-    the_text,
+    AnnotatedText,
+    AnnotationGuide,
+    gold_question,
+    text_field,
 )
 from potstill.contract.soft_label import SoftLabel
 
 _RESPONSES, _STATUS = ".responses", ".responses.status"
-_OWN = ("id", "status", "_server_id")  # keys of a flat record that are no field
+_OWN = ("id", "status", "_server_id")  # keys of a flat record that are not fields
 _MAX_AGENT = 200  # characters
 
 
 class _Response(msgspec.Struct, frozen=True):
-    """One person's answer to one question; `to_json` leaves the status out."""
+    """One person's answer to one question; `to_json` omits the status."""
 
     value: Any = None
     status: str | None = None
 
 
 class _Record(msgspec.Struct, frozen=True):
-    """The parts of a record that matter here; the tool writes more, which are not looked at."""
+    """The parts of a record that matter here; others are ignored."""
 
     fields: dict[str, Any]
     id: str | None = None
@@ -52,43 +53,43 @@ class _Record(msgspec.Struct, frozen=True):
 
 
 def is_record(row: Any) -> bool:
-    """Whether a JSON value has the shape of a record, nested or flat."""
+    """True if a JSON value has the shape of a record, nested or flat."""
     return isinstance(row, dict) and (isinstance(row.get("fields"), dict) or "_server_id" in row)
 
 
-def read(path: Path, rows: list[tuple[str, Any]]) -> Iterator[tuple[str, Annotated]]:
-    """The texts of records, with the labels that people submitted. Suggestions, drafts and discarded answers do not count.
+def read(path: Path, rows: list[tuple[str, Any]]) -> Iterator[tuple[str, AnnotatedText]]:
+    """Read the texts of records with the labels that people submitted. Suggestions, drafts and discarded answers do not count.
 
     Args:
-        path: of the file, for errors.
+        path: the file, for errors.
         rows: (place, JSON value) of each record.
     Raises:
-        FormatError: if a record is malformed, its text cannot be told from its other fields, or no single question can be the
-            gold one.
+        FormatError: if a record is malformed, or the field with the text or the question with the gold label is ambiguous.
     """
     nested = [(place, _nested(path, place, row) if isinstance(row, dict) else row) for place, row in rows]
     records = [(place, decode.convert(path, row, _Record, place)) for place, row in nested]
     names = {name for _, record in records for name, responses in (record.responses or {}).items() if responses}
-    question = the_question(names)
+    question = gold_question(names)
     if question is None:
-        problem = f"are to several questions ({', '.join(sorted(names))}); name the one that holds the gold label {QUESTION!r}"
+        problem = f"answer several questions ({', '.join(sorted(names))}); name the one with the gold label {QUESTION!r}"
         raise FormatError(path, "responses", problem)
     for place, record in records:
         yield place, _annotated(path, place, record, question)
 
 
 def records(rows: list[SoftLabel], agent: str) -> bytes:
-    """The soft labels as records for `dataset.records.from_json`: each with its most probable label as suggestion.
+    """Encode soft labels as records for `dataset.records.from_json`, each with its most probable label as suggestion.
 
     Args:
-        agent: who labelled, teacher and method say; characters that the server refuses become underscores.
+        rows: the soft labels.
+        agent: the labeller, for example teacher and method; characters that the server refuses become underscores.
     """
     agent = re.sub(r"[^a-zA-Z0-9\-_:./ ]", "_", agent)[:_MAX_AGENT]
     return msgspec.json.format(msgspec.json.encode([_record(row, agent) for row in rows]), indent=1) + b"\n"
 
 
-def settings(guide: Guide) -> bytes:
-    """The settings of a dataset for these records, for `rg.Settings.from_json`: fields, one question, and what to sort by."""
+def settings(guide: AnnotationGuide) -> bytes:
+    """Encode the settings of a dataset for these records, for `rg.Settings.from_json`: fields, a question, metadata to sort by."""
     fields = [_field("text"), *([_field("target")] if guide.target else [])]
     options = [{"value": name, "text": name} for name in guide.labels]
     meanings = [f"{name}: {meaning}" for name, meaning in guide.labels.items() if meaning]
@@ -114,7 +115,7 @@ def settings(guide: Guide) -> bytes:
 
 
 def _nested(path: Path, place: str, row: dict[str, Any]) -> dict[str, Any]:
-    """A flat record in the nested shape; one that is nested already as it is."""
+    """Convert a flat record to the nested form; a nested one is returned unchanged."""
     if "fields" in row:
         return row
     responses: dict[str, list[dict[str, Any]]] = {}
@@ -123,20 +124,20 @@ def _nested(path: Path, place: str, row: dict[str, Any]) -> dict[str, Any]:
             continue
         statuses = row.get(key.removesuffix(_RESPONSES) + _STATUS)
         if not isinstance(values, list) or not isinstance(statuses, list) or len(values) != len(statuses):
-            raise FormatError(path, f"{place}: {key}", f"and {key}.status must be lists of one length; export the records again")
+            raise FormatError(path, f"{place}: {key}", f"and {key}.status must be lists of equal length; export the records again")
         pairs = zip(values, statuses, strict=True)
         responses[key.removesuffix(_RESPONSES)] = [{"value": value, "status": status} for value, status in pairs]
-    # metadata stands beside the fields here, and nothing tells the two apart
+    # in the flat form, metadata cannot be told apart from fields
     fields = {key: value for key, value in row.items() if isinstance(value, str) and key not in _OWN and ".suggestion" not in key}
     return {"id": row.get("id"), "status": row.get("status"), "fields": fields, "responses": responses}
 
 
-def _annotated(path: Path, place: str, record: _Record, question: str) -> Annotated:
-    """One record's text and answers."""
-    name = the_text(record.fields)
+def _annotated(path: Path, place: str, record: _Record, question: str) -> AnnotatedText:
+    """Extract one record's text and answers."""
+    name = text_field(record.fields)
     if name is None:
         found = ", ".join(record.fields) or "nothing"
-        raise FormatError(path, f"{place}: fields", f"has no 'text', nor just one field that could be it; found: {found}")
+        raise FormatError(path, f"{place}: fields", f"has no field 'text', and no other field is clearly the text; found: {found}")
     target = record.fields.get("target")
     if not isinstance(target, str | None):
         raise FormatError(path, f"{place}: fields.target", "must be text; correct or remove it")
@@ -147,20 +148,18 @@ def _annotated(path: Path, place: str, record: _Record, question: str) -> Annota
     answers = tuple(value for value in counted if isinstance(value, str))
     if len(answers) < len(counted):
         if not all(isinstance(value, list) for value in counted if not isinstance(value, str)):
-            raise FormatError(
-                path, f"{place}: responses", f"to {question!r} must be labels; make it a question with labels to choose"
-            )
+            raise FormatError(path, f"{place}: responses", f"to {question!r} must be labels; make it a label question")
         otherwise = SEVERAL
-    return Annotated(record.fields[name], record.id or "", target, answers, otherwise, unsure and bool(answers))
+    return AnnotatedText(record.fields[name], record.id or "", target, answers, otherwise, unsure and bool(answers))
 
 
 def _submitted(response: _Response, record: _Record) -> bool:
-    """Whether an answer counts: it was submitted; or its status is left out, and the record's own says that enough were."""
+    """True if an answer was submitted; without a status of its own, if the record is completed."""
     return response.status == "submitted" if response.status is not None else record.status in ("completed", None)
 
 
 def _record(row: SoftLabel, agent: str) -> dict[str, Any]:
-    """One record, nested."""
+    """One record in the nested form."""
     best = max(row.probs, key=row.probs.__getitem__)
     return {
         "id": row.id,
@@ -173,5 +172,5 @@ def _record(row: SoftLabel, agent: str) -> dict[str, Any]:
 
 
 def _field(name: str) -> dict[str, Any]:
-    """A field that is shown as it is, not as Markdown."""
+    """A field shown as plain text, not as Markdown."""
     return {"name": name, "title": name, "required": True, "settings": {"type": "text", "use_markdown": False}}

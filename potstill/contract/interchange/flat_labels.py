@@ -1,7 +1,7 @@
-"""Soft labels as one flat table, a column a number, for spreadsheets and data frames (JSON lines, CSV, Parquet, `datasets`).
+"""Soft labels as a flat table, one number per column, for spreadsheets and data frames (JSON lines, CSV, Parquet, `datasets`).
 
-Nothing of ours reads it back: training takes the soft labels of `contract/soft_label.py`. The teacher's favourite stands under
-`majority`, never `label`, which elsewhere is what a person said.
+Nothing here reads it back: training reads the soft labels of `contract/soft_label.py`. The teacher's majority label is in the
+column `majority`, not `label`, which means a gold label elsewhere.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from potstill.contract.files import atomic, parquet
+from potstill.contract.files import arrow, atomic
 from potstill.contract.interchange import dataset_folder
 from potstill.contract.soft_label import SoftLabel
 
@@ -22,12 +22,12 @@ _STRING, _FLOAT, _INT = ({"dtype": dtype, "_type": "Value"} for dtype in ("strin
 
 
 def write_jsonl(path: Path, rows: Sequence[SoftLabel]) -> None:
-    """One JSON object a line; raises UserError if the disk refuses."""
+    """Write one JSON object per line; raises UserError if the file cannot be written."""
     atomic.write_file(path, b"".join(msgspec.json.encode(flat(row)) + b"\n" for row in rows))
 
 
 def write_csv(path: Path, rows: Sequence[SoftLabel]) -> None:
-    """UTF-8 with a header; a missing target or gold label is an empty cell. Raises UserError if the disk refuses."""
+    """Write UTF-8 with a header; a missing target or gold label is an empty cell. Raises UserError if it cannot be written."""
     out = io.StringIO(newline="")
     writer = csv.DictWriter(out, list(flat(rows[0])), lineterminator="\n")
     writer.writeheader()
@@ -36,12 +36,12 @@ def write_csv(path: Path, rows: Sequence[SoftLabel]) -> None:
 
 
 def write_parquet(path: Path, rows: Sequence[SoftLabel]) -> None:
-    """One table; raises UserError if the disk refuses, MissingExtraError without pyarrow."""
-    atomic.write_file(path, parquet.encode([flat(row) for row in rows], {}))
+    """Write one table; raises UserError if the file cannot be written, MissingExtraError without pyarrow."""
+    atomic.write_file(path, arrow.encode_parquet([flat(row) for row in rows], {}))
 
 
 def write_dataset(path: Path, rows: Sequence[SoftLabel]) -> None:
-    """A folder for `datasets.load_from_disk`, majority and gold as ClassLabel; raises as :func:`dataset_folder.write` does."""
+    """Write a folder for `datasets.load_from_disk`, majority and gold as ClassLabel; raises as :func:`dataset_folder.write`."""
     names = list(rows[0].probs)
     classes = {"names": names, "_type": "ClassLabel"}
     table = [flat(row) for row in rows]
@@ -52,7 +52,7 @@ def write_dataset(path: Path, rows: Sequence[SoftLabel]) -> None:
 
 
 def flat(row: SoftLabel) -> dict[str, Any]:
-    """One row: text, what the teacher thinks, and by label `probs.<label>` and `votes.<label>`."""
+    """One row: the text, the teacher's figures, and for each label `probs.<label>` and `votes.<label>`."""
     return {
         "id": row.id,
         "text": row.text,
@@ -70,7 +70,7 @@ def flat(row: SoftLabel) -> dict[str, Any]:
 
 
 def _feature(name: str) -> dict[str, str]:
-    """How the `datasets` library is told a column's type."""
+    """A column's type, as a feature of the `datasets` library."""
     if name == "n_paths" or name.startswith("votes."):
         return _INT
     return _FLOAT if name in ("agreement", "entropy", "label_mass") or name.startswith("probs.") else _STRING

@@ -1,7 +1,7 @@
-"""Label Studio: reading what people annotated in it, writing soft labels as tasks that it shows with a suggestion.
+"""Label Studio: read people's annotations, and write soft labels as tasks with a prediction.
 
-Followed: Label Studio 1.23, export format JSON, and its "Basic Label Studio JSON format" with predictions for import. Source:
-labelstud.io/guide/task_format, /guide/predictions and label_studio/tasks/validation.py; what is written here was checked with
+Version: Label Studio 1.23, its export format JSON, and its "Basic Label Studio JSON format" with predictions for import. Source:
+labelstud.io/guide/task_format, /guide/predictions and label_studio/tasks/validation.py. The output was checked with
 `LabelInterface` of label-studio-sdk 2.1.2.
 """
 
@@ -21,16 +21,16 @@ from potstill.contract.interchange.annotation import (
     QUESTION,
     SET_ASIDE,
     SEVERAL,
-    Annotated,
-    Guide,
-    the_question,
-    the_text,
+    AnnotatedText,
+    AnnotationGuide,
+    gold_question,
+    text_field,
 )
 from potstill.contract.soft_label import SoftLabel
 
 
 class _Result(msgspec.Struct, frozen=True):
-    """One answer of an annotation; relations between answers have no value."""
+    """One result of an annotation; relations between results have no value."""
 
     type: str = ""
     from_name: str = ""
@@ -38,7 +38,7 @@ class _Result(msgspec.Struct, frozen=True):
 
 
 class _Annotation(msgspec.Struct, frozen=True):
-    """What one person said about a task."""
+    """One person's annotation of a task."""
 
     result: list[_Result] | None = None
     was_cancelled: bool | None = None
@@ -46,44 +46,44 @@ class _Annotation(msgspec.Struct, frozen=True):
 
 
 class _Task(msgspec.Struct, frozen=True):
-    """The parts of a task that matter here; the tool writes many more, which are not looked at."""
+    """The parts of a task that matter here; others are ignored."""
 
     data: dict[str, Any]
     annotations: list[_Annotation] | None = None
 
 
 def is_task(row: Any) -> bool:
-    """Whether a JSON value has the shape of a task."""
+    """True if a JSON value has the shape of a task."""
     return isinstance(row, dict) and isinstance(row.get("data"), dict)
 
 
-def read(path: Path, rows: list[tuple[str, Any]]) -> Iterator[tuple[str, Annotated]]:
-    """The texts of tasks, with the labels that people chose.
+def read(path: Path, rows: list[tuple[str, Any]]) -> Iterator[tuple[str, AnnotatedText]]:
+    """Read the texts of tasks with the labels that people chose.
 
-    Cancelled annotations do not count. Where a task has annotations marked as ground truth, only those count. Predictions and
-    drafts are no annotations.
+    Cancelled annotations, predictions and drafts do not count. If a task has annotations marked as ground truth, only those count.
 
     Args:
-        path: of the file, for errors.
+        path: the file, for errors.
         rows: (place, JSON value) of each task.
     Raises:
-        FormatError: if a task is malformed, its text cannot be told from its other data, or no single question can be the gold one.
+        FormatError: if a task is malformed, or the field with the text or the question with the gold label is ambiguous.
     """
     tasks = [(place, decode.convert(path, row, _Task, place)) for place, row in rows]
     names = {result.from_name for _, task in tasks for given in task.annotations or [] for result in _choices(given)}
-    question = the_question(names)
+    question = gold_question(names)
     if question is None:
-        problem = f"are of several controls ({', '.join(sorted(names))}); name the one that holds the gold label {QUESTION!r}"
+        problem = f"use several controls ({', '.join(sorted(names))}); name the one with the gold label {QUESTION!r}"
         raise FormatError(path, "annotations", problem)
     for place, task in tasks:
         yield place, _annotated(path, place, task, question)
 
 
 def tasks(rows: list[SoftLabel], agent: str) -> bytes:
-    """The soft labels as tasks to import: each with its most probable label as prediction, and the probability as score.
+    """Encode soft labels as tasks to import, each with its most probable label as prediction and the probability as score.
 
     Args:
-        agent: who labelled, teacher and method say; it becomes the predictions' `model_version`.
+        rows: the soft labels.
+        agent: the labeller, for example teacher and method; the predictions' `model_version`.
     """
     return (
         msgspec.json.format(msgspec.json.encode([_task(row, agent, number) for number, row in enumerate(rows, 1)]), indent=1)
@@ -91,8 +91,8 @@ def tasks(rows: list[SoftLabel], agent: str) -> bytes:
     )
 
 
-def config(guide: Guide) -> str:
-    """The labelling configuration (XML) of a project for these tasks: question, target where texts have one, text, choices."""
+def config(guide: AnnotationGuide) -> str:
+    """The labelling configuration (XML) of a project for these tasks: question, target if texts have one, text, choices."""
     lines = ["<View>", f"  <Header value={_attribute(guide.question)}/>"]
     if guide.target:
         lines.append('  <Header size="5" value="$target"/>')
@@ -104,12 +104,12 @@ def config(guide: Guide) -> str:
     return "\n".join([*lines, "  </Choices>", "</View>", ""])
 
 
-def _annotated(path: Path, place: str, task: _Task, question: str) -> Annotated:
-    """One task's text and answers."""
-    name = the_text(task.data)
+def _annotated(path: Path, place: str, task: _Task, question: str) -> AnnotatedText:
+    """Extract one task's text and answers."""
+    name = text_field(task.data)
     if name is None:
         found = ", ".join(task.data) or "nothing"
-        raise FormatError(path, f"{place}: data", f"has no 'text', nor just one field that could be it; found: {found}")
+        raise FormatError(path, f"{place}: data", f"has no field 'text', and no other field is clearly the text; found: {found}")
     identity, target = task.data.get("id", ""), task.data.get("target")
     if not isinstance(identity, str | int) or not isinstance(target, str | None):
         raise FormatError(path, f"{place}: data", "'id' and 'target' must be text; correct or remove them")
@@ -125,26 +125,24 @@ def _annotated(path: Path, place: str, task: _Task, question: str) -> Annotated:
             answers += chosen
         elif chosen:
             otherwise = SEVERAL
-    return Annotated(task.data[name], str(identity), target, tuple(answers), otherwise)
+    return AnnotatedText(task.data[name], str(identity), target, tuple(answers), otherwise)
 
 
 def _choices(annotation: _Annotation, question: str | None = None) -> list[_Result]:
-    """The results that are choices, of one control or of any."""
+    """The results of type choices, of one control or of all."""
     return [r for r in annotation.result or [] if r.type == "choices" and question in (None, r.from_name)]
 
 
 def _labels(path: Path, place: str, result: _Result) -> list[str]:
-    """The labels that one result chose; raises FormatError if they are no list of names."""
+    """The labels that one result chose; raises FormatError if they are not a list of names."""
     labels = (result.value or {}).get("choices")
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise FormatError(
-            path, f"{place}: annotations", f"a choice of {result.from_name!r} holds no list of labels (value.choices)"
-        )
+        raise FormatError(path, f"{place}: annotations", f"a choice of {result.from_name!r} has no list of labels (value.choices)")
     return labels
 
 
 def _task(row: SoftLabel, agent: str, number: int) -> dict[str, Any]:
-    """One task with a prediction; `meta` carries the whole distribution for who looks at the file."""
+    """One task with a prediction; `meta` has the whole distribution, for readers of the file."""
     best = max(row.probs, key=row.probs.__getitem__)
     value = {"choices": [best]}
     result = {"id": f"suggestion-{number}", "from_name": QUESTION, "to_name": "text", "type": "choices", "value": value}
@@ -156,5 +154,5 @@ def _task(row: SoftLabel, agent: str, number: int) -> dict[str, Any]:
 
 
 def _attribute(text: str) -> str:
-    """A quoted attribute. Label Studio takes `$word` for a field of the task and has no escape; so a look-alike stands in."""
+    """A quoted attribute. Label Studio reads `$word` as a field of the task and has no escape, so a look-alike replaces it."""
     return quoteattr(text.replace("$", "\N{FULLWIDTH DOLLAR SIGN}"))

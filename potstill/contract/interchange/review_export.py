@@ -1,4 +1,4 @@
-"""Soft labels as files for other tools: for people to review in Label Studio or Argilla, or as plain tables."""
+"""Write soft labels for other tools: for review in Label Studio or Argilla, or as plain tables."""
 
 from __future__ import annotations
 
@@ -10,56 +10,59 @@ from typing import Literal, get_args
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import atomic
 from potstill.contract.interchange import argilla, flat_labels, label_studio
-from potstill.contract.interchange.annotation import Guide
+from potstill.contract.interchange.annotation import AnnotationGuide
 from potstill.contract.soft_label import SoftLabel
 
-Form = Literal["label-studio", "argilla", "jsonl", "csv", "parquet", "datasets"]
-Order = Literal["uncertainty", "id"]
-FORMS: tuple[str, ...] = get_args(Form)
-ORDERS: tuple[str, ...] = get_args(Order)
+ReviewFormat = Literal["label-studio", "argilla", "jsonl", "csv", "parquet", "datasets"]
+ReviewOrder = Literal["uncertainty", "id"]
+REVIEW_FORMATS: tuple[str, ...] = get_args(ReviewFormat)
+REVIEW_ORDERS: tuple[str, ...] = get_args(ReviewOrder)
 _SUFFIXES = {"label-studio": ".json", "argilla": ".json", "jsonl": ".jsonl", "csv": ".csv", "parquet": ".parquet"}
 
 
 @dataclass(frozen=True)
 class ReviewConfig:
-    """How soft labels are written for others."""
+    """Format and order of the written soft labels."""
 
-    form: Form = "label-studio"
-    by: Order = "uncertainty"
+    form: ReviewFormat = "label-studio"
+    by: ReviewOrder = "uncertainty"
 
 
 @dataclass(frozen=True)
 class ReviewReport:
-    """What was written, and where."""
+    """The files written, and the numbers of texts."""
 
     n_texts: int
-    n_gold: int  # left out, because a person has judged them already
+    n_gold: int  # left out, since they already have a gold label
     path: Path
-    beside: Path | None  # what the annotation tool needs to make its project
+    settings_file: Path | None  # the settings of the annotation tool's project
 
     def as_text(self) -> str:
-        """One or two lines for a person."""
+        """A summary in one or two lines."""
         lines = [
-            f"wrote {self.n_texts} texts to {self.path}" + (f", and the project's settings to {self.beside}" if self.beside else "")
+            f"wrote {self.n_texts} texts to {self.path}"
+            + (f", and the project's settings to {self.settings_file}" if self.settings_file else "")
         ]
         if self.n_gold:
-            lines.append(f"left out {self.n_gold} texts that have a gold label already")
+            lines.append(f"left out {self.n_gold} texts that already have a gold label")
         return "\n".join(lines)
 
 
-def write_review(path: Path, rows: Sequence[SoftLabel], guide: Guide, agent: str, config: ReviewConfig) -> ReviewReport:
-    """Write soft labels in another tool's format, sorted: by entropy, the most uncertain first, or by id.
+def write_review(path: Path, rows: Sequence[SoftLabel], guide: AnnotationGuide, agent: str, config: ReviewConfig) -> ReviewReport:
+    """Write soft labels in another tool's format, sorted by entropy (most uncertain first) or by id.
 
-    For annotation tools a second file comes to stand beside the first, `FILE.config.xml` or `FILE.settings.json`, and texts with a
-    gold label are left out; tables hold all texts.
+    For annotation tools a second file is written next to the first, `NAME.config.xml` or `NAME.settings.json`, and texts with a
+    gold label are left out; tables contain all texts.
 
     Args:
-        path: of the file, whose suffix must be the form's; of a new folder for `datasets`.
-        guide: what reviewers are told.
-        agent: who labelled, teacher and method say.
+        path: the file, with the suffix of the format; for `datasets`, a new folder.
+        rows: the soft labels.
+        guide: the guidelines shown to reviewers.
+        agent: the labeller, for example teacher and method.
+        config: format and order.
     Raises:
-        FormatError: if the suffix is another.
-        UserError: if no text is left to review, or the disk refuses.
+        FormatError: if the suffix does not fit the format.
+        UserError: if no text is left to review, or the file cannot be written.
     """
     suffix = _SUFFIXES.get(config.form)
     if suffix and path.suffix != suffix:
@@ -67,17 +70,17 @@ def write_review(path: Path, rows: Sequence[SoftLabel], guide: Guide, agent: str
     for_people = config.form in ("label-studio", "argilla")
     chosen = ordered([row for row in rows if row.gold is None or not for_people], config.by)
     if not chosen:
-        raise UserError(f"all {len(rows)} texts have a gold label already; there is nothing to review")
-    beside = None
+        raise UserError(f"all {len(rows)} texts already have a gold label; there is nothing to review")
+    settings_file = None
     match config.form:
         case "label-studio":
-            beside = path.with_suffix(".config.xml")
+            settings_file = path.with_suffix(".config.xml")
             atomic.write_file(path, label_studio.tasks(chosen, agent))
-            atomic.write_file(beside, label_studio.config(guide).encode())
+            atomic.write_file(settings_file, label_studio.config(guide).encode())
         case "argilla":
-            beside = path.with_suffix(".settings.json")
+            settings_file = path.with_suffix(".settings.json")
             atomic.write_file(path, argilla.records(chosen, agent))
-            atomic.write_file(beside, argilla.settings(guide))
+            atomic.write_file(settings_file, argilla.settings(guide))
         case "jsonl":
             flat_labels.write_jsonl(path, chosen)
         case "csv":
@@ -86,9 +89,9 @@ def write_review(path: Path, rows: Sequence[SoftLabel], guide: Guide, agent: str
             flat_labels.write_parquet(path, chosen)
         case "datasets":
             flat_labels.write_dataset(path, chosen)
-    return ReviewReport(len(chosen), len(rows) - len(chosen), path, beside)
+    return ReviewReport(len(chosen), len(rows) - len(chosen), path, settings_file)
 
 
-def ordered(rows: Sequence[SoftLabel], by: Order) -> list[SoftLabel]:
-    """The rows by falling entropy of their probabilities (ties by id), or by id."""
+def ordered(rows: Sequence[SoftLabel], by: ReviewOrder) -> list[SoftLabel]:
+    """Sort the rows by decreasing entropy of their probabilities (ties by id), or by id."""
     return sorted(rows, key=(lambda row: (-row.entropy, row.id)) if by == "uncertainty" else (lambda row: (0.0, row.id)))

@@ -1,1 +1,1 @@
-"""Scores with intervals, and what another share of labels does to probabilities."""
+"""Scores with confidence intervals, and the correction of probabilities for a prior shift."""

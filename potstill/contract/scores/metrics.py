@@ -1,4 +1,4 @@
-"""Scores of predicted distributions against labels, with bootstrap intervals.
+"""Metrics of predicted distributions against gold labels, with bootstrap intervals.
 
 Axes: N texts, C classes.
 """
@@ -14,7 +14,7 @@ from potstill.contract.scores.record import Score, Scores
 
 N_RESAMPLES = 1000
 N_BINS = 10
-MIN_PROB = 1e-12  # keeps the log-loss of a probability of 0 finite
+MIN_PROB = 1e-12  # keeps the log loss finite at a probability of 0
 
 Metric = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
 
@@ -29,7 +29,7 @@ def macro_f1(probs: NDArray[np.float64], gold: NDArray[np.int64]) -> float:
 
     Args: probs float [N, C]; gold int [N], each below C.
     """
-    n_classes = probs.shape[1]  # counted here, not by scikit-learn: its checks of every call cost seconds over a bootstrap
+    n_classes = probs.shape[1]  # not scikit-learn: its input checks would cost seconds over a bootstrap
     predicted = probs.argmax(axis=1)
     hits = np.bincount(gold[predicted == gold], minlength=n_classes)  # [C]
     claims = np.bincount(predicted, minlength=n_classes) + np.bincount(gold, minlength=n_classes)  # [C]
@@ -89,14 +89,15 @@ def score(metric: Metric, probs: NDArray[np.float64], gold: NDArray[np.int64], *
 def difference(
     metric: Metric, first: NDArray[np.float64], second: NDArray[np.float64], gold: NDArray[np.int64], *, seed: int = 0
 ) -> Score:
-    """How much higher ``first`` scores than ``second`` on the same texts, with its paired 95 % percentile bootstrap interval.
+    """Score of ``first`` minus that of ``second`` on the same texts, with its paired 95 % percentile bootstrap interval.
 
     Args:
+        metric: one of `METRICS`.
         first, second: float [N, C], rows sum to 1.
         gold: int [N], class of each text.
     Raises:
         ValueError: if there is no text.
-    Source: as :func:`score`; every draw takes the same texts for both.
+    Source: as :func:`score`; every resample takes the same texts for both.
     """
     n = len(gold)
     if n == 0:
@@ -109,5 +110,5 @@ def difference(
 
 
 def scores(probs: NDArray[np.float64], gold: NDArray[np.int64], *, seed: int = 0) -> Scores:
-    """Every metric with its interval. Args: probs float [N, C]; gold int [N]. Raises ValueError without a text."""
+    """Every metric with its interval. Args: probs float [N, C]; gold int [N]. Raises ValueError if there is no text."""
     return {name: score(metric, probs, gold, seed=seed) for name, metric in METRICS.items()}

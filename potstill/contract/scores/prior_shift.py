@@ -1,6 +1,6 @@
-"""Answers for texts among which the labels are more or less frequent than among those the student was calibrated on.
+"""Prior shift: estimate the label shares of texts where labels are more or less frequent than in the calibration texts.
 
-What a label looks like must be the same there and here; only how often it occurs may differ. Axes: N texts, C classes.
+The texts of each label must look alike in both; only the frequency of the label may differ. Axes: N texts, C classes.
 """
 
 from __future__ import annotations
@@ -11,39 +11,40 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+_Floats = NDArray[np.float64]
 
-LEVEL = 0.05  # of significance: shares that differ less clearly are left alone, since adjusting by chance costs more than it gains
-MIN_TEXTS = 50  # on fewer, the interval of a share is wider than most shifts
-MIN_SHARE = 1e-3  # of a label: one that no text seems to have stays possible
+LEVEL = 0.05  # significance level: a shift not significant at it is not corrected, since correcting noise costs accuracy
+MIN_TEXTS = 50  # with fewer, the interval of a share is wider than most shifts
+MIN_SHARE = 1e-3  # smallest share: a label that no text seems to have remains possible
 N_RESAMPLES = 200
 MAX_STEPS = 2000
-TOLERANCE = 1e-6  # of a share, between two steps
+TOLERANCE = 1e-6  # largest change of a share in the last EM step
 
 
 @dataclass(frozen=True)
 class Shift:
-    """The label shares of some texts against those that probabilities were made for."""
+    """The label shares of some texts, and those that the probabilities were calibrated for."""
 
-    source: Floats  # [C]
-    shares: Floats  # [C], sums to 1; at least `MIN_SHARE`
-    low: Floats  # [C], of the 95 % percentile bootstrap interval over texts
-    high: Floats
-    p_value: float  # how often equal shares would look at least this different
-    n: int  # texts
+    source: _Floats  # [C]
+    shares: _Floats  # [C], sums to 1; at least `MIN_SHARE`
+    low: _Floats  # [C], of the 95 % percentile bootstrap interval over texts
+    high: _Floats
+    p_value: float  # of the likelihood-ratio test that the shares are equal, 0 to 1
+    n: int  # number of texts
 
     @property
-    def bias(self) -> Floats:
-        """[C]: what is added to logits; the logarithm of how many times more frequent each label is."""
+    def bias(self) -> _Floats:
+        """float64 [C], added to logits: the logarithm of each label's share divided by its share in calibration."""
         return np.asarray(np.log(self.shares / self.source))
 
 
-def estimate(probs: Floats, source: Floats, *, seed: int = 0) -> Shift:
-    """The label shares under which the texts are most likely.
+def estimate(probs: _Floats, source: _Floats, *, seed: int = 0) -> Shift:
+    """Estimate the label shares of texts by maximum likelihood.
 
     Args:
         probs: calibrated probabilities, float [N, C]; rows sum to 1.
-        source: label shares that they were calibrated for, float [C], each above 0; sums to 1.
+        source: label shares they were calibrated for, float [C], each above 0; sums to 1.
+        seed: of the bootstrap.
     Raises:
         ValueError: if there is no text.
     Source: Saerens, Latinne, Decaestecker 2002, Neural Computation 14(1): EM for the shares, likelihood-ratio test of their change.
@@ -60,16 +61,16 @@ def estimate(probs: Floats, source: Floats, *, seed: int = 0) -> Shift:
     return Shift(source, shares, low, high, chi_squared_tail(max(0.0, statistic), n_classes - 1), n)
 
 
-def adjusted(probs: Floats, shift: Shift) -> Floats:
-    """float64 [N, C]: the probabilities under the new shares; rows sum to 1. Source: as :func:`estimate`."""
+def adjusted(probs: _Floats, shift: Shift) -> _Floats:
+    """Convert probabilities [N, C] to the new label shares, float64 [N, C]; rows sum to 1. Source: as :func:`estimate`."""
     weights = probs * (shift.shares / shift.source)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def chi_squared_tail(value: float, freedom: int) -> float:
-    """Probability that a chi-squared variable exceeds the value (at least 0); `freedom` is a whole number, at least 1.
+    """Probability that a chi-squared variable exceeds the value (at least 0); `freedom` is an integer, at least 1.
 
-    By the recurrence of the incomplete gamma function, so that a server needs no scipy.
+    Computed by the recurrence of the incomplete gamma function, so that a server does not need scipy.
     """
     x = value / 2
     a, tail = (0.5, math.erfc(math.sqrt(x))) if freedom % 2 else (1.0, math.exp(-x))
@@ -79,8 +80,8 @@ def chi_squared_tail(value: float, freedom: int) -> float:
     return min(1.0, tail)
 
 
-def _most_likely(ratios: Floats, times: Floats, start: Floats) -> Floats:
-    """Label shares [C] by EM; each text counts as many times as `times` [N] says."""
+def _most_likely(ratios: _Floats, times: _Floats, start: _Floats) -> _Floats:
+    """Label shares, float64 [C], by EM; `times` [N] is how often each text counts."""
     shares = start
     for _ in range(MAX_STEPS):
         weights = ratios * shares

@@ -1,4 +1,4 @@
-"""A measured score with its count and interval, as it is written into checkpoints, bundles and summaries."""
+"""A measured score with its count and interval, as stored in checkpoints, bundles and summaries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from potstill.contract.files.decode import Strict
 
 
 class Score(Strict):
-    """A number, its 95 % interval, and how many texts it was measured on."""
+    """A value, its 95 % interval, and the number of texts it was measured on."""
 
     value: float
     low: float

@@ -1,1 +1,1 @@
-"""What a file from a stranger may hold, and who signed it."""
+"""Checks on files from strangers: the form of a graph, and signatures."""

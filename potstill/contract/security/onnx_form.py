@@ -1,11 +1,11 @@
-"""What an ONNX file may hold, checked on its bytes before any library builds a graph from them.
+"""Check the content of an ONNX file on its bytes, before any library builds a graph from them.
 
-A bundle's sums say that nothing was changed since they were written, not who wrote them. So a graph is also held to what a
-classifier needs: every number lies in the file itself, as many as are declared; operators are ONNX's own or onnxruntime's;
-nothing loops. What a graph computes between its inputs and outputs is not judged: that is for a signature, and a memory limit.
+A bundle's sums show that nothing has changed since they were written, not who wrote them. So a graph is also restricted to what a
+classifier needs: every tensor is stored in the file itself with exactly its declared size; operators are ONNX's or onnxruntime's;
+nothing loops. What the graph computes from its inputs is not checked: for that there are signatures and memory limits.
 
-The file is a protobuf message. Only its skeleton is walked here: the numbers are skipped, so it costs milliseconds.
-Field numbers are those of onnx.proto (github.com/onnx/onnx, onnx/onnx.proto), named beside them.
+The file is a protobuf message. Only its structure is parsed here and tensor data is skipped, so it takes milliseconds.
+Field numbers are those of onnx.proto (github.com/onnx/onnx, onnx/onnx.proto), named in the docstrings.
 """
 
 from __future__ import annotations
@@ -18,24 +18,44 @@ from pathlib import Path
 from potstill.contract.errors import FormatError
 
 DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})  # ONNX's own operators under both of its names, and onnxruntime's
-LOOPS = frozenset({"Loop", "Scan", "SequenceMap"})  # no classifier needs one, and one can run for ever
-FILLED = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1}  # operators that make many numbers of few; the input that says how many
-MAX_FILLED = 2**26  # numbers made of a shape that stands in the file; the largest table in use has fewer
-MAX_DEPTH = 8  # graphs inside graphs
-_BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 16}  # by type
-_BITS |= {17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4, 24: 8, 25: 2, 26: 2}  # small floats, and integers of less than a byte
-_SHAPE_NUMBERS = 16  # a tensor of at most this many integers may be a shape
+LOOPS = frozenset({"Loop", "Scan", "SequenceMap"})  # no classifier needs one, and a loop may never end
+FILLED = {
+    "ConstantOfShape": 0,
+    "Expand": 1,
+    "Tile": 1,
+}  # operators that create large tensors from small ones: index of the shape input
+MAX_FILLED = 2**26  # elements created from a shape stored in the file; the largest embedding table in use has fewer
+MAX_DEPTH = 8  # nested graphs
+_BITS = {
+    1: 32,
+    2: 8,
+    3: 8,
+    4: 16,
+    5: 16,
+    6: 32,
+    7: 64,
+    9: 8,
+    10: 16,
+    11: 64,
+    12: 32,
+    13: 64,
+    14: 64,
+    15: 128,
+    16: 16,
+}  # bits per element, by data type
+_BITS |= {17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4, 24: 8, 25: 2, 26: 2}  # float8, and types of less than a byte
+_MAX_SHAPE_SIZE = 16  # an int64 tensor of at most this many elements may be a shape
 
 Data = mmap.mmap | bytes
-_Field = tuple[int, int, int]  # number of the field; where its bytes begin and end, or its value and -1
+_Field = tuple[int, int, int]  # field number; start and end of its bytes, or its value and -1
 
 
 class _Cut(Exception):
-    """The bytes are no protobuf message, or end inside one."""
+    """The bytes are not a protobuf message, or end inside one."""
 
 
 def check_graph(path: Path) -> None:
-    """Refuse an ONNX file that holds more than a classifier needs; raises FormatError naming the file and what it holds."""
+    """Raise FormatError if an ONNX file contains more than a classifier needs; the message names it."""
     try:
         with path.open("rb") as file:
             if not path.stat().st_size:
@@ -45,27 +65,27 @@ def check_graph(path: Path) -> None:
     except OSError as error:
         raise FormatError(path, "", f"cannot be read: {error.strerror}") from error
     except (_Cut, IndexError, UnicodeDecodeError):
-        raise FormatError(path, "", "is not an ONNX file, or cut short; copy the whole bundle again") from None
+        raise FormatError(path, "", "is not an ONNX file, or is truncated; copy the whole bundle again") from None
 
 
 def _model(path: Path, data: Data) -> None:
-    """ModelProto: graph 7, training_info 20, functions 25. A domain that is only declared (opset_import 8) runs nothing."""
+    """ModelProto: graph 7, training_info 20, functions 25. Declaring a domain (opset_import 8) runs nothing."""
     graphs = []
     for number, start, end in _fields(data, 0, len(data)):
         if number == 7:
             graphs.append((start, end))
         elif number in (20, 25):
-            what = "trains" if number == 20 else "defines operators of its own"
-            raise FormatError(path, "", f"{what}; a bundle's graph only answers, with the operators that onnxruntime has")
+            what = "contains training information" if number == 20 else "defines its own operators"
+            raise FormatError(path, "", f"{what}; a bundle's graph may only classify, with the operators of onnxruntime")
     if len(graphs) != 1:
-        raise FormatError(path, "", f"holds {len(graphs)} graphs; an ONNX file has one")
+        raise FormatError(path, "", f"has {len(graphs)} graphs; an ONNX file has one")
     _graph(path, data, *graphs[0], depth=0)
 
 
 def _graph(path: Path, data: Data, start: int, end: int, depth: int) -> None:
     """GraphProto: node 1, initializer 5, sparse_initializer 15."""
     if depth > MAX_DEPTH:
-        raise FormatError(path, "", f"has graphs inside graphs, deeper than {MAX_DEPTH}")
+        raise FormatError(path, "", f"has graphs nested deeper than {MAX_DEPTH}")
     nodes = []
     shapes: dict[str, int] = {}
     for number, first, last in _fields(data, start, end):
@@ -74,7 +94,7 @@ def _graph(path: Path, data: Data, start: int, end: int, depth: int) -> None:
         elif number == 5:
             _tensor(path, data, first, last, shapes)
         elif number == 15:
-            raise FormatError(path, "", "has sparse numbers, which grow when they are read; export the bundle again")
+            raise FormatError(path, "", "has sparse tensors, which grow when they are loaded; export the bundle again")
     for first, last in nodes:
         if last < 0:
             raise _Cut
@@ -98,14 +118,14 @@ def _node(path: Path, data: Data, shapes: dict[str, int], depth: int) -> None:
             domain = _text(data, start, end)
     if domain not in DOMAINS:
         allowed = ", ".join(sorted(filter(None, DOMAINS)))
-        raise FormatError(path, f"operator {operator}", f"is of the foreign domain {domain!r}; allowed: {allowed}")
+        raise FormatError(path, f"operator {operator}", f"has the unknown domain {domain!r}; allowed: {allowed}")
     if operator in LOOPS:
-        raise FormatError(path, f"operator {operator}", "loops; a bundle's graph runs through once")
+        raise FormatError(path, f"operator {operator}", "is a loop; a bundle's graph must not have any")
     for start, end in attributes:
         _attribute(path, data, start, end, shapes, outputs, depth)
     if operator in FILLED and len(inputs) > FILLED[operator] and shapes.get(inputs[FILLED[operator]], 0) > MAX_FILLED:
-        n_numbers = shapes[inputs[FILLED[operator]]]
-        raise FormatError(path, f"operator {operator}", f"makes {n_numbers} numbers; at most {MAX_FILLED} are allowed")
+        n_elements = shapes[inputs[FILLED[operator]]]
+        raise FormatError(path, f"operator {operator}", f"creates {n_elements} elements; at most {MAX_FILLED} are allowed")
 
 
 def _attribute(path: Path, data: Data, start: int, end: int, shapes: dict[str, int], outputs: list[str], depth: int) -> None:
@@ -116,13 +136,13 @@ def _attribute(path: Path, data: Data, start: int, end: int, shapes: dict[str, i
         elif number in (6, 11):
             _graph(path, data, first, last, depth + 1)
         elif number in (22, 23):
-            raise FormatError(path, "", "has sparse numbers, which grow when they are read; export the bundle again")
+            raise FormatError(path, "", "has sparse tensors, which grow when they are loaded; export the bundle again")
 
 
 def _tensor(path: Path, data: Data, start: int, end: int, shapes: dict[str, int], name: str = "") -> None:
     """TensorProto: dims 1, data_type 2, int64_data 7, name 8, raw_data 9, external_data 13, data_location 14.
 
-    The product of a small tensor of int64 is noted in `shapes` under its name, as it may be a shape.
+    The product of a small int64 tensor is stored in `shapes` under its name, since it may be a shape.
     """
     dims: list[int] = []
     kind, raw, n_other, external = 0, None, 0, False
@@ -140,34 +160,34 @@ def _tensor(path: Path, data: Data, start: int, end: int, shapes: dict[str, int]
             external = True
         elif number in (4, 5, 6, 7, 10, 11):  # float_data, int32_data, string_data, int64_data, double_data, uint64_data
             n_other += 1 if last < 0 else last - first
-            if number == 7 and n_other <= _SHAPE_NUMBERS * 10:
+            if number == 7 and n_other <= _MAX_SHAPE_SIZE * 10:
                 values += [first] if last < 0 else _packed(data, first, last)
     if external:
-        raise FormatError(path, f"numbers {name!r}", "lie in another file; a bundle's graph holds all of its numbers itself")
-    n_numbers = math.prod(dims) if all(0 <= dim < 2**63 for dim in dims) else -1
+        raise FormatError(path, f"tensor {name!r}", "is stored in another file; a bundle's graph must contain all of its tensors")
+    n_elements = math.prod(dims) if all(0 <= dim < 2**63 for dim in dims) else -1
     n_bytes = end - start if raw is None else raw[1] - raw[0]
-    _check_size(path, name, dims, n_numbers, kind, None if raw is None else n_bytes, n_other)
-    if kind == 7 and n_numbers <= _SHAPE_NUMBERS:
+    _check_size(path, name, dims, n_elements, kind, None if raw is None else n_bytes, n_other)
+    if kind == 7 and n_elements <= _MAX_SHAPE_SIZE:
         if raw is not None:
             values = [int.from_bytes(data[at : at + 8], "little", signed=True) for at in range(raw[0], raw[1], 8)]
         shapes[name] = math.prod(value for value in values if value > 0)
 
 
-def _check_size(path: Path, name: str, dims: list[int], n_numbers: int, kind: int, n_raw: int | None, n_other: int) -> None:
-    """As many numbers as are declared are there: raw ones exactly, others with at least a byte for two of them."""
-    place = f"numbers {name!r}"
-    if n_numbers < 0:
-        raise FormatError(path, place, f"are declared as {dims}; a size is never negative")
+def _check_size(path: Path, name: str, dims: list[int], n_elements: int, kind: int, n_raw: int | None, n_other: int) -> None:
+    """Check that a tensor has as many elements as it declares: raw data exactly, other data at least a byte for two elements."""
+    place = f"tensor {name!r}"
+    if n_elements < 0:
+        raise FormatError(path, place, f"declares the shape {dims}; a size cannot be negative")
     if kind not in _BITS and kind != 8:  # 8: strings
-        raise FormatError(path, place, f"are of the unknown type {kind}")
-    if n_raw is not None and (n_raw * 8 < (needed := n_numbers * _BITS.get(kind, 8)) or n_raw * 8 - needed > 7):
-        raise FormatError(path, place, f"are declared as {dims}, {(needed + 7) // 8} bytes, but {n_raw} bytes are there")
-    if n_raw is None and n_numbers > 2 * n_other:
-        raise FormatError(path, place, f"are declared as {dims}, {n_numbers} of them, but only {n_other} bytes are there")
+        raise FormatError(path, place, f"has the unknown data type {kind}")
+    if n_raw is not None and (n_raw * 8 < (needed := n_elements * _BITS.get(kind, 8)) or n_raw * 8 - needed > 7):
+        raise FormatError(path, place, f"declares the shape {dims}, {(needed + 7) // 8} bytes, but has {n_raw} bytes")
+    if n_raw is None and n_elements > 2 * n_other:
+        raise FormatError(path, place, f"declares the shape {dims}, {n_elements} elements, but has only {n_other} bytes")
 
 
 def _fields(data: Data, at: int, end: int) -> Iterator[_Field]:
-    """The fields of the message between two places; numbers of fixed width are passed over."""
+    """Yield the fields of the message between two positions; values of fixed width are skipped."""
     while at < end:
         key = data[at]
         at += 1
@@ -193,7 +213,7 @@ def _fields(data: Data, at: int, end: int) -> Iterator[_Field]:
 
 
 def _varint(data: Data, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where it ends."""
+    """(a base-128 varint, the position after it)."""
     value = shift = 0
     while True:
         byte = data[at]
@@ -207,7 +227,7 @@ def _varint(data: Data, at: int) -> tuple[int, int]:
 
 
 def _packed(data: Data, at: int, end: int) -> list[int]:
-    """Numbers that stand one after the other without keys."""
+    """The varints of a packed field."""
     values = []
     while at < end:
         value, at = _varint(data, at)
@@ -216,7 +236,7 @@ def _packed(data: Data, at: int, end: int) -> list[int]:
 
 
 def _text(data: Data, start: int, end: int) -> str:
-    """A string's characters."""
+    """A field's bytes as text."""
     if end < 0:
         raise _Cut
     return data[start:end].decode()

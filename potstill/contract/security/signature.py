@@ -1,7 +1,7 @@
-"""An offline signature of a bundle: who holds the public key can tell that no file was changed since it was signed.
+"""Offline signatures of bundles: the public key shows that no file has changed since the folder was signed.
 
-`SHA256SUMS` finds damage; whoever changes a file can write the sums anew, but not the signature. It lies in the bundle as
-`model.sig`, in the format of the OpenSSF's model signing (a sigstore bundle), made and checked with a key pair, without a network.
+`SHA256SUMS` detects damage. Someone who changes a file can rewrite the sums, but not the signature. It is stored in the bundle as
+`model.sig`, in the format of OpenSSF model signing (a sigstore bundle), and made and checked with a key pair, without a network.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ SIGNATURE_FILE = "model.sig"
 
 
 def sign(folder: Path, private_key: Path, password: str | None = None) -> None:
-    """Write `model.sig` over every other file of the folder.
+    """Sign every other file of the folder into `model.sig`.
 
     Args:
         folder: a bundle, or any folder of plain files.
@@ -23,7 +23,7 @@ def sign(folder: Path, private_key: Path, password: str | None = None) -> None:
     Raises:
         UserError: if the key cannot be read or is of another kind.
     """
-    from model_signing import hashing, signing  # only who signs needs it
+    from model_signing import hashing, signing  # needed for signing only
 
     path = folder / SIGNATURE_FILE
     path.unlink(missing_ok=True)
@@ -37,16 +37,16 @@ def sign(folder: Path, private_key: Path, password: str | None = None) -> None:
 
 
 def check_signature(folder: Path, public_key: Path) -> None:
-    """Refuse a folder that was not signed with the key's other half, or was changed since; says nothing of one that was.
+    """Raise an error unless the folder was signed with the private key of this pair and has not changed since.
 
     Args:
         folder: a bundle.
-        public_key: the elliptic-curve key in PEM that belongs to the one that signed.
+        public_key: the signer's elliptic-curve public key in PEM.
     Raises:
-        FormatError: if there is no signature, it is another key's, or a file was changed, added or removed since.
+        FormatError: if there is no signature, it was made with another key, or a file was changed, added or removed since.
         UserError: if the key cannot be read or is of another kind.
     """
-    from cryptography.exceptions import InvalidSignature  # only who checks needs it
+    from cryptography.exceptions import InvalidSignature  # needed for checking only
     from model_signing import hashing, verifying
 
     path = folder / SIGNATURE_FILE
@@ -57,15 +57,15 @@ def check_signature(folder: Path, public_key: Path) -> None:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         problem = f"cannot check with it ({_first_line(error)}); give an elliptic-curve public key in PEM"
         raise UserError(f"{public_key}: {problem}") from error
-    # what is left out of the check is decided here, not by the file that is checked
+    # the ignored paths are decided here, not by the signature file
     every_file = hashing.Config().set_ignored_paths(paths=[SIGNATURE_FILE], ignore_git_paths=False)
     try:
         verifier.set_hashing_config(every_file).verify(folder, path)
     except (ValueError, KeyError, IndexError, TypeError, InvalidSignature) as error:
-        problem = f"does not fit this key and these files ({_first_line(error)}); do not use the bundle"
+        problem = f"does not match this key and these files ({_first_line(error)}); do not use the bundle"
         raise FormatError(path, "", problem) from error
 
 
 def _first_line(error: BaseException) -> str:
-    """What an error says, on one line."""
+    """The first line of an error's message."""
     return (str(error).strip() or type(error).__name__).split("\n")[0]

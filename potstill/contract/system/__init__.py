@@ -1,1 +1,1 @@
-"""The machine: processor, cores, memory, child processes."""
+"""The machine and the process: CPU, cores, memory, environment of child processes."""

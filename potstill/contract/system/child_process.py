@@ -1,4 +1,4 @@
-"""The environment of a Python process that runs our own modules."""
+"""The environment for a child process that runs our own modules."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import potstill
 
-_ROOT = Path(potstill.__file__).parents[1]  # where the package lies
+_ROOT = Path(potstill.__file__).parents[1]  # the folder of the package
 
 
 def environment() -> dict[str, str]:
-    """This process's environment, in which a child finds the very package that this process runs, installed or not."""
+    """This process's environment, with a PYTHONPATH on which a child finds the package that runs here, installed or not."""
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

@@ -1,12 +1,16 @@
-"""What a bundle's golden probabilities were computed on, and how another machine differs from that."""
+"""The machine that a process runs on: the cores it may use, its CPU, and the versions that can move a probability."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from potstill.contract.files.decode import Strict
 
-# Instruction sets by which onnxruntime picks a kernel, as /proc/cpuinfo names them; whatever else a CPU has changes no number.
+CGROUP = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
+
+# Instruction sets by which onnxruntime picks a kernel, as /proc/cpuinfo names them. No other CPU flag changes a result.
 KERNEL_FLAGS = frozenset(
     "avx avx2 fma avx_vnni avx512f avx512bw avx512_vnni avx512_bf16 amx_int8 amx_tile amx_bf16 "  # x86
     "asimd asimddp asimdhp i8mm bf16 sve sve2 svei8mm sme sme2".split()  # ARM
@@ -14,7 +18,7 @@ KERNEL_FLAGS = frozenset(
 
 
 class Machine(Strict):
-    """Versions and CPU, as far as they can move the last bits of a probability."""
+    """The versions and the CPU, as far as they can move the last bits of a probability. `bundle.json` stores one."""
 
     onnxruntime: str
     tokenizers: str
@@ -24,23 +28,23 @@ class Machine(Strict):
 
 
 def difference(made: Machine, here: Machine) -> str:
-    """What differs between two machines, in words; empty if nothing does that could move a probability."""
-    told = [
+    """Say how this machine differs from the one that made a bundle; empty if no difference could move a probability."""
+    differences = [
         f"{name} is {getattr(here, name)}, the bundle was made with {getattr(made, name)}"
         for name in ("onnxruntime", "tokenizers", "numpy")
         if getattr(here, name) != getattr(made, name)
     ]
     lacks, adds = sorted(set(made.flags) - set(here.flags)), sorted(set(here.flags) - set(made.flags))
     if lacks or adds:
-        of = f"the kernels are those of {here.cpu}, the bundle was made on {made.cpu}"
-        parts = [f"without {', '.join(lacks)}"] if lacks else []
-        parts += [f"with {', '.join(adds)}"] if adds else []
-        told.append(f"{of} ({'; '.join(parts)})")
-    return "; ".join(told)
+        kernels = f"the kernels are those of {here.cpu}, the bundle was made on {made.cpu}"
+        flags = [f"without {', '.join(lacks)}"] if lacks else []
+        flags += [f"with {', '.join(adds)}"] if adds else []
+        differences.append(f"{kernels} ({'; '.join(flags)})")
+    return "; ".join(differences)
 
 
 def cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, list[str]]:
-    """The CPU's model name (empty if the file does not say) and its flags among `KERNEL_FLAGS`, sorted."""
+    """The CPU's model name (empty if the file has none) and its flags among `KERNEL_FLAGS`, sorted."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -48,3 +52,48 @@ def cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, list[str]]:
     values = {name.strip(): value.strip() for name, _, value in reversed([line.partition(":") for line in lines])}
     flags = values.get("flags", values.get("Features", "")).split()
     return values.get("model name", ""), sorted(KERNEL_FLAGS & set(flags))
+
+
+def cpu_name() -> str:
+    """The CPU's model name, or its architecture where the system does not say."""
+    return cpu()[0] or os.uname().machine
+
+
+def usable_cores() -> int:
+    """Whole cores that this process may use, at least 1: by its CPU affinity and its cgroup's quota, not by what is built in."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(affinity, cgroup_cores(CGROUP, OWN_CGROUP))))
+
+
+def cgroup_cores(root: Path, own: Path) -> float:
+    """Cores allowed by the tightest quota among the process's cgroup and its parents; infinite without a quota.
+
+    Args:
+        root: where the cgroup file system is mounted.
+        own: the file that lists the process's cgroups.
+    """
+    places = {root, root / "cpu"}
+    for line in _text(own).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "cpu", "cpu,cpuacct"):
+            group = root / controllers / path.lstrip("/")
+            places.update([group, *group.parents])
+    return min((_quota(place) for place in places if place.is_relative_to(root)), default=float("inf"))
+
+
+def _quota(group: Path) -> float:
+    """Cores of one cgroup: `cpu.max` of version 2, or the two files of version 1; infinite without a quota."""
+    fields = _text(group / "cpu.max").split() or [
+        _text(group / "cpu.cfs_quota_us").strip(),
+        _text(group / "cpu.cfs_period_us").strip(),
+    ]
+    quota, period = fields
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else float("inf")
+
+
+def _text(path: Path) -> str:
+    """The file's text; empty if there is no such file."""
+    try:
+        return path.read_text(encoding="ascii")
+    except OSError:
+        return ""

@@ -1,1 +1,1 @@
-"""The load generator: clients, open and closed loops, signals under load."""
+"""The load generator: a client, open and closed loops, a server process, and the same load in process."""

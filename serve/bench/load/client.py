@@ -1,4 +1,4 @@
-"""A small HTTP client for load: one request at a time on a connection, as little work for each as Python allows."""
+"""A minimal HTTP client for load: one request at a time per connection, with as little work for each as Python allows."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from potstill.contract.errors import UserError
 
 CONNECT_TIMEOUT_S = 10.0
 REPLY_TIMEOUT_S = 10.0
-WATCH_S = 1.0  # between two looks for replies that take longer
-LOST, REFUSED, TIMED_OUT = -1, -2, -3  # instead of a status: the connection broke, was never made, or nothing came in time
+WATCH_S = 1.0  # seconds between checks for overdue replies
+LOST, REFUSED, TIMED_OUT = -1, -2, -3  # in place of a status: the connection broke, was never made, or no reply came in time
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where the server is."""
+    """Host and port of a server."""
 
     host: str
     port: int
 
     @classmethod
     def parse(cls, url: str) -> Address:
-        """The address in a URL; raises UserError."""
+        """Parse the address in a URL; raises UserError if it is not `http://HOST[:PORT]`."""
         parts = urlsplit(url)
         try:
             port = parts.port or 80
         except ValueError as error:
             raise UserError(f"{url}: {error}") from error
         if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
-            raise UserError(f"{url}: is no address of a server; give one like http://127.0.0.1:8080")
+            raise UserError(f"{url}: is not the address of a server; give one like http://127.0.0.1:8080")
         return cls(parts.hostname, port)
 
     def post(self, path: str, body: bytes, key: str | None = None) -> bytes:
-        """A whole request."""
+        """A complete POST request, with an API key if one is given."""
         secret = b"" if key is None else b"X-API-Key: %s\r\n" % key.encode()
         head = b"POST %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n%s\r\n" % (
             path.encode(),
@@ -47,21 +47,21 @@ class Address:
         return head + body
 
     def get(self, path: str, key: str | None = None) -> bytes:
-        """A whole request."""
+        """A complete GET request, with an API key if one is given."""
         secret = b"" if key is None else b"X-API-Key: %s\r\n" % key.encode()
         return b"GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n" % (path.encode(), self.host.encode(), secret)
 
 
 class Connection(asyncio.Protocol):
-    """One connection; `ask` sends a request and waits for the reply, `send` has somebody told of it."""
+    """One connection: `ask` sends a request and waits for the reply, `send` calls back when it arrives."""
 
     def __init__(self) -> None:
-        """Not connected yet."""
+        """Create it unconnected; :meth:`connect` makes connected ones."""
         self._transport: asyncio.Transport | None = None
         self._done: Callable[[int], None] | None = None
         self._sent_s = 0.0
         self._buffer = bytearray()
-        self._body_end = 0  # in the buffer, once the head is read
+        self._body_end = 0  # position in the buffer, once the head has been read
         self._status = 0
         self._closes = False
         self.body = b""  # of the last reply
@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
 
     @classmethod
     async def connect(cls, address: Address) -> Connection | None:
-        """A connection; None if the server takes none."""
+        """Open a connection; None if the server accepts none."""
         loop = asyncio.get_running_loop()
         try:
             made = loop.create_connection(cls, address.host, address.port)
@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
         return protocol
 
     async def ask(self, request: bytes, timeout_s: float) -> int:
-        """Send a request; returns the reply's status, or what went wrong."""
+        """Send a request and return the reply's status, or LOST or TIMED_OUT; `timeout_s` is in seconds, above 0."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[int] = loop.create_future()
         timer = loop.call_later(timeout_s, self.give_up)
@@ -91,7 +91,7 @@ class Connection(asyncio.Protocol):
             timer.cancel()
 
     def send(self, request: bytes, done: Callable[[int], None]) -> None:
-        """Send a request; `done` gets the reply's status, or what went wrong, perhaps at once."""
+        """Send a request; `done` is called with the reply's status, or with LOST or TIMED_OUT, possibly at once."""
         self._done, self._sent_s = done, time.perf_counter()
         if self._transport is None or not self.open:
             self._finish(LOST)
@@ -99,32 +99,32 @@ class Connection(asyncio.Protocol):
             self._transport.write(request)
 
     def is_late(self) -> bool:
-        """Whether a reply is awaited for too long."""
+        """True if a reply is overdue."""
         return self._done is not None and time.perf_counter() - self._sent_s > REPLY_TIMEOUT_S
 
     def give_up(self) -> None:
-        """Wait no longer."""
+        """Stop waiting for the reply, and close the connection."""
         self.close()
         self._finish(TIMED_OUT)
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self.open = False
         if self._transport is not None:
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It is there."""
+        """Connected."""
         if isinstance(transport, asyncio.Transport):
             self._transport, self.open = transport, True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone, and a reply that was awaited with it."""
+        """Connection lost: fail the pending reply."""
         self.open = False
         self._finish(LOST)
 
     def data_received(self, data: bytes) -> None:
-        """Take a piece of the reply."""
+        """Add a piece of the reply; finish the request when the reply is complete."""
         self._buffer += data
         if not self._body_end:
             end = self._buffer.find(b"\r\n\r\n")
@@ -145,14 +145,14 @@ class Connection(asyncio.Protocol):
             self._finish(self._status)
 
     def _finish(self, status: int) -> None:
-        """Tell whoever waits."""
+        """Report the status to the caller that waits for it."""
         done, self._done = self._done, None
         if done is not None:
             done(status)
 
 
 async def give_up_in_time(connections: Callable[[], Iterable[Connection]]) -> None:
-    """Look now and then for connections whose reply does not come; ends when it is cancelled. One timer for all of them."""
+    """Give up overdue replies on all connections, with one timer for all of them; runs until it is cancelled."""
     while True:
         await asyncio.sleep(WATCH_S)
         for connection in [one for one in connections() if one.is_late()]:

@@ -1,4 +1,4 @@
-"""What a server's figures are held against: the same classifier, in this process, with no server between."""
+"""Baselines for a server's figures: the same classifier in this process, with no server in between."""
 
 from __future__ import annotations
 
@@ -6,25 +6,29 @@ import http.client
 import itertools
 import threading
 import time
-from collections.abc import Sequence
 from statistics import median
 
-from potstill.contract.system.cores import usable_cores
-from potstill.contract.texts import Text
+from potstill.contract.texts import Text, texts_and_targets
 from potstill.serve.bench.load.client import Address
 from potstill.serve.runtime.classifier import Classifier
 
-TURN = 20  # answers
-TOKENS = 32  # of the text whose way over HTTP is timed
+TURN = 20  # answers in a row, before the other side's turn
 
 
-def in_process_rps(classifier: Classifier, texts: list[Text], seconds: float) -> float:
-    """Texts a second of as many threads as there are usable cores."""
+def in_process_rps(classifier: Classifier, texts: list[Text], seconds: float, n_threads: int) -> float:
+    """Texts per second that the classifier answers in several threads.
+
+    Args:
+        classifier: shared by the threads.
+        texts: at least one; repeated as long as the time lasts.
+        seconds: how long to measure, in seconds, above 0.
+        n_threads: at least 1.
+    """
     end_s = time.perf_counter() + seconds
-    counts = [0] * usable_cores()
+    counts = [0] * n_threads
 
     def work(index: int) -> None:
-        """One thread."""
+        """Answer in one thread until the time is up."""
         for text in itertools.cycle(texts[index:] + texts[:index]):
             if time.perf_counter() >= end_s:
                 return
@@ -32,7 +36,7 @@ def in_process_rps(classifier: Classifier, texts: list[Text], seconds: float) ->
             counts[index] += 1
 
     start_s = time.perf_counter()
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(counts))]
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(n_threads)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -40,51 +44,38 @@ def in_process_rps(classifier: Classifier, texts: list[Text], seconds: float) ->
     return sum(counts) / (time.perf_counter() - start_s)
 
 
-def added_p50_ms(address: Address, classifier: Classifier, text: Text, request: bytes, n: int) -> tuple[float, float]:
+def http_and_in_process_p50_ms(address: Address, classifier: Classifier, text: Text, request: bytes, n: int) -> tuple[float, float]:
     """(median over HTTP, median in process) of one text, in milliseconds.
 
-    They take turns, so that both meet the same machine, and each turn has a few answers, so that both find their own code and
-    weights in the caches, as whoever only serves does.
+    Both sides take turns, so that both share the machine's conditions. A turn has several answers, so that each side finds its own
+    code and weights in the caches, as it would without the other.
 
     Args:
-        address: of the server.
+        address: the server's.
         classifier: of the same bundle.
-        text: what is classified.
-        request: the same as a whole HTTP request.
-        n: how often.
+        text: the text to classify.
+        request: the same text as a complete HTTP request.
+        n: number of answers on each side.
     """
     connection = http.client.HTTPConnection(address.host, address.port, timeout=60)
     connection.connect()
+    texts, targets = texts_and_targets([text])
     try:
         http_ms, own_ms = [], []
-        targets = None if text.target is None else [text.target]
         for begin in range(0, n, TURN):
             times = range(begin, min(begin + TURN, n))
             http_ms += [_round_trip_ms(connection, request) for _ in times]
             for _ in times:
                 start = time.perf_counter()
-                classifier.classify([text.text], targets)
+                classifier.classify(texts, targets)
                 own_ms.append((time.perf_counter() - start) * 1e3)
     finally:
         connection.close()
     return median(http_ms), median(own_ms)
 
 
-def text_of(classifier: Classifier, texts: Sequence[Text], n_tokens: int = TOKENS) -> Text:
-    """A text of about that many tokens, made of the words of these."""
-    words = " ".join(text.text for text in texts).split() or ["text"]
-    target = texts[0].target
-    most = min(n_tokens, classifier.manifest.max_tokens)
-    taken: list[str] = []
-    for word in itertools.islice(itertools.cycle(words), 10 * n_tokens):
-        if classifier.tokenize.ids(" ".join([*taken, word]), target)["input_ids"].shape[1] > most:
-            break
-        taken.append(word)
-    return Text(" ".join(taken) or words[0], target=target)
-
-
 def _round_trip_ms(connection: http.client.HTTPConnection, request: bytes) -> float:
-    """One request and its reply on the bare socket, without a library's parsing."""
+    """Milliseconds of one request and its reply on the bare socket, without a library's parsing."""
     start = time.perf_counter()
     connection.sock.sendall(request)
     reply = connection.sock.recv(65536)

@@ -1,1 +1,1 @@
-"""Which bundles are open, and how their work is queued and shared among threads."""
+"""Open bundles, and the queue and threads that do their work."""

@@ -1,96 +1,82 @@
-"""The bundles of a server, by name, and how a new version takes the place of an old one."""
+"""The bundles of a server by name, and the reload of one whose folder has a new version."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal
 
 from potstill.contract.errors import UserError
-from potstill.serve.http.hosting.hosted_bundle import Hosted, sums_digest
+from potstill.serve.http.config import BundleSpec
+from potstill.serve.http.hosting.hosted_bundle import HostedBundle, sums_digest
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # it stands in addresses
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A bundle that is to be served."""
-
-    folder: Path
-    name: str | None = None  # None: what the bundle calls itself
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # part of URLs
 
 
-def parse_wanted(argument: str) -> Wanted:
-    """A bundle as it is given on the command line, `BUNDLE` or `NAME=BUNDLE`; a folder that has this very name goes first."""
-    name, equals, folder = argument.partition("=")
-    if equals and "/" not in name and not Path(argument).exists():
-        return Wanted(Path(folder), name)
-    return Wanted(Path(argument))
+class BundleRegistry:
+    """The bundle versions that answer now; read and replaced in the event loop's thread only."""
 
-
-class Bundles:
-    """The versions that answer now. They are looked up and replaced in the event loop's thread alone."""
-
-    def __init__(self, hosted: list[Hosted]) -> None:
-        """Args: hosted, at least one, each with a name of its own; the first one answers where no name is given."""
+    def __init__(self, hosted: list[HostedBundle]) -> None:
+        """Args: hosted, at least one, with different names; the first one answers requests that name none."""
         self._by_name = {one.name: one for one in hosted}
 
     @classmethod
-    def open(cls, wanted: list[Wanted]) -> Bundles:
-        """Open and prove them all.
+    def open(cls, specs: list[BundleSpec]) -> BundleRegistry:
+        """Open and check all bundles.
 
         Raises:
             FormatError: if a bundle is malformed.
-            UserError: if a bundle drifted, or two share a name.
+            UserError: if golden texts get other answers here, or two bundles share a name.
         """
-        hosted: list[Hosted] = []
-        for one in wanted:
-            opened = Hosted.open(one.folder, one.name)
+        hosted: list[HostedBundle] = []
+        for one in specs:
+            opened = HostedBundle.open(one.folder, one.name)
             if not NAME.fullmatch(opened.name):
                 raise UserError(
-                    f"{one.folder}: the name {opened.name!r} cannot stand in an address; letters, digits and . _ - can, "
-                    f"so give it one with: NAME={one.folder}"
+                    f"{one.folder}: the name {opened.name!r} cannot be part of a URL; choose one of letters, digits and . _ - "
+                    f"with: NAME={one.folder}"
                 )
             if opened.name in [other.name for other in hosted]:
-                raise UserError(f"{one.folder}: another one is called {opened.name!r} too; rename one with: NAME={one.folder}")
+                raise UserError(
+                    f"{one.folder}: the name {opened.name!r} is taken by another bundle; choose one with: NAME={one.folder}"
+                )
             hosted.append(opened)
         return cls(hosted)
 
     @property
-    def all(self) -> list[Hosted]:
-        """In the order they were given."""
+    def all(self) -> list[HostedBundle]:
+        """All bundles, in the order of the command line."""
         return list(self._by_name.values())
 
-    def get(self, name: str | None) -> Hosted | None:
-        """The bundle of that name, the first one without a name; None if there is none."""
+    def get(self, name: str | None) -> HostedBundle | None:
+        """The bundle of that name, None if there is none; the first bundle if name is None."""
         return next(iter(self._by_name.values())) if name is None else self._by_name.get(name)
 
-    def put(self, hosted: Hosted) -> None:
-        """Let another version answer from the next request on."""
+    def put(self, hosted: HostedBundle) -> None:
+        """Replace the version of a bundle, from the next request on."""
         self._by_name[hosted.name] = hosted
 
 
 @dataclass(frozen=True)
-class Renewal:
-    """What became of a look for a new version."""
+class ReloadResult:
+    """Result of the check for a new version."""
 
     name: str
-    outcome: str  # unchanged, replaced or refused
+    outcome: Literal["unchanged", "replaced", "refused"]
     line: str  # for the log
-    hosted: Hosted | None = None  # the new version
+    hosted: HostedBundle | None = None  # the new version
 
 
-def renew(current: Hosted, open_one: Callable[[Path, str], Hosted] = Hosted.open) -> Renewal:
-    """Look whether the folder holds another version by now, and open and prove it; a worse one leaves all as it is.
+def reload(current: HostedBundle) -> ReloadResult:
+    """Open and check the folder's new version, if it has one; if that fails, the current version stays.
 
-    Call it in a thread: it reads and computes for a while.
+    Call it in a thread: reading and checking a bundle takes a while.
     """
     try:
         if sums_digest(current.folder) == current.digest:
-            return Renewal(current.name, "unchanged", f"{current.name}: still version {current.version}")
-        hosted = open_one(current.folder, current.name)
+            return ReloadResult(current.name, "unchanged", f"{current.name}: still version {current.version}")
+        hosted = HostedBundle.open(current.folder, current.name)
     except (UserError, OSError) as error:
-        return Renewal(current.name, "refused", f"{current.name}: stays at version {current.version}: {error}")
-    line = f"{current.name}: version {hosted.version} answers instead of {current.version}"
-    return Renewal(current.name, "replaced", line, hosted)
+        return ReloadResult(current.name, "refused", f"{current.name}: keeps version {current.version}: {error}")
+    line = f"{current.name}: version {hosted.version} replaces {current.version}"
+    return ReloadResult(current.name, "replaced", line, hosted)

@@ -1,21 +1,22 @@
-"""A request on its way through the workers."""
+"""A request in the queue of the workers."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 
-from potstill.serve.http.hosting.hosted_bundle import Hosted, Worked
+from potstill.serve.http.hosting.hosted_bundle import HostedBundle, TimedAnswer
 
 
 class Expired(Exception):
-    """The deadline passed, or would have, before the work was begun."""
+    """The deadline passed, or would have passed, before a worker began the job."""
 
 
 class Job:
-    """The texts of one request. Workers take them one by one, so that a large request keeps no worker to itself."""
+    """The texts of one request. Workers take them one by one, so that a large request does not occupy a worker for long."""
 
     __slots__ = (
+        "answers",
         "costs",
         "deadline_s",
         "failure",
@@ -31,12 +32,11 @@ class Job:
         "texts",
         "units",
         "waits",
-        "worked",
     )
 
     def __init__(
         self,
-        hosted: Hosted,
+        hosted: HostedBundle,
         texts: Sequence[str],
         targets: Sequence[str] | None,
         *,
@@ -44,33 +44,33 @@ class Job:
         deadline_s: float,
         sets: bool = False,
     ) -> None:
-        """Count what the texts will cost.
+        """Estimate the cost of the texts.
 
         Args:
-            hosted: the version that answers, whatever is loaded meanwhile.
+            hosted: the version that answers, even if it is replaced meanwhile.
             texts: at least one.
             targets: one for each text, or None.
-            start_s: when the request came in, by `time.monotonic`.
-            deadline_s: when its answer is worth nothing any more, by the same clock.
-            sets: whether answers list their label sets.
+            start_s: when the request was received, by `time.monotonic`.
+            deadline_s: when its answer is due, by the same clock.
+            sets: add label sets to the answers.
         """
         self.hosted, self.texts, self.targets, self.sets = hosted, texts, targets, sets
         self.start_s, self.deadline_s = start_s, deadline_s
         self.costs = [hosted.cost.seconds(len(text)) for text in texts]  # seconds of an idle core
-        self.units = sum(self.costs)  # of the texts that nobody has taken yet
+        self.units = sum(self.costs)  # of the texts that no worker has taken yet
         self.n_taken, self.n_left = 0, len(texts)
-        self.worked: list[Worked | None] = [None] * len(texts)
-        self.is_probe = False  # whether it was accepted to put the estimate to the test
-        self.waits = False  # whether all workers were busy when it came
-        self.queue_s = 0.0  # until the first text was taken
+        self.answers: list[TimedAnswer | None] = [None] * len(texts)
+        self.is_probe = False  # accepted to test the estimate, as no other job was there
+        self.waits = False  # all workers were busy when it arrived
+        self.queue_s = 0.0  # from receipt until the first text was taken
         self.failure: BaseException | None = None
         self.future: asyncio.Future[None] | None = None
 
-    def work(self, index: int) -> Worked:
-        """Answer one of the texts; raises UserError."""
+    def work(self, index: int) -> TimedAnswer:
+        """Classify one of the texts; raises UserError."""
         target = None if self.targets is None else self.targets[index]
         return self.hosted.answer(self.texts[index], target, sets=self.sets)
 
-    def results(self) -> list[Worked]:
-        """What came of every text, in order, once all are done."""
-        return [worked for worked in self.worked if worked is not None]
+    def results(self) -> list[TimedAnswer]:
+        """The answers in the order of the texts; complete once all are done."""
+        return [one for one in self.answers if one is not None]

@@ -1,11 +1,11 @@
-"""Worker threads, and the promise that stands before them: what is accepted keeps its deadline.
+"""Worker threads with admission control: a job is accepted only if the estimate says that it meets its deadline.
 
-Waiting requests stand in the order of their deadlines. A new one is accepted only if its own work, and that of everybody
-behind it, would still be done in time by the estimate; so overload is refused at the door, where it costs next to nothing,
-and never as late answers. Each worker runs one text at a time and takes the next one at once: nothing waits for a batch to fill.
+The queue is in the order of deadlines. A new job is accepted only if it, and every job behind it, would still be done in time;
+so overload leads to early refusals, which cost almost nothing, and not to late answers. Each worker runs one text at a time and
+takes the next one at once: no text waits for a batch to fill.
 
-A request that is cheaper than handing it to another thread is answered on the spot; where there is a single client, whom nobody
-could be kept waiting by, any short one is.
+A job that costs less than handing it to another thread is answered by the event loop's thread. If there is only one client, every
+short job is, as nobody else has to wait for it.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from bisect import insort
 
 from potstill.serve.http.hosting.job import Expired, Job
 
-HEADROOM = 0.6  # of the time that a request has left; the rest is for what nobody can estimate, and for the way here and back
-ON_THE_SPOT_S = 0.0003  # of an idle core: up to here the thread that took a request in answers it; handing over costs half of it
-ALONE_S = 0.02  # by the present pace: the same where there is no other client
-PACE_RATE = 0.05  # how fast the pace follows what texts really take
-PACE_RANGE = (0.02, 50.0)  # one text's pace counts as no less and no more
+HEADROOM = 0.6  # share of the remaining time that the estimate may fill; the rest is for its errors and for the network
+ON_THE_SPOT_S = 0.0003  # of an idle core: jobs up to this cost stay in the event loop's thread; handing over costs half of it
+ALONE_S = 0.02  # at the current pace: the same if there is only one client
+PACE_RATE = 0.05  # smoothing of the pace, per text
+PACE_RANGE = (0.02, 50.0)  # the pace of one text is clipped to this range
 
 
 class Overloaded(Exception):
-    """The request's deadline could not be kept."""
+    """The deadline of a job cannot be met."""
 
     def __init__(self, wait_s: float, work_s: float) -> None:
-        """Args: estimated seconds until the work would begin; estimated seconds that it takes."""
+        """Args: estimated seconds until the work would begin; estimated seconds of the work itself."""
         self.wait_s, self.work_s = wait_s, work_s
         super().__init__(f"{wait_s:.3f} s to wait, {work_s:.3f} s of work")
 
 
 class Workers:
-    """Threads that answer texts. All methods but the threads' own are called from the event loop's thread."""
+    """Threads that classify texts. Public methods are called from the event loop's thread."""
 
     def __init__(self, n_workers: int) -> None:
-        """Nothing runs yet."""
+        """Start nothing yet. Args: n_workers, at least 1."""
         self.n_workers = n_workers
-        self.pace = 1.0  # seconds that a text takes here and now, over its cost alone on an idle core
+        self.pace = 1.0  # measured seconds of a text over its estimated cost on an idle core
         self._lock = threading.Lock()
-        # A locked lock of each worker that waits. The last to wait is woken first: its core, caches and all, is the one that
-        # was at work, and the event loop keeps its own.
+        # A locked lock for each waiting worker. The last one to wait is woken first: the caches of its core are warm, and the
+        # event loop keeps its own core.
         self._idle: list[threading.Lock] = []
-        self._queue: list[Job] = []  # by deadline; every job in it has texts that nobody has taken
+        self._queue: list[Job] = []  # by deadline; each job has texts that no worker has taken
         self._queued_units = 0.0  # seconds of an idle core, of the texts in the queue
         self._running_units = 0.0  # and of those being answered
         self._n_running = 0
@@ -60,7 +60,7 @@ class Workers:
             thread.start()
 
     def close(self) -> None:
-        """Answer what is queued, and end the threads."""
+        """Answer what is queued, then end the threads."""
         with self._lock:
             self._closing = True
         self._wake(self.n_workers)
@@ -71,36 +71,31 @@ class Workers:
         """Estimated seconds until a new text's work would begin."""
         return self.pace * (self._queued_units + self._running_units) / self.n_workers
 
-    def n_queued(self) -> int:
-        """Requests with texts that nobody has taken."""
-        return len(self._queue)
-
     def answer_at_once(self, job: Job, *, alone: bool = False) -> bool:
-        """Answer a cheap job on the spot; tells whether it did. Raises what the work raises.
+        """Answer a cheap job in this thread; returns False if it is not cheap, or would be late. Raises what the work raises.
 
-        Whether it is cheap does not depend on the pace: threads that take turns at Python are slow, and for that would be given
-        still more to do.
+        "Cheap" does not depend on the pace: threads that compete for Python's lock are slow, and would get more work for it.
 
         Args:
             job: not submitted.
-            alone: whether its client is the only one.
+            alone: its client is the only one.
         """
         start, takes_s = time.monotonic(), self.pace * job.units
         is_cheap = job.units <= ON_THE_SPOT_S
-        in_nobodys_way = alone and not self._n_running and not self._queue and takes_s <= ALONE_S
-        if not (is_cheap or in_nobodys_way) or start + takes_s > job.deadline_s:
+        is_alone_and_short = alone and not self._n_running and not self._queue and takes_s <= ALONE_S
+        if not (is_cheap or is_alone_and_short) or start + takes_s > job.deadline_s:
             return False
         for index in range(len(job.texts)):
-            job.worked[index] = job.work(index)
+            job.answers[index] = job.work(index)
         job.n_left = 0
         self._learn_pace(time.monotonic() - start, job.units)
         return True
 
     def submit(self, job: Job) -> asyncio.Future[None]:
-        """Accept a job; the future is done when all its texts are, with Expired if its time ran out before it was begun.
+        """Queue a job. Its future is done when all its texts are; it raises Expired if the deadline passes before a worker begins.
 
         Raises:
-            Overloaded: if its deadline, or one that was promised before, would not be kept.
+            Overloaded: if its deadline, or that of a job accepted earlier, would be missed.
         """
         loop = self._loop or asyncio.get_running_loop()
         with self._lock:
@@ -113,21 +108,21 @@ class Workers:
         return job.future
 
     def drop(self, job: Job) -> None:
-        """Do no more for a job whose client has gone; what is being answered is finished, and thrown away."""
+        """Remove a job whose client has disconnected; texts being classified are finished, and their answers discarded."""
         with self._lock:
             self._withdraw(job)
 
     def _wake(self, n: int) -> None:
-        """Wake at most n of the workers that wait; those that are at work look for more by themselves."""
+        """Wake up to n waiting workers; busy ones look for more work themselves."""
         with self._lock:
             woken = [self._idle.pop() for _ in range(min(n, len(self._idle)))]
         for lock in woken:
             lock.release()
 
     def _check(self, job: Job, now: float) -> None:
-        """Raises Overloaded if a deadline would be missed."""
+        """Check that all deadlines would be met; raises Overloaded."""
         ahead = self._running_units
-        if not self._queue or self._queue[-1].deadline_s <= job.deadline_s:  # the common case: everybody allows the same time
+        if not self._queue or self._queue[-1].deadline_s <= job.deadline_s:  # the common case: all jobs have the same time limit
             ahead += self._queued_units
             behind: list[Job] = []
         else:
@@ -135,14 +130,14 @@ class Workers:
             ahead += sum(other.units for other in self._queue[:at])
             behind = self._queue[at:]
         if not self._queue and not self._n_running:
-            # Nobody is in the way, so the estimate may be put to the test: one that was too high would else refuse for ever.
+            # No other job would be late, so accept it to test the estimate: one that is too high would refuse everything for ever.
             if PACE_RANGE[0] * job.units > job.deadline_s - now:
                 raise Overloaded(0.0, self.pace * job.units)
             job.is_probe = True
             return
         share = self.pace / self.n_workers
         longest = self.pace * max(job.costs)
-        # The last text to be taken starts, at the latest, when all other work is shared out evenly.
+        # The last text starts at the latest when all other work has been divided evenly among the workers.
         takes = share * (ahead + job.units) + longest * (1 - 1 / self.n_workers)
         if takes > HEADROOM * (job.deadline_s - now):
             raise Overloaded(share * ahead, takes - share * ahead)
@@ -153,7 +148,7 @@ class Workers:
                 raise Overloaded(share * ahead, takes - share * ahead)
 
     def _run(self) -> None:
-        """A worker's life."""
+        """The loop of a worker thread."""
         wake = threading.Lock()
         wake.acquire()
         while True:
@@ -163,13 +158,13 @@ class Workers:
             job, index = taken
             start = time.monotonic()
             try:
-                job.worked[index] = job.work(index)
+                job.answers[index] = job.work(index)
             except BaseException as error:  # noqa: BLE001 whatever it is, the request's own task raises it
                 job.failure = error
             self._done(job, index, time.monotonic() - start)
 
     def _take(self, wake: threading.Lock) -> tuple[Job, int] | None:
-        """The next text, once there is one; None when the workers close. Args: wake, the worker's own, locked."""
+        """Wait for the next text; None when the workers close. Args: wake, the worker's own lock, locked."""
         while True:
             with self._lock:
                 taken = self._next()
@@ -181,7 +176,7 @@ class Workers:
             wake.acquire()
 
     def _next(self) -> tuple[Job, int] | None:
-        """The next text that is still in time, None if there is none; the lock is held."""
+        """Take the next text that is still in time, None if there is none; the caller holds the lock."""
         while self._queue:
             job, now = self._queue[0], time.monotonic()
             index = job.n_taken
@@ -206,7 +201,7 @@ class Workers:
         return None
 
     def _done(self, job: Job, index: int, seconds: float) -> None:
-        """Note that a text is answered."""
+        """Record that a text is answered."""
         cost = job.costs[index]
         with self._lock:
             self._learn_pace(seconds, cost)
@@ -220,29 +215,29 @@ class Workers:
             self._tell(job)
 
     def _withdraw(self, job: Job) -> None:
-        """Take the rest of a job out of the queue, if it is there; the lock is held."""
+        """Remove the rest of a job from the queue, if it is there; the caller holds the lock."""
         if job.n_taken < len(job.texts) and job in self._queue:
             self._queue.remove(job)
             self._queued_units -= job.units
 
     def _tell(self, job: Job) -> None:
-        """Let the event loop know that a job is over."""
+        """Tell the event loop that a job is done."""
         if self._loop is not None and job.future is not None:
             self._loop.call_soon_threadsafe(_settle, job)
 
     def _learn_pace(self, seconds: float, cost: float) -> None:
-        """Follow what texts really take."""
+        """Update the pace with the measured time of one or more texts."""
         low, high = PACE_RANGE
         self.pace += PACE_RATE * (min(high, max(low, seconds / cost)) - self.pace)
 
 
 def _deadline(job: Job) -> float:
-    """What the queue is ordered by."""
+    """The sort key of the queue."""
     return job.deadline_s
 
 
 def _settle(job: Job) -> None:
-    """Wake the request's task, in the event loop."""
+    """Complete the future of a job, in the event loop."""
     if job.future is None or job.future.done():
         return
     if job.failure is not None:

@@ -1,1 +1,1 @@
-"""Sockets, connections, processes: what lies below the application."""
+"""Sockets, connections and processes: run the application with uvicorn."""

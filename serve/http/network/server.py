@@ -1,4 +1,7 @@
-"""uvicorn's server, with an orderly end: not ready, a while for others to notice, no newcomers, all that is accepted answered."""
+"""uvicorn's server with a graceful shutdown that loses no request.
+
+The server stops being ready, waits for load balancers to notice, drops new connections, and answers every accepted request.
+"""
 
 from __future__ import annotations
 
@@ -14,48 +17,26 @@ from types import FrameType
 
 import uvicorn
 
-from potstill.serve.http.app import Application
-from potstill.serve.http.limits import Limits
+from potstill.serve.http.application.asgi_app import Application
+from potstill.serve.http.config import Limits
 from potstill.serve.http.network.acceptor import Acceptor
 from potstill.serve.http.network.connection import SWEEP_S, connection_class, n_busy, sweep
 from potstill.serve.http.telemetry.shared_counts import SharedCounts
 
-SETTLE_S = 0.05  # in which a connection that has begun is complete, and taken
+SETTLE_S = 0.05  # for handshakes that have begun to complete
+STEP_S = 0.01  # of polling during shutdown
 
 _SO_ATTACH_FILTER = 26  # Linux, asm-generic/socket.h
-# Classic BPF over the TCP header: flags byte, its SYN and ACK bits; SYN alone is dropped, all else passes.
-_ONLY_KNOWN = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+# Classic BPF over the TCP header: load the flags byte, mask SYN and ACK; SYN alone is dropped, everything else passes.
+_DROP_SYN = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
 
 
-def is_awaited(listener: socket.socket) -> bool:
-    """Whether somebody has connected whom no process has taken yet."""
-    return bool(select.select([listener], [], [], 0)[0])
-
-
-def keep_newcomers_out(listener: socket.socket) -> bool:
-    """Let no new connection begin at a listening socket; tells whether this machine can do that. Those that have begun go on."""
-    if listener.family == socket.AF_UNIX:
-        Path(str(listener.getsockname())).unlink(missing_ok=True)
-        return True
-    code = b"".join(struct.pack("=HBBI", *step) for step in _ONLY_KNOWN)
-    buffer = ctypes.create_string_buffer(code)
-    program = struct.pack("HP", len(_ONLY_KNOWN), ctypes.addressof(buffer))
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
-    except OSError:
-        return False
-    return True
-
-
-STEP_S = 0.01
-
-
-class Server(uvicorn.Server):
-    """Serves an application until SIGTERM or SIGINT; SIGHUP makes it look for new versions of its bundles."""
+class HttpServer(uvicorn.Server):
+    """Serves an application until SIGTERM or SIGINT; SIGHUP reloads changed bundles."""
 
     def __init__(self, app: Application, limits: Limits, counts: SharedCounts | None = None) -> None:
-        """Args: what is served; limits; where the processes show how many connections they have, if several share the socket."""
-        self._connection = connection_class(limits, app.parts.measures)
+        """Args: the application; limits; where processes that share the socket publish their numbers of connections."""
+        self._connection = connection_class(limits, app.dependencies.metrics)
         self._counts, self._acceptors = counts, list[Acceptor]()
         config = uvicorn.Config(
             app,
@@ -64,49 +45,49 @@ class Server(uvicorn.Server):
             ws="none",
             lifespan="on",
             log_config=None,
-            log_level="critical",  # the journal says what there is to say, without texts
+            log_level="critical",  # the application has a log of its own, without texts
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # nobody asks who the client is
+            proxy_headers=False,  # the client's address is not used
             timeout_keep_alive=int(limits.idle_s),
-            timeout_graceful_shutdown=None,  # the grace is kept here
+            timeout_graceful_shutdown=None,  # `shutdown` keeps the grace period itself
         )
         super().__init__(config)
         self._app, self._limits = app, limits
-        self._may_close = counts is None  # whether newcomers may be kept out of the socket
+        self._may_close = counts is None  # new connections at the socket may be dropped
         app.has_one_client = lambda: self._n_open() == 1
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take connections, and signals."""
-        await super().startup([])  # connections are taken here
+        """Accept connections, and handle SIGHUP."""
+        await super().startup([])  # the acceptors below take the place of uvicorn's
         make = partial(self._connection, self.config, self.server_state, self.lifespan.state)
         self._acceptors = [Acceptor(listener, make, self._n_open, self._counts) for listener in sockets or []]
         loop = asyncio.get_running_loop()
         self._sweeping = loop.create_task(self._sweep())
         try:
-            loop.add_signal_handler(signal.SIGHUP, self._app.renew)
+            loop.add_signal_handler(signal.SIGHUP, self._app.reload)
         except (ValueError, RuntimeError):
-            pass  # not the main thread, which alone gets signals
+            pass  # not the main thread, which alone can handle signals
 
     async def _sweep(self) -> None:
-        """Keep connections to their limits."""
+        """Enforce the limits of connections, every SWEEP_S."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_S)
             sweep(self.server_state, loop.time())
             for acceptor in self._acceptors:
-                acceptor.show()
+                acceptor.publish()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End in order; what is not done after the grace is cut off."""
+        """Shut down gracefully; requests that exceed the grace period are cancelled."""
         self._app.draining = True
         end_s = asyncio.get_running_loop().time() + self._limits.lead_s + self._limits.grace_s
         await self._pause(self._limits.lead_s)
         if self._may_close:
             for listener in sockets or []:
-                keep_newcomers_out(listener)
+                drop_new_connections(listener)
             await self._pause(SETTLE_S)
-            while any(is_awaited(listener) for listener in sockets or []) and not self.force_exit:
+            while any(has_pending_connection(listener) for listener in sockets or []) and not self.force_exit:
                 await asyncio.sleep(STEP_S)
         for acceptor in self._acceptors:
             acceptor.close()
@@ -114,7 +95,7 @@ class Server(uvicorn.Server):
             await asyncio.sleep(STEP_S)
         n_cut = len(self.server_state.tasks)
         if n_cut:
-            self._app.parts.journal.line(f"{n_cut} requests were not done in time and are cut off")
+            self._app.dependencies.log.line(f"{n_cut} requests exceeded the grace period and were cancelled")
         for connection in list(self.server_state.connections):
             connection.shutdown()
         for task in list(self.server_state.tasks):
@@ -125,20 +106,40 @@ class Server(uvicorn.Server):
         await self.lifespan.shutdown()
 
     def _n_open(self) -> int:
-        """Connections."""
+        """Number of open connections."""
         return len(self.server_state.connections)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, unless told twice to stop."""
+        """Sleep; a second SIGTERM or SIGINT ends it early."""
         end_s = asyncio.get_running_loop().time() + seconds
         while not self.force_exit and asyncio.get_running_loop().time() < end_s:
             await asyncio.sleep(STEP_S)
 
     def _n_busy(self) -> int:
-        """Requests that are being answered, or may be on their way."""
+        """Number of requests being answered, or perhaps arriving."""
         return max(len(self.server_state.tasks), n_busy(self.server_state, asyncio.get_running_loop().time()))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take the order to stop: from now on the server is not ready, and says so."""
+        """Handle SIGTERM or SIGINT: from now on the server is not ready."""
         self._app.draining = True
         super().handle_exit(sig, frame)
+
+
+def has_pending_connection(listener: socket.socket) -> bool:
+    """Tell whether a connection waits to be accepted."""
+    return bool(select.select([listener], [], [], 0)[0])
+
+
+def drop_new_connections(listener: socket.socket) -> bool:
+    """Drop new connections at a listening socket, and keep those that have begun; returns False if the kernel cannot do that."""
+    if listener.family == socket.AF_UNIX:
+        Path(str(listener.getsockname())).unlink(missing_ok=True)
+        return True
+    code = b"".join(struct.pack("=HBBI", *step) for step in _DROP_SYN)
+    buffer = ctypes.create_string_buffer(code)
+    program = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(buffer))
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    except OSError:
+        return False
+    return True

@@ -1,10 +1,10 @@
-// The page asks the server that it came from, and nobody else. A text is shown as text, never as HTML.
+// The page talks only to the server that it came from. Texts are inserted as text, never as HTML.
 "use strict";
 
 const by = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 let bundles = [];
-let asked = 0; // an answer that a later question has overtaken is not shown
+let asked = 0; // number of the last request; answers to earlier ones are not shown
 
 function element(kind, options = {}, children = []) {
   const made = Object.assign(document.createElement(kind), options);
@@ -41,19 +41,19 @@ function bar(name, prob, threshold, best) {
   picture.setAttribute("aria-hidden", "true");
   picture.append(rect("ground", 0, 1), rect("bar", 0, prob));
   if (threshold !== null && threshold > 0) picture.append(rect("edge", Math.min(threshold, 0.997), "2px"));
-  const least = threshold === null ? "never given" : threshold > 0 ? `given from ${threshold.toFixed(2)}` : "";
+  const note = threshold === null ? "always abstains" : threshold > 0 ? `threshold ${threshold.toFixed(2)}` : "";
   const share = element("span", { className: "share", textContent: `${(100 * prob).toFixed(1)} %` });
-  return element("li", { title: least }, [element("span", { className: best ? "name best" : "name", textContent: name }), picture, share]);
+  return element("li", { title: note }, [element("span", { className: best ? "name best" : "name", textContent: name }), picture, share]);
 }
 
 function show(answer, timing, tripMs) {
   const bundle = chosen();
-  const least = answer.threshold === null ? "it is never given" : `it is given from ${answer.threshold.toFixed(2)}`;
-  by("verdict").textContent = answer.abstain ? `Not sure: ${answer.label} is the most probable label, but ${least}.` : answer.label;
+  const reason = answer.threshold === null ? "this bundle always abstains from it" : `it is below its threshold of ${answer.threshold.toFixed(2)}`;
+  by("verdict").textContent = answer.abstain ? `Not sure: ${answer.label} is the most probable label, but ${reason}.` : answer.label;
   const rows = Object.entries(answer.probs).sort((a, b) => b[1] - a[1]);
   by("bars").replaceChildren(...rows.map(([name, prob]) => bar(name, prob, bundle.thresholds[name], name === answer.label)));
   const parts = `tokenize ${timing.tokenize_ms.toFixed(2)} ms, model ${timing.infer_ms.toFixed(2)} ms, queue ${timing.queue_ms.toFixed(2)} ms`;
-  by("times").textContent = `${tripMs.toFixed(1)} ms from here and back: ${parts}; ${timing.n_tokens} tokens`;
+  by("times").textContent = `${tripMs.toFixed(1)} ms round trip: ${parts}; ${timing.n_tokens} tokens`;
   by("answer").hidden = false;
   by("problem").hidden = true;
 }

@@ -1,1 +1,1 @@
-"""The protocols that the server speaks, and their description."""
+"""The protocols of the server, and their OpenAPI description."""

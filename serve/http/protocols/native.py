@@ -1,22 +1,25 @@
-"""`POST /classify`: the protocol of our own, the only one that can say everything a bundle knows.
+"""`POST /classify`: potstill's own protocol, the only one that carries everything a bundle can say.
 
 {"text": "..."}                 -> {"answer": {"label", "probs", "threshold", "abstain"}, "bundle", "version"}
 {"texts": ["...", ...]}         -> {"answers": [...], ...}, in order
-"target" or "targets"           where the task asks about a target
+"target" or "targets"           where the task has a target
 "sets": true                    each answer has "label_set" too
 "timing": true                  the reply has "timing" too
-"timeout_ms": 200               after which the answer is worth nothing to the client
+"timeout_ms": 200               the deadline
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from potstill.serve.http.asgi import Refused, Reply, decode_json, json_reply
-from potstill.serve.http.hosting.hosted_bundle import Hosted, Worked
+from potstill.serve.http.asgi import Message, Refused, Reply, decode_json, json_reply
+from potstill.serve.http.config import Limits
+from potstill.serve.http.hosting.hosted_bundle import HostedBundle, TimedAnswer
 from potstill.serve.http.hosting.job import Job
-from potstill.serve.http.protocols.request import Question
+from potstill.serve.http.protocols.request import ParsedRequest, WireProtocol, WriteReply
 
 
 class ClassifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,23 +29,23 @@ class ClassifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     texts: list[str] | UnsetType = UNSET
     target: str | UnsetType = UNSET
     targets: list[str] | UnsetType = UNSET
-    sets: bool = False  # whether every answer lists its label set
-    timing: bool = False  # whether the reply says where the time went
+    sets: bool = False  # add a label set to every answer
+    timing: bool = False  # add the times to the reply
     timeout_ms: float | UnsetType = UNSET
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What is said about one text."""
+    """The answer for one text."""
 
-    label: str  # the most probable one
+    label: str  # the most probable label
     probs: dict[str, float]  # by label, in output order; sums to 1
-    threshold: float | None  # the least probability at which this label counts; null: it never does
-    abstain: bool  # True: the probability is below the threshold, so better ask a person
-    label_set: list[str] | UnsetType = UNSET  # in output order, where it was asked for
+    threshold: float | None  # of this label's probability, from 0 to 1; null: always abstain
+    abstain: bool  # the probability is below the threshold
+    label_set: list[str] | UnsetType = UNSET  # in output order, if requested
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """Where the time went, in milliseconds; tokenize and infer are sums over the texts."""
+    """Times in milliseconds; tokenize and infer are sums over the texts."""
 
     queue_ms: float
     tokenize_ms: float
@@ -60,65 +63,68 @@ class ClassifyReply(msgspec.Struct, frozen=True):
     timing: Timing | UnsetType = UNSET
 
 
-N_EXAMPLES = 6  # texts of the bundle, for whoever wants to try it
+N_EXAMPLES = 6  # golden texts shown in /bundles, and on the page
 _DECODER = msgspec.json.Decoder(ClassifyRequest)
 
 
-def read(body: bytes) -> tuple[Question, ClassifyRequest]:
-    """What is asked; raises Refused."""
+def read(scope: Message, body: bytes, hosted: HostedBundle, limits: Limits) -> tuple[ParsedRequest, WriteReply]:
+    """Read a request; raises Refused: 400 or 422."""
     request: ClassifyRequest = decode_json(_DECODER, body)
     one, many = request.text is not UNSET, request.texts is not UNSET
     if one == many:
         raise Refused(422, f"{'both text and texts are' if one else 'neither text nor texts is'} given; give one of them")
     if request.target is not UNSET and many:
-        raise Refused(422, "target is given beside texts; give targets, one for each text")
+        raise Refused(422, "target is given with texts; give targets, one for each text")
     if request.targets is not UNSET and one:
-        raise Refused(422, "targets are given beside text; give target")
+        raise Refused(422, "targets is given with text; give target")
     texts = [request.text] if isinstance(request.text, str) else request.texts or []
     targets = [request.target] if isinstance(request.target, str) else request.targets or None
     timeout_ms = None if request.timeout_ms is UNSET else request.timeout_ms
-    return Question(texts, targets, timeout_ms=timeout_ms, sets=request.sets), request
+    return ParsedRequest(texts, targets, timeout_ms=timeout_ms, sets=request.sets), partial(_write, request)
 
 
-def write(job: Job, request: ClassifyRequest) -> Reply:
-    """The reply."""
-    worked = job.results()
-    verdicts = [_verdict(one) for one in worked]
+def _write(request: ClassifyRequest, job: Job) -> Reply:
+    """Write the answers of a job."""
+    timed = job.results()
+    verdicts = [_verdict(one) for one in timed]
     single = request.text is not UNSET
     reply = ClassifyReply(
         bundle=job.hosted.name,
         version=job.hosted.version,
         answer=verdicts[0] if single else UNSET,
         answers=UNSET if single else verdicts,
-        timing=_timing(job, worked) if request.timing else UNSET,
+        timing=_timing(job, timed) if request.timing else UNSET,
     )
     return json_reply(reply)
 
 
-def error(refused: Refused) -> Reply:
-    """A refusal in this protocol's form."""
+def write_error(refused: Refused) -> Reply:
+    """Write an error in this protocol's form."""
     return json_reply({"error": refused.message}, refused.status, refused.headers)
 
 
-def _verdict(worked: Worked) -> Verdict:
-    """One answer, with the threshold it was held against."""
-    answer = worked.answer
+PROTOCOL = WireProtocol(read, write_error)
+
+
+def _verdict(timed: TimedAnswer) -> Verdict:
+    """The reply's form of one answer."""
+    answer = timed.answer
     label_set = UNSET if answer.label_set is None else answer.label_set
     return Verdict(answer.label, answer.probs, answer.threshold, answer.abstain, label_set)
 
 
-def _timing(job: Job, worked: list[Worked]) -> Timing:
-    """Sums over the texts."""
+def _timing(job: Job, timed: list[TimedAnswer]) -> Timing:
+    """The times of a job, summed over its texts."""
     return Timing(
         queue_ms=job.queue_s * 1e3,
-        tokenize_ms=sum(one.tokenize_s for one in worked) * 1e3,
-        infer_ms=sum(one.infer_s for one in worked) * 1e3,
-        n_tokens=sum(one.n_tokens for one in worked),
+        tokenize_ms=sum(one.tokenize_s for one in timed) * 1e3,
+        infer_ms=sum(one.infer_s for one in timed) * 1e3,
+        n_tokens=sum(one.n_tokens for one in timed),
     )
 
 
-def describe(hosted: Hosted) -> dict[str, object]:
-    """What `GET /bundles` says of a bundle: enough to ask it something sensible and to read its answers."""
+def describe(hosted: HostedBundle) -> dict[str, object]:
+    """A bundle as `GET /bundles` shows it: what is needed to send requests and to read the answers."""
     manifest = hosted.manifest
     return {
         "bundle": hosted.name,

@@ -1,96 +1,98 @@
-"""The Open Inference Protocol, version 2, over HTTP: what Triton, KServe and MLServer speak.
+"""The Open Inference Protocol, version 2, over HTTP, as Triton, KServe and MLServer have it.
 
-    inputs    `text` BYTES, and `target` BYTES where the task asks about one, both of the same shape
-    outputs   `label` BYTES [B], `probs` FP32 [B, C] in label order, `abstain` BOOL [B]; where it is asked for, `logits` FP32 [B, C]
+    inputs    `text` BYTES, and `target` BYTES where the task has one, both of the same shape
+    outputs   `label` BYTES [B], `probs` FP32 [B, C] in label order, `abstain` BOOL [B]; on request `logits` FP32 [B, C]
 
-The parameter `timeout` is in microseconds, as Triton has it. Errors are {"error"}, with status 400 where the request is wrong.
+The parameter `timeout` is in microseconds, as in Triton. Errors are {"error"}, with status 400 for an invalid request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from potstill.serve.http.asgi import Refused, Reply, decode_json, json_reply
-from potstill.serve.http.hosting.hosted_bundle import Hosted
+from potstill.serve.http.asgi import Message, Refused, Reply, decode_json, header, json_reply
+from potstill.serve.http.config import Limits
+from potstill.serve.http.hosting.hosted_bundle import HostedBundle
 from potstill.serve.http.hosting.job import Job
 from potstill.serve.http.protocols.open_inference_tensors import Tensor, binary_size, flat_numbers, read_texts, to_bytes
-from potstill.serve.http.protocols.request import Question
+from potstill.serve.http.protocols.request import ParsedRequest, WireProtocol, WriteReply
 
 HEADER_LENGTH = b"inference-header-content-length"
 DEFAULT_OUTPUTS = ("label", "probs", "abstain")
 DATATYPES = {"label": "BYTES", "probs": "FP32", "abstain": "BOOL", "logits": "FP32"}
 
 
-class WishParameters(msgspec.Struct, frozen=True):
-    """How an output is asked for. Parameters that are not known are passed over."""
+class OutputParameters(msgspec.Struct, frozen=True):
+    """Parameters of a requested output. Unknown ones are ignored."""
 
-    binary_data: bool | UnsetType = UNSET  # UNSET: as the request has it
-    classification: msgspec.Raw | UnsetType = UNSET  # an extension that is not spoken here
+    binary_data: bool | UnsetType = UNSET  # UNSET: as `InferParameters.binary_data_output` says
+    classification: msgspec.Raw | UnsetType = UNSET  # an extension that is not supported
 
 
-class Wish(msgspec.Struct, frozen=True):
-    """An output that is asked for."""
+class RequestedOutput(msgspec.Struct, frozen=True):
+    """An output that the client requests."""
 
     name: str
-    parameters: WishParameters = WishParameters()
+    parameters: OutputParameters = OutputParameters()
 
 
 class InferParameters(msgspec.Struct, frozen=True):
-    """What holds for a whole request. Parameters that are not known are passed over."""
+    """Parameters of a whole request. Unknown ones are ignored."""
 
     timeout: float | UnsetType = UNSET  # in microseconds
-    binary_data_output: bool = False  # whether outputs are binary that say nothing of their own
+    binary_data_output: bool = False  # default of `OutputParameters.binary_data`
 
 
 class InferRequest(msgspec.Struct, frozen=True):
-    """The JSON of a request."""
+    """The JSON part of a request."""
 
     inputs: list[Tensor]
     id: str | None = None
     parameters: InferParameters = InferParameters()
-    outputs: list[Wish] = []
+    outputs: list[RequestedOutput] = []
 
 
 _DECODER = msgspec.json.Decoder(InferRequest)
 
 
-def read(body: bytes, header_length: bytes | None) -> tuple[Question, InferRequest]:
-    """What is asked; raises Refused."""
-    n_json = _json_size(body, header_length)
+def read(scope: Message, body: bytes, hosted: HostedBundle, limits: Limits) -> tuple[ParsedRequest, WriteReply]:
+    """Read a request; raises Refused: 400 or 422."""
+    n_json = _json_size(body, header(scope, HEADER_LENGTH))
     request: InferRequest = decode_json(_DECODER, body[:n_json])
     tensors: dict[str, list[str]] = {}
     at = n_json
     for tensor in request.inputs:
         if tensor.name not in ("text", "target") or tensor.name in tensors:
-            raise Refused(400, f"the input {tensor.name!r} is one too many; there are 'text' and, where a bundle has one, 'target'")
+            raise Refused(400, f"unknown or repeated input {tensor.name!r}; the inputs are 'text' and, with a target, 'target'")
         size = binary_size(tensor)
         if size is not None and at + size > len(body):
-            raise Refused(400, f"input {tensor.name!r} should have {size} bytes, and {len(body) - at} follow the JSON")
+            raise Refused(400, f"input {tensor.name!r} has a binary_data_size of {size}, but only {len(body) - at} bytes are left")
         tensors[tensor.name] = read_texts(tensor, None if size is None else body[at : at + size])
         at += size or 0
     if at != len(body):
-        raise Refused(400, f"{len(body) - at} bytes follow that no input describes")
+        raise Refused(400, f"the last {len(body) - at} bytes of the body belong to no input")
     if "text" not in tensors:
         raise Refused(400, "the input 'text' is missing")
-    _check_wishes(request.outputs)
-    return Question(tensors["text"], tensors.get("target"), timeout_ms=_timeout_ms(request)), request
+    _check_outputs(request.outputs)
+    return ParsedRequest(tensors["text"], tensors.get("target"), timeout_ms=_timeout_ms(request)), partial(_write, request)
 
 
-def write(job: Job, request: InferRequest) -> Reply:
-    """The reply."""
-    wishes = request.outputs or [Wish(name) for name in DEFAULT_OUTPUTS]
+def _write(request: InferRequest, job: Job) -> Reply:
+    """Write the outputs that were requested, or the default ones."""
+    requested = request.outputs or [RequestedOutput(name) for name in DEFAULT_OUTPUTS]
     outputs, tail = [], []
-    for wish in wishes:
-        values = _VALUES[wish.name](job)
-        output: dict[str, Any] = {"name": wish.name, "datatype": DATATYPES[wish.name], "shape": _shape(job, wish.name)}
-        of_its_own = wish.parameters.binary_data
-        binary = request.parameters.binary_data_output if isinstance(of_its_own, UnsetType) else of_its_own
+    for one in requested:
+        values = _VALUES[one.name](job)
+        output: dict[str, Any] = {"name": one.name, "datatype": DATATYPES[one.name], "shape": _shape(job, one.name)}
+        own_choice = one.parameters.binary_data
+        binary = request.parameters.binary_data_output if isinstance(own_choice, UnsetType) else own_choice
         if binary:
-            data = to_bytes(DATATYPES[wish.name], values)
+            data = to_bytes(DATATYPES[one.name], values)
             output["parameters"] = {"binary_data_size": len(data)}
             tail.append(data)
         else:
@@ -105,18 +107,21 @@ def write(job: Job, request: InferRequest) -> Reply:
     return Reply(200, b"".join([head, *tail]), b"application/octet-stream", [(HEADER_LENGTH, b"%d" % len(head))])
 
 
-def error(refused: Refused) -> Reply:
-    """A refusal in this protocol's form."""
+def write_error(refused: Refused) -> Reply:
+    """Write an error in this protocol's form: {"error"}, 400 in place of 422."""
     return json_reply({"error": refused.message}, 400 if refused.status == 422 else refused.status, refused.headers)
 
 
+PROTOCOL = WireProtocol(read, write_error)
+
+
 def server_metadata(version: str) -> Reply:
-    """What `GET /v2` says."""
+    """The reply to `GET /v2`."""
     return json_reply({"name": "potstill", "version": version, "extensions": ["binary_tensor_data"]})
 
 
-def model_metadata(hosted: Hosted) -> Reply:
-    """What `GET /v2/models/NAME` says."""
+def model_metadata(hosted: HostedBundle) -> Reply:
+    """The reply to `GET /v2/models/NAME`."""
     names = ["text", "target"] if hosted.manifest.target else ["text"]
     inputs = [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in names]
     wide = [-1, len(hosted.manifest.labels)]
@@ -131,22 +136,24 @@ def model_metadata(hosted: Hosted) -> Reply:
 
 
 def _json_size(body: bytes, header_length: bytes | None) -> int:
-    """Bytes of the JSON; raises Refused."""
+    """Length of the JSON part in bytes; raises Refused: 400."""
     if header_length is None:
         return len(body)
     if not header_length.isdigit() or len(header_length) > 12 or int(header_length) > len(body):
-        raise Refused(400, f"{HEADER_LENGTH.decode()} must be a number of bytes within the body, which has {len(body)}")
+        raise Refused(400, f"{HEADER_LENGTH.decode()} must be from 0 to the {len(body)} bytes of the body")
     return int(header_length)
 
 
-def _check_wishes(wishes: list[Wish]) -> None:
-    """Refuse outputs that there are not; raises Refused."""
-    names = [wish.name for wish in wishes]
-    for wish in wishes:
-        if wish.name not in DATATYPES or names.count(wish.name) > 1:
-            raise Refused(400, f"the output {wish.name!r} cannot be given; there are {', '.join(DATATYPES)}, each once")
-        if wish.parameters.classification is not UNSET:
-            raise Refused(400, "the classification extension is not spoken here; ask for the outputs label and probs")
+def _check_outputs(requested: list[RequestedOutput]) -> None:
+    """Check the requested outputs; raises Refused: 400."""
+    names = [one.name for one in requested]
+    for one in requested:
+        if one.name not in DATATYPES or names.count(one.name) > 1:
+            raise Refused(
+                400, f"unknown or repeated output {one.name!r}; the outputs are {', '.join(DATATYPES)}, each at most once"
+            )
+        if one.parameters.classification is not UNSET:
+            raise Refused(400, "the classification extension is not supported; request the outputs label and probs")
 
 
 def _timeout_ms(request: InferRequest) -> float | None:

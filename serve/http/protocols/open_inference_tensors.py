@@ -1,6 +1,6 @@
-"""Tensors of the Open Inference Protocol, as JSON and as bytes behind the JSON (the binary tensor data extension).
+"""Tensors of the Open Inference Protocol, as JSON and as bytes after the JSON (the binary tensor data extension).
 
-A BYTES tensor in binary is, for each element, its length as 4 bytes, the lowest first, and then the element.
+A binary BYTES tensor has for each element its length, as 4 bytes little-endian, and then the element.
 Source: kserve/open-inference-protocol, specification/protocol/inference_rest.md; triton-inference-server/server,
 docs/protocol/extension_binary_data.md.
 """
@@ -18,11 +18,11 @@ from potstill.serve.http.asgi import Refused
 
 _LENGTH = struct.Struct("<I")
 _DTYPES = {"FP32": np.dtype("<f4"), "BOOL": np.dtype("?")}
-_NESTING = 8  # of the data in JSON; more is no tensor of texts
+_NESTING = 8  # levels of lists in JSON data; more are refused
 
 
 class Tensor(msgspec.Struct, frozen=True):
-    """An input as a request describes it."""
+    """The JSON description of an input."""
 
     name: str
     shape: list[int]
@@ -32,16 +32,18 @@ class Tensor(msgspec.Struct, frozen=True):
 
 
 def read_texts(tensor: Tensor, binary: bytes | None) -> list[str]:
-    """The strings of a BYTES tensor, in row-major order; raises Refused: 400.
+    """The strings of a BYTES tensor, [B] or [B, ...], in row-major order.
 
     Args:
         tensor: its description.
-        binary: its bytes, if they came behind the JSON.
+        binary: its bytes, if they follow the JSON.
+    Raises:
+        Refused: 400 if the tensor is not of strings, or its shape does not fit its elements.
     """
     if tensor.datatype != "BYTES":
         raise Refused(400, f"input {tensor.name!r} has datatype {tensor.datatype}; BYTES is expected")
     if any(size < 0 for size in tensor.shape):
-        raise Refused(400, f"input {tensor.name!r} has shape {tensor.shape}; no size may be below 0")
+        raise Refused(400, f"input {tensor.name!r} has shape {tensor.shape}; sizes must be at least 0")
     if binary is not None:
         texts = _split(tensor.name, binary)
     elif tensor.data is msgspec.UNSET:
@@ -49,12 +51,16 @@ def read_texts(tensor: Tensor, binary: bytes | None) -> list[str]:
     else:
         texts = _flat(tensor.name, tensor.data, _NESTING)
     if prod(tensor.shape) != len(texts):
-        raise Refused(400, f"input {tensor.name!r} has shape {tensor.shape} and {len(texts)} elements")
+        raise Refused(400, f"input {tensor.name!r} has shape {tensor.shape} but {len(texts)} elements")
     return texts
 
 
 def binary_size(tensor: Tensor) -> int | None:
-    """Bytes of a tensor that follows the JSON; None if it does not; raises Refused: 400."""
+    """Length in bytes of the data that follow the JSON, for a tensor [B] or [B, ...]; None if they are in the JSON.
+
+    Raises:
+        Refused: 400 if the size is invalid, or the tensor has data in the JSON too.
+    """
     size = tensor.parameters.get("binary_data_size")
     if size is None:
         return None
@@ -64,7 +70,7 @@ def binary_size(tensor: Tensor) -> int | None:
 
 
 def to_bytes(datatype: str, values: list[Any]) -> bytes:
-    """Values in binary: strings as BYTES, numbers (nested in rows or not) as FP32, truth values as BOOL."""
+    """Encode an output: strings as BYTES, numbers [B] or [B, C] as FP32, booleans as BOOL."""
     if datatype == "BYTES":
         encoded = [value.encode() for value in values]
         return b"".join(_LENGTH.pack(len(one)) + one for one in encoded)
@@ -72,12 +78,12 @@ def to_bytes(datatype: str, values: list[Any]) -> bytes:
 
 
 def flat_numbers(values: list[Any]) -> list[Any]:
-    """Rows of numbers one after the other; what is flat stays so."""
+    """Flatten rows [B, C] to one list; a flat list is returned as it is."""
     return [number for row in values for number in row] if values and isinstance(values[0], list) else values
 
 
 def _split(name: str, data: bytes) -> list[str]:
-    """The elements of a BYTES tensor in binary; raises Refused."""
+    """The elements of a binary BYTES tensor; raises Refused: 400."""
     texts, at = [], 0
     while at < len(data):
         if at + _LENGTH.size > len(data):
@@ -85,14 +91,14 @@ def _split(name: str, data: bytes) -> list[str]:
         (length,) = _LENGTH.unpack_from(data, at)
         at += _LENGTH.size
         if at + length > len(data):
-            raise Refused(400, f"input {name!r} has an element of {length} bytes, and only {len(data) - at} are left")
+            raise Refused(400, f"input {name!r} has an element of {length} bytes, but only {len(data) - at} are left")
         texts.append(_utf8(name, data[at : at + length]))
         at += length
     return texts
 
 
 def _flat(name: str, data: list[Any], depth: int) -> list[str]:
-    """Strings out of lists in lists; raises Refused."""
+    """The strings of nested lists; raises Refused: 400."""
     texts: list[str] = []
     for value in data:
         if isinstance(value, str):
@@ -100,13 +106,16 @@ def _flat(name: str, data: list[Any], depth: int) -> list[str]:
         elif isinstance(value, list) and depth:
             texts.extend(_flat(name, value, depth - 1))
         else:
-            raise Refused(400, f"input {name!r} holds a {type(value).__name__}; strings are expected, in lists or not")
+            raise Refused(
+                400,
+                f"input {name!r} contains a value of type {type(value).__name__}; only strings and lists of strings are allowed",
+            )
     return texts
 
 
 def _utf8(name: str, data: bytes) -> str:
-    """Text of bytes; raises Refused."""
+    """Decode UTF-8; raises Refused: 400."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise Refused(400, f"input {name!r} holds bytes that are not UTF-8: {error.reason} at {error.start}") from error
+        raise Refused(400, f"input {name!r} is not valid UTF-8: {error.reason} at offset {error.start}") from error

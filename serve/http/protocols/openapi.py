@@ -1,44 +1,40 @@
-"""The description of the HTTP interface, OpenAPI 3.1, for exactly the bundles that are served."""
+"""The OpenAPI 3.1 description of the HTTP interface, for exactly the bundles that are served."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from potstill.serve.http.hosting.hosted_bundle import Hosted
-from potstill.serve.http.limits import Limits
+from potstill.serve.http.config import Limits
+from potstill.serve.http.hosting.hosted_bundle import HostedBundle
 from potstill.serve.http.protocols.open_inference import DATATYPES
-from potstill.serve.http.protocols.openapi_schemas import REPLY_SCHEMAS, classify_request, infer_request, predict_request, ref
-
-Json = dict[str, Any]
+from potstill.serve.http.protocols.openapi_schemas import REPLY_SCHEMAS, Json, classify_request, infer_request, predict_request, ref
 
 _ERRORS = {
-    "400": "The body is not JSON, or, in the Open Inference Protocol, wrong in any way.",
-    "401": "A key is needed, or not known.",
-    "404": "There is no bundle or version of that name.",
+    "400": "The body is not JSON; in the Open Inference Protocol, any invalid request.",
+    "401": "The API key is missing or unknown.",
+    "404": "Unknown bundle or version.",
     "408": "The request took too long to arrive.",
-    "413": "The body is too large; of /predict also: too many texts, or one too long.",
-    "422": "The body is JSON of a wrong shape, or does not fit the bundle.",
-    "429": "The answer would come too late; Retry-After says when to come back.",
-    "500": "A mistake in the server.",
+    "413": "The body is too large; in /predict also too many texts, or too long a text.",
+    "422": "The JSON does not have the form of a request, or does not fit the bundle.",
+    "429": "The deadline cannot be met; Retry-After says when to retry.",
+    "500": "Internal error.",
     "503": "Too many connections, or not ready.",
-    "504": "The time ran out before it was this request's turn.",
+    "504": "The deadline passed while the request was queued.",
 }
 _TRACE = {
     "name": "traceparent",
     "in": "header",
-    "description": "The caller's place in a trace (W3C Trace Context); another form is passed over.",
+    "description": "The caller's place in a trace (W3C Trace Context); a malformed value is ignored.",
     "schema": {"type": "string"},
 }
 
 
-def describe(hosted: list[Hosted], limits: Limits, version: str, *, with_keys: bool) -> Json:
-    """The description.
+def openapi_document(hosted: list[HostedBundle], limits: Limits, version: str, *, with_keys: bool) -> Json:
+    """The description of a server.
 
     Args:
-        hosted: the bundles, the first one being the one that answers where none is named.
-        limits: what is accepted.
-        version: of the program.
-        with_keys: whether a client must bring a key.
+        hosted: the bundles, at least one; the first one answers requests that name none.
+        limits: of requests.
+        version: of potstill.
+        with_keys: clients must send an API key.
     """
     document: Json = {
         "openapi": "3.1.0",
@@ -57,21 +53,21 @@ def describe(hosted: list[Hosted], limits: Limits, version: str, *, with_keys: b
     return document
 
 
-def _paths(hosted: list[Hosted], limits: Limits) -> Json:
-    """Every path with its operations."""
+def _paths(hosted: list[HostedBundle], limits: Limits) -> Json:
+    """All paths with their operations."""
     first = hosted[0]
     paths: Json = {
         "/classify": {"post": _ask("classify", "Classify texts.", classify_request([first], limits), ref("ClassifyReply"))},
         "/predict": {"post": _predict(predict_request([first], limits), "predict")},
         "/bundles": {"get": _look("bundles", "The bundles, with labels, thresholds and examples.", ref("Bundles"))},
-        "/livez": {"get": _look("livez", "Whether the process answers at all.", ref("Status"), open_to_all=True)},
+        "/livez": {"get": _look("livez", "Tell that the process is alive.", ref("Status"), open_to_all=True)},
         "/readyz": {"get": _ready("readyz")},
         "/v2/health/live": {"get": _look("v2_live", "As /livez.", ref("Status"), open_to_all=True)},
         "/v2/health/ready": {"get": _ready("v2_ready")},
-        "/v2": {"get": _look("v2", "What the server speaks.", ref("ServerMetadata"))},
-        "/metrics": {"get": _plain("metrics", "Counts and times for Prometheus.", "text/plain")},
+        "/v2": {"get": _look("v2", "The server's name, version and protocol extensions.", ref("ServerMetadata"))},
+        "/metrics": {"get": _plain("metrics", "Metrics for Prometheus.", "text/plain")},
         "/openapi.json": {"get": _look("openapi", "This description.", {"type": "object"}, open_to_all=True)},
-        "/": {"get": _plain("page", "A page to try it.", "text/html", open_to_all=True)},
+        "/": {"get": _plain("page", "A page to try the server.", "text/html", open_to_all=True)},
         "/playground.css": {"get": _plain("page_css", "The page's style.", "text/css", open_to_all=True)},
         "/playground.js": {"get": _plain("page_js", "The page's script.", "text/javascript", open_to_all=True)},
     }
@@ -80,8 +76,8 @@ def _paths(hosted: list[Hosted], limits: Limits) -> Json:
     return paths
 
 
-def _paths_of(one: Hosted, limits: Limits) -> Json:
-    """The paths of one bundle; each has its own, as what one takes another may refuse."""
+def _paths_of(one: HostedBundle, limits: Limits) -> Json:
+    """The paths of one bundle; bundles differ in what they accept."""
     name = one.name
     asked = _ask(f"classify_{name}", f"Classify texts with {name}.", classify_request([one], limits), ref("ClassifyReply"))
     paths: Json = {
@@ -93,8 +89,8 @@ def _paths_of(one: Hosted, limits: Limits) -> Json:
         (f"/v2/models/{name}", [], name),
         (f"/v2/models/{name}/versions/{{version}}", [version], f"{name}_version"),
     ):
-        metadata = _with(_look(f"model_{suffix}", "What the bundle takes and gives.", ref("ModelMetadata")), "404")
-        ready = _with(_look(f"model_ready_{suffix}", "Whether the bundle answers.", ref("ModelReady")), "404")
+        metadata = _with(_look(f"model_{suffix}", "Inputs and outputs of the bundle.", ref("ModelMetadata")), "404")
+        ready = _with(_look(f"model_ready_{suffix}", "Tell whether the bundle answers.", ref("ModelReady")), "404")
         ready["responses"]["503"] = _json("Not ready.", ref("ModelReady"))
         paths[path] = {"parameters": parameters, "get": metadata}
         paths[f"{path}/ready"] = {"parameters": parameters, "get": ready}
@@ -119,7 +115,7 @@ def _ask(operation: str, summary: str, request: Json, reply: Json) -> Json:
 
 
 def _predict(request: Json, operation: str) -> Json:
-    """`/predict`, whose errors have a type too."""
+    """`/predict`, whose errors have a type."""
     described = _ask(operation, "As text-embeddings-inference.", request, ref("Predictions"))
     for status, response in described["responses"].items():
         if status not in ("200", "401", "408", "503"):
@@ -127,8 +123,8 @@ def _predict(request: Json, operation: str) -> Json:
     return described
 
 
-def _infer(hosted: list[Hosted], limits: Limits, operation: str) -> Json:
-    """`/infer`, whose bodies may go on in binary."""
+def _infer(hosted: list[HostedBundle], limits: Limits, operation: str) -> Json:
+    """`/infer`, whose bodies may end in binary data."""
     described = _ask(operation, "The Open Inference Protocol.", infer_request(hosted, limits, list(DATATYPES)), ref("InferReply"))
     described["responses"]["200"]["content"]["application/octet-stream"] = {}
     described["parameters"] = [
@@ -136,7 +132,7 @@ def _infer(hosted: list[Hosted], limits: Limits, operation: str) -> Json:
         {
             "name": "Inference-Header-Content-Length",
             "in": "header",
-            "description": "Bytes of the JSON, where tensors follow it in binary.",
+            "description": "Length of the JSON in bytes, if binary tensors follow it.",
             "schema": {"type": "integer", "minimum": 0},
         },
     ]
@@ -144,8 +140,8 @@ def _infer(hosted: list[Hosted], limits: Limits, operation: str) -> Json:
 
 
 def _look(operation: str, summary: str, schema: Json, *, open_to_all: bool = False) -> Json:
-    """An operation that only looks something up."""
-    described: Json = {"operationId": operation, "summary": summary, "responses": {"200": _json("It.", schema)}}
+    """An operation that classifies nothing."""
+    described: Json = {"operationId": operation, "summary": summary, "responses": {"200": _json("The reply.", schema)}}
     if open_to_all:
         described["security"] = []
         return described
@@ -153,26 +149,26 @@ def _look(operation: str, summary: str, schema: Json, *, open_to_all: bool = Fal
 
 
 def _ready(operation: str) -> Json:
-    """Readiness."""
-    described = _look(operation, "Whether a request would be answered now.", ref("Status"), open_to_all=True)
+    """A readiness probe."""
+    described = _look(operation, "Tell whether a new request would be answered.", ref("Status"), open_to_all=True)
     described["responses"]["503"] = _json("Starting, busy, or stopping.", ref("Status"))
     return described
 
 
 def _plain(operation: str, summary: str, kind: str, *, open_to_all: bool = False) -> Json:
-    """An operation whose reply is no JSON."""
+    """An operation whose reply is not JSON."""
     described = _look(operation, summary, {}, open_to_all=open_to_all)
-    described["responses"]["200"] = {"description": "It.", "content": {kind: {"schema": {"type": "string"}}}}
+    described["responses"]["200"] = {"description": "The reply.", "content": {kind: {"schema": {"type": "string"}}}}
     return described
 
 
 def _with(described: Json, *statuses: str) -> Json:
-    """An operation that may also end like that."""
+    """Add error replies with these statuses to an operation."""
     for status in statuses:
         described["responses"][status] = _json(_ERRORS[status], ref("Error"))
     return described
 
 
 def _json(description: str, schema: Json) -> Json:
-    """A reply of JSON."""
+    """A JSON reply."""
     return {"description": description, "content": {"application/json": {"schema": schema}}}

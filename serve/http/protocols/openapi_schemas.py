@@ -1,28 +1,28 @@
-"""The shapes of requests and replies, as JSON Schema (2020-12), for the description of the HTTP interface."""
+"""JSON Schemas (2020-12) of requests and replies, for the OpenAPI description."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from potstill.serve.http.hosting.hosted_bundle import Hosted
-from potstill.serve.http.limits import Limits
+from potstill.serve.http.config import Limits
+from potstill.serve.http.hosting.hosted_bundle import HostedBundle
 from potstill.serve.runtime.tokenizer import MAX_TARGET_CHARS
 
 Json = dict[str, Any]
 
 
 def ref(name: str) -> Json:
-    """A shape that has a name."""
+    """A reference to one of REPLY_SCHEMAS."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _object(required: list[str], properties: Json, **more: Any) -> Json:
-    """An object."""
+    """The schema of an object."""
     return {"type": "object", "required": required, "properties": properties, **more}
 
 
 def _list(of: Json, **more: Any) -> Json:
-    """A list."""
+    """The schema of a list."""
     return {"type": "array", "items": of, **more}
 
 
@@ -91,8 +91,8 @@ REPLY_SCHEMAS: Json = {
 }
 
 
-def classify_request(hosted: list[Hosted], limits: Limits) -> Json:
-    """The body of `/classify`; targets stand in it where one of these bundles has them, and must where all have."""
+def classify_request(hosted: list[HostedBundle], limits: Limits) -> Json:
+    """The body of `/classify`, with targets for the bundles that have them, and without for the others."""
     text, target = _text(limits), {"type": "string", "maxLength": MAX_TARGET_CHARS}
     many = {"minItems": 1, "maxItems": limits.max_texts}
     options: Json = {
@@ -113,8 +113,8 @@ def classify_request(hosted: list[Hosted], limits: Limits) -> Json:
     return {"oneOf": shapes}
 
 
-def predict_request(hosted: list[Hosted], limits: Limits) -> Json:
-    """The body of `/predict`: pairs for bundles with targets, else single texts."""
+def predict_request(hosted: list[HostedBundle], limits: Limits) -> Json:
+    """The body of `/predict`: pairs for bundles with targets, single texts for the others."""
     text = {**_text(limits), "minLength": 1}
     target = {"type": "string", "maxLength": MAX_TARGET_CHARS}
     inputs: list[Json] = []
@@ -126,8 +126,8 @@ def predict_request(hosted: list[Hosted], limits: Limits) -> Json:
     return _object(["inputs"], {"inputs": {"anyOf": inputs}, **options})
 
 
-def infer_request(hosted: list[Hosted], limits: Limits, outputs: list[str]) -> Json:
-    """The JSON of `infer`: the tensor `text`, and `target` for bundles with targets."""
+def infer_request(hosted: list[HostedBundle], limits: Limits, outputs: list[str]) -> Json:
+    """The JSON part of `infer`: the tensor `text`, and `target` for bundles with targets."""
     shapes = []
     for with_target in sorted({one.manifest.target for one in hosted}):
         names = ["text", "target"] if with_target else ["text"]
@@ -152,7 +152,7 @@ def infer_request(hosted: list[Hosted], limits: Limits, outputs: list[str]) -> J
 
 
 def _input(name: str, limits: Limits) -> Json:
-    """One tensor of strings; its shape must have as many places as there are strings."""
+    """A tensor of strings. A schema cannot say that its shape must fit the number of strings."""
     data = _list(_text(limits) if name == "text" else _TEXT, minItems=1, maxItems=limits.max_texts)
     shape = _list({"type": "integer", "minimum": 1, "maximum": limits.max_texts}, minItems=1, maxItems=2)
     properties = {
@@ -166,5 +166,5 @@ def _input(name: str, limits: Limits) -> Json:
 
 
 def _text(limits: Limits) -> Json:
-    """A text."""
+    """The schema of a text."""
     return {"type": "string", "maxLength": limits.max_chars}

@@ -1,46 +1,48 @@
-"""`POST /predict` as text-embeddings-inference answers it, so that its clients need another address and nothing else.
+"""`POST /predict` as text-embeddings-inference answers it, so that its clients only change the address.
 
     {"inputs": "..."}  or  {"inputs": ["...", "TARGET"]}     -> [{"score", "label"}, ...], the most probable first
     {"inputs": [["..."], ["...", "TARGET"], ...]}            -> a list of those
     "raw_scores": true     logits instead of probabilities
-    "truncate": false      a text with more tokens than the model reads is refused instead of cut
+    "truncate": false      a text with more tokens than the model reads is refused instead of truncated
 
 Errors are {"error", "error_type"}, with that server's types and status codes: Validation 413 (422 where the shape is wrong),
-Empty 400, Overloaded 429, Unhealthy 503, Backend 424. The deadline is the server's own, as the protocol has no field for it.
+Empty 400, Overloaded 429, Unhealthy 503, Backend 424. The deadline is always the default, as the protocol has no field for it.
 Source: huggingface/text-embeddings-inference, router/src/http/types.rs and server.rs, router/src/lib.rs.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 
-from potstill.serve.http.asgi import Refused, Reply, decode_json, json_reply
-from potstill.serve.http.hosting.hosted_bundle import Hosted, Worked
+from potstill.serve.http.asgi import Message, Refused, Reply, decode_json, json_reply
+from potstill.serve.http.config import Limits
+from potstill.serve.http.hosting.hosted_bundle import HostedBundle, TimedAnswer
 from potstill.serve.http.hosting.job import Job
-from potstill.serve.http.limits import Limits
-from potstill.serve.http.protocols.request import Question
+from potstill.serve.http.protocols.request import ParsedRequest, WireProtocol, WriteReply
 
 ERROR_TYPES = {
     400: "Empty", 413: "Validation", 422: "Validation", 424: "Backend", 429: "Overloaded", 500: "Backend", 503: "Unhealthy",
     504: "Overloaded",
 }  # fmt: skip
 NO_PAIRS = (
-    "two strings in one list are a text and its target here, and this bundle answers without a target; "
-    'for several texts, give each a list of its own: {"inputs": [["a"], ["b"]]}'
+    "two strings in one list are a text and its target, and this bundle takes no target; "
+    'to send several texts, put each in a list of its own: {"inputs": [["a"], ["b"]]}'
 )
 EMPTY = "Input validation error: `inputs` cannot be empty"
 
 
 class PredictRequest(msgspec.Struct, frozen=True):
-    """The body of a request. Fields that are not known are passed over, as that server does."""
+    """The body of a request. Unknown fields are ignored, as in that server."""
 
     inputs: str | list[str | list[str]]
     raw_scores: bool = False
-    truncate: bool | None = None  # None: cut
+    truncate: bool | None = None  # None: true
 
 
-class Prediction(msgspec.Struct, frozen=True):
-    """A label with its score."""
+class LabelScore(msgspec.Struct, frozen=True):
+    """A label with its score: a probability from 0 to 1, or a logit."""
 
     score: float
     label: str
@@ -49,8 +51,8 @@ class Prediction(msgspec.Struct, frozen=True):
 _DECODER = msgspec.json.Decoder(PredictRequest)
 
 
-def read(body: bytes, hosted: Hosted, limits: Limits) -> tuple[Question, PredictRequest]:
-    """What is asked; raises Refused."""
+def read(scope: Message, body: bytes, hosted: HostedBundle, limits: Limits) -> tuple[ParsedRequest, WriteReply]:
+    """Read a request; raises Refused: 400, 413 or 422."""
     request: PredictRequest = decode_json(_DECODER, body)
     pairs = _pairs(request.inputs)
     if len(pairs) > limits.max_texts:
@@ -59,34 +61,37 @@ def read(body: bytes, hosted: Hosted, limits: Limits) -> tuple[Question, Predict
         raise Refused(400, EMPTY)
     texts, with_target = [pair[0] for pair in pairs], [len(pair) == 2 for pair in pairs]
     if any(with_target) and not all(with_target):
-        raise Refused(422, "some inputs are pairs of text and target, others are not; a bundle answers one kind only")
+        raise Refused(422, "some inputs are pairs of text and target and others are not; a bundle takes one kind only")
     if any(with_target) and not hosted.manifest.target:
         raise Refused(422, NO_PAIRS)
     targets = [pair[1] for pair in pairs] if all(with_target) else None
     if request.truncate is False:
         _refuse_long(hosted, texts, targets, limits)
-    return Question(texts, targets), request
+    return ParsedRequest(texts, targets), partial(_write, request)
 
 
-def write(job: Job, request: PredictRequest) -> Reply:
-    """The reply."""
+def _write(request: PredictRequest, job: Job) -> Reply:
+    """Write the answers of a job."""
     rows = [_predictions(job.hosted, one, raw=request.raw_scores) for one in job.results()]
     return json_reply(rows if is_batch(request) else rows[0])
 
 
-def error(refused: Refused) -> Reply:
-    """A refusal in that server's form."""
+def write_error(refused: Refused) -> Reply:
+    """Write an error in that server's form."""
     kind = ERROR_TYPES.get(refused.status, "Validation")
     return json_reply({"error": refused.message, "error_type": kind}, refused.status, refused.headers)
 
 
+PROTOCOL = WireProtocol(read, write_error)
+
+
 def is_batch(request: PredictRequest) -> bool:
-    """Whether the reply is a list of lists."""
+    """Tell whether the reply is a list of lists."""
     return isinstance(request.inputs, list) and bool(request.inputs) and isinstance(request.inputs[0], list)
 
 
 def _pairs(inputs: str | list[str | list[str]]) -> list[list[str]]:
-    """Each input as its text, with its target if it has one; raises Refused."""
+    """Each input as [text] or [text, target]; raises Refused: 422."""
     if isinstance(inputs, str):
         return [[inputs]]
     flat = [one for one in inputs if isinstance(one, str)]
@@ -97,17 +102,17 @@ def _pairs(inputs: str | list[str | list[str]]) -> list[list[str]]:
     return rows
 
 
-def _refuse_long(hosted: Hosted, texts: list[str], targets: list[str] | None, limits: Limits) -> None:
-    """Refuse what would be cut; raises Refused."""
+def _refuse_long(hosted: HostedBundle, texts: list[str], targets: list[str] | None, limits: Limits) -> None:
+    """Check that no text would be truncated; raises Refused: 413."""
     for index, text in enumerate(texts):
-        if len(text) <= limits.max_chars and hosted.is_cut(text, None if targets is None else targets[index]):
+        if len(text) <= limits.max_chars and hosted.is_truncated(text, None if targets is None else targets[index]):
             most = hosted.manifest.max_tokens
             raise Refused(413, f"Input validation error: `inputs` must have at most {most} tokens. Given: more than {most}")
 
 
-def _predictions(hosted: Hosted, worked: Worked, *, raw: bool) -> list[Prediction]:
-    """All labels, the highest score first; of equal ones, the later label first, as that server sorts upwards and turns round."""
+def _predictions(hosted: HostedBundle, timed: TimedAnswer, *, raw: bool) -> list[LabelScore]:
+    """All labels by descending score; among equal scores the later label first, as that server sorts upwards and reverses."""
     labels = hosted.manifest.labels
-    scores = worked.logits if raw else [worked.answer.probs[name] for name in labels]
-    rows = [Prediction(score, label) for score, label in zip(scores, labels, strict=True)]
+    scores = timed.logits if raw else [timed.answer.probs[name] for name in labels]
+    rows = [LabelScore(score, label) for score, label in zip(scores, labels, strict=True)]
     return sorted(rows, key=lambda row: row.score)[::-1]

@@ -1,1 +1,1 @@
-"""What the server tells about itself, to those who ask on this machine: metrics, log, traces."""
+"""Metrics, log and traces. None of them contains a text or a key."""

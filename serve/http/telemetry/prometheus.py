@@ -1,4 +1,4 @@
-"""Counters and histograms, and how they are written for Prometheus (text format 0.0.4).
+"""Counters and histograms in the text format of Prometheus, version 0.0.4.
 
 Source of the format: prometheus.io/docs/instrumenting/exposition_formats.
 """
@@ -9,15 +9,17 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from potstill.contract.files.decode import encodable
+
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
-Values = dict[str, list[float]]  # of one metric, by its rendered labels; a counter has one number, a histogram its buckets and sum
-Snapshot = dict[str, Values]  # of all metrics, by name
+Values = dict[str, list[float]]  # of one family, by rendered labels: [1] of a counter, [buckets + 1] with the sum of a histogram
+MetricsSnapshot = dict[str, Values]  # of all families, by name
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A name with its meaning; a histogram has bounds of its buckets, and one more bucket without a bound."""
+class MetricFamily:
+    """A counter, or a histogram if it has upper bounds of buckets; a last bucket without a bound is added."""
 
     name: str
     help: str
@@ -27,11 +29,11 @@ class Metric:
     _keys: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def add(self, *labels: str, amount: float = 1.0) -> None:
-        """Count up."""
+        """Increase a counter. Args: values of the labels, in order; amount, at least 0, in the counter's unit."""
         self._row(labels, 1)[0] += amount
 
     def observe(self, value: float, *labels: str) -> None:
-        """Put a value into its bucket."""
+        """Add a value to a histogram. Args: value, in the unit of the bounds; values of the labels, in order."""
         bounds = self.bounds or ()
         row = self._row(labels, len(bounds) + 2)
         row[bisect_left(bounds, value)] += 1
@@ -48,7 +50,7 @@ class Metric:
         return row
 
     def lines(self, values: Values) -> Iterable[str]:
-        """The metric's lines for these values, which may be of several processes."""
+        """The lines of this family in the text format. Args: values, of this process or summed over several."""
         yield f"# HELP {self.name} {self.help}"
         yield f"# TYPE {self.name} {'counter' if self.bounds is None else 'histogram'}"
         for key, row in values.items():
@@ -65,14 +67,14 @@ class Metric:
 
 
 def gauge_lines(name: str, meaning: str, values: Mapping[str, float]) -> list[str]:
-    """Lines of something that goes up and down, by its rendered labels."""
+    """The lines of a gauge. Args: values, by rendered labels, in the unit that the name ends with."""
     rows = [f"{name}{_braces(key)} {value:.17g}" for key, value in values.items()]
     return [f"# HELP {name} {meaning}", f"# TYPE {name} gauge", *rows]
 
 
-def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """The sums over several processes."""
-    total: Snapshot = {}
+def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
+    """Sum the snapshots of several processes."""
+    total: MetricsSnapshot = {}
     for snapshot in snapshots:
         for name, values in snapshot.items():
             rows = total.setdefault(name, {})
@@ -82,16 +84,16 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
 
 
 def render_labels(pairs: Iterable[tuple[str, str]]) -> str:
-    """Labels as they stand between the braces."""
+    """Labels in the text format, without the braces."""
     return ",".join(f'{name}="{_escape(value)}"' for name, value in pairs)
 
 
 def _escape(value: str) -> str:
-    """A label's value without what would end it; a lone surrogate, which UTF-8 has no form for, as a question mark."""
-    clean = value.encode("utf-8", errors="replace").decode("utf-8")
+    """Escape the value of a label; a lone surrogate, which UTF-8 cannot encode, becomes a question mark."""
+    clean = encodable(value)
     return clean.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
 def _braces(key: str) -> str:
-    """Rendered labels in braces; nothing if there is none."""
+    """Rendered labels in braces, or nothing if there are none."""
     return f"{{{key}}}" if key else ""

@@ -1,8 +1,7 @@
-"""Counts that the processes of one server show to each other, in memory that they share: no file, no port, no lock.
+"""Counts of several processes in shared memory, without a file, a port or a lock.
 
-Each process has a slot, and writes only there. A slot begins with the connections that are open, then a number that is odd while
-the rest is being written, then the length of what follows: the counts as MessagePack. Whoever reads a slot looks at the number
-before and after.
+Each process writes to its own slot only. A slot has the number of open connections, then a sequence number that is odd during a
+write, then the length of the counts, then the counts as MessagePack. A reader checks that the sequence number has not changed.
 """
 
 from __future__ import annotations
@@ -13,62 +12,62 @@ import struct
 
 import msgspec
 
-from potstill.serve.http.telemetry.prometheus import Snapshot
+from potstill.serve.http.telemetry.prometheus import MetricsSnapshot
 
-SLOT_BYTES = 1 << 20  # room for some thousand histograms; untouched pages cost nothing
+SLOT_BYTES = 1 << 20  # enough for some thousand histograms; untouched pages take no memory
 _OPEN = struct.Struct("<Q")  # connections
-_HEAD = struct.Struct("<QQ")  # how often it was written (twice each time), length
-_COUNTS = _OPEN.size + _HEAD.size  # where the counts begin
+_HEAD = struct.Struct("<QQ")  # sequence number (two for each write), length
+_COUNTS = _OPEN.size + _HEAD.size  # offset of the counts
 _TRIES = 100
 
 
 class SharedCounts:
-    """The slots of all processes; `index` is the one that is written."""
+    """The slots of all processes; this process writes to the one at `index`."""
 
     def __init__(self, descriptor: int, n_processes: int, index: int) -> None:
-        """Args: of memory made by `new`; number of slots; the own one."""
+        """Args: descriptor made by `new`; number of slots; index of this process's slot, from 0."""
         self._memory = mmap.mmap(descriptor, SLOT_BYTES * n_processes)
         self._n, self._index = n_processes, index
-        self._decoder = msgspec.msgpack.Decoder(Snapshot)
+        self._decoder = msgspec.msgpack.Decoder(MetricsSnapshot)
 
     @staticmethod
     def new(n_processes: int) -> int:
-        """A descriptor of fresh memory, to be handed to every process."""
+        """Create shared memory; returns its descriptor, for every process to inherit."""
         descriptor = os.memfd_create("potstill-counts")
         os.ftruncate(descriptor, SLOT_BYTES * n_processes)
         return descriptor
 
-    def write(self, counts: Snapshot) -> None:
-        """Replace the own slot's counts; what does not fit stays as it was."""
+    def write(self, counts: MetricsSnapshot) -> None:
+        """Replace the counts of this process; counts too large for a slot are not written."""
         data = msgspec.msgpack.encode(counts)
         if len(data) > SLOT_BYTES - _COUNTS:
             return
         start = SLOT_BYTES * self._index + _OPEN.size
         number, length = _HEAD.unpack_from(self._memory, start)
-        number += number % 2  # left odd by a process that died while it wrote
+        number += number % 2  # odd if an earlier process died during a write
         _HEAD.pack_into(self._memory, start, number + 1, length)
         self._memory[start + _HEAD.size : start + _HEAD.size + len(data)] = data
         _HEAD.pack_into(self._memory, start, number + 2, len(data))
 
-    def show_open(self, n: int) -> None:
-        """Say how many connections this process has open."""
+    def publish_open(self, n: int) -> None:
+        """Publish the number of open connections of this process."""
         _OPEN.pack_into(self._memory, SLOT_BYTES * self._index, n)
 
     def fewest_open(self) -> int:
-        """The connections of the process that has the fewest."""
+        """The smallest number of open connections of any process."""
         fewest: int = min(_OPEN.unpack_from(self._memory, SLOT_BYTES * index)[0] for index in range(self._n))
         return fewest
 
-    def own(self) -> Snapshot:
-        """What the own slot holds, from this process or the one before it."""
+    def own(self) -> MetricsSnapshot:
+        """The counts in this process's slot, perhaps from the process that it replaces."""
         return self._read(self._index)
 
-    def all(self) -> list[Snapshot]:
-        """What every slot holds."""
+    def all(self) -> list[MetricsSnapshot]:
+        """The counts in every slot."""
         return [self._read(index) for index in range(self._n)]
 
-    def _read(self, index: int) -> Snapshot:
-        """One slot; empty if it never held anything whole."""
+    def _read(self, index: int) -> MetricsSnapshot:
+        """The counts in a slot; empty if none were written, or no complete read succeeds."""
         start = SLOT_BYTES * index + _OPEN.size
         for _ in range(_TRIES):
             number, length = _HEAD.unpack_from(self._memory, start)

@@ -6,7 +6,7 @@ import sqlite3
 import sys
 
 import pytest
-from support.drawn_texts import drawn_texts
+from support.sample_texts import drawn_texts
 
 from potstill.commands.main import run as console
 from potstill.contract.soft_label import read_soft_labels

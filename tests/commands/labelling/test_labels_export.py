@@ -9,7 +9,7 @@ import pytest
 
 from potstill.commands.main import run as console
 from potstill.contract.errors import FormatError
-from potstill.contract.interchange.review_export import FORMS
+from potstill.contract.interchange.review_export import REVIEW_FORMATS
 from potstill.contract.texts import Text, read_texts
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.store.label_store import LabelStore, RunSettings
@@ -98,7 +98,7 @@ def test_a_table_holds_every_text_in_the_order_asked_for(export, folder, by, ids
     assert [row["gold"] for row in rows if row["id"] == "g"] == ["up"]
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", REVIEW_FORMATS)
 def test_every_format_writes_something(export, folder, form):
     file = {"label-studio": "r.json", "argilla": "r.json", "datasets": "r"}.get(form, f"r.{form}")
     done = export(file, "--format", form)
@@ -166,4 +166,4 @@ def test_a_gold_file_of_our_own_must_not_lack_gold(folder):
     (folder / "gold.jsonl").write_text('{"text": "one", "id": "1", "gold": "up"}\n{"text": "two", "id": "2"}\n')
     with pytest.raises(FormatError) as caught:
         plan_labelling("task.toml", "others.jsonl", LabelConfig("direct"), gold="gold.jsonl")
-    assert str(caught.value) == "gold.jsonl: text '2': has no gold label; give it one, or move it to the other texts"
+    assert str(caught.value) == "gold.jsonl: text '2': has no gold label; add one, or move it to the texts without gold labels"

@@ -6,7 +6,8 @@ import shutil
 import msgspec
 import numpy as np
 import pytest
-from support.toy_moves import LABELS, a_task, gold_texts, soft_label, trained_student, write_gold
+from support.tiny_backbone import trained_student
+from support.toy_task import LABELS, a_task, gold_texts, soft_label, write_gold
 
 from potstill.commands.main import run as console
 from potstill.contract.bundle import read_manifest, write_manifest, write_sums

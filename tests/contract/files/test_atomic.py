@@ -83,7 +83,7 @@ def test_a_file_where_a_folder_should_go_is_refused(tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(UserError) as caught, atomic.folder(tmp_path / "out"):
         pass
-    assert str(caught.value) == f"{tmp_path / 'out'}: is a file; name a folder, or a place where nothing is yet"
+    assert str(caught.value) == f"{tmp_path / 'out'}: is a file; name a folder"
     assert (tmp_path / "out").read_text() == "mine"
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.contract.errors import FormatError
-from potstill.contract.interchange.annotation import Guide
+from potstill.contract.interchange.annotation import AnnotationGuide
 from potstill.contract.interchange.argilla import records, settings
 from potstill.contract.soft_label import SoftLabel
 from potstill.contract.texts import Text, read_texts
@@ -90,12 +90,12 @@ def test_only_submitted_answers_are_gold_and_the_others_are_counted(tmp_path):
     read = read_texts(written(tmp_path, rows), gold=True)
     assert [(text.text, text.gold) for text in read.texts] == [("one", "up"), ("five", "down")]
     skipped = "skipped 4 of 6 rows: 1 set aside, 1 not annotated, 1 tied between annotators, 1 with several labels at once"
-    assert read.skipped_line() == f"{skipped}; of 2 texts, 1 with the label that most of several annotators chose"
+    assert read.skipped_line() == f"{skipped}; of 2 texts, 1 with annotators who disagreed (the label of most counts)"
 
 
 def test_answers_without_a_status_count_where_the_record_is_completed_and_that_is_told(tmp_path):
     read = read_texts(written(tmp_path, NESTED), gold=True)
-    note = "1 with answers of which the file leaves out whether they were submitted (export Argilla's records with flatten=True)"
+    note = "1 with answers that may be drafts, as the file does not say (export Argilla's records with flatten=True)"
     assert read.skipped_line() == f"skipped 2 of 3 rows: 1 set aside, 1 not annotated; of 1 texts, {note}"
     assert "flatten" not in read_texts(written(tmp_path, FLAT), gold=True).skipped_line()
 
@@ -107,19 +107,19 @@ def test_the_only_field_is_the_text_and_the_only_question_the_gold_one(tmp_path)
 
 BROKEN = [
     ([NESTED[0], []], "[1]: expected `object`, got `array`"),
-    ([NESTED[0], {"id": "x"}], "[1]: fields: has no 'text', nor just one field that could be it; found: nothing"),
-    ([{"fields": {"a": "1", "b": "2"}}], "[0]: fields: has no 'text', nor just one field that could be it; found: a, b"),
+    ([NESTED[0], {"id": "x"}], "[1]: fields: has no field 'text', and no other field is clearly the text; found: nothing"),
+    ([{"fields": {"a": "1", "b": "2"}}], "[0]: fields: has no field 'text', and no other field is clearly the text; found: a, b"),
     ([{"fields": {"text": "a", "target": 3}}], "[0]: fields.target: must be text; correct or remove it"),
     ([{"fields": {"text": "a"}, "id": 3}], "[0]: id: expected `str | null`, got `int`"),
     ([{"fields": {"text": "a"}, "responses": []}], "[0]: responses: expected `object | null`, got `array`"),
-    ([{"fields": {"text": "a"}, "responses": {"label": [{"value": 3}]}}], "[0]: responses: to 'label' must be labels; make it a question with labels to choose"),
+    ([{"fields": {"text": "a"}, "responses": {"label": [{"value": 3}]}}], "[0]: responses: to 'label' must be labels; make it a label question"),
     (
         [{**flat("a", ("up", "submitted")), "label.responses.status": []}],
-        "[0]: label.responses: and label.responses.status must be lists of one length; export the records again",
+        "[0]: label.responses: and label.responses.status must be lists of equal length; export the records again",
     ),
     (
         [flat("a", ("up", "submitted"), question="mood"), flat("b", ("up", "submitted"), question="tone")],
-        "responses: are to several questions (mood, tone); name the one that holds the gold label 'label'",
+        "responses: answer several questions (mood, tone); name the one with the gold label 'label'",
     ),
     ([flat("a", ("flat", "submitted"))], "[0]: gold: 'flat' is not a label; allowed: up, down"),
 ]  # fmt: skip
@@ -157,7 +157,9 @@ def test_a_record_carries_the_suggestion_its_probability_and_an_agent_that_the_s
 
 
 def test_the_settings_hold_fields_question_and_what_to_sort_by():
-    whole = json.loads(settings(Guide({"up": "rises", "down": "", "flat": "stays"}, "Which way?", "Read twice.", target=True)))
+    whole = json.loads(
+        settings(AnnotationGuide({"up": "rises", "down": "", "flat": "stays"}, "Which way?", "Read twice.", target=True))
+    )
     assert [field["name"] for field in whole["fields"]] == ["text", "target"]
     (question,) = whole["questions"]
     assert (question["name"], question["title"], question["description"]) == ("label", "Which way?", "up: rises\nflat: stays")
@@ -165,6 +167,6 @@ def test_the_settings_hold_fields_question_and_what_to_sort_by():
     assert question["settings"]["visible_options"] == 3
     assert whole["guidelines"] == "Read twice."
     assert [measure["name"] for measure in whole["metadata"]] == ["entropy", "agreement"]
-    two = json.loads(settings(Guide({"up": "", "down": ""})))
+    two = json.loads(settings(AnnotationGuide({"up": "", "down": ""})))
     # the package refuses fewer than three visible options
     assert two["questions"][0]["settings"]["visible_options"] is None and [field["name"] for field in two["fields"]] == ["text"]

@@ -154,15 +154,15 @@ CAST = "run: dataset.cast_column('label', ClassLabel(names=[...]))"
 BROKEN = [
     (empty, "d: is a folder without texts; allowed: a folder with state.json, or *.parquet"),
     (a_clone, "d: is a folder without texts; name a folder with Parquet files: d/data"),
-    (a_dict, "d: holds several splits; name the folder of one: d/train"),
-    (both_splits, "d: holds several splits (test, train); name one file, or put those of one split in a folder"),
+    (a_dict, "d: has several splits; name the folder of one: d/train"),
+    (both_splits, "d: has several splits (test, train); name one file, or move the files of one split to a folder"),
     (
         lambda path: hub(path, "a.parquet", {"text": ["one"], "url": ["u"], "label": ["up"], "stars": [3]}),
-        "d/a.parquet: has columns that no text has: 'url', 'stars'; drop them: dataset.select_columns(['text', 'label'])",
+        "d/a.parquet: has unknown columns: 'url', 'stars'; drop them: dataset.select_columns(['text', 'label'])",
     ),
     (
         lambda path: hub(path, "a.parquet", {"text": ["one"], "gold": ["up"], "label": ["up"]}),
-        "d/a.parquet: has columns that no text has: 'label'; drop them: dataset.select_columns(['text', 'gold'])",
+        "d/a.parquet: has unknown columns: 'label'; drop them: dataset.select_columns(['text', 'gold'])",
     ),
     (
         lambda path: hub(path, "a.parquet", {"sentence": ["one"], "label": ["up"]}),
@@ -170,16 +170,16 @@ BROKEN = [
     ),
     (
         lambda path: hub(path, "a.parquet", {"text": ["one"], "label": [1]}),
-        f"d/a.parquet: row 1: label: is 1, and the features name no classes; {CAST}",
+        f"d/a.parquet: row 1: label: is 1, but the features name no classes; {CAST}",
     ),
     (
         lambda path: hub(path, "a.parquet", {"text": ["one"], "label": [2]}, {"text": STRING, "label": CLASSES}),
-        "d/a.parquet: row 1: label: is 2; the features name 2 classes, from 0 to 1, and -1 is none",
+        "d/a.parquet: row 1: label: is 2; the features name 2 classes, from 0 to 1, and -1 is a missing label",
     ),
     (lambda path: hub(path, "a.parquet", {"text": ["one"], "label": [0.5]}), "d/a.parquet: row 1: gold: expected `str | null`, got `float`"),
     (lambda path: hub(path, "a.parquet", {"text": [3]}), "d/a.parquet: row 1: text: expected `str`, got `int`"),
     (lambda path: hub(path, "a.parquet", {"text": ["a"], "gold": ["flat"]}), "d/a.parquet: row 1: gold: 'flat' is not a label; allowed: up, down"),
-    (lambda path: hub(path, "a.parquet", {"text": [" "]}), "d: holds no usable text (1 empty); each row needs a text"),
+    (lambda path: hub(path, "a.parquet", {"text": [" "]}), "d: has no usable text (1 empty); each row needs a text"),
 ]  # fmt: skip
 
 
@@ -191,7 +191,7 @@ def test_a_folder_that_cannot_be_read_is_refused_with_what_to_do(tmp_path, monke
     assert str(caught.value) == problem
 
 
-OLD = "was saved by datasets 1 with rows picked by index; load and save it again with a newer version"
+OLD = "was saved by datasets 1 with an index of rows; load and save it again with a newer version"
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ OLD = "was saved by datasets 1 with rows picked by index; load and save it again
     [
         ("state.json", b"{}", "/state.json: object missing required field `_data_files`"),
         ("state.json", b"{", "/state.json: not valid JSON: Input data was truncated"),
-        ("state.json", b'{"_data_files": [{"filename": "../x"}]}', "/state.json: _data_files: '../x' is no file of this folder"),
+        ("state.json", b'{"_data_files": [{"filename": "../x"}]}', "/state.json: _data_files: '../x' is not a file of this folder"),
         ("state.json", b'{"_data_files": [{"filename": "x.arrow"}]}', "/x.arrow: no such file; check the path"),
         ("state.json", b'{"_data_files": [], "_indices_data_files": [{"filename": "i"}]}', f": {OLD}"),
         ("dataset_info.json", None, "/dataset_info.json: no such file; check the path"),
@@ -227,7 +227,7 @@ def test_a_folder_that_holds_other_things_is_not_replaced(tmp_path):
     (tmp_path / "mine.txt").write_text("dear")
     with pytest.raises(UserError) as caught:
         dataset_folder.write(tmp_path, {"text": ["one"]}, {"text": STRING})
-    assert str(caught.value) == f"{tmp_path}: is a folder that holds other things; name a new one"
+    assert str(caught.value) == f"{tmp_path}: is a folder with other files; name a new one"
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 

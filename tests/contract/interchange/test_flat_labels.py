@@ -61,6 +61,6 @@ def test_what_the_teacher_said_is_not_taken_for_gold_when_a_table_is_read_as_tex
     write_dataset(tmp_path / "d", ROWS)
     with pytest.raises(
         FormatError,
-        match=r"has columns that no text has: 'majority'.* dataset.select_columns\(\['id', 'text', 'target', 'gold'\]\)",
+        match=r"has unknown columns: 'majority'.* dataset.select_columns\(\['id', 'text', 'target', 'gold'\]\)",
     ):
         read_texts(tmp_path / "d")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.contract.errors import FormatError
-from potstill.contract.interchange.annotation import Guide
+from potstill.contract.interchange.annotation import AnnotationGuide
 from potstill.contract.interchange.label_studio import config, tasks
 from potstill.contract.soft_label import SoftLabel
 from potstill.contract.texts import Text, read_texts, text_id
@@ -69,7 +69,7 @@ def test_gold_is_what_people_submitted(tmp_path):
         Text("three", text_id("three", None), None, "down"),
         Text("four", text_id("four", None), None, "down"),
     ]
-    assert read.skipped_line() == "of 4 texts, 1 with the label that most of several annotators chose"
+    assert read.skipped_line() == "of 4 texts, 1 with annotators who disagreed (the label of most counts)"
 
 
 def test_tasks_without_gold_are_counted_by_reason_and_are_plain_texts_elsewhere(tmp_path):
@@ -122,19 +122,22 @@ BROKEN = [
     ([task({"text": "one"}), 3], "[1]: expected `object`, got `int`"),
     ([task({"text": "one"}), {"id": 2}], "[1]: object missing required field `data`"),
     ([task({"text": "one"}, {"result": {}})], "[0]: annotations[0].result: expected `array | null`, got `object`"),
-    ([task({"title": "a", "body": "b"})], "[0]: data: has no 'text', nor just one field that could be it; found: title, body"),
-    ([task({})], "[0]: data: has no 'text', nor just one field that could be it; found: nothing"),
+    (
+        [task({"title": "a", "body": "b"})],
+        "[0]: data: has no field 'text', and no other field is clearly the text; found: title, body",
+    ),
+    ([task({})], "[0]: data: has no field 'text', and no other field is clearly the text; found: nothing"),
     ([task({"text": "a", "id": [1]})], "[0]: data: 'id' and 'target' must be text; correct or remove them"),
     ([task({"text": "a"}, annotation("flat"))], "[0]: gold: 'flat' is not a label; allowed: up, down"),
     (
         [task({"text": "a"}, annotation("up", control="mood")), task({"text": "b"}, annotation("up", control="tone"))],
-        "annotations: are of several controls (mood, tone); name the one that holds the gold label 'label'",
+        "annotations: use several controls (mood, tone); name the one with the gold label 'label'",
     ),
     (
         [task({"text": "a"}, annotation("up", result=[{"type": "choices", "from_name": "label", "value": {}}]))],
-        "[0]: annotations: a choice of 'label' holds no list of labels (value.choices)",
+        "[0]: annotations: a choice of 'label' has no list of labels (value.choices)",
     ),
-    ([task({"text": " "})], "holds no usable text (1 empty); each row needs a text"),
+    ([task({"text": " "})], "has no usable text (1 empty); each row needs a text"),
     (
         [task({"text": "a", "id": "1"}), task({"text": "b", "id": "1"})],
         "[1]: id '1' already belongs to another text; ids must be unique",
@@ -177,7 +180,9 @@ def test_a_project_that_nobody_worked_on_has_no_gold(tmp_path):
     path = written(tmp_path, [task({"text": "a"}), task({"text": "b"})])
     with pytest.raises(FormatError) as caught:
         read_texts(path, gold=True)
-    assert str(caught.value) == f"{path}: holds no text with a gold label (rows: 2 not annotated); annotate some, or leave it out"
+    assert (
+        str(caught.value) == f"{path}: has no text with a gold label (rows: 2 not annotated); annotate some, or leave the file out"
+    )
 
 
 def test_a_task_carries_the_most_probable_label_its_probability_and_who_said_so():
@@ -204,7 +209,7 @@ def test_texts_come_back_from_the_tool_with_what_people_chose(tmp_path_factory, 
 
 
 def test_the_configuration_names_what_the_tasks_refer_to():
-    guide = Guide({"up": 'rises, "soon"', "d&w<n": ""}, "Will $ACME rise?", target=True)
+    guide = AnnotationGuide({"up": 'rises, "soon"', "d&w<n": ""}, "Will $ACME rise?", target=True)
     view = ET.fromstring(config(guide))
     assert [element.tag for element in view] == ["Header", "Header", "Text", "Choices"]
     assert [header.attrib["value"] for header in view.findall("Header")] == ["Will ＄ACME rise?", "$target"]
@@ -217,4 +222,4 @@ def test_the_configuration_names_what_the_tasks_refer_to():
         "showInline": "true",
     }
     assert [choice.attrib for choice in view.iter("Choice")] == [{"value": "up", "hint": 'rises, "soon"'}, {"value": "d&w<n"}]
-    assert "$target" not in config(Guide({"up": ""}))
+    assert "$target" not in config(AnnotationGuide({"up": ""}))

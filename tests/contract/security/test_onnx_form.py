@@ -78,7 +78,7 @@ def test_a_filled_tensor_of_a_usual_size_passes(tmp_path):
     check_graph(written(tmp_path, filled("ConstantOfShape", MAX_FILLED // 2)))
 
 
-CUT = "is not an ONNX file, or cut short; copy the whole bundle again"
+CUT = "is not an ONNX file, or is truncated; copy the whole bundle again"
 
 
 def test_a_file_cut_at_any_byte_is_refused(tmp_path):

@@ -8,9 +8,9 @@ from support.tiny_checkpoint import LOOSE, write_checkpoint
 
 from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
-from potstill.export.bench.peers import OPTIMUM, TORCH, Pipeline, peers_of
+from potstill.export.bench.peers import OPTIMUM, TORCH, PipelineProcess, peers_of
 from potstill.export.run import export_bundle
-from potstill.serve.bench.bundle import BenchConfig, bench
+from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
 from potstill.serve.runtime.classifier import Classifier, softmax
 
 TEXTS = [Text("the price will rise"), Text("fall"), Text("calls and puts, " * 30)]
@@ -39,7 +39,7 @@ def test_both_pipelines_give_the_float_graphs_probabilities(running):
 
 def test_they_are_rows_of_the_report(running):
     bundle, others, peers = running
-    report = bench(bundle, BenchConfig(n=4, n_starts=1), others, peers)
+    report = bench_bundle(bundle, BundleBenchConfig(n=4, n_starts=1), others, peers)
     assert list(report.variants) == ["limit", report.own, "float", OPTIMUM, TORCH]
     for name in (OPTIMUM, TORCH):
         told = report.variants[name]
@@ -51,7 +51,7 @@ def test_they_are_rows_of_the_report(running):
 
 def test_a_pipeline_that_cannot_start_is_one_line(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    peer = Pipeline(TORCH, tmp_path, 32, 1)
+    peer = PipelineProcess(TORCH, tmp_path, 32, 1)
     with pytest.raises(UserError, match="the torch pipeline failed: ") as caught:
         peer.times_ms(TEXTS)
     assert "\n" not in str(caught.value)

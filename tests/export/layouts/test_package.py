@@ -145,10 +145,10 @@ def test_a_signed_package_is_checked_with_the_public_key_and_refused_once_a_file
     report = package(bundle, tmp_path / "hub", PackageConfig("huggingface", sign=str(own)))
     assert report.signed and "signed (model.sig)" in report.as_text()
     check_signature(report.folder, public)
-    with pytest.raises(FormatError, match="does not fit this key and these files"):
+    with pytest.raises(FormatError, match="does not match this key and these files"):
         check_signature(report.folder, other)
     (report.folder / "config.json").write_text("{}")
-    with pytest.raises(FormatError, match="model.sig: does not fit this key and these files"):
+    with pytest.raises(FormatError, match="model.sig: does not match this key and these files"):
         check_signature(report.folder, public)
 
 
@@ -161,7 +161,7 @@ def test_a_file_that_came_later_is_refused_wherever_it_hides(keys, tmp_path, nam
     check_signature(folder, keys[1])
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text("b")
-    with pytest.raises(FormatError, match="does not fit"):
+    with pytest.raises(FormatError, match="does not match"):
         check_signature(folder, keys[1])
 
 
@@ -197,7 +197,7 @@ def export_copy(bundle, place):
     ("values", "message"),
     [
         ({"layout": "tar"}, "layout is 'tar'; allowed: huggingface, triton, kserve, docker"),
-        ({"layout": "docker", "image": "A b"}, "image is 'A b'; give a name as registries have it, such as team/stance:1"),
+        ({"layout": "docker", "image": "A b"}, "image is 'A b'; give an image name such as team/stance:1"),
     ],
 )
 def test_a_setting_that_no_layout_can_have_is_refused(values, message):
@@ -208,7 +208,7 @@ def test_a_setting_that_no_layout_can_have_is_refused(values, message):
 
 def test_a_changed_bundle_is_not_packaged_and_a_package_never_lands_in_its_bundle(bundle, tmp_path):
     own = export_copy(bundle, tmp_path / "bundle")
-    with pytest.raises(UserError, match="is the bundle, or lies in it; choose a place outside of"):
+    with pytest.raises(UserError, match="is the bundle or inside it; choose a place outside of"):
         package(own, own / "hub", PackageConfig("huggingface"))
     (own / "quality.json").write_text("{}")
     with pytest.raises(FormatError, match="quality.json"):

@@ -11,13 +11,12 @@ from transformers import AutoModelForSequenceClassification
 from potstill.contract.checkpoint import read_student
 from potstill.contract.errors import UserError
 from potstill.export.config import TRAINED, ExportConfig
-from potstill.export.gate import gate
-from potstill.export.gate.source import read_source
-from potstill.export.quantization.calibration_texts import buckets
-from potstill.export.quantization.qat import computing_in_int8, train_against_int8
+from potstill.export.gate import criteria
+from potstill.export.gate.source import batch_by_length, read_source
+from potstill.export.quantization.qat import fake_quantized, train_against_int8
 from potstill.export.run import export_bundle
 from potstill.serve.runtime.classifier import Classifier
-from potstill.serve.runtime.tokenizer import Tokenize
+from potstill.serve.runtime.tokenizer import TextTokenizer
 
 INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
 
@@ -29,7 +28,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def batches(checkpoint):
-    return buckets(read_source(checkpoint, read_student(checkpoint), INPUTS).calibration)
+    return batch_by_length(read_source(checkpoint, read_student(checkpoint), INPUTS).calibration)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def answers(folder, batches, *, int8):
 
     if not int8:
         return ask()
-    with computing_in_int8(model, inputs):
+    with fake_quantized(model, inputs):
         return ask()
 
 
@@ -60,33 +59,40 @@ def test_products_compute_on_int8_grids_and_the_weights_come_back(checkpoint, ba
     model = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     inputs = [{name: torch.from_numpy(array) for name, array in batch.items()} for batch in batches]
-    with computing_in_int8(model, inputs):
+    with fake_quantized(model, inputs):
         assert len([name for name in model.state_dict() if name.endswith("parametrizations.weight.original")]) == 12  # 6 a layer
     assert {name: torch.equal(value, before[name]) for name, value in model.state_dict().items()} == dict.fromkeys(before, True)
 
 
-def test_training_wins_back_what_rounding_costs(checkpoint, tmp_path, monkeypatch):
+def test_training_wins_back_what_rounding_costs(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "potstill.export.quantization.qat.ACTIVATION_STEPS", 15
     )  # on 8 bits a network this small loses nothing but by chance
     monkeypatch.setattr("potstill.export.quantization.qat.LIMIT", 7)
-    monkeypatch.setattr("potstill.export.quantization.qat.RATE", 1e-3)
+    monkeypatch.setattr("potstill.export.quantization.qat.LEARNING_RATE", 1e-3)
     monkeypatch.setattr("potstill.export.quantization.qat.MIN_STEPS", 300)
+    left = [share_left(write_checkpoint(tmp_path / str(seed), seed=seed)) for seed in range(4)]
+    assert np.mean(left) < 0.8, left  # of one network it is from 0.3 to 0.9, by the order in which a processor adds
+
+
+def share_left(checkpoint):
+    """Return the squared change that rounding makes to the answers on unseen texts, after training over before."""
     training, unseen = (drawn(n, checkpoint) for n in (300, 200))
-    train_against_int8(checkpoint, training, tmp_path / "trained", threads=1)
+    trained = checkpoint.with_name(f"{checkpoint.name} trained")
+    train_against_int8(checkpoint, training, trained, threads=1)
     wanted = answers(checkpoint, unseen, int8=False)
-    before, after = (np.square(answers(folder, unseen, int8=True) - wanted).mean() for folder in (checkpoint, tmp_path / "trained"))
-    assert after < 0.8 * before
+    before, after = (np.square(answers(folder, unseen, int8=True) - wanted).mean() for folder in (checkpoint, trained))
+    return after / before
 
 
 def drawn(n, checkpoint):
     """Random texts in batches, as the graph is fed."""
-    rng, tokenize = np.random.default_rng(n), Tokenize(checkpoint / "tokenizer.json", 32, INPUTS)
-    return buckets([tokenize.ids(" ".join(rng.choice(WORDS, rng.integers(2, 20))), None) for _ in range(n)])
+    rng, tokenize = np.random.default_rng(n), TextTokenizer(checkpoint / "tokenizer.json", 32, INPUTS)
+    return batch_by_length([tokenize.ids(" ".join(rng.choice(WORDS, rng.integers(2, 20))), None) for _ in range(n)])
 
 
 def test_weights_that_only_get_worse_stay_as_they_were(checkpoint, batches, tmp_path, monkeypatch):
-    monkeypatch.setattr("potstill.export.quantization.qat.RATE", 1.0)
+    monkeypatch.setattr("potstill.export.quantization.qat.LEARNING_RATE", 1.0)
     train_against_int8(checkpoint, batches, tmp_path / "trained", threads=1)
     np.testing.assert_array_equal(answers(tmp_path / "trained", batches, int8=False), answers(checkpoint, batches, int8=False))
 
@@ -100,8 +106,8 @@ def test_the_same_call_writes_the_same_weights_and_leaves_the_checkpoint_alone(c
 
 
 def test_where_no_int8_form_passes_a_trained_one_competes(checkpoint, tmp_path, monkeypatch):
-    real = gate.problem
-    monkeypatch.setattr(gate, "problem", lambda form, config: "" if form.variant == TRAINED else real(form, config))
+    real = criteria.refusal
+    monkeypatch.setattr(criteria, "refusal", lambda form, config: "" if form.variant == TRAINED else real(form, config))
     strict = dataclasses.replace(LOOSE, max_change=0)
     with pytest.raises(UserError, match="static_int8 does not pass: a probability moves by"):
         export_bundle(checkpoint, tmp_path / "bundle", strict)

@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 
-from potstill.export.quantization.rounding import LIMIT, PAIR_LIMIT, best_steps, compensated, nearest, safe_steps
+from potstill.contract.system.machine import KERNEL_FLAGS
+from potstill.export.quantization.rounding import (
+    ARM_FLAGS,
+    LIMIT,
+    PAIR_LIMIT,
+    VNNI_FLAGS,
+    best_steps,
+    has_int32_sums,
+    round_compensated,
+    round_nearest,
+    safe_steps,
+)
 
 H, N, T = 161, 24, 4000  # more channels than one block of rows, and an odd number of them
 LARGEST_ACTIVATION = 255
@@ -35,7 +46,7 @@ ALIKE = np.repeat(np.linspace(-1, 1, H // 2 + 1), 2)[:H, None].astype(np.float32
 @pytest.mark.parametrize("of", [safe_steps, best_steps])
 def test_two_products_side_by_side_fit_sixteen_bits_whatever_the_activations(weights, of):
     x, step = some()[1], of(weights)
-    for found in (nearest(weights, step), compensated(weights, x.T @ x, step)):
+    for found in (round_nearest(weights, step), round_compensated(weights, x.T @ x, step)):
         multiples = in_steps(found, step)
         high, low = worst_sums(multiples)
         assert np.abs(multiples).max() <= LIMIT
@@ -46,14 +57,14 @@ def test_two_products_side_by_side_fit_sixteen_bits_whatever_the_activations(wei
 def test_safe_steps_move_no_weight_by_more_than_one_step():
     weights, _ = some()
     step = safe_steps(weights)
-    assert (np.abs(nearest(weights, step) - weights) <= step + 1e-6).all()
+    assert (np.abs(round_nearest(weights, step) - weights) <= step + 1e-6).all()
 
 
 def test_weights_lose_less_than_with_seven_bits_each():
     weights, _ = some()
     seven = np.abs(weights).max(axis=0) / 64
     lost, lost_seven = (
-        np.square(w - weights).mean() for w in (nearest(weights, best_steps(weights)), np.rint(weights / seven) * seven)
+        np.square(w - weights).mean() for w in (round_nearest(weights, best_steps(weights)), np.rint(weights / seven) * seven)
     )
     assert lost < 0.6 * lost_seven
 
@@ -61,21 +72,25 @@ def test_weights_lose_less_than_with_seven_bits_each():
 def test_the_product_is_closer_than_with_each_weight_rounded_to_its_nearest_step():
     weights, x = some()
     exact, step = x @ weights, best_steps(weights)
-    lost, lost_nearest = (np.mean((x @ w - exact) ** 2) for w in (compensated(weights, x.T @ x, step), nearest(weights, step)))
+    lost, lost_nearest = (
+        np.mean((x @ w - exact) ** 2) for w in (round_compensated(weights, x.T @ x, step), round_nearest(weights, step))
+    )
     assert lost < 0.5 * lost_nearest
 
 
 def test_channels_that_have_nothing_to_do_with_each_other_are_rounded_to_the_nearest_step():
     weights, _ = some()
     step = safe_steps(weights)
-    np.testing.assert_allclose(compensated(weights, np.eye(H, dtype=np.float32), step), nearest(weights, step), atol=1e-5)
+    np.testing.assert_allclose(
+        round_compensated(weights, np.eye(H, dtype=np.float32), step), round_nearest(weights, step), atol=1e-5
+    )
 
 
 def test_the_order_in_which_activations_are_summed_tips_no_weight_over():
     weights, x = some()
     step, wide = best_steps(weights), x.astype(np.float64)
     turned = wide[::-1].copy()
-    once, again = (compensated(weights, rows.T @ rows, step) for rows in (wide, turned))
+    once, again = (round_compensated(weights, rows.T @ rows, step) for rows in (wide, turned))
     np.testing.assert_array_equal(once, again)
 
 
@@ -83,11 +98,30 @@ def test_the_order_in_which_activations_are_summed_tips_no_weight_over():
 def test_activations_that_say_nothing_leave_the_nearest_steps(gram):
     weights, _ = some()
     step = best_steps(weights)
-    np.testing.assert_allclose(compensated(weights, gram.astype(np.float32), step), nearest(weights, step), atol=1e-5)
+    np.testing.assert_allclose(round_compensated(weights, gram.astype(np.float32), step), round_nearest(weights, step), atol=1e-5)
 
 
 def test_a_column_of_zeros_and_a_dead_channel_stay_zero_and_finite():
     weights, x = some()
     weights[:, 3], x[:, 5] = 0, 0
-    found = compensated(weights, x.T @ x, best_steps(weights))
+    found = round_compensated(weights, x.T @ x, best_steps(weights))
     assert np.isfinite(found).all() and not found[:, 3].any()
+
+
+@pytest.mark.parametrize(
+    ("flags", "exact"),
+    [
+        (["avx2", "fma"], False),
+        (["avx2", "avx512bw", "avx512f"], False),
+        (["avx2", "avx512_vnni"], True),
+        (["avx2", "avx_vnni"], True),
+        (["asimd", "asimddp"], True),
+        ([], False),
+    ],
+)
+def test_full_range_needs_a_processor_that_adds_int8_products_in_32_bits(flags, exact):
+    assert has_int32_sums(flags) == exact
+
+
+def test_every_flag_that_decides_is_one_that_is_read():
+    assert VNNI_FLAGS | ARM_FLAGS <= KERNEL_FLAGS

@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from potstill.export.quantization.smoothing import N_ROWS, Activations, best_scale, observe, smooth
+from potstill.export.quantization.smoothing import N_ROWS, ActivationStats, best_scale, observe_activations, smooth
 from potstill.serve.runtime.session import session_options
 
 H, N = 16, 24
@@ -37,8 +37,8 @@ def outputs(model: onnx.ModelProto) -> np.ndarray:
     return np.concatenate([session.run(["y"], feed)[0][0] for feed in FEEDS])
 
 
-def seen(rows: np.ndarray) -> Activations:
-    return Activations(rows.min(axis=0), rows.max(axis=0), rows, rows.T @ rows)
+def seen(rows: np.ndarray) -> ActivationStats:
+    return ActivationStats(rows.min(axis=0), rows.max(axis=0), rows, rows.T @ rows)
 
 
 def test_smoothing_computes_what_the_graph_did():
@@ -80,14 +80,14 @@ def test_even_channels_and_weights_are_left_alone():
 
 
 def test_calibration_sees_the_extremes_of_all_tokens_and_keeps_rows_at_equal_steps():
-    found = observe(a_graph(), ["x"], FEEDS)["x"]
+    found = observe_activations(a_graph(), ["x"], FEEDS)["x"]
     every = np.concatenate([feed["input_ids"][0] for feed in FEEDS])
     np.testing.assert_array_equal(found.low, every.min(axis=0))
     np.testing.assert_array_equal(found.high, every.max(axis=0))
     np.testing.assert_array_equal(found.rows, every)  # fewer than are kept
     wide = every.astype(np.float64)
     np.testing.assert_allclose(found.gram, wide.T @ wide, rtol=1e-12, atol=1e-10)  # whatever the order of the sum
-    many = observe(a_graph(), ["x"], FEEDS * 40)["x"]
+    many = observe_activations(a_graph(), ["x"], FEEDS * 40)["x"]
     step = len(every) * 40 // N_ROWS
     np.testing.assert_array_equal(many.rows, np.tile(every, (40, 1))[::step][:N_ROWS])
 

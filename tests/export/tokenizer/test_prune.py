@@ -42,15 +42,15 @@ def ids(folder, text):
 
 def test_rows_of_the_embeddings_go_with_their_pieces_and_the_rest_is_copied(checkpoint, pool, tmp_path):
     cut = prune_checkpoint(checkpoint, pool, tmp_path, target=False)
-    assert len(cut.kept) < cut.n_before == 2100
+    assert len(cut.ids) < cut.n_before == 2100
     whole, small = load_file(checkpoint / "model.safetensors"), load_file(tmp_path / "model.safetensors")
     table = "bert.embeddings.word_embeddings.weight"
-    np.testing.assert_array_equal(small[table], whole[table][cut.kept])
+    np.testing.assert_array_equal(small[table], whole[table][cut.ids])
     assert whole.keys() == small.keys() and all((whole[name] == small[name]).all() for name in whole if name != table)
-    assert json.loads((tmp_path / "config.json").read_text())["vocab_size"] == len(cut.kept)
+    assert json.loads((tmp_path / "config.json").read_text())["vocab_size"] == len(cut.ids)
     assert (tmp_path / "validation.jsonl").read_bytes() == (checkpoint / "validation.jsonl").read_bytes()
     for text in KEPT:
-        assert [cut.kept[i] for i in ids(tmp_path, text)] == ids(checkpoint, text)
+        assert [cut.ids[i] for i in ids(tmp_path, text)] == ids(checkpoint, text)
     assert len(ids(tmp_path, SPELLED)) > len(ids(checkpoint, SPELLED)) and 1 not in ids(tmp_path, SPELLED)  # 1 is unknown
 
 
@@ -73,7 +73,7 @@ def test_what_pruning_gave_and_cost_is_told_and_int8_is_held_against_the_whole_v
     assert told.ms_p50 > 0 and told.ms_p50_before > 0
     assert [form.variant for form in found.forms] == ["float", "static_int8"] and found.variant == "static_int8"
     assert f"vocabulary: {told.n_pieces} of 2100 pieces; float " in report.as_text()
-    assert f"of {told.n} texts 0 are spelled otherwise, 0 get another label" in report.as_text()
+    assert f"0 of {told.n} texts are tokenized differently, 0 change their label" in report.as_text()
 
 
 def test_pieces_that_the_gate_s_texts_miss_are_counted(checkpoint, tmp_path):

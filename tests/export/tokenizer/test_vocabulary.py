@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from potstill.contract.errors import FormatError
-from potstill.export.tokenizer.vocabulary import pruned
+from potstill.export.tokenizer.vocabulary import prune_tokenizer
 
 WORDS = [
     "lowering",
@@ -65,7 +65,7 @@ def cut(kind, texts=POOL):
     """(the whole tokenizer, the pruned one, the old id of each new one)."""
     whole = WHOLE[kind]
     used = {i for text in texts for i in whole.encode(text).ids}
-    small = pruned(Path("tokenizer.json"), json.loads(whole.to_str()), used)
+    small = prune_tokenizer(Path("tokenizer.json"), json.loads(whole.to_str()), used)
     return whole, Tokenizer.from_str(json.dumps(small.layout)), small.kept
 
 
@@ -99,18 +99,18 @@ def test_a_text_keeps_its_pieces_where_all_are_kept_and_nothing_new_is_unknown(k
 def test_a_piece_stays_when_a_character_in_it_has_none_of_its_own():
     pieces = ["[UNK]", "a", "b", "##a", "ab", "##ac"]  # no ##b, no c, no ##c
     tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
-    small = pruned(Path("tokenizer.json"), json.loads(tokenizer.to_str()), set())
+    small = prune_tokenizer(Path("tokenizer.json"), json.loads(tokenizer.to_str()), set())
     assert [pieces[i] for i in small.kept] == pieces  # ab needs ##b, ##ac needs ##c
     pieces += ["##b", "##c"]
     tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
-    small = pruned(Path("tokenizer.json"), json.loads(tokenizer.to_str()), set())
+    small = prune_tokenizer(Path("tokenizer.json"), json.loads(tokenizer.to_str()), set())
     assert [pieces[i] for i in small.kept] == ["[UNK]", "a", "b", "##a", "##b", "##c"]
 
 
 def test_a_vocabulary_of_whole_words_is_refused():
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
     with pytest.raises(FormatError) as caught:
-        pruned(Path("tokenizer.json"), json.loads(tokenizer.to_str()), {0})
+        prune_tokenizer(Path("tokenizer.json"), json.loads(tokenizer.to_str()), {0})
     assert str(caught.value) == "tokenizer.json: model.type: is 'WordLevel'; a vocabulary can be pruned of WordPiece, Unigram, BPE"
 
 
@@ -120,4 +120,4 @@ def test_tokens_added_between_those_of_the_model_are_refused():
         {"id": 1, "content": "<x>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     ]
     with pytest.raises(FormatError, match="added_tokens: its vocabulary cannot be pruned: '.*' would get the id"):
-        pruned(Path("tokenizer.json"), layout, {0, 1, 2})
+        prune_tokenizer(Path("tokenizer.json"), layout, {0, 1, 2})

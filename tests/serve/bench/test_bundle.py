@@ -7,9 +7,9 @@ from support.tiny_bundle import write_bundle
 
 from potstill.commands.main import run as console
 from potstill.contract.texts import Text
-from potstill.serve.bench.bundle import BenchConfig, bench
-from potstill.serve.bench.texts import texts_of
-from potstill.serve.bench.times import Facts
+from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
+from potstill.serve.bench.bundle_report import Facts
+from potstill.serve.bench.texts import shuffled, text_of, texts_of
 from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
 
 KEYS = [
@@ -48,7 +48,7 @@ def test_the_command_prints_every_figure_as_json(bundle, capsys):
 def test_texts_of_a_file_are_timed_instead_of_the_golden_ones(bundle, tmp_path):
     path = tmp_path / "texts.csv"
     path.write_text("text\nrise and fall and stay\n")
-    report = bench(bundle, BenchConfig(texts=path, n=5, n_starts=1))
+    report = bench_bundle(bundle, BundleBenchConfig(texts=path, n=5, n_starts=1))
     assert (report.n, report.tokens_p50) == (5, 7)
     lines = report.as_text().splitlines()
     assert lines[0].split()[:7] == ["p50", "in", "ms", "as", "given", "8", "tok"]
@@ -57,7 +57,7 @@ def test_texts_of_a_file_are_timed_instead_of_the_golden_ones(bundle, tmp_path):
 
 
 def test_pairs_are_timed_too(tmp_path):
-    assert bench(write_bundle(tmp_path / "pairs", target=True), BenchConfig(n=5, n_starts=1)).tokens_p50 > 5
+    assert bench_bundle(write_bundle(tmp_path / "pairs", target=True), BundleBenchConfig(n=5, n_starts=1)).tokens_p50 > 5
 
 
 def test_other_bundles_and_peers_are_timed_on_the_same_texts(bundle, tmp_path):
@@ -73,7 +73,7 @@ def test_other_bundles_and_peers_are_timed_on_the_same_texts(bundle, tmp_path):
             return Facts(1.5, 300.0, 7, 0.25)
 
     peer = Peer()
-    report = bench(bundle, BenchConfig(n=50, n_starts=1), {"other": write_bundle(tmp_path / "other", seed=2)}, [peer])
+    report = bench_bundle(bundle, BundleBenchConfig(n=50, n_starts=1), {"other": write_bundle(tmp_path / "other", seed=2)}, [peer])
     assert list(report.variants) == ["limit", "float", "other", "peer"]
     assert peer.seen == 3 * 50
     told = report.variants["peer"]
@@ -84,7 +84,7 @@ def test_a_cascade_is_timed_as_one(bundle, tmp_path):
     (tmp_path / "texts.csv").write_text("text\nthe price will rise\nfall\nstay\n")
     fast = write_bundle(tmp_path / "fast", seed=2)
     cascade_bundle(fast, bundle, tmp_path / "texts.csv", tmp_path / "both", CascadeConfig(max_loss=1))
-    assert bench(tmp_path / "both", BenchConfig(n=5, n_starts=1)).own == "cascade"
+    assert bench_bundle(tmp_path / "both", BundleBenchConfig(n=5, n_starts=1)).own == "cascade"
 
 
 @pytest.mark.parametrize("length", [5, 8, 16])
@@ -105,3 +105,16 @@ def test_texts_of_a_length_are_pieces_of_real_texts_with_that_many_tokens(length
 def test_a_length_that_no_piece_has_gets_the_longest_that_fits():
     texts = texts_of(5, [Text("word " * 9)], 3, lambda text: 2 * len(text.text.split()))
     assert [text.text for text in texts] == ["word word"] * 3
+
+
+def test_one_text_of_a_length_repeats_the_words_and_has_at_most_that_many_tokens():
+    def count(text):
+        return len(text.text.split())
+
+    texts = [Text("one two", target="it"), Text("three")]
+    assert text_of(7, texts, count) == Text("one two three one two three one", target="it")
+    assert text_of(1, [Text("")], count) == Text("text")
+
+
+def test_a_shuffle_keeps_every_item_and_is_the_same_each_time():
+    assert sorted(shuffled(range(50))) == list(range(50)) != shuffled(range(50)) == shuffled(range(50))

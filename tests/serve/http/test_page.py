@@ -9,7 +9,7 @@ from support.browser import recorded_requests
 from support.serving import ServerProcess
 from support.tiny_bundle import write_bundle
 
-from potstill.serve.http.page import FOLDER
+from potstill.serve.http.application.lookups import FOLDER
 
 KEY = "a-key-of-some-length"
 
@@ -64,7 +64,7 @@ def test_a_text_typed_by_keyboard_alone_gets_its_bars(server, new_page):
     expected = server.classify(text="rise rise")[1]["answer"]
     assert expected["label"] in verdict(page)
     assert bars(page) == {name: pytest.approx(100 * prob, abs=0.051) for name, prob in expected["probs"].items()}
-    expect(page.locator("#times")).to_have_text(re.compile(r"ms from here and back: tokenize [\d.]+ ms, model [\d.]+ ms"))
+    expect(page.locator("#times")).to_have_text(re.compile(r"ms round trip: tokenize [\d.]+ ms, model [\d.]+ ms"))
     expect(page.locator("#bars .edge")).to_have_count(2)  # the thresholds that are numbers above 0
     for name in ("Classify", "the price", "fall", "stay"):
         page.keyboard.press("Tab")
@@ -119,11 +119,11 @@ def test_it_fits_a_narrow_screen(server, new_page, dark, paper, tmp_path):
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
 
 
-def test_a_key_is_asked_for_where_one_is_needed(new_page, tmp_path):
+def test_the_page_asks_for_a_key_where_one_is_required(new_page, tmp_path):
     with ServerProcess(write_bundle(tmp_path / "plain"), env={"POTSTILL_KEYS": KEY}) as server:
         page = new_page()
         page.goto(address(server))
-        page.get_by_label("Key: this server asks for one").fill(KEY)
+        page.get_by_label("API key: this server requires one").fill(KEY)
         page.get_by_label("Text", exact=True).fill("rise")
         page.keyboard.press("Control+Enter")
         verdict(page)

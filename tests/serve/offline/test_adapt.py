@@ -58,8 +58,8 @@ def test_the_new_bundle_answers_with_the_adjusted_probabilities_and_proves_itsel
     assert report.shift.p_value < 0.05
     assert [row.text for row in read_golden(out)] == [row.text for row in read_golden(bundle)]
     text = report.as_text()
-    assert text.splitlines()[0].split() == ["label", "share", "here", "where", "it", "was", "made"]
-    assert text.endswith("label sets promise nothing after a shift, so it has none")
+    assert text.splitlines()[0].split() == ["label", "share", "here", "original", "share"]
+    assert text.endswith("label sets are removed: their coverage does not hold after a shift")
 
 
 def test_texts_like_those_it_was_made_for_change_nothing_and_it_says_so(bundle, tmp_path):
@@ -91,7 +91,7 @@ def test_the_model_card_says_which_shift_it_answers_for_and_only_the_last_one(tm
     report = adapt_bundle(bundle, write(tmp_path / "2.jsonl", some_texts(2)), bundle, AdaptConfig())
     card = (bundle / "README.md").read_text()
     assert card.startswith("# tiny\n\n## Adapted to other label shares\n") and card.count("##") == 1
-    assert f"- `down`: {report.shift.shares[2]:.3f} of {report.shift.n} texts, 0.900 where it was made" in card
+    assert f"- `down`: {report.shift.shares[2]:.3f} of {report.shift.n} texts, 0.900 originally" in card
 
 
 @pytest.mark.parametrize("level", [0.0, 1.5, float("nan")])
@@ -108,16 +108,16 @@ def test_what_cannot_be_adapted_is_refused_and_nothing_is_written(bundle, tmp_pa
     )
     with pytest.raises(FormatError) as caught:
         adapt_bundle(bundle, few, out, AdaptConfig())
-    assert str(caught.value) == f"{few}: holds 49 usable texts; label shares need at least 50"
+    assert str(caught.value) == f"{few}: has 49 usable texts; estimating label shares needs at least 50"
     plain = write_bundle(tmp_path / "plain")
     assert console(["adapt", str(plain), str(many), "--out", str(out)]) == 1
     assert capsys.readouterr().err == (
-        f"potstill: {plain}: does not know its own label shares (label_shares); export it again from its checkpoint\n"
+        f"potstill: {plain}: records no label shares (label_shares); export it again from its checkpoint\n"
     )
     assert not out.exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep me")
-    with pytest.raises(UserError, match="is a folder with other files; name a bundle, or a place where nothing is yet"):
+    with pytest.raises(UserError, match="is a folder with other files; name a bundle or a new folder"):
         adapt_bundle(bundle, many, tmp_path / "mine", AdaptConfig())
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep me"
 

@@ -153,7 +153,7 @@ def test_a_second_graph_without_a_cascade_and_a_cascade_without_one_are_refused(
         ({"bias": [1.0]}, "cascade.bias: has 1 numbers; there are 3 labels"),
     ],
 )
-def test_a_switch_that_cannot_decide_is_refused(parts, tmp_path, changes, told):
+def test_cascade_settings_out_of_range_are_refused(parts, tmp_path, changes, told):
     subprocess.run(["cp", "-r", parts[3], tmp_path / "copy"], check=True)
     path = tmp_path / "copy" / "bundle.json"
     content = json.loads(path.read_text())
@@ -174,7 +174,9 @@ def test_the_command_keeps_macro_f1_where_there_is_gold_and_says_what_it_costs(p
     cascade = read_manifest(tmp_path / "out").cascade
     assert cascade.measure == "macro_f1" and cascade.loss <= 0.2
     assert lines[0].startswith(f"macro-F1 on gold labels, {len(gold)} texts: fast 0.") and "slow 1.0000" in lines[0]
-    assert lines[1] == f"the fast graph answers {cascade.share:.1%} of them, where its label has at least {cascade.sure:.3f}"
+    assert (
+        lines[1] == f"the fast graph answers {cascade.share:.1%} of them, where its top probability is at least {cascade.sure:.3f}"
+    )
     assert read_manifest(tmp_path / "out").scores["cascade"]["macro_f1"].value == pytest.approx(1 - cascade.loss)
 
 
@@ -206,15 +208,15 @@ def test_bundles_that_do_not_fit_and_losses_that_cannot_be_kept_are_refused_and_
     )
     pairs = write_bundle(tmp_path / "pairs", target=True)
     assert refusal(pairs, slow, texts, out, config) == f"{pairs}: answers with a target, {slow} does not; both must be the same"
-    assert (
-        refusal(both, slow, texts, out, config) == f"{both}: is a cascade already; join the two bundles that it was made of again"
-    )
+    assert refusal(both, slow, texts, out, config) == f"{both}: is already a cascade; join the two bundles it was made from again"
     sure_and_wrong = write_bundle(tmp_path / "wrong", bias=[0.0, 0.0, 50.0])
-    assert refusal(sure_and_wrong, slow, texts, out, CascadeConfig(max_loss=0)).startswith("no switch loses at most 0 on ")
+    assert refusal(sure_and_wrong, slow, texts, out, CascadeConfig(max_loss=0)).startswith(
+        "no threshold keeps the loss within 0 on "
+    )
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("x")
     assert refusal(fast, slow, texts, tmp_path / "full", config).endswith(
-        "is a folder with other files; name a bundle, or a place where nothing is yet"
+        "is a folder with other files; name a bundle or a new folder"
     )
     assert not out.exists()
     with pytest.raises(UserError, match="^max-loss is -1; it must be from 0 to 1$"):

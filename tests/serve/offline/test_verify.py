@@ -55,10 +55,7 @@ def test_a_sound_bundle_is_told_so_in_one_line(sound, capsys):
     assert verify(sound).problems == []
     assert console(["verify", str(sound)]) == 0
     said = capsys.readouterr()
-    assert (
-        said.out
-        == f"{sound}: sound; 8 files as they were written, not signed, 3 golden texts, the largest change of a probability is 0\n"
-    )
+    assert said.out == f"{sound}: sound; 8 files unchanged, not signed, 3 golden texts, largest change of a probability 0\n"
     assert said.err == ""
 
 
@@ -146,7 +143,7 @@ def test_a_signature_is_told_of_and_with_a_key_checked(bundle, keys, capsys):
     assert ", signed (give --key to check by whom), " in verify(bundle).as_text()
     assert f", signed by the holder of {public}, " in verify(bundle, public).as_text()
     (problem,) = verify(bundle, other).problems
-    assert problem.startswith(f"{bundle / 'model.sig'}: does not fit this key and these files")
+    assert problem.startswith(f"{bundle / 'model.sig'}: does not match this key and these files")
 
 
 def test_whoever_writes_the_sums_anew_does_not_pass_the_signature(bundle, keys):
@@ -156,7 +153,7 @@ def test_whoever_writes_the_sums_anew_does_not_pass_the_signature(bundle, keys):
     write_sums(bundle)
     assert verify(bundle).problems == []
     (problem,) = verify(bundle, public).problems
-    assert problem.startswith(f"{bundle / 'model.sig'}: does not fit this key and these files")
+    assert problem.startswith(f"{bundle / 'model.sig'}: does not match this key and these files")
 
 
 # From here on the attacker has written the sums anew.
@@ -182,7 +179,7 @@ def test_external_numbers_are_refused_though_their_file_is_listed_too(bundle):
     (bundle / "model.onnx").write_bytes(model.SerializeToString())
     write_sums(bundle)
     (problem,) = refusals(bundle)
-    assert problem.startswith(f"{bundle / 'model.onnx'}: numbers 'table': lie in another file")
+    assert problem.startswith(f"{bundle / 'model.onnx'}: tensor 'table': is stored in another file")
 
 
 def test_another_format_number_is_refused_though_its_sum_is_right(bundle):
@@ -207,4 +204,4 @@ def test_graphs_that_changed_places_drift_though_their_sums_are_right(bundle):
     write_sums(bundle)
     (problem,) = refusals(bundle)
     assert problem.startswith(f"{bundle}: the golden texts drifted: ")
-    assert "so a file was exchanged for another" in problem
+    assert "so a file of the bundle was replaced" in problem

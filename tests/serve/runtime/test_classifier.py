@@ -219,9 +219,9 @@ def test_an_unknown_format_number_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("model.onnx", b"no graph", "is not an ONNX file, or cut short"),
+        ("model.onnx", b"no graph", "is not an ONNX file, or is truncated"),
         ("tokenizer.json", b"{}", "tokenizers cannot load it"),
-        ("golden.jsonl", b"\n", "holds no text"),
+        ("golden.jsonl", b"\n", "has no text"),
         ("bundle.json", b"[]", "expected `object`"),
     ],
 )

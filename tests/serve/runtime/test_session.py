@@ -74,7 +74,7 @@ def test_a_graph_that_is_no_classifier_is_refused_by_name(tmp_path, change, told
 
 def test_a_graph_is_held_to_its_form_before_onnxruntime_sees_it(tmp_path):
     path = written(tmp_path, lambda model: model.graph.initializer.add(name="x", data_type=TensorProto.FLOAT, dims=[10**10]))
-    with pytest.raises(FormatError, match="are declared as"):
+    with pytest.raises(FormatError, match="declares the shape"):
         open_session(path)
 
 

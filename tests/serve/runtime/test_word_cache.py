@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from support.odd_texts import LONG_SPECIAL, MAX_TOKENS, readable, texts, wordpiece
 from tokenizers import normalizers
 
-from potstill.serve.runtime.word_cache import MAX_CHARS, Words
+from potstill.serve.runtime.word_cache import MAX_CHARS, WordCache
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", LONG_SPECIAL]
 N_CHARS = 8 * MAX_TOKENS
@@ -19,7 +19,7 @@ def opened(*, lowercase: bool = True):
     whole = wordpiece()
     whole.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     whole.enable_truncation(MAX_TOKENS)
-    return whole, Words(whole, MAX_TOKENS, SPECIAL, lowercase=lowercase)
+    return whole, WordCache(whole, MAX_TOKENS, SPECIAL, lowercase=lowercase)
 
 
 @pytest.fixture(scope="module")

@@ -75,11 +75,11 @@ def test_the_quantile_is_the_textbooks_order_statistic():
 
 def test_the_report_says_whose_label_is_covered():
     assert "hold the label that a person would give" in fit_label_sets(*drawn(0, 50), 0.9, "gold").as_text()
-    assert "cover the teacher's label only" in fit_label_sets(*drawn(0, 50), 0.9, "teacher").as_text()
+    assert "cover the teacher's label, not a person's" in fit_label_sets(*drawn(0, 50), 0.9, "teacher").as_text()
 
 
 def test_too_few_texts_for_a_coverage_are_refused():
-    with pytest.raises(UserError, match="^there are 18 texts to take label sets from; a coverage of 0.95 needs at least 19$"):
+    with pytest.raises(UserError, match="^label sets are fitted on 18 texts, but a coverage of 0.95 needs at least 19$"):
         fit_label_sets(*drawn(0, 18), 0.95, "gold")
 
 

@@ -4,9 +4,9 @@ from scipy.special import softmax
 
 from potstill.trainer.calibration.temperature import (
     MIN_TEXTS,
-    as_sure_as_teacher,
-    calibrated,
+    apply_temperature,
     fit_temperature,
+    match_teacher_entropy,
     negative_log_likelihood,
 )
 
@@ -50,7 +50,7 @@ def test_enough_texts_are_reported_with_what_was_gained(logits):
 
 def test_a_student_that_knows_nothing_is_flattened(logits):
     targets = np.random.default_rng(2).dirichlet([1, 1, 1], len(logits))
-    assert calibrated(logits, fit_temperature(logits, targets).value).max() < 0.5
+    assert apply_temperature(logits, fit_temperature(logits, targets).value).max() < 0.5
 
 
 def test_a_student_that_is_always_right_gets_a_finite_temperature(logits):
@@ -60,12 +60,12 @@ def test_a_student_that_is_always_right_gets_a_finite_temperature(logits):
 
 
 def test_temperature_changes_confidence_and_never_the_answer(logits):
-    assert np.array_equal(calibrated(logits, 5.0).argmax(axis=1), logits.argmax(axis=1))
-    assert calibrated(logits, 5.0).max() < calibrated(logits, 1.0).max()
+    assert np.array_equal(apply_temperature(logits, 5.0).argmax(axis=1), logits.argmax(axis=1))
+    assert apply_temperature(logits, 5.0).max() < apply_temperature(logits, 1.0).max()
 
 
 def test_calibrated_rows_sum_to_one_even_for_huge_float32_logits():
-    probs = calibrated(np.array([[1e5, -1e5, 0]], dtype=np.float32), 0.1)
+    probs = apply_temperature(np.array([[1e5, -1e5, 0]], dtype=np.float32), 0.1)
     assert probs.dtype == np.float64
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-12)
 
@@ -81,10 +81,10 @@ def mean_entropy(probs):
 
 def test_a_student_of_a_noisy_teacher_is_made_as_sure_as_the_teacher(logits):
     targets = noisy_teacher(logits, 0.7)
-    fitted, found = fit_temperature(logits, targets), as_sure_as_teacher(logits, targets)
-    assert mean_entropy(calibrated(logits, found.value)) == pytest.approx(mean_entropy(targets), rel=1e-4)
-    assert found.value < fitted.value == found.likeliest
-    assert found.as_text().startswith(f"{found.value:.3f} (as sure as the teacher on 400 texts; ")
+    fitted, found = fit_temperature(logits, targets), match_teacher_entropy(logits, targets)
+    assert mean_entropy(apply_temperature(logits, found.value)) == pytest.approx(mean_entropy(targets), rel=1e-4)
+    assert found.value < fitted.value == found.nll_optimum
+    assert found.as_text().startswith(f"{found.value:.3f} (matches the teacher's entropy on 400 texts; ")
 
 
 def test_drawn_from_a_truth_such_a_student_is_calibrated_and_the_fitted_one_is_too_modest():
@@ -94,22 +94,22 @@ def test_drawn_from_a_truth_such_a_student_is_calibrated_and_the_fitted_one_is_t
     targets = softmax(truth * 0.85 + rng.normal(0, 0.9, truth.shape), axis=1)  # as calibrated as the truth, and less often right
     right = np.mean(truth.argmax(axis=1) == gold)
     errors = [
-        abs(calibrated(truth, temperature.value).max(axis=1).mean() - right)
-        for temperature in (as_sure_as_teacher(truth, targets), fit_temperature(truth, targets))
+        abs(apply_temperature(truth, temperature.value).max(axis=1).mean() - right)
+        for temperature in (match_teacher_entropy(truth, targets), fit_temperature(truth, targets))
     ]
     assert errors[0] < 0.5 * errors[1]
 
 
 def test_a_student_that_learned_nothing_is_not_made_sure(logits):
     targets = np.random.default_rng(2).dirichlet([0.2, 0.2, 0.2], len(logits))
-    assert as_sure_as_teacher(logits, targets) == fit_temperature(logits, targets)
+    assert match_teacher_entropy(logits, targets) == fit_temperature(logits, targets)
 
 
 def test_nobody_becomes_as_sure_as_a_teacher_that_votes(logits):
     one_hot = np.eye(3)[logits.argmax(axis=1)]
-    assert as_sure_as_teacher(logits, one_hot) == fit_temperature(logits, one_hot)
+    assert match_teacher_entropy(logits, one_hot) == fit_temperature(logits, one_hot)
 
 
 def test_too_few_texts_make_nobody_sure(logits):
     few = logits[: MIN_TEXTS - 1]
-    assert as_sure_as_teacher(few, softmax(few * 3, axis=1)).value == 1
+    assert match_teacher_entropy(few, softmax(few * 3, axis=1)).value == 1

@@ -4,7 +4,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_curve
 
 from potstill.contract.errors import UserError
-from potstill.trainer.calibration.thresholds import MIN_CLAIMS, fit_thresholds, lowest_threshold, wilson
+from potstill.trainer.calibration.thresholds import MIN_ANSWERS, fit_thresholds, lowest_threshold, wilson
 
 LABELS = ["up", "flat", "down"]
 
@@ -25,7 +25,7 @@ def test_the_thresholds_are_the_lowest_of_scikit_learns_precision_recall_curve_t
         mine = probs.argmax(axis=1) == c
         precision, _, places = precision_recall_curve(truth[mine] == c, probs[mine, c])
         n_claims = np.array([(probs[mine, c] >= place).sum() for place in places])
-        assert found[name] == min(places[(precision[:-1] >= wanted - 1e-9) & (n_claims >= MIN_CLAIMS)])
+        assert found[name] == min(places[(precision[:-1] >= wanted - 1e-9) & (n_claims >= MIN_ANSWERS)])
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -33,9 +33,9 @@ def test_what_is_answered_has_the_wanted_precision_and_a_higher_one_answers_less
     probs, truth = drawn(seed)
     n_answered = []
     for wanted in (0.6, 0.75, 0.85, 0.95):
-        claims = fit_thresholds(probs, truth, LABELS, wanted, "gold").claims
-        assert all(claim.precision >= wanted - 1e-9 and claim.n >= MIN_CLAIMS for claim in claims if claim.threshold is not None)
-        n_answered.append(sum(claim.n for claim in claims if claim.threshold is not None))
+        rows = fit_thresholds(probs, truth, LABELS, wanted, "gold").per_label
+        assert all(row.precision >= wanted - 1e-9 and row.n >= MIN_ANSWERS for row in rows if row.threshold is not None)
+        n_answered.append(sum(row.n for row in rows if row.threshold is not None))
     assert n_answered == sorted(n_answered, reverse=True)
 
 
@@ -49,9 +49,9 @@ def test_the_precision_holds_about_as_well_on_other_texts():
 
 def test_a_precision_that_all_answers_have_already_costs_no_answer():
     probs, _ = drawn(3)
-    claims = fit_thresholds(probs, probs.argmax(axis=1), LABELS, 1.0, "gold").claims
-    assert sum(claim.n for claim in claims) == len(probs)
-    assert all(claim.recall == 1 for claim in claims)
+    rows = fit_thresholds(probs, probs.argmax(axis=1), LABELS, 1.0, "gold").per_label
+    assert sum(row.n for row in rows) == len(probs)
+    assert all(row.recall == 1 for row in rows)
 
 
 def test_equal_probabilities_are_claimed_together_or_not_at_all():
@@ -71,9 +71,9 @@ def test_a_label_with_too_few_answers_or_none_is_never_answered_and_it_says_so()
     lines = found.as_text().splitlines()
     assert lines[1].split() == ["up", "0.800", "1.000", "[0.886,", "1.000]", "1.000", "30"]
     assert lines[2].split()[:2] == ["flat", "never"]
-    assert lines[4] == "flat: always abstained from; it is the answer to 9 texts, at least 10 are needed"
-    assert lines[5] == "down: always abstained from; it is the answer to 0 texts, at least 10 are needed"
-    assert lines[6] == "30 of 39 texts are answered (77%), the others abstained from"
+    assert lines[4] == "flat: always abstains; 9 texts are answered with it, at least 10 are needed"
+    assert lines[5] == "down: always abstains; 0 texts are answered with it, at least 10 are needed"
+    assert lines[6] == "30 of 39 texts are answered (77%); the student abstains from the others"
     assert lines[7] == (
         "precision 0.9 means agreement with the teacher on 39 held-out texts, not with people; for that: potstill calibrate CHECKPOINT GOLD"
     )
@@ -83,8 +83,8 @@ def test_a_precision_out_of_reach_leaves_the_label_abstained_from():
     probs = np.array([[0.8, 0.1, 0.1]] * 40)
     found = fit_thresholds(probs, np.array([0, 1] * 20), LABELS, 0.9, "gold")
     assert found.by_label["up"] is None
-    assert "up: always abstained from; no threshold reaches 0.9 with 10 answers" in found.as_text()
-    assert found.as_text().endswith("precision 0.9 was chosen on 40 texts that a person labelled")
+    assert "up: always abstains; no threshold reaches 0.9 with 10 answers" in found.as_text()
+    assert found.as_text().endswith("precision 0.9 is measured on 40 texts that people labelled")
 
 
 @pytest.mark.parametrize("wanted", [0.0, -1.0, 1.01, float("nan")])

@@ -2,21 +2,21 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
+from support.tiny_backbone import SHAPE
 from transformers import BertConfig, BertForSequenceClassification, RobertaConfig, RobertaForSequenceClassification
 
-from potstill.trainer.calibration.temperature import lowest_loss, negative_log_likelihood
-from potstill.trainer.calibration.vector_scaling import MIN_TEXTS, VectorScaling, fit_vector_scaling, fold, last_layer, most_likely
-from potstill.trainer.students.encoder import Encoder
+from potstill.trainer.calibration.temperature import minimize_nll, negative_log_likelihood
+from potstill.trainer.calibration.vector_scaling import (
+    MIN_TEXTS,
+    VectorScaling,
+    fit_factors_and_bias,
+    fit_vector_scaling,
+    fold_into_last_layer,
+)
+from potstill.trainer.students.encoder import Encoder, last_layer
 
 FACTORS, BIAS = np.array([0.5, 1.5, 1.0]), np.array([1.0, -1.5, 0.5])
-SIZES = {
-    "vocab_size": 30,
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "num_labels": 3,
-}
+SIZES = SHAPE | {"vocab_size": 30, "num_hidden_layers": 1, "num_labels": 3}
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def logits():
 
 
 def test_known_factors_and_biases_are_recovered(logits):
-    factors, bias = most_likely(logits, softmax(logits * FACTORS + BIAS, axis=1))
+    factors, bias = fit_factors_and_bias(logits, softmax(logits * FACTORS + BIAS, axis=1))
     np.testing.assert_allclose(factors, FACTORS, rtol=1e-2)
     np.testing.assert_allclose(bias, BIAS - BIAS.mean(), atol=1e-2)
 
@@ -36,7 +36,7 @@ def test_it_is_kept_where_classes_are_off_in_different_ways(logits):
     found = fit_vector_scaling(logits, drawn)
     assert found.reason == "" and found.gain > found.error > 0
     assert found.as_text().startswith("used: log-loss 0.")
-    assert negative_log_likelihood(found.scaled(logits), drawn, 1.0) < lowest_loss(logits, drawn)[1]
+    assert negative_log_likelihood(found.scaled(logits), drawn, 1.0) < minimize_nll(logits, drawn)[1]
 
 
 def test_where_a_temperature_is_right_it_is_not_used(logits):
@@ -54,7 +54,7 @@ def test_too_few_texts_are_left_to_the_temperature(logits):
 
 
 def test_a_label_that_never_occurs_gets_a_finite_bias(logits):
-    factors, bias = most_likely(logits, np.eye(3)[logits[:, :2].argmax(axis=1)])
+    factors, bias = fit_factors_and_bias(logits, np.eye(3)[logits[:, :2].argmax(axis=1)])
     assert np.isfinite(factors).all() and np.isfinite(bias).all() and (factors > 0).all()
 
 
@@ -67,7 +67,7 @@ def test_in_the_last_layer_it_gives_the_same_logits_as_outside(kind, config):
     features = [{"input_ids": [2, 5 + i, 7, 3], "attention_mask": [1, 1, 1, 1]} for i in range(8)]
     scaling = VectorScaling(tuple(FACTORS), tuple(BIAS), 0.1, 0.01)
     expected = scaling.scaled(encoder.logits(features).astype(np.float64))
-    assert fold(encoder, scaling, features) == ""
+    assert fold_into_last_layer(encoder, scaling, features) == ""
     np.testing.assert_allclose(encoder.logits(features), expected, atol=1e-5)
 
 
@@ -86,8 +86,8 @@ def test_a_student_whose_logits_come_from_elsewhere_stays_as_it_was():
     features = [{"input_ids": [2, 5, 3], "attention_mask": [1, 1, 1]}]
     before = encoder.logits(features)
     assert (
-        fold(encoder, VectorScaling(tuple(FACTORS), tuple(BIAS), 0.1, 0.01), features)
-        == "the student's logits are not what its last layer gives"
+        fold_into_last_layer(encoder, VectorScaling(tuple(FACTORS), tuple(BIAS), 0.1, 0.01), features)
+        == "the student's logits are not the outputs of its last layer"
     )
     np.testing.assert_array_equal(encoder.logits(features), before)
 

@@ -1,5 +1,4 @@
 import random
-from pathlib import Path
 
 import pytest
 
@@ -7,7 +6,7 @@ from potstill.contract.errors import UserError
 from potstill.contract.soft_label import SoftLabel
 from potstill.trainer.data.selection import by_agreement, check_enough, is_validation, label_warnings, split
 
-FILE = Path("soft_labels.parquet")
+FILE = "soft_labels.parquet"
 
 
 def soft_label(up, down, n_paths=8):
@@ -49,7 +48,7 @@ def test_nothing_left_is_refused_with_the_highest_agreement():
         check_enough(FILE, rows, by_agreement(rows, 0.75), 0.75)
     assert str(caught.value) == (
         "soft_labels.parquet: none of 2 training texts has an agreement of at least 0.75 (the highest is 0.625); "
-        "lower the wanted agreement, or label again with another prompt or teacher"
+        "lower the minimum agreement, or label again with another prompt or teacher"
     )
 
 

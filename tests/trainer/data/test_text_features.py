@@ -1,6 +1,6 @@
 import pytest
 
-from potstill.trainer.data.text_features import TRAITS, trait_table
+from potstill.trainer.data.text_features import TRAITS, lengths, term_occurrences, terms_in, trait_table
 
 
 def traits(text):
@@ -42,3 +42,20 @@ def test_a_trait_is_what_its_name_says(text, expected):
 @pytest.mark.parametrize("text", ["A" * 200_000 + "b", " " * 200_000 + "b", "<a" * 100_000, "[" * 200_000, "\n " * 100_000 + "b"])
 def test_no_text_takes_long(text):
     trait_table([text])  # a pattern that tries every split of it would take hours
+
+
+def test_a_length_is_in_characters():
+    assert lengths(["", "ça", "🚀 up"]).tolist() == [0, 2, 4]
+
+
+def test_words_pairs_and_symbols_are_terms_but_single_letters_and_commas_are_not():
+    assert terms_in("I BTFD, theta gang 🚀") == {"btfd", "theta", "gang", "🚀", "btfd theta", "theta gang", "gang 🚀"}
+    assert {"$gme", "short-squeeze", "don't"} <= terms_in("$GME short-squeeze don't")
+
+
+def test_scripts_without_spaces_are_read_in_pairs_of_characters():
+    assert {"酒店", "店很", "很好"} <= terms_in("酒店很好")
+
+
+def test_a_term_counts_as_often_as_it_occurs():
+    assert term_occurrences("buy buy").count("buy") == 2

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import msgspec
 import numpy as np
 import pytest
-from support.toy_moves import LABELS, a_task, gold_texts, soft_label, write_gold
+from support.toy_task import LABELS, a_task, gold_texts, soft_label, write_gold
 
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.soft_label import write_soft_labels
@@ -38,7 +38,7 @@ def test_a_name_that_is_left_out_takes_its_texts_and_the_students_label_with_it(
     assert gold.notes == (f"left out {n_flat} of {len(texts)} gold texts by the map: {n_flat} 'flat'",)
 
 
-def test_a_label_that_no_text_has_is_told_with_what_to_do(tmp_path):
+def test_a_label_that_no_text_has_is_noted_with_what_to_do(tmp_path):
     gold = read(write_gold(tmp_path / "gold.jsonl", [text for text in gold_texts(30) if text.gold != "flat"]))
     assert gold.notes == (
         "no gold text has the label 'flat', so its F1 is 0 for every system; score the other labels alone with --map 'flat='",
@@ -46,7 +46,7 @@ def test_a_label_that_no_text_has_is_told_with_what_to_do(tmp_path):
     assert read(tmp_path / "gold.jsonl", "flat=").notes == ()
 
 
-def test_rows_that_were_skipped_are_told(tmp_path):
+def test_rows_that_were_skipped_are_noted(tmp_path):
     (tmp_path / "gold.jsonl").write_bytes(write_texts([*gold_texts(30), Text(" ", gold="up")]))
     assert read(tmp_path / "gold.jsonl").notes[0].endswith(" rows: 1 empty")
 
@@ -89,7 +89,10 @@ def test_answers_are_found_by_text_whatever_their_order_and_ids(tmp_path):
 def test_a_text_about_another_target_is_another_text(tmp_path):
     student = SimpleNamespace(labels=LABELS, target=True)
     texts = [Text("rise", "1", "acme", "up"), Text("rise", "2", "beta", "down")]
-    rows = [soft_label("rise", "down", a_task(True), target="beta"), soft_label("rise", "up", a_task(True), target="acme")]
+    rows = [
+        soft_label("rise", "down", a_task(target=True), target="beta"),
+        soft_label("rise", "up", a_task(target=True), target="acme"),
+    ]
     found = read_teacher(labelled(tmp_path, rows), student, a_gold(tmp_path, texts, student))
     np.testing.assert_array_equal(found.probs.argmax(axis=1), [0, 2])
 
@@ -99,7 +102,9 @@ def test_texts_that_the_teacher_lacks_are_scored_for_nobody_and_counted(tmp_path
     path = labelled(tmp_path, [soft_label(text.text, text.gold, a_task()) for text in texts[3:]])
     found = read_teacher(path, STUDENT, a_gold(tmp_path, texts))
     assert found.gold.texts == texts[3:] and len(found.probs) == len(texts) - 3
-    assert found.gold.notes == (f"3 of {len(texts)} gold texts are scored for no system: {path} lacks their labels",)
+    assert found.gold.notes == (
+        f"3 of {len(texts)} gold texts are not scored for any system, because {path} lacks the teacher's labels",
+    )
 
 
 def test_texts_that_no_path_could_label_count_as_what_the_teacher_said_and_are_counted(tmp_path):

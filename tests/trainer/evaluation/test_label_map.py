@@ -96,8 +96,11 @@ def test_the_order_of_a_classifiers_outputs_does_not_matter(order, seed):
         (["positive"], "map: 'positive' is not NAME=LABEL, or NAME= to leave NAME out; the labels are bullish, bearish, neutral"),
         (["=bullish"], "map: '=bullish' is not NAME=LABEL, or NAME= to leave NAME out; the labels are bullish, bearish, neutral"),
         (["a=bullish,"], "map: '' is not NAME=LABEL, or NAME= to leave NAME out; the labels are bullish, bearish, neutral"),
-        (["a=bulish"], "map: 'a=bulish' ends with no label; allowed: bullish, bearish, neutral, or nothing to leave 'a' out"),
-        (["a=bullish", "a=bearish"], "map: names 'a' twice; keep one of the two"),
+        (
+            ["a=bulish"],
+            "map: 'a=bulish' does not end with a label; allowed: bullish, bearish, neutral, or nothing to leave 'a' out",
+        ),
+        (["a=bullish", "a=bearish"], "map: repeats the name 'a'; keep one of the two"),
         (["neutral=,bearish="], "map: leaves fewer than two labels to score (bullish); leave out less"),
     ],
 )
@@ -128,6 +131,6 @@ def test_an_entry_for_a_name_that_nothing_has_is_refused():
     with pytest.raises(UserError) as caught:
         found.check_used({"gold.jsonl": ["positive", "neutral"], "finbert": ["LABEL_0"]})
     assert str(caught.value) == (
-        "map: 'postive' is the name of no label; gold.jsonl has neutral, positive; finbert has LABEL_0; "
+        "map: no label is named 'postive'; gold.jsonl has neutral, positive; finbert has LABEL_0; "
         "the student has bullish, bearish, neutral"
     )

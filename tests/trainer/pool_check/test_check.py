@@ -1,15 +1,15 @@
 import json
 
 import pytest
-from support.drawn_texts import drawn_texts
+from support.sample_texts import drawn_texts
 
-from potstill.trainer.pool_check.check import check_pool
-from potstill.trainer.pool_check.sample import SampleConfig, Side
-from potstill.trainer.pool_check.text import advice, as_json, as_text, warning
+from potstill.contract.errors import UserError
+from potstill.trainer.pool_check.check import advice, as_json, as_text, check_pool, warning
+from potstill.trainer.pool_check.sample import SampleConfig, TextSource, sampled, without_shared
 
 
 def check(pool, target, **config):
-    return check_pool(Side("pool.jsonl", pool), Side("target.jsonl", target), SampleConfig(**config))
+    return check_pool(TextSource("pool.jsonl", pool), TextSource("target.jsonl", target), SampleConfig(**config))
 
 
 def test_a_pool_of_the_same_source_is_no_warning():
@@ -25,12 +25,12 @@ def test_different_lengths_alone_are_a_warning():
     assert warning(found).startswith("warning: pool and target texts are easy to tell apart (AUC 1.000, over 0.8): ")
 
 
-def test_texts_that_stand_on_both_sides_or_twice_on_one_are_not_learned_by_heart():
+def test_texts_on_both_sides_or_twice_on_one_are_not_memorized():
     ours, theirs, both = drawn_texts(120, 1), drawn_texts(120, 2), drawn_texts(300, 3)
     found = check([*ours * 4, *both], [*theirs * 3, *(text.upper() for text in theirs), *both])
     assert found.auc.low < 0.5 < found.auc.high
     assert (found.n_repeated, found.n_shared, found.n_each) == ((360, 360), 300, 120)
-    assert "left out: repeats (360 in the pool, 360 in the target), 300 texts that stand on both sides" in as_text(found)
+    assert "left out: repeats (360 in the pool, 360 in the target), 300 texts that are on both sides" in as_text(found)
 
 
 def test_no_more_texts_are_compared_than_asked_for_and_the_seed_decides_which():
@@ -72,3 +72,60 @@ def test_a_warning_says_what_to_do_and_no_warning_says_nothing():
     assert advice(found)[-1] == "then check again" and "what to do:\n  drop or cut" in as_text(found)
     alike = check(drawn_texts(100, 1), drawn_texts(100, 2))
     assert advice(alike) == [] and "what to do" not in as_text(alike)
+
+
+# --- the sample
+
+
+def sides(pool, target):
+    return TextSource("pool.jsonl", pool), TextSource("target.jsonl", target)
+
+
+def test_repeats_and_texts_of_both_sides_are_left_out_and_counted():
+    ours, theirs = drawn_texts(80, 1), drawn_texts(70, 2)
+    found = without_shared(*sides([*ours, *ours[:3], theirs[0].upper(), theirs[1]], [*theirs, f"  {theirs[5]}\n", theirs[1]]))
+    assert found.pool == ours
+    assert found.target == theirs[2:]
+    assert found.n_repeated == (3, 2) and found.n_shared == 2
+
+
+@pytest.mark.parametrize(
+    ("pool", "target", "message"),
+    [
+        (
+            drawn_texts(49, 1),
+            drawn_texts(60, 2),
+            "pool.jsonl: holds 49 different texts; at least 50 are needed on each side; add some",
+        ),
+        (
+            drawn_texts(60, 1),
+            drawn_texts(20, 2) * 5,
+            "target.jsonl: holds 20 different texts; at least 50 are needed on each side; add some",
+        ),
+        (
+            drawn_texts(90, 1),
+            drawn_texts(90, 1)[:60] + drawn_texts(9, 2),
+            "pool.jsonl: 30 different texts are left without the 60 that are on both sides; at least 50 are needed, "
+            "and shared texts cannot be told apart",
+        ),
+    ],
+)
+def test_too_few_texts_of_a_side_are_refused(pool, target, message):
+    with pytest.raises(UserError) as caught:
+        without_shared(*sides(pool, target))
+    assert str(caught.value) == message
+
+
+def test_a_draw_takes_each_text_once_in_order_and_is_the_same_for_the_same_seed():
+    texts = [str(i) for i in range(100)]
+    found = sampled(texts, 30, 7)
+    assert len(set(found)) == 30 and found == sorted(found, key=int)
+    assert found == sampled(texts, 30, 7) != sampled(texts, 30, 8)
+    assert sampled(texts, 100, 7) == texts
+
+
+@pytest.mark.parametrize("n", [49, 10_001])
+def test_a_number_of_texts_out_of_range_is_refused(n):
+    with pytest.raises(UserError) as caught:
+        SampleConfig(max_texts=n)
+    assert str(caught.value) == f"max_texts is {n}; it must be from 50 to 10000"

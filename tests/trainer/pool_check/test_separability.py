@@ -1,13 +1,22 @@
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
-from support.drawn_texts import drawn_texts
+from support.sample_texts import drawn_texts
 
-from potstill.trainer.pool_check.separability import auc_by, auc_over_folds, everything, reading, word_weights
+from potstill.trainer.pool_check.differences import find_differences
+from potstill.trainer.pool_check.separability import (
+    all_features,
+    auc_over_folds,
+    cross_validated_auc,
+    extract_features,
+    word_weights,
+)
 
 
 def told(pool, target, seed=0):
-    return auc_by(everything(reading([*pool, *target])), np.arange(len(pool) + len(target)) < len(pool), seed)
+    return cross_validated_auc(
+        all_features(extract_features([*pool, *target])), np.arange(len(pool) + len(target)) < len(pool), seed
+    )
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -20,14 +29,14 @@ def test_texts_of_one_source_cannot_be_told_apart(seed):
 def test_a_word_that_only_one_side_has_tells_them_apart():
     pool, target = [f"{text} zebra" for text in drawn_texts(100, 1)], drawn_texts(100, 2)
     assert told(pool, target).low > 0.95
-    read = reading([*pool, *target])
+    read = extract_features([*pool, *target])
     weights = word_weights(read, np.arange(200) < 100)
     assert read.terms[int(weights.argmax())] == "zebra"
 
 
 def test_swapping_the_sides_changes_nothing_but_the_sign_of_the_weights():
-    read, is_pool = reading([*drawn_texts(80, 1), *drawn_texts(80, 2, words=(20, 40))]), np.arange(160) < 80
-    there, back = auc_by(everything(read), is_pool, 0), auc_by(everything(read), ~is_pool, 0)
+    read, is_pool = extract_features([*drawn_texts(80, 1), *drawn_texts(80, 2, words=(20, 40))]), np.arange(160) < 80
+    there, back = cross_validated_auc(all_features(read), is_pool, 0), cross_validated_auc(all_features(read), ~is_pool, 0)
     assert there.value == pytest.approx(back.value, abs=0.02)  # the folds are dealt by side
     np.testing.assert_allclose(word_weights(read, is_pool), -word_weights(read, ~is_pool), atol=1e-2)
 
@@ -40,8 +49,8 @@ def test_texts_without_a_single_term_are_read_too():
 def test_lengths_that_lie_in_the_middle_are_told_from_those_at_both_ends():
     ends = [*drawn_texts(100, 1, words=(3, 5)), *drawn_texts(100, 2, words=(40, 60))]
     middle = drawn_texts(200, 3, words=(12, 20))  # a single weight for the length could not do this
-    read = reading([*ends, *middle])
-    assert auc_by(read.form, np.arange(400) < 200, 0).low > 0.95
+    read = extract_features([*ends, *middle])
+    assert cross_validated_auc(read.form, np.arange(400) < 200, 0).low > 0.95
 
 
 def some_scores(n=200, seed=0):
@@ -84,3 +93,42 @@ def test_a_perfect_order_is_certain(sign, value):
 def test_equal_scores_say_nothing():
     positive = np.arange(20) < 10
     assert auc_over_folds(np.zeros(20), positive, np.zeros(20, dtype=np.int64)).value == 0.5
+
+
+# --- the differences
+
+
+def found(pool, target):
+    return find_differences(extract_features([*pool, *target]), pool, target)
+
+
+def test_texts_of_one_source_give_nothing_away():
+    told = found(drawn_texts(300, 1), drawn_texts(300, 2))
+    assert (told.traits, told.pool_words, told.target_words) == ([], [], [])
+
+
+def test_different_lengths_alone_are_named_and_no_word_is_blamed():
+    told = found(drawn_texts(300, 1, words=(40, 80)), drawn_texts(300, 2, words=(5, 15)))
+    assert told.pool_length.low > told.target_length.high
+    assert (told.pool_words, told.target_words) == ([], [])
+
+
+def test_words_are_named_on_the_side_that_has_more_of_them_with_their_shares():
+    pool = [f"{text} zebra" if i % 2 else text for i, text in enumerate(drawn_texts(200, 1))]
+    target = [f"{text} lion" if i % 4 else text for i, text in enumerate(drawn_texts(200, 2))]
+    told = found(pool, target)
+    words = {row.name: (row.pool, row.target) for row in told.pool_words}
+    assert words["zebra"] == (0.5, 0.0)
+    assert {row.name: (row.pool, row.target) for row in told.target_words}["lion"] == (0.0, 0.75)
+    assert not words.keys() & {row.name for row in told.target_words}
+
+
+def test_traits_that_differ_are_named_the_largest_gap_first():
+    pool = [f"Title\n\n{text}" for text in drawn_texts(200, 1)]
+    target = [f"{text} 🚀" if i % 5 == 0 else text for i, text in enumerate(drawn_texts(200, 2))]
+    told = found(pool, target)
+    names = [(row.name, row.pool, row.target) for row in told.traits]
+    assert names[:2] == [("a title (short first line, then a blank one)", 1.0, 0.0), ("a line break", 1.0, 0.0)]
+    assert ("an emoji", 0.0, 0.2) in names
+    gaps = [abs(pool_share - target_share) for _, pool_share, target_share in names]
+    assert gaps == sorted(gaps, reverse=True) and gaps[-1] >= 0.1

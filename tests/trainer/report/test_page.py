@@ -1,6 +1,7 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import numpy as np
@@ -8,19 +9,21 @@ import pytest
 import torch
 from playwright.sync_api import expect
 from support.browser import recorded_requests
-from support.judged_texts import LABELS, a_soft_label, a_task, a_text
+from support.sample_texts import LABELS, a_soft_label, a_task, a_text
 
 from potstill.contract.checkpoint import Student
 from potstill.contract.errors import UserError
 from potstill.contract.scores.record import Score
 from potstill.contract.soft_label import write_soft_labels
+from potstill.trainer.data.training_rows import TrainingRows
 from potstill.trainer.report import plots
 from potstill.trainer.report.answers import Rationale
-from potstill.trainer.report.build import ReportConfig, Sources, build_report
+from potstill.trainer.report.build import ReportConfig, ReportSources, build_report
+from potstill.trainer.report.learning_curve import SHARES, learning_plot, nested_part
 from potstill.trainer.report.page import report_page
 from potstill.trainer.report.plot_style import DARK, LIGHT, inline_svg
 from potstill.trainer.students import encoder as students
-from potstill.trainer.students.checkpoint import Held, save_checkpoint
+from potstill.trainer.students.checkpoint import save_checkpoint
 
 HOSTILE = [
     "<script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\"> buy",
@@ -48,7 +51,7 @@ def checkpoint(minilm, tmp_path_factory):
     torch.manual_seed(0)
     encoder = students.from_backbone(minilm, LABELS, max_tokens=32, pair=False)
     encoder.model.classifier.bias.data += torch.tensor([1.0, 0.0, 0.0])  # `up`, whatever it reads
-    save_checkpoint(folder, encoder, record, task, Held(rows[:2], rows[2:]))
+    save_checkpoint(folder, encoder, record, task, TrainingRows(rows[:2], rows[2:]))
     return folder
 
 
@@ -63,12 +66,14 @@ def sources(checkpoint, tmp_path_factory):
         labels, [a_soft_label(text, [4, 0, 4] if i % 2 else [8, 0, 0]) for i, text in enumerate(text.text for text in texts)]
     )
     said = {(text.text, None): [Rationale("up", f"because \ud800\x00 <i>{text.text[:40]}")] for text in texts}
-    return Sources(checkpoint, texts, soft_labels=labels, teacher=labels, bundle_probs=np.full((57, 3), 1 / 3), rationales=said)
+    return ReportSources(
+        checkpoint, texts, soft_labels=labels, teacher=labels, bundle_probs=np.full((57, 3), 1 / 3), rationales=said
+    )
 
 
 @pytest.fixture(scope="module")
 def report(sources):
-    return build_report(sources, ReportConfig(patterns={"<u>numbers</u>": r"number \d"}, n_errors=60))
+    return build_report(sources, ReportConfig(patterns={"<u>numbers</u>": r"number \d"}, n_mistakes=60))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +98,7 @@ class Outline(HTMLParser):
 
 
 def test_the_same_report_gives_the_same_bytes(html, sources, report):
-    again = build_report(sources, ReportConfig(patterns={"<u>numbers</u>": r"number \d"}, n_errors=60))
+    again = build_report(sources, ReportConfig(patterns={"<u>numbers</u>": r"number \d"}, n_mistakes=60))
     assert report_page(again) == html
     assert [(plot.svg, plot.png) for plot in again.plots] == [(plot.svg, plot.png) for plot in report.plots]
 
@@ -162,9 +167,28 @@ def test_many_labels_with_odd_names_can_be_drawn():
     assert b"$x_76$" in plot.svg  # and not the formula
 
 
-@pytest.mark.parametrize("plot", [plots.learning_plot([(40, SMOOTH), (400, SMOOTH)]), plots.losses_plot([0.9, 0.8, 0.85], 2)])
+@pytest.mark.parametrize("plot", [learning_plot([(40, SMOOTH), (400, SMOOTH)]), plots.losses_plot([0.9, 0.8, 0.85], 2)])
 def test_curves_of_training_are_drawn(plot):
     assert ElementTree.fromstring(inline_svg(plot)).get("viewBox")
+
+
+ROWS = [a_soft_label(f"text {i}", [8, 0, 0]) for i in range(97)]
+
+
+def test_a_smaller_part_lies_within_every_larger_one_in_file_order():
+    parts = [nested_part(ROWS, share) for share in SHARES]
+    assert [len(part) for part in parts] == [10, 19, 48, 97]
+    for small, large in pairwise(parts):
+        assert [row for row in large if row in small] == small
+    assert parts[-1] == ROWS
+
+
+def test_the_order_of_the_file_does_not_choose_the_part():
+    assert {row.id for row in nested_part(ROWS[::-1], 0.2)} == {row.id for row in nested_part(ROWS, 0.2)}
+
+
+def test_a_part_holds_at_least_one_row():
+    assert len(nested_part(ROWS[:2], 0.1)) == 1
 
 
 def test_a_report_shows_every_plot_that_its_sources_allow(report):
@@ -189,7 +213,7 @@ def test_thresholds_decide_what_is_answered(report):
     ("changes", "config", "message"),
     [
         ({"soft_labels": None}, {"learning_curve": True}, r"^a learning curve trains on the soft labels; name their file with"),
-        ({}, {"patterns": {"x": "["}}, r"^slice 'x': '\[' is no regular expression"),
+        ({}, {"patterns": {"x": "["}}, r"^slice 'x': '\[' is not a regular expression"),
         ({"texts": [a_text("something else")]}, {}, r"teacher.jsonl: labels none of the 1 gold texts; give the file"),
     ],
 )

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from support.tiny_backbone import MARKS, SHAPE, sizes, write_backbone, write_tokenizer
+from tokenizers import Tokenizer, normalizers
 from transformers import (
     AutoTokenizer,
     BertConfig,
@@ -14,7 +15,6 @@ from transformers import (
     BertModel,
     DistilBertConfig,
     DistilBertModel,
-    PreTrainedTokenizerFast,
 )
 
 from potstill.contract.errors import FormatError, UserError
@@ -23,34 +23,21 @@ from potstill.trainer.students import tokenizer as tokens
 
 LABELS = ["up", "flat", "down"]
 WORDS = ["the", "price", "will", "rise", "fall", "stay", "today", "maybe", "never", "calls", "puts", "on", "acme"]
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-SIZE = {"vocab_size": len(SPECIAL) + len(WORDS), "pad_token_id": 0}
+VOCABULARY = [*MARKS, *WORDS]
+SIZE = sizes(VOCABULARY)
 
 
 def save_tokenizer(folder, **padding):
-    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(SPECIAL + WORDS)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    if padding:
-        tokenizer.enable_padding(**padding)
-        tokenizer.enable_truncation(12)
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]"
-    ).save_pretrained(folder)
+    write_tokenizer(folder, VOCABULARY, normalizer=normalizers.BertNormalizer(), padding=padding)
 
 
 def bert_config(**more):
-    return BertConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=64, **SIZE, **more
-    )
+    return BertConfig(**SHAPE, **SIZE, **more)
 
 
 @pytest.fixture(scope="module")
 def bert_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bert")
-    torch.manual_seed(0)
-    BertModel(bert_config()).save_pretrained(folder)
+    folder = write_backbone(tmp_path_factory.mktemp("bert"), VOCABULARY)
     save_tokenizer(folder, length=12)
     return folder
 
@@ -105,15 +92,8 @@ def test_an_encoder_without_pooler_and_token_types_answers_too(tmp_path):
 def test_modernbert_answers_too(tmp_path):
     from transformers import ModernBertConfig, ModernBertModel
 
-    size = {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "max_position_embeddings": 64,
-    }
     marks = {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
-    ModernBertModel(ModernBertConfig(reference_compile=False, **size, **marks, **SIZE)).save_pretrained(tmp_path)
+    ModernBertModel(ModernBertConfig(reference_compile=False, **SHAPE, **marks, **SIZE)).save_pretrained(tmp_path)
     check_it_answers(tmp_path)
 
 
@@ -173,8 +153,8 @@ def test_more_tokens_than_the_encoder_has_places_and_too_few_are_refused(bert_fo
     ("name", "content", "message"),
     [
         ("config.json", None, "holds no config.json; name a folder with a transformers encoder"),
-        ("config.json", "{", "config.json: is no configuration that transformers knows"),
-        ("config.json", '{"model_type": "abacus"}', "config.json: is no configuration that transformers knows"),
+        ("config.json", "{", "config.json: is not a configuration that transformers knows"),
+        ("config.json", '{"model_type": "abacus"}', "config.json: is not a configuration that transformers knows"),
         ("config.json", '{"model_type": "clip"}', "cannot be loaded as a classifier"),
         ("model.safetensors", None, "cannot be loaded as a classifier"),
         ("model.safetensors", "not weights", "cannot be loaded as a classifier"),

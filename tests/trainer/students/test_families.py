@@ -3,13 +3,14 @@ import shutil
 
 import numpy as np
 import pytest
-from support.tiny_backbone import LABELS, NEVER, a_task, rows, write_backbone
+from support.tiny_backbone import NEVER
+from support.toy_task import LABELS, a_task, sure_rows, write_rows
 from tokenizers import Tokenizer
 
 from potstill.contract.bundle import read_manifest
 from potstill.contract.checkpoint import read_student
 from potstill.contract.errors import FormatError, UserError
-from potstill.contract.soft_label import read_soft_labels, write_soft_labels
+from potstill.contract.soft_label import read_soft_labels
 from potstill.contract.texts import Text, text_id, write_texts
 from potstill.export.config import ExportConfig
 from potstill.export.run import export_bundle
@@ -27,26 +28,12 @@ OWN = {
 }
 
 
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    return write_backbone(tmp_path_factory.mktemp("backbone"))
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    """A soft-label file for texts alone, and one for texts with a target."""
-    folder = tmp_path_factory.mktemp("labels")
-    for target in (False, True):
-        write_soft_labels(folder / f"{target}.jsonl", rows(300, a_task(target=target)))
-    return folder
-
-
 @pytest.fixture(scope="module", params=["static", "charformer", "static with target", "charformer with target"])
-def trained(request, backbone, labelled, tmp_path_factory):
+def trained(request, backbone, sure_labels, tmp_path_factory):
     family, target = request.param.split()[0], "target" in request.param
     folder = tmp_path_factory.mktemp("trained")
     config = TrainConfig(backbone=str(backbone), **QUICK, **OWN[family] | ({"epochs": 1} if target else {}))
-    report = train(a_task(target=target), labelled / f"{target}.jsonl", folder / "student", config)
+    report = train(a_task(target=target), sure_labels / f"{target}.jsonl", folder / "student", config)
     export_bundle(report.checkpoint, folder / "bundle", LOOSE)
     return report, folder / "bundle"
 
@@ -63,10 +50,10 @@ def test_a_checkpoint_names_its_family_and_reads_as_many_ids_as_that_takes(train
     assert json.loads((trained[0].checkpoint / "config.json").read_text())["model_type"] == f"potstill-{student.family}"
 
 
-def test_a_static_student_learns_which_word_counts(backbone, labelled, tmp_path):
+def test_a_static_student_learns_which_word_counts(backbone, sure_labels, tmp_path):
     config = TrainConfig(backbone=str(backbone), **QUICK, **OWN["static"])
-    checkpoint = train(a_task(), labelled / "False.jsonl", tmp_path / "student", config).checkpoint
-    gold = [Text(row.text, row.id, gold=row.majority) for row in rows(90, a_task(), seed=1)]
+    checkpoint = train(a_task(), sure_labels / "False.jsonl", tmp_path / "student", config).checkpoint
+    gold = [Text(row.text, row.id, gold=row.majority) for row in sure_rows(90, a_task(), seed=1)]
     assert evaluate(checkpoint, gold)["macro_f1"].value > 0.9
 
 
@@ -106,40 +93,40 @@ def test_a_long_text_is_cut_before_it_is_read_and_gets_the_ids_of_the_whole(trai
     whole = Tokenizer.from_file(str(report.checkpoint / "tokenizer.json"))
     with Classifier.open(bundle) as classifier:
         for text in ("the price will rise " * 3000, "ça 🚀" * 4000, "a" * 20000):
-            assert classifier.tokenize.ids(text, *about)["input_ids"][0].tolist() == whole.encode(text, *about).ids
+            assert classifier.tokenizer.ids(text, *about)["input_ids"][0].tolist() == whole.encode(text, *about).ids
 
 
-def test_a_second_run_gives_the_same_weights(trained, backbone, labelled, tmp_path):
+def test_a_second_run_gives_the_same_weights(trained, backbone, sure_labels, tmp_path):
     report, _ = trained
     if report.student.target:  # one epoch, so it is quick
         config = TrainConfig(backbone=str(backbone), **QUICK, **OWN[report.student.family] | {"epochs": 1})
-        again = train(a_task(target=True), labelled / "True.jsonl", tmp_path / "again", config).checkpoint
+        again = train(a_task(target=True), sure_labels / "True.jsonl", tmp_path / "again", config).checkpoint
         assert (again / "model.safetensors").read_bytes() == (report.checkpoint / "model.safetensors").read_bytes()
 
 
-def test_a_static_student_keeps_the_words_of_the_texts_and_every_letter_with_the_tokens_as_before(backbone, labelled, tmp_path):
+def test_a_static_student_keeps_the_words_of_the_texts_and_every_letter_with_the_tokens_as_before(backbone, sure_labels, tmp_path):
     config = TrainConfig(backbone=str(backbone), **QUICK, **OWN["static"] | {"epochs": 1})
-    checkpoint = train(a_task(), labelled / "False.jsonl", tmp_path / "student", config).checkpoint
+    checkpoint = train(a_task(), sure_labels / "False.jsonl", tmp_path / "student", config).checkpoint
     before, after = (Tokenizer.from_file(str(folder / "tokenizer.json")) for folder in (backbone, checkpoint))
     assert before.get_vocab_size() - after.get_vocab_size() == len(NEVER)
-    for row in rows(50, a_task(), seed=2):
+    for row in sure_rows(50, a_task(), seed=2):
         assert after.encode(row.text).tokens == before.encode(row.text).tokens
     assert after.encode("zebra").tokens == ["[CLS]", "z", "##e", "##b", "##r", "##a", "[SEP]"]
     assert json.loads((checkpoint / "config.json").read_text())["vocab_size"] == after.get_vocab_size()
 
 
-def test_a_student_learns_from_another_ones_answers_and_from_texts_without_labels(backbone, labelled, tmp_path):
+def test_a_student_learns_from_another_ones_answers_and_from_texts_without_labels(backbone, sure_labels, tmp_path):
     encoder = {"backbone": str(backbone), "learning_rate": 6e-3, "head_rate": 6e-3, "epochs": 5}
-    guide = train(a_task(), labelled / "False.jsonl", tmp_path / "guide", TrainConfig(**encoder, **QUICK)).checkpoint
-    more = [Text(row.text, row.id) for row in rows(200, a_task(), seed=3)]
+    teacher = train(a_task(), sure_labels / "False.jsonl", tmp_path / "teacher", TrainConfig(**encoder, **QUICK)).checkpoint
+    more = [Text(row.text, row.id) for row in sure_rows(200, a_task(), seed=3)]
     (tmp_path / "pool.jsonl").write_bytes(write_texts(more))
-    few = rows(40, a_task())
-    write_soft_labels(tmp_path / "few.jsonl", few)
-    options = {"from_student": str(guide), "pool": str(tmp_path / "pool.jsonl"), "loss": "soft_ce"}
+    few = sure_rows(40, a_task())
+    write_rows(tmp_path / "few.jsonl", few)
+    options = {"from_student": str(teacher), "pool": str(tmp_path / "pool.jsonl"), "loss": "soft_ce"}
     config = TrainConfig(backbone=str(backbone), **QUICK, **OWN["static"], **options)
     report = train(a_task(), tmp_path / "few.jsonl", tmp_path / "student", config)
-    texts = [Text(row.text, row.id) for row in rows(60, a_task(), seed=4)]
-    agree = predict(report.checkpoint, texts).argmax(axis=1) == predict(guide, texts).argmax(axis=1)
+    texts = [Text(row.text, row.id) for row in sure_rows(60, a_task(), seed=4)]
+    agree = predict(report.checkpoint, texts).argmax(axis=1) == predict(teacher, texts).argmax(axis=1)
     assert agree.mean() > 0.8
     assert report.n_kept <= len(few)  # the checkpoint counts labelled texts alone
 
@@ -148,8 +135,8 @@ def test_a_student_learns_from_another_ones_answers_and_from_texts_without_label
     ("options", "message"),
     [
         ({"family": "forest"}, "family is 'forest'; allowed: encoder, static, charformer"),
-        ({"pretrain": 5}, "pretrain is 5, but a student of family encoder takes none; use family charformer"),
-        ({"pool": "x.jsonl"}, "pool is 'x.jsonl', but nothing would read it"),
+        ({"pretrain": 5}, "pretrain is 5, but only family charformer takes it, not encoder"),
+        ({"pool": "x.jsonl"}, "pool is 'x.jsonl', but nothing would use it; add --from, --tapt or --pretrain"),
     ],
 )
 def test_settings_that_do_not_fit_a_family_are_refused(options, message):
@@ -157,25 +144,25 @@ def test_settings_that_do_not_fit_a_family_are_refused(options, message):
         TrainConfig(**options)
 
 
-def test_a_charformer_of_too_few_bytes_is_refused(labelled, backbone, tmp_path):
+def test_a_charformer_of_too_few_bytes_is_refused(sure_labels, backbone, tmp_path):
     config = TrainConfig(backbone=str(backbone), **QUICK | {"max_tokens": 3}, family="charformer")
     with pytest.raises(UserError, match="max_tokens is 3; a charformer, which reads 4 bytes for each, allows 4 to 1024"):
-        train(a_task(), labelled / "False.jsonl", tmp_path / "student", config)
+        train(a_task(), sure_labels / "False.jsonl", tmp_path / "student", config)
 
 
-def test_a_guide_of_another_task_is_refused(trained, labelled, backbone, tmp_path):
+def test_a_teaching_student_of_another_task_is_refused(trained, sure_labels, backbone, tmp_path):
     report, _ = trained
     task = a_task(target=not report.student.target)
     config = TrainConfig(backbone=str(backbone), **QUICK, family="static", from_student=str(report.checkpoint))
     with pytest.raises(UserError, match=r"answers up, flat, down.*, but task 'moves' asks for up, flat, down.*; name a student of"):
-        train(task, labelled / f"{task.input.target}.jsonl", tmp_path / "student", config)
+        train(task, sure_labels / f"{task.input.target}.jsonl", tmp_path / "student", config)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("config.json", None, "holds no config.json"),
-        ("config.json", "{", "config.json: is no configuration"),
+        ("config.json", "{", "config.json: is not a configuration"),
         ("model.safetensors", None, "cannot be loaded as a classifier"),
         ("model.safetensors", "not weights", "cannot be loaded as a classifier"),
         ("tokenizer.json", "{", "holds no readable tokenizer"),

@@ -5,18 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.tiny_backbone import LABELS, a_task, rows, write_backbone
+from support.toy_task import LABELS, a_task, sure_rows, write_rows
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
 from potstill.contract.checkpoint import read_student
 from potstill.contract.errors import FormatError, UserError
-from potstill.contract.soft_label import write_soft_labels
 from potstill.contract.texts import Text
-from potstill.trainer import run as trainer_run
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.evaluation.evaluate import predict
 from potstill.trainer.run import train
 from potstill.trainer.students.start import find_start, from_init
+from potstill.trainer.training import student as training
 
 QUICK = {"threads": 1, "batch_size": 8, "max_tokens": 16}
 OWN = {
@@ -28,15 +27,8 @@ GENTLE = {"learning_rate": 1e-7, "head_rate": None, "epochs": 1}  # one gentle e
 
 
 @pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    return write_backbone(tmp_path_factory.mktemp("backbone"))
-
-
-@pytest.fixture(scope="module")
 def soft_labels(tmp_path_factory):
-    path = tmp_path_factory.mktemp("labels") / "soft_labels.jsonl"
-    write_soft_labels(path, rows(150, a_task()))
-    return path
+    return write_rows(tmp_path_factory.mktemp("labels") / "soft_labels.jsonl", sure_rows(150, a_task()))
 
 
 @pytest.fixture(scope="module")
@@ -62,29 +54,29 @@ def test_a_student_that_starts_from_another_goes_on_where_that_one_was(students,
     folder = students / family
     config = TrainConfig(init=str(folder), **QUICK, **OWN[family] | GENTLE)
     report = train(a_task(), soft_labels, tmp_path / "student", config)
-    assert report.as_text().splitlines()[1] == f"began as {folder}, head and all"
-    texts = [Text(row.text, row.id) for row in rows(30, a_task(), seed=1)]
+    assert report.as_text().splitlines()[1] == f"started from {folder} and its head"
+    texts = [Text(row.text, row.id) for row in sure_rows(30, a_task(), seed=1)]
     before, after = (predict(place, texts) for place in (folder, tmp_path / "student"))
     np.testing.assert_array_equal(before.argmax(axis=1), after.argmax(axis=1))
 
 
 @pytest.mark.parametrize("family", sorted(OWN))
 def test_a_head_of_other_labels_is_drawn_anew_and_the_rest_stays(students, family):
-    begun = start(students / family, ["bull", "bear"], family=family)
-    assert not begun.has_trained_head
-    assert begun.note == f"began as {students / family} under a new head, because its labels are up, flat, down"
-    assert list(begun.student.model.config.id2label.values()) == ["bull", "bear"]
+    initial = start(students / family, ["bull", "bear"], family=family)
+    assert not initial.has_trained_head
+    assert initial.note == f"started from {students / family} under a new head, because its labels are up, flat, down"
+    assert list(initial.student.model.config.id2label.values()) == ["bull", "bear"]
     saved = AutoModelForSequenceClassification.from_pretrained(students / family)
-    torch.testing.assert_close(begun.student.model.base_model.state_dict(), saved.base_model.state_dict(), atol=0, rtol=0)
+    torch.testing.assert_close(initial.student.model.base_model.state_dict(), saved.base_model.state_dict(), atol=0, rtol=0)
     again = start(students / family, ["bull", "bear"], family=family)
-    torch.testing.assert_close(begun.student.model.state_dict(), again.student.model.state_dict(), atol=0, rtol=0)
+    torch.testing.assert_close(initial.student.model.state_dict(), again.student.model.state_dict(), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("family", sorted(OWN))
 def test_a_head_whose_labels_are_in_another_order_is_put_into_the_tasks(students, family):
     whole, turned = start(students / family, family=family), start(students / family, LABELS[::-1], family=family)
     assert turned.has_trained_head
-    assert turned.note == f"began as {students / family}, head and all, its labels put into the task's order"
+    assert turned.note == f"started from {students / family} and its head, with its labels put into the task's order"
     np.testing.assert_allclose(logits(turned.student), logits(whole.student)[:, ::-1], atol=1e-6)
 
 
@@ -92,14 +84,14 @@ def test_labels_that_differ_in_case_alone_are_the_same(students, tmp_path):
     folder = shutil.copytree(students / "encoder", tmp_path / "student")
     content = (folder / "config.json").read_text().replace('"flat"', '"FLAT"').replace('"up"', '"Up"')
     (folder / "config.json").write_text(content)
-    begun = start(folder)
-    assert begun.has_trained_head
-    assert list(begun.student.model.config.id2label.values()) == LABELS
+    initial = start(folder)
+    assert initial.has_trained_head
+    assert list(initial.student.model.config.id2label.values()) == LABELS
 
 
 def test_a_bare_encoder_gets_a_new_head_as_a_backbone_does(backbone):
-    begun = start(backbone)
-    assert begun.note == f"began as {backbone} under a new head, because it has none"
+    initial = start(backbone)
+    assert initial.note == f"started from {backbone} under a new head, because it has none"
 
 
 def test_a_classifier_of_any_number_of_labels_gets_a_new_head(students, tmp_path):
@@ -115,17 +107,17 @@ def test_a_classifier_that_transformers_saved_keeps_its_head_and_is_its_own_back
     model.save_pretrained(folder)
     config = TrainConfig(init=str(folder), **QUICK, **OWN["encoder"])
     report = train(a_task(), soft_labels, tmp_path / "student", config)
-    assert report.fit.notes == (f"began as {folder}, head and all",)
+    assert report.fit.notes == (f"started from {folder} and its head",)
     assert (report.student.backbone, report.student.init) == (str(folder), str(folder))
     assert report.student.backbone_digest == report.student.init_digest == find_start(config).sha256
 
 
 def test_a_static_student_of_texts_alone_gets_a_new_head_where_texts_have_targets(students):
-    begun = start(students / "static", family="static", pair=True)
-    assert begun.note.endswith("under a new head, because it was trained on texts without a target")
-    model = begun.student.model
+    initial = start(students / "static", family="static", pair=True)
+    assert initial.note.endswith("under a new head, because it was trained on texts without a target")
+    model = initial.student.model
     assert model.dense.in_features == 2 * 3 * model.config.hidden_size
-    assert begun.student.encode([("rise", "acme")])[0]["token_type_ids"][-1] == 1
+    assert initial.student.encode([("rise", "acme")])[0]["token_type_ids"][-1] == 1
 
 
 def test_the_backbone_that_is_recorded_is_that_of_the_student_it_started_from(students, backbone, soft_labels, tmp_path):
@@ -138,8 +130,8 @@ def test_the_backbone_that_is_recorded_is_that_of_the_student_it_started_from(st
 
 
 def test_a_trained_head_learns_no_faster_than_the_body_unless_it_is_told_to(students, soft_labels, tmp_path, monkeypatch):
-    seen, fit = [], trainer_run.fit
-    monkeypatch.setattr(trainer_run, "fit", lambda *args: seen.append(args[3]) or fit(*args))
+    seen, fit = [], training.fit
+    monkeypatch.setattr(training, "fit", lambda *args: seen.append(args[3]) or fit(*args))
     config = TrainConfig(init=str(students / "encoder"), **QUICK, epochs=1)
     for told in (config, replace(config, head_rate=7e-3)):
         train(a_task(), soft_labels, tmp_path / "student", told)
@@ -202,10 +194,10 @@ def test_other_weights_in_the_same_folder_are_another_run(students, soft_labels,
 
     with pytest.raises(MemoryError):
         train(a_task(), soft_labels, tmp_path / "student", config, killed)
-    made_of = json.loads((partial / "run.json").read_text())
-    assert made_of["weights that it starts from"] == find_start(config).sha256
+    settings = json.loads((partial / "run.json").read_text())
+    assert settings["weights that it starts from"] == find_start(config).sha256
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     model.classifier.bias.data += 1
     model.save_pretrained(folder)
-    with pytest.raises(UserError, match=r"an unfinished run of something else \(weights that it starts from was .*…, is .*…\)"):
+    with pytest.raises(UserError, match=r"an unfinished run with other settings \(weights that it starts from was .*…, is .*…\)"):
         train(a_task(), soft_labels, tmp_path / "student", config)

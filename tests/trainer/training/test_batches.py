@@ -1,15 +1,16 @@
-"""A batch in parts of like length: what it costs, and that nothing else changes."""
+"""A batch in parts of similar length has the lowest cost, and changes nothing else."""
 
 import math
 from itertools import combinations, pairwise
 
 import pytest
 import torch
+from support.tiny_backbone import SHAPE
 from transformers import BertConfig, BertForSequenceClassification
 
 from potstill.trainer.training.batches import in_parts, like_lengths, logits_in_parts
-from potstill.trainer.training.masking import TokenHiding
-from potstill.trainer.training.pretrain import NOTHING, loss_in_parts
+from potstill.trainer.training.masking import TokenMasking
+from potstill.trainer.training.pretrain import IGNORED, loss_in_parts
 
 LENGTHS = [9, 3, 14, 4, 4, 15, 2, 8]
 
@@ -35,7 +36,7 @@ def test_no_other_cut_costs_less(part_cost):
     assert cost(parts, LENGTHS, part_cost) == least
 
 
-def test_the_dearer_a_part_the_fewer_there_are():
+def test_the_more_a_part_costs_the_fewer_there_are():
     assert [len(like_lengths(LENGTHS, part_cost)) for part_cost in (0, 5, 1000, math.inf)] == [7, 3, 1, 1]
     assert like_lengths([5], 3) == [[0]]
 
@@ -43,8 +44,7 @@ def test_the_dearer_a_part_the_fewer_there_are():
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "num_labels": 3}
-    return BertForSequenceClassification(BertConfig(vocab_size=50, max_position_embeddings=16, **shape)).eval()
+    return BertForSequenceClassification(BertConfig(**SHAPE, vocab_size=50, num_labels=3)).eval()
 
 
 @pytest.fixture
@@ -75,23 +75,23 @@ def test_a_part_has_no_padding_that_all_its_texts_share(batch):
         assert part["input_ids"].shape[1] == max(LENGTHS[i] for i in rows.tolist())
 
 
-class Guesser(torch.nn.Module):
-    """Guesses ids by a table."""
+class Predictor(torch.nn.Module):
+    """Predicts ids by a table."""
 
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
         self.table = torch.nn.Embedding(50, 50)
 
-    def forward(self, input_ids, attention_mask, asked):
-        return torch.nn.functional.cross_entropy(self.table(input_ids).transpose(1, 2), asked, ignore_index=NOTHING)
+    def forward(self, input_ids, attention_mask, targets):
+        return torch.nn.functional.cross_entropy(self.table(input_ids).transpose(1, 2), targets, ignore_index=IGNORED)
 
 
-def test_masked_reading_has_the_loss_of_the_whole_batch_though_parts_ask_about_different_numbers(batch):
-    hide = TokenHiding(mask_id=1, special_ids=(0,), vocab_size=50)
-    ids, asked = hide(batch["input_ids"], batch["attention_mask"], torch.Generator().manual_seed(0))
-    counts = (asked != NOTHING).sum(dim=1)
-    assert counts.sum() > 0 and counts.min() == 0  # some part asks about nothing at all
-    inputs = {**batch, "input_ids": ids, "asked": asked}
-    whole, parts = (loss_in_parts(Guesser(), inputs, part_cost) for part_cost in (math.inf, 0))
+def test_masked_pretraining_has_the_loss_of_the_whole_batch_though_parts_have_different_numbers_of_masks(batch):
+    hide = TokenMasking(mask_id=1, special_ids=(0,), vocab_size=50)
+    ids, targets = hide(batch["input_ids"], batch["attention_mask"], torch.Generator().manual_seed(0))
+    counts = (targets != IGNORED).sum(dim=1)
+    assert counts.sum() > 0 and counts.min() == 0  # some part has nothing to predict
+    inputs = {**batch, "input_ids": ids, "targets": targets}
+    whole, parts = (loss_in_parts(Predictor(), inputs, part_cost) for part_cost in (math.inf, 0))
     assert torch.isfinite(parts) and torch.allclose(whole, parts)

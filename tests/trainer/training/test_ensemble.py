@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-from support.training_runs import LABELS, QUICK, a_task, quick, toy_rows, write
+from support.toy_task import LABELS, QUICK, a_task, quick, toy_rows, write_rows
 
 from potstill.contract.errors import StoppedError, UserError
 from potstill.trainer.config import TrainConfig
+from potstill.trainer.data.targets import mixed_target
 from potstill.trainer.run import train
-from potstill.trainer.training.ensemble import fold, mixed, taught_by_several
+from potstill.trainer.training.ensemble import fold_of, train_ensemble
 from potstill.trainer.training.resume import work_folder
 
 
@@ -24,8 +25,8 @@ def test_a_texts_target_comes_only_from_students_that_have_not_seen_it(work, n_m
         memorised = np.array([[1.0, 0, 0] if place in places else [0, 1.0, 0] for place in range(len(rows))])
         return memorised, np.full((4, 3), 1 / 3)
 
-    members = taught_by_several(rows, np.zeros(4, dtype=int), n_members, n_folds, work, teach)
-    np.testing.assert_array_equal(members.training, np.tile([0, 1.0, 0], (60, 1)))
+    ensemble = train_ensemble(rows, np.zeros(4, dtype=int), n_members, n_folds, work, teach)
+    np.testing.assert_array_equal(ensemble.training, np.tile([0, 1.0, 0], (60, 1)))
     assert all(0 < len(places) < 60 for places in seen.values())
     assert set.union(*seen.values()) == set(range(60))
 
@@ -38,9 +39,9 @@ def test_without_folds_every_student_sees_every_text_and_the_mean_is_of_all(work
         assert places == list(range(12))
         return said[member], said[member][:4]
 
-    members = taught_by_several(rows, np.zeros(4, dtype=int), 2, 1, work, teach)
-    np.testing.assert_allclose(members.training, 0.3)
-    np.testing.assert_allclose(members.validation, 0.3)
+    ensemble = train_ensemble(rows, np.zeros(4, dtype=int), 2, 1, work, teach)
+    np.testing.assert_allclose(ensemble.training, 0.3)
+    np.testing.assert_allclose(ensemble.validation, 0.3)
 
 
 def test_students_that_are_done_are_not_trained_again(tmp_path):
@@ -55,7 +56,7 @@ def test_students_that_are_done_are_not_trained_again(tmp_path):
 
     def run():
         with work_folder(tmp_path / "student", {}, "resume", 60.0, writes=True) as work:
-            return taught_by_several(rows, np.zeros(4, dtype=int), 3, 3, work, teach)
+            return train_ensemble(rows, np.zeros(4, dtype=int), 3, 3, work, teach)
 
     with pytest.raises(StoppedError):
         run()
@@ -65,20 +66,20 @@ def test_students_that_are_done_are_not_trained_again(tmp_path):
 
 
 def test_a_texts_fold_is_its_own_and_folds_are_of_like_size():
-    folds = [fold(f"text {number}", 4) for number in range(2000)]
-    assert folds == [fold(f"text {number}", 4) for number in range(2000)]
+    folds = [fold_of(f"text {number}", 4) for number in range(2000)]
+    assert folds == [fold_of(f"text {number}", 4) for number in range(2000)]
     assert np.bincount(folds).min() > 420
 
 
 def test_the_weight_leads_from_the_students_mean_to_the_teachers_label():
     mean = np.array([0.2, 0.8])
-    assert mixed([1.0, 0.0], mean, 1.0) == [1.0, 0.0]
-    assert mixed([1.0, 0.0], mean, 0.0) == pytest.approx([0.2, 0.8])
-    assert mixed([1.0, 0.0], mean, 0.5) == pytest.approx([0.6, 0.4])
+    assert mixed_target([1.0, 0.0], mean, 1.0) == [1.0, 0.0]
+    assert mixed_target([1.0, 0.0], mean, 0.0) == pytest.approx([0.2, 0.8])
+    assert mixed_target([1.0, 0.0], mean, 0.5) == pytest.approx([0.6, 0.4])
 
 
 def test_the_report_shows_every_student_their_mean_and_the_one_that_is_written(backbone, tmp_path):
-    path = write(tmp_path / "soft_labels.jsonl", toy_rows(120, a_task()))
+    path = write_rows(tmp_path / "soft_labels.jsonl", toy_rows(120, a_task()))
     report = train(a_task(), path, tmp_path / "student", quick(backbone, epochs=1, seeds=2))
     lines = report.as_text().splitlines()
     assert [line.partition(":")[0] for line in lines[3:6]] == [
@@ -87,7 +88,7 @@ def test_the_report_shows_every_student_their_mean_and_the_one_that_is_written(b
     ]
     assert lines[6].startswith("agrees with the teacher on ")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["soft_labels.jsonl", "student"]
-    assert report.members.training.shape == (report.n_kept, len(LABELS))
+    assert report.ensemble.training.shape == (report.n_kept, len(LABELS))
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,8 @@ from torch.nn import functional
 
 from potstill.contract.errors import UserError
 from potstill.contract.soft_label import SoftLabel
-from potstill.trainer.training.losses import (
-    OBJECTIVES,
-    certainty,
-    cross_entropy,
-    distribution_target,
-    find_objective,
-    majority_target,
-    smoothed,
-    softened_divergence,
-    squared_error,
-)
+from potstill.trainer.data.targets import certainty, distribution_target, majority_target, smoothed
+from potstill.trainer.training.losses import OBJECTIVES, cross_entropy, find_objective, softened_divergence, squared_error
 
 LABELS = ["up", "flat", "down"]
 LOSSES = [cross_entropy, squared_error, softened_divergence]

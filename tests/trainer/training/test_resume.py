@@ -1,12 +1,16 @@
+import os
 import signal
+import socket
 import subprocess
 import sys
 
 import pytest
-from support.training_runs import QUICK, a_task, until_step
+from support.toy_task import QUICK, a_task, gold_texts, toy_rows, until_step, write_rows
 
+from potstill.contract.checkpoint import read_student
 from potstill.contract.errors import UserError
 from potstill.trainer.config import TrainConfig
+from potstill.trainer.evaluation.evaluate import evaluate
 from potstill.trainer.run import train
 from potstill.trainer.training.batches import Shuffled
 
@@ -14,7 +18,7 @@ RUN = """
 import sys, time
 sys.path[:0] = [{repository!r}, {repository!r} + "/tests"]
 from pathlib import Path
-from support.training_runs import a_task, QUICK
+from support.toy_task import QUICK, a_task
 from potstill.commands.console.errors import heeding_sigterm
 from potstill.contract.errors import StoppedError
 from potstill.trainer.config import TrainConfig
@@ -85,7 +89,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_weights_of_one_that_
     process = start(checkpoint, **changes)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    assert int(output.split()[0]) > 50  # it went on, it did not begin anew
+    assert int(output.split()[0]) > 50  # it resumed, it did not start over
     assert (checkpoint / "model.safetensors").read_bytes() == expected
     assert sorted(path.name for path in tmp_path.iterdir()) == ["student", "whole"]
 
@@ -114,12 +118,12 @@ def stopped(start, tmp_path):
     return tmp_path / "student.partial"
 
 
-def test_a_run_of_something_else_is_refused_in_one_line_and_begun_anew_on_request(stopped, backbone, soft_labels, tmp_path):
+def test_a_run_with_other_settings_is_refused_in_one_line_and_starts_over_on_request(stopped, backbone, soft_labels, tmp_path):
     config = TrainConfig(**(QUICK | {"epochs": 1}), backbone=str(backbone))
     with pytest.raises(UserError) as caught:
         train(a_task(), soft_labels, tmp_path / "student", config)
     assert str(caught.value) == (
-        f"{stopped}: holds an unfinished run of something else (epochs was 2, is 1); go on with that, or add --restart"
+        f"{stopped}: holds an unfinished run with other settings (epochs was 2, is 1); finish that run, or add --restart"
     )
     assert stopped.exists() and not (tmp_path / "student").exists()
     seen = []
@@ -139,16 +143,16 @@ def test_two_processes_do_not_train_the_same_student_at_once(start, backbone, so
     process = start(tmp_path / "student", epochs=2)
     until_step(process, 3)
     config = TrainConfig(**(QUICK | {"epochs": 2}), backbone=str(backbone))
-    with pytest.raises(UserError, match=r"student.partial: another process trains this student; wait for it, or end it$"):
+    with pytest.raises(UserError, match=r"student.partial: another process is training this student; wait for it, or stop it$"):
         train(a_task(), soft_labels, tmp_path / "student", config)
     assert (tmp_path / "student.partial" / "student").exists()
 
 
-def test_a_folder_of_that_name_that_is_no_work_folder_is_left_alone(backbone, soft_labels, tmp_path):
+def test_a_folder_of_that_name_that_is_not_a_work_folder_is_left_alone(backbone, soft_labels, tmp_path):
     (tmp_path / "student.partial").mkdir()
     (tmp_path / "student.partial" / "diary.txt").write_text("mine")
     config = TrainConfig(**QUICK, backbone=str(backbone))
-    with pytest.raises(UserError, match=r"student.partial: is no unfinished run"):
+    with pytest.raises(UserError, match=r"student.partial: is not the work folder of a training"):
         train(a_task(), soft_labels, tmp_path / "student", config)
     assert [path.name for path in (tmp_path / "student.partial").iterdir()] == ["diary.txt"]
 
@@ -177,3 +181,41 @@ def test_batches_are_the_same_for_the_same_epoch_and_others_for_the_next():
     assert sorted(first) == list(range(1003)) and first == list(sampler) and first != sorted(first)
     sampler.set_epoch(1)
     assert sorted(sampler) == sorted(first) and list(sampler) != first
+
+
+# --- several processes that train together
+
+DISTRIBUTED = """
+import sys
+sys.path[:0] = [{repository!r}, {repository!r} + "/tests"]
+import os
+from pathlib import Path
+from support.toy_task import QUICK, a_task
+from potstill.trainer.training import fit
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.run import train
+
+seen, collate = [], fit._collate
+fit._collate = lambda rows, pad_id: seen.append(len(rows)) or collate(rows, pad_id)
+here = Path({here!r})
+train(a_task(), here / "soft_labels.jsonl", here / "student", TrainConfig(**(QUICK | {{"epochs": 1}}), backbone={backbone!r}))
+(here / ("rank" + os.environ["RANK"])).write_text(str(sum(n <= 8 for n in seen)))
+"""
+
+
+def test_two_processes_share_the_texts_and_one_of_them_writes(backbone, tmp_path, repository):
+    write_rows(tmp_path / "soft_labels.jsonl", toy_rows(120, a_task()))
+    script = tmp_path / "script.py"
+    script.write_text(DISTRIBUTED.format(repository=str(repository), here=str(tmp_path), backbone=str(backbone)))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    start = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1", "--master_port", str(port)]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", *start, str(script)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    n_batches = -(-read_student(tmp_path / "student").n_train // 8)
+    assert [int((tmp_path / f"rank{rank}").read_text()) for rank in (0, 1)] == [-(-n_batches // 2)] * 2
+    assert evaluate(tmp_path / "student", gold_texts(12))["accuracy"].n == 12
+    assert not (tmp_path / "student.partial").exists()

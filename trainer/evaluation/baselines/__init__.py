@@ -1,1 +1,1 @@
-"""What a student is compared with."""
+"""Systems that a student is compared with."""

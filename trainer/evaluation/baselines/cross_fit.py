@@ -1,11 +1,10 @@
-"""Students trained on gold labels alone, so that each text is answered by one that never saw it.
+"""Students trained on gold labels alone; each text is answered by one that was not trained on it (cross-fitting).
 
 Axes: N texts, S labels of the student.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
 from pathlib import Path
 
@@ -14,37 +13,36 @@ from numpy.typing import NDArray
 
 from potstill.contract.checkpoint import TASK_FILE, Student
 from potstill.contract.errors import UserError
-from potstill.contract.files import digest
-from potstill.contract.soft_label import SoftLabel, write_soft_labels
+from potstill.contract.soft_label import SoftLabel
 from potstill.contract.task import Task, task_from_json
 from potstill.contract.texts import Text
 from potstill.models.catalog import find_backbone
-from potstill.trainer.calibration.temperature import calibrated, fit_temperature
+from potstill.trainer.calibration.temperature import apply_temperature, fit_temperature
 from potstill.trainer.config import as_trained
-from potstill.trainer.evaluation.evaluate import predict
-from potstill.trainer.run import train
-from potstill.trainer.training.loop import Progress
+from potstill.trainer.data.selection import text_hash
+from potstill.trainer.training.loop import TrainProgress
+from potstill.trainer.training.student import train_in_memory
 
 N_FOLDS = 5
 MIN_PROB = 1e-12  # keeps the logarithm of a probability of 0 finite
-MIN_TEXTS = 10  # different ones with each of at least two labels, so that every fold's student has two labels to tell apart
+MIN_TEXTS = 10  # different texts of each of at least two labels, so that every fold's student has two labels to learn
 
 
-def cross_fitted(checkpoint: Path, student: Student, texts: list[Text], progress: Progress | None) -> NDArray[np.float64]:
-    """What students of the same backbone, loss, seed and length answer, each trained on four fifths of the gold texts.
+def cross_fitted(checkpoint: Path, student: Student, texts: list[Text], progress: TrainProgress | None) -> NDArray[np.float64]:
+    """Answers of students with the same backbone, loss, seed and length, each trained on four fifths of the gold texts.
 
     Args:
-        checkpoint, student: whose backbone and settings to take.
+        checkpoint, student: give backbone and settings.
         texts: N texts with gold labels of the student's.
-        progress: told ("fold 2 of 5", steps done, steps planned, loss of the last step).
+        progress: called with ("fold 2 of 5", steps done, steps planned, loss of the last step).
     Returns:
         float64 [N, S], rows sum to 1.
     Raises:
-        UserError: if there are too few texts, the backbone is not here or no longer the same, or training fails.
+        UserError: if there are too few texts, the backbone is missing or has changed, or training fails.
     """
     _check_enough(texts)
     if find_backbone(student.backbone).sha256 != student.backbone_digest:
-        raise UserError(f"baseline gold: {student.backbone} is no longer what the student was trained from; restore its weights")
+        raise UserError(f"baseline gold: {student.backbone} has changed since the student was trained from it; restore its weights")
     task_file = checkpoint / TASK_FILE
     task = task_from_json(task_file, task_file.read_bytes())
     config = as_trained(student, min_agreement=0)
@@ -52,37 +50,38 @@ def cross_fitted(checkpoint: Path, student: Student, texts: list[Text], progress
     place = np.array(folds(texts))
     for fold in range(N_FOLDS):
         name = f"fold {fold + 1} of {N_FOLDS}"
-        asked = np.flatnonzero(place == fold)
         rows = [gold_row(text, task) for text, of in zip(texts, place, strict=True) if of != fold]
-        with tempfile.TemporaryDirectory() as work:
-            write_soft_labels(Path(work) / "gold.jsonl", rows)
-            show = None if progress is None else _renamed(progress, name)
-            try:
-                train(task, Path(work) / "gold.jsonl", Path(work) / "student", config, show)
-            except UserError as error:
-                raise UserError(f"baseline gold, {name}: {error}") from error
-            probs[asked] = predict(Path(work) / "student", [texts[i] for i in asked])
+        show = None if progress is None else _renamed(progress, name)
+        try:
+            trained = train_in_memory("gold texts", rows, task, config, show)
+        except UserError as error:
+            raise UserError(f"baseline gold, {name}: {error}") from error
+        answered = np.flatnonzero(place == fold)
+        probs[answered] = trained.probs([(texts[i].text, texts[i].target) for i in answered])
     return recalibrated(probs, np.array([student.labels.index(text.gold or "") for text in texts]), place)
 
 
 def recalibrated(probs: NDArray[np.float64], gold: NDArray[np.int64], place: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The answers of each fold at the temperature that suits the answers of the other folds, float64 [N, S].
+    """float64 [N, S]: the answers of each fold at the temperature fitted on the answers of the other folds.
 
-    A fold's student rarely has validation texts enough for a temperature of its own, and without one a network that was trained on
-    few certain labels is far too sure of itself. The answers of the other folds are held-out ones, too.
+    A fold's student rarely has enough validation texts for a temperature of its own, and a network trained on a few certain labels
+    is far too confident without one. The answers of the other folds are held-out answers, too.
 
-    Args: probs float [N, S], rows sum to 1; gold int [N], class of each text; place int [N], fold of each text.
+    Args:
+        probs: float [N, S], rows sum to 1.
+        gold: int [N], class of each text.
+        place: int [N], fold of each text.
     """
     logits, targets = np.log(np.maximum(probs, MIN_PROB)), np.eye(probs.shape[1])[gold]
     found = np.empty_like(probs)
     for fold in np.unique(place):
         here = place == fold
-        found[here] = calibrated(logits[here], fit_temperature(logits[~here], targets[~here]).value)
+        found[here] = apply_temperature(logits[here], fit_temperature(logits[~here], targets[~here]).value)
     return found
 
 
 def folds(texts: list[Text]) -> list[int]:
-    """The fold of every text, from 0: by the text's own hash, like labels spread evenly, and equal texts never apart."""
+    """The fold of every text, from 0: stratified by gold label and ordered by hash; equal texts are in the same fold."""
     by_label: dict[str, dict[str, None]] = defaultdict(dict)
     seen = set()
     for text in texts:
@@ -90,14 +89,14 @@ def folds(texts: list[Text]) -> list[int]:
             seen.add(text.text)
             by_label[text.gold or ""][text.text] = None
     found: dict[str, int] = {}
-    for label in sorted(by_label):  # the count goes on from label to label, so that the folds stay equally large
-        for words in sorted(by_label[label], key=lambda each: digest.of_bytes(each.encode("utf-8", "surrogatepass"))):
+    for label in sorted(by_label):  # the count continues from label to label, so that the folds stay equally large
+        for words in sorted(by_label[label], key=text_hash):
             found[words] = len(found) % N_FOLDS
     return [found[text.text] for text in texts]
 
 
 def gold_row(text: Text, task: Task) -> SoftLabel:
-    """A gold label in the form of a soft label that is certain."""
+    """A gold label as a soft label with probability 1."""
     probs = {name: float(name == text.gold) for name in task.label_names}
     return SoftLabel(
         id=text.id,
@@ -116,7 +115,7 @@ def gold_row(text: Text, task: Task) -> SoftLabel:
 
 
 def _check_enough(texts: list[Text]) -> None:
-    """Refuse gold texts that five students cannot learn from."""
+    """Raise UserError for too few gold texts to train five students."""
     by_label: dict[str, set[str]] = defaultdict(set)
     for text in texts:
         by_label[text.gold or ""].add(text.text)
@@ -125,6 +124,6 @@ def _check_enough(texts: list[Text]) -> None:
         raise UserError(f"baseline gold: needs at least {MIN_TEXTS} texts of each of two labels to train on; there are {counted}")
 
 
-def _renamed(progress: Progress, name: str) -> Progress:
-    """The same progress under another stage's name."""
+def _renamed(progress: TrainProgress, name: str) -> TrainProgress:
+    """The same callback under another stage name."""
     return lambda _, done, total, loss: progress(name, done, total, loss)

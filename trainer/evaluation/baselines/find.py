@@ -1,4 +1,4 @@
-"""What a student has to beat, prepared first and answered later, so that every mistake shows before anything is computed.
+"""Find baselines by name and score them: built-in ones, and folders with ready-made classifiers.
 
 Axes: N texts, C scored labels.
 """
@@ -13,57 +13,59 @@ import numpy as np
 
 from potstill.contract.checkpoint import Student
 from potstill.contract.errors import UserError
-from potstill.trainer.data.trained_on import Taught
+from potstill.trainer.data.targets import target_matrix
+from potstill.trainer.data.training_rows import TrainingRows
 from potstill.trainer.evaluation.baselines.cross_fit import N_FOLDS, cross_fitted
-from potstill.trainer.evaluation.baselines.ready_made import ReadyMade, answers, open_ready_made
+from potstill.trainer.evaluation.baselines.ready_made import ReadyMade, open_ready_made, predict_ready_made
 from potstill.trainer.evaluation.baselines.tfidf import tfidf_answers
 from potstill.trainer.evaluation.comparison import System
 from potstill.trainer.evaluation.gold import Gold
-from potstill.trainer.training.loop import Progress
-from potstill.trainer.training.losses import distribution_target
+from potstill.trainer.training.loop import TrainProgress
 
 BUILT_IN = ("majority", "tfidf", "gold")
-TAKEN = (*BUILT_IN, "student", "teacher", "bundle")  # a folder of such a name goes by its path
+RESERVED = (*BUILT_IN, "student", "teacher", "bundle")  # names of rows; a folder with such a name is listed by its path
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What baselines stand on."""
+class BaselineInputs:
+    """The inputs of built-in baselines."""
 
     checkpoint: Path
     student: Student
     gold: Gold
-    taught: Taught | None  # None: nobody said which soft labels the student was trained on
-    progress: Progress | None = None
+    rows: TrainingRows | None  # None: the student's soft labels were not given
+    progress: TrainProgress | None = None
 
 
-def baseline(name: str, ground: Ground) -> System:
-    """The answers of one of BUILT_IN.
+def built_in_baseline(name: str, inputs: BaselineInputs) -> System:
+    """Answer the gold texts with a built-in baseline. Args: name, one of BUILT_IN.
 
     Raises:
-        UserError: if it needs soft labels and there are none, or as `cross_fit.cross_fitted` does.
+        UserError: if it needs soft labels and there are none, or as `cross_fit.cross_fitted`.
     """
-    return _WAYS[name](ground)
+    return _BASELINES[name](inputs)
 
 
-def ready_made(classifier: ReadyMade, name: str, gold: Gold) -> System:
-    """The answers of a ready-made classifier under the student's labels; raises FormatError, UserError."""
+def ready_made_baseline(classifier: ReadyMade, name: str, gold: Gold) -> System:
+    """Answer the gold texts with a ready-made classifier, under the student's labels; raises FormatError, UserError."""
     where = str(classifier.folder)
-    probs, n_even = gold.label_map.foreign(answers(classifier, [text.text for text in gold.texts]), classifier.labels, where)
+    probs, n_even = gold.label_map.foreign(
+        predict_ready_made(classifier, [text.text for text in gold.texts]), classifier.labels, where
+    )
     stands_for = gold.label_map.resolve(classifier.labels, where)
-    told = [f"{own} is its {name!r}" for name, own in stands_for.items() if own != name and own]
-    told += [f"it has no {label!r}" for label in gold.labels if label not in stands_for.values()]
-    told += ["it reads no target"] if any(text.target for text in gold.texts) else []
-    return System(name, probs, "; ".join(told + even_note(n_even)))
+    remarks = [f"{own} is its {name!r}" for name, own in stands_for.items() if own != name and own]
+    remarks += [f"it has no {label!r}" for label in gold.labels if label not in stands_for.values()]
+    remarks += ["it reads no target"] if any(text.target for text in gold.texts) else []
+    return System(name, probs, "; ".join(remarks + even_note(n_even)))
 
 
 def even_note(n_even: int) -> list[str]:
-    """What to say of rows that had no probability left for any scored label."""
+    """A note on answers without probability for any scored label."""
     return [f"{n_even} answers gave the scored labels no probability and count as even shares"] if n_even else []
 
 
 def find_ready_made(names: list[str]) -> dict[str, ReadyMade]:
-    """The baselines that are folders, by the name of their row; those of BUILT_IN are passed over.
+    """Open the baselines that are folders, by the name of their row; names in BUILT_IN are skipped.
 
     Raises:
         FormatError: if a folder holds no classifier.
@@ -76,44 +78,42 @@ def find_ready_made(names: list[str]) -> dict[str, ReadyMade]:
         folder = Path(name)
         if not folder.is_dir():
             raise UserError(
-                f"baseline {name!r} is no folder and none of {', '.join(BUILT_IN)}; name one of these, or a classifier's folder"
+                f"baseline {name!r} is neither a folder nor one of {', '.join(BUILT_IN)}; name one of these or a folder"
             )
         row = folder.resolve().name
-        found[name if row in found or row in TAKEN else row] = open_ready_made(folder)
+        found[name if row in found or row in RESERVED else row] = open_ready_made(folder)
     return found
 
 
-def _majority(ground: Ground) -> System:
-    """The same answer to every text: the shares of the labels."""
-    gold = ground.gold
-    if ground.taught:
-        rows = np.array([distribution_target(row, ground.student.labels) for row in ground.taught.training])
+def _majority(inputs: BaselineInputs) -> System:
+    """The label shares as the answer to every text."""
+    gold = inputs.gold
+    if inputs.rows:
+        rows = target_matrix(inputs.rows.training, inputs.student.labels)
         shares, note = gold.label_map.own(rows.mean(axis=0, keepdims=True))[0], "shares of the soft labels"
     else:
         counts = np.bincount(gold.classes, minlength=len(gold.labels))
-        shares, note = counts[None, :] / counts.sum(), "shares of the gold labels themselves, for want of --soft-labels"
+        shares, note = counts[None, :] / counts.sum(), "shares of the gold labels, because --soft-labels is not given"
     return System("majority", np.repeat(shares, len(gold.texts), axis=0), f"always {gold.labels[int(shares.argmax())]!r}: {note}")
 
 
-def _tfidf(ground: Ground) -> System:
-    """Words and characters, taught what the student was taught."""
-    if ground.taught is None:
-        raise UserError(
-            "baseline tfidf: learns from the soft labels that the student was trained on; name their file with --soft-labels"
-        )
-    texts = [(text.text, text.target) for text in ground.gold.texts]
-    probs, strength = tfidf_answers(ground.taught, ground.student.labels, texts)
-    own, n_even = ground.gold.label_map.own(probs)
-    note = f"trained on the same {len(ground.taught.training)} soft labels, C = {strength:g} by the same validation texts"
+def _tfidf(inputs: BaselineInputs) -> System:
+    """TF-IDF and logistic regression, trained on the student's training rows."""
+    if inputs.rows is None:
+        raise UserError("baseline tfidf: is trained on the student's soft labels; name their file with --soft-labels")
+    texts = [(text.text, text.target) for text in inputs.gold.texts]
+    probs, strength = tfidf_answers(inputs.rows, inputs.student.labels, texts)
+    own, n_even = inputs.gold.label_map.own(probs)
+    note = f"trained on the same {len(inputs.rows.training)} soft labels; C = {strength:g}, chosen on the same validation texts"
     return System("tfidf", own, "; ".join([note, *even_note(n_even)]))
 
 
-def _gold(ground: Ground) -> System:
-    """The same kind of student, taught by people."""
-    probs = cross_fitted(ground.checkpoint, ground.student, ground.gold.texts, ground.progress)
-    own, n_even = ground.gold.label_map.own(probs)
-    note = f"{N_FOLDS} students of the same backbone, each trained on the gold labels of the other folds, its temperature too"
+def _gold(inputs: BaselineInputs) -> System:
+    """The same kind of student, trained on gold labels."""
+    probs = cross_fitted(inputs.checkpoint, inputs.student, inputs.gold.texts, inputs.progress)
+    own, n_even = inputs.gold.label_map.own(probs)
+    note = f"{N_FOLDS} students of the same backbone, each trained and calibrated on the gold labels of the other folds"
     return System("gold", own, "; ".join([note, *even_note(n_even)]))
 
 
-_WAYS: dict[str, Callable[[Ground], System]] = {"majority": _majority, "tfidf": _tfidf, "gold": _gold}
+_BASELINES: dict[str, Callable[[BaselineInputs], System]] = {"majority": _majority, "tfidf": _tfidf, "gold": _gold}

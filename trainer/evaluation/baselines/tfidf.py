@@ -1,6 +1,6 @@
 """The baseline without a network: TF-IDF of words and characters, and a multinomial logistic regression on soft labels.
 
-Axes: N texts, C classes.
+Axes: N texts, F features, C classes.
 """
 
 from __future__ import annotations
@@ -15,30 +15,29 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion
 
-from potstill.contract.soft_label import SoftLabel
-from potstill.trainer.data.trained_on import Taught
-from potstill.trainer.training.losses import distribution_target
+from potstill.trainer.data.targets import target_matrix
+from potstill.trainer.data.training_rows import TrainingRows
 
-STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # inverse regularization; the one with the lowest validation loss is taken
+STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # inverse regularization; the lowest validation loss decides
 MAX_FEATURES = 100_000  # of each kind, the most frequent
 MAX_STEPS = 2000
 MIN_PROB = 1e-12
 
 
-def tfidf_answers(taught: Taught, labels: list[str], texts: list[tuple[str, str | None]]) -> tuple[NDArray[np.float64], float]:
-    """What the baseline answers after the same lessons as the student, and the inverse regularization that it took.
+def tfidf_answers(rows: TrainingRows, labels: list[str], texts: list[tuple[str, str | None]]) -> tuple[NDArray[np.float64], float]:
+    """Train the baseline on the student's own training rows, and answer the texts.
 
     Args:
-        taught: the rows that the student was trained on, and those that choose the regularization.
+        rows: the student's training rows, and the validation rows, which choose the regularization.
         labels: [C], in output order.
-        texts: N pairs of text and target; a target is read as further words.
+        texts: N pairs of text and target; a target is appended to its text.
     Returns:
-        (float [N, C], rows sum to 1; an entry of STRENGTHS).
+        (float64 [N, C], rows sum to 1; the chosen entry of STRENGTHS).
     """
     features = _features()
-    training = features.fit_transform([_joined(row.text, row.target) for row in taught.training])
-    validation = features.transform([_joined(row.text, row.target) for row in taught.validation])
-    targets, wanted = _targets(taught.training, labels), _targets(taught.validation, labels)
+    training = features.fit_transform([_joined(row.text, row.target) for row in rows.training])
+    validation = features.transform([_joined(row.text, row.target) for row in rows.validation])
+    targets, wanted = target_matrix(rows.training, labels), target_matrix(rows.validation, labels)
     asked = features.transform([_joined(text, target) for text, target in texts])
     found = {}
     for strength, model in _regressions(training, targets):
@@ -50,17 +49,17 @@ def tfidf_answers(taught: Taught, labels: list[str], texts: list[tuple[str, str 
 
 
 def _features() -> FeatureUnion:
-    """Words alone and in pairs, and the characters within words, each weighted by how few texts have them."""
+    """TF-IDF of words and pairs of words, and of characters within words."""
     words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]", sublinear_tf=True, max_features=MAX_FEATURES)
     chars = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, max_features=MAX_FEATURES)
     return FeatureUnion([("words", words), ("chars", chars)])
 
 
 def _regressions(features: Any, targets: NDArray[np.float64]) -> Iterator[tuple[float, LogisticRegression]]:
-    """(strength, the regression that minimizes cross-entropy against the targets) for each of STRENGTHS; the next one changes it.
+    """Yield (strength, fitted regression) for each of STRENGTHS; the next fit changes the same object.
 
-    Every text stands there once for each class that its target allows, weighted by the target: the same loss, from a library that
-    takes only hard labels. Each regression starts from the one before, which is near.
+    scikit-learn takes only hard labels. So every text is repeated for each class that its target allows, weighted by the target,
+    which is the same cross-entropy. Each regression starts from the one before.
 
     Args: features sparse [N, F]; targets float [N, C].
     """
@@ -72,17 +71,12 @@ def _regressions(features: Any, targets: NDArray[np.float64]) -> Iterator[tuple[
 
 
 def _probs(model: LogisticRegression, features: Any, n_classes: int) -> NDArray[np.float64]:
-    """float64 [N, C]; a class that no target had gets 0. Args: features sparse [N, F]."""
+    """float64 [N, C]: probabilities; a class that no target had gets 0. Args: features sparse [N, F]."""
     probs = np.zeros((features.shape[0], n_classes))
     probs[:, model.classes_] = model.predict_proba(features)
     return probs
 
 
-def _targets(rows: list[SoftLabel], labels: list[str]) -> NDArray[np.float64]:
-    """float64 [N, C]: the soft labels."""
-    return np.array([distribution_target(row, labels) for row in rows])
-
-
 def _joined(text: str, target: str | None) -> str:
-    """Text and target as one."""
+    """Text and target as one text."""
     return text if target is None else f"{text}\n{target}"

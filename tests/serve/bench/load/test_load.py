@@ -14,8 +14,7 @@ from potstill.serve.bench.load import client
 from potstill.serve.bench.load.client import LOST, REFUSED, TIMED_OUT, Address, Connection
 from potstill.serve.bench.load.closed_loop import closed_loop
 from potstill.serve.bench.load.open_loop import open_loop
-from potstill.serve.bench.load.outcome import Outcome
-from potstill.serve.bench.load.signals import bad
+from potstill.serve.bench.load.result import LoadResult
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -81,7 +80,7 @@ def test_a_broken_connection_counts_as_lost_and_one_that_was_never_made_does_not
         return lost, nobody
 
     lost, nobody = asyncio.run(run())
-    assert lost.statuses == {LOST: 6} and lost.n_lost() == 6 and bad(lost) == 6
+    assert lost.statuses == {LOST: 6} and lost.n_lost() == 6 and lost.n_failed() == 6
     assert nobody.statuses == {REFUSED: 2} and nobody.n_lost() == 0
 
 
@@ -116,10 +115,10 @@ def test_a_reply_in_pieces_is_put_together():
 
 
 def test_goodput_counts_answers_within_the_deadline():
-    outcome = Outcome(seconds=2.0, latencies_s=[0.1, 0.2, 3.0])
+    outcome = LoadResult(seconds=2.0, latencies_s=[0.1, 0.2, 3.0])
     outcome.statuses.update({200: 3, 429: 1, 504: 1, 500: 2})
     assert outcome.goodput_rps(1.0) == 1.0 and outcome.answered_rps == 1.5
-    assert outcome.share(429, 504) == pytest.approx(2 / 7) and outcome.n_5xx() == 2
+    assert outcome.shed_share() == pytest.approx(2 / 7) and outcome.n_5xx() == 2
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:80", "https://a:1", "http://a:x", "http://a:1/path", "http://"])
@@ -171,9 +170,13 @@ def test_the_command_starts_a_server_and_signals_to_it(tmp_path, console):
 @pytest.mark.parametrize(
     ("server", "options", "message"),
     [
-        ("http://127.0.0.1:9", [], "127.0.0.1:9: takes no connection; is it a server of potstill?"),
-        ("https://x", [], "https://x: is no address of a server; give one like http://127.0.0.1:8080"),
-        ("http://127.0.0.1:9", ["--n-signals", "1"], "signals go to servers that are started for it; name what to start them with"),
+        ("http://127.0.0.1:9", [], "127.0.0.1:9: accepts no connection; is it a potstill server?"),
+        ("https://x", [], "https://x: is not the address of a server; give one like http://127.0.0.1:8080"),
+        (
+            "http://127.0.0.1:9",
+            ["--n-signals", "1"],
+            "signals need a server that this command starts; name its bundle: --bundle BUNDLE",
+        ),
         ("nowhere", [], "nowhere: the server did not start: potstill: nowhere"),
     ],
 )

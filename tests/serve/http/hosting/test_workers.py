@@ -8,7 +8,7 @@ import pytest
 from support.tiny_bundle import write_bundle
 
 from potstill.contract.errors import UserError
-from potstill.serve.http.hosting.hosted_bundle import Hosted
+from potstill.serve.http.hosting.hosted_bundle import HostedBundle
 from potstill.serve.http.hosting.job import Expired, Job
 from potstill.serve.http.hosting.workers import HEADROOM, Overloaded, Workers
 
@@ -16,7 +16,7 @@ from potstill.serve.http.hosting.workers import HEADROOM, Overloaded, Workers
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory):
     """A bundle whose texts take some milliseconds, so that a queue can form."""
-    return Hosted.open(write_bundle(tmp_path_factory.mktemp("slow") / "bundle", slow=2500))
+    return HostedBundle.open(write_bundle(tmp_path_factory.mktemp("slow") / "bundle", slow=2500))
 
 
 def job(hosted, n=1, timeout_s=60.0, text="rise"):
@@ -74,7 +74,7 @@ def test_what_cannot_be_done_in_time_is_refused_at_once(slow):
     run(scenario)
 
 
-def test_a_promise_is_not_broken_for_a_sooner_deadline(slow):
+def test_a_job_that_would_delay_an_accepted_one_beyond_its_deadline_is_refused(slow):
     async def scenario(workers):
         estimate_s = workers.pace * sum(job(slow).costs)
         tight = workers.submit(job(slow, 8, timeout_s=8 * estimate_s / 0.79))
@@ -85,7 +85,7 @@ def test_a_promise_is_not_broken_for_a_sooner_deadline(slow):
     run(scenario)
 
 
-def test_an_estimate_that_was_too_high_is_corrected_by_the_first_who_asks(slow):
+def test_an_estimate_that_is_too_high_is_corrected_by_the_next_jobs(slow):
     async def scenario(workers):
         workers.pace = 40.0
         n_answered = 0
@@ -105,7 +105,7 @@ def test_a_job_whose_time_ran_out_in_the_queue_expires_without_work(slow):
         workers.submit(job(slow, 8))
         late = job(slow, timeout_s=30)
         future = workers.submit(late)
-        late.deadline_s = time.monotonic()  # as if the work before it had taken long
+        late.deadline_s = time.monotonic()  # as if the jobs before it had taken long
         with pytest.raises(Expired):
             await future
         return late.results()
@@ -121,33 +121,35 @@ def test_a_dropped_job_is_not_worked_on(slow):
         workers.drop(gone)
         await first
         await workers.submit(job(slow))
-        assert workers.n_queued() == 0
+        assert workers.wait_s() == 0.0
         return len(gone.results())
 
     assert run(scenario) <= 1
 
 
-def test_nothing_is_left_in_the_books_when_all_is_done(slow):
+def test_when_all_jobs_are_done_no_work_is_left_on_record(slow):
     async def scenario(workers):
         await asyncio.gather(*(workers.submit(job(slow, n)) for n in (1, 2, 3)))
         await asyncio.sleep(0.05)
-        return workers.wait_s(), workers.n_queued()
+        short = job(slow)
+        short.costs, short.units, workers.pace = [0.001], 0.001, 1.0
+        return workers.wait_s(), workers.answer_at_once(short, alone=True)
 
-    assert run(scenario, 2) == (0.0, 0)
+    assert run(scenario, 2) == (0.0, True)  # nobody waits, and nobody is at work
 
 
-def test_a_cheap_job_is_answered_on_the_spot_and_a_dear_one_is_not(slow, tmp_path):
-    cheap = Hosted.open(write_bundle(tmp_path / "cheap"))
+def test_a_cheap_job_is_answered_at_once_and_an_expensive_one_is_not(slow, tmp_path):
+    cheap = HostedBundle.open(write_bundle(tmp_path / "cheap"))
 
     async def scenario(workers):
         workers.pace = 1.0
         one = job(cheap)
         one.costs, one.units = [1e-5], 1e-5
         assert workers.answer_at_once(one) and one.results()[0].n_tokens == 3
-        dear = job(slow)
-        dear.costs, dear.units = [0.01], 0.01
-        assert not workers.answer_at_once(dear)
-        workers.pace = 40.0  # however slow it is now, and whoever waits: handing it over would only make that worse
+        costly = job(slow)
+        costly.costs, costly.units = [0.01], 0.01
+        assert not workers.answer_at_once(costly)
+        workers.pace = 40.0  # even at this pace and with a queue: handing it over would only cost more
         running = [workers.submit(job(slow)) for _ in range(3)]
         assert workers.answer_at_once(one)
         await asyncio.gather(*running)
@@ -156,7 +158,7 @@ def test_a_cheap_job_is_answered_on_the_spot_and_a_dear_one_is_not(slow, tmp_pat
 
 
 def test_an_error_reaches_the_request(tmp_path):
-    pairs = Hosted.open(write_bundle(tmp_path / "pairs", target=True))
+    pairs = HostedBundle.open(write_bundle(tmp_path / "pairs", target=True))
     now = time.monotonic()
 
     async def scenario(workers):
@@ -167,13 +169,13 @@ def test_an_error_reaches_the_request(tmp_path):
     run(scenario)
 
 
-def test_the_only_client_is_answered_on_the_spot_unless_that_takes_long_or_somebody_is_at_work(slow):
+def test_the_only_client_is_answered_at_once_unless_that_takes_long_or_a_worker_is_busy(slow):
     async def scenario(workers):
-        dear = job(slow)
-        dear.costs, dear.units = [0.01], 0.01
-        assert not workers.answer_at_once(dear) and workers.answer_at_once(dear, alone=True)
-        dear.costs, dear.units = [1.0], 1.0
-        assert not workers.answer_at_once(dear, alone=True)
+        costly = job(slow)
+        costly.costs, costly.units = [0.01], 0.01
+        assert not workers.answer_at_once(costly) and workers.answer_at_once(costly, alone=True)
+        costly.costs, costly.units = [1.0], 1.0
+        assert not workers.answer_at_once(costly, alone=True)
         running = workers.submit(job(slow, 8))
         cheap = job(slow)
         cheap.costs, cheap.units = [0.01], 0.01
@@ -183,7 +185,7 @@ def test_the_only_client_is_answered_on_the_spot_unless_that_takes_long_or_someb
     run(scenario)
 
 
-def test_the_worker_that_was_last_at_work_is_woken_first(slow):
+def test_the_worker_that_was_busy_last_is_woken_first(slow):
     names = []
 
     class Noting(Job):
@@ -192,7 +194,7 @@ def test_the_worker_that_was_last_at_work_is_woken_first(slow):
             return super().work(index)
 
     async def scenario(workers):
-        await asyncio.sleep(0.1)  # all of them wait
+        await asyncio.sleep(0.1)  # all threads wait
         for _ in range(6):
             now = time.monotonic()
             await workers.submit(Noting(slow, ["rise"], None, start_s=now, deadline_s=now + 60))

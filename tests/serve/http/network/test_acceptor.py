@@ -1,4 +1,4 @@
-"""Connections are shared out among the processes of a server, and none is left lying."""
+"""Connections are spread over the processes of a server, and none is left waiting."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Echo(asyncio.Protocol):
         Echo.n_open -= 1
 
 
-class NoRoomAtFirst(socket.socket):
+class TooManyFilesAtFirst(socket.socket):
     """A listening socket of a process that has too many files open, once."""
 
     n_failed = 0
@@ -56,7 +56,7 @@ def counts():
 
 
 async def echoes(listener, own, n=1):
-    """What n clients of an acceptor on this socket get back, and how many connections it shows meanwhile."""
+    """(replies to n clients of an acceptor on this socket, the number of connections that it publishes meanwhile)."""
     listener.bind(("127.0.0.1", 0))
     listener.listen()
     taking = Acceptor(listener, Echo, lambda: Echo.n_open, own)
@@ -74,14 +74,14 @@ async def echoes(listener, own, n=1):
     return found, shown
 
 
-def test_every_connection_is_taken_and_shown(counts):
+def test_every_connection_is_accepted_and_published(counts):
     own, other = counts
-    other.show_open(100)
+    other.publish_open(100)
     with socket.socket() as listener:
         assert asyncio.run(echoes(listener, own, 5)) == ([b"hello"] * 5, 5)
 
 
-def test_many_connections_are_taken_in_one_turn_of_the_event_loop():
+def test_many_connections_are_accepted_in_one_iteration_of_the_event_loop():
     async def take(listener, clients):
         taking, n_turns = Acceptor(listener, Echo, lambda: Echo.n_open), 0
         while Echo.n_open < len(clients):
@@ -101,20 +101,20 @@ def test_many_connections_are_taken_in_one_turn_of_the_event_loop():
         assert asyncio.run(take(listener, clients)) < 20
 
 
-def test_a_connection_that_the_others_leave_is_taken_all_the_same(counts):
-    own, _ = counts  # the other one shows that it has none, and takes none
+def test_a_connection_that_no_other_process_accepts_is_accepted_in_the_end(counts):
+    own, _ = counts  # the other one publishes 0, and accepts none
     with socket.socket() as listener:
         assert asyncio.run(echoes(listener, own, 3)) == ([b"hello"] * 3, 0)
 
 
-def test_a_process_without_room_for_another_file_tries_again(counts, monkeypatch):
-    monkeypatch.setattr(acceptor, "NO_ROOM_S", 0.05)
-    with NoRoomAtFirst() as listener:
+def test_a_process_with_too_many_open_files_tries_again(counts, monkeypatch):
+    monkeypatch.setattr(acceptor, "RETRY_S", 0.05)
+    with TooManyFilesAtFirst() as listener:
         assert asyncio.run(echoes(listener, counts[0]))[0] == [b"hello"]
         assert listener.n_failed == 1
 
 
-def test_the_processes_of_a_server_get_like_numbers_of_connections(tmp_path):
+def test_the_processes_of_a_server_get_similar_numbers_of_connections(tmp_path):
     def n_sockets(child):
         n = 0
         for name in os.listdir(f"/proc/{child}/fd"):
@@ -139,5 +139,5 @@ def test_the_processes_of_a_server_get_like_numbers_of_connections(tmp_path):
             assert sum(gained) == 12
             return min(gained) >= 4
 
-        wait_until(shared_out, "six and six, or nearly")  # a process that is held up leaves its own to the other
+        wait_until(shared_out, "six and six, or nearly")  # a process that is held up leaves its share to the other
         assert server.stop() == 0

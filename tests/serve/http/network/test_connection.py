@@ -9,11 +9,11 @@ import pytest
 from support.serving import ServerProcess
 from support.tiny_bundle import write_bundle
 
-from potstill.serve.http.network.connection import JoinedWrites
+from potstill.serve.http.network.connection import CoalescingTransport
 
 
 class Recorder:
-    """A transport that notes what is asked of it."""
+    """A transport that records its calls."""
 
     def __init__(self):
         self.done, self.closing = [], False
@@ -40,11 +40,11 @@ class Recorder:
 
 
 def after(do):
-    """What the transport did by the end of the turn."""
+    """The transport's calls by the end of the iteration."""
     recorder = Recorder()
 
     async def turn():
-        do(JoinedWrites(recorder, asyncio.get_running_loop()), recorder)
+        do(CoalescingTransport(recorder, asyncio.get_running_loop()), recorder)
         await asyncio.sleep(0)
 
     asyncio.run(turn())
@@ -54,7 +54,7 @@ def after(do):
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"
 
 
-def test_head_and_body_go_out_as_one_as_soon_as_the_body_is_there():
+def test_head_and_body_are_sent_together_as_soon_as_the_body_is_there():
     def do(transport, recorder):
         transport.write(HEAD)
         assert recorder.done == [] and transport.get_write_buffer_size() == 3 + len(HEAD)
@@ -66,7 +66,7 @@ def test_head_and_body_go_out_as_one_as_soon_as_the_body_is_there():
     assert after(do) == [HEAD + b"body", b"more"]
 
 
-def test_a_head_that_no_body_follows_goes_out_by_the_end_of_the_turn():
+def test_a_head_without_a_body_is_sent_by_the_end_of_the_iteration():
     assert after(lambda transport, _: transport.write(HEAD)) == [HEAD]
 
 

@@ -1,77 +1,79 @@
-"""The socket that is listened at, and what a server says when it cannot have it."""
+"""The listening socket, and the errors if it cannot be had."""
 
 from __future__ import annotations
 
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 
 from potstill.contract.errors import FormatError, UserError
-from potstill.serve.http.hosting.bundle_registry import Wanted
-from potstill.serve.http.network.listener import listen, listen_at, where
-from potstill.serve.run import ServeConfig, serve
+from potstill.serve.http.config import BundleSpec, ServeConfig
+from potstill.serve.http.network.listener import address_text, listen_tcp, listen_unix
+from potstill.serve.run import serve
 
 
-def test_a_port_that_is_taken_is_one_clear_line():
+def test_a_port_in_use_is_one_clear_line():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"^port {port} on 127.0.0.1 is taken; choose another one with --port$"):
-            listen("127.0.0.1", port, open_to_others=False)
+        with pytest.raises(UserError, match=f"^port {port} on 127.0.0.1 is in use; choose another one with --port$"):
+            listen_tcp("127.0.0.1", port, open_to_others=False)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_other_machines_are_let_in_only_when_that_is_said(host):
-    problem = (
-        f"^{host} lets other machines in; give a key with --keys FILE or the variable POTSTILL_KEYS, use 127.0.0.1, or allow it"
-    )
+def test_an_address_open_to_other_machines_needs_permission(host):
+    problem = f"^{host} is open to other machines; require a key with --keys FILE or POTSTILL_KEYS, use 127.0.0.1, or allow it"
     with pytest.raises(UserError, match=problem):
-        listen(host, 0, open_to_others=False)
+        listen_tcp(host, 0, open_to_others=False)
 
 
-def test_saying_so_opens_the_address():
-    with listen("0.0.0.0", 0, open_to_others=True) as listener:
+def test_permission_opens_the_address():
+    with listen_tcp("0.0.0.0", 0, open_to_others=True) as listener:
         assert listener.getsockname()[0] == "0.0.0.0"
 
 
 def test_localhost_is_this_machine():
-    with listen("localhost", 0, open_to_others=False) as listener:
+    with listen_tcp("localhost", 0, open_to_others=False) as listener:
         assert listener.getsockname()[0] in ("127.0.0.1", "::1")
 
 
 @pytest.mark.parametrize("host", ["no such host", "x" * 300])
 def test_an_unknown_host_is_one_clear_line(host):
-    with pytest.raises(UserError, match="no such host"):
-        listen(host, 0, open_to_others=False)
+    with pytest.raises(UserError, match="unknown host"):
+        listen_tcp(host, 0, open_to_others=False)
 
 
 def test_an_address_of_another_machine_cannot_be_used():
     with pytest.raises(UserError, match="^port 0 on 192.0.2.1 cannot be used: "):
-        listen("192.0.2.1", 0, open_to_others=True)
+        listen_tcp("192.0.2.1", 0, open_to_others=True)
 
 
-def test_a_folder_that_is_no_bundle_frees_the_port_again(tmp_path):
-    with listen("127.0.0.1", 0, open_to_others=False) as listener:
+@pytest.mark.parametrize("bundle", [BundleSpec, Path, str, "name={}".format])
+def test_a_folder_that_is_not_a_bundle_frees_the_port_again(tmp_path, bundle):
+    with listen_tcp("127.0.0.1", 0, open_to_others=False) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(FormatError, match="is not a bundle"):
-        serve([Wanted(tmp_path)], ServeConfig(port=port))
-    listen("127.0.0.1", port, open_to_others=False).close()
+        serve([bundle(tmp_path)], ServeConfig(port=port))
+    listen_tcp("127.0.0.1", port, open_to_others=False).close()
 
 
-def test_a_path_is_this_users_alone_and_one_that_was_left_behind_is_taken(tmp_path):
+def test_a_socket_is_for_this_user_alone_and_a_stale_one_is_replaced(tmp_path):
     path = tmp_path / "socket"
-    with listen_at(path) as listener:
+    with listen_unix(str(path)) as listener:
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
-        assert where(listener) == f"unix:{path}"
-        with pytest.raises(UserError, match=f"^{path}: another server answers there; stop it, or choose another path for --unix$"):
-            listen_at(path)
+        assert address_text(listener) == f"unix:{path}"
+        with pytest.raises(
+            UserError, match=f"^{path}: another server is listening there; stop it, or choose another path for --unix$"
+        ):
+            listen_unix(path)
     assert path.exists()
-    listen_at(path).close()
+    listen_unix(path).close()
 
 
-def test_a_path_with_something_else_is_left_alone(tmp_path):
+def test_another_kind_of_file_at_the_path_is_left_alone(tmp_path):
     path = tmp_path / "file"
     path.write_text("mine")
-    with pytest.raises(UserError, match=f"^{path}: is there and is no socket; choose another path for --unix$"):
-        listen_at(path)
+    with pytest.raises(UserError, match=f"^{path}: exists and is not a socket; choose another path for --unix$"):
+        listen_unix(path)
     assert path.read_text() == "mine"

@@ -9,7 +9,7 @@ from support.serving import ServerProcess
 from support.tiny_bundle import write_bundle
 
 from benchmarks.api_fuzz import fuzz
-from potstill.serve.http.routes import FIXED
+from potstill.serve.http.application.routes import FIXED_ROUTES, PROTOCOLS, find_route
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_every_fixed_path_is_described_and_no_other(server):
     document = json.loads(server.ask("GET", "/openapi.json")[1])
     assert document["openapi"] == "3.1.0"
     of_bundles = [path for path in document["paths"] if path.startswith(("/bundles/", "/v2/models/"))]
-    assert set(document["paths"]) - set(of_bundles) == set(FIXED) and len(of_bundles) == 2 * 8
+    assert set(document["paths"]) - set(of_bundles) == set(FIXED_ROUTES) and len(of_bundles) == 2 * 8
     for path, operations in document["paths"].items():
         for method in set(operations) - {"parameters"}:
             concrete = path.replace("{version}", "x")
@@ -50,3 +50,9 @@ def test_what_the_bundles_ask_for_is_in_the_description(server):
     ):
         shapes = paths[path]["post"]["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
         assert [shape["required"] for shape in shapes] == required
+
+
+def test_the_paths_that_take_a_post_are_those_with_a_protocol():
+    routes = [*FIXED_ROUTES.values(), find_route("/v2/models/plain/infer"), find_route("/bundles/plain/classify")]
+    assert {route.kind for route in routes if "POST" in route.methods} == set(PROTOCOLS)
+    assert not {route.kind for route in routes if "GET" in route.methods} & set(PROTOCOLS)

@@ -9,8 +9,8 @@ from support.tiny_bundle import LABELS, write_bundle
 from potstill.serve.runtime.classifier import Classifier
 
 NO_PAIRS = (
-    "two strings in one list are a text and its target here, and this bundle answers without a target; "
-    'for several texts, give each a list of its own: {"inputs": [["a"], ["b"]]}'
+    "two strings in one list are a text and its target, and this bundle takes no target; "
+    'to send several texts, put each in a list of its own: {"inputs": [["a"], ["b"]]}'
 )
 
 
@@ -54,7 +54,7 @@ def test_a_pair_is_a_text_with_its_target(server):
     assert len(server.post("/bundles/pairs/predict", {"inputs": [["rise", "fall"], ["a", "b"]]})[1]) == 2
 
 
-def test_a_long_text_is_cut_unless_that_is_forbidden(server):
+def test_a_long_text_is_truncated_unless_the_request_forbids_it(server):
     fits, longer = "rise " * 14, "rise " * 15  # the window has 16 tokens, [CLS] and [SEP] among them
     assert server.post("/predict", {"inputs": longer})[0] == 200
     assert server.post("/predict", {"inputs": fits, "truncate": False})[0] == 200
@@ -74,7 +74,12 @@ def test_a_long_text_is_cut_unless_that_is_forbidden(server):
         (b'{"inputs": [[]]}', 422, "Validation", "inputs must be a string, a pair of strings, or a list of"),
         (b'{"inputs": ["a", "b"]}', 422, "Validation", NO_PAIRS),
         (b'{"inputs": [["a", "b"], ["c", "d"]]}', 422, "Validation", NO_PAIRS),
-        (b'{"inputs": [["a"], ["a", "b"]]}', 422, "Validation", "some inputs are pairs of text and target, others are not"),
+        (
+            b'{"inputs": [["a"], ["a", "b"]]}',
+            422,
+            "Validation",
+            "some inputs are pairs of text and target and others are not; a bundle takes one kind only",
+        ),
         (b'{"inputs": 1}', 422, "Validation", "Expected `str | array`, got `int`"),
         (b"{}", 422, "Validation", "Object missing required field `inputs`"),
         (b"{", 400, "Empty", "the body is not valid JSON"),

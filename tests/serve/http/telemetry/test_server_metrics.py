@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.serving import ServerProcess, wait_until
 from support.tiny_bundle import write_bundle
 
-from potstill.serve.http.telemetry.prometheus import Metric, merge
+from potstill.serve.http.telemetry.prometheus import MetricFamily, merge
 from potstill.serve.http.telemetry.shared_counts import SharedCounts
 
 SECRET = "zebra quartz"
@@ -19,7 +19,7 @@ def server(tmp_path_factory):
         yield server
 
 
-def test_prometheus_reads_what_was_asked_and_answered(server):
+def test_prometheus_reads_the_counts_of_requests_and_answers(server):
     before = server.metrics()
     server.classify(texts=["rise", "fall", "the price will rise"])
     server.classify(text=1)
@@ -49,12 +49,14 @@ def test_prometheus_reads_what_was_asked_and_answered(server):
     assert after[("potstill_ready", ())] == 1 and after[("process_resident_memory_bytes", ())] > 1e7
 
 
-def test_what_several_processes_take_is_added_up(tmp_path):
+def test_memory_and_cpu_of_several_processes_are_summed(tmp_path):
     bundle = write_bundle(tmp_path / "plain")
     with ServerProcess(bundle) as one, ServerProcess(bundle, "--processes", "3") as three:
         memory, cpu = ("process_resident_memory_bytes", ()), ("process_cpu_seconds_total", ())
         alone = one.metrics()
-        wait_until(lambda: three.metrics()[memory] > 2.5 * alone[memory], "memory of three")  # each shows its own now and then
+        wait_until(
+            lambda: three.metrics()[memory] > 2.5 * alone[memory], "memory of three"
+        )  # each process publishes its own once a second
         assert three.metrics()[cpu] > 0.1
 
 
@@ -78,7 +80,7 @@ def test_no_text_is_in_metrics_or_log(tmp_path):
 
 
 def test_labels_are_escaped():
-    metric = Metric("m_total", "Some.", ("label",))
+    metric = MetricFamily("m_total", "Some.", ("label",))
     for value in ('a"b', "a\\b", "a\nb", "\ud800", "ü"):
         metric.add(value)
     text = "\n".join(metric.lines(metric.values)) + "\n"
@@ -87,7 +89,7 @@ def test_labels_are_escaped():
 
 
 def test_a_value_on_a_bound_belongs_to_its_bucket():
-    metric = Metric("m", "Some.", (), (1.0, 2.0))
+    metric = MetricFamily("m", "Some.", (), (1.0, 2.0))
     for value in (0.5, 1.0, 1.5, 2.0, 9.0):
         metric.observe(value)
     (family,) = text_string_to_metric_families("\n".join(metric.lines(metric.values)) + "\n")

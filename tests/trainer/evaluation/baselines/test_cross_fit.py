@@ -1,24 +1,26 @@
 import shutil
 from collections import Counter
+from dataclasses import replace
 
 import msgspec
 import numpy as np
 import pytest
 from scipy.special import softmax
-from support.toy_moves import LABELS, a_task, gold_texts, trained_student
+from support.toy_task import LABELS, a_task, gold_texts
 
 from potstill.contract.checkpoint import read_student
 from potstill.contract.errors import UserError
 from potstill.contract.scores import metrics
-from potstill.contract.soft_label import read_soft_labels
 from potstill.contract.texts import Text
+from potstill.trainer.config import RECIPES
 from potstill.trainer.evaluation.baselines import cross_fit
 from potstill.trainer.evaluation.baselines.cross_fit import N_FOLDS, cross_fitted, folds, gold_row, recalibrated
+from potstill.trainer.training.student import TrainedStudent
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return trained_student(tmp_path_factory.mktemp("toy"), n=120)[0]
+def checkpoint(toy_student):
+    return toy_student[0]
 
 
 def test_folds_are_equally_large_spread_every_label_and_do_not_depend_on_the_order():
@@ -40,19 +42,20 @@ def test_one_text_about_several_targets_stays_in_one_fold():
 
 
 def test_every_text_is_answered_once_by_a_student_that_never_saw_it(checkpoint, monkeypatch):
+    monkeypatch.setitem(RECIPES, "encoder", replace(RECIPES["encoder"], min_steps=1, min_epochs=1))  # who learns what is not asked
     texts, trained_on, answered = gold_texts(60), [], []
 
-    def remember_training(task, path, *rest):
-        trained_on.append({row.text for row in read_soft_labels(path)})
-        return real_train(task, path, *rest)
+    def remember_training(source, rows, *rest):
+        trained_on.append({row.text for row in rows})
+        return real_train(source, rows, *rest)
 
-    def remember_answers(folder, asked):
-        answered.append({text.text for text in asked})
-        return real_predict(folder, asked)
+    def remember_answers(student, asked):
+        answered.append({text for text, _ in asked})
+        return real_probs(student, asked)
 
-    real_train, real_predict = cross_fit.train, cross_fit.predict
-    monkeypatch.setattr(cross_fit, "train", remember_training)
-    monkeypatch.setattr(cross_fit, "predict", remember_answers)
+    real_train, real_probs = cross_fit.train_in_memory, TrainedStudent.probs
+    monkeypatch.setattr(cross_fit, "train_in_memory", remember_training)
+    monkeypatch.setattr(TrainedStudent, "probs", remember_answers)
     seen = []
     probs = cross_fitted(checkpoint, read_student(checkpoint), texts, lambda *step: seen.append(step))
     np.testing.assert_allclose(probs.sum(axis=1), 1)
@@ -95,7 +98,9 @@ def test_too_few_gold_texts_are_refused_with_their_numbers(checkpoint):
 
 def test_a_backbone_that_has_changed_is_refused(checkpoint):
     student = msgspec.structs.replace(read_student(checkpoint), backbone_digest="0" * 64)
-    with pytest.raises(UserError, match=r"^baseline gold: .*backbone is no longer what the student was trained from; restore its"):
+    with pytest.raises(
+        UserError, match=r"^baseline gold: .*backbone has changed since the student was trained from it; restore its"
+    ):
         cross_fitted(checkpoint, student, gold_texts(60), None)
 
 

@@ -4,14 +4,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from support.toy_moves import LABELS, gold_texts, trained_student, write_backbone, write_gold
+from support.tiny_backbone import write_backbone
+from support.toy_task import LABELS, gold_texts, write_gold
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from potstill.contract.checkpoint import read_student
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.texts import Text
-from potstill.trainer.evaluation.baselines.find import find_ready_made, ready_made
-from potstill.trainer.evaluation.baselines.ready_made import answers, open_ready_made
+from potstill.trainer.evaluation.baselines.find import find_ready_made, ready_made_baseline
+from potstill.trainer.evaluation.baselines.ready_made import open_ready_made, predict_ready_made
 from potstill.trainer.evaluation.evaluate import predict
 from potstill.trainer.evaluation.gold import read_gold
 from potstill.trainer.evaluation.label_map import parse_label_map
@@ -23,8 +24,8 @@ MAP = "positive=up,negative=down,neutral=flat"
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return trained_student(tmp_path_factory.mktemp("toy"))[0]
+def checkpoint(toy_student):
+    return toy_student[0]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def gold(checkpoint, tmp_path):
 @pytest.mark.parametrize("entries", [MAP, "positive=up,negative=down,neutral=,flat="])
 def test_two_classifiers_with_other_orders_of_labels_give_the_same_answers(classifier, gold, entries):
     found = gold(entries)
-    systems = [ready_made(open_ready_made(classifier(order)), "x", found) for order in (FINBERT, TONE)]
+    systems = [ready_made_baseline(open_ready_made(classifier(order)), "x", found) for order in (FINBERT, TONE)]
     np.testing.assert_allclose(systems[0].probs, systems[1].probs, atol=1e-6)
     assert (systems[0].probs.argmax(axis=1) == found.classes).mean() > 0.9
 
@@ -72,7 +73,7 @@ def test_two_classifiers_with_other_orders_of_labels_give_the_same_answers(class
 def test_its_probabilities_are_those_of_the_same_network_as_a_student(classifier, checkpoint, gold):
     found = gold(MAP)
     temperature = read_student(checkpoint).temperature
-    flattened = ready_made(open_ready_made(classifier(TONE)), "x", found).probs ** (1 / temperature)
+    flattened = ready_made_baseline(open_ready_made(classifier(TONE)), "x", found).probs ** (1 / temperature)
     expected = predict(checkpoint, found.texts)
     np.testing.assert_allclose(flattened / flattened.sum(axis=1, keepdims=True), expected, atol=1e-5)
 
@@ -80,13 +81,13 @@ def test_its_probabilities_are_those_of_the_same_network_as_a_student(classifier
 def test_an_answer_does_not_depend_on_the_company_and_long_texts_are_cut(classifier):
     opened = open_ready_made(classifier(FINBERT))
     texts = [*(text.text for text in gold_texts(6)), "rise " * 5000]
-    together = answers(opened, texts)
-    np.testing.assert_allclose(together, np.concatenate([answers(opened, [text]) for text in texts]), atol=1e-6)
+    together = predict_ready_made(opened, texts)
+    np.testing.assert_allclose(together, np.concatenate([predict_ready_made(opened, [text]) for text in texts]), atol=1e-6)
     assert opened.labels == FINBERT
 
 
 def test_what_its_names_stand_for_and_what_it_lacks_is_told(classifier, gold):
-    system = ready_made(open_ready_made(classifier(["Positive", "negative"])), "x", gold("positive=up,negative=down"))
+    system = ready_made_baseline(open_ready_made(classifier(["Positive", "negative"])), "x", gold("positive=up,negative=down"))
     assert system.note == "up is its 'Positive'; down is its 'negative'; it has no 'flat'"
     assert (system.probs[:, 1] == 0).all()
 
@@ -94,7 +95,7 @@ def test_what_its_names_stand_for_and_what_it_lacks_is_told(classifier, gold):
 def test_a_label_of_its_own_that_is_mapped_nowhere_is_refused(classifier, gold):
     folder = classifier(FINBERT)
     with pytest.raises(UserError) as caught:
-        ready_made(open_ready_made(folder), "x", gold("positive=up"))
+        ready_made_baseline(open_ready_made(folder), "x", gold("positive=up"))
     assert str(caught.value) == (
         f"{folder}: 'negative' is not a label; allowed: up, flat, down; "
         "say what it stands for with --map 'negative=LABEL', or leave it out with --map 'negative='"
@@ -103,10 +104,10 @@ def test_a_label_of_its_own_that_is_mapped_nowhere_is_refused(classifier, gold):
 
 def test_weights_of_an_older_form_are_read(classifier):
     folder = classifier(FINBERT)
-    expected = answers(open_ready_made(folder), ["price will rise"])
+    expected = predict_ready_made(open_ready_made(folder), ["price will rise"])
     torch.save(AutoModelForSequenceClassification.from_pretrained(folder).state_dict(), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    np.testing.assert_allclose(answers(open_ready_made(folder), ["price will rise"]), expected, atol=1e-7)
+    np.testing.assert_allclose(predict_ready_made(open_ready_made(folder), ["price will rise"]), expected, atol=1e-7)
 
 
 def test_rows_are_named_after_folders_and_by_path_where_that_would_say_too_little(classifier):
@@ -115,9 +116,9 @@ def test_rows_are_named_after_folders_and_by_path_where_that_would_say_too_littl
     assert list(find_ready_made(names)) == ["finbert", str(second), str(third)]
 
 
-def test_a_name_that_is_no_folder_is_refused():
+def test_a_name_that_is_not_a_folder_is_refused():
     with pytest.raises(
-        UserError, match=r"^baseline 'finbert' is no folder and none of majority, tfidf, gold; name one of these, or a"
+        UserError, match=r"^baseline 'finbert' is neither a folder nor one of majority, tfidf, gold; name one of these or a"
     ):
         find_ready_made(["gold", "finbert"])
 
@@ -125,7 +126,7 @@ def test_a_name_that_is_no_folder_is_refused():
 def test_a_bare_encoder_is_refused(tmp_path):
     opened = open_ready_made(write_backbone(tmp_path))
     with pytest.raises(FormatError, match=r"lacks 2 weights, classifier.bias for one; name a classifier that was fine-tuned"):
-        answers(opened, ["rise"])
+        predict_ready_made(opened, ["rise"])
 
 
 def changed(**changes):
@@ -146,10 +147,10 @@ def without(name):
     ("damage", "message"),
     [
         (without("config.json"), r"holds no config.json; name a folder with a transformers classifier$"),
-        (lambda folder: (folder / "config.json").write_text("{"), r"config.json: is no configuration that transformers knows: "),
+        (lambda folder: (folder / "config.json").write_text("{"), r"config.json: is not a configuration that transformers knows: "),
         (changed(problem_type="multi_label_classification"), r"problem_type: is multi_label_classification; only classifiers that"),
         (changed(id2label={"0": "score"}, label2id={"score": 0}), r"id2label: names 1 output; a classifier has at least 2$"),
-        (changed(id2label={"0": "a", "1": "a", "2": "b"}), r"id2label: is .*; it must give each of 3 outputs a name of its own$"),
+        (changed(id2label={"0": "a", "1": "a", "2": "b"}), r"id2label: is .*; it must give each of 3 outputs a different name$"),
         (lambda folder: [path.unlink() for path in folder.glob("*token*")], r"holds no readable tokenizer"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"no"), r"cannot be loaded as a classifier: "),
         (changed(hidden_size=16), r"cannot be loaded as a classifier: "),
@@ -160,12 +161,14 @@ def test_a_folder_that_cannot_answer_is_refused_in_one_line(classifier, tmp_path
     shutil.copytree(classifier(FINBERT), folder)
     damage(folder)
     with pytest.raises(FormatError, match=message) as caught:
-        answers(open_ready_made(folder), ["rise"])
+        predict_ready_made(open_ready_made(folder), ["rise"])
     assert "\n" not in str(caught.value)
 
 
 def test_a_classifier_says_that_it_reads_no_target(classifier, gold):
     found = gold(MAP)
     about = [Text(text.text, text.id, "acme", text.gold) for text in found.texts]
-    system = ready_made(open_ready_made(classifier(FINBERT)), "x", type(found)(found.path, about, found.label_map, found.names))
+    system = ready_made_baseline(
+        open_ready_made(classifier(FINBERT)), "x", type(found)(found.path, about, found.label_map, found.names)
+    )
     assert system.note.endswith("it reads no target")

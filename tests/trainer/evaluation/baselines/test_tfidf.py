@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 from scipy.special import log_softmax
-from support.toy_moves import CLUES, FILLERS, LABELS, a_task, gold_texts, soft_label, toy_rows
+from support.toy_task import CLUES, FILLERS, LABELS, a_task, gold_texts, soft_label, toy_rows
 
 from potstill.contract.scores import metrics
-from potstill.trainer.data.trained_on import Taught
+from potstill.trainer.data.training_rows import TrainingRows
 from potstill.trainer.evaluation.baselines.tfidf import STRENGTHS, _regressions, tfidf_answers
 
 
 def answers(rows, texts, n_validation=40):
-    taught = Taught(rows[n_validation:], rows[:n_validation])
-    return tfidf_answers(taught, LABELS, [(text.text, text.target) for text in texts])
+    training_rows = TrainingRows(rows[n_validation:], rows[:n_validation])
+    return tfidf_answers(training_rows, LABELS, [(text.text, text.target) for text in texts])
 
 
 def test_on_separable_texts_it_learns_from_soft_labels_and_beats_the_majority():
@@ -27,7 +27,7 @@ def test_on_separable_texts_it_learns_from_soft_labels_and_beats_the_majority():
 
 def test_it_gives_back_how_unsure_the_soft_labels_were():
     rows = [soft_label(f"{'rise' if i % 2 else 'fall'} {i} the", "up" if i % 2 else "down", a_task(), votes=6) for i in range(300)]
-    probs, _ = tfidf_answers(Taught(rows[40:], rows[:40]), LABELS, [("rise 301 the", None), ("fall 302 the", None)])
+    probs, _ = tfidf_answers(TrainingRows(rows[40:], rows[:40]), LABELS, [("rise 301 the", None), ("fall 302 the", None)])
     assert probs[0, 0] == pytest.approx(6 / 8, abs=0.08)  # up, of which the teacher was three quarters sure
     assert probs[1, 2] == pytest.approx(6 / 8, abs=0.08)
 
@@ -47,8 +47,10 @@ def test_weighted_hard_labels_are_the_cross_entropy_of_distributions():
 
 
 def test_a_target_counts_as_words():
-    rows = [soft_label(f"{FILLERS[i % 9]} {i}", LABELS[i % 3], a_task(True), target=CLUES[LABELS[i % 3]][0]) for i in range(200)]
-    probs, _ = tfidf_answers(Taught(rows[40:], rows[:40]), LABELS, [("they say", CLUES[name][0]) for name in LABELS])
+    rows = [
+        soft_label(f"{FILLERS[i % 9]} {i}", LABELS[i % 3], a_task(target=True), target=CLUES[LABELS[i % 3]][0]) for i in range(200)
+    ]
+    probs, _ = tfidf_answers(TrainingRows(rows[40:], rows[:40]), LABELS, [("they say", CLUES[name][0]) for name in LABELS])
     assert probs.argmax(axis=1).tolist() == [0, 1, 2]
 
 
@@ -61,5 +63,5 @@ def test_a_label_that_no_soft_label_allows_gets_no_probability():
 
 def test_texts_without_a_word_are_read_too():
     rows = [soft_label("🚀 " * (i + 1) if i % 2 else "💩 " * (i + 1), LABELS[i % 2], a_task()) for i in range(40)]
-    probs, _ = tfidf_answers(Taught(rows[10:], rows[:10]), LABELS, [("🚀", None), ("💩", None)])
+    probs, _ = tfidf_answers(TrainingRows(rows[10:], rows[:10]), LABELS, [("🚀", None), ("💩", None)])
     assert probs.argmax(axis=1).tolist() == [1, 0]

@@ -1,0 +1,1 @@
+"""The HTTP application: routes, API keys, and a reply to each request."""

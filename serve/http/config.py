@@ -1,0 +1,71 @@
+"""Settings of the server: its bundles, where it listens, its processes, and the limits of requests and connections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of requests and connections; what exceeds one is refused before any work."""
+
+    max_body_bytes: int = 1_000_000
+    max_texts: int = 64  # per request
+    max_chars: int = 200_000  # per text
+    max_head_bytes: int = 32_768  # request line and headers together
+    max_connections: int = 1000  # per process
+    receipt_s: float = 5.0  # for a request to arrive whole, from its first byte or from connecting
+    idle_s: float = 75.0  # for a connection to stay open between two requests
+    timeout_ms: float = 1000.0  # deadline of a request that sets none
+    max_timeout_ms: float = 60_000.0  # longest deadline that a request may set
+    min_timeout_ms: float = 0.001  # a microsecond; far above subnormal numbers, which may be flushed to 0
+    lead_s: float = 0.3  # from SIGTERM to the refusal of new connections, so that load balancers can turn to other servers
+    grace_s: float = 20.0  # after that, for accepted requests to finish
+
+
+@dataclass(frozen=True)
+class BundleSpec:
+    """A bundle to serve, and the name to serve it under."""
+
+    folder: Path
+    name: str | None = None  # None: the name in its manifest
+
+
+def parse_bundle_spec(argument: str) -> BundleSpec:
+    """Parse `BUNDLE` or `NAME=BUNDLE` from the command line; an existing folder with the whole argument as its name wins."""
+    name, equals, folder = argument.partition("=")
+    if equals and "/" not in name and not Path(argument).exists():
+        return BundleSpec(Path(folder), name)
+    return BundleSpec(Path(argument))
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Where to listen, and how many processes and threads answer."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080  # 0 to 65535; 0: any free port
+    unix: str | Path | None = None  # listen on a Unix socket at this path instead
+    processes: int = 1  # at least 1; all share the socket
+    workers: int | None = None  # texts that each process answers at once; None: the usable cores divided by the processes
+    insecure: bool = False  # accept other machines without a key; there is no encryption either way
+    keys: str | Path | None = None  # a file of API keys; None: those in the environment, if any
+    otlp: str | None = None  # URL of a collector for traces; None: no traces
+    limits: Limits = field(default_factory=Limits)
+
+
+class ChildConfig(msgspec.Struct, frozen=True):
+    """Settings of a child process, sent as JSON on the first line of its stdin."""
+
+    bundles: list[tuple[str, str | None]]  # (folder, name) each
+    listener: int  # descriptor of the listening socket
+    counts: int  # descriptor of the shared memory
+    n_processes: int
+    index: int
+    workers: int
+    keys: str | None
+    otlp: str | None
+    limits: Limits

@@ -1,0 +1,60 @@
+"""The memory of a process, and the environment in which a child process finds our packages."""
+
+import os
+import resource
+import subprocess
+import sys
+
+from potstill.contract.system.child_process import environment
+from potstill.contract.system.memory import max_rss_bytes, peak_resident_bytes, resident_bytes
+
+MIB = 2**20
+
+
+def test_memory_that_is_touched_counts_and_the_peak_stays_when_it_is_freed():
+    before = resident_bytes()
+    block = bytearray(os.urandom(1)) * (64 * MIB)
+    assert resident_bytes() >= before + 60 * MIB
+    del block
+    assert peak_resident_bytes() >= before + 60 * MIB
+
+
+def test_a_small_child_of_a_large_process_has_a_peak_of_its_own():
+    block = bytearray(os.urandom(1)) * (128 * MIB)
+    program = "from potstill.contract.system.memory import peak_resident_bytes; print(peak_resident_bytes())"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment(), timeout=60
+    )
+    assert MIB < int(done.stdout) < len(block)
+
+
+def test_another_process_is_named_by_its_id():
+    assert resident_bytes(os.getpid()) >= MIB
+
+
+def test_without_a_proc_file_system_the_peak_is_the_one_that_getrusage_reports(tmp_path):
+    least = max_rss_bytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, sys.platform)
+    assert resident_bytes(proc=tmp_path) >= least
+    assert peak_resident_bytes(tmp_path) >= least
+
+
+def test_getrusage_reports_bytes_on_macos_and_kib_elsewhere():
+    assert max_rss_bytes(5, "darwin") == 5
+    assert max_rss_bytes(5, "linux") == max_rss_bytes(5, "freebsd14") == 5 * 1024
+
+
+def test_a_child_in_another_folder_finds_the_packages_of_this_process(repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "more"))
+    found = environment()
+    program = "import potstill, sys; print(potstill.__file__); print(sys.path)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=found, capture_output=True, text=True, check=True, timeout=60
+    )
+    file, path = done.stdout.splitlines()
+    assert file == str(repository / "potstill" / "__init__.py")
+    assert str(tmp_path / "more") in path
+
+
+def test_without_a_path_there_is_ours_alone(repository, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    assert environment()["PYTHONPATH"] == str(repository)
