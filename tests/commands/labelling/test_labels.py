@@ -173,4 +173,4 @@ def test_texts_of_one_source_are_no_warning_and_the_json_says_so(check_pool):
 def test_too_few_texts_are_one_line(check_pool):
     code, out, err = check_pool("alike.jsonl", "few.jsonl")
     assert (code, out) == (1, "")
-    assert err.splitlines()[-1] == "potstill: few.jsonl: holds 9 different texts; at least 50 are needed on each side: add some"
+    assert err.splitlines()[-1] == "potstill: few.jsonl: holds 9 different texts; at least 50 are needed on each side; add some"

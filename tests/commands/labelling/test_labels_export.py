@@ -74,7 +74,7 @@ def test_label_studio_gets_the_most_uncertain_first_and_a_configuration(export, 
     done = export("r.json", "--task", "task.toml")
     assert (
         done.out
-        == "wrote 3 texts to r.json, and the project's settings to r.config.xml\nleft out 1 texts that have a gold label already\n"
+        == "wrote 3 texts to r.json, and the project's settings to r.config.xml\nleft out 1 texts that already have a gold label\n"
     )
     assert [task["data"]["id"] for task in json.loads((folder / "r.json").read_text())] == ["b", "c", "a"]
     view = (folder / "r.config.xml").read_text()
@@ -110,7 +110,7 @@ def test_every_format_writes_something(export, folder, form):
     [
         (("r.txt",), "r.txt: unknown kind '.txt'; for the format label-studio allowed: .json"),
         (("r.json", "--format", "csv"), "r.json: unknown kind '.json'; for the format csv allowed: .csv"),
-        ((".", "--format", "datasets"), ".: is a folder that holds other things; name a new one"),
+        ((".", "--format", "datasets"), ".: is a folder with other files; name a new one"),
         (("r.json", "--run", "7"), "labels.db: has no run 7; it has 1"),
         (
             ("r.json", "--task", "other.toml"),
@@ -133,7 +133,7 @@ def test_what_cannot_be_exported_is_one_line_and_nothing_is_written(export, fold
 def test_a_store_of_gold_alone_leaves_nothing_to_review(export, folder):
     with LabelStore.create(folder / "labels.db") as store:
         store.add_texts([Text(f"text {name}", name, gold="up") for name in P_UP])
-    assert export("r.json").err == "potstill: all 4 texts have a gold label already; there is nothing to review\n"
+    assert export("r.json").err == "potstill: all 4 texts already have a gold label; there is nothing to review\n"
 
 
 def annotated(folder: Path, form: str, answers: dict[str, str]) -> Path:
