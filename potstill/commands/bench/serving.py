@@ -20,7 +20,7 @@ FOLDER = click.Path(path_type=Path)
 COUNT = click.IntRange(min=1)
 SECONDS = click.FloatRange(min=0, min_open=True)
 SERVER = ServerBenchConfig  # holds every default
-SERVE_COMMAND = (sys.executable, "-m", "potstill.commands.main", "serve")
+SERVE_COMMAND = (sys.executable, "-m", "potstill", "serve")
 
 
 @click.command("bundle")
