@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from potstill.contract.errors import UserError
@@ -11,6 +11,8 @@ RunMode = Literal["cot", "direct", "cascade"]
 Template = Literal["plain", "chat"]
 ExampleChoice = Literal["given", "diverse", "nearest"]
 RUN_MODES: tuple[str, ...] = get_args(RunMode)
+AUTO = "auto"  # the teacher's best known mode
+MODES: tuple[str, ...] = (AUTO, *RUN_MODES)
 TEMPLATES: tuple[str, ...] = get_args(Template)
 EXAMPLES: tuple[str, ...] = get_args(ExampleChoice)
 
@@ -23,7 +25,7 @@ class LabelConfig:
         UserError: if a value is out of range, or two values contradict each other.
     """
 
-    mode: RunMode = "cot"
+    mode: RunMode | Literal["auto"] = "auto"  # auto: the teacher's best known mode, else `cot`; see with_mode
     n_paths: int = 8  # per text; in mode `cascade` per uncertain text, after its direct answers
     n_variants: int | None = None  # prompts with different worked examples; None: one per path in `direct`, one in `cot`
     n_direct: int = 4  # mode `cascade`: prompt variants that every text is asked directly
@@ -56,7 +58,7 @@ class LabelConfig:
         if not 0 <= self.uncertain <= 1:
             raise UserError(f"uncertain is {self.uncertain}; it must be a share from 0 to 1")
         for name, choice, allowed in (
-            ("mode", self.mode, RUN_MODES),
+            ("mode", self.mode, MODES),
             ("template", self.template, TEMPLATES),
             ("examples", self.examples, EXAMPLES),
         ):
@@ -76,7 +78,7 @@ class LabelConfig:
     @property
     def direct_variants(self) -> int:
         """Number of prompt variants that are asked directly."""
-        return {"direct": self.n_variants or self.n_paths, "cascade": self.n_direct, "cot": 0}[self.mode]
+        return {"direct": self.n_variants or self.n_paths, "cascade": self.n_direct}.get(self.mode, 0)
 
     @property
     def cot_variants(self) -> int:
@@ -87,3 +89,12 @@ class LabelConfig:
     def most_paths(self) -> int:
         """Largest number of paths that one text can get."""
         return self.n_paths + (self.n_direct if self.mode == "cascade" else 0)
+
+
+def with_mode(config: LabelConfig, best: RunMode | None) -> LabelConfig:
+    """The configuration with a real mode in place of `auto`.
+
+    Args:
+        best: the mode in which the teacher is known to label best; None: not measured, so `cot` as in the paper.
+    """
+    return replace(config, mode=best or "cot") if config.mode == AUTO else config

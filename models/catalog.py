@@ -24,6 +24,7 @@ _SUM_LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
 
 ModelKind = Literal["teacher", "backbone"]
 Packing = Literal["Q8_0", "Q4_0"]
+LabelMode = Literal["cot", "direct", "cascade"]
 
 
 class Package(Strict, tag="package", tag_field="from"):
@@ -53,6 +54,7 @@ class Entry(Strict):
     licence: str
     others: list[str] = []
     pack: Packing | None = None
+    mode: LabelMode | None = None
     sha256: str | None = None
 
     @property
@@ -94,6 +96,12 @@ def load_catalog() -> dict[str, Entry]:
     if catalog.format != FORMAT:
         raise FormatError(CATALOG_FILE, "format", f"is {catalog.format}; this version reads {FORMAT}")
     return {entry.name: entry for entry in catalog.models}
+
+
+def best_mode(name: str) -> LabelMode | None:
+    """The labelling mode that scored best with a teacher of the catalog; None where nobody measured it, or for any other name."""
+    entry = load_catalog().get(name)
+    return entry.mode if entry else None
 
 
 def find_teacher(name_or_path: str) -> ModelFile:

@@ -1,1 +1,93 @@
-"""Turn a local LLM into an annotator, and its judgement into a classifier small enough for a CPU."""
+"""Turn a local LLM into an annotator, and its judgement into a classifier small enough for a CPU.
+
+The public names: the calls that the commands of the console make, and their configurations. Each is loaded when it is first used.
+
+    import potstill
+
+    potstill.label("task.toml", "texts.jsonl", "out")                      # a teacher reads the texts
+    potstill.train("task.toml", "out/soft_labels.parquet", "student")      # a small encoder learns its labels
+    potstill.export_bundle("student", "bundle")                            # as int8 ONNX, proved against the checkpoint
+    with potstill.Classifier.open("bundle") as classifier:
+        print(classifier.classify(["bought more this morning"])[0].label)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from potstill.contract.errors import UserError
+    from potstill.contract.task import Task, load_task
+    from potstill.export.config import ExportConfig
+    from potstill.export.run import export_bundle
+    from potstill.labeler.aggregation.config import DeriveConfig
+    from potstill.labeler.config import LabelConfig
+    from potstill.serve.http.config import ServeConfig
+    from potstill.serve.run import serve as serve_bundles
+    from potstill.serve.runtime.classifier import Classifier
+    from potstill.trainer.config import TrainConfig
+    from potstill.trainer.run import train
+    from potstill.workflows.evaluation import EvaluateConfig, evaluate
+    from potstill.workflows.labelling import label
+    from potstill.workflows.pipeline import run_project
+    from potstill.workflows.soft_labels import derive
+    from potstill.workflows.teacher import TeacherConfig
+
+__all__ = [
+    "Task",
+    "load_task",
+    "label",
+    "LabelConfig",
+    "TeacherConfig",
+    "derive",
+    "DeriveConfig",
+    "train",
+    "TrainConfig",
+    "evaluate",
+    "EvaluateConfig",
+    "export_bundle",
+    "ExportConfig",
+    "Classifier",
+    "serve_bundles",
+    "ServeConfig",
+    "run_project",
+    "UserError",
+]
+
+# By public name, the file that defines it and its name there; the imports above say the same to type checkers and editors.
+_PLACES = {
+    "Task": ("potstill.contract.task", "Task"),
+    "load_task": ("potstill.contract.task", "load_task"),
+    "label": ("potstill.workflows.labelling", "label"),
+    "LabelConfig": ("potstill.labeler.config", "LabelConfig"),
+    "TeacherConfig": ("potstill.workflows.teacher", "TeacherConfig"),
+    "derive": ("potstill.workflows.soft_labels", "derive"),
+    "DeriveConfig": ("potstill.labeler.aggregation.config", "DeriveConfig"),
+    "train": ("potstill.trainer.run", "train"),
+    "TrainConfig": ("potstill.trainer.config", "TrainConfig"),
+    "evaluate": ("potstill.workflows.evaluation", "evaluate"),
+    "EvaluateConfig": ("potstill.workflows.evaluation", "EvaluateConfig"),
+    "export_bundle": ("potstill.export.run", "export_bundle"),
+    "ExportConfig": ("potstill.export.config", "ExportConfig"),
+    "Classifier": ("potstill.serve.runtime.classifier", "Classifier"),
+    "serve_bundles": ("potstill.serve.run", "serve"),
+    "ServeConfig": ("potstill.serve.http.config", "ServeConfig"),
+    "run_project": ("potstill.workflows.pipeline", "run_project"),
+    "UserError": ("potstill.contract.errors", "UserError"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used; raises AttributeError for any other."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'potstill' has no attribute {name!r}")
+    module, inner = _PLACES[name]
+    value = getattr(import_module(module), inner)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, and what is loaded."""
+    return sorted({*globals(), *_PLACES})

@@ -51,7 +51,7 @@ class ConfidenceReport:
         return "\n".join([*parts, f"wrote {self.checkpoint / STUDENT_FILE}; for a bundle that answers so: potstill export"])
 
 
-def calibrate_on_gold(checkpoint: Path, gold_texts: list[Text], config: ConfidenceConfig) -> ConfidenceReport:
+def calibrate_on_gold(checkpoint: str | Path, gold_texts: list[Text], config: ConfidenceConfig) -> ConfidenceReport:
     """Choose thresholds, label sets or both on gold texts, and write them into the checkpoint's `student.json`.
 
     What is not configured stays as it is. From then on, scores on the same texts overestimate the student.
@@ -63,6 +63,7 @@ def calibrate_on_gold(checkpoint: Path, gold_texts: list[Text], config: Confiden
         UserError: if a gold label is missing or not one of the student's, a target is missing or unexpected, there are too few
             texts, or the file cannot be written; the checkpoint then stays as it was.
     """
+    checkpoint = Path(checkpoint)
     student = read_student(checkpoint)
     gold = gold_classes(student, gold_texts)
     probs = predict(checkpoint, gold_texts)

@@ -10,7 +10,7 @@ from pathlib import Path
 from potstill.contract import checkpoint as record
 from potstill.contract.checkpoint import Student
 from potstill.contract.files import digest
-from potstill.contract.task import Task
+from potstill.contract.task import Task, as_task
 from potstill.trainer.calibration.held_out import HeldOutCalibration
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.data.selection import Selection, label_warnings
@@ -67,11 +67,14 @@ class TrainReport:
         return "\n".join(lines)
 
 
+_TRAIN = TrainConfig()
+
+
 def train(
-    task: Task,
-    soft_labels: Path,
-    checkpoint: Path,
-    config: TrainConfig,
+    task: Task | str | Path,
+    soft_labels: str | Path,
+    checkpoint: str | Path,
+    config: TrainConfig = _TRAIN,
     progress: TrainProgress | None = None,
     unfinished: Unfinished = "resume",
 ) -> TrainReport:
@@ -81,8 +84,13 @@ def train(
     will meet contested texts too. With the same seed and number of threads on the same machine without an accelerator, the weights
     come out the same, also when the run was killed and resumed.
 
+        >>> config = potstill.TrainConfig(epochs=2, max_tokens=64)
+        >>> report = potstill.train("task.toml", "out/soft_labels.parquet", "student", config)
+        >>> report.student.labels
+        ['bullish', 'bearish', 'neutral']
+
     Args:
-        task: the task that the soft labels were made for.
+        task: the task that the soft labels were made for, or its file.
         soft_labels: a .parquet or .jsonl file.
         checkpoint: the folder to write; one that is already there is replaced when the new one is complete.
         progress: called with (stage, steps done, steps planned, loss of the last step).
@@ -93,6 +101,7 @@ def train(
             there is an unfinished run with other settings.
         StoppedError: if Ctrl-C or SIGTERM came; the same call goes on from there.
     """
+    task, soft_labels, checkpoint = as_task(task), Path(soft_labels), Path(checkpoint)
     began = time.perf_counter()
     find_objective(config.loss)  # a wrong name is found before anything is read
     start = find_start(config)

@@ -98,8 +98,8 @@ def mean_text(values: Sequence[float]) -> str:
 
 def sweep(
     task: Task,
-    soft_labels: Path,
-    checkpoint: Path,
+    soft_labels: str | Path,
+    checkpoint: str | Path,
     config: TrainConfig,
     gold: list[Text],
     progress: TrainProgress | None = None,
@@ -114,6 +114,7 @@ def sweep(
     Raises:
         FormatError, UserError: as :func:`potstill.trainer.run.train`, or if the file of measurements is damaged.
     """
+    soft_labels, checkpoint = Path(soft_labels), Path(checkpoint)
     job = TrainingJob(task, find_start(config), config, progress)
     rows = split_rows(str(soft_labels), read_rows(soft_labels, task), config.validation_share)
     settings = {key: value for key, value in asdict(config).items() if key not in _NOT_MADE_OF}

@@ -91,7 +91,7 @@ def main(job: MemoryJob) -> None:
         teacher = open_local(job.teacher, pack=job.pack, config=config)
         try:
             store_path = Path(folder) / "labels.db"
-            report = label(task, texts, store_path, teacher, LabelConfig(n_paths=job.n_paths))
+            report = label(task, texts, store_path, teacher, LabelConfig(mode="cot", n_paths=job.n_paths))
             with LabelStore.read(store_path) as store:
                 write_soft_labels(Path(folder) / "soft_labels.parquet", soft_labels(store, report.run))
             memory = Memory(peak_resident_bytes(), file_bytes, teacher.cache_bytes)

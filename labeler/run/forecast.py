@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
-from potstill.labeler.config import LabelConfig
+from potstill.labeler.config import LabelConfig, with_mode
 from potstill.labeler.prompts.variants import Nearest, PromptVariant, prompt_variants
 from potstill.labeler.teachers.local_teacher import LocalTeacher
+from potstill.models.catalog import best_mode
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def forecast(
     Raises:
         UserError: as :func:`potstill.labeler.prompts.variants.prompt_variants` does.
     """
+    config = with_mode(config, best_mode(teacher.identity.name))
     variants = prompt_variants(task, config, teacher.identity, nearest)
     counted = [_tokens(variant, texts, teacher, config) for variant in variants]
     speed = teacher.settings_after(variants[0].prefix, variants[0].prompt(texts[0]), variants[0].spec)

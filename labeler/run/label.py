@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from potstill.contract.errors import StoppedError, UserError
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
-from potstill.labeler.config import LabelConfig
+from potstill.labeler.config import LabelConfig, with_mode
 from potstill.labeler.prompts.variants import Nearest, PromptVariant, prompt_variants, prompts_digest
 from potstill.labeler.run.path_collector import PathCollector, RunCallback
 from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
 from potstill.labeler.teacher import Teacher
+from potstill.models.catalog import best_mode
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def label(
         UserError: if the store holds a run that differs (and `new_run` is off), or the teacher fails.
         StoppedError: on KeyboardInterrupt; everything drawn so far is stored.
     """
+    config = with_mode(config, best_mode(teacher.identity.name))
     variants = prompt_variants(task, config, teacher.identity, nearest)
     with LabelStore.create(store_path) as store:
         run = _begin(store, run_settings(task, variants, teacher, config), config)

@@ -1,1 +1,1 @@
-"""The console: one file per command, each of which parses, makes one library call and prints. The only place that imports click."""
+"""The console: every command parses its options, makes one library call and prints. The only place that imports click."""

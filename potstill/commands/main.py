@@ -1,4 +1,4 @@
-"""The `potstill` command: what it can do, and what becomes of an error."""
+"""The `potstill` command: the table of its commands, and what each kind of error becomes."""
 
 from __future__ import annotations
 
@@ -7,37 +7,53 @@ from collections.abc import Sequence
 
 import click
 
-from potstill.commands.console.errors import FAILED, OK, missing_extra, one_line
+from potstill.commands.console.errors import FAILED, OK, exit_code, missing_extra, one_line
 from potstill.commands.console.lazy import LazyGroup, Row
-from potstill.commands.console.signals import exit_code
 from potstill.contract.errors import StoppedError, UserError
 
 COMMANDS: dict[str, Row] = {
-    "demo": Row("potstill.commands.demo", "Label, train, export and measure on the example that comes with potstill.", "all"),
-    "init": Row("potstill.commands.init", "Write a commented task and project to start from.", None),
-    "run": Row("potstill.commands.run", "Take a project from texts to a measured bundle; skip what has not changed.", "all"),
-    "task": Row("potstill.commands.labelling.task", "Check a task file.", None),
+    "demo": Row(
+        "potstill.commands.pipeline", "Label, train, export and measure on the example that comes with potstill.", "all", "demo"
+    ),
+    "init": Row("potstill.commands.labelling.task", "Write a commented task and project to start from.", None, "init"),
+    "run": Row(
+        "potstill.commands.pipeline", "Take a project from texts to a measured bundle; skip what has not changed.", "all", "run"
+    ),
+    "task": Row("potstill.commands.labelling.task", "Check a task file, show its prompt, and choose how to ask.", None),
     "label": Row("potstill.commands.labelling.label", "Have the teacher label texts into a label store.", "label"),
-    "labels": Row("potstill.commands.labelling.labels", "Derive soft labels from a label store.", "label"),
+    "labels": Row("potstill.commands.labelling.labels", "Derive, compare, check and export the soft labels of a store.", "label"),
     "train": Row("potstill.commands.training.train", "Distil soft labels into a student checkpoint.", "train"),
     "evaluate": Row(
-        "potstill.commands.training.evaluate", "Score a checkpoint, its bundle, its teacher and baselines on gold labels.", "train"
+        "potstill.commands.training.evaluate",
+        "Score a checkpoint, its bundle, its teacher and baselines on gold labels.",
+        "train",
+        "evaluate",
     ),
     "calibrate": Row(
-        "potstill.commands.training.calibrate", "Choose thresholds and label sets of a checkpoint on gold labels.", "train"
+        "potstill.commands.training.evaluate",
+        "Choose thresholds and label sets of a checkpoint on gold labels.",
+        "train",
+        "calibrate",
     ),
     "report": Row(
         "potstill.commands.training.report", "Write a page about a checkpoint: scores, plots, slices, mistakes.", "train"
     ),
     "export": Row("potstill.commands.bundles.export", "Write a checkpoint as an int8 bundle, and prove it.", "export"),
-    "package": Row("potstill.commands.bundles.package", "Write a bundle for Hugging Face, Triton, KServe or Docker.", "export"),
-    "sign": Row("potstill.commands.bundles.sign", "Sign a bundle, so that its files cannot be changed unseen.", "sign"),
-    "predict": Row("potstill.commands.bundles.predict", "Classify the texts of a file with a bundle.", "serve"),
-    "cascade": Row(
-        "potstill.commands.bundles.cascade", "Join a fast bundle and a good one: the fast one answers what it is sure of.", "serve"
+    "package": Row(
+        "potstill.commands.bundles.package", "Write a bundle for Hugging Face, Triton, KServe or Docker.", "export", "package"
     ),
-    "verify": Row("potstill.commands.bundles.verify", "Check a bundle's sums, form, golden texts and signature.", "serve"),
-    "adapt": Row("potstill.commands.bundles.adapt", "Fit a bundle to texts with other label shares.", "serve"),
+    "sign": Row("potstill.commands.bundles.package", "Sign a bundle, so that a change of its files is noticed.", "sign", "sign"),
+    "predict": Row("potstill.commands.bundles.offline", "Classify the texts of a file with a bundle.", "serve", "predict"),
+    "cascade": Row(
+        "potstill.commands.bundles.offline",
+        "Join a fast bundle and a good one: the fast one answers where it is confident.",
+        "serve",
+        "cascade",
+    ),
+    "verify": Row(
+        "potstill.commands.bundles.offline", "Check a bundle's sums, format, golden texts and signature.", "serve", "verify"
+    ),
+    "adapt": Row("potstill.commands.bundles.offline", "Adapt a bundle to texts with other label shares.", "serve", "adapt"),
     "serve": Row("potstill.commands.bundles.serve", "Answer over HTTP with a bundle.", "serve"),
     "bench": Row("potstill.commands.bench.bench", "Measure latency, throughput, start-up and memory.", "serve"),
     "models": Row("potstill.commands.models", "List, fetch, verify and re-pack models.", None),
@@ -45,9 +61,9 @@ COMMANDS: dict[str, Row] = {
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
-    """Print the installed version, and stop."""
+    """Print the installed version and exit."""
     if asked:
-        from importlib import metadata  # costs more than the whole help, so only who asks pays
+        from importlib import metadata  # takes longer than the whole help, so it is imported only here
 
         try:
             click.echo(f"potstill {metadata.version('potstill')}")
@@ -68,7 +84,7 @@ def group() -> None:
 
 
 def run(args: Sequence[str]) -> int:
-    """Run the command line; returns the exit code. An error that nobody can fix from here is raised, traceback and all."""
+    """Run the command line and return its exit code; an error that the user cannot fix is raised, with its traceback."""
     try:
         code = group.main(args=list(args), prog_name="potstill", standalone_mode=False)
     except click.ClickException as error:
@@ -81,9 +97,9 @@ def run(args: Sequence[str]) -> int:
         click.echo(one_line(error), err=True)
         return exit_code(error) if isinstance(error, StoppedError) else FAILED
     except ModuleNotFoundError as error:  # a library that a command imports while it works
-        if (told := missing_extra(error, None)) is None:
+        if (missing := missing_extra(error, None)) is None:
             raise
-        click.echo(one_line(told), err=True)
+        click.echo(one_line(missing), err=True)
         return FAILED
     return code if isinstance(code, int) else OK
 

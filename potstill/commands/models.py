@@ -1,4 +1,4 @@
-"""`potstill models`: list, fetch, verify and re-pack the models that the stages start from."""
+"""`potstill models`: list, fetch, verify and re-pack teachers and backbones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def list_models() -> None:
 @command.command("fetch")
 @click.argument("name")
 def fetch_model(name: str) -> None:
-    """Download the model NAME from the Hugging Face hub; a broken transfer goes on where it stopped."""
+    """Download the model NAME from the Hugging Face hub; an interrupted download resumes."""
     path = fetch(name, _show_bytes if sys.stderr.isatty() else None)
     click.echo(path)
 
@@ -44,7 +44,7 @@ def fetch_model(name: str) -> None:
 @command.command("verify")
 @click.argument("name")
 def verify_model(name: str) -> None:
-    """Check that the model NAME, a GGUF file or an encoder folder is whole, and its SHA-256."""
+    """Check that the model NAME, a GGUF file or an encoder folder is complete, and print its SHA-256."""
     click.echo(verify(name).as_text())
 
 
@@ -54,13 +54,13 @@ def verify_model(name: str) -> None:
 @click.option("--kind", type=click.Choice(PACKINGS), default=PACKINGS[0], show_default=True, help="Type of the new weights.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
 def repack_model(source: Path, target: Path, kind: Packing, threads: int | None) -> None:
-    """Write the GGUF file SOURCE to TARGET in a type that a CPU decodes fast in batches."""
+    """Write the GGUF file SOURCE to TARGET with weights of a type that a CPU decodes fast in batches."""
     made = repack(source, target, kind, threads=threads)
     click.echo(f"{made.path}\nSHA-256 {made.sha256}\nmade of {made.source_sha256}")
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    """One model as the cells of the table."""
+    """The table's cells for one model."""
     folder = place(entry)
     here = folder is not None and all((folder / file).is_file() for file in entry.files)
     source = entry.source
@@ -69,7 +69,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
 
 
 def _print_table(rows: list[tuple[str, ...]]) -> None:
-    """The rows for a person at a terminal."""
+    """Print the rows as a table on a terminal."""
     from rich.console import Console  # rich takes longer to import than the rest of the command
     from rich.table import Table
 
@@ -80,6 +80,6 @@ def _print_table(rows: list[tuple[str, ...]]) -> None:
 
 
 def _show_bytes(file: str, done: int, total: int) -> None:
-    """One line that is written over until the file is whole."""
+    """Rewrite one line on stderr until the file is complete."""
     share = 100 * done / total if total else 100
     click.echo(f"\r{file}: {done / 1e6:.0f} of {total / 1e6:.0f} MB ({share:.0f} %)", nl=done >= total, err=True)

@@ -1,4 +1,4 @@
-"""The command reference, `docs/cli.md`, written from the commands themselves: `make docs`. A test fails when the file is old."""
+"""Write the command reference, `docs/cli.md`, from the commands: `make docs`. A test fails when the file is out of date."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXIT_CODES = """
 | 1 | something that you can fix; one line on stderr says what and how |
 | 2 | wrong usage |
 | 130 | interrupted with Ctrl-C |
-| 143 | asked to end by the system (SIGTERM) while labelling |
+| 143 | stopped by the system (SIGTERM) while labelling or training |
 """
 
 

@@ -31,8 +31,9 @@ class Project(Strict):
     export: dict[str, Any] = {}
 
 
-def load_project(path: Path) -> Project:
+def load_project(path: str | Path) -> Project:
     """Read a `project.toml`; raises FormatError if it is missing, malformed or of another format."""
+    path = Path(path)
     project = decode.toml(path, Project)
     if project.format != FORMAT:
         raise FormatError(path, "format", f"is {project.format}; this version reads {FORMAT}")

@@ -88,12 +88,16 @@ class Task(Strict):
         return [label.name for label in self.labels]
 
 
-def load_task(path: Path) -> Task:
+def load_task(path: str | Path) -> Task:
     """Read a task from a `task.toml`.
+
+        >>> potstill.load_task("task.toml").label_names
+        ['bullish', 'bearish', 'neutral']
 
     Raises:
         FormatError: if the file is missing, malformed, of another format, or contradicts itself.
     """
+    path = Path(path)
     task = decode.toml(path, Task)
     if task.format != FORMAT:
         raise FormatError(path, "format", f"is {task.format}; this version reads {FORMAT}")
@@ -101,6 +105,11 @@ def load_task(path: Path) -> Task:
     _check_labels(path, task)
     _check_examples(path, task)
     return task
+
+
+def as_task(task: Task | str | Path) -> Task:
+    """The task itself, or the one in that file; raises FormatError as :func:`load_task`."""
+    return task if isinstance(task, Task) else load_task(task)
 
 
 def task_from_json(path: Path, data: bytes) -> Task:

@@ -63,7 +63,7 @@ class _Row:
     note: str = ""
 
 
-def read_texts(path: Path, *, labels: list[str] | None = None, target: bool | None = None, gold: bool = False) -> Texts:
+def read_texts(path: str | Path, *, labels: list[str] | None = None, target: bool | None = None, gold: bool = False) -> Texts:
     """Read every usable text of a file or folder.
 
     Rows that are empty, contain a NUL character, or repeat an earlier row are skipped and counted.
@@ -78,6 +78,7 @@ def read_texts(path: Path, *, labels: list[str] | None = None, target: bool | No
         FormatError: if the file is missing or malformed, has unknown columns, gives one id to two texts, has a gold label
             that is not allowed, a missing or unexpected target, a missing gold label, or no usable text.
     """
+    path = Path(path)
     seen: dict[str, Text] = {}
     skipped: Counter[str] = Counter()
     notes: Counter[str] = Counter()

@@ -1,7 +1,8 @@
-"""A student, its bundle, its teacher and baselines, all asked the same gold texts. Axes: N texts, S labels of the student."""
+"""A student, its bundle, its teacher and baselines, all scored on the same gold texts. Axes: N texts, S labels of the student."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,12 +13,11 @@ from numpy.typing import NDArray
 
 from potstill.contract.bundle import read_manifest, verify_files
 from potstill.contract.checkpoint import Student, read_student
-from potstill.contract.errors import FormatError, UserError
+from potstill.contract.errors import FormatError
 from potstill.contract.system.machine import usable_cores
-from potstill.contract.texts import Text, texts_and_targets
-from potstill.labeler.aggregation.path_table import path_logprobs
-from potstill.labeler.store.label_store import LabelStore
+from potstill.contract.texts import Text, read_texts, texts_and_targets
 from potstill.serve.runtime.classifier import Classifier
+from potstill.trainer.calibrate_on_gold import ConfidenceConfig, ConfidenceReport, calibrate_on_gold
 from potstill.trainer.data.training_rows import TrainingRows, read_trained_rows
 from potstill.trainer.evaluation.baselines.find import (
     BUILT_IN,
@@ -31,61 +31,98 @@ from potstill.trainer.evaluation.comparison import System, SystemComparison, com
 from potstill.trainer.evaluation.evaluate import predict, shifted
 from potstill.trainer.evaluation.gold import Gold, TeacherAnswers, read_gold, read_teacher
 from potstill.trainer.evaluation.label_map import LabelMap, parse_label_map
-from potstill.trainer.report.answers import Rationale, Rationales
 from potstill.trainer.training.loop import TrainProgress
 
 
 @dataclass(frozen=True)
-class Sources:
-    """Who is to be compared, and on what."""
+class EvaluateConfig:
+    """Who is scored beside the student, and how."""
 
-    checkpoint: Path
-    gold: Path
-    bundle: Path | None = None
-    soft_labels: Path | None = None  # that the student was trained on
-    teacher: Path | None = None  # soft labels of the gold texts
+    bundle: str | Path | None = None
+    teacher: str | Path | None = None  # the teacher's soft labels of the gold texts
+    soft_labels: str | Path | None = None  # those that the student was trained on
     baselines: tuple[str, ...] = ()  # of potstill.trainer.evaluation.baselines.find.BUILT_IN, or folders
     label_map: tuple[str, ...] = ()  # entries for potstill.trainer.evaluation.label_map.parse_label_map
-    prior_shift: bool = False  # whether the student is scored a second time, fitted to the texts' own label shares
+    prior_shift: bool = False  # whether the student is scored a second time, adapted to the texts' own label shares
 
 
-def evaluation(sources: Sources, progress: TrainProgress | None = None) -> SystemComparison:
-    """Everyone's scores on the same texts. Whatever is wrong with a file or a map shows before anything is computed.
+_EVALUATE = EvaluateConfig()
 
+
+def evaluate(
+    checkpoint: str | Path, gold: str | Path, config: EvaluateConfig = _EVALUATE, progress: TrainProgress | None = None
+) -> SystemComparison:
+    """Score a checkpoint on gold labels, next to its bundle, its teacher and baselines; `potstill evaluate`.
+
+    Everybody answers the same texts. Whatever is wrong with a file or a map shows before anything is computed.
+
+        >>> comparison = potstill.evaluate("student", "gold.jsonl", potstill.EvaluateConfig(baselines=("majority",)))
+        >>> [system.name for system in comparison.systems]
+        ['student', 'majority']
+
+    Args:
+        checkpoint: the folder that :func:`potstill.train` wrote.
+        gold: a file of texts with gold labels.
+        config: who else is scored.
+        progress: called with (stage, steps done, steps planned, loss of the step) where a baseline is trained.
     Raises:
         FormatError: if a file or folder is malformed.
         UserError: if the parts do not fit each other, or a baseline cannot be trained.
     """
+    checkpoint, gold_file = Path(checkpoint), Path(gold)
     with ExitStack() as held:
-        student = read_student(sources.checkpoint)
-        label_map = parse_label_map(sources.label_map, student.labels)
-        others = find_ready_made(list(sources.baselines))
-        classifier = held.enter_context(open_bundle(sources.bundle, student)) if sources.bundle else None
-        gold = read_gold(sources.gold, student, label_map)
-        label_map.check_used({str(sources.gold): gold.names, **{name: each.labels for name, each in others.items()}})
+        student = read_student(checkpoint)
+        label_map = parse_label_map(config.label_map, student.labels)
+        others = find_ready_made(list(config.baselines))
+        classifier = held.enter_context(open_bundle(Path(config.bundle), student)) if config.bundle else None
+        texts = read_gold(gold_file, student, label_map)
+        label_map.check_used({str(gold_file): texts.names, **{name: each.labels for name, each in others.items()}})
         for each in others.values():
             label_map.resolve(each.labels, str(each.folder))
-        taught = read_trained_rows(sources.soft_labels, sources.checkpoint, student) if sources.soft_labels else None
-        teacher = read_teacher(sources.teacher, student, gold) if sources.teacher else None
-        gold = teacher.gold if teacher else gold
-        inputs = BaselineInputs(sources.checkpoint, student, gold, taught, progress)
-        probs = predict(sources.checkpoint, gold.texts)
-        systems = [_own("student", probs, label_map, _met(gold, taught))]
-        if sources.prior_shift:
-            systems.append(_own("shifted", shifted(sources.checkpoint, student, probs), label_map, []))
+        taught = read_trained_rows(Path(config.soft_labels), checkpoint, student) if config.soft_labels else None
+        teacher = read_teacher(Path(config.teacher), student, texts) if config.teacher else None
+        texts = teacher.gold if teacher else texts
+        inputs = BaselineInputs(checkpoint, student, texts, taught, progress)
+        probs = predict(checkpoint, texts.texts)
+        systems = [_own("student", probs, label_map, _met(texts, taught))]
+        if config.prior_shift:
+            systems.append(_own("shifted", shifted(checkpoint, student, probs), label_map, []))
         if teacher:
             systems.append(_teacher(teacher, label_map))
         if classifier:
-            systems.append(
-                _own("bundle", bundle_answers(classifier, gold.texts, student), label_map, _bundle_notes(classifier, student))
-            )
-        systems += [built_in_baseline(name, inputs) for name in dict.fromkeys(sources.baselines) if name in BUILT_IN]
-        systems += [ready_made_baseline(each, name, gold) for name, each in others.items()]
-        return compare(systems, gold)
+            answers = bundle_answers(classifier, texts.texts, student)
+            systems.append(_own("bundle", answers, label_map, _bundle_notes(classifier, student)))
+        systems += [built_in_baseline(name, inputs) for name in dict.fromkeys(config.baselines) if name in BUILT_IN]
+        systems += [ready_made_baseline(each, name, texts) for name, each in others.items()]
+        return compare(systems, texts)
+
+
+def calibrate(
+    checkpoint: str | Path, gold: str | Path, config: ConfidenceConfig, tell: Callable[[str], None] = lambda _: None
+) -> ConfidenceReport:
+    """Choose a checkpoint's thresholds, label sets or both on a file of gold texts; `potstill calibrate`.
+
+    Args:
+        gold: a file of texts with gold labels, none of them trained on.
+        config: the wanted precision or coverage.
+        tell: takes a line about rows of the file that were skipped.
+    Raises:
+        FormatError, UserError: as :func:`potstill.trainer.calibrate_on_gold.calibrate_on_gold`; or if the file is malformed.
+    """
+    checkpoint = Path(checkpoint)
+    return calibrate_on_gold(checkpoint, read_gold_texts(gold, read_student(checkpoint), tell), config)
+
+
+def read_gold_texts(file: str | Path, student: Student, tell: Callable[[str], None]) -> list[Text]:
+    """The texts of a file with a gold label of the student each; raises FormatError."""
+    read = read_texts(file, labels=student.labels, target=student.target, gold=True)
+    if line := read.skipped_line():
+        tell(line)
+    return read.texts
 
 
 def bundle_answers(classifier: Classifier, texts: list[Text], student: Student) -> NDArray[np.float64]:
-    """float64 [N, S]: what the bundle answers, in the order of the student's labels; each text runs alone."""
+    """The bundle's probabilities, float64 [N, S] in the order of the student's labels; each text runs alone."""
     order = [classifier.manifest.labels.index(name) for name in student.labels]
     with ThreadPoolExecutor(usable_cores(), thread_name_prefix="answer") as pool:
         rows = pool.map(lambda text: classifier.probs(*texts_and_targets([text])), texts)
@@ -93,7 +130,7 @@ def bundle_answers(classifier: Classifier, texts: list[Text], student: Student) 
 
 
 def open_bundle(folder: Path, student: Student) -> Classifier:
-    """The bundle, which must decide what the student decides."""
+    """Open a bundle; raises FormatError if it decides between other labels than the student, or reads another input."""
     verify_files(folder)
     manifest = read_manifest(folder)
     if set(manifest.labels) != set(student.labels):
@@ -105,52 +142,26 @@ def open_bundle(folder: Path, student: Student) -> Classifier:
 
 
 def _own(name: str, probs: NDArray[np.float64], label_map: LabelMap, notes: list[str]) -> System:
-    """Answers over the student's labels, as the map has them scored."""
+    """A system that answers over the student's labels, scored as the map says."""
     scored, n_even = label_map.own(probs)
     return System(name, scored, "; ".join([*notes, *even_note(n_even)]))
 
 
 def _teacher(teacher: TeacherAnswers, label_map: LabelMap) -> System:
-    """The teacher's row."""
+    """The teacher as a system."""
     notes = [f"no path could label {teacher.n_unread} of the texts"] if teacher.n_unread else []
     return _own("teacher", teacher.probs, label_map, notes)
 
 
 def _met(gold: Gold, taught: TrainingRows | None) -> list[str]:
-    """How many of the gold texts the student met in training."""
+    """A line about gold texts that the student was trained on, where there are any."""
     known = {row.text for row in taught.training} if taught else set()
     n_met = sum(text.text in known for text in gold.texts)
     return [f"{n_met} of the texts are among those it was trained on, with the teacher's labels"] if n_met else []
 
 
 def _bundle_notes(classifier: Classifier, student: Student) -> list[str]:
-    """What kind of bundle it is, and whether it came from this student."""
+    """The bundle's variant, and a warning where it was exported from another student."""
     made_of = classifier.manifest.provenance
     same = (made_of.soft_labels_digest, made_of.loss) == (student.soft_labels_digest, student.loss)
     return [classifier.manifest.variant, *([] if same else ["exported from another student"])]
-
-
-def stored_rationales(path: Path, student: Student) -> Rationales:
-    """The reasoning of each path of the newest run of the student's task, by text and target; direct answers have none.
-
-    Raises:
-        FormatError: if the file is no label store, or damaged.
-        UserError: if it holds no run of the student's task.
-    """
-    with LabelStore.read(path) as store:
-        runs = [run for run in store.runs() if run.settings.task_digest == student.task_digest]
-        if not runs:
-            raise UserError(f"{path}: holds no run of the student's task (digest {student.task_digest[:12]}…); name its own store")
-        texts, paths = store.texts(), list(store.paths(runs[-1]))
-        settings = runs[-1].settings
-    if not paths:
-        return {}
-    favourites = path_logprobs(paths, settings).argmax(axis=1)
-    found: dict[tuple[str, str | None], list[Rationale]] = {}
-    for drawn, favourite in zip(paths, favourites, strict=True):
-        if not drawn.rationale.strip():
-            continue
-        text = texts[drawn.text_id]
-        said = Rationale(settings.labels[favourite], drawn.rationale)
-        found.setdefault((text.text, text.target or None), []).append(said)
-    return found

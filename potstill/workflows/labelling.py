@@ -1,52 +1,47 @@
-"""The labelling stage as the console and the pipeline run it: read, label, write soft labels, count what was passed over."""
+"""The labelling stage: read the texts, ask the teacher, derive soft labels, write them, and count what was skipped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from potstill.commands.console.signals import heeding_sigterm
-from potstill.commands.options.derive import derive_config
 from potstill.contract.errors import FormatError, StoppedError, UserError
-from potstill.contract.project import TEACHER
 from potstill.contract.soft_label import SoftLabel, write_soft_labels
-from potstill.contract.task import Task
+from potstill.contract.task import Task, as_task
 from potstill.contract.texts import Text, Texts, read_texts
 from potstill.labeler.aggregation import soft_labels
-from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig, check_derive, check_embedding_libraries
+from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig, check_derive
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.prompts.variants import Nearest, nearest_examples
 from potstill.labeler.run.forecast import Forecast, forecast
-from potstill.labeler.run.label import LabelReport, label
+from potstill.labeler.run.label import LabelReport
+from potstill.labeler.run.label import label as label_texts
 from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.store.label_store import LabelStore
-from potstill.labeler.teacher import Teacher
-from potstill.labeler.teachers.local_teacher import LocalConfig
-from potstill.labeler.teachers.opening import PACKS, Pack, is_server, open_local, open_teacher
-from potstill.models.catalog import find_backbone
+from potstill.workflows.teacher import (
+    TeacherConfig,
+    configured_local_teacher,
+    configured_teacher,
+    nearest_worked_examples,
+    with_best_mode,
+)
 
 STORE_FILE, SOFT_LABELS_FILE, GOLD_LABELS_FILE = "labels.db", "soft_labels.parquet", "gold_labels.parquet"
+_LABEL, _TEACHER = LabelConfig(), TeacherConfig()
 
 
 @dataclass(frozen=True)
 class LabelPlan:
-    """What to label, with which teacher, into which folder."""
+    """What to label and how, with its files read and its settings checked."""
 
     task: Task
     texts: Texts
     gold: Texts | None
-    out: Path
-    config: LabelConfig
-    gold_file: Path | None = None  # where the gold texts come from
-    teacher: str = TEACHER
+    config: LabelConfig  # with a real mode
     derive: DeriveConfig = DEFAULTS
-    pack: Pack = "auto"
-    threads: int | None = None
-    parallel: int | None = None
-    model: str | None = None  # of a server
-    concurrency: int | None = None  # requests at a server at once
+    teacher: TeacherConfig = _TEACHER
+    gold_file: Path | None = None  # where the gold texts come from
+    mode_note: str = ""  # how the mode was chosen, where that was left to the teacher
 
     @property
     def all_texts(self) -> list[Text]:
@@ -56,138 +51,168 @@ class LabelPlan:
 
 @dataclass(frozen=True)
 class LabellingReport:
-    """What was labelled, and where it is."""
+    """What was labelled, and where the soft labels are."""
 
     labels: LabelReport
-    skipped: list[str]
-    rows: list[SoftLabel]
-    gold_rows: list[SoftLabel]
+    skipped: list[str]  # a line for each file of which rows were skipped
+    rows: list[SoftLabel]  # for training
+    gold_rows: list[SoftLabel]  # of texts with a gold label: for scores only
     out: Path
 
     def as_text(self) -> str:
         """A few lines for a person."""
-        n_wrote = f"wrote {len(self.rows)} soft labels to {self.out / SOFT_LABELS_FILE}"
+        wrote = f"wrote {len(self.rows)} soft labels to {self.out / SOFT_LABELS_FILE}"
         if self.gold_rows:
-            n_wrote += f", and {len(self.gold_rows)} with gold to {self.out / GOLD_LABELS_FILE}"
-        return "\n".join([*self.skipped, self.labels.as_text(), n_wrote])
+            wrote += f", and {len(self.gold_rows)} with gold to {self.out / GOLD_LABELS_FILE}"
+        return "\n".join([*self.skipped, self.labels.as_text(), wrote])
 
 
-def plan(task: Task, texts: Path, gold: Path | None, out: Path, options: Mapping[str, Any]) -> LabelPlan:
-    """Read the files and check the settings before a model is loaded.
+def label(
+    task: Task | str | Path,
+    texts: str | Path,
+    out: str | Path,
+    config: LabelConfig = _LABEL,
+    *,
+    gold: str | Path | None = None,
+    teacher: TeacherConfig = _TEACHER,
+    derive: DeriveConfig = DEFAULTS,
+    progress: RunCallback | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> LabellingReport:
+    """Have a teacher label a file of texts; `potstill label`.
+
+    The folder then holds `labels.db` with every path and `soft_labels.parquet` for training. Killed at any moment and called again,
+    it goes on where it was.
+
+        >>> report = potstill.label(
+        ...     "task.toml", "texts.jsonl", "out", potstill.LabelConfig(mode="direct", n_paths=2), gold="gold.jsonl"
+        ... )
+        >>> report.rows[0].probs.keys()
+        dict_keys(['bullish', 'bearish', 'neutral'])
+
+    Args:
+        task: a task, or its file.
+        texts: a file of texts in any form that :func:`potstill.contract.texts.read_texts` reads.
+        out: the folder to write.
+        config: mode, number of paths, prompts.
+        gold: a file of texts with gold labels; they are labelled too, but written to `gold_labels.parquet`, for scores only.
+        teacher: who answers, and with how much of this machine.
+        derive: how soft labels follow from the paths.
+        progress: called after every few paths, once they are stored.
+        tell: takes a line for a person: what takes a while, and what to know about the labels.
+    Raises:
+        FormatError: if a file is malformed, or a text is in both files.
+        UserError: if a setting makes no sense, no text fits into the teacher's context, the store in `out` holds a run with other
+            settings, or the teacher fails.
+        StoppedError: on KeyboardInterrupt; everything labelled so far is stored.
+    """
+    plan = plan_labelling(task, texts, config, gold=gold, teacher=teacher, derive=derive)
+    return label_plan(plan, out, progress, tell)
+
+
+def label_forecast(
+    task: Task | str | Path,
+    texts: str | Path,
+    config: LabelConfig = _LABEL,
+    *,
+    gold: str | Path | None = None,
+    teacher: TeacherConfig = _TEACHER,
+    derive: DeriveConfig = DEFAULTS,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Forecast:
+    """Estimate tokens and seconds that :func:`label` would need from its beginning; its arguments, and its errors.
 
     Raises:
-        FormatError: if a file is malformed, or a text stands in both.
+        UserError: if the teacher is a server, whose speed cannot be measured from here.
+    """
+    plan = plan_labelling(task, texts, config, gold=gold, teacher=teacher, derive=derive)
+    opened = configured_local_teacher(plan.teacher, tell, deterministic=plan.config.deterministic)
+    if plan.mode_note:
+        tell(plan.mode_note)
+    try:
+        nearest = nearest_worked_examples(plan.task, plan.all_texts, plan.config, plan.derive.backbone, tell)
+        return forecast(plan.task, plan.all_texts, opened, plan.config, nearest)
+    finally:
+        opened.close()
+
+
+def plan_labelling(
+    task: Task | str | Path,
+    texts: str | Path,
+    config: LabelConfig = _LABEL,
+    *,
+    gold: str | Path | None = None,
+    teacher: TeacherConfig = _TEACHER,
+    derive: DeriveConfig = DEFAULTS,
+) -> LabelPlan:
+    """Read the files and check the settings before a model is loaded; arguments as for :func:`label`.
+
+    Raises:
+        FormatError: if a file is malformed, or a text is in both.
         UserError: if a setting makes no sense.
     """
-    names = {field.name for field in fields(LabelConfig)}
-    config = LabelConfig(**{key: value for key, value in options.items() if key in names})
-    derive = derive_config(options)
+    task = as_task(task)
+    config, mode_note = with_best_mode(config, teacher.name)
     check_derive(derive, task.label_names)
     read = read_texts(texts, labels=task.label_names, target=task.input.target)
-    read_gold = read_texts(gold, labels=task.label_names, target=task.input.target, gold=True) if gold else None
-    if read_gold:
-        both = {text.id for text in read.texts} & {text.id for text in read_gold.texts}
-        same = {(text.text, text.target) for text in read.texts} & {(text.text, text.target) for text in read_gold.texts}
-        if both or same:
-            found = min(both) if both else min(same)[0][:40]
-            raise FormatError(
-                gold or texts, "", f"shares {len(both) or len(same)} texts with {texts} ({found!r}, say); remove them from one file"
-            )
-    others = {key: value for key, value in options.items() if key not in names | {field.name for field in fields(DeriveConfig)}}
-    if config.deterministic and others.get("parallel"):
+    read_gold = None
+    if gold is not None:
+        read_gold = read_texts(gold, labels=task.label_names, target=task.input.target, gold=True)
+        _check_apart(Path(texts), read, Path(gold), read_gold)
+    if config.deterministic and teacher.parallel:
         raise UserError("a deterministic run fixes how many paths are stepped at once; leave out --parallel or --deterministic")
-    if others.get("pack", PACKS[0]) not in PACKS:
-        raise UserError(f"pack is {others['pack']!r}; allowed: {', '.join(PACKS)}")
-    concurrency = others.get("concurrency")
-    if concurrency is not None and not (isinstance(concurrency, int) and concurrency >= 1):
-        raise UserError(f"concurrency is {concurrency!r}; it must be a whole number, at least 1")
-    return LabelPlan(task, read, read_gold, out, config, gold, derive=derive, **others)
+    return LabelPlan(task, read, read_gold, config, derive, teacher, None if gold is None else Path(gold), mode_note)
 
 
-def run(labelling: LabelPlan, progress: RunCallback | None = None, tell: Callable[[str], None] = lambda _: None) -> LabellingReport:
-    """Label everything and write the soft labels. SIGTERM stops it as Ctrl-C does.
-
-    Raises:
-        UserError: if no text fits into the teacher's context; else as :func:`potstill.labeler.run.label.label`.
-    """
-    with heeding_sigterm():
-        try:
-            return _run(labelling, progress, tell)
-        except KeyboardInterrupt as stop:  # before the first path, or after the last one
-            raise StoppedError(
-                f"stopped; what is labelled is kept in {labelling.out}; the same command goes on from there"
-            ) from stop
+def label_plan(
+    plan: LabelPlan, out: str | Path, progress: RunCallback | None = None, tell: Callable[[str], None] = lambda _: None
+) -> LabellingReport:
+    """Label everything in a plan into the folder ``out`` and write the soft labels; raises as :func:`label`."""
+    out = Path(out)
+    try:
+        return _labelled(plan, out, progress, tell)
+    except KeyboardInterrupt as stop:  # before the first path, or after the last one
+        raise StoppedError(f"stopped; what is labelled is kept in {out}; the same command goes on from there") from stop
 
 
-def _run(labelling: LabelPlan, progress: RunCallback | None, tell: Callable[[str], None]) -> LabellingReport:
-    """Label everything and write the soft labels."""
-    store_path = labelling.out / STORE_FILE
+def _labelled(plan: LabelPlan, out: Path, progress: RunCallback | None, tell: Callable[[str], None]) -> LabellingReport:
+    """Ask for every path, then derive."""
+    store_path = out / STORE_FILE
     if store_path.exists():
         LabelStore.create(store_path).close()  # a store that is in use or damaged is found before the teacher is loaded
-    nearest = _nearest(labelling, tell)
-    teacher = teacher_of(labelling, tell)
+    nearest = nearest_worked_examples(plan.task, plan.all_texts, plan.config, plan.derive.backbone, tell)
+    teacher = configured_teacher(plan.teacher, tell, deterministic=plan.config.deterministic)
+    if plan.mode_note:
+        tell(plan.mode_note)
     try:
-        report = label(labelling.task, labelling.all_texts, store_path, teacher, labelling.config, progress, nearest)
+        report = label_texts(plan.task, plan.all_texts, store_path, teacher, plan.config, progress, nearest)
     finally:
         teacher.close()
     if not report.n_paths:
         raise UserError(
-            f"none of the {report.n_texts} texts fits into the context of {labelling.teacher}, so none has a label; "
+            f"none of the {report.n_texts} texts fits into the context of {plan.teacher.name}, so none has a label; "
             "show the teacher less of each with input.max_chars in the task"
         )
     with LabelStore.read(store_path) as store:
-        derived = soft_labels.derive(store, report.run, labelling.derive, [text.id for text in labelling.all_texts])
+        derived = soft_labels.derive(store, report.run, plan.derive, [text.id for text in plan.all_texts])
     for warning in derived.warnings:
         tell(f"note: {warning}")
     # rows that carry a gold label are for scores: a student trained on them would have seen its exam
     for_training = [row for row in derived.rows if row.gold is None]
     with_gold = [row for row in derived.rows if row.gold is not None]
-    write_soft_labels(labelling.out / SOFT_LABELS_FILE, for_training)
+    write_soft_labels(out / SOFT_LABELS_FILE, for_training)
     if with_gold:
-        write_soft_labels(labelling.out / GOLD_LABELS_FILE, with_gold)
-    skipped = [line for read in (labelling.texts, labelling.gold) if read and (line := read.skipped_line())]
-    return LabellingReport(report, skipped, for_training, with_gold, labelling.out)
+        write_soft_labels(out / GOLD_LABELS_FILE, with_gold)
+    skipped = [line for read in (plan.texts, plan.gold) if read and (line := read.skipped_line())]
+    return LabellingReport(report, skipped, for_training, with_gold, out)
 
 
-def dry_run(labelling: LabelPlan, tell: Callable[[str], None] = lambda _: None) -> Forecast:
-    """What :func:`run` would cost from its beginning.
-
-    Raises:
-        UserError: if the teacher is a server, whose speed cannot be measured from here; else as `labeler.run.forecast.forecast`.
-    """
-    if is_server(labelling.teacher):
-        raise UserError(f"a dry run is for a teacher in this process; for {labelling.teacher}, label a few texts and see")
-    nearest = _nearest(labelling, tell)
-    teacher = open_local(labelling.teacher, pack=labelling.pack, config=_local_config(labelling), tell=tell)
-    try:
-        return forecast(labelling.task, labelling.all_texts, teacher, labelling.config, nearest)
-    finally:
-        teacher.close()
-
-
-def teacher_of(labelling: LabelPlan, tell: Callable[[str], None] = lambda _: None) -> Teacher:
-    """The plan's teacher, loaded or connected; raises as :func:`potstill.labeler.teachers.opening.open_teacher` does."""
-    return open_teacher(
-        labelling.teacher,
-        pack=labelling.pack,
-        config=_local_config(labelling),
-        model=labelling.model,
-        concurrency=labelling.concurrency,
-        tell=tell,
-    )
-
-
-def _local_config(labelling: LabelPlan) -> LocalConfig:
-    """How much runs at once."""
-    return LocalConfig(labelling.threads, n_live_paths=labelling.parallel, deterministic=labelling.config.deterministic)
-
-
-def _nearest(labelling: LabelPlan, tell: Callable[[str], None]) -> Nearest | None:
-    """The worked examples that are most similar to each text, where those are wanted."""
-    config = labelling.config
-    if config.examples != "nearest":
-        return None
-    check_embedding_libraries()
-    backbone = find_backbone(labelling.derive.backbone)
-    tell(f"choosing the worked examples for {len(labelling.all_texts)} texts with {backbone.name}")
-    return nearest_examples(labelling.task, labelling.all_texts, config.n_examples_per_label, backbone)
+def _check_apart(file: Path, texts: Texts, gold_file: Path, gold: Texts) -> None:
+    """Refuse a text that is both to be trained on and to be scored with; raises FormatError."""
+    both = {text.id for text in texts.texts} & {text.id for text in gold.texts}
+    same = {(text.text, text.target) for text in texts.texts} & {(text.text, text.target) for text in gold.texts}
+    if both or same:
+        found = min(both) if both else min(same)[0][:40]
+        raise FormatError(
+            gold_file, "", f"shares {len(both) or len(same)} texts with {file} ({found!r}, say); remove them from one file"
+        )

@@ -1,43 +1,40 @@
-"""The whole chain over one project: label, train, export, measure; each stage skipped while its inputs are what they were."""
+"""The whole chain over one project: label, train, export; each stage skipped while its inputs are what they were."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from potstill.commands.console.label_progress import label_progress
-from potstill.commands.console.signals import heeding_sigterm
-from potstill.commands.console.train_progress import train_progress
 from potstill.contract.bundle import SUMS_FILE
 from potstill.contract.checkpoint import STUDENT_FILE
 from potstill.contract.files import atomic, digest
 from potstill.contract.project import Project, load_project, settings
-from potstill.contract.task import load_task
+from potstill.export import run as exporting
 from potstill.export.config import ExportConfig
-from potstill.export.run import export_bundle
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import LabelConfig
+from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.teachers.opening import is_server
 from potstill.models.catalog import find_teacher
+from potstill.trainer import run as training
 from potstill.trainer.config import TrainConfig
-from potstill.trainer.run import train
 from potstill.trainer.students.start import file_digests
-from potstill.workflows import labelling
-from potstill.workflows.labelling import GOLD_LABELS_FILE, SOFT_LABELS_FILE, STORE_FILE, LabelPlan
+from potstill.trainer.training.loop import TrainProgress
+from potstill.workflows.labelling import GOLD_LABELS_FILE, SOFT_LABELS_FILE, LabelPlan, label_plan, plan_labelling
+from potstill.workflows.teacher import TeacherConfig, configured_teacher
 
+_TEACHER_KEYS = ("pack", "threads", "model", "concurrency")  # of TeacherConfig, allowed in a `[label]` table
 STATE_FILE, CHECKPOINT_FOLDER, BUNDLE_FOLDER = "state.json", "student", "bundle"
-_BESIDE_CONFIG = ("pack", "threads", "model", "concurrency")  # keys of [label] that are no field of a configuration
-Tell = Callable[[str], None]
-Show = Callable[[str, int, int], None]
 
 
 class StageRecord(msgspec.Struct, frozen=True):
-    """What a finished stage was made of and made, by digest, and how long it took when it ran."""
+    """The digests of a finished stage's inputs and outputs, and how long it took when it ran."""
 
     inputs: str
     outputs: dict[str, str]  # SHA-256 by file name, relative to the project's `out`
@@ -45,7 +42,7 @@ class StageRecord(msgspec.Struct, frozen=True):
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class ProjectRun:
     """A finished chain."""
 
     plan: LabelPlan
@@ -65,63 +62,93 @@ class Outcome:
         return self.out / BUNDLE_FOLDER
 
 
-def run(project_file: Path, tell: Tell, show: Callable[[str, float], Any]) -> Outcome:
-    """Bring everything in the project's `out` up to date.
+@dataclasses.dataclass(frozen=True)
+class StageProgress:
+    """How each stage's progress is shown: a context manager that is entered while the stage runs, and gives its callback."""
+
+    label: Callable[[], AbstractContextManager[RunCallback | None]] = nullcontext
+    train: Callable[[], AbstractContextManager[TrainProgress | None]] = nullcontext
+    export: Callable[[], AbstractContextManager[exporting.ExportProgress | None]] = nullcontext
+
+
+_NO_PROGRESS = StageProgress()
+
+
+def run_project(
+    project_file: str | Path, tell: Callable[[str], None] = lambda _: None, shown: StageProgress = _NO_PROGRESS
+) -> ProjectRun:
+    """Bring everything in a project's `out` up to date; `potstill run`.
 
     Args:
+        project_file: a `project.toml`.
         tell: takes lines for a person.
-        show: makes a context manager that gives a progress callback, from the unit of speed and how many count as one.
+        shown: how progress is shown.
     Raises:
+        FormatError: if a file is malformed.
         UserError: as the stages do. What earlier stages made is kept, and the same call goes on from there.
+        StoppedError: on KeyboardInterrupt, in the stages that go on from there.
     """
+    project_file = Path(project_file)
     project = load_project(project_file)
     here, out = project_file.parent, project_file.parent / project.out
     plan = _label_plan(project_file, project)
     train_config = settings(project_file, "train", project.train, TrainConfig)
     export_config = settings(project_file, "export", project.export, ExportConfig)
-    teacher_digest = _teacher_digest(plan)
+    teacher_digest = _teacher_digest(plan.teacher)
     gold_files = [GOLD_LABELS_FILE] if plan.gold else []
     stages = _Stages(out, tell)
 
     def label_stage() -> str:
-        with label_progress() as progress:
-            return labelling.run(plan, progress, tell).as_text()
+        with shown.label() as progress:
+            return label_plan(plan, out, progress, tell).as_text()
 
     def train_stage() -> str:
-        with heeding_sigterm(), train_progress() as progress:
+        with shown.train() as progress:
             made = (plan.task, out / SOFT_LABELS_FILE, out / CHECKPOINT_FOLDER, train_config)
-            return train(*made, progress, "resume or restart").as_text()
+            return training.train(*made, progress, "resume or restart").as_text()
 
     def export_stage() -> str:
-        with show("steps", 1) as progress:
-            return export_bundle(out / CHECKPOINT_FOLDER, out / BUNDLE_FOLDER, export_config, progress).as_text()
+        with shown.export() as progress:
+            return exporting.export_bundle(out / CHECKPOINT_FOLDER, out / BUNDLE_FOLDER, export_config, progress).as_text()
 
     files = [here / project.texts, *([here / project.gold] if project.gold else [])]
-    asked = [plan.task.digest, teacher_digest, dataclasses.asdict(plan.config), dataclasses.asdict(plan.derive), plan.pack]
+    asked = [plan.task.digest, teacher_digest, dataclasses.asdict(plan.config), dataclasses.asdict(plan.derive), plan.teacher.pack]
     stages.run("label", [*asked, *map(digest.of_path, files)], [SOFT_LABELS_FILE, *gold_files], label_stage)
     made_of = [plan.task.digest, digest.of_file(out / SOFT_LABELS_FILE), file_digests(train_config)]
     student_files = [f"{CHECKPOINT_FOLDER}/{name}" for name in (STUDENT_FILE, "model.safetensors")]
     stages.run("train", [*made_of, dataclasses.asdict(train_config)], student_files, train_stage)
     made_of = [digest.of_file(out / name) for name in student_files]
     stages.run("export", [*made_of, dataclasses.asdict(export_config)], [f"{BUNDLE_FOLDER}/{SUMS_FILE}"], export_stage)
-    return Outcome(plan, out, teacher_digest, stages.seconds(), stages.skipped)
+    return ProjectRun(plan, out, teacher_digest, stages.seconds(), stages.skipped)
 
 
-def _teacher_digest(plan: LabelPlan) -> str:
-    """SHA-256 that stands for the teacher: of its file, or of what its server says about it, for which the server must be up."""
-    if not is_server(plan.teacher):
-        return find_teacher(plan.teacher).sha256
-    teacher = labelling.teacher_of(plan)
+def _label_plan(path: Path, project: Project) -> LabelPlan:
+    """Read the project's task and texts, and its `[label]` table, which holds settings of three configurations."""
+    here, table = path.parent, dict(project.label)
+    teacher_table = {key: table.pop(key) for key in _TEACHER_KEYS if key in table}
+    derive_table = {field.name: table.pop(field.name) for field in dataclasses.fields(DeriveConfig) if field.name in table}
+    derive = settings(path, "label", derive_table, DeriveConfig)
+    config = settings(path, "label", table, LabelConfig)
+    teacher = TeacherConfig(project.teacher, **teacher_table)
+    gold = here / project.gold if project.gold else None
+    return plan_labelling(here / project.task, here / project.texts, config, gold=gold, teacher=teacher, derive=derive)
+
+
+def _teacher_digest(teacher: TeacherConfig) -> str:
+    """SHA-256 that identifies the teacher: of its file, or of its server's description, for which the server must be up."""
+    if not is_server(teacher.name):
+        return find_teacher(teacher.name).sha256
+    opened = configured_teacher(teacher, lambda _: None)
     try:
-        return digest.of_value([teacher.identity.digest, teacher.identity.build])
+        return digest.of_value([opened.identity.digest, opened.identity.build])
     finally:
-        teacher.close()
+        opened.close()
 
 
 class _Stages:
     """Runs stages and remembers in `state.json` what each was made of."""
 
-    def __init__(self, out: Path, tell: Tell) -> None:
+    def __init__(self, out: Path, tell: Callable[[str], None]) -> None:
         self.out, self.tell, self.skipped = out, tell, list[str]()
         self._path = out / STATE_FILE
         self._records: dict[str, StageRecord] = {}
@@ -148,29 +175,9 @@ class _Stages:
         self.tell("\n".join(f"  {line}" for line in text.splitlines()))
 
     def seconds(self) -> dict[str, float]:
-        """How long each stage took when it ran."""
+        """Seconds that each stage took when it ran."""
         return {name: record.seconds for name, record in self._records.items()}
 
     def _digests(self, names: list[str]) -> dict[str, str]:
         """SHA-256 of the files, empty for one that is missing."""
         return {name: digest.of_file(self.out / name) if (self.out / name).is_file() else "" for name in names}
-
-
-def _label_plan(path: Path, project: Project) -> LabelPlan:
-    """The project's labelling settings, with its files read."""
-    here = path.parent
-    table = dict(project.label)
-    names = [field.name for field in dataclasses.fields(DeriveConfig)]
-    extra: dict[str, Any] = {key: table.pop(key) for key in _BESIDE_CONFIG if key in table}
-    derive = settings(path, "label", {key: table.pop(key) for key in names if key in table}, DeriveConfig)
-    config = settings(path, "label", table, LabelConfig)
-    options: dict[str, Any] = {
-        **{field.name: getattr(each, field.name) for each in (config, derive) for field in dataclasses.fields(each)},
-        **extra,
-        "teacher": project.teacher,
-    }
-    gold = here / project.gold if project.gold else None
-    return labelling.plan(load_task(here / project.task), here / project.texts, gold, here / project.out, options)
-
-
-__all__ = ["BUNDLE_FOLDER", "CHECKPOINT_FOLDER", "STATE_FILE", "STORE_FILE", "Outcome", "StageRecord", "run"]

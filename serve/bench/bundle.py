@@ -57,8 +57,11 @@ class _Group:
     feeds: list[Feeds]
 
 
+_BENCH = BundleBenchConfig()
+
+
 def bench_bundle(
-    bundle: Path, config: BundleBenchConfig, others: dict[str, Path] | None = None, peers: Sequence[Peer] = ()
+    bundle: str | Path, config: BundleBenchConfig = _BENCH, others: dict[str, Path] | None = None, peers: Sequence[Peer] = ()
 ) -> BundleBenchReport:
     """Measure a bundle. Limit, bundle and other bundles alternate text by text, peers in turns, so that all share the conditions.
 
@@ -71,6 +74,7 @@ def bench_bundle(
         FormatError: if a bundle or the texts are malformed.
         UserError: if a fresh process cannot answer.
     """
+    bundle = Path(bundle)
     with Classifier.open(bundle, threads=config.threads) as classifier:
         more = {name: Classifier.open(path, threads=config.threads) for name, path in (others or {}).items()}
         groups = _groups(classifier, bundle, config)

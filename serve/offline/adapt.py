@@ -68,7 +68,10 @@ class AdaptReport:
         return "\n".join([*lines, "label sets are removed: their coverage does not hold after a shift"])
 
 
-def adapt_bundle(bundle: Path, texts: Path, out: Path, config: AdaptConfig) -> AdaptReport:
+_ADAPT = AdaptConfig()
+
+
+def adapt_bundle(bundle: str | Path, texts: str | Path, out: str | Path, config: AdaptConfig = _ADAPT) -> AdaptReport:
     """Estimate the label shares of unlabelled texts, and write the bundle with probabilities for those shares.
 
     An adapted bundle is adapted again from its original shares. Thresholds stay; label sets are removed.
@@ -82,6 +85,7 @@ def adapt_bundle(bundle: Path, texts: Path, out: Path, config: AdaptConfig) -> A
         FormatError: if the bundle or the texts are malformed, or there are too few texts.
         UserError: if the bundle records no label shares, is a cascade, or the folder cannot be written.
     """
+    bundle, texts, out = Path(bundle), Path(texts), Path(out)
     if out.exists() and out.resolve() != bundle.resolve() and not (out / "bundle.json").is_file() and any(out.iterdir()):
         raise UserError(f"{out}: is a folder with other files; name a bundle or a new folder")
     with Classifier.open(bundle) as classifier:

@@ -85,7 +85,12 @@ class CascadeReport:
         )
 
 
-def cascade_bundle(fast: Path, slow: Path, texts: Path, out: Path, config: CascadeConfig) -> CascadeReport:
+_CASCADE = CascadeConfig()
+
+
+def cascade_bundle(
+    fast: str | Path, slow: str | Path, texts: str | Path, out: str | Path, config: CascadeConfig = _CASCADE
+) -> CascadeReport:
     """Join two bundles of one task into a cascade, with the confidence threshold that keeps the loss within the limit.
 
     Manifest, card and the files for other tools come from the slow bundle. Label sets and the precision target are removed, since
@@ -102,6 +107,7 @@ def cascade_bundle(fast: Path, slow: Path, texts: Path, out: Path, config: Casca
         UserError: if the bundles do not fit each other, no threshold keeps the loss within the limit, or the folder cannot be
             written.
     """
+    fast, slow, out = Path(fast), Path(slow), Path(out)
     if out.exists() and not (out / MANIFEST_FILE).is_file() and any(out.iterdir()):
         raise UserError(f"{out}: is a folder with other files; name a bundle or a new folder")
     with Classifier.open(fast) as quick, Classifier.open(slow) as exact:

@@ -35,7 +35,10 @@ class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
     target: str | None = None
 
 
-def predict_file(bundle: Path, path: Path, config: PredictConfig) -> tuple[Iterator[Prediction], str]:
+_PREDICT = PredictConfig()
+
+
+def predict_file(bundle: str | Path, path: str | Path, config: PredictConfig = _PREDICT) -> tuple[Iterator[Prediction], str]:
     """(answers in file order, computed while they are iterated over; a line on skipped rows, empty if none was skipped).
 
     Args:

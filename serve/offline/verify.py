@@ -33,7 +33,7 @@ class VerifyReport:
         )
 
 
-def verify(bundle: Path, key: Path | None = None) -> VerifyReport:
+def verify(bundle: str | Path, key: str | Path | None = None) -> VerifyReport:
     """Check every file of a bundle against its SHA-256, then its signature, then the form of its files, then the golden texts.
 
     A failed check ends the verification: no parser reads a changed byte, and no malformed graph is run.
@@ -44,6 +44,7 @@ def verify(bundle: Path, key: Path | None = None) -> VerifyReport:
     Raises:
         UserError: if the key cannot be read.
     """
+    bundle, key = Path(bundle), None if key is None else Path(key)
     problems = [str(problem) for problem in file_problems(bundle)] or _wrong_signature(bundle, key) or _wrong_form(bundle)
     if problems:
         return VerifyReport(bundle, problems)

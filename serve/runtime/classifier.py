@@ -50,6 +50,11 @@ class Classifier:
 
     In a cascade the fast graph reads every text; where it is not confident enough, the slow graph answers.
     Many threads may share one classifier.
+
+        >>> with potstill.Classifier.open("bundle") as classifier:
+        ...     (answer,) = classifier.classify(["bought more this morning"])
+        >>> answer.label in classifier.manifest.labels
+        True
     """
 
     def __init__(self, manifest: Manifest, scorer: Scorer, fast: Scorer | None = None) -> None:
@@ -69,7 +74,7 @@ class Classifier:
         self._fast_thresholds = _in_order(manifest.cascade.thresholds if manifest.cascade is not None else None, self._labels)
 
     @classmethod
-    def open(cls, bundle: Path, *, threads: int = 1, check: bool = True) -> Classifier:
+    def open(cls, bundle: str | Path, *, threads: int = 1, check: bool = True) -> Classifier:
         """Open a bundle; every file's hash is checked before any parser reads the file.
 
         Args:
@@ -80,6 +85,7 @@ class Classifier:
             FormatError: if a file is missing, changed or malformed, or the files do not fit each other.
             UserError: if the golden texts get other probabilities on this machine.
         """
+        bundle = Path(bundle)
         verify_files(bundle)
         manifest = read_manifest(bundle)
         golden = read_golden(bundle)

@@ -20,17 +20,18 @@ from potstill.trainer.calibration.temperature import calibrated_probs
 from potstill.trainer.students import encoder as students
 
 
-def predict(checkpoint: Path, texts: list[Text]) -> NDArray[np.float64]:
+def predict(checkpoint: str | Path, texts: list[Text]) -> NDArray[np.float64]:
     """float64 [N, C]: the student's calibrated probabilities, with labels in the order of its `student.json`; rows sum to 1.
 
     Raises:
         FormatError: if the folder is not a checkpoint, or is damaged.
         UserError: if a text lacks a target that the student needs, or has one that it cannot read.
     """
+    checkpoint = Path(checkpoint)
     return _predict(checkpoint, read_student(checkpoint), texts)
 
 
-def evaluate(checkpoint: Path, gold_texts: list[Text], *, prior_shift: bool = False) -> Scores:
+def evaluate(checkpoint: str | Path, gold_texts: list[Text], *, prior_shift: bool = False) -> Scores:
     """Accuracy, macro-F1, log-loss, Brier score and calibration error on gold labels, with 95 % intervals.
 
     Args:
@@ -42,6 +43,7 @@ def evaluate(checkpoint: Path, gold_texts: list[Text], *, prior_shift: bool = Fa
         UserError: if a gold label is missing or not one of the student's, a target is missing or unexpected, or label shares
             cannot be estimated.
     """
+    checkpoint = Path(checkpoint)
     student = read_student(checkpoint)
     gold = gold_classes(student, gold_texts)
     probs = _predict(checkpoint, student, gold_texts)

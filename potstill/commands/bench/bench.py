@@ -1,4 +1,4 @@
-"""`potstill bench`: one measurement a command, each in a file of its own."""
+"""`potstill bench`: a command for each measurement."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import click
 
 from potstill.commands.console.lazy import LazyGroup, Row
 
-MEASUREMENTS: dict[str, Row] = {
+ROWS: dict[str, Row] = {
     "label": Row("potstill.commands.bench.label", "Speed and memory of labelling, next to a loop and llama.cpp's server.", "label"),
-    "bundle": Row("potstill.commands.bench.bundle", "Latency, throughput, start-up time and memory of a bundle.", "serve"),
-    "server": Row("potstill.commands.bench.server", "Latency, ceiling and overload of the HTTP server.", "serve"),
+    "bundle": Row(
+        "potstill.commands.bench.serving", "Latency, throughput, start-up time and memory of a bundle.", "serve", "bundle_command"
+    ),
+    "server": Row(
+        "potstill.commands.bench.serving", "Latency, ceiling and overload of the HTTP server.", "serve", "server_command"
+    ),
 }
 
 
-@click.command("bench", cls=LazyGroup, rows=MEASUREMENTS)
+@click.command("bench", cls=LazyGroup, rows=ROWS)
 def command() -> None:
     """Measure what is installed on this machine."""

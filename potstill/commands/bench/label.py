@@ -1,4 +1,4 @@
-"""`potstill bench label`: how fast the teacher labels on this machine, next to those who do the same."""
+"""`potstill bench label`: how fast the teacher labels on this machine, next to its peers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ import msgspec
 
 from potstill.commands.console.progress import progress
 from potstill.labeler.bench.run import PARTS, LabelBenchConfig, bench
-from potstill.workflows.example_files import example_folder
-
-EXAMPLE = "market_stance"
+from potstill.workflows.example_files import DEMO_EXAMPLE, example_folder
 
 
 @click.command("label")
 @click.option("--n", type=click.IntRange(min=1), default=LabelBenchConfig.n, show_default=True, help="Texts to label.")
 @click.option("--only", default="", metavar="PARTS", help=f"Some of: {', '.join(PARTS)}.  [default: all]")
-@click.option("--server", type=click.Path(path_type=Path), help="The program llama-server, to be measured too.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of everybody.  [default: all usable]")
-@click.option("--json", "as_json", is_flag=True, help="One line of JSON instead of a table.")
+@click.option("--server", type=click.Path(path_type=Path), help="Path of the program llama-server, to measure it too.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of every part.  [default: all usable]")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of a table.")
 def command(n: int, only: str, server: Path | None, threads: int | None, as_json: bool) -> None:
     """Label texts of the example with the embedded teacher: our engine, and its peers, in turns.
 
@@ -28,5 +26,5 @@ def command(n: int, only: str, server: Path | None, threads: int | None, as_json
     parts = tuple(part.strip() for part in only.split(",") if part.strip())
     config = LabelBenchConfig(n=n, parts=parts, server=server, threads=threads)
     with progress("texts") as show:
-        report = bench(example_folder(EXAMPLE), config, show)
+        report = bench(example_folder(DEMO_EXAMPLE), config, show)
     click.echo(msgspec.json.encode(report.figures) if as_json else report.as_text())

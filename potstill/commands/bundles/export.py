@@ -1,4 +1,4 @@
-"""`potstill export`: a student to a bundle."""
+"""`potstill export`: a checkpoint to a proved bundle."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from potstill.commands.options.configs import config_of
 from potstill.export.config import AUTO, CPUS, VARIANTS, ExportConfig
 from potstill.export.run import export_bundle
 
@@ -14,10 +15,13 @@ from potstill.export.run import export_bundle
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
-    "--max-drop", default=ExportConfig.max_drop, show_default=True, help="Largest accepted loss of macro-F1 from int8, 0 to 1."
+    "--max-drop", default=ExportConfig.max_drop, show_default=True, help="Largest accepted loss of macro-F1 through int8, 0 to 1."
 )
 @click.option(
-    "--min-agreement", default=ExportConfig.min_agreement, show_default=True, help="Least share of texts that keep float's label."
+    "--min-agreement",
+    default=ExportConfig.min_agreement,
+    show_default=True,
+    help="Smallest accepted share of texts that keep float's label, 0 to 1.",
 )
 @click.option(
     "--max-change", default=ExportConfig.max_change, show_default=True, help="Largest accepted change of a probability, 0 to 1."
@@ -34,12 +38,21 @@ from potstill.export.run import export_bundle
     type=click.Choice(CPUS),
     default=ExportConfig.cpu,
     show_default=True,
-    help="Where it will answer; on vnni alone, weights of full range may win.",
+    help="CPU that it will answer on; only with vnni, weights of full range compete too.",
 )
-@click.option("--pool", help="Texts without labels, like those to come: for activation ranges, and to see which labels change.")
-@click.option("--prune-vocab", metavar="TEXTS", help="Texts like those to come; pieces that none of them has leave the vocabulary.")
-@click.option("--qat", is_flag=True, help="Where no int8 form passes, train the student against int8 for one pass and try again.")
+@click.option(
+    "--pool",
+    help="File of texts without labels, like those to come: calibration set for int8, and a test of which labels change.",
+)
+@click.option(
+    "--prune-vocab",
+    metavar="TEXTS",
+    help="File of texts like those to come; tokens that none of them has are removed from the vocabulary.",
+)
+@click.option(
+    "--qat", is_flag=True, help="If no int8 form passes, train the student with simulated int8 for one epoch and try again."
+)
 @click.option("--threads", default=ExportConfig.threads, show_default=True, help="CPU threads while exporting.")
 def command(checkpoint: Path, bundle: Path, **options: object) -> None:
     """Write CHECKPOINT as a BUNDLE in the fastest form that still agrees with it, and prove it."""
-    click.echo(export_bundle(checkpoint, bundle, ExportConfig(**options)).as_text())  # type: ignore[arg-type]
+    click.echo(export_bundle(checkpoint, bundle, config_of(ExportConfig, options)).as_text())

@@ -1,4 +1,4 @@
-"""`potstill package`: a bundle for another server or hub."""
+"""`potstill package` and `potstill sign`: a bundle for another server or hub, and a signature over its files."""
 
 from __future__ import annotations
 
@@ -6,17 +6,30 @@ from pathlib import Path
 
 import click
 
-from potstill.export.layouts.package import LAYOUTS, PackageConfig, package
+from potstill.contract.security.signature import SIGNATURE_FILE
+from potstill.export.layouts import package as layouts
+from potstill.export.layouts.package import LAYOUTS, PackageConfig
+
+PATH = click.Path(path_type=Path)
 
 
 @click.command("package")
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--layout", type=click.Choice(LAYOUTS), required=True, help="What it is written for.")
+@click.argument("bundle", type=PATH)
+@click.argument("folder", type=PATH)
+@click.option("--layout", type=click.Choice(LAYOUTS), required=True, help="Layout to write.")
 @click.option(
     "--image", help="Name of the container image, for docker and kserve.  [default: the task's, with the bundle's digest]"
 )
 @click.option("--sign", metavar="KEY", help="Private key (elliptic curve, PEM) to sign the folder with, as model.sig.")
-def command(bundle: Path, folder: Path, layout: str, image: str | None, sign: str | None) -> None:
+def package(bundle: Path, folder: Path, layout: str, image: str | None, sign: str | None) -> None:
     """Write BUNDLE into FOLDER in another layout, with its card, a bill of materials, sums, and a signature if a key is given."""
-    click.echo(package(bundle, folder, PackageConfig(layout, image, sign)).as_text())
+    click.echo(layouts.package(bundle, folder, PackageConfig(layout, image, sign)).as_text())
+
+
+@click.command("sign")
+@click.argument("bundle", type=PATH)
+@click.option("--key", type=PATH, required=True, help="Private key: elliptic curve, PEM, no password.")
+def sign(bundle: Path, key: Path) -> None:
+    """Write a signature into BUNDLE, as model.sig; check it with: potstill verify BUNDLE --key PUBLIC."""
+    layouts.sign_bundle(bundle, key)
+    click.echo(f"{bundle}: signed ({SIGNATURE_FILE}); check it with: potstill verify {bundle} --key PUBLIC")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from potstill.commands.options.configs import config_of
 from potstill.serve.http.config import Limits, ServeConfig
 from potstill.serve.http.telemetry.logs_and_traces import ServerLog
 from potstill.serve.run import serve
@@ -33,81 +34,51 @@ from potstill.serve.run import serve
     "--workers",
     type=click.IntRange(min=1),
     default=ServeConfig.workers,
-    help="Texts answered at once by each process.  [default: usable cores, shared out]",
+    help="Texts answered at the same time by each process.  [default: usable cores, shared out]",
 )
 @click.option(
     "--keys",
     type=click.Path(path_type=Path),
-    help="File of keys, one a line; a client must send one.  [default: those of the variable POTSTILL_KEYS, if any]",
+    help="File of API keys, one a line; clients must send one.  [default: those of the variable POTSTILL_KEYS, if any]",
 )
-@click.option("--insecure", is_flag=True, default=ServeConfig.insecure, help="Let other machines in, without a key.")
+@click.option("--insecure", is_flag=True, default=ServeConfig.insecure, help="Allow other machines without a key.")
 @click.option(
     "--timeout-ms",
     type=click.FloatRange(min=0, min_open=True),
     default=Limits.timeout_ms,
     show_default=True,
-    help="Milliseconds in which a request wants its answer, if it does not say.",
+    help="Milliseconds that a request waits for its answer, unless it states its own limit.",
 )
 @click.option(
     "--grace-s",
     type=click.FloatRange(min=0),
     default=Limits.grace_s,
     show_default=True,
-    help="Seconds in which accepted requests are finished when the server is told to stop.",
+    help="Seconds to finish accepted requests when the server is stopped.",
 )
 @click.option(
     "--receipt-s",
     type=click.FloatRange(min=0, min_open=True),
     default=Limits.receipt_s,
     show_default=True,
-    help="Seconds in which a request must have arrived whole.",
+    help="Seconds within which a request must have arrived completely.",
 )
 @click.option(
     "--max-connections",
     type=click.IntRange(min=1),
     default=Limits.max_connections,
     show_default=True,
-    help="Connections that each process takes at once.",
+    help="Connections that each process accepts at the same time.",
 )
 @click.option(
     "--otlp", metavar="URL", help="Send traces to this collector, such as http://127.0.0.1:4318/v1/traces.  [default: nowhere]"
 )
-def command(
-    bundles: tuple[str, ...],
-    host: str,
-    port: int,
-    unix: Path | None,
-    processes: int,
-    workers: int | None,
-    keys: Path | None,
-    insecure: bool,
-    timeout_ms: float,
-    grace_s: float,
-    receipt_s: float,
-    max_connections: int,
-    otlp: str | None,
-) -> None:
+def command(bundles: tuple[str, ...], timeout_ms: float, **options: object) -> None:
     """Answer over HTTP with bundles; the first one answers where a request names none.
 
     POST /classify, POST /predict (as text-embeddings-inference), /v2 (the Open Inference Protocol), and a page to try it at /.
-    SIGTERM finishes what was accepted and stops; SIGHUP takes up new versions of the bundles.
+    SIGTERM finishes what was accepted and stops; SIGHUP loads new versions of the bundles.
     """
-    limits = Limits(
-        timeout_ms=timeout_ms,
-        max_timeout_ms=max(timeout_ms, Limits.max_timeout_ms),
-        grace_s=grace_s,
-        receipt_s=receipt_s,
-        max_connections=max_connections,
-    )
-    config = ServeConfig(
-        host=host,
-        port=port,
-        unix=unix,
-        processes=processes,
-        workers=workers,
-        insecure=insecure,
-        keys=keys,
-        otlp=otlp,
-        limits=limits,
-    )
+    wait = {"timeout_ms": timeout_ms, "max_timeout_ms": max(timeout_ms, Limits.max_timeout_ms)}
+    config = config_of(ServeConfig, {**options, "limits": config_of(Limits, {**options, **wait})})
     serve(bundles, config, announce=ServerLog().line)

@@ -1,6 +1,12 @@
-"""How a failure reaches the person at the console: one line and an exit code, or the traceback of a bug."""
+"""How a command ends when it does not end well: the line that a person reads, and the exit code; a bug keeps its traceback."""
 
 from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
 from potstill.contract.errors import MissingExtraError
 
@@ -34,7 +40,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 
 
 def missing_extra(error: ModuleNotFoundError, preferred: str | None) -> MissingExtraError | None:
-    """The line to print for a module that is not installed, or None when its absence is a bug of ours.
+    """The error to print for a module that is not installed; None if no extra brings it, so that its absence is a bug.
 
     Args:
         error: what the import raised.
@@ -49,10 +55,41 @@ def missing_extra(error: ModuleNotFoundError, preferred: str | None) -> MissingE
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error for people, on one line."""
+    """An error's message on one line that begins with the program's name."""
     return line(str(error))
 
 
 def line(message: str) -> str:
-    """A message for people, on one line that says who speaks."""
+    """A message on one line that begins with the program's name."""
     return "potstill: " + " ".join(message.split("\n")).strip()
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived; code that stops well on a KeyboardInterrupt stops well on this."""
+
+
+@contextmanager
+def heeding_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise :class:`Terminated` inside the block, unless the program has a handler for it already."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _raise)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def exit_code(error: BaseException | None) -> int:
+    """The shell's code for the signal that stopped the work: 128 plus its number."""
+    while error is not None:
+        if isinstance(error, Terminated):
+            return TERMINATED
+        error = error.__cause__
+    return INTERRUPTED
+
+
+def _raise(_number: int, _frame: object) -> NoReturn:
+    """The signal's handler."""
+    raise Terminated

@@ -12,15 +12,16 @@ from potstill.commands.console.errors import missing_extra
 
 
 class Row(NamedTuple):
-    """A command: the module that defines it as `command`, its line in the help, and the extra that it needs."""
+    """A command in the table: where it is defined, its line in the help, and the extra that it needs."""
 
     module: str
     help: str
     extra: str | None
+    attribute: str = "command"  # its name in the module
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are run."""
+    """A group whose commands are imported when they are run, beside any that are added as usual."""
 
     def __init__(self, *args: Any, rows: Mapping[str, Row], **kwargs: Any) -> None:
         """Args: rows, the commands by name, in the order in which a newcomer meets them; the rest is click's."""
@@ -28,28 +29,29 @@ class LazyGroup(click.Group):
         self.rows = rows
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the table's order."""
-        return list(self.rows)
+        """Names: those that are loaded already, then the table's, in its order."""
+        return [*self.commands, *self.rows]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command, imported now; None if there is none of that name."""
         row = self.rows.get(cmd_name)
-        return None if row is None else load(row)
+        return load(row) if row else super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The table of commands, from the rows alone."""
+        """Write the table of commands, from the rows alone."""
+        loaded = [(name, command.get_short_help_str(limit=100)) for name, command in self.commands.items()]
         with formatter.section("Commands"):
-            formatter.write_dl([(name, row.help) for name, row in self.rows.items()])
+            formatter.write_dl([*loaded, *((name, row.help) for name, row in self.rows.items())])
 
 
 def load(row: Row) -> click.Command:
     """Import a command; raises MissingExtraError if its packages are not installed."""
     try:
-        command = importlib.import_module(row.module).command
+        command = getattr(importlib.import_module(row.module), row.attribute)
     except ModuleNotFoundError as error:
-        if (told := missing_extra(error, row.extra)) is not None:
-            raise told from error
+        if (missing := missing_extra(error, row.extra)) is not None:
+            raise missing from error
         raise
     if not isinstance(command, click.Command):
-        raise TypeError(f"{row.module}.command is {command!r}; it must be a click command")
+        raise TypeError(f"{row.module}.{row.attribute} is {command!r}; it must be a click command")
     return command

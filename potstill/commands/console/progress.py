@@ -1,4 +1,7 @@
-"""Progress on stderr: a bar on a terminal, a plain line every ten seconds elsewhere."""
+"""Progress on stderr: a bar on a terminal; elsewhere, for logs and machines, a line at most every ten seconds.
+
+A context manager for each kind of stage: plain counts, steps with a loss, or paths with what the labels look like.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,27 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-Callback = Callable[[str, int, int], None]
+if TYPE_CHECKING:  # training and export do without the labeler
+    from potstill.labeler.run.progress import RunProgress, RunSnapshot
+
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_LOOKS = 1.0  # on a terminal; what the labels look like is computed from all paths
+LOSS_SMOOTHING = 0.95  # of the loss that is shown: a single batch's jumps about
+_LOOK_SHARE = 0.02  # of the time may go into looks, when there are many paths
 
 
-class _Speed(ProgressColumn):
-    """`3.4 texts/s`."""
-
-    def render(self, task: Task) -> Text:
-        """The speed of what was done in this process, not of what was found done."""
-        per_unit = task.fields["per_unit"]
-        return Text(f"{(task.speed or 0) / per_unit:.1f} {task.fields['unit']}/s" if task.speed else "")
+# Plain counts: fetching, exporting, measuring.
 
 
 @contextmanager
-def progress(unit: str = "steps", per_unit: float = 1) -> Iterator[Callback]:
+def progress(unit: str = "steps", per_unit: float = 1) -> Iterator[Callable[[str, int, int], None]]:
     """A callback (stage, done, total) that shows how far a stage is.
 
     Args:
@@ -33,13 +37,13 @@ def progress(unit: str = "steps", per_unit: float = 1) -> Iterator[Callback]:
         per_unit: how many of what is counted make one unit: 8 paths are one text, say.
     """
     if not sys.stderr.isatty():
-        yield _lines(unit, per_unit)
+        yield _count_lines(unit, per_unit)
         return
     columns = (
         TextColumn("{task.description:<8}"),
         BarColumn(),
         MofNCompleteColumn(),
-        _Speed(),
+        _SpeedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
@@ -54,21 +58,169 @@ def progress(unit: str = "steps", per_unit: float = 1) -> Iterator[Callback]:
         yield show
 
 
-def _lines(unit: str, per_unit: float) -> Callback:
-    """A line at most every ten seconds: for logs."""
-    began: dict[str, tuple[float, int]] = {}
-    shown = time.monotonic()
+class _SpeedColumn(ProgressColumn):
+    """`3.4 texts/s`."""
+
+    def render(self, task: Task) -> Text:
+        """The speed of what was done in this process, not of what was found done."""
+        per_unit = task.fields["per_unit"]
+        return Text(f"{(task.speed or 0) / per_unit:.1f} {task.fields['unit']}/s" if task.speed else "")
+
+
+def _count_lines(unit: str, per_unit: float) -> Callable[[str, int, int], None]:
+    """A plain line now and then."""
+    speeds = _Speeds()
 
     def show(stage: str, done: int, total: int) -> None:
-        nonlocal shown
-        now = time.monotonic()
-        start, first = began.setdefault(stage, (now, done))
-        if now - shown < SECONDS_BETWEEN_LINES or now == start or done == first:  # no speed without work
-            return
-        shown = now
-        speed = (done - first) / (now - start)
-        left = (total - done) / speed
-        sys.stderr.write(f"{stage}: {done} of {total}, {speed / per_unit:.2f} {unit}/s, {left:.0f} s left\n")
-        sys.stderr.flush()
+        if speed := speeds.due(stage, done):
+            left_s = (total - done) / speed
+            _write(f"{stage}: {done} of {total}, {speed / per_unit:.2f} {unit}/s, {left_s:.0f} s left")
 
     return show
+
+
+# Training: steps, with the loss.
+
+
+@contextmanager
+def train_progress() -> Iterator[Callable[[str, int, int, float], None]]:
+    """A callback (stage, steps done, steps planned, loss of the step) that shows how far a training is."""
+    if not sys.stderr.isatty():
+        yield _loss_lines()
+        return
+    columns = (
+        TextColumn("{task.description:<8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("steps, loss {task.fields[loss]:.4f},"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, int] = {}
+        losses = _SmoothedLosses()
+
+        def show(stage: str, done: int, total: int, loss: float) -> None:
+            mean = losses.add(stage, loss)
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, completed=done, loss=mean)
+            bars.update(tasks[stage], completed=done, total=total, loss=mean)  # type: ignore[arg-type]  # rich's TaskID is an int
+
+        yield show
+
+
+class _SmoothedLosses:
+    """Running mean of each stage's loss, as exact at the start as later."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, float]] = {}
+
+    def add(self, stage: str, loss: float) -> float:
+        """The mean with one more step's loss in it."""
+        total, weight = self._sums.get(stage, (0.0, 0.0))
+        total, weight = LOSS_SMOOTHING * total + loss, LOSS_SMOOTHING * weight + 1
+        self._sums[stage] = total, weight
+        return total / weight
+
+
+def _loss_lines() -> Callable[[str, int, int, float], None]:
+    """A JSON line now and then."""
+    speeds, losses = _Speeds(), _SmoothedLosses()
+
+    def show(stage: str, done: int, total: int, loss: float) -> None:
+        mean = losses.add(stage, loss)
+        if speed := speeds.due(stage, done):
+            line = {"stage": stage, "step": done, "steps": total, "loss": round(mean, 6)}
+            line |= {"steps_per_s": round(speed, 3), "seconds_left": round((total - done) / speed)}
+            _write(msgspec.json.encode(line).decode())
+
+    return show
+
+
+# Labelling: paths, with what the labels look like so far.
+
+
+@contextmanager
+def label_progress() -> Iterator[Callable[[RunProgress], None]]:
+    """A callback that shows how far a labelling run is."""
+    if not sys.stderr.isatty():
+        yield _label_lines()
+        return
+    columns = (
+        TextColumn("label"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("paths, {task.fields[speed]} left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[looks]}"),
+    )
+    bars = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar = bars.add_task("label", total=None, speed="", looks="")
+    next_look = 0.0
+
+    def show(live: RunProgress) -> None:
+        nonlocal next_look
+        bars.start()  # now and not before, so that what is told about the start stands above the bar
+        bars.update(bar, completed=live.n_paths, total=live.total)
+        began = time.monotonic()
+        if began >= next_look:
+            now = live.snapshot()
+            bars.update(bar, speed=f"{now.texts_per_s or 0:.1f} texts/s,", looks=looks(now))
+            ended = time.monotonic()
+            next_look = ended + max(SECONDS_BETWEEN_LOOKS, (ended - began) / _LOOK_SHARE)
+
+    try:
+        yield show
+    finally:
+        bars.stop()
+
+
+def looks(now: RunSnapshot) -> str:
+    """`positive 34% negative 31% neutral 35%, agreement 0.61, unreadable 2%, gold 0.52 (n=120)`."""
+    parts = [" ".join(f"{name} {share:.0%}" for name, share in now.shares.items())]
+    if now.agreement is not None:
+        parts.append(f"agreement {now.agreement:.2f}")
+    if now.unreadable:
+        parts.append(f"unreadable {now.unreadable:.0%}")
+    if now.accuracy is not None:
+        parts.append(f"gold {now.accuracy:.2f} (n={now.n_gold})")
+    return ", ".join(part for part in parts if part)
+
+
+def _label_lines() -> Callable[[RunProgress], None]:
+    """A JSON line now and then."""
+    shown = time.monotonic()
+
+    def show(live: RunProgress) -> None:
+        nonlocal shown
+        if time.monotonic() - shown >= SECONDS_BETWEEN_LINES:
+            shown = time.monotonic()
+            _write(msgspec.json.encode({"stage": "label", **msgspec.structs.asdict(live.snapshot())}).decode())
+
+    return show
+
+
+# Both kinds of lines.
+
+
+class _Speeds:
+    """When the next line is due, and the speed of each stage since its first report."""
+
+    def __init__(self) -> None:
+        self._shown = time.monotonic()
+        self._began: dict[str, tuple[float, int]] = {}
+
+    def due(self, stage: str, done: int) -> float | None:
+        """How many are done a second, above 0, where a line is due; else None, also while no work was seen."""
+        now = time.monotonic()
+        start, first = self._began.setdefault(stage, (now, done))
+        if now - self._shown < SECONDS_BETWEEN_LINES or now == start or done == first:
+            return None
+        self._shown = now
+        return (done - first) / (now - start)
+
+
+def _write(line: str) -> None:
+    """The line on stderr, at once."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()

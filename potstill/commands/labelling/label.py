@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from potstill.commands.console.label_progress import label_progress
-from potstill.commands.options.derive import derive_options
-from potstill.commands.options.prompt import prompt_options
-from potstill.commands.options.teacher import machine_options, teacher_options
-from potstill.contract.task import load_task
-from potstill.labeler.config import RUN_MODES, LabelConfig
+from potstill.commands.console.errors import heeding_sigterm
+from potstill.commands.console.progress import label_progress
+from potstill.commands.options.configs import config_of
+from potstill.commands.options.labelling import derive_options, mode_option, prompt_options
+from potstill.commands.options.teacher import machine_options, teacher_config, teacher_options
+from potstill.labeler.aggregation.config import DeriveConfig
+from potstill.labeler.config import LabelConfig
 from potstill.labeler.run.adaptive import BOUND
 from potstill.workflows import labelling
 
@@ -23,20 +24,28 @@ FILE = click.Path(path_type=Path)
 @click.argument("task", type=FILE)
 @click.argument("texts", type=FILE)
 @click.argument("out", type=FILE)
-@click.option("--gold", type=FILE, help="Texts with a gold label: labelled too, for scores, but kept apart from the others.")
+@click.option("--gold", type=FILE, help="Texts with gold labels: labelled too, but kept apart from the others, for scores only.")
 @teacher_options
-@click.option(
-    "--mode",
-    type=click.Choice(RUN_MODES),
-    default=LabelConfig.mode,
-    show_default=True,
-    help="Reason first; answer at once; or answer at once and reason only about uncertain texts.",
-)
+@mode_option
 @click.option("--paths", "n_paths", default=LabelConfig.n_paths, show_default=True, help="Answers per text, at most.")
-@click.option("--variants", "n_variants", type=int, help="Prompts to share the paths among.  [default: paths in direct, 1 in cot]")
-@click.option("--direct", "n_direct", default=LabelConfig.n_direct, show_default=True, help="Direct answers per text in cascade.")
 @click.option(
-    "--uncertain", default=LabelConfig.uncertain, show_default=True, help="Share of texts to reason about in cascade, 0 to 1."
+    "--variants",
+    "n_variants",
+    type=int,
+    help="Prompt variants that share the paths.  [default: as many as paths in mode direct, 1 in cot]",
+)
+@click.option(
+    "--direct",
+    "n_direct",
+    default=LabelConfig.n_direct,
+    show_default=True,
+    help="Direct answers per text in mode cascade, before any reasoning.",
+)
+@click.option(
+    "--uncertain",
+    default=LabelConfig.uncertain,
+    show_default=True,
+    help="Share of the texts to reason about in mode cascade, 0 to 1.",
 )
 @click.option(
     "--adaptive",
@@ -45,22 +54,29 @@ FILE = click.Path(path_type=Path)
     flag_value=BOUND,
     default=LabelConfig.bound,
     type=float,
-    help=f"Stop a text's paths when its leading label leads with this probability, 0.5 to 1.  [{BOUND} if no number is given]",
+    help=f"Stop asking about a text once its label stays ahead with this probability, above 0.5.  [{BOUND} if no number is given]",
 )
 @prompt_options
-@click.option("--temperature", default=LabelConfig.temperature, show_default=True, help="Of the sampled rationales, above 0.")
-@click.option("--seed", default=LabelConfig.seed, show_default=True, help="Of the variants and the rationales.")
-@click.option("--deterministic", is_flag=True, help="The same paths bit for bit, also after a kill; slower.")
+@click.option(
+    "--temperature", default=LabelConfig.temperature, show_default=True, help="Sampling temperature of rationales, above 0."
+)
+@click.option("--seed", default=LabelConfig.seed, show_default=True, help="Random seed of prompt variants and rationales.")
+@click.option("--deterministic", is_flag=True, help="Draw the same paths bit for bit, also after a kill; slower.")
 @derive_options
 @machine_options
-@click.option("--dry-run", is_flag=True, help="Only say how many tokens and how much time it would take here.")
-@click.option("--new-run", is_flag=True, help="Label again beside the runs that OUT holds.")
+@click.option("--dry-run", is_flag=True, help="Only estimate tokens and time on this machine.")
+@click.option("--new-run", is_flag=True, help="Label again, beside the runs that OUT holds.")
 def command(task: Path, texts: Path, out: Path, gold: Path | None, dry_run: bool, **options: object) -> None:
     """Label TEXTS for TASK into the folder OUT: labels.db with every path, soft_labels.parquet for training."""
-    plan = labelling.plan(load_task(task), texts, gold, out, options)
+    config, derive, teacher = config_of(LabelConfig, options), config_of(DeriveConfig, options), teacher_config(options)
     tell = partial(click.echo, err=True)
-    if dry_run:
-        click.echo(labelling.dry_run(plan, tell).as_text())
-        return
-    with label_progress() as show:
-        click.echo(labelling.run(plan, show, tell).as_text())
+    with heeding_sigterm():
+        if dry_run:
+            found = labelling.label_forecast(task, texts, config, gold=gold, teacher=teacher, derive=derive, tell=tell)
+            click.echo(found.as_text())
+            return
+        with label_progress() as progress:
+            report = labelling.label(
+                task, texts, out, config, gold=gold, teacher=teacher, derive=derive, progress=progress, tell=tell
+            )
+            click.echo(report.as_text())

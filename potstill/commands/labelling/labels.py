@@ -1,4 +1,4 @@
-"""`potstill labels`: soft labels from stored paths, without a new token."""
+"""`potstill labels`: what is made of stored paths without a new token, and a check of the texts that are to be labelled."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import click
 import msgspec
 
 from potstill.commands.console.errors import FAILED
-from potstill.commands.labelling import labels_check_pool, labels_export
-from potstill.commands.options.derive import compare_options, derive_config, derive_options, tell_doubts
-from potstill.contract.soft_label import write_soft_labels
-from potstill.labeler.aggregation import soft_labels
-from potstill.labeler.aggregation.summary import summary
+from potstill.commands.options.configs import config_of
+from potstill.commands.options.labelling import compare_options, derive_options, warn
+from potstill.contract.interchange.review_export import REVIEW_FORMATS, REVIEW_ORDERS, ReviewConfig
+from potstill.contract.texts import read_texts
+from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.aggregation.summary_text import as_text
-from potstill.labeler.store.integrity import check_store
-from potstill.labeler.store.label_store import LabelStore
+from potstill.trainer.pool_check.sample import MIN_TEXTS, SampleConfig, TextSource
+from potstill.workflows import soft_labels
 
 FILE = click.Path(path_type=Path)
 run_option = click.option("--run", "number", type=int, help="Number of the run.  [default: the newest]")
@@ -27,21 +27,15 @@ def command() -> None:
     """Derive, compare, check and export the soft labels of a label store, and check the texts to be labelled."""
 
 
-command.add_command(labels_export.command)
-command.add_command(labels_check_pool.command)
-
-
 @command.command("derive")
 @click.argument("store", type=FILE)
 @click.argument("soft_labels_file", metavar="SOFT_LABELS", type=FILE)
 @derive_options
 @run_option
-def derive(store: Path, soft_labels_file: Path, number: int | None, **options: Any) -> None:
+def derive_command(store: Path, soft_labels_file: Path, number: int | None, **options: Any) -> None:
     """Write the soft labels of a STORE's run to SOFT_LABELS (.parquet or .jsonl)."""
-    with LabelStore.read(store) as opened:
-        derived = soft_labels.derive(opened, opened.find_run(number), derive_config(options))
-    write_soft_labels(soft_labels_file, derived.rows)
-    tell_doubts(derived.warnings)
+    derived = soft_labels.derive(store, soft_labels_file, config_of(DeriveConfig, options), run=number)
+    warn(derived.warnings)
     click.echo(f"wrote {len(derived.rows)} soft labels to {soft_labels_file} ({derived.rows[0].method})")
 
 
@@ -50,23 +44,79 @@ def derive(store: Path, soft_labels_file: Path, number: int | None, **options: A
 @compare_options
 @run_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-def show(store: Path, number: int | None, as_json: bool, **options: Any) -> None:
+def summary_command(store: Path, number: int | None, as_json: bool, **options: Any) -> None:
     """Compare what each method makes of a STORE's paths: scores on gold, label shares, agreement, cost."""
-    with LabelStore.read(store) as opened:
-        found = summary(opened, opened.find_run(number), derive_config(options))
-    tell_doubts(found.doubts)
+    found = soft_labels.summarize(store, config_of(DeriveConfig, options), run=number)
+    warn(found.doubts)
     click.echo(msgspec.json.encode(found).decode() if as_json else as_text(found))
 
 
 @command.command("check")
 @click.argument("store", type=FILE)
 @click.pass_context
-def check(ctx: click.Context, store: Path) -> None:
+def check_command(ctx: click.Context, store: Path) -> None:
     """Look for damage in a STORE: in the file, and in every path."""
-    with LabelStore.read(store) as opened:
-        found = check_store(opened)
+    found = soft_labels.check(store)
     for fault in found.faults:
         click.echo(f"potstill: {store}: {fault}", err=True)
     if found.faults:
         ctx.exit(FAILED)
     click.echo("\n".join([f"{store}: sound; {found.counts[0]}", *(f"  {line}" for line in found.counts[1:])]))
+
+
+@command.command("export")
+@click.argument("store", type=FILE)
+@click.argument("file", type=FILE)
+@click.option(
+    "--format", "form", type=click.Choice(REVIEW_FORMATS), default=ReviewConfig.form, show_default=True, help="Format to write."
+)
+@click.option(
+    "--by", type=click.Choice(REVIEW_ORDERS), default=ReviewConfig.by, show_default=True, help="Most uncertain first, or by id."
+)
+@click.option("--task", type=FILE, help="Task file; its question, guideline and meanings are then shown to the reviewers.")
+@derive_options
+@run_option
+def export_command(store: Path, file: Path, task: Path | None, number: int | None, **options: Any) -> None:
+    """Write the soft labels of a STORE's run to FILE for people to review, or as a table.
+
+    For label-studio and argilla FILE is a .json, the project's settings are written beside it, and texts with gold are left out.
+    For datasets FILE is a new folder.
+    """
+    review, derive = config_of(ReviewConfig, options), config_of(DeriveConfig, options)
+    written, warnings = soft_labels.export_for_review(store, file, review, task=task, derive=derive, run=number)
+    warn(warnings)
+    click.echo(written.as_text())
+
+
+@command.command("check-pool")
+@click.argument("pool", type=FILE)
+@click.argument("target", type=FILE)
+@click.option(
+    "--max-texts",
+    default=SampleConfig.max_texts,
+    show_default=True,
+    help=f"Texts of each side to compare at most, at least {MIN_TEXTS}.",
+)
+@click.option("--seed", default=SampleConfig.seed, show_default=True, help="Random seed of the sample and of the folds.")
+@click.option("--json", "as_json_", is_flag=True, help="Print one JSON object instead of tables.")
+def check_pool_command(pool: Path, target: Path, as_json_: bool, **options: int) -> None:
+    """Measure how easily the texts of POOL, to be labelled, are told apart from those of TARGET, like those to be answered.
+
+    A small classifier learns to tell them apart. An area under the ROC curve (AUC) near 0.5 means that it cannot; one over 0.8 is a
+    warning, with the lengths, traits and words that give the pool away. A warning is not an error: the exit code is 0.
+    """
+    # scikit-learn is loaded only here: the group's other commands do without
+    from potstill.trainer.pool_check.check import as_json, as_text, check_pool, warning
+
+    check = check_pool(_side(pool), _side(target), config_of(SampleConfig, options))
+    click.echo(as_json(check) if as_json_ else as_text(check))
+    if line := warning(check):
+        click.echo(line, err=True)
+
+
+def _side(path: Path) -> TextSource:
+    """The usable texts of a file; rows that were skipped are reported on stderr."""
+    read = read_texts(path)
+    if line := read.skipped_line():
+        click.echo(f"{path}: {line}", err=True)
+    return TextSource(str(path), [text.text for text in read.texts])

@@ -1,18 +1,39 @@
-"""`potstill task`: what belongs to one task file, each command in a file of its own."""
+"""`potstill init` and `potstill task`: write a task file, check it, show its prompt, and find the best way to ask."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
 from potstill.commands.console.lazy import LazyGroup, Row
+from potstill.contract.task import load_task
+from potstill.workflows.example_files import write_templates
 
+FILE = click.Path(path_type=Path)
 ROWS: dict[str, Row] = {
-    "check": Row("potstill.commands.labelling.task_check", "Say whether TASK is a sound task file, and its digest.", None),
     "show": Row("potstill.commands.labelling.task_show", "Print the exact prompt that the teacher of TASK reads for TEXT.", None),
     "tune": Row("potstill.commands.labelling.task_tune", "Find the mode and the prompt that do best on texts with gold.", "label"),
 }
 
 
+@click.command("init")
+@click.argument("folder", type=FILE)
+def init(folder: Path) -> None:
+    """Write a commented task, project and text file into FOLDER."""
+    names = write_templates(folder)
+    click.echo(f"wrote {', '.join(names)} into {folder}")
+    click.echo(f"next: edit task.toml and texts.jsonl, then: potstill run {folder / 'project.toml'}")
+
+
 @click.command("task", cls=LazyGroup, rows=ROWS)
 def command() -> None:
     """Check a task file, show its prompt, and choose how to ask."""
+
+
+@command.command("check")
+@click.argument("task", type=FILE)
+def check(task: Path) -> None:
+    """Check that TASK is a sound task file, and print its digest."""
+    loaded = load_task(task)
+    click.echo(f"{task}: sound; {len(loaded.labels)} labels, {len(loaded.examples)} worked examples, digest {loaded.digest}")

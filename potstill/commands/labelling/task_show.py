@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from potstill.commands.options.derive import backbone_option
-from potstill.commands.options.prompt import prompt_options
+from potstill.commands.options.configs import config_of
+from potstill.commands.options.labelling import backbone_option, mode_option, prompt_options
 from potstill.contract.project import TEACHER
 from potstill.contract.task import Task, load_task
 from potstill.contract.texts import Text
-from potstill.labeler.config import RUN_MODES, LabelConfig
+from potstill.labeler.config import LabelConfig, with_mode
 from potstill.labeler.prompts.variants import Nearest, nearest_examples, whole_prompt
-from potstill.models.catalog import find_backbone, find_teacher
+from potstill.models.catalog import best_mode, find_backbone, find_teacher
 from potstill.models.gguf import read_header
 
 
@@ -22,41 +22,38 @@ from potstill.models.gguf import read_header
 @click.argument("task", type=click.Path(path_type=Path))
 @click.argument("text")
 @click.option("--target", help="What the text is about, where the task has targets.")
-@click.option(
-    "--mode",
-    type=click.Choice(RUN_MODES),
-    default=LabelConfig.mode,
-    show_default=True,
-    help="Reason first; answer at once; or first the one, then the other.",
-)
-@click.option("--variant", type=click.IntRange(0), default=0, show_default=True, help="Number of the run's prompt variant, from 0.")
+@mode_option
+@click.option("--variant", type=click.IntRange(0), default=0, show_default=True, help="Number of the prompt variant, from 0.")
 @click.option(
     "--direct",
     "n_direct",
     default=LabelConfig.n_direct,
     show_default=True,
-    help="Variants of a cascade that answer at once; the others reason.",
+    help="Variants that answer at once in mode cascade; the others reason.",
 )
 @prompt_options
-@click.option("--seed", default=LabelConfig.seed, show_default=True, help="Of the variants.")
+@click.option("--seed", default=LabelConfig.seed, show_default=True, help="Random seed of the variants.")
 @click.option(
-    "--teacher", default=TEACHER, show_default=True, help="Whose chat template: a name of `potstill models list`, or a GGUF file."
+    "--teacher",
+    default=TEACHER,
+    show_default=True,
+    help="Teacher whose chat template to use: a name of `potstill models list`, or a GGUF file.",
 )
 @backbone_option
 def command(task: Path, text: str, target: str | None, variant: int, teacher: str, backbone: str, **options: Any) -> None:
     """Print the exact prompt that the teacher of TASK reads for TEXT.
 
-    All but the opening token, which the vocabulary puts first.
+    Only the opening token is missing, which the vocabulary puts first.
     """
     loaded, shown = load_task(task), Text(text, target=target)
-    config = LabelConfig(**options)
+    config = with_mode(config_of(LabelConfig, options), best_mode(teacher))
     chat_template = read_header(find_teacher(teacher).path).chat_template if config.template == "chat" else ""
     nearest = _nearest(loaded, shown, config, backbone)
     click.echo(whole_prompt(loaded, shown, variant, config, chat_template, nearest))
 
 
 def _nearest(task: Task, text: Text, config: LabelConfig, backbone: str) -> Nearest | None:
-    """The worked examples that are most similar to the text, where those are wanted."""
+    """The worked examples most similar to the text; None where the configuration chooses them in another way."""
     if config.examples != "nearest":
         return None
     return nearest_examples(task, [text], config.n_examples_per_label, find_backbone(backbone))

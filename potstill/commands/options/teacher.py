@@ -1,46 +1,52 @@
-"""The options that say which teacher answers and how much of the machine it takes, once for the commands that ask one."""
+"""The options that say which teacher answers and how much of the machine it may use, for the commands that ask one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args
 
 import click
 
-from potstill.contract.project import TEACHER
+from potstill.commands.options.configs import config_of, stacked
 from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.opening import Pack
+from potstill.workflows.teacher import TeacherConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _WHO = (
     click.option(
         "--teacher",
-        default=TEACHER,
+        default=TeacherConfig.name,
         show_default=True,
         help="Teacher: a name of `potstill models list`, a GGUF file, or a server's address, such as http://127.0.0.1:8000/v1.",
     ),
-    click.option("--model", help="The server's model.  [default: its only one]"),
+    click.option("--model", help="Id of the server's model.  [default: its only one]"),
     click.option("--concurrency", type=int, help=f"Requests at the server at once.  [default: {ServerConfig.concurrency}]"),
 )
 _HOW = (
     click.option(
-        "--pack", type=click.Choice(get_args(Pack)), default="auto", show_default=True, help="Re-pack the teacher's weights."
+        "--pack",
+        type=click.Choice(get_args(Pack)),
+        default=TeacherConfig.pack,
+        show_default=True,
+        help="Type to re-pack the teacher's weights to.",
     ),
     click.option("--threads", type=int, help="CPU threads.  [default: measured]"),
-    click.option("--parallel", type=int, help="Sampled paths to step at once.  [default: measured]"),
+    click.option("--parallel", type=int, help="Sampled paths that are decoded at once.  [default: measured]"),
 )
 
 
 def teacher_options(command: F) -> F:
-    """The command with those that name the teacher, listed in that order."""
-    for option in reversed(_WHO):
-        command = option(command)
-    return command
+    """The command with the options that name the teacher."""
+    return stacked(command, _WHO)
 
 
 def machine_options(command: F) -> F:
-    """The command with those about this machine, listed in that order."""
-    for option in reversed(_HOW):
-        command = option(command)
-    return command
+    """The command with the options about this machine."""
+    return stacked(command, _HOW)
+
+
+def teacher_config(options: Mapping[str, Any]) -> TeacherConfig:
+    """The teacher's configuration in a command's options, which may hold others; raises UserError."""
+    return config_of(TeacherConfig, {**options, "name": options["teacher"]})

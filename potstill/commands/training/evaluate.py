@@ -1,54 +1,73 @@
-"""`potstill evaluate`: what a checkpoint is worth on gold labels, next to its teacher, its bundle and baselines."""
+"""`potstill evaluate` and `potstill calibrate`: what gold labels say about a checkpoint, and what it answers because of them."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 
-from potstill.commands.console.train_progress import train_progress
+from potstill.commands.console.progress import train_progress
+from potstill.commands.options.configs import config_of
 from potstill.contract.files import atomic
+from potstill.trainer.calibrate_on_gold import ConfidenceConfig
 from potstill.trainer.evaluation.comparison_text import as_json, as_text, notes, predictions
-from potstill.workflows.evaluation import Sources, evaluation
+from potstill.workflows import evaluation
+from potstill.workflows.evaluation import EvaluateConfig
 
-PATH = click.Path(path_type=Path)  # whether it is there is for its reader to say
+PATH = click.Path(path_type=Path)  # whether it exists is checked by the code that reads it
 
 
 @click.command("evaluate")
 @click.argument("checkpoint", type=PATH)
 @click.argument("gold", type=PATH)
-@click.option("--bundle", type=PATH, help="Folder of a bundle to score beside it.")
-@click.option("--teacher", type=PATH, help="Soft labels of the gold texts: scores the teacher.")
-@click.option("--soft-labels", type=PATH, help="File that the student was trained on; baseline tfidf learns from it too.")
+@click.option("--bundle", type=PATH, help="Folder of a bundle to score too.")
+@click.option("--teacher", type=PATH, help="Soft labels of the gold texts, to score the teacher.")
+@click.option("--soft-labels", type=PATH, help="File that the student was trained on; the baseline tfidf learns from it.")
 @click.option(
     "--baseline",
     "baselines",
     multiple=True,
     metavar="majority|tfidf|gold|FOLDER",
-    help="What to compare with; FOLDER holds a ready-made transformers classifier. Repeatable.",
+    help="Baseline to compare with; FOLDER holds a ready-made transformers classifier. Repeatable.",
 )
 @click.option(
     "--map",
     "label_map",
     multiple=True,
     metavar="NAME=LABEL,...",
-    help="What other names for labels stand for; NAME= leaves NAME out. Repeatable.",
+    help="Labels that other names stand for; NAME= leaves NAME out. Repeatable.",
 )
 @click.option(
-    "--prior-shift", is_flag=True, help="Score the student fitted to the texts' own label shares too; gold is not looked at."
+    "--prior-shift",
+    is_flag=True,
+    help="Score the student a second time, adapted to the texts' own label shares, which are estimated without gold.",
 )
-@click.option("--predictions", "predictions_file", type=PATH, help="JSON lines to write: everyone's probabilities for each text.")
+@click.option(
+    "--predictions", "predictions_file", type=PATH, help="JSON lines to write: every system's probabilities for each text."
+)
 @click.option("--json", "as_json_", is_flag=True, help="Print everything as JSON.")
-def command(as_json_: bool, predictions_file: Path | None, **options: object) -> None:
+def evaluate(checkpoint: Path, gold: Path, as_json_: bool, predictions_file: Path | None, **options: object) -> None:
     """Score CHECKPOINT on the file GOLD of texts with gold labels: accuracy, macro-F1, log-loss in nats, calibration error.
 
-    Everyone named answers the same texts. Each is tested against the student: paired bootstrap intervals, and McNemar's exact test.
+    All systems answer the same texts. Each is tested against the student: paired bootstrap intervals, and McNemar's exact test.
     """
-    with train_progress() as show:
-        found = evaluation(Sources(**options), show)  # type: ignore[arg-type]  # click gives each option the type of its field
+    with train_progress() as progress:
+        found = evaluation.evaluate(checkpoint, gold, config_of(EvaluateConfig, options), progress)
     if predictions_file:
         atomic.write_file(predictions_file, predictions(found))
     if not as_json_:
         for line in notes(found):
             click.echo(line, err=True)
     click.echo(as_json(found) if as_json_ else as_text(found))
+
+
+@click.command("calibrate")
+@click.argument("checkpoint", type=PATH)
+@click.argument("gold", type=PATH)
+@click.option("--precision", type=float, help="Wanted precision of every label's answers, above 0 and at most 1.")
+@click.option("--coverage", type=float, help="Wanted share of label sets that hold the right label, above 0 and below 1.")
+def calibrate(checkpoint: Path, gold: Path, precision: float | None, coverage: float | None) -> None:
+    """Choose CHECKPOINT's thresholds and label sets on the file GOLD of texts with gold labels, none of them trained on."""
+    config = ConfidenceConfig(precision=precision, coverage=coverage)
+    click.echo(evaluation.calibrate(checkpoint, gold, config, partial(click.echo, err=True)).as_text())

@@ -10,11 +10,11 @@ import pytest
 from potstill.commands.main import run as console
 from potstill.contract.errors import FormatError
 from potstill.contract.interchange.review_export import REVIEW_FORMATS
-from potstill.contract.task import load_task
 from potstill.contract.texts import Text, read_texts
+from potstill.labeler.config import LabelConfig
 from potstill.labeler.store.label_store import LabelStore, RunSettings
 from potstill.labeler.teacher import TeacherPath
-from potstill.workflows import labelling
+from potstill.workflows.labelling import plan_labelling
 
 SETTINGS = RunSettings(
     task_digest="t", prompt_digest="p", labels=["up", "down"], words=["up", "down"], word_labels=[0, 1], teacher="smollm2",
@@ -155,7 +155,7 @@ def test_a_half_annotated_project_is_gold_where_it_is_annotated(export, folder, 
     export("r.json", "--format", form)
     gold = annotated(folder, form, {"a": "down", "b": "up"})
     (folder / "others.jsonl").write_text('{"text": "another"}\n')
-    plan = labelling.plan(load_task(Path("task.toml")), Path("others.jsonl"), gold, folder, {"mode": "direct"})
+    plan = plan_labelling("task.toml", "others.jsonl", LabelConfig("direct"), gold=gold)
     assert {text.id: text.gold for text in plan.gold.texts} == {"a": "down", "b": "up"}
     assert plan.gold.skipped_line() == "skipped 1 of 3 rows: 1 not annotated"
     assert {text.id: text.gold for text in read_texts(gold).texts} == {"a": "down", "b": "up", "c": None}
@@ -165,5 +165,5 @@ def test_a_gold_file_of_our_own_must_not_lack_gold(folder):
     (folder / "others.jsonl").write_text('{"text": "another"}\n')
     (folder / "gold.jsonl").write_text('{"text": "one", "id": "1", "gold": "up"}\n{"text": "two", "id": "2"}\n')
     with pytest.raises(FormatError) as caught:
-        labelling.plan(load_task(Path("task.toml")), Path("others.jsonl"), Path("gold.jsonl"), folder, {"mode": "direct"})
+        plan_labelling("task.toml", "others.jsonl", LabelConfig("direct"), gold="gold.jsonl")
     assert str(caught.value) == "gold.jsonl: text '2': has no gold label; add one, or move it to the texts without gold labels"

@@ -11,13 +11,15 @@ import pytest
 from potstill.commands.labelling import label
 from potstill.commands.labelling.task_tune import label_options
 from potstill.commands.main import run as console
+from potstill.commands.options.configs import config_of
+from potstill.commands.options.teacher import teacher_config
 from potstill.contract.project import load_project
-from potstill.contract.task import load_task
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.tuning.comparison import Trial
 from potstill.labeler.tuning.report import tuned_settings, tuned_toml
-from potstill.workflows import labelling, pipeline
+from potstill.workflows import pipeline
+from potstill.workflows.teacher import TeacherConfig
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "market_stance"
 
@@ -40,15 +42,15 @@ def test_the_winner_is_the_same_in_a_project_and_as_options(tmp_path: Path, monk
     project.write_text("format = 1\n" + tuned_toml(settings, ["one remark", "another"]))
     assert load_project(project).label == settings
     plan = pipeline._label_plan(project, load_project(project))
-    assert (plan.config, plan.derive, plan.pack) == (config, derive, "Q4_0")
+    assert (plan.config, plan.derive, plan.teacher.pack) == (config, derive, "Q4_0")
 
     words = label_options(settings, "a teacher.gguf", Path("my gold.jsonl"))
     context = label.command.make_context(
         "label", ["task.toml", "texts.jsonl", "out", *shlex.split(words)], help_option_names=["-h", "--help"]
     )
-    options = {name: value for name, value in context.params.items() if name not in ("task", "texts", "out", "gold", "dry_run")}
-    plan = labelling.plan(load_task(EXAMPLE / "task.toml"), EXAMPLE / "texts.jsonl", None, tmp_path, options)
-    assert (plan.config, plan.derive, plan.pack, plan.teacher) == (config, derive, "Q4_0", "a teacher.gguf")
+    options = context.params
+    assert (config_of(LabelConfig, options), config_of(DeriveConfig, options)) == (config, derive)
+    assert teacher_config(options) == TeacherConfig("a teacher.gguf", pack="Q4_0")
     assert context.params["gold"] == (Path("my gold.jsonl") if derive.method == "affine" else None)
 
 
@@ -97,7 +99,7 @@ def test_the_real_teacher_is_tuned_and_called_again_is_asked_nothing(smollm2, tm
     [(6, "holds 18 usable texts with gold; tuning needs at least 20: label more by hand")],
 )
 def test_too_little_gold_is_told_before_a_model_is_loaded(tmp_path: Path, capsys, monkeypatch, n, message):
-    monkeypatch.setattr("potstill.commands.labelling.task_tune.open_teacher", None)
+    monkeypatch.setattr("potstill.workflows.teacher.open_teacher", None)
     file = few(tmp_path, n)
     assert console(["task", "tune", str(EXAMPLE / "task.toml"), str(file), str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err == f"potstill: {file}: {message}\n"

@@ -23,6 +23,7 @@ from potstill.labeler.store.label_store import LabelStore
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.opening import open_local
 from potstill.workflows import labelling
+from potstill.workflows.teacher import TeacherConfig
 
 TEACHER = "smollm2-135m-instruct"
 TEXTS = [f"text number {i}: it went {'up' if i % 2 else 'down'}" for i in range(20)]
@@ -50,7 +51,7 @@ for line in sys.stdin:
         print(child, flush=True)
         print(os.waitpid(child, 0)[1], flush=True)
         continue
-    config = LabelConfig(max_rationale_tokens=6, deterministic=True, **settings)
+    config = LabelConfig(**{{"mode": "cot"}} | settings, max_rationale_tokens=6, deterministic=True)
     teacher = open_local({TEACHER!r}, config=LocalConfig(deterministic=True, cache=Path(store).parent / "cache"))
     label(load_task(Path("task.toml")), [Text(text, str(i)) for i, text in enumerate({TEXTS!r}[:n_texts])], Path(store), teacher, config)
     os._exit(0)
@@ -291,8 +292,8 @@ def test_paths_stored_before_the_disk_filled_up_are_kept(small_disk: Path, monke
 
 
 def test_a_disk_that_is_full_when_soft_labels_are_written_leaves_no_half_of_them(folder: Path, small_disk: Path, monkeypatch):
-    options = {"mode": "direct", "n_paths": 1, "deterministic": True, "pack": "Q4_0"}
-    plan = labelling.plan(load_task(folder / "task.toml"), folder / "texts.jsonl", None, small_disk / "out", options)
+    config, teacher = LabelConfig("direct", n_paths=1, deterministic=True), TeacherConfig(pack="Q4_0")
+    arguments = (folder / "task.toml", folder / "texts.jsonl", small_disk / "out", config)
     write = labelling.write_soft_labels
 
     def fill_first(path, rows):
@@ -301,13 +302,13 @@ def test_a_disk_that_is_full_when_soft_labels_are_written_leaves_no_half_of_them
 
     monkeypatch.setattr(labelling, "write_soft_labels", fill_first)
     with pytest.raises(UserError) as caught:
-        labelling.run(plan)
+        labelling.label(*arguments, teacher=teacher)
     file = small_disk / "out" / "soft_labels.parquet"
     assert str(caught.value) == f"{file}: cannot be written (No space left on device); free some space or choose another place"
     assert {path.name for path in file.parent.iterdir()} <= {"labels.db", "labels.db.lock", "labels.db-wal", "labels.db-shm"}
     (small_disk / "ballast").unlink()
     monkeypatch.undo()
-    report = labelling.run(plan)
+    report = labelling.label(*arguments, teacher=teacher)
     assert (report.labels.n_drawn, len(report.rows)) == (0, 20)
 
 
@@ -315,11 +316,10 @@ def test_a_second_writer_is_refused_before_its_teacher_is_loaded_and_the_first_g
     def loads(*_args: object, **_keywords: object) -> LocalTeacher:
         raise AssertionError("the teacher was loaded")
 
-    monkeypatch.setattr(labelling, "open_local", loads)
-    plan = labelling.plan(load_task(folder / "task.toml"), folder / "texts.jsonl", None, folder, {})
+    monkeypatch.setattr("potstill.workflows.teacher.open_teacher", loads)
     with LabelStore.create(folder / "labels.db") as first:
         with pytest.raises(UserError) as caught:
-            labelling.run(plan)
+            labelling.label(folder / "task.toml", folder / "texts.jsonl", folder)
         message = "another process is writing to it; wait for it, or label into another folder"
         assert str(caught.value) == f"{folder}/labels.db: {message}"
         first.add_texts([Text("a text", "a")])

@@ -19,7 +19,7 @@ import sys, time
 sys.path[:0] = [{repository!r}, {repository!r} + "/tests"]
 from pathlib import Path
 from support.toy_task import QUICK, a_task
-from potstill.commands.console.signals import heeding_sigterm
+from potstill.commands.console.errors import heeding_sigterm
 from potstill.contract.errors import StoppedError
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.run import train

@@ -1,0 +1,137 @@
+"""The options about prompts and soft labels that several commands share.
+
+Nothing here loads llama.cpp: `potstill task show` prints a prompt without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import click
+
+from potstill.commands.options.configs import stacked
+from potstill.labeler.aggregation.config import DEFAULTS, METHODS, WEIGHTINGS
+from potstill.labeler.config import EXAMPLES, MODES, TEMPLATES, LabelConfig
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# What a prompt holds.
+
+mode_option = click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    default=LabelConfig.mode,
+    show_default=True,
+    help="Reason first (cot), answer at once (direct), or reason only about texts whose direct answers are uncertain (cascade); "
+    "auto takes the teacher's best known mode, else cot.",
+)
+examples_per_label_option = click.option(
+    "--examples-per-label",
+    "n_examples_per_label",
+    default=LabelConfig.n_examples_per_label,
+    show_default=True,
+    help="Worked examples of each label in a prompt, at least 1.",
+)
+_PROMPT = (
+    click.option(
+        "--examples",
+        type=click.Choice(EXAMPLES),
+        default=LabelConfig.examples,
+        show_default=True,
+        help="Worked examples: the first of each label (given), drawn anew for each prompt (diverse), or the most similar to each "
+        "text (nearest; needs the extra train).",
+    ),
+    examples_per_label_option,
+    click.option(
+        "--guideline/--no-guideline", default=LabelConfig.guideline, show_default=True, help="Whether prompts hold the guideline."
+    ),
+    click.option(
+        "--template",
+        type=click.Choice(TEMPLATES),
+        default=LabelConfig.template,
+        show_default=True,
+        help="Prompt format: a document to be continued (plain), or the model's own chat template (chat).",
+    ),
+)
+
+
+def prompt_options(command: F) -> F:
+    """The command with the options about worked examples, guideline and template."""
+    return stacked(command, _PROMPT)
+
+
+# How soft labels follow from paths.
+
+
+class Prior(click.ParamType):  # type: ignore[type-arg]  # generic in click's newest version only
+    """`bullish=0.4,bearish=0.3,neutral=0.3`: a share for each label."""
+
+    name = "LABEL=SHARE,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float]:
+        """The shares by label, as they are written; the labels are not known here."""
+        if isinstance(value, dict):
+            return value
+        shares: dict[str, float] = {}
+        for part in str(value).split(","):
+            label, equals, share = (piece.strip() for piece in part.rpartition("="))
+            try:
+                number = float(share)
+            except ValueError:
+                equals = ""
+            if not (label and equals):
+                self.fail(f"{part.strip()!r} is not LABEL=SHARE; write for example bullish=0.4,bearish=0.3,neutral=0.3", param, ctx)
+            if label in shares:
+                self.fail(f"names {label!r} twice", param, ctx)
+            shares[label] = number
+        return shares
+
+
+backbone_option = click.option(
+    "--backbone",
+    default=DEFAULTS.backbone,
+    show_default=True,
+    help="Encoder that measures how similar texts are: a name or a folder.",
+)
+_PRIOR = click.option(
+    "--prior", type=Prior(), help="Share of each label among such texts, above 0, summing to 1.  [default: equal shares]"
+)
+_SMOOTH = (
+    click.option(
+        "--smooth",
+        default=DEFAULTS.smooth,
+        show_default=True,
+        help="Number of similar texts whose labels are mixed into a text's; 0: none.",
+    ),
+    click.option(
+        "--smooth-weight", default=DEFAULTS.smooth_weight, show_default=True, help="Share of the similar texts in the mix, 0 to 1."
+    ),
+    backbone_option,
+)
+_METHOD = click.option(
+    "--method", type=click.Choice(METHODS), default=DEFAULTS.method, show_default=True, help="How paths become soft labels."
+)
+_WEIGHTING = click.option(
+    "--weighting",
+    type=click.Choice(WEIGHTINGS),
+    default=DEFAULTS.weighting,
+    show_default=True,
+    help="Weight of a prompt variant: all the same (even), or by its agreement with the others (agreement).",
+)
+
+
+def derive_options(command: F) -> F:
+    """The command with method, prior, weighting and smoothing."""
+    return stacked(command, (_METHOD, _PRIOR, _WEIGHTING, *_SMOOTH))
+
+
+def compare_options(command: F) -> F:
+    """The command with the options that every method takes: prior and smoothing."""
+    return stacked(command, (_PRIOR, *_SMOOTH))
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Print warnings about soft labels on stderr, a line each."""
+    for line in lines:
+        click.echo(f"note: {line}", err=True)

@@ -1,0 +1,108 @@
+"""Write the HTML report on a student: gather its answers, its bundle's, its teacher's and the teacher's rationales."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from potstill.contract.checkpoint import Student, read_student
+from potstill.contract.errors import UserError
+from potstill.contract.files import atomic
+from potstill.labeler.aggregation.path_table import path_logprobs
+from potstill.labeler.store.label_store import LabelStore
+from potstill.trainer.report.answers import Rationale, Rationales
+from potstill.trainer.report.build import ReportConfig, ReportSources, build_report
+from potstill.trainer.report.page import report_page
+from potstill.trainer.report.plot_style import Plot
+from potstill.trainer.training.loop import TrainProgress
+from potstill.workflows.evaluation import bundle_answers, open_bundle, read_gold_texts
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """What a report may show beside the student's answers, and the plots to write."""
+
+    bundle: str | Path | None = None
+    soft_labels: str | Path | None = None  # those that the student was trained on
+    teacher: str | Path | None = None  # the teacher's soft labels of the gold texts
+    store: str | Path | None = None  # a label store that holds the gold texts, for rationales beside the mistakes
+    plots: str | Path | None = None  # a folder to write the plots to, as PNG and SVG files
+
+
+_FILES, _REPORT = ReportFiles(), ReportConfig()
+
+
+def write_report(
+    checkpoint: str | Path,
+    gold: str | Path,
+    out: str | Path,
+    files: ReportFiles = _FILES,
+    config: ReportConfig = _REPORT,
+    progress: TrainProgress | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Write a page about a checkpoint on gold texts: scores, plots, slices, mistakes; `potstill report`.
+
+    Args:
+        gold: a file of texts with gold labels.
+        out: the page to write.
+        progress: called with (stage, steps done, steps planned, loss of the step) while a learning curve is trained.
+        tell: takes a line about rows of the file that were skipped.
+    Raises:
+        FormatError: if a file or folder is malformed.
+        UserError: if the parts do not fit each other, or a file cannot be written.
+    """
+    checkpoint = Path(checkpoint)
+    student = read_student(checkpoint)
+    texts = read_gold_texts(gold, student, tell)
+    bundle_probs = None
+    if files.bundle:
+        with open_bundle(Path(files.bundle), student) as classifier:
+            bundle_probs = bundle_answers(classifier, texts, student)
+    sources = ReportSources(
+        checkpoint,
+        texts,
+        Path(files.soft_labels) if files.soft_labels else None,
+        Path(files.teacher) if files.teacher else None,
+        bundle_probs,
+        stored_rationales(files.store, student) if files.store else None,
+    )
+    report = build_report(sources, config, progress)
+    if files.plots:
+        _write_plots(Path(files.plots), report.plots)
+    atomic.write_file(Path(out), report_page(report))
+
+
+def _write_plots(folder: Path, plots: list[Plot]) -> None:
+    """Each plot as an SVG and a PNG file."""
+    with atomic.folder(folder) as staging:
+        for plot in plots:
+            (staging / f"{plot.name}.svg").write_bytes(plot.svg)
+            (staging / f"{plot.name}.png").write_bytes(plot.png)
+
+
+def stored_rationales(path: str | Path, student: Student) -> Rationales:
+    """The reasoning of each path of the newest run of the student's task, by text and target; direct answers have none.
+
+    Raises:
+        FormatError: if the file is no label store, or damaged.
+        UserError: if it holds no run of the student's task.
+    """
+    with LabelStore.read(Path(path)) as store:
+        runs = [run for run in store.runs() if run.settings.task_digest == student.task_digest]
+        if not runs:
+            raise UserError(f"{path}: holds no run of the student's task (digest {student.task_digest[:12]}…); name its own store")
+        texts, paths = store.texts(), list(store.paths(runs[-1]))
+        settings = runs[-1].settings
+    if not paths:
+        return {}
+    favourites = path_logprobs(paths, settings).argmax(axis=1)
+    found: dict[tuple[str, str | None], list[Rationale]] = {}
+    for drawn, favourite in zip(paths, favourites, strict=True):
+        if not drawn.rationale.strip():
+            continue
+        text = texts[drawn.text_id]
+        said = Rationale(settings.labels[favourite], drawn.rationale)
+        found.setdefault((text.text, text.target or None), []).append(said)
+    return found

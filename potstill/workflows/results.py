@@ -1,0 +1,120 @@
+"""What came of a project: scores of teacher, student and bundle on its gold texts, costs, and the demo's closing words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from potstill.contract.files import atomic
+from potstill.contract.project import TEACHER
+from potstill.contract.scores import metrics
+from potstill.contract.scores.record import Scores
+from potstill.contract.soft_label import read_soft_labels
+from potstill.contract.texts import texts_and_targets
+from potstill.models.catalog import find_teacher
+from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
+from potstill.serve.bench.bundle_report import BundleBenchReport
+from potstill.serve.runtime.classifier import Classifier
+from potstill.trainer.evaluation.evaluate import predict
+from potstill.workflows.labelling import GOLD_LABELS_FILE
+from potstill.workflows.pipeline import ProjectRun
+
+SUMMARY_FILE = "summary.json"
+LIVE_TEXTS = (
+    "Took a second job just to buy more of this before earnings, and I would do it again.",
+    "They fired the auditor on a Friday night. My puts and I wish you all a pleasant weekend.",
+    "Which broker shows the borrow fee before you open the position?",
+)
+
+
+@dataclass(frozen=True)
+class ProjectScores:
+    """Scores by who answered, and the bundle's speed."""
+
+    n_gold: int
+    scores: dict[str, Scores]  # teacher, student, int8
+    bench: BundleBenchReport
+
+
+def measure(finished: ProjectRun) -> ProjectScores:
+    """Score all three on the gold texts that the teacher could label, and time the bundle on them."""
+    labels = finished.plan.task.label_names
+    rows = read_soft_labels(finished.out / GOLD_LABELS_FILE, labels=labels)
+    by_id = {text.id: text for text in finished.plan.all_texts}
+    texts = [by_id[row.id] for row in rows]
+    gold = np.array([labels.index(row.gold or "") for row in rows])
+    with Classifier.open(finished.bundle) as classifier:
+        int8 = classifier.probs(*texts_and_targets(texts))
+    probs = {
+        "teacher": np.array([[row.probs[name] for name in labels] for row in rows]),
+        "student": predict(finished.checkpoint, texts),
+        "int8": int8,
+    }
+    report = bench_bundle(finished.bundle, BundleBenchConfig(texts=finished.plan.gold_file))
+    return ProjectScores(len(rows), {name: metrics.scores(values, gold) for name, values in probs.items()}, report)
+
+
+def table(measured: ProjectScores) -> str:
+    """The scores for a person, each with its 95 % interval."""
+    lines = [f"\non {measured.n_gold} gold texts   accuracy               macro-F1"]
+    for name, values in measured.scores.items():
+        lines.append(f"  {name:<18} {values['accuracy'].as_text():<22} {values['macro_f1'].as_text()}")
+    return "\n".join(lines)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files in the folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def write_demo_summary(out: Path, finished: ProjectRun, measured: ProjectScores) -> None:
+    """Write `summary.json`: the demo's figures for machines. Times in seconds, latencies in milliseconds per text."""
+    teacher = find_teacher(TEACHER)
+    summary = {
+        "teacher": {"name": teacher.name, "sha256": teacher.sha256},
+        "n_texts": len(finished.plan.all_texts),
+        "n_paths": len(finished.plan.all_texts) * finished.plan.config.n_paths,
+        "n_gold": measured.n_gold,
+        "label_s": finished.seconds["label"],
+        "train_s": finished.seconds["train"],
+        "export_s": finished.seconds["export"],
+        **{metric: {who: values[metric].value for who, values in measured.scores.items()} for metric in ("accuracy", "macro_f1")},
+        "intervals": {
+            metric: {who: [values[metric].low, values[metric].high] for who, values in measured.scores.items()}
+            for metric in ("accuracy", "macro_f1")
+        },
+        "latency_ms": {"p50": measured.bench.p50_ms, "p99": measured.bench.p99_ms},
+        "bundle_bytes": folder_bytes(finished.bundle),
+    }
+    atomic.write_file(out / SUMMARY_FILE, msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
+
+
+def demo_report(out: Path, finished: ProjectRun, measured: ProjectScores) -> str:
+    """The demo's last lines: scores, costs, three live answers, and what to type next."""
+    teacher = find_teacher(TEACHER)
+    seconds, bench = finished.seconds, measured.bench
+    megabytes = {
+        "teacher": teacher.path.stat().st_size / 1e6,
+        "student": folder_bytes(finished.checkpoint) / 1e6,
+        "bundle": folder_bytes(finished.bundle) / 1e6,
+    }
+    with Classifier.open(finished.bundle) as classifier:
+        answers = classifier.classify(LIVE_TEXTS)
+    live = [
+        f"  {answer.label:<8} {answer.probs[answer.label]:.2f}  {text}" for text, answer in zip(LIVE_TEXTS, answers, strict=True)
+    ]
+    return "\n".join(
+        [
+            table(measured),
+            "\n" + ", ".join(f"{name} {size:.0f} MB" for name, size in megabytes.items()),
+            f"one text takes {bench.p50_ms:.1f} ms (p50), {bench.p99_ms:.1f} ms (p99), so {bench.texts_per_s:.0f} texts/s a core",
+            "  ".join(f"{name} {seconds[name]:.0f} s" for name in ("label", "train", "export")),
+            "\nthree posts that it never saw:",
+            *live,
+            f"\neverything is in {out}/, the figures in {out / SUMMARY_FILE}",
+            "now with your own texts:  potstill init my_task",
+        ]
+    )

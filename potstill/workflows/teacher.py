@@ -1,0 +1,98 @@
+"""Which teacher a workflow asks: how it is opened, which mode suits it, and which worked examples it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from potstill.contract.errors import UserError
+from potstill.contract.project import TEACHER
+from potstill.contract.task import Task
+from potstill.contract.texts import Text
+from potstill.labeler.aggregation.config import check_embedding_libraries
+from potstill.labeler.config import AUTO, LabelConfig, with_mode
+from potstill.labeler.prompts.variants import Nearest, nearest_examples
+from potstill.labeler.teacher import Teacher
+from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.opening import PACKS, Pack, is_server, open_local, open_teacher
+from potstill.models.catalog import best_mode, find_backbone
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """Which teacher answers, and how much of this machine it may use.
+
+    Raises:
+        UserError: naming the first value that is not allowed.
+    """
+
+    name: str = TEACHER  # of the catalog, or a GGUF file, or the address of an OpenAI-compatible server
+    pack: Pack = "auto"  # type to re-pack the weights to; auto: the catalog's advice
+    threads: int | None = None  # CPU threads; None: measured
+    parallel: int | None = None  # sampled paths that are decoded at once; None: measured
+    model: str | None = None  # id of a server's model; None: its only one
+    concurrency: int | None = None  # requests at a server at once; None: the default of ServerConfig
+
+    def __post_init__(self) -> None:
+        """Refuse what opens no teacher; raises UserError."""
+        if self.pack not in PACKS:
+            raise UserError(f"pack is {self.pack!r}; allowed: {', '.join(PACKS)}")
+        concurrency: object = self.concurrency  # a project file may hold anything
+        if concurrency is not None and not (isinstance(concurrency, int) and concurrency >= 1):
+            raise UserError(f"concurrency is {concurrency!r}; it must be a whole number, at least 1")
+
+
+def configured_teacher(config: TeacherConfig, tell: Callable[[str], None], *, deterministic: bool = False) -> Teacher:
+    """The teacher, loaded or connected; raises as :func:`potstill.labeler.teachers.opening.open_teacher` does."""
+    return open_teacher(
+        config.name,
+        pack=config.pack,
+        config=_local_config(config, deterministic),
+        model=config.model,
+        concurrency=config.concurrency,
+        tell=tell,
+    )
+
+
+def configured_local_teacher(config: TeacherConfig, tell: Callable[[str], None], *, deterministic: bool = False) -> LocalTeacher:
+    """The teacher, loaded into this process.
+
+    Raises:
+        UserError: if it is a server, whose speed cannot be measured from here; else as
+            :func:`potstill.labeler.teachers.opening.open_local`.
+    """
+    if is_server(config.name):
+        raise UserError(f"a dry run is for a teacher in this process; for {config.name}, label a few texts and see")
+    return open_local(config.name, pack=config.pack, config=_local_config(config, deterministic), tell=tell)
+
+
+def _local_config(config: TeacherConfig, deterministic: bool) -> LocalConfig:
+    """How much a teacher in this process runs at once."""
+    return LocalConfig(config.threads, n_live_paths=config.parallel, deterministic=deterministic)
+
+
+def with_best_mode(config: LabelConfig, teacher: str) -> tuple[LabelConfig, str]:
+    """The configuration with the teacher's best known mode in place of `auto`, and a line that says so; else it is empty."""
+    if config.mode != AUTO:
+        return config, ""
+    best = best_mode(teacher)
+    settled = with_mode(config, best)
+    reason = f"the best one measured for {teacher}" if best else f"no mode has been measured for {teacher}"
+    return settled, f"mode {settled.mode}: {reason}; choose another with --mode, or compare them with: potstill task tune"
+
+
+def nearest_worked_examples(
+    task: Task, texts: Sequence[Text], config: LabelConfig, backbone: str, tell: Callable[[str], None]
+) -> Nearest | None:
+    """The worked examples most similar to each text; None where the configuration chooses them in another way.
+
+    Raises:
+        UserError: if the backbone is unknown or not on this machine.
+        ModuleNotFoundError: if torch or transformers is not installed.
+    """
+    if config.examples != "nearest":
+        return None
+    check_embedding_libraries()
+    encoder = find_backbone(backbone)
+    tell(f"choosing the worked examples for {len(texts)} texts with {encoder.name}")
+    return nearest_examples(task, texts, config.n_examples_per_label, encoder)
