@@ -90,7 +90,7 @@ def test_three_labels_become_two(potstill):
     binary = (*EVERYONE[:-1], "positive=up,negative=down,neutral=,flat=")
     code, out, err = potstill(*binary)
     assert code == 0
-    assert out.startswith("40 gold texts, labels up, down; in brackets 95 % intervals\n")
+    assert out.startswith("40 gold texts, labels up, down; 95 % intervals in brackets\n")
     assert err.splitlines()[0] == "left out 20 of 60 gold texts by the map: 20 'flat'"
     assert len(out.splitlines()[-1].split()) == 3
 
@@ -101,7 +101,7 @@ def test_the_gold_baseline_is_trained_and_scored_by_folds(potstill):
     assert [line.split()[0] for line in out.splitlines()[2:5]] == ["system", "student", "gold"]
     assert (
         err.splitlines()[-1]
-        == "gold: 5 students of the same backbone, each trained on the gold labels of the other folds, its temperature too"
+        == "gold: 5 students of the same backbone, each trained and calibrated on the gold labels of the other folds"
     )
 
 
@@ -109,7 +109,7 @@ def test_texts_that_the_teacher_lacks_are_scored_for_nobody(potstill, place):
     rows = (place / "teacher.jsonl").read_text().splitlines()
     (place / "fewer.jsonl").write_text("\n".join(rows[5:]))
     code, out, err = potstill("student", "gold.jsonl", "--teacher", "fewer.jsonl")
-    assert (code, err) == (0, "5 of 60 gold texts are scored for no system: fewer.jsonl lacks their labels\n")
+    assert (code, err) == (0, "5 of 60 gold texts are not scored for any system, because fewer.jsonl lacks the teacher's labels\n")
     assert [line.split()[1] for line in out.splitlines()[3:5]] == ["55", "55"]
 
 
@@ -142,12 +142,12 @@ def test_a_bundle_of_another_student_and_with_another_order_of_labels_is_read_by
 WRONG = [
     (("--map", "positive"), "map: 'positive' is not NAME=LABEL, or NAME= to leave NAME out; the labels are up, flat, down"),
     (("--map", "flat=,down="), "map: leaves fewer than two labels to score (up); leave out less"),
-    (("--map", "postive=up"), "map: 'postive' is the name of no label; gold.jsonl has down, flat, up; the student has up, flat, down"),
+    (("--map", "postive=up"), "map: no label is named 'postive'; gold.jsonl has down, flat, up; the student has up, flat, down"),
     (("--baseline", "finbert"), "finbert: 'positive' is not a label; allowed: up, flat, down; say what it stands for with --map 'positive=LABEL'"),
-    (("--baseline", "nobody"), "baseline 'nobody' is no folder and none of majority, tfidf, gold; name one of these, or a classifier's folder"),
+    (("--baseline", "nobody"), "baseline 'nobody' is neither a folder nor one of majority, tfidf, gold; name one of these or a folder"),
     (("--baseline", "bundle"), "cannot be loaded as a classifier"),
     (("--baseline", "backbone"), "backbone: 'LABEL_0' is not a label; allowed: up, flat, down; say what it stands for with --map 'LABEL_0=LABEL'"),
-    (("--baseline", "tfidf"), "baseline tfidf: learns from the soft labels that the student was trained on; name their file with --soft-labels"),
+    (("--baseline", "tfidf"), "baseline tfidf: is trained on the student's soft labels; name their file with --soft-labels"),
     (("--soft-labels", "teacher.jsonl"), "teacher.jsonl: is not the file that the student was trained on"),
     (("--soft-labels", "absent.jsonl"), "absent.jsonl: no such file; check the path"),
     (("--teacher", "soft_labels.jsonl"), "soft_labels.jsonl: holds none of the 60 gold texts; label them with: potstill label --gold gold.jsonl"),
