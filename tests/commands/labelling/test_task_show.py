@@ -25,9 +25,9 @@ TEXT = Text("hm,   I sold\nsome puts 🚀", "0")
     [
         ("--mode direct", LabelConfig(mode="direct")),
         ("--mode direct --seed 3 --examples given --examples-per-label 1", LabelConfig("direct", seed=3, examples="given", n_examples_per_label=1)),
-        ("--mode cot --no-guideline", LabelConfig(n_variants=3, guideline=False)),
+        ("--mode cot --no-guideline", LabelConfig("cot", n_variants=3, guideline=False)),
         ("--mode direct --template chat", LabelConfig("direct", template="chat")),
-        ("--template chat --no-guideline", LabelConfig(n_variants=2, template="chat", guideline=False)),
+        ("--mode cot --template chat --no-guideline", LabelConfig("cot", n_variants=2, template="chat", guideline=False)),
         ("--mode cascade --direct 2", LabelConfig("cascade", n_direct=2, n_variants=2, uncertain=1.0)),
         ("--mode direct --examples nearest --examples-per-label 1", LabelConfig("direct", examples="nearest", n_examples_per_label=1)),
     ],
@@ -74,3 +74,11 @@ def test_without_torch_nearest_names_the_extra_that_it_needs(tmp_path: Path, mon
         == "potstill: the package 'torch' is not installed; install it with: pip install 'potstill[train]'\n"
     )
     assert not Path("out").exists()
+
+
+def test_without_a_mode_it_shows_the_prompt_of_the_teacher_s_best_known_one(capfd):
+    shown = []
+    for mode in ([], ["--mode", "direct"], ["--mode", "cot"]):
+        assert console(["task", "show", str(TASK_FILE), TEXT.text, *mode]) == 0
+        shown.append(capfd.readouterr().out)
+    assert shown[0] == shown[1] != shown[2]
