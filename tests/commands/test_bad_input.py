@@ -12,6 +12,8 @@ from support.small_task import SMALL_TASK
 
 from potstill.commands.main import run as console
 
+pytestmark = pytest.mark.slow
+
 
 class Done(NamedTuple):
     returncode: int

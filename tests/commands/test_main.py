@@ -16,6 +16,8 @@ from potstill.commands.console.errors import EXTRAS, missing_extra, one_line
 from potstill.commands.console.lazy import Row, load
 from potstill.contract.errors import FormatError, UserError
 
+pytestmark = pytest.mark.slow
+
 # Modules of our own that `potstill --help` may import; of other libraries only click.
 LIGHT = {
     *("potstill", "potstill.commands", "potstill.commands.main", "potstill.contract", "potstill.contract.errors"),

@@ -18,6 +18,8 @@ from potstill.export.quantization.int8 import static_int8
 from potstill.export.quantization.smoothing import weight_products
 from potstill.serve.runtime.session import session_options
 
+pytestmark = pytest.mark.slow
+
 MAX_TOKENS = 29  # of the texts below
 SIZE = {"vocab_size": 200, "num_labels": 3, "initializer_range": 0.2, "max_position_embeddings": 40}
 BERT = {**SIZE, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}

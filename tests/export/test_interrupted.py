@@ -19,6 +19,8 @@ from potstill.export.config import ExportConfig
 from potstill.export.run import export_bundle
 from potstill.serve.offline.verify import verify
 
+pytestmark = pytest.mark.slow
+
 N_KILLS = 4
 # Everything is imported once; then for each line read, a child exports in two forms by turns until it is killed.
 NURSERY = """

@@ -28,6 +28,8 @@ from potstill.export.gate.quality import Quality
 from potstill.export.run import export_bundle
 from potstill.serve.runtime.classifier import Classifier
 
+pytestmark = pytest.mark.slow
+
 EVERY = ExportConfig(max_drop=0.2, min_agreement=0.8, max_change=0.5, threads=1)
 
 

@@ -23,7 +23,7 @@ from potstill.labeler.config import LabelConfig
         ({"uncertain": -0.1}, "uncertain is -0.1; it must be a share from 0 to 1"),
         ({"uncertain": float("nan")}, "uncertain is nan; it must be a share from 0 to 1"),
         ({"uncertain": 1.1}, "uncertain is 1.1; it must be a share from 0 to 1"),
-        ({"mode": "loud"}, "mode is 'loud'; allowed: cot, direct, cascade"),
+        ({"mode": "loud"}, "mode is 'loud'; allowed: auto, cot, direct, cascade"),
         ({"template": "html"}, "template is 'html'; allowed: plain, chat"),
         ({"examples": "best"}, "examples is 'best'; allowed: given, diverse, nearest"),
         (

@@ -10,6 +10,8 @@ from potstill.contract.texts import Text
 from potstill.labeler import embeddings as embed
 from potstill.labeler.embeddings import embeddings
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [
     Text("Up we go", "1"),
     Text("A much longer text about a stock that somebody bought in the morning and sold at noon.", "2"),

@@ -13,6 +13,8 @@ from potstill.models import catalog
 from potstill.models.catalog import Package, find_backbone, find_teacher, load_catalog
 from potstill.models.verify import verify
 
+pytestmark = pytest.mark.slow
+
 TEACHER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 BACKBONE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 

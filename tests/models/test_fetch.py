@@ -15,6 +15,8 @@ from potstill.contract.errors import UserError
 from potstill.models import catalog
 from potstill.models.fetch import fetch
 
+pytestmark = pytest.mark.slow
+
 COMMIT = "c" * 40
 # More than one of the client's pieces of 10 MB, so that a broken transfer leaves something to go on from.
 GGUF = b"GGUF" + struct.pack("<IQQ", 3, 0, 0) + b"\0" * 8 + bytes(range(256)) * 90_000

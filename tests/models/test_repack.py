@@ -9,6 +9,8 @@ from potstill.models.catalog import find_teacher
 from potstill.models.gguf import read_header
 from potstill.models.repack import Repacked, repack, repacked
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def q4(smollm2, tmp_path_factory):

@@ -21,6 +21,8 @@ from potstill.trainer.evaluation.evaluate import predict
 from potstill.trainer.run import train
 from potstill.trainer.students import encoder
 
+pytestmark = pytest.mark.slow
+
 # --- the encoder of a T5
 
 TEXTS = ["the price will rise today", "puts", "", "so on and so on it goes they say maybe fall", "🚀 ça"]

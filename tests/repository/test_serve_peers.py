@@ -13,6 +13,8 @@ from support.tiny_bundle import write_bundle
 
 from potstill.contract.bundle import write_sums
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path):

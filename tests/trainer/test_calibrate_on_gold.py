@@ -17,6 +17,8 @@ from potstill.trainer.config import TrainConfig
 from potstill.trainer.evaluation.evaluate import evaluate, predict
 from potstill.trainer.run import train
 
+pytestmark = pytest.mark.slow
+
 N_ROWS = 560
 SHARE = 0.4  # so that at least 200 are held out, as vector scaling needs
 

@@ -27,6 +27,8 @@ from potstill.trainer.data.targets import target_matrix
 from potstill.trainer.evaluation.evaluate import evaluate, predict
 from potstill.trainer.run import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=["cls", "reg"])
 def trained(request, backbone, soft_labels, tmp_path_factory):

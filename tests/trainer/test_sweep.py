@@ -8,6 +8,8 @@ from potstill.trainer import sweep as module
 from potstill.trainer.sweep import Measurement, Sweep, distinct_selections, mean_text, sweep
 from potstill.trainer.training.losses import OBJECTIVES
 
+pytestmark = pytest.mark.slow
+
 
 def measured(loss, least, seed=0, f1=0.5, gold_f1=0.5):
     scores = {"accuracy": 0.5, "macro_f1": f1, "precision": 0.5, "area": 0.5}

@@ -16,6 +16,8 @@ from support.toy_task import a_task
 import potstill
 from potstill.models.catalog import ModelFolder
 
+pytestmark = pytest.mark.slow
+
 CALLS = ("load_task", "label", "derive", "train", "evaluate", "export_bundle", "Classifier")  # in the order of the work
 N_TEXTS, N_GOLD = 24, 9
 

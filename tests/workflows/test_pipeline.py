@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 N_TEXTS, N_GOLD = 48, 12
 PROJECT = """
 format = 1

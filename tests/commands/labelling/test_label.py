@@ -11,6 +11,8 @@ from potstill.commands.main import run as console
 from potstill.models.catalog import find_teacher
 from potstill.models.repack import repacked
 
+pytestmark = pytest.mark.slow
+
 RUN = ("--mode", "direct", "--paths", "2", "--deterministic", "--pack", "Q4_0")
 
 

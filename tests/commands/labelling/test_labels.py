@@ -11,6 +11,8 @@ from support.sample_texts import drawn_texts
 from potstill.commands.main import run as console
 from potstill.contract.soft_label import read_soft_labels
 
+pytestmark = pytest.mark.slow
+
 NOTE = "note: each prompt's preference for single labels is estimated on the 12 texts of this run and removed until the labels' shares are "
 
 

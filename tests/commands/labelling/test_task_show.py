@@ -15,6 +15,8 @@ from potstill.labeler.run.label import label
 from potstill.models.catalog import find_backbone
 from potstill.models.gguf import read_header
 
+pytestmark = pytest.mark.slow
+
 TASK_FILE = Path(__file__).parents[3] / "examples" / "market_stance" / "task.toml"
 TASK = load_task(TASK_FILE)
 TEXT = Text("hm,   I sold\nsome puts 🚀", "0")

@@ -21,6 +21,8 @@ from potstill.labeler.tuning.report import tuned_settings, tuned_toml
 from potstill.workflows import pipeline
 from potstill.workflows.teacher import TeacherConfig
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).parents[3] / "examples" / "market_stance"
 
 WINNERS = [

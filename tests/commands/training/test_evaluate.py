@@ -16,6 +16,8 @@ from potstill.export.config import ExportConfig
 from potstill.export.run import export_bundle
 from potstill.trainer.evaluation.evaluate import evaluate, predict
 
+pytestmark = pytest.mark.slow
+
 LOOSE = ExportConfig(max_drop=1, min_agreement=0, threads=1)
 FOREIGN = {"up": "positive", "flat": "neutral", "down": "negative"}
 

@@ -8,6 +8,8 @@ from sklearn import metrics as sk
 from potstill.contract.scores.metrics import accuracy, brier, difference, ece, log_loss, macro_f1, score, scores
 from potstill.contract.scores.record import Score
 
+pytestmark = pytest.mark.slow
+
 
 def sample(seed, n=40, c=3):
     rng = np.random.default_rng(seed)

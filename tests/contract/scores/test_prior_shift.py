@@ -7,6 +7,8 @@ from scipy.stats import chi2, multivariate_normal
 from potstill.contract.scores import prior_shift
 from potstill.contract.scores.prior_shift import MIN_SHARE, adjusted, chi_squared_tail, estimate
 
+pytestmark = pytest.mark.slow
+
 MEANS = np.array([[0.0, 0.0], [2.0, 0.5], [0.5, 2.0]])
 SOURCE = np.array([0.5, 0.3, 0.2])
 

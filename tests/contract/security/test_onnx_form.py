@@ -13,6 +13,8 @@ from support.tiny_bundle import a_graph
 from potstill.contract.errors import FormatError
 from potstill.contract.security.onnx_form import MAX_FILLED, check_graph
 
+pytestmark = pytest.mark.slow
+
 
 def refusal(path):
     with pytest.raises(FormatError) as caught:

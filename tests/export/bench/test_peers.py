@@ -13,6 +13,8 @@ from potstill.export.run import export_bundle
 from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
 from potstill.serve.runtime.classifier import Classifier, softmax
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [Text("the price will rise"), Text("fall"), Text("calls and puts, " * 30)]
 
 

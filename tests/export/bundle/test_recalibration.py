@@ -15,6 +15,8 @@ from potstill.export.bundle.recalibration import (
     cross_entropy,
 )
 
+pytestmark = pytest.mark.slow
+
 LABELS = ["up", "flat", "down"]
 CONFORMAL = Conformal(coverage=0.9, quantile=0.7, n=200, source="gold")
 

@@ -28,6 +28,8 @@ from potstill.export.run import export_bundle
 from potstill.serve.offline.verify import verify
 from potstill.serve.runtime.classifier import Classifier
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["the price will rise", "puts calls never", "stay very much today soon " * 20]
 
 

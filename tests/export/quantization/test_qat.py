@@ -18,6 +18,8 @@ from potstill.export.run import export_bundle
 from potstill.serve.runtime.classifier import Classifier
 from potstill.serve.runtime.tokenizer import TextTokenizer
 
+pytestmark = pytest.mark.slow
+
 INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
 
 

@@ -20,6 +20,8 @@ from potstill.export.run import export_bundle
 from potstill.export.tokenizer.prune import prune_checkpoint
 from potstill.serve.runtime.classifier import Classifier
 
+pytestmark = pytest.mark.slow
+
 KEPT = ["the price will rise", "calls and puts, " * 30, "Never! acme?"]
 SPELLED = "waab wzzz"  # the first is a piece of the whole vocabulary that no text of the pool has
 

@@ -9,6 +9,8 @@ from potstill.contract.errors import UserError
 from potstill.contract.scores.metrics import log_loss
 from potstill.labeler.aggregation.gold_calibration import affine, check_gold, fit
 
+pytestmark = pytest.mark.slow
+
 LABELS = ["up", "down", "flat"]
 
 

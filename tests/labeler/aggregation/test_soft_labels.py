@@ -11,6 +11,8 @@ from potstill.labeler.aggregation.path_table import read_paths
 from potstill.labeler.aggregation.smoothing import Neighbours
 from potstill.labeler.aggregation.soft_labels import averaged, calibrated, derive, distributions, label_warnings, soft_labels
 
+pytestmark = pytest.mark.slow
+
 WORDS = {"words": ["up", "rise", "down"], "word_labels": [0, 0, 1]}
 LABELS = ["up", "down", "flat"]
 PRIOR = {"up": 0.2, "down": 0.5, "flat": 0.3}

@@ -11,6 +11,8 @@ from potstill.labeler.aggregation.soft_labels import soft_labels
 from potstill.labeler.aggregation.summary import summary
 from potstill.labeler.aggregation.summary_text import as_text
 
+pytestmark = pytest.mark.slow
+
 LABELS = ["bullish", "bearish", "neutral"]
 PRIOR = {"bullish": 0.4, "bearish": 0.3, "neutral": 0.3}
 

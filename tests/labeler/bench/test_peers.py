@@ -21,6 +21,8 @@ from potstill.labeler.bench.peers import LlamaServer, ServerPart
 from potstill.labeler.bench.workload import Workload, count_tokens
 from potstill.labeler.teacher import Identity
 
+pytestmark = pytest.mark.slow
+
 BUILT = sorted(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").glob("potstill/llama-server-*/bin/llama-server"))
 STAND_IN = f"""#!{sys.executable} -I
 import json, sys

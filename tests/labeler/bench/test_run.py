@@ -19,6 +19,8 @@ from potstill.labeler.config import LabelConfig
 from potstill.labeler.teachers.local_teacher import LocalConfig
 from potstill.labeler.teachers.opening import open_local
 
+pytestmark = pytest.mark.slow
+
 KEYS = [
     "loop_s_per_text",
     "engine_s_per_text",
@@ -113,7 +115,7 @@ def test_the_table_names_machine_parts_and_ranges():
     assert report.as_text() == "\n".join(
         [
             "machine: Some CPU, threads: 2",
-            "teacher: a teacher, texts: 4, of each turn: 2, paths of each text: 8",
+            "teacher: a teacher, texts: 4, per turn: 2, paths per text: 8",
             "",
             "part                                weights    s/text  tokens/s",
             "create_completion, one by one       Q4_1        1.500        20",
@@ -172,7 +174,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line(options, line, capsys):
 
 def test_more_texts_than_there_are_is_refused(capsys, repository):
     assert console(["bench", "label", "--n", "1000"]) == 1
-    file = repository / "examples/market_stance/texts.jsonl"
+    file = repository / "potstill/examples/market_stance/texts.jsonl"
     assert capsys.readouterr().err == f"potstill: --n is 1000; {file} holds 450 texts: at most that many\n"
 
 

@@ -8,6 +8,8 @@ import pytest
 from potstill.contract.errors import UserError
 from potstill.labeler.bench.turns import OwnProcess, Turn, speed_ratio, take_turns, time_ratio
 
+pytestmark = pytest.mark.slow
+
 
 class Counter:
     """A part that takes no time and notes when it was asked."""

@@ -11,6 +11,8 @@ from potstill.labeler.teacher import Identity
 from potstill.labeler.teachers import local_teacher
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
 
+pytestmark = pytest.mark.slow
+
 FOUND = EngineSettings(2, 256, 24, False, 400.0, 90.0)
 
 

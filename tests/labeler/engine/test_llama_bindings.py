@@ -11,6 +11,8 @@ import pytest
 from potstill.labeler.engine.llama_bindings import LongCalls, Sampler
 from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, Token
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def interrupt():

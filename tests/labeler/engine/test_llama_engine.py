@@ -17,6 +17,8 @@ from potstill.labeler.engine.tokens import PromptTokens
 from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest, TeacherPath
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [
     "Loaded up on calls before the print.",
     "anyone know when they report?",

@@ -16,6 +16,8 @@ from potstill.labeler.engine.tokens import LabelWords
 from potstill.labeler.engine.variant_context import VariantContext
 from potstill.labeler.teacher import AnswerSpec, PathRequest, TeacherPath, never
 
+pytestmark = pytest.mark.slow
+
 READING = AnswerSpec(
     "cot", ("positive", "going down the drain"), "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=12
 )

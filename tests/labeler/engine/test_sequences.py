@@ -9,6 +9,8 @@ from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, NoCo
 from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest
 from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
 
+pytestmark = pytest.mark.slow
+
 READING = AnswerSpec("cot", ("positive", "negative"), "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=6)
 ASKS = [PathRequest(str(i), f"Post: {i} up\nOpinion:", (0, 1)) for i in range(6)]
 STATED = LocalConfig(n_threads=1, n_batch=512, n_live_paths=24, flash_attention=False)

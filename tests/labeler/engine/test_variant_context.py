@@ -13,6 +13,8 @@ from potstill.labeler.engine.tokens import LabelWords, logprobs
 from potstill.labeler.engine.variant_context import CELL_BLOCK, MAX_SEQUENCES, VariantContext, engine_config, single_sequence_config
 from potstill.labeler.teacher import AnswerSpec, PathRequest
 
+pytestmark = pytest.mark.slow
+
 PACE = EngineSettings(
     n_threads=1, n_batch=512, n_live_paths=24, flash_attention=False, prompt_tokens_per_s=0.0, path_tokens_per_s=0.0
 )

@@ -17,6 +17,8 @@ from potstill.labeler.run.label import label
 from potstill.labeler.store.label_store import LabelStore
 from potstill.labeler.teacher import TeacherPath
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("mode", "variants"), [("cot", 1), ("direct", 4)])
 def test_every_text_gets_every_path_once_and_direct_shares_them_among_variants(tmp_path: Path, mode, variants):

@@ -19,6 +19,8 @@ from potstill.labeler.run.label import label
 from potstill.labeler.store.label_store import LabelStore
 from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, TeacherPath, TooLong, never
 
+pytestmark = pytest.mark.slow
+
 TASK = Task(
     format=1,
     name="t",

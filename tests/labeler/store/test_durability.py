@@ -25,6 +25,8 @@ from potstill.labeler.teachers.opening import open_local
 from potstill.workflows import labelling
 from potstill.workflows.teacher import TeacherConfig
 
+pytestmark = pytest.mark.slow
+
 TEACHER = "smollm2-135m-instruct"
 TEXTS = [f"text number {i}: it went {'up' if i % 2 else 'down'}" for i in range(20)]
 STATED = LocalConfig(n_threads=2, n_batch=512, n_live_paths=8, flash_attention=False)
@@ -216,7 +218,7 @@ def test_when_llama_cpp_fails_in_the_middle_what_was_drawn_is_kept_and_the_same_
         return decode(tokens)
 
     monkeypatch.setattr(engine, "decode", failing)
-    config = LabelConfig(n_paths=4, max_rationale_tokens=6)
+    config = LabelConfig(mode="cot", n_paths=4, max_rationale_tokens=6)
     with pytest.raises(UserError) as caught:
         label(task, texts, folder / "labels.db", teacher, config)
     message = str(caught.value)

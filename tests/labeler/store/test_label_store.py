@@ -15,6 +15,8 @@ from potstill.contract.texts import Text
 from potstill.labeler.store.label_store import LabelStore, RunSettings
 from potstill.labeler.teacher import TooLong
 
+pytestmark = pytest.mark.slow
+
 
 def stored_numbers(store, run):
     return [(path.text_id, path.path) for path in store.paths(run)]

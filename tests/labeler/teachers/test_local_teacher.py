@@ -27,6 +27,8 @@ from potstill.models import gguf
 from potstill.models.catalog import find_teacher, load_catalog
 from potstill.models.repack import repacked
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = {"atol": 0.01, "rtol": 2e-3}  # nats; batches of other sizes round differently
 
 

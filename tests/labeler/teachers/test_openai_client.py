@@ -12,6 +12,8 @@ from potstill.contract.errors import UserError
 from potstill.labeler.teachers.openai_client import ServerClient, ServerConfig, api_key, base_url, is_loopback
 from potstill.labeler.teachers.replies import RefusedError
 
+pytestmark = pytest.mark.slow
+
 QUICK = ServerConfig(n_tries=3, first_wait_s=0.01, timeout_s=0.2)
 KEPT = "paths drawn so far are kept, and the same command goes on from there"
 START = "start one, for example: llama-server -m MODEL.gguf --port 8000"

@@ -21,6 +21,8 @@ from potstill.labeler.teachers.local_teacher import LocalConfig
 from potstill.labeler.teachers.openai_teacher import open_remote
 from potstill.labeler.teachers.opening import open_local
 
+pytestmark = pytest.mark.slow
+
 spec = partial(answer_spec, max_rationale_tokens=8)
 N_CONTEXT = 512
 

@@ -16,6 +16,8 @@ from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.openai_teacher import open_remote
 from potstill.labeler.teachers.word_lists import WRITTEN
 
+pytestmark = pytest.mark.slow
+
 spec = partial(answer_spec, max_rationale_tokens=8)
 QUICK = ServerConfig(n_tries=3, first_wait_s=0.01, timeout_s=5.0)
 

@@ -21,6 +21,8 @@ from potstill.labeler.tuning.gold_split import GoldHalves, gold_halves
 from potstill.labeler.tuning.report import as_text
 from potstill.labeler.tuning.tune import Tuned, tune
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["up", "down"]
 GUIDELINE = "Judge the author's own view."
 TASK = Task(

@@ -12,6 +12,8 @@ from potstill.serve.bench.bundle_report import Facts
 from potstill.serve.bench.texts import shuffled, text_of, texts_of
 from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
 
+pytestmark = pytest.mark.slow
+
 KEYS = [
     *("limit_p50_ms", "p50_ms", "p95_ms", "p99_ms", "texts_per_s", "start_s", "rss_mb", "bytes", "batch_change_max"),
     *("n", "tokens_p50", "threads", "two_workers_over_one", "variants", "own"),

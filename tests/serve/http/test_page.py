@@ -11,6 +11,8 @@ from support.tiny_bundle import write_bundle
 
 from potstill.serve.http.application.lookups import FOLDER
 
+pytestmark = pytest.mark.slow
+
 KEY = "a-key-of-some-length"
 
 

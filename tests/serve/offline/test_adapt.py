@@ -13,6 +13,8 @@ from potstill.contract.scores.prior_shift import estimate
 from potstill.serve.offline.adapt import AdaptConfig, adapt_bundle
 from potstill.serve.runtime.classifier import Classifier
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):

@@ -21,6 +21,8 @@ from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
 from potstill.serve.offline.verify import verify
 from potstill.serve.runtime.classifier import Classifier
 
+pytestmark = pytest.mark.slow
+
 FILES = [*REQUIRED_FILES, "README.md", "fast.onnx", "fast_tokenizer.json"]
 
 

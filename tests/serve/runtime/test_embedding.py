@@ -14,6 +14,8 @@ from tokenizers import Tokenizer
 from potstill.contract.bundle import write_sums
 from potstill.serve.runtime.classifier import Classifier
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["rise", "", "naïve 🚀", "the price will rise! " * 9, "stay? fall."]
 
 

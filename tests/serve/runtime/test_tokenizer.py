@@ -20,6 +20,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from potstill.contract.errors import FormatError, UserError
 from potstill.serve.runtime.tokenizer import MAX_TARGET_CHARS, TextTokenizer
 
+pytestmark = pytest.mark.slow
+
 
 def byte_level() -> Tokenizer:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

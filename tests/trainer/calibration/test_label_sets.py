@@ -8,6 +8,8 @@ from potstill.contract.errors import UserError
 from potstill.serve.runtime.classifier import Classifier
 from potstill.trainer.calibration.label_sets import fit_label_sets
 
+pytestmark = pytest.mark.slow
+
 
 def drawn(seed, n):
     rng = np.random.default_rng(seed)

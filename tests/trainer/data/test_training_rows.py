@@ -10,6 +10,8 @@ from potstill.trainer.data.selection import split
 from potstill.trainer.data.training_rows import read_trained_rows, select_rows, split_rows
 from potstill.trainer.run import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("min_agreement", [0, 0.625, 1])
 def test_the_rows_are_those_that_were_trained_on_whatever_the_threshold_was(backbone, tmp_path, min_agreement):

@@ -16,6 +16,8 @@ from potstill.trainer.evaluation.curves import confusion
 from potstill.trainer.evaluation.gold import Gold
 from potstill.trainer.evaluation.label_map import parse_label_map
 
+pytestmark = pytest.mark.slow
+
 LABELS = ["up", "flat", "down"]
 CLASSES = np.random.default_rng(3).integers(0, 3, 50)
 TEXTS = [Text(f"text {i}", f"t{i}", gold=LABELS[c]) for i, c in enumerate(CLASSES)]

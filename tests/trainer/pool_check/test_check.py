@@ -7,6 +7,8 @@ from potstill.contract.errors import UserError
 from potstill.trainer.pool_check.check import advice, as_json, as_text, check_pool, warning
 from potstill.trainer.pool_check.sample import SampleConfig, TextSource, sampled, without_shared
 
+pytestmark = pytest.mark.slow
+
 
 def check(pool, target, **config):
     return check_pool(TextSource("pool.jsonl", pool), TextSource("target.jsonl", target), SampleConfig(**config))

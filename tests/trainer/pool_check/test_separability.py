@@ -12,6 +12,8 @@ from potstill.trainer.pool_check.separability import (
     word_weights,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def told(pool, target, seed=0):
     return cross_validated_auc(

@@ -114,7 +114,7 @@ def test_an_entry_that_is_pasted_and_left_empty_is_refused_and_once_written_out_
     entry = as_knowledge([MistakeTerm("theta", 4, 4, 0.001, 0.01, "up taken for down")])
     path = tmp_path / "task.toml"
     path.write_text(f"{task}\n{entry}")
-    with pytest.raises(Exception, match=r"knowledge\[\d+\]: term and meaning must both be written out"):
+    with pytest.raises(Exception, match=r"knowledge\[\d+\]: term and meaning must not be empty"):
         load_task(path)
     path.write_text(f"{task}\n{entry}".replace('meaning = ""', 'meaning = "what an option loses each day"'))
     assert load_task(path).knowledge[-1].term == "theta"

@@ -25,6 +25,8 @@ from potstill.trainer.report.plot_style import DARK, LIGHT, inline_svg
 from potstill.trainer.students import encoder as students
 from potstill.trainer.students.checkpoint import save_checkpoint
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = [
     "<script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\"> buy",
     "\u202eright to left override, never closed",

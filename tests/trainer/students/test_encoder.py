@@ -21,6 +21,8 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.trainer.students import encoder as students
 from potstill.trainer.students import tokenizer as tokens
 
+pytestmark = pytest.mark.slow
+
 LABELS = ["up", "flat", "down"]
 WORDS = ["the", "price", "will", "rise", "fall", "stay", "today", "maybe", "never", "calls", "puts", "on", "acme"]
 VOCABULARY = [*MARKS, *WORDS]

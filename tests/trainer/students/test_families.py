@@ -19,6 +19,8 @@ from potstill.trainer.config import RECIPES, TrainConfig
 from potstill.trainer.evaluation.evaluate import evaluate, predict
 from potstill.trainer.run import train
 
+pytestmark = pytest.mark.slow
+
 AWKWARD = ["", "rise", "x", "the price 🚀 will ça rise", "fall " * 300, "今日の株価", "tabs\tand\nlines [SEP] [PAD]"]
 LOOSE = ExportConfig(max_drop=0.2, min_agreement=0.8, max_change=0.5, threads=1)
 QUICK = {"threads": 1, "batch_size": 8, "max_tokens": 16}

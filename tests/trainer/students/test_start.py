@@ -17,6 +17,8 @@ from potstill.trainer.run import train
 from potstill.trainer.students.start import find_start, from_init
 from potstill.trainer.training import student as training
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"threads": 1, "batch_size": 8, "max_tokens": 16}
 OWN = {
     "encoder": {"learning_rate": 6e-3, "head_rate": 6e-3, "epochs": 4},

@@ -9,6 +9,8 @@ from potstill.trainer.run import train
 from potstill.trainer.training.ensemble import fold_of, train_ensemble
 from potstill.trainer.training.resume import work_folder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def work(tmp_path):

@@ -35,6 +35,8 @@ from potstill.trainer.training.masking import (
 )
 from potstill.trainer.training.pretrain import IGNORED, held_out_loss
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"threads": 1, "batch_size": 8, "max_tokens": 16, "epochs": 1}
 TOKENS = [*MARKS, *WORDS]
 SIZE = sizes(TOKENS)

@@ -14,6 +14,8 @@ from potstill.trainer.evaluation.evaluate import evaluate
 from potstill.trainer.run import train
 from potstill.trainer.training.batches import Shuffled
 
+pytestmark = pytest.mark.slow
+
 RUN = """
 import sys, time
 sys.path[:0] = [{repository!r}, {repository!r} + "/tests"]

@@ -16,6 +16,8 @@ from potstill.serve.bench.load.closed_loop import closed_loop
 from potstill.serve.bench.load.open_loop import open_loop
 from potstill.serve.bench.load.result import LoadResult
 
+pytestmark = pytest.mark.slow
+
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 

@@ -7,6 +7,8 @@ from support.tiny_bundle import write_bundle
 from potstill.contract.errors import UserError
 from potstill.serve.http.application.api_keys import ApiKeys, read_keys
 
+pytestmark = pytest.mark.slow
+
 FIRST, SECOND = "first-key-of-16-or-more", "second-key-of-16-or-more"
 
 

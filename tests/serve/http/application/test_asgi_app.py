@@ -16,6 +16,8 @@ from potstill.serve.http.config import BundleSpec
 from potstill.serve.http.hosting.bundle_registry import BundleRegistry
 from potstill.serve.runtime.classifier import Classifier
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):

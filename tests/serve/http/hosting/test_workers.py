@@ -12,6 +12,8 @@ from potstill.serve.http.hosting.hosted_bundle import HostedBundle
 from potstill.serve.http.hosting.job import Expired, Job
 from potstill.serve.http.hosting.workers import HEADROOM, Overloaded, Workers
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory):

@@ -17,6 +17,8 @@ from potstill.serve.http.network import acceptor
 from potstill.serve.http.network.acceptor import Acceptor
 from potstill.serve.http.telemetry.shared_counts import SharedCounts
 
+pytestmark = pytest.mark.slow
+
 ASK = b'POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n\r\n{"text": "rise"}'
 
 

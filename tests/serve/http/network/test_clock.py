@@ -12,6 +12,8 @@ import pytest
 from support.serving import ServerProcess
 from support.tiny_bundle import write_bundle
 
+pytestmark = pytest.mark.slow
+
 # Found by every Python that has it on its path: each look at the wall clock is a day before, or a day after, the one before.
 JUMPS = {
     "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[3] / "support" / "jumping_clock"), os.environ.get("PYTHONPATH", "")])

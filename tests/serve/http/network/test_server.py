@@ -22,6 +22,8 @@ from potstill.serve.bench.load.client import Address
 from potstill.serve.bench.load.closed_loop import closed_loop
 from potstill.serve.bench.load.open_loop import open_loop
 
+pytestmark = pytest.mark.slow
+
 HEAD = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n\r\n"
 BODY = b'{"text": "rise"}'
 QUICK = ("--receipt-s", "1")

@@ -11,6 +11,8 @@ from support.tiny_bundle import write_bundle
 from benchmarks.api_fuzz import fuzz
 from potstill.serve.http.application.routes import FIXED_ROUTES, PROTOCOLS, find_route
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):

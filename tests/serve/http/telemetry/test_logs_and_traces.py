@@ -11,6 +11,8 @@ from support.tiny_bundle import write_bundle
 
 from potstill.serve.http.telemetry.logs_and_traces import ServerLog, TraceParent, parse_traceparent
 
+pytestmark = pytest.mark.slow
+
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 

@@ -10,6 +10,8 @@ from support.tiny_bundle import write_bundle
 from potstill.serve.http.telemetry.prometheus import MetricFamily, merge
 from potstill.serve.http.telemetry.shared_counts import SharedCounts
 
+pytestmark = pytest.mark.slow
+
 SECRET = "zebra quartz"
 
 

@@ -17,6 +17,8 @@ from potstill.trainer.evaluation.baselines import cross_fit
 from potstill.trainer.evaluation.baselines.cross_fit import N_FOLDS, cross_fitted, folds, gold_row, recalibrated
 from potstill.trainer.training.student import TrainedStudent
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def checkpoint(toy_student):

@@ -12,6 +12,8 @@ from potstill.trainer.evaluation.baselines.find import BaselineInputs, built_in_
 from potstill.trainer.evaluation.gold import Gold
 from potstill.trainer.evaluation.label_map import parse_label_map
 
+pytestmark = pytest.mark.slow
+
 
 def inputs_for(training_rows, texts=None, entries=()):
     label_map = parse_label_map(entries, LABELS)

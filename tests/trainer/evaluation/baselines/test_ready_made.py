@@ -17,6 +17,8 @@ from potstill.trainer.evaluation.evaluate import predict
 from potstill.trainer.evaluation.gold import read_gold
 from potstill.trainer.evaluation.label_map import parse_label_map
 
+pytestmark = pytest.mark.slow
+
 FOREIGN = {"up": "positive", "flat": "neutral", "down": "negative"}
 FINBERT = ["positive", "negative", "neutral"]  # the order of ProsusAI/finbert
 TONE = ["Neutral", "Positive", "Negative"]  # the order of yiyanghkust/finbert-tone, capitals and all

@@ -8,6 +8,8 @@ from potstill.contract.scores import metrics
 from potstill.trainer.data.training_rows import TrainingRows
 from potstill.trainer.evaluation.baselines.tfidf import STRENGTHS, _regressions, tfidf_answers
 
+pytestmark = pytest.mark.slow
+
 
 def answers(rows, texts, n_validation=40):
     training_rows = TrainingRows(rows[n_validation:], rows[:n_validation])
