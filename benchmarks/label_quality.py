@@ -26,7 +26,7 @@ from potstill.labeler.aggregation.soft_labels import soft_labels
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.run.adaptive import BOUND
 from potstill.labeler.run.label import label
-from potstill.labeler.store.label_store import LabelStore
+from potstill.labeler.store.database import LabelStore
 from potstill.labeler.teachers.opening import open_local
 
 ROOT = Path(__file__).resolve().parent.parent

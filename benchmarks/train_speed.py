@@ -23,8 +23,8 @@ from potstill.contract.soft_label import SoftLabel
 from potstill.contract.task import Task, load_task
 from potstill.models.catalog import find_backbone
 from potstill.trainer.config import RECIPES, TrainConfig
+from potstill.trainer.data.rows import read_rows, split_rows
 from potstill.trainer.data.targets import distribution_target
-from potstill.trainer.data.training_rows import read_rows, split_rows
 from potstill.trainer.students import encoder
 from potstill.trainer.students.encoder import Encoder
 from potstill.trainer.students.tokenizer import EncodedText

@@ -22,7 +22,7 @@ from hypothesis import settings
 
 from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
-from potstill.labeler.store.label_store import LabelStore, RunSettings
+from potstill.labeler.store.database import LabelStore, RunSettings
 from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, TeacherPath, TooLong, never, path_seed
 from potstill.models.catalog import find_backbone, find_teacher
 

@@ -13,7 +13,7 @@ from potstill.contract.files import atomic
 from potstill.contract.texts import Text
 from potstill.trainer.calibration.label_sets import LabelSets, check_coverage, fit_label_sets
 from potstill.trainer.calibration.thresholds import Thresholds, check_precision, fit_thresholds
-from potstill.trainer.evaluation.evaluate import gold_classes, predict
+from potstill.trainer.evaluation.checkpoint_scores import gold_classes, predict
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from potstill.contract.files import digest
 from potstill.contract.task import Task, as_task
 from potstill.trainer.calibration.held_out import HeldOutCalibration
 from potstill.trainer.config import TrainConfig
+from potstill.trainer.data.rows import TrainingRows, read_rows, select_rows
 from potstill.trainer.data.selection import Selection, label_warnings
-from potstill.trainer.data.training_rows import TrainingRows, read_rows, select_rows
 from potstill.trainer.students.checkpoint import save_checkpoint
 from potstill.trainer.students.start import backbone_of, file_digests, find_start
 from potstill.trainer.training.ensemble import EnsembleAnswers

@@ -25,8 +25,8 @@ from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.data import selection
+from potstill.trainer.data.rows import TrainingRows, read_rows, split_rows
 from potstill.trainer.data.targets import majority_classes
-from potstill.trainer.data.training_rows import TrainingRows, read_rows, split_rows
 from potstill.trainer.evaluation.curves import average_precision, precision_at_recall
 from potstill.trainer.students.start import file_digests, find_start
 from potstill.trainer.training.loop import TrainProgress

@@ -14,7 +14,7 @@ from scipy.special import log_softmax, logsumexp
 
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.texts import Text
-from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
+from potstill.labeler.store.database import LabelStore, Run, RunSettings
 from potstill.labeler.teacher import TeacherPath
 
 NO_GOLD = -1

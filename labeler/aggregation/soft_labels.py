@@ -19,7 +19,7 @@ from potstill.labeler.aggregation.gold_calibration import affine, check_gold
 from potstill.labeler.aggregation.path_table import UNREADABLE_MASS, PathTable, read_paths
 from potstill.labeler.aggregation.smoothing import Neighbours, nearest, smoothed
 from potstill.labeler.aggregation.variant_weights import ABSENT, MIN_VARIANTS, variant_weights
-from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
+from potstill.labeler.store.database import LabelStore, Run, RunSettings
 from potstill.models.catalog import find_backbone
 
 MAX_UNREADABLE = 0.20  # share of unreadable paths without a warning

@@ -25,7 +25,7 @@ from potstill.labeler.aggregation.soft_labels import (
     variant_votes,
 )
 from potstill.labeler.aggregation.variant_weights import ABSENT, MIN_VARIANTS, variant_weights
-from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
+from potstill.labeler.store.database import LabelStore, Run, RunSettings
 
 
 @dataclass(frozen=True)

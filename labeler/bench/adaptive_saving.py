@@ -18,7 +18,7 @@ from potstill.labeler.bench.turns import BenchProgress
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.run.label import label
 from potstill.labeler.run.progress import RunProgress
-from potstill.labeler.store.label_store import LabelStore
+from potstill.labeler.store.database import LabelStore
 from potstill.labeler.teacher import Teacher
 
 

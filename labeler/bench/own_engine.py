@@ -10,10 +10,10 @@ from pathlib import Path
 
 from potstill.labeler.bench.turns import Turn
 from potstill.labeler.bench.workload import TokenCounts, Workload
-from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, Token
+from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, Token
 from potstill.labeler.engine.sequences import PREFIX
 from potstill.labeler.teacher import Mode, TeacherPath, TooLong
-from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.opening import Pack, open_local
 
 LIMIT_BATCH = 512  # tokens per decode of the limit; larger batches were never faster

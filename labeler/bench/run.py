@@ -20,10 +20,10 @@ from potstill.labeler.bench.peers import CompletionLoop, ServerPart, check_progr
 from potstill.labeler.bench.report import LabelBenchReport
 from potstill.labeler.bench.turns import BenchPart, BenchProgress, OwnProcess, Turn, take_turns
 from potstill.labeler.bench.workload import Workload, count_tokens
-from potstill.labeler.engine.llama_engine import LlamaEngine
+from potstill.labeler.engine.llama import LlamaEngine
 from potstill.labeler.run.adaptive import BOUND
 from potstill.labeler.teacher import Identity
-from potstill.labeler.teachers.local_teacher import LocalConfig
+from potstill.labeler.teachers.local import LocalConfig
 from potstill.labeler.teachers.opening import MEASURE, Pack, PackedFile, packed_file
 from potstill.models import gguf
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.engine.llama_engine import LlamaEngine
+from potstill.labeler.engine.llama import LlamaEngine
 from potstill.labeler.engine.tokens import common_length
 from potstill.labeler.prompts.variants import PromptVariant, prompt_variants
 from potstill.labeler.teacher import Identity, Mode, PathRequest

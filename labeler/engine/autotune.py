@@ -17,7 +17,7 @@ import msgspec
 
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic
-from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, Token
+from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, Token
 
 LIVE_PATHS = {False: (16, 24, 32), True: (64,)}  # numbers to try, by whether flash attention is on; it is slow below 64
 BATCHES = (256, 512)  # tokens per decode; larger batches were never faster

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from potstill.contract.errors import UserError
-from potstill.labeler.engine.llama_engine import OutOfCellsError, Token
+from potstill.labeler.engine.llama import OutOfCellsError, Token
 from potstill.labeler.engine.sequences import PREFIX
 from potstill.labeler.engine.streams import PromptStream, Stream, TextInWork
 from potstill.labeler.engine.variant_context import VariantContext

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from potstill.labeler.engine.llama_engine import LlamaEngine, Token
+from potstill.labeler.engine.llama import LlamaEngine, Token
 from potstill.labeler.engine.tokens import common_length
 
 PREFIX = 0  # sequence of the shared prefix
@@ -31,7 +31,7 @@ class Sequences(Protocol):
         ...
 
     def decode(self, tokens: Sequence[Token]) -> list[int]:
-        """See :meth:`potstill.labeler.engine.llama_engine.LlamaEngine.decode`."""
+        """See :meth:`potstill.labeler.engine.llama.LlamaEngine.decode`."""
         ...
 
     def fork(self, source: int, target: int) -> None:
@@ -65,7 +65,7 @@ class TimeSharedSequences:
         self._here = list(prefix)  # tokens in the context
 
     def decode(self, tokens: Sequence[Token]) -> list[int]:
-        """Decode tokens of one sequence; see :meth:`potstill.labeler.engine.llama_engine.LlamaEngine.decode`."""
+        """Decode tokens of one sequence; see :meth:`potstill.labeler.engine.llama.LlamaEngine.decode`."""
         (sequence,) = {token.sequence for token in tokens}
         self._bring(sequence)
         rows = self._engine.decode([replace(token, sequence=_ONLY) for token in tokens])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.autotune import EngineSettings
-from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine
+from potstill.labeler.engine.llama import EngineConfig, LlamaEngine
 from potstill.labeler.engine.sequences import Sequences
 from potstill.labeler.engine.tokens import LabelWords
 from potstill.labeler.teacher import AnswerSpec, PathRequest

@@ -23,7 +23,7 @@ from potstill.contract.texts import Text
 from potstill.labeler.aggregation.calibration import batch_calibrated
 from potstill.labeler.aggregation.path_table import path_logprobs, path_table
 from potstill.labeler.aggregation.soft_labels import SHARPNESS, calibrated
-from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
+from potstill.labeler.store.database import LabelStore, Run, RunSettings
 from potstill.labeler.teacher import TeacherPath
 
 BOUND = 0.75  # bound of --adaptive without a number

@@ -9,7 +9,7 @@ from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig, with_mode
 from potstill.labeler.prompts.variants import Nearest, PromptVariant, prompt_variants
-from potstill.labeler.teachers.local_teacher import LocalTeacher
+from potstill.labeler.teachers.local import LocalTeacher
 from potstill.models.catalog import best_mode
 
 

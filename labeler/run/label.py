@@ -13,7 +13,7 @@ from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig, with_mode
 from potstill.labeler.prompts.variants import Nearest, PromptVariant, prompt_variants, prompts_digest
 from potstill.labeler.run.path_collector import PathCollector, RunCallback
-from potstill.labeler.store.label_store import LabelStore, Run, RunSettings
+from potstill.labeler.store.database import LabelStore, Run, RunSettings
 from potstill.labeler.teacher import Teacher
 from potstill.models.catalog import best_mode
 

@@ -14,7 +14,7 @@ from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts.variants import PromptVariant
 from potstill.labeler.run.adaptive import N_FIRST, N_PILOT, Ballot, calibration_shift, least_certain, undecided
 from potstill.labeler.run.progress import RunProgress
-from potstill.labeler.store.label_store import LabelStore, Run
+from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.teacher import Enough, PathRequest, Teacher, TeacherPath, TooLong, never
 
 N_BLOCK = 32  # texts that a deterministic run asks together, from an empty context

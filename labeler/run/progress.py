@@ -13,7 +13,7 @@ from scipy.special import log_softmax
 
 from potstill.labeler.aggregation.calibration import batch_calibrated
 from potstill.labeler.aggregation.path_table import UNREADABLE_MASS, label_logprobs
-from potstill.labeler.store.label_store import RunSettings
+from potstill.labeler.store.database import RunSettings
 from potstill.labeler.teacher import TeacherPath
 
 _MIN_TO_CALIBRATE = 12  # paths of a variant; with fewer, their mean says nothing

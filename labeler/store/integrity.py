@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from potstill.contract.files import digest
-from potstill.labeler.store.label_store import LabelStore, RunSettings
+from potstill.labeler.store.database import LabelStore, RunSettings
 from potstill.labeler.teacher import path_seed
 
 _MAX_LOGPROB = 1e-6  # rounding may put the logarithm of a probability of 1 above 0

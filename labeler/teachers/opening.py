@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from potstill.contract.errors import UserError
-from potstill.labeler.engine.llama_engine import LlamaEngine
+from potstill.labeler.engine.llama import LlamaEngine
 from potstill.labeler.teacher import Identity, Teacher
-from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.openai_client import ServerConfig
-from potstill.labeler.teachers.openai_teacher import open_remote
+from potstill.labeler.teachers.remote import open_remote
 from potstill.models import gguf
 from potstill.models.catalog import ModelFile, Packing, cache_folder, find_teacher
 from potstill.models.repack import repacked

@@ -18,7 +18,7 @@ from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig
 from potstill.labeler.aggregation.path_table import NO_GOLD, path_table
 from potstill.labeler.aggregation.soft_labels import distributions, neighbours
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.store.label_store import LabelStore, Run
+from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.teacher import TeacherPath
 from potstill.labeler.tuning.candidates import paths_name, prompt_name
 from potstill.labeler.tuning.gold_split import GoldHalves

@@ -18,7 +18,7 @@ from potstill.labeler.prompts.variants import Nearest, prompt_variants
 from potstill.labeler.run.label import label, run_settings
 from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.run.progress import RunProgress
-from potstill.labeler.store.label_store import LabelStore, Run
+from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.teacher import Teacher, TeacherPath
 from potstill.labeler.tuning.comparison import token_cost
 

@@ -25,7 +25,7 @@ from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts.variants import nearest_examples
 from potstill.labeler.run.adaptive import least_certain
 from potstill.labeler.run.path_collector import RunCallback
-from potstill.labeler.store.label_store import LabelStore, Run
+from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.teacher import Teacher
 from potstill.labeler.tuning.candidates import TuneConfig, paths_name, prompt_choices, prompt_name
 from potstill.labeler.tuning.comparison import Trial, TrialComparison, TuningChoice

@@ -18,7 +18,7 @@ from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import Text, read_texts, texts_and_targets
 from potstill.serve.runtime.classifier import Classifier
 from potstill.trainer.calibrate_on_gold import ConfidenceConfig, ConfidenceReport, calibrate_on_gold
-from potstill.trainer.data.training_rows import TrainingRows, read_trained_rows
+from potstill.trainer.data.rows import TrainingRows, read_trained_rows
 from potstill.trainer.evaluation.baselines.find import (
     BUILT_IN,
     BaselineInputs,
@@ -27,8 +27,8 @@ from potstill.trainer.evaluation.baselines.find import (
     find_ready_made,
     ready_made_baseline,
 )
+from potstill.trainer.evaluation.checkpoint_scores import predict, shifted
 from potstill.trainer.evaluation.comparison import System, SystemComparison, compare
-from potstill.trainer.evaluation.evaluate import predict, shifted
 from potstill.trainer.evaluation.gold import Gold, TeacherAnswers, read_gold, read_teacher
 from potstill.trainer.evaluation.label_map import LabelMap, parse_label_map
 from potstill.trainer.training.loop import TrainProgress

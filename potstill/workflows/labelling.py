@@ -17,7 +17,7 @@ from potstill.labeler.run.forecast import Forecast, forecast
 from potstill.labeler.run.label import LabelReport
 from potstill.labeler.run.label import label as label_texts
 from potstill.labeler.run.path_collector import RunCallback
-from potstill.labeler.store.label_store import LabelStore
+from potstill.labeler.store.database import LabelStore
 from potstill.workflows.teacher import (
     TeacherConfig,
     configured_local_teacher,

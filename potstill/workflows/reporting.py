@@ -10,7 +10,7 @@ from potstill.contract.checkpoint import Student, read_student
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic
 from potstill.labeler.aggregation.path_table import path_logprobs
-from potstill.labeler.store.label_store import LabelStore
+from potstill.labeler.store.database import LabelStore
 from potstill.trainer.report.answers import Rationale, Rationales
 from potstill.trainer.report.build import ReportConfig, ReportSources, build_report
 from potstill.trainer.report.page import report_page

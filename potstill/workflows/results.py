@@ -18,7 +18,7 @@ from potstill.models.catalog import find_teacher
 from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
 from potstill.serve.bench.bundle_report import BundleBenchReport
 from potstill.serve.runtime.classifier import Classifier
-from potstill.trainer.evaluation.evaluate import predict
+from potstill.trainer.evaluation.checkpoint_scores import predict
 from potstill.workflows.labelling import GOLD_LABELS_FILE
 from potstill.workflows.pipeline import ProjectRun
 

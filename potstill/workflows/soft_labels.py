@@ -13,8 +13,8 @@ from potstill.labeler.aggregation import soft_labels as derivation
 from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig
 from potstill.labeler.aggregation.soft_labels import Derived
 from potstill.labeler.aggregation.summary import Summary, summary
+from potstill.labeler.store.database import LabelStore, RunSettings
 from potstill.labeler.store.integrity import StoreCheck, check_store
-from potstill.labeler.store.label_store import LabelStore, RunSettings
 
 _REVIEW = ReviewConfig()
 

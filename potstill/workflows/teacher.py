@@ -13,7 +13,7 @@ from potstill.labeler.aggregation.config import check_embedding_libraries
 from potstill.labeler.config import AUTO, LabelConfig, with_mode
 from potstill.labeler.prompts.variants import Nearest, nearest_examples
 from potstill.labeler.teacher import Teacher
-from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.opening import PACKS, Pack, is_server, open_local, open_teacher
 from potstill.models.catalog import best_mode, find_backbone
 

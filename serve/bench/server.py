@@ -22,7 +22,7 @@ from potstill.serve.bench.load.in_process import http_and_in_process_p50_ms, in_
 from potstill.serve.bench.load.open_loop import open_loop
 from potstill.serve.bench.load.result import LoadResult
 from potstill.serve.bench.load.server_process import lost_by_reloads, lost_by_stops, started_server
-from potstill.serve.bench.server_report import OVERLOAD, Rung, ServerBenchReport
+from potstill.serve.bench.load_report import OVERLOAD, Rung, ServerBenchReport
 from potstill.serve.bench.texts import shuffled, text_of
 from potstill.serve.http.application.api_keys import VARIABLE
 from potstill.serve.http.config import Limits

@@ -17,7 +17,7 @@ from potstill.export.run import export_bundle
 from potstill.networks.static import Bag, StaticConfig, StaticForSequenceClassification
 from potstill.serve.runtime.classifier import Classifier
 from potstill.trainer.config import TrainConfig
-from potstill.trainer.evaluation.evaluate import predict
+from potstill.trainer.evaluation.checkpoint_scores import predict
 from potstill.trainer.run import train
 from potstill.trainer.students import encoder
 

@@ -69,7 +69,7 @@ EXCEPTIONS = {
     "models/repack.py": {"llama_cpp"},  # inside one function: llama.cpp quantizes
     "export/tokenizer/prune.py": {"safetensors"},  # the weights of a checkpoint, cut without building its network
     "labeler/embeddings.py": {"torch", "transformers", "safetensors"},  # loaded only where soft labels are smoothed
-    "labeler/engine/llama_engine.py": {"llama_cpp"},  # llama.cpp's contexts
+    "labeler/engine/llama.py": {"llama_cpp"},  # llama.cpp's contexts
     "labeler/engine/llama_bindings.py": {"llama_cpp"},  # its models, samplers and log
     "labeler/bench/peers.py": {"llama_cpp"},  # the peer that the engine is measured against is llama_cpp's own class
     "labeler/prompts/chat.py": {"jinja2"},  # the language of chat templates

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from potstill.contract.task import Example, Label, Task
 from potstill.contract.texts import Text
 from potstill.labeler.run.progress import RunProgress
-from potstill.labeler.store.label_store import RunSettings
+from potstill.labeler.store.database import RunSettings
 from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, TeacherPath, TooLong, never, path_seed
 
 TASK = Task(

@@ -14,7 +14,7 @@ from potstill.contract.soft_label import read_soft_labels
 from potstill.contract.texts import Text
 from potstill.trainer.calibrate_on_gold import ConfidenceConfig, calibrate_on_gold
 from potstill.trainer.config import TrainConfig
-from potstill.trainer.evaluation.evaluate import evaluate, predict
+from potstill.trainer.evaluation.checkpoint_scores import evaluate, predict
 from potstill.trainer.run import train
 
 pytestmark = pytest.mark.slow

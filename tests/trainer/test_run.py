@@ -24,7 +24,7 @@ from potstill.contract.texts import Text, read_texts
 from potstill.trainer.calibration.temperature import fit_temperature
 from potstill.trainer.config import RECIPES, TrainConfig
 from potstill.trainer.data.targets import target_matrix
-from potstill.trainer.evaluation.evaluate import evaluate, predict
+from potstill.trainer.evaluation.checkpoint_scores import evaluate, predict
 from potstill.trainer.run import train
 
 pytestmark = pytest.mark.slow

@@ -64,7 +64,7 @@ def called_with_strings():
     from potstill.serve.offline.cascade import cascade_bundle
     from potstill.serve.offline.predict import predict_file
     from potstill.trainer.calibrate_on_gold import ConfidenceConfig, calibrate_on_gold
-    from potstill.trainer.evaluation import evaluate
+    from potstill.trainer.evaluation import checkpoint_scores
     from potstill.trainer.sweep import sweep
     from potstill.workflows import evaluation, labelling, reporting, soft_labels, tuning
 
@@ -83,8 +83,8 @@ def called_with_strings():
         "train": lambda: potstill.train("no.toml", "no.parquet", "student"),
         "train, task": lambda: potstill.train(a_task(), "no.parquet", "student"),
         "sweep": lambda: sweep(a_task(), "no.parquet", "student", potstill.TrainConfig(), []),
-        "predict": lambda: evaluate.predict("no", []),
-        "evaluate on texts": lambda: evaluate.evaluate("no", []),
+        "predict": lambda: checkpoint_scores.predict("no", []),
+        "evaluate on texts": lambda: checkpoint_scores.evaluate("no", []),
         "evaluate": lambda: potstill.evaluate("no", "no.jsonl"),
         "calibrate on texts": lambda: calibrate_on_gold("no", [], wanted),
         "calibrate": lambda: evaluation.calibrate("no", "no.jsonl", wanted),

@@ -21,7 +21,7 @@ from potstill.contract.soft_label import SoftLabel, read_soft_labels
 from potstill.contract.task import task_from_json
 from potstill.contract.texts import Text
 from potstill.trainer.evaluation import curves
-from potstill.trainer.evaluation.evaluate import gold_classes, predict
+from potstill.trainer.evaluation.checkpoint_scores import gold_classes, predict
 from potstill.trainer.report import plots
 from potstill.trainer.report.answers import (
     N_MISTAKES,

@@ -12,9 +12,9 @@ from potstill.contract.soft_label import SoftLabel
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.trainer.config import as_trained
+from potstill.trainer.data.rows import read_rows
 from potstill.trainer.data.selection import text_hash
-from potstill.trainer.data.training_rows import read_rows
-from potstill.trainer.evaluation.evaluate import gold_classes
+from potstill.trainer.evaluation.checkpoint_scores import gold_classes
 from potstill.trainer.report.plot_style import LIGHT, SIZE, Plot, figure, keep
 from potstill.trainer.training.loop import TrainProgress
 from potstill.trainer.training.student import train_in_memory

@@ -16,7 +16,7 @@ from potstill.contract.files import atomic
 from potstill.contract.soft_label import SoftLabel, write_soft_labels
 from potstill.contract.task import Task, task_to_json
 from potstill.contract.texts import Text, write_texts
-from potstill.trainer.data.training_rows import TrainingRows
+from potstill.trainer.data.rows import TrainingRows
 from potstill.trainer.students.encoder import Encoder
 
 N_CALIBRATION = 256  # texts of the calibration set, but at most half of the training texts; more do not move activation ranges

@@ -22,9 +22,9 @@ from potstill.models.catalog import ModelFolder
 from potstill.trainer.calibration.held_out import HeldOutCalibration, calibrate_held_out
 from potstill.trainer.calibration.temperature import calibrated_probs
 from potstill.trainer.config import TrainConfig
+from potstill.trainer.data.rows import TrainingRows, select_rows
 from potstill.trainer.data.selection import is_validation
 from potstill.trainer.data.targets import certainty, majority_classes, mixed_target, smoothed
-from potstill.trainer.data.training_rows import TrainingRows, select_rows
 from potstill.trainer.students.encoder import Encoder
 from potstill.trainer.students.start import find_start, new_student
 from potstill.trainer.students.tokenizer import EncodedText

@@ -12,8 +12,8 @@ import msgspec
 
 from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
 from potstill.serve.bench.bundle_report import BundleBenchReport
+from potstill.serve.bench.load_report import plot
 from potstill.serve.bench.server import ServerBenchConfig, bench_server
-from potstill.serve.bench.server_report import plot
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(path_type=Path)

@@ -106,7 +106,7 @@ def check_pool_command(pool: Path, target: Path, as_json_: bool, **options: int)
     warning, with the lengths, traits and words that give the pool away. A warning is not an error: the exit code is 0.
     """
     # scikit-learn is loaded only here: the group's other commands do without
-    from potstill.trainer.pool_check.check import as_json, as_text, check_pool, warning
+    from potstill.trainer.pool_check.verdict import as_json, as_text, check_pool, warning
 
     check = check_pool(_side(pool), _side(target), config_of(SampleConfig, options))
     click.echo(as_json(check) if as_json_ else as_text(check))

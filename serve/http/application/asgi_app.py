@@ -33,7 +33,7 @@ from potstill.serve.http.hosting.workers import HEADROOM, Overloaded, Workers
 from potstill.serve.http.protocols import native
 from potstill.serve.http.protocols.request import make_job
 from potstill.serve.http.telemetry.logs_and_traces import OtlpTracer, ServerLog, request_span
-from potstill.serve.http.telemetry.server_metrics import ServerMetrics
+from potstill.serve.http.telemetry.metrics import ServerMetrics
 
 PUBLISH_S = 1.0  # how often this process publishes its counts to the others
 _CLOSE = (b"connection", b"close")

@@ -12,11 +12,11 @@ from potstill.serve.http.application.routes import Route
 from potstill.serve.http.asgi import Headers, Refused, Reply, json_reply
 from potstill.serve.http.config import Limits
 from potstill.serve.http.hosting.bundle_registry import BundleRegistry
-from potstill.serve.http.hosting.hosted_bundle import HostedBundle
+from potstill.serve.http.hosting.open_bundle import HostedBundle
 from potstill.serve.http.protocols import native, open_inference
 from potstill.serve.http.protocols.openapi import openapi_document
+from potstill.serve.http.telemetry.metrics import ServerMetrics
 from potstill.serve.http.telemetry.prometheus import CONTENT_TYPE as METRICS_TYPE
-from potstill.serve.http.telemetry.server_metrics import ServerMetrics
 
 FOLDER = Path(__file__).parents[1] / "playground"
 POLICY = (

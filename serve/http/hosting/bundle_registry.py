@@ -8,7 +8,7 @@ from typing import Literal
 
 from potstill.contract.errors import UserError
 from potstill.serve.http.config import BundleSpec
-from potstill.serve.http.hosting.hosted_bundle import HostedBundle, sums_digest
+from potstill.serve.http.hosting.open_bundle import HostedBundle, sums_digest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # part of URLs
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from potstill.serve.http.hosting.hosted_bundle import HostedBundle, TimedAnswer
+from potstill.serve.http.hosting.open_bundle import HostedBundle, TimedAnswer
 
 
 class Expired(Exception):

@@ -15,7 +15,7 @@ from potstill.serve.http.application.asgi_app import Application, build_applicat
 from potstill.serve.http.config import BundleSpec, ChildConfig
 from potstill.serve.http.network.server import HttpServer
 from potstill.serve.http.network.supervisor import RELOAD, STARTED, STOP
-from potstill.serve.http.telemetry.server_metrics import ServerMetrics
+from potstill.serve.http.telemetry.metrics import ServerMetrics
 from potstill.serve.http.telemetry.shared_counts import SharedCounts
 
 STDIN, STDOUT = 0, 1

@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from potstill.serve.http.config import Limits
-from potstill.serve.http.telemetry.server_metrics import ServerMetrics
+from potstill.serve.http.telemetry.metrics import ServerMetrics
 
 SWEEP_S = 0.5  # between two checks of all connections
 QUIET_S = 1.0  # after a reply; a client that keeps sending has sent its next request by then

@@ -17,8 +17,8 @@ from msgspec import UNSET, UnsetType
 
 from potstill.serve.http.asgi import Message, Refused, Reply, decode_json, json_reply
 from potstill.serve.http.config import Limits
-from potstill.serve.http.hosting.hosted_bundle import HostedBundle, TimedAnswer
 from potstill.serve.http.hosting.job import Job
+from potstill.serve.http.hosting.open_bundle import HostedBundle, TimedAnswer
 from potstill.serve.http.protocols.request import ParsedRequest, WireProtocol, WriteReply
 
 

@@ -17,8 +17,8 @@ from msgspec import UNSET, UnsetType
 
 from potstill.serve.http.asgi import Message, Refused, Reply, decode_json, header, json_reply
 from potstill.serve.http.config import Limits
-from potstill.serve.http.hosting.hosted_bundle import HostedBundle
 from potstill.serve.http.hosting.job import Job
+from potstill.serve.http.hosting.open_bundle import HostedBundle
 from potstill.serve.http.protocols.open_inference_tensors import Tensor, binary_size, flat_numbers, read_texts, to_bytes
 from potstill.serve.http.protocols.request import ParsedRequest, WireProtocol, WriteReply
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from potstill.serve.http.config import Limits
-from potstill.serve.http.hosting.hosted_bundle import HostedBundle
+from potstill.serve.http.hosting.open_bundle import HostedBundle
 from potstill.serve.http.protocols.open_inference import DATATYPES
 from potstill.serve.http.protocols.openapi_schemas import REPLY_SCHEMAS, Json, classify_request, infer_request, predict_request, ref
 

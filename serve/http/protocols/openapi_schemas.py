@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from potstill.serve.http.config import Limits
-from potstill.serve.http.hosting.hosted_bundle import HostedBundle
+from potstill.serve.http.hosting.open_bundle import HostedBundle
 from potstill.serve.runtime.tokenizer import MAX_TARGET_CHARS
 
 Json = dict[str, Any]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from potstill.contract.errors import UserError
 from potstill.serve.http.asgi import Message, Refused, Reply
 from potstill.serve.http.config import Limits
-from potstill.serve.http.hosting.hosted_bundle import HostedBundle
 from potstill.serve.http.hosting.job import Job
+from potstill.serve.http.hosting.open_bundle import HostedBundle
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from potstill.contract.errors import FormatError
 from potstill.contract.interchange.review_export import REVIEW_FORMATS
 from potstill.contract.texts import Text, read_texts
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.store.label_store import LabelStore, RunSettings
+from potstill.labeler.store.database import LabelStore, RunSettings
 from potstill.labeler.teacher import TeacherPath
 from potstill.workflows.labelling import plan_labelling
 

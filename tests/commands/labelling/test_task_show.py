@@ -9,7 +9,7 @@ from potstill.commands.main import run as console
 from potstill.contract.task import load_task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.engine.llama_engine import LlamaEngine
+from potstill.labeler.engine.llama import LlamaEngine
 from potstill.labeler.prompts.variants import nearest_examples
 from potstill.labeler.run.label import label
 from potstill.models.catalog import find_backbone

@@ -91,7 +91,7 @@ def test_the_real_teacher_is_tuned_and_called_again_is_asked_nothing(smollm2, tm
     assert (out / "tuned.toml").read_text().startswith(
         "# The [label] table of a project.toml, chosen by: potstill task tune\n# teacher smollm2-135m-instruct, 21 texts of gold.jsonl: direct, "
     )  # fmt: skip
-    monkeypatch.setattr("potstill.labeler.teachers.local_teacher.LocalTeacher.answer", None)  # it must not be asked
+    monkeypatch.setattr("potstill.labeler.teachers.local.LocalTeacher.answer", None)  # it must not be asked
     assert console(command) == 0
     assert capsys.readouterr().out == first.out
 

@@ -14,7 +14,7 @@ from potstill.contract.bundle import read_manifest, write_manifest, write_sums
 from potstill.contract.soft_label import write_soft_labels
 from potstill.export.config import ExportConfig
 from potstill.export.run import export_bundle
-from potstill.trainer.evaluation.evaluate import evaluate, predict
+from potstill.trainer.evaluation.checkpoint_scores import evaluate, predict
 
 pytestmark = pytest.mark.slow
 

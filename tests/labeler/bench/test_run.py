@@ -16,7 +16,7 @@ from potstill.labeler.bench.report import Figures, LabelBenchReport
 from potstill.labeler.bench.run import LabelBenchConfig, bench
 from potstill.labeler.bench.turns import Turn
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.teachers.local_teacher import LocalConfig
+from potstill.labeler.teachers.local import LocalConfig
 from potstill.labeler.teachers.opening import open_local
 
 pytestmark = pytest.mark.slow

@@ -6,10 +6,10 @@ import pytest
 
 from potstill.labeler.engine import autotune
 from potstill.labeler.engine.autotune import EngineSettings
-from potstill.labeler.engine.llama_engine import LlamaEngine
+from potstill.labeler.engine.llama import LlamaEngine
 from potstill.labeler.teacher import Identity
-from potstill.labeler.teachers import local_teacher
-from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.teachers import local
+from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 
 pytestmark = pytest.mark.slow
 
@@ -51,8 +51,8 @@ def teacher(smollm2: Path, tmp_path: Path):
 
 def test_a_teacher_measures_once_and_says_so_and_measures_again_when_the_file_is_damaged(teacher, tmp_path: Path, monkeypatch):
     measured = []
-    monkeypatch.setattr(local_teacher.autotune, "measured", lambda *_: measured.append(1) or FOUND)
-    monkeypatch.setattr(local_teacher.autotune, "is_busy", lambda: False)
+    monkeypatch.setattr(local.autotune, "measured", lambda *_: measured.append(1) or FOUND)
+    monkeypatch.setattr(local.autotune, "is_busy", lambda: False)
     first = teacher()
     assert first.engine_settings([1] * 300) == first.engine_settings([1] * 20) == FOUND
     assert first.said == ["measuring how this machine draws paths fastest"]
@@ -66,11 +66,11 @@ def test_a_teacher_measures_once_and_says_so_and_measures_again_when_the_file_is
 
 
 def test_what_was_measured_beside_other_work_is_said_and_not_kept(teacher, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(local_teacher.autotune, "measured", lambda *_: FOUND)
-    monkeypatch.setattr(local_teacher.autotune, "is_busy", lambda: True)
+    monkeypatch.setattr(local.autotune, "measured", lambda *_: FOUND)
+    monkeypatch.setattr(local.autotune, "is_busy", lambda: True)
     opened = teacher()
     assert opened.engine_settings([1] * 300) == FOUND
-    assert opened.said == ["measuring how this machine draws paths fastest" + local_teacher.BUSY]
+    assert opened.said == ["measuring how this machine draws paths fastest" + local.BUSY]
     assert not list(tmp_path.glob("*.json"))
 
 

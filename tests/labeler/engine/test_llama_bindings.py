@@ -8,8 +8,8 @@ import time
 import llama_cpp
 import pytest
 
+from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, Token
 from potstill.labeler.engine.llama_bindings import LongCalls, Sampler
-from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, Token
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from potstill.contract.errors import UserError
-from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, Token
+from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, Token
 from potstill.labeler.engine.scheduler import Scheduler
 from potstill.labeler.engine.sequences import PREFIX
 from potstill.labeler.engine.streams import TextInWork

@@ -1,13 +1,13 @@
-"""One sequence where a context of many cannot be made, and what the person is told. What it draws: labeler.engine.test_llama_engine.py."""
+"""One sequence where a context of many cannot be made, and what the person is told. What it draws: labeler.engine.test_llama.py."""
 
 import subprocess
 import sys
 
 import pytest
 
-from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, NoContextError
+from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, NoContextError
 from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest
-from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 
 pytestmark = pytest.mark.slow
 
@@ -72,8 +72,8 @@ def test_fewer_paths_at_once_are_tried_before_one_at_a_time(tiny_models):
 LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
-from potstill.labeler.engine.llama_engine import LlamaEngine
-from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.engine.llama import LlamaEngine
+from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest
 
 engine = LlamaEngine(Path(sys.argv[1]))

@@ -8,7 +8,7 @@ from scipy.special import log_softmax
 
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.autotune import EngineSettings
-from potstill.labeler.engine.llama_engine import LlamaEngine
+from potstill.labeler.engine.llama import LlamaEngine
 from potstill.labeler.engine.tokens import LabelWords, logprobs
 from potstill.labeler.engine.variant_context import CELL_BLOCK, MAX_SEQUENCES, VariantContext, engine_config, single_sequence_config
 from potstill.labeler.teacher import AnswerSpec, PathRequest

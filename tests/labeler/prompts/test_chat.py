@@ -9,7 +9,7 @@ from support.table_teacher import TASK
 from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.engine.llama_engine import LlamaEngine
+from potstill.labeler.engine.llama import LlamaEngine
 from potstill.labeler.engine.tokens import PromptTokens
 from potstill.labeler.prompts import chat, plain
 from potstill.labeler.prompts.variants import prompt_variants

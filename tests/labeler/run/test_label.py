@@ -14,7 +14,7 @@ from potstill.contract.errors import StoppedError, UserError
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.run.label import label
-from potstill.labeler.store.label_store import LabelStore
+from potstill.labeler.store.database import LabelStore
 from potstill.labeler.teacher import TeacherPath
 
 pytestmark = pytest.mark.slow
@@ -94,7 +94,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from support.table_teacher import TASK, TEXTS
-from potstill.labeler.teachers.local_teacher import LocalConfig
+from potstill.labeler.teachers.local import LocalConfig
 from potstill.labeler.teachers.opening import open_local
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.run.label import label

@@ -16,7 +16,7 @@ from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.run import path_collector
 from potstill.labeler.run.label import label
-from potstill.labeler.store.label_store import LabelStore
+from potstill.labeler.store.database import LabelStore
 from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, TeacherPath, TooLong, never
 
 pytestmark = pytest.mark.slow

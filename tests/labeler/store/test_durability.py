@@ -19,8 +19,8 @@ from potstill.contract.task import load_task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.run.label import label
-from potstill.labeler.store.label_store import LabelStore
-from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.store.database import LabelStore
+from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.opening import open_local
 from potstill.workflows import labelling
 from potstill.workflows.teacher import TeacherConfig
@@ -40,7 +40,7 @@ from potstill.contract.task import load_task
 from potstill.contract.texts import Text
 from potstill.labeler.run import path_collector
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.teachers.local_teacher import LocalConfig
+from potstill.labeler.teachers.local import LocalConfig
 from potstill.labeler.teachers.opening import open_local
 from potstill.labeler.run.label import label
 

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from potstill.contract.errors import FormatError
+from potstill.labeler.store.database import LabelStore
 from potstill.labeler.store.integrity import check_store
-from potstill.labeler.store.label_store import LabelStore
 
 
 @pytest.fixture

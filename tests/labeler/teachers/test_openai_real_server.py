@@ -17,9 +17,9 @@ from support.llama_reference import PREFIX, TEXTS, WORDS, answer_spec, requests
 
 from potstill.contract.errors import UserError
 from potstill.labeler.teacher import TeacherPath, TooLong, path_seed
-from potstill.labeler.teachers.local_teacher import LocalConfig
-from potstill.labeler.teachers.openai_teacher import open_remote
+from potstill.labeler.teachers.local import LocalConfig
 from potstill.labeler.teachers.opening import open_local
+from potstill.labeler.teachers.remote import open_remote
 
 pytestmark = pytest.mark.slow
 

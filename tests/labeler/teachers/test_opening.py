@@ -3,7 +3,7 @@
 import pytest
 
 from potstill.contract.errors import UserError
-from potstill.labeler.teachers.local_teacher import LocalConfig
+from potstill.labeler.teachers.local import LocalConfig
 from potstill.labeler.teachers.opening import is_server, open_teacher
 
 

@@ -14,7 +14,7 @@ from potstill.contract.task import Example, Label, Task
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.soft_labels import derive
 from potstill.labeler.run.label import label
-from potstill.labeler.store.label_store import LabelStore
+from potstill.labeler.store.database import LabelStore
 from potstill.labeler.teacher import Identity, TooLong
 from potstill.labeler.tuning.candidates import TuneConfig, prompt_choices, prompt_name
 from potstill.labeler.tuning.gold_split import GoldHalves, gold_halves

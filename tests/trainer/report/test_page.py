@@ -15,7 +15,7 @@ from potstill.contract.checkpoint import Student
 from potstill.contract.errors import UserError
 from potstill.contract.scores.record import Score
 from potstill.contract.soft_label import write_soft_labels
-from potstill.trainer.data.training_rows import TrainingRows
+from potstill.trainer.data.rows import TrainingRows
 from potstill.trainer.report import plots
 from potstill.trainer.report.answers import Rationale
 from potstill.trainer.report.build import ReportConfig, ReportSources, build_report

@@ -16,7 +16,7 @@ from potstill.export.config import ExportConfig
 from potstill.export.run import export_bundle
 from potstill.serve.runtime.classifier import Classifier
 from potstill.trainer.config import RECIPES, TrainConfig
-from potstill.trainer.evaluation.evaluate import evaluate, predict
+from potstill.trainer.evaluation.checkpoint_scores import evaluate, predict
 from potstill.trainer.run import train
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ from potstill.contract.checkpoint import read_student
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.texts import Text
 from potstill.trainer.config import TrainConfig
-from potstill.trainer.evaluation.evaluate import predict
+from potstill.trainer.evaluation.checkpoint_scores import predict
 from potstill.trainer.run import train
 from potstill.trainer.students.start import find_start, from_init
 from potstill.trainer.training import student as training

@@ -10,7 +10,7 @@ from support.toy_task import QUICK, a_task, gold_texts, toy_rows, until_step, wr
 from potstill.contract.checkpoint import read_student
 from potstill.contract.errors import UserError
 from potstill.trainer.config import TrainConfig
-from potstill.trainer.evaluation.evaluate import evaluate
+from potstill.trainer.evaluation.checkpoint_scores import evaluate
 from potstill.trainer.run import train
 from potstill.trainer.training.batches import Shuffled
 

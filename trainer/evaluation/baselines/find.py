@@ -13,8 +13,8 @@ import numpy as np
 
 from potstill.contract.checkpoint import Student
 from potstill.contract.errors import UserError
+from potstill.trainer.data.rows import TrainingRows
 from potstill.trainer.data.targets import target_matrix
-from potstill.trainer.data.training_rows import TrainingRows
 from potstill.trainer.evaluation.baselines.cross_fit import N_FOLDS, cross_fitted
 from potstill.trainer.evaluation.baselines.ready_made import ReadyMade, open_ready_made, predict_ready_made
 from potstill.trainer.evaluation.baselines.tfidf import tfidf_answers

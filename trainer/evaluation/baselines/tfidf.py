@@ -15,8 +15,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion
 
+from potstill.trainer.data.rows import TrainingRows
 from potstill.trainer.data.targets import target_matrix
-from potstill.trainer.data.training_rows import TrainingRows
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # inverse regularization; the lowest validation loss decides
 MAX_FEATURES = 100_000  # of each kind, the most frequent

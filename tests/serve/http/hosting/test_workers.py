@@ -8,8 +8,8 @@ import pytest
 from support.tiny_bundle import write_bundle
 
 from potstill.contract.errors import UserError
-from potstill.serve.http.hosting.hosted_bundle import HostedBundle
 from potstill.serve.http.hosting.job import Expired, Job
+from potstill.serve.http.hosting.open_bundle import HostedBundle
 from potstill.serve.http.hosting.workers import HEADROOM, Overloaded, Workers
 
 pytestmark = pytest.mark.slow

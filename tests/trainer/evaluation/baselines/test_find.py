@@ -7,7 +7,7 @@ from support.toy_task import LABELS, a_task, gold_texts, soft_label, toy_rows
 
 from potstill.contract.errors import UserError
 from potstill.contract.scores import metrics
-from potstill.trainer.data.training_rows import TrainingRows
+from potstill.trainer.data.rows import TrainingRows
 from potstill.trainer.evaluation.baselines.find import BaselineInputs, built_in_baseline
 from potstill.trainer.evaluation.gold import Gold
 from potstill.trainer.evaluation.label_map import parse_label_map

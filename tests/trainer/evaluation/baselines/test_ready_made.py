@@ -13,7 +13,7 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.texts import Text
 from potstill.trainer.evaluation.baselines.find import find_ready_made, ready_made_baseline
 from potstill.trainer.evaluation.baselines.ready_made import open_ready_made, predict_ready_made
-from potstill.trainer.evaluation.evaluate import predict
+from potstill.trainer.evaluation.checkpoint_scores import predict
 from potstill.trainer.evaluation.gold import read_gold
 from potstill.trainer.evaluation.label_map import parse_label_map
 

@@ -5,7 +5,7 @@ from scipy.special import log_softmax
 from support.toy_task import CLUES, FILLERS, LABELS, a_task, gold_texts, soft_label, toy_rows
 
 from potstill.contract.scores import metrics
-from potstill.trainer.data.training_rows import TrainingRows
+from potstill.trainer.data.rows import TrainingRows
 from potstill.trainer.evaluation.baselines.tfidf import STRENGTHS, _regressions, tfidf_answers
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,7 @@ from support.llama_reference import PREFIX, TEXTS, answer_spec, requests
 from potstill.contract.errors import UserError
 from potstill.labeler.teacher import PathRequest, TooLong, path_seed
 from potstill.labeler.teachers.openai_client import ServerConfig
-from potstill.labeler.teachers.openai_teacher import open_remote
+from potstill.labeler.teachers.remote import open_remote
 from potstill.labeler.teachers.word_lists import WRITTEN
 
 pytestmark = pytest.mark.slow
@@ -249,7 +249,7 @@ def test_an_interrupt_cancels_what_is_in_flight_and_the_teacher_can_be_asked_aga
 
     server, teacher = opened(answer, config=ServerConfig(concurrency=2))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("potstill.labeler.teachers.openai_teacher.wait", interrupted)
+        patch.setattr("potstill.labeler.teachers.remote.wait", interrupted)
         next(answers(teacher, "direct"))
     stuck.clear()
     assert len(list(answers(teacher, "direct"))) == 3
@@ -281,7 +281,7 @@ def test_a_refusal_ends_the_run_with_the_servers_words_after_what_was_drawn(open
         return model(body)
 
     # the refusal arrives together with the others, as on a machine that was busy meanwhile
-    monkeypatch.setattr("potstill.labeler.teachers.openai_teacher.wait", lambda running, return_when: wait(running))
+    monkeypatch.setattr("potstill.labeler.teachers.remote.wait", lambda running, return_when: wait(running))
     server, teacher = opened(refuses_one)
     results = answers(teacher, "direct", requests("direct", texts=["a", TEXTS[1], TEXTS[2]]))
     assert {next(results).text_id, next(results).text_id} == {"0", "2"}

@@ -4,8 +4,8 @@ import pytest
 from support.sample_texts import drawn_texts
 
 from potstill.contract.errors import UserError
-from potstill.trainer.pool_check.check import advice, as_json, as_text, check_pool, warning
 from potstill.trainer.pool_check.sample import SampleConfig, TextSource, sampled, without_shared
+from potstill.trainer.pool_check.verdict import advice, as_json, as_text, check_pool, warning
 
 pytestmark = pytest.mark.slow
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import resource
 
 from potstill.contract.system.memory import resident_bytes
-from potstill.serve.http.hosting.hosted_bundle import HostedBundle
 from potstill.serve.http.hosting.job import Job
+from potstill.serve.http.hosting.open_bundle import HostedBundle
 from potstill.serve.http.telemetry.prometheus import MetricFamily, MetricsSnapshot, gauge_lines, merge, render_labels
 from potstill.serve.http.telemetry.shared_counts import SharedCounts
 

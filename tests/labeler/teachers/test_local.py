@@ -17,11 +17,11 @@ import pytest
 from support.llama_reference import PREFIX, TEXTS, WORDS, SingleSequence, answer_spec, requests
 
 from potstill.contract.errors import UserError
+from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, NoContextError, OutOfCellsError, Token
 from potstill.labeler.engine.llama_bindings import model_params
-from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, NoContextError, OutOfCellsError, Token
 from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest, TeacherPath, TooLong
-from potstill.labeler.teachers import local_teacher
-from potstill.labeler.teachers.local_teacher import LocalConfig, LocalTeacher
+from potstill.labeler.teachers import local
+from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.opening import open_local, packed_file
 from potstill.models import gguf
 from potstill.models.catalog import find_teacher, load_catalog
@@ -202,42 +202,42 @@ KEPT_PREFIX = "Text: I buy\nAnswer: up\n\nText: I sell\nAnswer: down\n\n"
 
 
 def test_a_state_comes_back_as_it_was_and_other_keys_have_none(tmp_path: Path):
-    local_teacher.save_state(tmp_path / "new", "a", b"state")
-    assert local_teacher.load_state(tmp_path / "new", "a") == b"state"
-    assert local_teacher.load_state(tmp_path / "new", "b") is None
-    assert local_teacher.load_state(tmp_path / "nowhere", "a") is None
+    local.save_state(tmp_path / "new", "a", b"state")
+    assert local.load_state(tmp_path / "new", "a") == b"state"
+    assert local.load_state(tmp_path / "new", "b") is None
+    assert local.load_state(tmp_path / "nowhere", "a") is None
 
 
 @pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: d[:10], lambda d: b"", lambda d: d[:40] + b"?" + d[41:]])
 def test_a_damaged_file_counts_as_none(tmp_path: Path, damage):
-    local_teacher.save_state(tmp_path, "a", b"some state" * 10)
+    local.save_state(tmp_path, "a", b"some state" * 10)
     file = tmp_path / "a.kv"
     file.write_bytes(damage(file.read_bytes()))
-    assert local_teacher.load_state(tmp_path, "a") is None
+    assert local.load_state(tmp_path, "a") is None
 
 
 def test_the_least_recently_used_go_first_when_there_are_too_many(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(local_teacher, "MAX_CACHE_BYTES", 1000)
+    monkeypatch.setattr(local, "MAX_CACHE_BYTES", 1000)
     for age, key in enumerate("cba"):
-        local_teacher.save_state(tmp_path, key, b"x" * 300)
+        local.save_state(tmp_path, key, b"x" * 300)
         os.utime(tmp_path / f"{key}.kv", (age, age))
-    assert local_teacher.load_state(tmp_path, "c")  # used now
-    local_teacher.save_state(tmp_path, "d", b"x" * 300)
+    assert local.load_state(tmp_path, "c")  # used now
+    local.save_state(tmp_path, "d", b"x" * 300)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.kv", "c.kv", "d.kv"]
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1000
 
 
 def test_a_state_larger_than_all_that_may_be_kept_drives_nothing_out(tmp_path: Path, monkeypatch):
-    local_teacher.save_state(tmp_path, "a", b"x")
-    monkeypatch.setattr(local_teacher, "MAX_CACHE_BYTES", 100)
-    local_teacher.save_state(tmp_path, "b", b"x" * 90)
+    local.save_state(tmp_path, "a", b"x")
+    monkeypatch.setattr(local, "MAX_CACHE_BYTES", 100)
+    local.save_state(tmp_path, "b", b"x" * 90)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.kv"]
 
 
 def test_a_folder_that_cannot_be_made_is_no_error(tmp_path: Path):
     (tmp_path / "file").write_bytes(b"")
-    local_teacher.save_state(tmp_path / "file" / "engine", "a", b"state")
-    assert local_teacher.load_state(tmp_path / "file" / "engine", "a") is None
+    local.save_state(tmp_path / "file" / "engine", "a", b"state")
+    assert local.load_state(tmp_path / "file" / "engine", "a") is None
 
 
 def test_the_real_teacher_answers_the_same_with_a_kept_prefix_and_decodes_a_damaged_one_anew(smollm2: Path, tmp_path: Path):

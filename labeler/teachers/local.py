@@ -19,7 +19,7 @@ from potstill.contract.files import atomic, digest
 from potstill.contract.system.machine import usable_cores
 from potstill.labeler.engine import autotune
 from potstill.labeler.engine.autotune import EngineSettings
-from potstill.labeler.engine.llama_engine import EngineConfig, LlamaEngine, NoContextError, Token
+from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, NoContextError, Token
 from potstill.labeler.engine.scheduler import Scheduler
 from potstill.labeler.engine.sequences import PREFIX, Sequences, TimeSharedSequences
 from potstill.labeler.engine.tokens import LabelWords, PromptTokens

@@ -6,8 +6,8 @@ from potstill.contract.checkpoint import read_student
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.soft_label import read_soft_labels, write_soft_labels
 from potstill.contract.texts import read_texts
+from potstill.trainer.data.rows import read_trained_rows, select_rows, split_rows
 from potstill.trainer.data.selection import split
-from potstill.trainer.data.training_rows import read_trained_rows, select_rows, split_rows
 from potstill.trainer.run import train
 
 pytestmark = pytest.mark.slow
