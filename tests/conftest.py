@@ -5,7 +5,9 @@ import os
 # Before any library reads them.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Threads that spin starve the other worker's, so where several workers share the cores each has one.
+N_THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
+os.environ.setdefault("OMP_NUM_THREADS", str(N_THREADS))
 
 import ctypes
 import ctypes.util
@@ -150,10 +152,10 @@ def ruled_teacher() -> type[RuledTeacher]:
 
 
 @pytest.fixture(autouse=True)
-def two_torch_threads():
-    """Torch keeps to two threads, where a test has imported it."""
+def torch_threads():
+    """Torch keeps to this worker's threads, where a test has imported it."""
     if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(2)
+        sys.modules["torch"].set_num_threads(N_THREADS)
 
 
 class ScriptedServer:

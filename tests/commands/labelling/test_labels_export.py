@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from support.small_task import SMALL_TASK
 
 from potstill.commands.main import run as console
 from potstill.contract.errors import FormatError
@@ -21,26 +22,8 @@ SETTINGS = RunSettings(
     teacher_digest="d", source_digest="d", build="b", mode="direct", n_variants=1, temperature=0.5, max_rationale_tokens=40, seed=0,
 )  # fmt: skip
 P_UP = {"a": 0.9, "b": 0.5, "c": 0.3, "g": 0.6}  # g has gold
-TASK = """
-format = 1
-name = "t"
-question = "Which way?"
-guideline = "Read twice."
-[[labels]]
-name = "up"
-meaning = "rises"
-[[labels]]
-name = "down"
-meaning = "falls"
-[[examples]]
-text = "I buy"
-rationale = "Bought."
-label = "up"
-[[examples]]
-text = "I sell"
-rationale = "Sold."
-label = "down"
-"""
+TASK = SMALL_TASK.replace("Up or down?", "Which way?").replace('guideline = ""', 'guideline = "Read twice."')
+TASK = TASK.replace('meaning = "u"', 'meaning = "rises"').replace('meaning = "d"', 'meaning = "falls"')
 BY_UNCERTAINTY, BY_ID = ["b", "g", "c", "a"], ["a", "b", "c", "g"]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support.small_task import SMALL_TASK
 
 from potstill.commands.main import run as console
 from potstill.contract.task import load_task
@@ -37,26 +38,6 @@ KEYS = [
     "tokens_per_s",
 ]
 
-TASK = """
-format = 1
-name = "direction"
-question = "Up or down?"
-guideline = ""
-[[labels]]
-name = "up"
-meaning = "the price will rise"
-[[labels]]
-name = "down"
-meaning = "the price will fall"
-[[examples]]
-text = "I buy"
-rationale = "Bought."
-label = "up"
-[[examples]]
-text = "I sell"
-rationale = "Sold."
-label = "down"
-"""
 TEACHER = "smollm2-135m-instruct"
 STATED = LocalConfig(n_batch=512, n_live_paths=16, flash_attention=False)  # so that nothing is measured first
 
@@ -65,7 +46,7 @@ STATED = LocalConfig(n_batch=512, n_live_paths=16, flash_attention=False)  # so 
 def example(tmp_path_factory) -> Path:
     """A task with a short prompt, two texts and two with gold."""
     folder = tmp_path_factory.mktemp("example")
-    (folder / "task.toml").write_text(TASK)
+    (folder / "task.toml").write_text(SMALL_TASK)
     (folder / "texts.jsonl").write_text('{"text": "Loaded up on calls."}\n{"text": "Dead money, sold it all before the print."}\n')
     (folder / "gold.jsonl").write_text('{"text": "All in.", "gold": "up"}\n{"text": "I am out.", "gold": "down"}\n')
     return folder
