@@ -5,9 +5,9 @@ import os
 # Before any library reads them.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-# Threads that spin starve the other worker's, so where several workers share the cores each has one.
-N_THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
-os.environ.setdefault("OMP_NUM_THREADS", str(N_THREADS))
+# Threads that spin starve the other worker's, so where several workers share the cores each has one, and none spins.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import ctypes
 import ctypes.util
@@ -34,6 +34,17 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 settings.register_profile("untimed", deadline=None)  # an example that a busy machine makes slow is no failure
 settings.load_profile("untimed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of which several workers would otherwise wait for one at the end (`--no-loadscope-reorder` keeps the order)."""
+    first = ("workflows/test_pipeline", "trainer/training", "labeler/store/test_durability", "commands/labelling/test_task_tune", "export/")
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(REPOSITORY / "tests").as_posix()
+        return next((number for number, start in enumerate(first) if path.startswith(start)), len(first))
+
+    items.sort(key=place)  # a stable sort: the rest stays as it is
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +166,7 @@ def ruled_teacher() -> type[RuledTeacher]:
 def torch_threads():
     """Torch keeps to this worker's threads, where a test has imported it."""
     if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(N_THREADS)
+        sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 class ScriptedServer:

@@ -24,6 +24,7 @@ BATCHES = (256, 512)  # tokens per decode; larger batches were never faster
 N_TEXT = 32  # tokens of a made-up text
 CLEARLY_FASTER = 1.15  # fewer threads or a smaller batch must be faster by this factor: less may be noise of other work
 FLASH_FASTER = 1.25
+BUSY_MINUTES = 10  # a measurement beside other work is used for so long: what slowed it down may have ended since
 _PATHS_PER_TEXT = 8
 _N_STEPS = 3  # timed steps; the fastest counts, because other work on the machine only ever slows a step
 
@@ -116,19 +117,31 @@ def is_busy() -> bool:
 
 
 def remembered(folder: Path, key: str) -> EngineSettings | None:
-    """Read an earlier measurement from this machine's cache; None if there is none or it is damaged."""
-    try:
-        return msgspec.json.decode((folder / f"{key}.json").read_bytes(), type=EngineSettings)
-    except (OSError, msgspec.MsgspecError):
-        return None
+    """Read an earlier measurement from this machine's cache; None if there is none, it is damaged, or it was busy and is old."""
+    for path in (folder / f"{key}.json", _busy_file(folder, key)):
+        try:
+            if path != _busy_file(folder, key) or time.time() - path.stat().st_mtime < 60 * BUSY_MINUTES:
+                return msgspec.json.decode(path.read_bytes(), type=EngineSettings)
+        except (OSError, msgspec.MsgspecError):
+            pass
+    return None
 
 
-def remember(folder: Path, key: str, settings: EngineSettings) -> None:
-    """Store a measurement. A write error is ignored: the next start measures again."""
+def remember(folder: Path, key: str, settings: EngineSettings, *, busy: bool = False) -> None:
+    """Store a measurement. A write error is ignored: the next start measures again.
+
+    Args:
+        busy: it was made beside other work, so it is good for a few minutes only.
+    """
     try:
-        atomic.write_file(folder / f"{key}.json", msgspec.json.encode(settings))
+        atomic.write_file(_busy_file(folder, key) if busy else folder / f"{key}.json", msgspec.json.encode(settings))
     except UserError:
         pass
+
+
+def _busy_file(folder: Path, key: str) -> Path:
+    """Where a measurement beside other work is kept."""
+    return folder / f"{key}.busy.json"
 
 
 def _prompt_speed(bench: _Bench, n_batch: int, n_threads: int) -> float:

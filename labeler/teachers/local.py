@@ -42,7 +42,7 @@ class LocalConfig:
     deterministic: bool = False  # every call starts from an empty context, with a fixed schedule
 
 
-BUSY = "; it is busy with other work, so the next start measures again"
+BUSY = f"; it is busy with other work, so a start in more than {autotune.BUSY_MINUTES} minutes measures again"
 # Settings where no context of many sequences can be made to measure in.
 UNMEASURED = EngineSettings(2, 512, n_live_paths=16, flash_attention=False, prompt_tokens_per_s=0.0, path_tokens_per_s=0.0)
 # Settings of a deterministic run, in place of a measurement: the same on every machine.
@@ -148,8 +148,8 @@ class LocalTeacher:
             self._loaded = None
             try:
                 found = autotune.measured(self._engine, prefix, threads)
-                if config.cache and not busy:
-                    autotune.remember(config.cache, key, found)
+                if config.cache:
+                    autotune.remember(config.cache, key, found, busy=busy)
             except NoContextError:
                 found = replace(UNMEASURED, n_threads=threads[0])
         self._settings = EngineSettings(

@@ -4,8 +4,8 @@ import itertools
 import json
 
 import pytest
+from support.processes import run_on_a_terminal
 from support.table_teacher import running
-from support.terminal import run_on_a_terminal
 
 from potstill.commands.console import progress
 from potstill.labeler.run.progress import RunSnapshot

@@ -1,7 +1,9 @@
 """How this machine draws fastest is measured once, kept, and measured again when what was kept is damaged."""
 
+import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from potstill.labeler.engine import autotune
@@ -65,13 +67,28 @@ def test_a_teacher_measures_once_and_says_so_and_measures_again_when_the_file_is
     assert len(measured) == 2
 
 
-def test_what_was_measured_beside_other_work_is_said_and_not_kept(teacher, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(local.autotune, "measured", lambda *_: FOUND)
+def test_what_was_measured_beside_other_work_is_said_and_kept_for_minutes_only(teacher, tmp_path: Path, monkeypatch):
+    measured = []
+    monkeypatch.setattr(local.autotune, "measured", lambda *_: measured.append(1) or FOUND)
     monkeypatch.setattr(local.autotune, "is_busy", lambda: True)
     opened = teacher()
     assert opened.engine_settings([1] * 300) == FOUND
     assert opened.said == ["measuring how this machine draws paths fastest" + local.BUSY]
-    assert not list(tmp_path.glob("*.json"))
+    assert teacher().engine_settings([1] * 300) == FOUND
+    assert len(measured) == 1
+    (file,) = tmp_path.glob("*.json")
+    long_ago = file.stat().st_mtime - 60 * autotune.BUSY_MINUTES
+    os.utime(file, (long_ago, long_ago))
+    assert teacher().engine_settings([1] * 300) == FOUND
+    assert len(measured) == 2
+
+
+def test_a_measurement_of_an_idle_machine_goes_before_one_beside_other_work(tmp_path: Path):
+    other = msgspec.structs.replace(FOUND, n_threads=1)
+    autotune.remember(tmp_path, "a", other, busy=True)
+    assert autotune.remembered(tmp_path, "a") == other
+    autotune.remember(tmp_path, "a", FOUND)
+    assert autotune.remembered(tmp_path, "a") == FOUND
 
 
 def test_nothing_is_measured_where_everything_is_stated_or_the_schedule_is_fixed(teacher):

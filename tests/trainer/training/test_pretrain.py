@@ -1,10 +1,7 @@
-import signal
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
+from support.processes import parent_of
 from support.tiny_backbone import MARKS, SHAPE, WORDS, sizes, write_backbone, write_tokenizer
 from support.toy_task import LABELS, a_task, sure_rows, until_step, write_rows
 from transformers import (
@@ -250,7 +247,6 @@ def test_a_loss_that_is_not_a_number_is_one_line_and_leaves_nothing(backbone, so
 
 RUN = """
 import sys, time
-sys.path[:0] = [{repository!r}, {repository!r} + "/tests"]
 from pathlib import Path
 from support.toy_task import a_task
 from potstill.trainer.config import TrainConfig
@@ -264,23 +260,28 @@ train(a_task(), Path({soft_labels!r}), Path({checkpoint!r}), TrainConfig(**{sett
 """
 
 
+@pytest.fixture(scope="module")
+def parent():
+    with parent_of("support.toy_task", "potstill.trainer.run") as parent:
+        yield parent
+
+
 @pytest.mark.parametrize("family", ["encoder", "charformer"])
 def test_a_run_that_is_killed_during_pretraining_and_after_ends_with_the_weights_of_one_that_was_not(
-    backbone, soft_labels, tmp_path, repository, family
+    parent, backbone, soft_labels, tmp_path, family
 ):
     settings = QUICK | {"family": family, "backbone": str(backbone), "tapt" if family == "encoder" else "pretrain": 30}
     whole = train(a_task(), soft_labels, tmp_path / "whole", TrainConfig(**settings))
-    paths = {"repository": str(repository), "soft_labels": str(soft_labels), "checkpoint": str(tmp_path / "student")}
-    command = [sys.executable, "-W", "ignore", "-c", RUN.format(settings=settings, **paths)]
+    run = RUN.format(settings=settings, soft_labels=str(soft_labels), checkpoint=str(tmp_path / "student"))
     for wanted in (9, 21, 105, None):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            if wanted is None:
-                output, errors = process.communicate(timeout=300)
-                assert process.returncode == 0, errors
-                assert int(output.split()[0]) > 103  # pretraining did not start over
-                break
+        process = parent.start(run)
+        if wanted is not None:
             until_step(process, wanted)
-            process.send_signal(signal.SIGKILL)
+            process.kill()
+            process.wait()
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert int(output.split()[0]) > 103  # pretraining did not start over
     assert (tmp_path / "student" / "model.safetensors").read_bytes() == (whole.checkpoint / "model.safetensors").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["student", "whole"]
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from support.processes import parent_of
 from support.toy_task import QUICK, a_task, gold_texts, toy_rows, until_step, write_rows
 
 from potstill.contract.checkpoint import read_student
@@ -18,7 +19,6 @@ pytestmark = pytest.mark.slow
 
 RUN = """
 import sys, time
-sys.path[:0] = [{repository!r}, {repository!r} + "/tests"]
 from pathlib import Path
 from support.toy_task import QUICK, a_task
 from potstill.commands.console.errors import heeding_sigterm
@@ -40,21 +40,19 @@ except StoppedError as stop:
 """
 
 
+@pytest.fixture(scope="module")
+def parent():
+    with parent_of("support.toy_task", "potstill.trainer.run", "potstill.commands.console.errors") as parent:
+        yield parent
+
+
 @pytest.fixture
-def start(repository, backbone, soft_labels):
+def start(parent, backbone, soft_labels):
     running = []
 
     def begin(checkpoint, **changes):
-        code = RUN.format(
-            repository=str(repository),
-            backbone=str(backbone),
-            soft_labels=str(soft_labels),
-            checkpoint=str(checkpoint),
-            changes=changes,
-        )
-        heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        running.append(subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], **pipes, **heed))
+        paths = {"backbone": str(backbone), "soft_labels": str(soft_labels), "checkpoint": str(checkpoint)}
+        running.append(parent.start(RUN.format(changes=changes, **paths)))
         return running[-1]
 
     yield begin

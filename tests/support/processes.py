@@ -1,0 +1,157 @@
+"""Python programs that tests start: one whose standard error is a terminal, and children forked from a parent that has imported
+their libraries, because a fresh interpreter for each would import torch anew, for seconds."""
+
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def run_on_a_terminal(program: str) -> tuple[str, str]:
+    """(standard output, what the terminal got without its control codes) of a program that must end well."""
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "160", "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+        except OSError:  # the other end is closed
+            pass
+        output = process.stdout.read()
+    os.close(ours)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert process.returncode == 0, plain
+    return output, plain
+
+
+PARENT = """
+import importlib, os, select, signal, socket, sys, traceback
+
+link = socket.socket(fileno=int(sys.argv[1]))
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+
+def run(code):
+    try:
+        exec(compile(code, "<child>", "exec"), {"__name__": "__main__"})
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+while True:
+    if select.select([link], [], [], 0.01)[0]:
+        code, (out, err), _, _ = socket.recv_fds(link, 1_000_000, 2)
+        pid = os.fork()
+        if pid == 0:
+            link.close()
+            os.dup2(out, 1), os.dup2(err, 2), os.close(out), os.close(err)
+            status = run(code.decode())
+            sys.stdout.flush(), sys.stderr.flush()
+            os._exit(status)
+        os.close(out), os.close(err)
+        link.send(f"{pid}".encode())
+    try:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        continue
+    if pid:
+        link.send(f"{pid} {os.waitstatus_to_exitcode(status)}".encode())
+"""
+
+
+class Child:
+    """One forked process, with the part of `subprocess.Popen` that the tests use."""
+
+    def __init__(self, parent: "Parent", pid: int, stdout: int, stderr: int) -> None:
+        self.pid, self.returncode, self._parent = pid, None, parent
+        self.stdout, self.stderr = os.fdopen(stdout), os.fdopen(stderr)
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def poll(self) -> int | None:
+        self._parent.hear(wait=False)
+        if self.returncode is None:
+            self.returncode = self._parent.ended.get(self.pid)
+        return self.returncode
+
+    def wait(self) -> int:
+        while self.poll() is None:
+            self._parent.hear(wait=True)
+        return self.returncode
+
+    def communicate(self, timeout: float = 300) -> tuple[str, str]:
+        """All that it writes until it ends."""
+        with ThreadPoolExecutor(2) as readers:
+            reading = [readers.submit(stream.read) for stream in (self.stdout, self.stderr)]
+            end = time.monotonic() + timeout
+            while self.poll() is None:
+                if time.monotonic() > end:
+                    self.kill()
+                    raise subprocess.TimeoutExpired(str(self.pid), timeout)
+                time.sleep(0.01)
+            return reading[0].result(), reading[1].result()
+
+
+class Parent:
+    """The process that has imported the libraries, and forks a child for each code that it is given."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link, self._began, self.ended = link, [], {}
+
+    def start(self, code: str) -> Child:
+        """Begin Python code in a child of its own."""
+        (out_read, out_write), (err_read, err_write) = os.pipe(), os.pipe()
+        socket.send_fds(self._link, [code.encode()], [out_write, err_write])
+        os.close(out_write), os.close(err_write)
+        while not self._began:
+            self.hear(wait=True)
+        return Child(self, self._began.pop(), out_read, err_read)
+
+    def hear(self, *, wait: bool) -> None:
+        """Take note of the next child that began or ended."""
+        try:
+            said = self._link.recv(100, 0 if wait else socket.MSG_DONTWAIT).decode().split()
+        except BlockingIOError:
+            return
+        assert said, "the parent of the children has ended"
+        if len(said) == 1:
+            self._began.append(int(said[0]))
+        else:
+            self.ended[int(said[0])] = int(said[1])
+
+
+@contextmanager
+def parent_of(*modules: str) -> Iterator[Parent]:
+    """A parent that has imported these modules; its children heed SIGINT as a program in a terminal does."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [sys.executable, "-W", "ignore", "-c", PARENT, str(theirs.fileno()), *modules]
+    heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, **heed) as process:
+        theirs.close()
+        try:
+            yield Parent(ours)
+        finally:
+            ours.close()
+            process.kill()
