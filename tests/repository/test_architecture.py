@@ -42,8 +42,8 @@ ORDER = {
     "export": "config graph quantization tokenizer gate bundle report run layouts bench",
     "serve": "runtime offline http bench run",
     "serve/http": "config asgi hosting telemetry protocols application network",
-    "workflows": "example_files teacher soft_labels labelling evaluation reporting tuning pipeline results",
-    "commands": "console options labelling training bundles bench models pipeline main reference",
+    "workflows": "example_files teacher soft_labels labelling evaluation reporting tuning pipeline results doctor",
+    "commands": "console options labelling training bundles bench models doctor pipeline main reference",
 }
 
 HTTP = {"uvicorn", "httptools", "uvloop"}
