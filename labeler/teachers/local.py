@@ -21,6 +21,7 @@ from potstill.contract.system.machine import usable_cores
 from potstill.labeler.engine import autotune
 from potstill.labeler.engine.autotune import EngineSettings
 from potstill.labeler.engine.llama import ON_THE_CPU, EngineConfig, LlamaEngine, NoContextError, Token
+from potstill.labeler.engine.pace import Pace, thread_candidates
 from potstill.labeler.engine.scheduler import Scheduler
 from potstill.labeler.engine.sequences import PREFIX, Sequences, TimeSharedSequences
 from potstill.labeler.engine.tokens import LabelWords, PromptTokens
@@ -65,6 +66,7 @@ class LocalTeacher:
             config = dataclasses.replace(config, flash_attention=True)
         self._engine, self._identity, self._config, self._tell = engine, identity, config, tell
         self._settings = _stated(DETERMINISTIC if config.deterministic else config, config)
+        self._pace: Pace | None = None  # where the number of threads is ours to choose, once it was measured
         self._loaded: list[int] | None = None  # tokens of the prefix, while the cache holds it and nothing else
         self._sequences: Sequences = engine
         self._told_one_by_one = False
@@ -115,7 +117,7 @@ class LocalTeacher:
         if fitting:
             found = self._begin(prompts.shared, context, fitting)
             self._loaded = None  # until all streams have ended, the cache holds more than the prefix
-            yield from Scheduler(context, fitting, found.n_live_paths, enough).paths(self._tell)
+            yield from Scheduler(context, fitting, found.n_live_paths, enough, self._pace).paths(self._tell)
             self._loaded = prompts.shared
 
     def count_tokens(self, prefix: str, prompts: Sequence[str], spec: AnswerSpec | None) -> tuple[int, list[int]]:
@@ -196,7 +198,16 @@ class LocalTeacher:
         elif refusal:
             self._tell(f"drawing {found.n_live_paths} paths at once, which is slower than more: {refusal}")
         self._settings, context.sequences = found, self._sequences
+        self._choose_pace(found.n_threads)
         return found
+
+    def _choose_pace(self, n_threads: int) -> None:
+        """Let the number of threads follow what else runs, unless it is stated, fixed for equal bits, or a GPU does the work."""
+        if self._config.n_threads or self._config.deterministic or self._engine.load.n_gpu_layers:
+            return
+        if self._pace is None:
+            self._pace = Pace(thread_candidates(usable_cores()), n_threads)
+        self._engine.set_threads(self._pace.n_threads)  # a new context begins with the measured number
 
     def _load(self, prefix: list[int], wanted: EngineConfig) -> None:
         """Make a context of at least that size which holds the prefix and nothing else."""
