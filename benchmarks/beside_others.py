@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from potstill.contract.system.machine import cpu_name, usable_cores
 from potstill.contract.system.threads import sleep_soon
 
 BUSY = "while True: pass"
+FEWEST_STEPS = 4  # of a turn: a slow one is longer
 SETTLE_S = 1.0  # after the busy processes stopped or went on
 KINDS = {"labelling": "tokens/s", "training": "steps/s"}
 TEACHER, BACKBONE, N_TEXTS = "smollm2-135m-instruct", "all-minilm-l6-v2", 64
@@ -65,11 +67,20 @@ class Work:
 
     ends: list[tuple[float, float]] = field(default_factory=list)
 
-    def speed(self, began: float, ended: float) -> float:
-        """Work in a second between the first and the last step that ended in that time."""
-        inside = [end for end in self.ends if began <= end[0] <= ended]
-        if len(inside) < 2:
-            return 0.0
+    def read(self, lines: Iterable[str]) -> None:
+        """Take note of every line, until there are no more."""
+        for line in lines:
+            seconds, done = line.split()
+            self.ends.append((float(seconds), float(done)))
+
+    def wait_for_steps(self, began: float) -> None:
+        """Wait until some steps have ended since then."""
+        while len([end for end in self.ends if end[0] >= began]) < FEWEST_STEPS:
+            time.sleep(0.05)
+
+    def speed(self, began: float) -> float:
+        """Work in a second between the first and the last step that ended since then."""
+        inside = [end for end in self.ends if began <= end[0]]
         (first_s, first), (last_s, last) = inside[0], inside[-1]
         return (last - first) / (last_s - first_s)
 
@@ -113,10 +124,8 @@ def measured(kind: str, options: argparse.Namespace) -> Shares:
     try:
         tell(busy, signal.SIGSTOP)
         work = Work()
-        lines = iter(worker.stdout or [])
-        next(lines)  # it has begun: weights are loaded, settings measured
-        reader = threading.Thread(target=lambda: work.ends.extend(map(step_of, lines)), daemon=True)
-        reader.start()
+        threading.Thread(target=work.read, args=[worker.stdout], daemon=True).start()
+        work.wait_for_steps(0.0)  # it has begun: weights are loaded, settings measured
         speeds = [turn(work, busy, options.seconds, first_alone=n % 2 == 0) for n in range(options.turns)]
     finally:
         for process in [worker, *busy]:
@@ -133,9 +142,8 @@ def turn(work: Work, busy: list[subprocess.Popen[bytes]], seconds: float, *, fir
         time.sleep(SETTLE_S)
         began = time.monotonic()
         time.sleep(seconds)
-        ended = time.monotonic()
-        time.sleep(0.1)  # until its lines are read
-        speeds[alone] = work.speed(began, ended)
+        work.wait_for_steps(began)
+        speeds[alone] = work.speed(began)
         print(f"{'alone' if alone else 'beside'}: {speeds[alone]:.2f}", file=sys.stderr, flush=True)
     return speeds[True], speeds[False]
 
@@ -144,12 +152,6 @@ def tell(processes: list[subprocess.Popen[bytes]], number: signal.Signals) -> No
     """Send all of them a signal."""
     for process in processes:
         process.send_signal(number)
-
-
-def step_of(line: str) -> tuple[float, float]:
-    """(seconds, work done) of a line."""
-    seconds, done = line.split()
-    return float(seconds), float(done)
 
 
 # The processes that are measured

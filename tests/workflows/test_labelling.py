@@ -73,6 +73,12 @@ def test_a_text_that_is_both_trained_on_and_scored_with_is_refused(files, tmp_pa
         (lambda: {"config": LabelConfig("wild")}, "mode is 'wild'; allowed: auto, cot, direct, cascade"),
         (lambda: {"derive": DeriveConfig(method="best")}, "method is 'best'; allowed: calibrated, "),
         (lambda: {"teacher": TeacherConfig(pack="Q9")}, "pack is 'Q9'; allowed: auto, as-is, Q8_0, Q4_0"),
+        (lambda: {"teacher": TeacherConfig(gpu_layers=-1)}, "gpu_layers is -1; it must be auto or a whole number, at least 0"),
+        (
+            lambda: {"teacher": TeacherConfig(gpu_layers="all")},
+            "gpu_layers is 'all'; it must be auto or a whole number, at least 0",
+        ),
+        (lambda: {"teacher": TeacherConfig(kv_type="q4_0")}, "kv_type is 'q4_0'; allowed: f16, q8_0"),
         (lambda: {"teacher": TeacherConfig(concurrency=0)}, "concurrency is 0; it must be a whole number, at least 1"),
         (
             lambda: {"config": LabelConfig(deterministic=True), "teacher": TeacherConfig(parallel=8)},
