@@ -1,11 +1,11 @@
 """Measure how much of their speed labelling and training keep beside other programs that keep cores busy.
 
-    python benchmarks/beside_others.py [--busy 1] [--turns 6] [--seconds 3] [--only labelling] [--before] [--threads N]
+    python benchmarks/beside_others.py [--busy 1] [--turns 6] [--seconds 3] [--only labelling] [--before]
 
 Each of the two runs in a process of its own, as `potstill` starts one. In turns it is alone and beside busy processes, which are
 stopped and continued; the order changes from turn to turn. Its speed is that between its first and its last step in a turn, so
 that no step counts by half. Prints each one's speed alone, the share that is left beside the others, and a 95 % interval over
-the turns (Student's t). `--before` leaves the threads' way of waiting as the system has it.
+the turns (Student's t). With `--before` threads wait as the system has it, and their number is fixed.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from scipy.stats import t as student_t
 
 from potstill.contract.system.child_process import environment
 from potstill.contract.system.machine import cpu_name, usable_cores
-from potstill.contract.system.threads import sleep_soon
+from potstill.contract.system.threads import Waiting
 
 BUSY = "while True: pass"
 FEWEST_STEPS = 4  # of a turn: a slow one is longer
-SETTLE_S = 1.0  # after the busy processes stopped or went on
+SETTLE_S = 4.0  # after the busy processes stopped or went on: it takes a while to notice
 KINDS = {"labelling": "tokens/s", "training": "steps/s"}
 TEACHER, BACKBONE, N_TEXTS = "smollm2-135m-instruct", "all-minilm-l6-v2", 64
 
@@ -44,12 +44,13 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=3.0, help="of a turn alone, and of one beside the others")
     parser.add_argument("--only", choices=KINDS)
-    parser.add_argument("--before", action="store_true", help="with the system's own way of waiting")
-    parser.add_argument("--threads", type=int, help="of labelling and training; default: their own choice")
+    parser.add_argument("--before", action="store_true", help="with the system's own way of waiting, and one number of threads")
     parser.add_argument("--work", choices=KINDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        {"labelling": label_forever, "training": train_forever}[options.work](options.threads)
+        if options.before:
+            Waiting.worked = lambda *_: None  # type: ignore[method-assign]
+        {"labelling": label_forever, "training": train_forever}[options.work](options.before)
     print(f"{cpu_name()}, {usable_cores()} cores, {options.busy} busy processes, {options.turns} turns of {options.seconds:g} s\n")
     print("| what | alone | share left beside the others | 95 % interval |\n| --- | --- | --- | --- |")
     for kind in [options.only] if options.only else KINDS:
@@ -66,6 +67,7 @@ class Work:
     """What a measured process says of its steps: when each ended, and how much was done by then."""
 
     ends: list[tuple[float, float]] = field(default_factory=list)
+    settled: bool = False  # whether it has run alone or beside the others for a while
 
     def read(self, lines: Iterable[str]) -> None:
         """Take note of every line, until there are no more."""
@@ -116,9 +118,7 @@ class Shares:
 
 def measured(kind: str, options: argparse.Namespace) -> Shares:
     """Start the work and the busy processes, and take turns."""
-    if not options.before:
-        sleep_soon()
-    arguments = [sys.executable, __file__, "--work", kind, *(["--threads", str(options.threads)] if options.threads else [])]
+    arguments = [sys.executable, __file__, "--work", kind, *(["--before"] if options.before else [])]
     worker = subprocess.Popen(arguments, env=environment(), stdout=subprocess.PIPE, text=True)
     busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(options.busy)]
     try:
@@ -135,11 +135,12 @@ def measured(kind: str, options: argparse.Namespace) -> Shares:
 
 
 def turn(work: Work, busy: list[subprocess.Popen[bytes]], seconds: float, *, first_alone: bool) -> tuple[float, float]:
-    """Speeds alone and beside the busy processes."""
+    """Speeds alone and beside the busy processes; a turn begins as the one before it ended."""
     speeds = {}
     for alone in (True, False) if first_alone else (False, True):
         tell(busy, signal.SIGSTOP if alone else signal.SIGCONT)
-        time.sleep(SETTLE_S)
+        time.sleep(SETTLE_S if len(speeds) or not work.settled else 0)
+        work.settled = True
         began = time.monotonic()
         time.sleep(seconds)
         work.wait_for_steps(began)
@@ -162,7 +163,7 @@ def report(done: float) -> None:
     os.write(1, f"{time.monotonic()} {done}\n".encode())
 
 
-def label_forever(n_threads: int | None) -> None:
+def label_forever(before: bool) -> None:
     """Label the texts of the example again and again, with 8 sampled rationales each."""
     from potstill.contract.task import load_task
     from potstill.contract.texts import read_texts
@@ -194,22 +195,19 @@ def label_forever(n_threads: int | None) -> None:
         return engines[0]
 
     with tempfile.TemporaryDirectory() as cache:
-        stated = LocalConfig(n_threads, 512, 24, flash_attention=False) if n_threads else LocalConfig()  # else measured
-        teacher = open_local(TEACHER, config=replace(stated, cache=Path(cache)), open_engine=open_engine)
+        stated = LocalConfig(n_batch=512, n_live_paths=24, flash_attention=False, cache=Path(cache))
+        n_threads = usable_cores() if before else None  # a stated number stays
+        teacher = open_local(TEACHER, config=replace(stated, n_threads=n_threads), open_engine=open_engine)
         load = Workload(task, texts, 8, teacher.identity)
         (variant,) = load.prompt_variants("cot")
         for seed in itertools.count():
             paths = teacher.answer(variant.prefix, 0, load.requests(variant), variant.spec, seed)
             for _ in paths:
-                if not engines[0].begun:
-                    print(teacher.engine_settings([]), file=sys.stderr)
                 engines[0].begun = True
 
 
-def train_forever(n_threads: int | None) -> None:
+def train_forever(_before: bool) -> None:
     """Train a student on the texts of the example, with labels made up for it."""
-    import torch
-
     from potstill.contract.task import load_task
     from potstill.contract.texts import read_texts
     from potstill.models.catalog import find_backbone
@@ -218,16 +216,16 @@ def train_forever(n_threads: int | None) -> None:
     from potstill.trainer.training.fit import WeightedExamples, fit
     from potstill.workflows.example_files import DEMO_EXAMPLE, example_folder
 
-    torch.set_num_threads(n_threads or torch.get_num_threads())
     folder = example_folder(DEMO_EXAMPLE)
     task = load_task(folder / "task.toml")
     texts = read_texts(folder / "texts.jsonl", labels=task.label_names, target=task.input.target).texts
     backbone = find_backbone(BACKBONE)
     student = encoder.from_backbone(Path(backbone.path), task.label_names, max_tokens=128, pair=task.input.target)
-    features = student.encode([(text.text, text.target) for text in texts])
+    features = sorted(student.encode([(text.text, text.target) for text in texts]), key=lambda feature: len(feature["input_ids"]))
+    middle = [features[len(features) // 2]] * 640  # texts of one length, so that every step is the same work
     target = [1 / len(task.label_names)] * len(task.label_names)
-    examples = WeightedExamples(features, [target] * len(texts), [1.0] * len(texts))
-    few = WeightedExamples(features[:1], [target], [1.0])
+    examples = WeightedExamples(middle, [target] * len(middle), [1.0] * len(middle))
+    few = WeightedExamples(middle[:1], [target], [1.0])
     fit(student, examples, few, TrainConfig(epochs=10_000), lambda _stage, done, _planned, _loss: report(done))
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from potstill.contract.system.threads import STARVED, Waiting
+
 WINDOW_S = 2.0  # of decodes that are judged together
 TRIAL_S = 1.0  # for which another number of threads is tried
 BETWEEN_TRIALS_S = 20.0  # a trial that fails costs a part of a second
-STARVED = 0.85  # share of their time that threads got a core for; below it, somebody else has cores
 CLEARLY_FASTER = 1.1  # another number must be: less may be the texts
 
 
@@ -33,8 +34,14 @@ class _Window:
 class Pace:
     """The number of threads for the next decode."""
 
-    def __init__(self, candidates: Sequence[int], n_threads: int) -> None:
-        """Begin with n_threads. Args: candidates, the numbers that may be tried, at least one."""
+    def __init__(self, candidates: Sequence[int], n_threads: int, waiting: Waiting | None = None) -> None:
+        """Begin with n_threads.
+
+        Args:
+            candidates: the numbers that may be tried, at least one.
+            waiting: how threads wait for each other, which is changed before their number is; None: that stays.
+        """
+        self.waiting = waiting
         self.n_threads = n_threads
         self._candidates = sorted({*candidates, n_threads})
         self._settled = n_threads  # the number outside trials
@@ -51,6 +58,8 @@ class Pace:
             seconds: its duration, above 0.
             cpu_seconds: the time that the process spent on cores meanwhile, of all threads together.
         """
+        if self.waiting is not None:
+            self.waiting.worked(self.n_threads, seconds, cpu_seconds)
         window = self._window
         window.n_tokens, window.seconds = window.n_tokens + n_tokens, window.seconds + seconds
         window.cpu_seconds += cpu_seconds
@@ -73,6 +82,8 @@ class Pace:
         window, self._window = self._window, _Window()
         lower, higher = self._neighbours()
         starved = window.cpu_seconds < STARVED * window.seconds * self.n_threads
+        if self.waiting is not None and self.waiting.asleep:
+            starved = False  # they sleep by themselves
         wanted = [number for number, reason in ((higher, True), (lower, starved)) if number and reason]
         if not wanted or self._since_trial_s < BETWEEN_TRIALS_S:
             return

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic, digest
 from potstill.contract.system.machine import usable_cores
+from potstill.contract.system.threads import Waiting
 from potstill.labeler.engine import autotune
 from potstill.labeler.engine.autotune import EngineSettings
 from potstill.labeler.engine.llama import ON_THE_CPU, EngineConfig, LlamaEngine, NoContextError, Token
@@ -90,6 +91,8 @@ class LocalTeacher:
 
     def close(self) -> None:
         """Close the engine; safe to call twice."""
+        if self._pace and self._pace.waiting:
+            self._pace.waiting.close()
         self._engine.close()
 
     def answer(
@@ -206,7 +209,7 @@ class LocalTeacher:
         if self._config.n_threads or self._config.deterministic or self._engine.load.n_gpu_layers:
             return
         if self._pace is None:
-            self._pace = Pace(thread_candidates(usable_cores()), n_threads)
+            self._pace = Pace(thread_candidates(usable_cores()), n_threads, Waiting())
         self._engine.set_threads(self._pace.n_threads)  # a new context begins with the measured number
 
     def _load(self, prefix: list[int], wanted: EngineConfig) -> None:

@@ -10,7 +10,6 @@ import click
 from potstill.commands.console.errors import FAILED, OK, exit_code, missing_extra, one_line
 from potstill.commands.console.lazy import LazyGroup, Row
 from potstill.contract.errors import StoppedError, UserError
-from potstill.contract.system.threads import sleep_soon
 
 COMMANDS: dict[str, Row] = {
     "demo": Row(
@@ -108,7 +107,6 @@ def run(args: Sequence[str]) -> int:
 
 def main() -> None:
     """The console script."""
-    sleep_soon()
     sys.exit(run(sys.argv[1:]))
 
 

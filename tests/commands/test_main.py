@@ -22,7 +22,6 @@ pytestmark = pytest.mark.slow
 LIGHT = {
     *("potstill", "potstill.commands", "potstill.commands.main", "potstill.contract", "potstill.contract.errors"),
     *("potstill.commands.console", "potstill.commands.console.errors", "potstill.commands.console.lazy"),
-    *("potstill.contract.system", "potstill.contract.system.threads"),  # must be called before anything heavy is imported
 }
 
 
