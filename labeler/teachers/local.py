@@ -67,7 +67,7 @@ class LocalTeacher:
             config = dataclasses.replace(config, flash_attention=True)
         self._engine, self._identity, self._config, self._tell = engine, identity, config, tell
         self._settings = _stated(DETERMINISTIC if config.deterministic else config, config)
-        self._pace: Pace | None = None  # where the number of threads is ours to choose, once it was measured
+        self._pace: Pace | None = None  # of the threads, once their number is known
         self._loaded: list[int] | None = None  # tokens of the prefix, while the cache holds it and nothing else
         self._sequences: Sequences = engine
         self._told_one_by_one = False
@@ -205,11 +205,12 @@ class LocalTeacher:
         return found
 
     def _choose_pace(self, n_threads: int) -> None:
-        """Let the number of threads follow what else runs, unless it is stated, fixed for equal bits, or a GPU does the work."""
-        if self._config.n_threads or self._config.deterministic or self._engine.load.n_gpu_layers:
-            return
+        """Let how threads wait follow what else runs, and their number too, unless that is stated or fixed for equal bits."""
+        if self._engine.load.n_gpu_layers:
+            return  # threads have little to do
         if self._pace is None:
-            self._pace = Pace(thread_candidates(usable_cores()), n_threads, Waiting())
+            fixed = self._config.n_threads or self._config.deterministic
+            self._pace = Pace([n_threads] if fixed else thread_candidates(usable_cores()), n_threads, Waiting())
         self._engine.set_threads(self._pace.n_threads)  # a new context begins with the measured number
 
     def _load(self, prefix: list[int], wanted: EngineConfig) -> None:

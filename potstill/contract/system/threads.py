@@ -2,8 +2,8 @@
 
 Both compute with OpenMP, on Linux mostly with GNU's. A thread that comes first to a barrier spins there for some milliseconds.
 Alone that is fastest, as the others come within microseconds and a sleeper takes longer than that to wake. Beside another program
-it is slowest: the thread that is waited for has no core, and the one that spins keeps one from it. GNU's library spins hardly at all
-while it manages more threads than there are cores (`gomp_throttled_spin_count_var` in its `env.c` and `wait.h`), so a team of
+it is slowest: the thread that is waited for has no core, and the one that spins keeps one from it. GNU's library hardly spins at
+all while it manages more threads than there are cores (`gomp_throttled_spin_count_var` in its `env.c` and `wait.h`), so a team of
 threads that does nothing makes all others sleep, for as long as it lives. No result depends on it.
 """
 
