@@ -7,12 +7,14 @@ import pytest
 from support.small_task import SMALL_TASK
 
 from potstill.contract.errors import FormatError, UserError
+from potstill.contract.project import load_project
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import AUTO, LabelConfig, with_mode
+from potstill.labeler.teachers.local import LocalConfig
 from potstill.models.catalog import best_mode, load_catalog
-from potstill.workflows import labelling
+from potstill.workflows import labelling, pipeline
 from potstill.workflows.labelling import plan_labelling
-from potstill.workflows.teacher import TeacherConfig, with_best_mode
+from potstill.workflows.teacher import TeacherConfig, _local_config, with_best_mode
 
 
 @pytest.fixture
@@ -90,3 +92,11 @@ def test_settings_that_make_no_sense_are_refused_before_a_model_is_loaded(files,
     with pytest.raises(UserError) as caught:
         plan_labelling(*files, **settings())
     assert str(caught.value).startswith(message)
+
+
+def test_a_project_says_how_much_of_the_gpu_and_which_cache_the_teacher_takes(files, tmp_path):
+    project = tmp_path / "project.toml"
+    project.write_text('format = 1\n[label]\ngpu_layers = 20\nkv_type = "q8_0"\nthreads = 3\n')
+    teacher = pipeline._label_plan(project, load_project(project)).teacher
+    assert (teacher.gpu_layers, teacher.kv_type, teacher.threads) == (20, "q8_0", 3)
+    assert _local_config(teacher, deterministic=False) == LocalConfig(3, n_gpu_layers=20, kv_type="q8_0")
