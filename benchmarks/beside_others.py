@@ -32,7 +32,7 @@ from potstill.contract.system.threads import Waiting
 
 BUSY = "while True: pass"
 FEWEST_STEPS = 4  # of a turn: a slow one is longer
-SETTLE_S = 4.0  # after the busy processes stopped or went on: it takes a while to notice
+SETTLE_S = 3.5  # after the busy processes stopped or went on: it takes a while to notice
 KINDS = {"labelling": "tokens/s", "training": "steps/s"}
 TEACHER, BACKBONE, N_TEXTS = "smollm2-135m-instruct", "all-minilm-l6-v2", 64
 
