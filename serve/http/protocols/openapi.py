@@ -13,6 +13,8 @@ _ERRORS = {
     "404": "Unknown bundle or version.",
     "408": "The request took too long to arrive.",
     "413": "The body is too large; in /predict also too many texts, or too long a text.",
+    "415": "The body is compressed in another way than gzip or deflate.",
+    "421": "No key is required, and Host is not a name of this machine.",
     "422": "The JSON does not have the form of a request, or does not fit the bundle.",
     "429": "The deadline cannot be met; Retry-After says when to retry.",
     "500": "Internal error.",
@@ -59,6 +61,10 @@ def _paths(hosted: list[HostedBundle], limits: Limits) -> Json:
     paths: Json = {
         "/classify": {"post": _ask("classify", "Classify texts.", classify_request([first], limits), ref("ClassifyReply"))},
         "/predict": {"post": _predict(predict_request([first], limits), "predict")},
+        "/invocations": {"post": _predict(predict_request([first], limits), "invocations")},
+        "/health": {"get": _health("health")},
+        "/ping": {"get": _health("ping")},
+        "/info": {"get": _look("info", "The first bundle, as text-embeddings-inference describes it.", {"type": "object"})},
         "/bundles": {"get": _look("bundles", "The bundles, with labels, thresholds and examples.", ref("Bundles"))},
         "/livez": {"get": _look("livez", "Tell that the process is alive.", ref("Status"), open_to_all=True)},
         "/readyz": {"get": _ready("readyz")},
@@ -67,7 +73,10 @@ def _paths(hosted: list[HostedBundle], limits: Limits) -> Json:
         "/v2": {"get": _look("v2", "The server's name, version and protocol extensions.", ref("ServerMetadata"))},
         "/metrics": {"get": _plain("metrics", "Metrics for Prometheus.", "text/plain")},
         "/openapi.json": {"get": _look("openapi", "This description.", {"type": "object"}, open_to_all=True)},
-        "/": {"get": _plain("page", "A page to try the server.", "text/html", open_to_all=True)},
+        "/": {
+            "get": _plain("page", "A page to try the server.", "text/html", open_to_all=True),
+            "post": _predict(predict_request([first], limits), "predict_root"),
+        },
         "/playground.css": {"get": _plain("page_css", "The page's style.", "text/css", open_to_all=True)},
         "/playground.js": {"get": _plain("page_js", "The page's script.", "text/javascript", open_to_all=True)},
     }
@@ -111,14 +120,14 @@ def _ask(operation: str, summary: str, request: Json, reply: Json) -> Json:
         "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
         "responses": {"200": answered},
     }
-    return _with(described, "400", "401", "408", "413", "422", "429", "500", "503", "504")
+    return _with(described, "400", "401", "408", "421", "413", "415", "422", "429", "500", "503", "504")
 
 
 def _predict(request: Json, operation: str) -> Json:
     """`/predict`, whose errors have a type."""
     described = _ask(operation, "As text-embeddings-inference.", request, ref("Predictions"))
     for status, response in described["responses"].items():
-        if status not in ("200", "401", "408", "503"):
+        if status not in ("200", "401", "408", "421", "503"):
             response["content"]["application/json"]["schema"] = ref("TypedError")
     return described
 
@@ -142,6 +151,7 @@ def _infer(hosted: list[HostedBundle], limits: Limits, operation: str) -> Json:
 def _look(operation: str, summary: str, schema: Json, *, open_to_all: bool = False) -> Json:
     """An operation that classifies nothing."""
     described: Json = {"operationId": operation, "summary": summary, "responses": {"200": _json("The reply.", schema)}}
+    _with(described, "421")
     if open_to_all:
         described["security"] = []
         return described
@@ -153,6 +163,12 @@ def _ready(operation: str) -> Json:
     described = _look(operation, "Tell whether a new request would be answered.", ref("Status"), open_to_all=True)
     described["responses"]["503"] = _json("Starting, busy, or stopping.", ref("Status"))
     return described
+
+
+def _health(operation: str) -> Json:
+    """A readiness probe whose reply is empty."""
+    described = _plain(operation, "Tell whether a new request would be answered.", "text/plain", open_to_all=True)
+    return _with(described, "503")
 
 
 def _plain(operation: str, summary: str, kind: str, *, open_to_all: bool = False) -> Json:
