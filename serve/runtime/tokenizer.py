@@ -47,7 +47,6 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _BRACKETED = re.compile(r"[\[<].{1,62}[\]>]")  # [CLS], <mask>: cannot lie inside a run of letters or of one character
 # BERT splits these into words of one character (above U+FFFF: some of them).
 _KEPT_DROPPED = 8  # characters kept at either end of a run that the normalizer drops or takes for one space
-_WORDS = re.compile(r"[^\W_]+")
 # Characters that BertNormalizer drops, of those that Unicode will not assign otherwise: control and format characters, private use.
 _DROPPED = (
     "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064"
@@ -128,6 +127,7 @@ class TextTokenizer:
         self._dropped = _dropped_runs(layout) if self._runs else None
         self._uncut_chars = CHARS_PER_TOKEN * max_tokens
         self._one_type = not any(self._tokenizer.encode("a").type_ids)  # of a text alone
+        self._enough_words = re.compile(rf"[\W_]*+(?:[^\W_]++[\W_]++){{{max_tokens}}}")
         self._constants: dict[int, Feeds] = {}
         self._words = None
         if self._runs and self._one_type and keep == "head" and not any(token.normalized for token in layout.added_tokens):
@@ -200,16 +200,16 @@ class TextTokenizer:
             n_chars *= GROWTH
 
     def chars_read(self, text: str) -> int:
-        """Number of characters that :meth:`ids` gives to the tokenizer, of all prefixes together; cheap beside tokenizing them."""
-        if len(text) <= self._uncut_chars or self._keep == "tail":
+        """Number of characters that :meth:`ids` must look at, of all prefixes together; far cheaper than looking at them."""
+        if len(text) <= self._uncut_chars:
             return len(text)
-        text, n_chars, n_read = text[:MAX_CHARS], self._uncut_chars, 0
-        while True:
-            prefix = self._shorten(text[:n_chars])
-            n_read += len(prefix)
-            if n_chars >= len(text) or len(_WORDS.findall(prefix)) > self._max_tokens:  # a word has at least one token
-                return n_read
-            n_chars *= GROWTH
+        words = self._enough_words.match(text)  # a word has at least one token
+        end = len(text) if words is None else words.end()
+        n_chars = n_read = self._uncut_chars
+        while n_chars < end:
+            n_chars = min(GROWTH * n_chars, len(text))
+            n_read += n_chars
+        return n_read
 
     def _tail(self, text: str, target: str | None) -> Encoding:
         """The encoding of the last tokens. A suffix is read that grows until it has enough tokens after its first, cut word."""

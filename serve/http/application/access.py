@@ -30,7 +30,9 @@ class AccessPolicy:
         """Raise Refused: 421 if a request names a host that is not accepted."""
         if self.hosts is None:
             return
-        value = header(scope, b"host") or b""
+        value = header(scope, b"host")
+        if value is None:
+            return  # HTTP/1.0; a browser always sends it
         accepted = self._known.get(value)
         if accepted is None:
             if len(self._known) >= _MAX_KNOWN:

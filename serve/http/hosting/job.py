@@ -32,6 +32,7 @@ class Job:
         "targets",
         "texts",
         "units",
+        "usual",
         "waits",
     )
 
@@ -57,7 +58,9 @@ class Job:
         """
         self.hosted, self.texts, self.targets, self.reading = hosted, texts, targets, reading
         self.start_s, self.deadline_s = start_s, deadline_s
-        self.costs = [hosted.seconds(text, reading) for text in texts]  # seconds of an idle core
+        prices = [hosted.price(text, reading) for text in texts]
+        self.costs = [seconds for seconds, _ in prices]  # of an idle core
+        self.usual = [is_usual for _, is_usual in prices]
         self.units = sum(self.costs)  # of the texts that no worker has taken yet
         self.n_taken, self.n_left = 0, len(texts)
         self.answers: list[TimedAnswer | None] = [None] * len(texts)

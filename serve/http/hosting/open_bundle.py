@@ -138,11 +138,15 @@ class HostedBundle:
         """The first digits of the digest."""
         return self.digest[:DIGEST_CHARS]
 
-    def seconds(self, text: str, reading: Reading = AS_USUAL) -> float:
-        """Estimated seconds for a text on an idle core; above 0. The words of a long one are counted: without any it is dear."""
+    def price(self, text: str, reading: Reading = AS_USUAL) -> tuple[float, bool]:
+        """(estimated seconds for a text on an idle core, above 0; whether it is like most texts).
+
+        A long text with few words, such as one of invisible characters, costs what its tokenizer must read to find enough of them.
+        """
         n_read = self.classifier.tokenizer.chars_read(text) if len(text) > self.cost.free_chars else 0
         once_s = self.cost.seconds(len(text), n_read)
-        return 2 * once_s if reading.whole or reading.keep == "tail" else once_s
+        is_usual = n_read <= self.cost.free_chars and reading is AS_USUAL
+        return (2 * once_s if reading.whole or reading.keep == "tail" else once_s), is_usual
 
     def answer(self, text: str, target: str | None, reading: Reading = AS_USUAL) -> TimedAnswer:
         """Classify one text; raises UserError as `Classifier.classify`, and Truncated."""

@@ -95,7 +95,8 @@ class Workers:
         for index in range(len(job.texts)):
             job.answers[index] = job.work(index)
         job.n_left = 0
-        self._learn_pace(time.monotonic() - start, job.units)
+        if all(job.usual):
+            self._learn_pace(time.monotonic() - start, job.units)
         return True
 
     def submit(self, job: Job) -> asyncio.Future[None]:
@@ -220,7 +221,8 @@ class Workers:
         """Record that a text is answered."""
         cost = job.costs[index]
         with self._lock:
-            self._learn_pace(seconds, cost)
+            if job.usual[index]:
+                self._learn_pace(seconds, cost)
             if job.is_probe:
                 self._judge_probe(job, seconds / cost)
             self._n_running -= 1
@@ -250,7 +252,7 @@ class Workers:
             self._loop.call_soon_threadsafe(_settle, job)
 
     def _learn_pace(self, seconds: float, cost: float) -> None:
-        """Update the pace with the measured time of one or more texts."""
+        """Update the pace with the measured time of one or more texts, of those that are like most: odd ones would spoil it."""
         low, high = PACE_RANGE
         self.pace += PACE_RATE * (min(high, max(low, seconds / cost)) - self.pace)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from potstill.serve.http.config import Limits
 from potstill.serve.http.hosting.open_bundle import HostedBundle
 from potstill.serve.http.protocols.open_inference import DATATYPES
@@ -87,16 +89,16 @@ def _paths(hosted: list[HostedBundle], limits: Limits) -> Json:
 
 def _paths_of(one: HostedBundle, limits: Limits) -> Json:
     """The paths of one bundle; bundles differ in what they accept."""
-    name = one.name
+    name, place = one.name, quote(one.name, safe="")
     asked = _ask(f"classify_{name}", f"Classify texts with {name}.", classify_request([one], limits), ref("ClassifyReply"))
     paths: Json = {
-        f"/bundles/{name}/classify": {"post": _with(asked, "404")},
-        f"/bundles/{name}/predict": {"post": _with(_predict(predict_request([one], limits), f"predict_{name}"), "404")},
+        f"/bundles/{place}/classify": {"post": _with(asked, "404")},
+        f"/bundles/{place}/predict": {"post": _with(_predict(predict_request([one], limits), f"predict_{name}"), "404")},
     }
     version = {"name": "version", "in": "path", "required": True, "schema": {"type": "string", "enum": [one.version]}}
     for path, parameters, suffix in (
-        (f"/v2/models/{name}", [], name),
-        (f"/v2/models/{name}/versions/{{version}}", [version], f"{name}_version"),
+        (f"/v2/models/{place}", [], name),
+        (f"/v2/models/{place}/versions/{{version}}", [version], f"{name}_version"),
     ):
         metadata = _with(_look(f"model_{suffix}", "Inputs and outputs of the bundle.", ref("ModelMetadata")), "404")
         ready = _with(_look(f"model_ready_{suffix}", "Tell whether the bundle answers.", ref("ModelReady")), "404")

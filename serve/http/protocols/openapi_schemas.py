@@ -137,7 +137,9 @@ def infer_request(hosted: list[HostedBundle], limits: Limits, outputs: list[str]
         names = ["text", "target"] if with_target else ["text"]
         tensors = [_input(name, limits) for name in names]
         shapes.append({"type": "array", "prefixItems": tensors, "items": False, "minItems": len(names), "maxItems": len(names)})
-    output = _object(["name"], {"name": {"enum": outputs}, "parameters": _object([], {"binary_data": {"type": ["boolean", "null"]}})})
+    output = _object(
+        ["name"], {"name": {"enum": outputs}, "parameters": _object([], {"binary_data": {"type": ["boolean", "null"]}})}
+    )
     return _object(
         ["inputs"],
         {

@@ -160,7 +160,7 @@ def test_trailer_fields_are_no_headers(server):
         (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", 400),
         (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
         (POST + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n", 400),
-        (b"CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
+        (b"CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         (b"NOT HTTP\r\n\r\n", 400),
         (b"GET / HTTP/1.1\nHost: a\n\nGET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
     ],

@@ -34,6 +34,11 @@ def tensor(name, texts, shape=None, *, binary=True):
     return made
 
 
+def request(**changes):
+    one = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"], **changes}
+    return {"inputs": [{key: value for key, value in one.items() if value is not None}]}
+
+
 def test_tritons_client_finds_everything_live_and_ready(client):
     assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("plain")
     assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
@@ -116,11 +121,6 @@ def test_tritons_client_gets_the_error_message(client):
         client.infer("plain", [tensor("text", ["a"])], timeout=1)  # a microsecond
 
 
-def request(**changes):
-    one = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"], **changes}
-    return {"inputs": [{key: value for key, value in one.items() if value is not None}]}
-
-
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -144,14 +144,20 @@ def request(**changes):
             "unknown or repeated output 'other'; the outputs are label, probs, abstain",
         ),
         ({**request(), "parameters": {"timeout": "soon"}}, "Expected `float | null`, got `str` - at `$.parameters.timeout`"),
-        ({**request(), "parameters": {"binary_data_output": []}}, "Expected `bool | null`, got `array` - at `$.parameters.binary_data"),
+        (
+            {**request(), "parameters": {"binary_data_output": []}},
+            "Expected `bool | null`, got `array` - at `$.parameters.binary_data",
+        ),
         (
             {**request(), "outputs": [{"name": "probs", "parameters": {"binary_data": 1}}]},
             "Expected `bool | null`, got `int` - at `$.outputs[",
         ),
         ({**request(), "parameters": {"timeout": -1}}, "timeout_ms is -0.001; it must be from 0.001 to"),
         ({"inputs": 1}, "Expected `array`, got `int` - at `$.inputs`"),
-        (request(data=[[[[[[[[[["a"]]]]]]]]]]), "the data of input 'text' may only be strings and lists of strings: Expected `str`"),
+        (
+            request(data=[[[[[[[[[["a"]]]]]]]]]]),
+            "the data of input 'text' may only be strings and lists of strings: Expected `str`",
+        ),
     ],
 )
 def test_an_invalid_request_is_refused_with_400(server, value, message):
