@@ -230,8 +230,7 @@ class LimitedConnection(HttpToolsProtocol):
 
     def _take_chunks(self, chunks: ChunkDecoder) -> bool:
         """Decode chunks; returns False if more bytes, or another turn of the event loop, are needed. Raises Malformed."""
-        data, at = chunks.decode(self._unread, self._at)
-        moved, self._at = at > self._at, at
+        data, self._at = chunks.decode(self._unread, self._at)
         if data:
             self._n_body += len(data)
             self.on_body(data)
@@ -240,7 +239,7 @@ class LimitedConnection(HttpToolsProtocol):
             self.parser = httptools.HttpRequestParser(self)  # the old one still waits for the body
             self.on_message_complete()
             return True
-        if moved and self._at < len(self._unread):
+        if chunks.stopped:
             self.flow.pause_reading()
             self.loop.call_soon(self._go_on)
         return False
@@ -251,7 +250,7 @@ class LimitedConnection(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         self._advance()
-        if not self._unread:
+        if not (self._chunks.stopped if self._chunks is not None else self._in_head and self._answering()):
             self.flow.resume_reading()
 
     def _answering(self) -> bool:

@@ -79,6 +79,7 @@ class ChunkDecoder:
     def __init__(self) -> None:
         """Begin before the first chunk."""
         self.complete = False
+        self.stopped = False  # after as many chunks as one turn decodes
         self._left = 0  # bytes of the current chunk
         self._after_data = False  # its line break comes next
         self._in_trailer = False
@@ -113,6 +114,7 @@ class ChunkDecoder:
             self._read_line(data[at:end])
             at = end + 2
             n_chunks += 1
+        self.stopped = n_chunks >= MAX_CHUNKS
         return b"".join(pieces), at
 
     def _read_line(self, line: bytes) -> None:

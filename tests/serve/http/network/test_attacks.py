@@ -146,6 +146,13 @@ def test_a_body_behind_an_offered_upgrade_is_that_request_and_no_other(server, o
         assert statuses(found) == [status, 200] and b'"bundles"' not in found
 
 
+def test_a_body_in_thousands_of_chunks_is_read_to_its_end(server):
+    wire = b"".join(b"1\r\n%c\r\n" % byte for byte in BODY + b" " * 9000) + b"0\r\n\r\n"
+    pieces = [wire[at : at + 9001] for at in range(0, len(wire), 9001)]
+    found = replies(server, POST + b"Transfer-Encoding: chunked\r\n\r\n", *pieces, LIVE, pause_s=0.01, closes=False)
+    assert statuses(found) == [200, 200, 200]
+
+
 def test_trailer_fields_are_no_headers(server):
     found = replies(
         server, POST + b"Transfer-Encoding: chunked\r\n\r\n10\r\n" + BODY + b"\r\n0\r\nHost: other\r\n\r\n" + LIVE, closes=False
