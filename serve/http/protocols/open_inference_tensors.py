@@ -32,12 +32,15 @@ class TensorParameters(msgspec.Struct, frozen=True):
     binary_data_size: Size | None = None
 
 
-def _nested(levels: int) -> Any:
-    """The type of strings in so many levels of lists, or fewer; nothing else is built while it is decoded."""
-    return list[str | _nested(levels - 1)] if levels > 1 else list[str]  # type: ignore[misc]
-
-
-_FLAT, _NESTED = msgspec.json.Decoder(list[str]), msgspec.json.Decoder(_nested(MAX_SIZES))
+# Strings in lists of up to MAX_SIZES levels: whatever else the data has is refused as soon as it is met, and never built.
+_List2 = list[str | list[str]]
+_List3 = list[str | _List2]
+_List4 = list[str | _List3]
+_List5 = list[str | _List4]
+_List6 = list[str | _List5]
+_List7 = list[str | _List6]
+_List8 = list[str | _List7]
+_FLAT, _NESTED = msgspec.json.Decoder(list[str]), msgspec.json.Decoder(_List8)
 
 
 class Tensor(msgspec.Struct, frozen=True):
