@@ -17,7 +17,7 @@ class Limits:
     max_chars: int = 200_000  # per text
     max_head_bytes: int = 32_768  # request line and headers together
     max_connections: int = 1000  # per process
-    max_held_bytes: int = 32_000_000  # per process: bodies that have not arrived whole, of all connections together
+    max_held_bytes: int = 16_000_000  # per process: bodies that have not arrived whole, of all connections together
     receipt_s: float = 5.0  # for a request to arrive whole, from its first byte or from connecting
     idle_s: float = 75.0  # for a connection to stay open between two requests
     timeout_ms: float = 1000.0  # deadline of a request that sets none

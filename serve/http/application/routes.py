@@ -33,10 +33,6 @@ FIXED_ROUTES = {
     for route in (
         Route("classify", "/classify", POST),
         Route("predict", "/predict", POST),
-        Route("predict", "/invocations", POST),
-        Route("health", "/health"),
-        Route("health", "/ping"),
-        Route("info", "/info"),
         Route("bundles", "/bundles"),
         Route("live", "/livez"),
         Route("ready", "/readyz"),
@@ -48,6 +44,10 @@ FIXED_ROUTES = {
         Route("page", "/"),
         Route("page", "/playground.css"),
         Route("page", "/playground.js"),
+        Route("predict", "/invocations", POST),  # this and the next three as text-embeddings-inference
+        Route("health", "/health"),
+        Route("health", "/ping"),
+        Route("info", "/info"),
     )
 }
 _POSTED_ROOT = Route("predict", "/", POST)  # as text-embeddings-inference

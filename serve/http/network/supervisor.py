@@ -172,7 +172,7 @@ class Supervisor:
         with theirs:
             process = subprocess.Popen(
                 [sys.executable, "-m", "potstill.serve.http.network.child"],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.PIPE,
                 bufsize=0,
                 env=environment(),
@@ -185,7 +185,8 @@ class Supervisor:
 
     def _wait(self) -> None:
         """Wait for a signal or a report, and not for long."""
-        select.select([self._wake_read, *(child.process.stdout for child in self._children)], [], [], LOOK_S)
+        reports = [child.process.stdout.fileno() for child in self._children if child.process.stdout is not None]
+        select.select([self._wake_read, *reports], [], [], LOOK_S)
         if select.select([self._wake_read], [], [], 0)[0]:
             os.read(self._wake_read, 4096)
 

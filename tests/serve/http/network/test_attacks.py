@@ -197,7 +197,12 @@ def test_a_server_that_may_open_few_files_refuses_connections_and_stays_well(tmp
         time.sleep(0.5)
         clients[0].sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert clients[0].recv(65536).startswith(b"HTTP/1.1 200 ")
-        wait_until(lambda: server.socket().recv(100).startswith(b"HTTP/1.1 503 "), "a refusal")
+
+        def refused():
+            with server.socket() as client:
+                return client.recv(100).startswith(b"HTTP/1.1 503 ")
+
+        wait_until(refused, "a refusal")
         for client in clients:
             client.close()
         wait_until(lambda: server.classify(text="rise")[0] == 200, "room again")

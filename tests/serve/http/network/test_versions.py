@@ -106,6 +106,8 @@ def test_a_broken_version_is_refused_once_for_all_processes(tmp_path, versions):
     put(versions[0][0], bundle)
     with ServerProcess(bundle, "--processes", "2") as server:
         version = server.classify(text="rise")[1]["version"]
+        (bundle / "README.md").write_text("another version")
+        write_sums(bundle)
         (bundle / "model.onnx").write_bytes(b"no model")
         server.process.send_signal(signal.SIGHUP)
         assert b"model.onnx: was changed" in server.process.stderr.readline()
