@@ -16,6 +16,7 @@ from potstill.serve.http.asgi import Headers, Message, Refused, header
 ANY = "*"
 LOOPBACK = "localhost"
 _MAX_KNOWN = 256
+_MAX_HOST_BYTES = 300  # of a name of 255 characters with its port
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class AccessPolicy:
         value = header(scope, b"host")
         if value is None:
             return  # HTTP/1.0; a browser always sends it
-        accepted = self._known.get(value)
+        accepted = self._known.get(value) if len(value) <= _MAX_HOST_BYTES else False
         if accepted is None:
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()

@@ -36,6 +36,7 @@ from potstill.serve.http.telemetry.shared_counts import SharedCounts
 RESTART_S = 1.0  # before the replacement of a child that died within this time
 LOOK_S = 0.2  # between two looks at the children
 HUNG_S = 5.0  # without a turn of its event loop, a child is killed; it takes one every half second
+OPENING_S = 60.0  # the same while it opens a version: loading a large graph holds Python's lock
 STARTED = b"started\n"
 
 
@@ -84,9 +85,11 @@ class ChildProcess:
     turns: int = 0  # of its event loop, at the last look
     turned_s: float = field(default_factory=time.monotonic)  # when they last changed
     pending: bytes = b""  # of its next report
+    n_opening: int = 0  # versions that it has been told to open, and has not reported on
 
     def tell(self, command: Command, descriptor: int | None = None) -> None:
         """Send a command; a child that is dead, or takes none, is replaced anyway."""
+        self.n_opening += descriptor is not None
         try:
             line = msgspec.json.encode(command) + b"\n"
             socket.send_fds(self.commands, [line], [] if descriptor is None else [descriptor], socket.MSG_DONTWAIT)
@@ -195,6 +198,7 @@ class Supervisor:
         self._kill_hung()
         for at, child in enumerate(self._children):
             for report in child.reports():
+                child.n_opening -= 1
                 self._heed(at, report)
             code = child.process.poll()
             if code is None or self._stopping:
@@ -217,8 +221,8 @@ class Supervisor:
                 child.turns, child.turned_s = turns, now
             elif paused_s > 1:
                 child.turned_s += paused_s
-            elif now - child.turned_s > HUNG_S and child.process.poll() is None:
-                self._log.line(f"process {child.process.pid} has stood still for {HUNG_S:g} s and is killed")
+            elif now - child.turned_s > (OPENING_S if child.n_opening else HUNG_S) and child.process.poll() is None:
+                self._log.line(f"process {child.process.pid} stands still and is killed")
                 child.process.kill()
                 child.turned_s = float("inf")
 

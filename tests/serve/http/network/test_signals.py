@@ -55,7 +55,7 @@ def test_a_process_that_stands_still_is_replaced_and_does_not_delay_the_end(bund
         children = [int(pid) for pid in subprocess.check_output(["pgrep", "-P", str(server.process.pid)]).split()]
         time.sleep(1)  # of turns
         os.kill(children[0], signal.SIGSTOP)
-        assert f"process {children[0]} has stood still".encode() in server.process.stderr.readline()
+        assert f"process {children[0]} stands still".encode() in server.process.stderr.readline()
         assert f"process {children[0]} exited with -9".encode() in server.process.stderr.readline()
         wait_until(lambda: len(subprocess.check_output(["pgrep", "-P", str(server.process.pid)]).split()) == 2, "two again")
         os.kill(children[1], signal.SIGSTOP)
