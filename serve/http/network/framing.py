@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 MAX_LINE_BYTES = 1024  # of a chunk's size with its extensions
 MAX_TRAILER_BYTES = 8192  # of all trailer fields together; they are read and dropped
-MAX_CHUNKS = 1000  # decoded in one turn of the event loop
+MAX_CHUNKS = 250  # decoded in one turn of the event loop
 _UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*(?:\r\n[ \t][^\r\n]*)*(?=\r\n)", re.IGNORECASE)
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,12})[ \t]*(?:;[^\r\n]*)?")
 _LENGTH = re.compile(rb"[0-9]{1,15}")

@@ -107,7 +107,7 @@ def test_requests_whose_replies_nobody_reads_take_little_memory(server):
 
 def test_bodies_that_are_held_back_share_a_bound(server):
     def attack():
-        clients = [server.socket() for _ in range(80)]
+        clients = [server.socket() for _ in range(150)]
         for client in clients:
             client.settimeout(5)
             try:
@@ -118,7 +118,7 @@ def test_bodies_that_are_held_back_share_a_bound(server):
         for client in clients:
             client.close()
 
-    assert gained(server, attack) < 60 * MEGABYTE
+    assert gained(server, attack) < 90 * MEGABYTE  # of 142 that are sent, and each piece is held twice for a moment
     assert server.count("potstill_shed_total", reason="held") > 0
 
 
