@@ -89,13 +89,17 @@ def encode_stream(columns: dict[str, list[Any]], types: dict[str, str], metadata
 def _not_utf8(path: Path, table: Any, error: UnicodeDecodeError) -> FormatError:
     """The error about a string that is not UTF-8, with the row and column where it stands; Arrow itself does not check."""
     found = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
-    for name, column in zip(table.column_names, table.columns, strict=True) if table is not None else ():
-        for row, value in enumerate(column, 1):
+    try:
+        names = table.column_names if table is not None else []
+    except UnicodeDecodeError:
+        names = []
+    for name in names:
+        for row, value in enumerate(table.column(name), 1):
             try:
                 value.as_py()
             except UnicodeDecodeError:
                 return FormatError(path, f"row {row}: {name}", f"{found}; write the file again with its texts as UTF-8")
-    return FormatError(path, "", f"not a readable Parquet file: {found} in its column names; write it again as UTF-8")
+    return FormatError(path, "", f"not a readable Parquet file: in a column's name, {found}; write it again as UTF-8")
 
 
 def _pyarrow() -> Any:
