@@ -15,8 +15,8 @@ import msgspec
 import onnxruntime as ort
 
 from potstill.contract.errors import UserError
-from potstill.contract.files import atomic, digest, user_cache
-from potstill.contract.system.machine import cpu_name
+from potstill.contract.files import atomic, digest
+from potstill.contract.system.machine import cpu_name, user_cache_folder
 from potstill.serve.runtime.session import open_session
 from potstill.serve.runtime.tokenizer import TextTokenizer
 
@@ -58,7 +58,7 @@ def answer_times(forms: Mapping[str, TimedForm], texts: Sequence[TextPair], cach
 
 def cache_folder() -> Path | None:
     """The folder of cached times, `answer_times` in the user's cache; None for a user without a home, who gets no cache."""
-    home = user_cache.folder()
+    home = user_cache_folder()
     return home / "answer_times" if home else None
 
 
