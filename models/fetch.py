@@ -107,16 +107,17 @@ def _download(entry: Entry, source: Hub, folder: Path, file: str, progress: Down
         url = hub.hf_hub_url(source.repository, file, revision=source.revision)
         hub.utils.get_session().head(url, timeout=TIMEOUT_S)  # fails at once without a network; the next call retries for long
         remote = hub.get_hf_file_metadata(url)
+        commit = remote.commit_hash if _COMMIT.fullmatch(remote.commit_hash or "") else None
         with _watched(folder, remote.etag, file, remote.size or 0, progress):
-            path = hub.hf_hub_download(source.repository, file, revision=source.revision, local_dir=folder)
+            path = hub.hf_hub_download(source.repository, file, revision=commit or source.revision, local_dir=folder)
     except OSError as error:  # all errors of the hub's client and of requests are OSErrors
         failure = f"{entry.name}: {file} could not be fetched: {_reason(error)}"
         raise UserError(f"{failure}; try again, the download resumes where it stopped; or, {by_hand(entry)}") from error
     found = digest.of_file(Path(path))
     hub_sha256 = remote.etag if _SHA256.fullmatch(remote.etag or "") else None  # the hub's ETag of a large file is its SHA-256
     _compare(Path(path), found, _wanted(entry, file) or recorded_sums(folder).get(file) or hub_sha256)
-    if _COMMIT.fullmatch(remote.commit_hash or ""):
-        atomic.write_file(folder / REVISION_FILE, f"{remote.commit_hash}\n".encode())
+    if commit:
+        atomic.write_file(folder / REVISION_FILE, f"{commit}\n".encode())
     return found
 
 
