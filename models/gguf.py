@@ -1,4 +1,5 @@
-"""Read the header of a GGUF file: to refuse a damaged file before llama.cpp maps it, and for its context length and chat template.
+"""Read the header of a GGUF file: to refuse a damaged file before llama.cpp maps it, and for its context length, chat template and
+the tokens that begin and end a text.
 
 Source: the GGUF specification of ggml, versions 2 and 3 (little endian).
 """
@@ -6,6 +7,8 @@ Source: the GGUF specification of ggml, versions 2 and 3 (little endian).
 from __future__ import annotations
 
 import struct
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +22,15 @@ _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _DEFAULT_ALIGNMENT = 32
 _MAX_DIMS = 4  # GGML_MAX_DIMS
+
+_TOKENS = "tokenizer.ggml.tokens"
+# Where a file does not say whether the opening token is added: vocabularies and pre-tokenizers for which llama.cpp does, and the
+# tokens that it takes for begin and end in a SentencePiece vocabulary. Source: llama-vocab.cpp, llama_vocab::impl::load.
+_ADDING = frozenset({"llama", "bert"})
+_ADDING_PRE = frozenset(
+    "llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano tekken chameleon gemma4".split()
+)
+_SENTENCEPIECE_IDS = {"bos": 1, "eos": 2}
 
 # Bytes of a block of 1, 32 or 256 values by tensor type, from ggml's type table. An unknown type counts as 0 bytes, so that a new
 # type does not make a complete file look truncated.
@@ -38,6 +50,9 @@ class Header:
     n_bytes: int  # smallest size of a complete file
     file_type: str | None  # type of most tensors, such as "Q4_1"; None: not stated, or not in FILE_TYPES
     chat_template: str  # Jinja template; empty: the model has none
+    bos: str = ""  # spelling of the token that opens a text; empty: not stated
+    eos: str = ""  # and of the one that ends it
+    adds_bos: bool = False  # whether llama.cpp's tokenizer puts the opening token first
 
 
 def read_header(path: Path) -> Header:
@@ -72,12 +87,13 @@ class _Reader:
         fields: dict[str, Any] = {}
         for _ in range(n_fields):
             key = self.string()
-            fields[key] = self.value(self.number("<I"))
+            fields[key] = self.value(self.number("<I"), keep=key == _TOKENS)
         n_data = max((self.tensor_end() for _ in range(n_tensors)), default=0)
         alignment = fields.get("general.alignment") or _DEFAULT_ALIGNMENT
         if not isinstance(alignment, int) or alignment < 1:
             raise self.damaged(f"its alignment is {alignment!r}")
-        n_bytes = -(-self.file.tell() // alignment) * alignment + n_data
+        n_head = self.file.tell()
+        n_bytes = -(-n_head // alignment) * alignment + n_data if n_tensors else n_head  # a vocabulary alone is not padded
         if n_bytes > self.size:
             raise self.short(n_bytes)
         architecture = str(fields.get("general.architecture", ""))
@@ -91,6 +107,9 @@ class _Reader:
             n_bytes=n_bytes,
             file_type=file_type,
             chat_template=template if isinstance(template, str) else "",
+            bos=_spelling(fields, "bos"),
+            eos=_spelling(fields, "eos"),
+            adds_bos=_adds_bos(fields),
         )
 
     def tensor_end(self) -> int:
@@ -105,8 +124,8 @@ class _Reader:
         offset: int = self.number("<Q")
         return offset + n_values // per_block * block_bytes
 
-    def value(self, kind: int) -> Any:
-        """Read a value of the given type; an array is skipped and gives None."""
+    def value(self, kind: int, *, keep: bool = False) -> Any:
+        """Read a value of the given type; an array is skipped and gives None, unless it is to be kept and holds no numbers."""
         if kind == _STRING:
             return self.string()
         if kind == _ARRAY:
@@ -115,9 +134,11 @@ class _Reader:
                 raise self.damaged("its header has an array of arrays")
             if inner in _SCALARS:
                 self.take(struct.calcsize(_SCALARS[inner]) * count)
-            else:
-                for _ in range(count):
-                    self.value(inner)
+                return None
+            found = (self.value(inner) for _ in range(count))
+            if keep:
+                return list(found)
+            deque(found, maxlen=0)  # reads past them
             return None
         if kind not in _SCALARS:
             raise self.damaged(f"its header has a value of unknown type {kind}")
@@ -145,3 +166,19 @@ class _Reader:
         """The error of a truncated file."""
         problem = f"is truncated: it has {self.size} bytes, its header needs at least {n_bytes}; fetch it again"
         return FormatError(self.path, "", problem)
+
+
+def _spelling(fields: Mapping[str, Any], end: str) -> str:
+    """How the vocabulary spells its `bos` or `eos` token; empty if it has none."""
+    tokens = fields.get(_TOKENS) or []
+    default = _SENTENCEPIECE_IDS[end] if fields.get("tokenizer.ggml.model") == "llama" else None
+    number = fields.get(f"tokenizer.ggml.{end}_token_id", default)
+    return str(tokens[number]) if isinstance(number, int) and 0 <= number < len(tokens) else ""
+
+
+def _adds_bos(fields: Mapping[str, Any]) -> bool:
+    """Whether the tokenizer puts the opening token before a text."""
+    stated = fields.get("tokenizer.ggml.add_bos_token")
+    if isinstance(stated, bool):
+        return stated
+    return fields.get("tokenizer.ggml.model") in _ADDING or fields.get("tokenizer.ggml.pre") in _ADDING_PRE

@@ -111,5 +111,14 @@ def open_local(
     """
     file = packed_file(name_or_path, pack)
     engine = open_engine(file.path)
-    identity = Identity(file.source.name, file.digest, file.source.sha256, engine.build(), engine.chat_template)
+    identity = Identity(
+        file.source.name,
+        file.digest,
+        file.source.sha256,
+        engine.build(),
+        engine.chat_template,
+        engine.bos,
+        engine.eos,
+        engine.adds_bos,
+    )
     return LocalTeacher(engine, identity, replace(config, cache=config.cache or cache_folder() / "engine"), tell)
