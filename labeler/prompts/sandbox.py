@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 TODAY = datetime(2025, 1, 1)
 LONGEST_CONSTANT = 60  # characters of a constant that is reported
-MOST_CONSTANTS = 200
+MOST_CONSTANTS, MOST_NAMES = 200, 100
 LONGEST_REASON = 500  # characters
 
 
@@ -109,13 +109,13 @@ def read_facts(environment: Any, template: str) -> dict[str, Any]:
     """
     from jinja2 import meta, nodes
 
-    tree = environment.parse(template)
-    undeclared = sorted(meta.find_undeclared_variables(tree) - set(environment.globals))
+    undeclared = sorted(meta.find_undeclared_variables(environment.parse(template)) - set(environment.globals))[:MOST_NAMES]
+    tree = environment.parse(template)  # anew: the search for variables folds lists of constants
     compared: dict[str, list[Any]] = {name: [] for name in undeclared}
     for node in tree.find_all(nodes.Compare):
         values = [const.value for const in node.find_all(nodes.Const) if isinstance(const.value, str | int)]
         for found in {found.name for found in node.find_all(nodes.Name)} & compared.keys():
-            compared[found] += [value for value in values if value not in compared[found]]
+            compared[found] += [value for value in values if value not in compared[found]][:MOST_NAMES]
     texts = {const.value for const in tree.find_all(nodes.Const) if isinstance(const.value, str)}
     short = sorted(text for text in texts if text.strip() and len(text) <= LONGEST_CONSTANT)
     return {

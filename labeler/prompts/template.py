@@ -45,10 +45,11 @@ _FIELDS = (  # where a finished turn may carry a thought
     {"content": [{"type": "thinking", "thinking": THOUGHT}, {"type": "text", "text": REPLY}]},
 )
 _SWITCH = re.compile(r"think|reason|effort", re.IGNORECASE)
-_NO_SWITCH = re.compile(r"content|preserve|keep|clear|drop|past|history|include|text|part|tool|wrap", re.IGNORECASE)
+_NO_SWITCH = re.compile(r"content|preserve|keep|clear|drop|past|history|include|text|part|tool|wrap|render", re.IGNORECASE)
 _OFF = re.compile(r"/?no[_-]?think(ing)?|none|off|disabled?|chat|0|minimal", re.IGNORECASE)
 _ON = re.compile(r"/?think(ing)?|on|enabled?|high|medium|auto|adaptive", re.IGNORECASE)
 _IN_WORDS = re.compile(r"/no_?think(ing)?")
+_PARTS = re.compile(r"""['"]type['"]: ?['"]thinking""")  # a list of parts that a template does not know and writes as it is
 _MOST_SWITCHES = 8
 _SHORTEST_MARK = 3  # characters
 
@@ -164,7 +165,8 @@ def _around_thought(text: str) -> tuple[str | None, str]:
     """(before the thought, between thought and reply) in a rendered turn that has both once, in this order."""
     before, _, rest = text.partition(THOUGHT)
     closing, found, _ = rest.partition(REPLY)
-    return (before, closing) if found and text.count(THOUGHT) == text.count(REPLY) == 1 and closing.strip() else (None, "")
+    once = text.count(THOUGHT) == text.count(REPLY) == 1 and not _PARTS.search(text)
+    return (before, closing) if found and once and closing.strip() else (None, "")
 
 
 def _after_text(process: TemplateProcess, turns: Sequence[Message], given: Mapping[str, Any]) -> str | None:
@@ -284,7 +286,8 @@ def _switch_positions(form: Form, facts: Facts) -> Iterator[Form]:
     names = [name for name in facts.undeclared if _SWITCH.search(name) and not _NO_SWITCH.search(name)]
     for name in names[:_MOST_SWITCHES]:
         words = [value for value in facts.compared.get(name, ()) if isinstance(value, str) or value == 0]
-        for value in dict.fromkeys([False, *filter(_means_off, words), True, *filter(_means_on, words)]):
+        numbers = [value for value in words if not isinstance(value, str)]  # before False, which equals 0 but is not written so
+        for value in dict.fromkeys([*numbers, False, *filter(_means_off, words), True, *filter(_means_on, words)]):
             yield replace(form, variables=(*form.variables, (name, value)))
     for text in facts.constants:
         if _IN_WORDS.fullmatch(text):

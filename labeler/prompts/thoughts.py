@@ -23,6 +23,7 @@ from potstill.labeler.teacher import Thought
 MARK = re.compile(r"<[^<>\s]{1,60}>|\[/?[A-Z][A-Z_ ]{1,40}\]|〈[^〈〉]{1,40}〉")
 _BRACKETS = (("<", ">"), ("[", "]"), ("〈", "〉"))
 _THINKS = re.compile(r"think|thought|reason|analysis|musing|reflect", re.IGNORECASE)
+_NAMED = re.compile(r"<[^<>\s]{1,60}>\w*(think|thought|reason|analysis)\w*<[^<>\s]{1,60}>\s*$")
 NEW_LINES = "\n\n"  # between a closed thought and the answer, where a template has no form of its own
 
 
@@ -36,6 +37,7 @@ class Marks:
 
     opening: str
     closing: str
+    empty: str = ""  # a thought without content as the template writes it, line breaks included; empty: it writes none
 
     def open_in(self, text: str) -> bool:
         """Whether a thought begins in the text and does not end there."""
@@ -46,6 +48,12 @@ class Marks:
         """What closes a thought that is open at the end of the text: on a line of its own if it was opened so."""
         own_line = text.endswith("\n")
         return f"\n{self.closing}{NEW_LINES}" if own_line else self.closing
+
+    def opened(self) -> tuple[str, str]:
+        """The beginning and the end of the template's empty thought."""
+        head, _, rest = self.empty.partition(self.closing)
+        breaks = "\n" if "\n" in head else ""
+        return head.rstrip("\n") + breaks, f"{breaks}{self.closing}{rest}"
 
 
 @dataclass(frozen=True)
@@ -72,21 +80,47 @@ def marks_of(starts: AnswerStarts, cut_at: str | None) -> Marks | None:
     Raises:
         OpenThoughtError: if the generation prompt opens a thought, and nothing says how it ends.
     """
-    head = starts.bare
     if starts.thinking is not None:
-        opening = starts.thinking[len(head) :].strip() or last_mark(starts.thinking)
         closing = first_mark(starts.closing)
+        opening = _beyond(starts.thinking, starts.bare)
+        if starts.begun.startswith(starts.thinking) and closing not in (more := starts.begun[len(starts.thinking) :]):
+            opening = more.strip() or opening  # words before the thought, which only the generation prompt has
+        opening = opening or last_opening(starts.thinking)
         return Marks(opening, closing) if opening and closing else None
-    plain = starts.earlier if starts.earlier is not None and starts.begun.startswith(starts.earlier) else head
-    added = starts.begun[len(plain) :].strip()
-    if cut_at is not None and added:
-        return Marks(added.partition(cut_at)[0].strip() or added, cut_at)
-    marks = [mark for mark in MARK.findall(added) if _THINKS.search(mark)]
-    if not marks:
-        return None
-    if (closing := mirrored(marks[0])) is None:
-        raise OpenThoughtError(f"it opens a thought with {marks[0]}, and nothing in it says how one ends")
-    return Marks(marks[0], closing)
+    for text in (starts.begun, starts.finished or ""):
+        if (found := _empty_thought(text, starts.bare)) is not None:
+            return found
+        marks = [mark for mark in MARK.findall(text) if _THINKS.search(mark) and not _ends(mark)]
+        if marks:
+            if (closing := cut_at if cut_at is not None else mirrored(marks[0])) is None:
+                raise OpenThoughtError(f"it opens a thought with {marks[0]}, and nothing in it says how one ends")
+            return Marks(marks[0], closing)
+    added = _beyond(starts.begun, starts.bare)
+    return Marks(added, cut_at) if cut_at is not None and added and cut_at not in added else None
+
+
+def _beyond(text: str, head: str) -> str:
+    """What a text adds to its head, from the beginning of a mark on, without space around."""
+    added = text[len(head) :].strip()
+    before = [match for match in MARK.finditer(head) if match.end() == len(head)]
+    return before[0].group() + added if added and before and not MARK.match(added) else added
+
+
+def _empty_thought(text: str, head: str) -> Marks | None:
+    """The marks of a thought that is opened and closed with nothing in it at the end of the text; None if there is none."""
+    for added in (text[len(head) :], text):
+        found = list(MARK.finditer(added))
+        for first, last in zip(found, found[1:], strict=False):
+            between = added[first.end() : last.start()]
+            if _THINKS.search(first.group() + between) and not _ends(first.group()) and len(between.split()) <= 1:
+                if first.group() != last.group() and not added[last.end() :].strip():
+                    return Marks((first.group() + between).strip(), last.group(), added[first.start() :])
+    return None
+
+
+def _ends(mark: str) -> bool:
+    """Whether a mark is spelled like one that ends something."""
+    return mark[1] == "/" or bool(re.search(r"\bend|END|close", mark))
 
 
 def direct_lead(starts: AnswerStarts, marks: Marks | None) -> str:
@@ -105,7 +139,7 @@ def direct_lead(starts: AnswerStarts, marks: Marks | None) -> str:
     elif starts.thinking is not None and starts.thinking.rstrip() == begun.rstrip():
         lead = starts.thinking + starts.closing
     else:
-        lead = begun + (starts.closing if starts.thinking is not None else marks.between(begun))
+        lead = begun + (starts.closing if starts.thinking is not None else marks.between(begun) + _answer_mark(starts, marks))
     if marks is not None and marks.open_in(lead):
         raise OpenThoughtError("the final answer would begin inside a thought")
     return lead
@@ -116,13 +150,17 @@ def thinking_lead(starts: AnswerStarts, marks: Marks | None) -> tuple[str, Thoug
     if marks is None:
         return None
     if starts.thinking is not None:
-        if not starts.thinking.startswith(starts.begun.rstrip()) or not marks.open_in(starts.thinking):
-            return None
-        lead = starts.begun if starts.begun.startswith(starts.thinking) else starts.thinking
-        return lead, Thought(marks.closing, starts.closing)
-    if not marks.open_in(starts.begun):
+        if starts.begun.startswith(starts.thinking) and marks.open_in(starts.begun):
+            return starts.begun, Thought(marks.closing, starts.closing)
+        if starts.thinking.startswith(starts.begun.rstrip()) and marks.open_in(starts.thinking):
+            return starts.thinking, Thought(marks.closing, starts.closing)
         return None
-    return starts.begun, Thought(marks.closing, marks.between(starts.begun))
+    if marks.open_in(starts.begun):
+        return starts.begun, Thought(marks.closing, marks.between(starts.begun) + _answer_mark(starts, marks))
+    if marks.empty and marks.closing not in starts.begun[len(starts.bare) :]:
+        opening, closing = marks.opened()
+        return starts.begun + opening, Thought(marks.closing, closing + _answer_mark(starts, marks))
+    return None
 
 
 def common(texts: list[str]) -> str:
@@ -142,10 +180,12 @@ def first_mark(text: str) -> str:
     return found.group() if found else text.strip().partition("\n")[0]
 
 
-def last_mark(text: str) -> str:
-    """The last mark of a text; empty if there is none."""
-    found = MARK.findall(text)
-    return str(found[-1]) if found else ""
+def last_opening(text: str) -> str:
+    """The opening of a thought that ends the text: a mark, or a mark, a word and a mark; empty if no mark ends it."""
+    if found := _NAMED.search(text):
+        return found.group().strip()
+    marks = MARK.findall(text)
+    return str(marks[-1]) if marks and text.rstrip().endswith(marks[-1]) else ""
 
 
 def mirrored(mark: str) -> str | None:
@@ -163,8 +203,7 @@ def unclosed(text: str) -> str | None:
     depth: list[str] = []
     for mark in MARK.findall(text):
         if _THINKS.search(mark):
-            ends = mark[1] == "/" or re.search(r"\bend|END|close", mark)
-            depth = depth[:-1] if ends else [*depth, mark]
+            depth = depth[:-1] if _ends(mark) else [*depth, mark]
     return depth[-1] if depth else None
 
 
@@ -174,7 +213,8 @@ def _continued(begun: str, finished: str | None) -> str:
         return begun
     if finished.startswith(begun):
         return finished
-    return begun + finished[len(common([begun, finished])) :]
+    more = finished[len(common([begun, finished])) :]
+    return begun if begun.endswith(more) else begun + more
 
 
 def _after_closed(starts: AnswerStarts, marks: Marks) -> str:
@@ -182,6 +222,16 @@ def _after_closed(starts: AnswerStarts, marks: Marks) -> str:
     begun = starts.begun
     head, ended, after = begun.rpartition(marks.closing)
     if ended and len(head) >= len(starts.bare):
+        if starts.thinking is None:
+            return begun + _answer_mark(starts, marks)
         rest = starts.closing.partition(marks.closing)[2]
         return head + ended + rest if rest.startswith(after) else begun
     return _continued(begun, starts.finished)
+
+
+def _answer_mark(starts: AnswerStarts, marks: Marks) -> str:
+    """The mark with which a finished turn begins its answer where the generation prompt begins a thought; empty if it has none."""
+    begun, finished = starts.begun, starts.finished or ""
+    if begun.startswith(finished) or finished.startswith(begun) or marks.closing in finished[len(starts.bare) :]:
+        return ""
+    return finished[len(common([begun, finished])) :]
