@@ -50,7 +50,7 @@ _OFF = re.compile(r"/?no[_-]?think(ing)?|none|off|disabled?|chat|0|minimal", re.
 _ON = re.compile(r"/?think(ing)?|on|enabled?|high|medium|auto|adaptive", re.IGNORECASE)
 _IN_WORDS = re.compile(r"/no_?think(ing)?")
 _PARTS = re.compile(r"""['"]type['"]: ?['"]thinking""")  # a list of parts that a template does not know and writes as it is
-_MOST_SWITCHES = 8
+_MOST_SWITCHES = 8  # and positions of each
 _SHORTEST_MARK = 3  # characters
 
 
@@ -285,9 +285,9 @@ def _switch_positions(form: Form, facts: Facts) -> Iterator[Form]:
     yield form
     names = [name for name in facts.undeclared if _SWITCH.search(name) and not _NO_SWITCH.search(name)]
     for name in names[:_MOST_SWITCHES]:
-        words = [value for value in facts.compared.get(name, ()) if isinstance(value, str) or value == 0]
-        numbers = [value for value in words if not isinstance(value, str)]  # before False, which equals 0 but is not written so
-        for value in dict.fromkeys([*numbers, False, *filter(_means_off, words), True, *filter(_means_on, words)]):
+        words = [value for value in facts.compared.get(name, ()) if value and isinstance(value, str)][:_MOST_SWITCHES]
+        zero = [0] if 0 in facts.compared.get(name, ()) else []  # before False, which equals 0 but is not written so
+        for value in dict.fromkeys([*zero, False, *filter(_means_off, words), True, *filter(_means_on, words), *words]):
             yield replace(form, variables=(*form.variables, (name, value)))
     for text in facts.constants:
         if _IN_WORDS.fullmatch(text):

@@ -159,7 +159,9 @@ def thinking_lead(starts: AnswerStarts, marks: Marks | None) -> tuple[str, Thoug
         return starts.begun, Thought(marks.closing, marks.between(starts.begun) + _answer_mark(starts, marks))
     if marks.empty and marks.closing not in starts.begun[len(starts.bare) :]:
         opening, closing = marks.opened()
-        return starts.begun + opening, Thought(marks.closing, closing + _answer_mark(starts, marks))
+        more = (starts.finished or "").removeprefix(starts.begun)
+        answer = more if (starts.finished or "").startswith(starts.begun) and marks.closing not in more else ""
+        return starts.begun + opening, Thought(marks.closing, closing + answer)
     return None
 
 
