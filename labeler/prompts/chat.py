@@ -64,7 +64,7 @@ def _conversation(
     """One conversation; see :func:`conversations`."""
     thinking = chat.thinking if thinks(chat, mode, config) else None
     form = thinking or chat.form
-    turns = _turns(task, selection, mode, plain.head(task, guideline=config.guideline), form, chat if thinking else None)
+    turns = turns_of(task, selection, mode, plain.head(task, guideline=config.guideline), form, chat if thinking else None)
     try:
         prefix, starts = answer_starts(process, chat, form, turns)
         if thinking is None:
@@ -76,10 +76,15 @@ def _conversation(
     return Conversation(prefix, *found)
 
 
-def _turns(
+def turns_of(
     task: Task, selection: ExampleSelection, mode: Mode, head: str, form: Form, thinking: ChatTemplate | None
 ) -> Sequence[Message]:
-    """The turns up to the place of the text. Args: thinking, the template if worked examples are to be answered as after a thought."""
+    """The turns of a conversation up to its last question, in which TEXT stands for the text.
+
+    Args:
+        head: guideline, question and answers.
+        thinking: the template if worked examples are to be answered as after a thought; None: they answer in their own words.
+    """
     questions = [plain.text_lines(task, example.text, example.target) for example in selection.examples] + [TEXT]
     turns = form.opened(head, questions[0])
     for example, question in zip(selection.examples, questions[1:], strict=True):
