@@ -23,6 +23,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import jinja2
 from transformers.utils import chat_template_utils
 
 from potstill.contract.errors import UserError
@@ -83,7 +84,7 @@ def theirs(template: ChatTemplate, turns: list[Any], **how: bool) -> str | None:
     given = template.form.given(BOS, EOS)
     try:
         (text,), _ = chat_template_utils.render_jinja_template([turns], chat_template=template.source, **given, **how)
-    except Exception:  # whatever a template raises there
+    except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError):
         return None
     return text if isinstance(text, str) else None
 

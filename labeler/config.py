@@ -82,7 +82,9 @@ class LabelConfig:
             )
 
         if self.thoughts == "on" and (self.template == "plain" or self.mode == "direct"):
-            raise UserError("thoughts on needs template chat and a mode that reasons; use template chat with mode cot, or thoughts auto")
+            raise UserError(
+                "thoughts on needs template chat and a mode that reasons; use template chat with mode cot, or thoughts auto"
+            )
 
     @property
     def direct_variants(self) -> int:

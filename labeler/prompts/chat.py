@@ -15,7 +15,7 @@ from potstill.contract.task import Example, Task
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts import plain
 from potstill.labeler.prompts.plain import ExampleSelection
-from potstill.labeler.prompts.rendering import Message, RefusedError, TemplateProcess, cannot
+from potstill.labeler.prompts.rendering import ConversationRefusedError, TemplateProcess, Turn, cannot
 from potstill.labeler.prompts.template import LEFT_OUT, REPLY, TEXT, THOUGHT, ChatTemplate, Form, answer_starts, read_template
 from potstill.labeler.prompts.thoughts import OpenThoughtError, direct_lead, thinking_lead
 from potstill.labeler.teacher import Identity, Mode, Thought
@@ -39,7 +39,7 @@ def conversations(
         config: whether prompts hold the guideline, and whether the teacher thinks.
         identity: of the teacher, with its template and the spelling of its begin and end tokens.
     Raises:
-        UserError: if there is no template, it cannot be rendered, drops the last text, or lacks a place for thoughts that are wanted.
+        UserError: if there is no template, it cannot be rendered, drops the last text, or has no place for wanted thoughts.
     """
     chat = read_template(identity.chat_template, identity.bos, identity.eos)
     with TemplateProcess(chat.source) as process:
@@ -50,7 +50,7 @@ def conversations(
 
 
 def thinks(chat: ChatTemplate, mode: Mode, config: LabelConfig) -> bool:
-    """Whether rationales are sampled in the template's own place for thoughts; raises UserError if they shall be and there is none."""
+    """Whether rationales are sampled in the template's place for thoughts; raises UserError if they shall be and there is none."""
     if mode == "direct" or config.thoughts == "off":
         return False
     if config.thoughts == "on" and chat.thinking is None:
@@ -70,15 +70,15 @@ def _conversation(
         if thinking is None:
             return Conversation(prefix, direct_lead(starts, chat.marks) + plain.cue(task, mode))
         if (found := thinking_lead(starts, chat.marks)) is None:
-            raise RefusedError("it opens no thought in this conversation")
-    except (RefusedError, OpenThoughtError) as error:
+            raise ConversationRefusedError("it opens no thought in this conversation")
+    except (ConversationRefusedError, OpenThoughtError) as error:
         raise UserError(LEFT_OUT) if str(error) == LEFT_OUT else cannot(str(error)) from None
     return Conversation(prefix, *found)
 
 
 def turns_of(
     task: Task, selection: ExampleSelection, mode: Mode, head: str, form: Form, thinking: ChatTemplate | None
-) -> Sequence[Message]:
+) -> Sequence[Turn]:
     """The turns of a conversation up to its last question, in which TEXT stands for the text.
 
     Args:
@@ -93,7 +93,7 @@ def turns_of(
     return turns
 
 
-def _answer(task: Task, example: Example, mode: Mode, form: Form, thinking: ChatTemplate | None) -> Message:
+def _answer(task: Task, example: Example, mode: Mode, form: Form, thinking: ChatTemplate | None) -> Turn:
     """A worked example's answer as a turn: with its rationale as a thought where the template keeps those of earlier turns."""
     if thinking is None:
         return form.turn("assistant", plain.cue(task, mode) + plain.answer(task, example, mode))

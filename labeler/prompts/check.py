@@ -1,11 +1,11 @@
-"""What a teacher's chat template does, in lines for a person, without its weights: kind, where the label is read, what will not work."""
+"""What a teacher's chat template does, in lines for a person: its kind, where the label is read, what will not work."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from potstill.contract.errors import UserError
-from potstill.labeler.prompts.rendering import RefusedError, TemplateProcess
+from potstill.labeler.prompts.rendering import ConversationRefusedError, TemplateProcess
 from potstill.labeler.prompts.template import TEXT, ChatTemplate, Form, answer_starts, read_template
 from potstill.labeler.prompts.thoughts import OpenThoughtError, direct_lead, thinking_lead
 from potstill.labeler.teacher import AnswerSpec, Identity, Thought
@@ -54,7 +54,7 @@ def check_template(identity: Identity) -> TemplateReport:
             thinking, thought = _ends(process, chat, chat.thinking)[1] if chat.thinking else ("", None)
     except UserError as error:
         return TemplateReport("", broken=(f"--template chat: {error}",))
-    except (RefusedError, OpenThoughtError) as error:
+    except (ConversationRefusedError, OpenThoughtError) as error:
         return TemplateReport("", broken=(f"--template chat: {error}; use --template plain",))
     broken = () if thought else ("--thoughts on: the template has no place for thoughts",)
     if "eos_token" in identity.chat_template and not identity.eos:
@@ -70,7 +70,8 @@ def asked_how(spec: AnswerSpec, identity: Identity) -> str:
     if spec.thought:
         how = f"up to {spec.max_rationale_tokens} tokens of thought; {read_after(spec.thought, spec.answer_cue)}"
     elif spec.mode == "cot":
-        how = f"a rationale of up to {spec.max_rationale_tokens} tokens in the answer; then the label is read after {spec.answer_cue!r}"
+        first = f"a rationale of up to {spec.max_rationale_tokens} tokens in the answer"
+        how = f"{first}; then the label is read after {spec.answer_cue!r}"
     else:
         how = f"the label is read after {ending(spec.tail)}"
     return f"chat template: {kind}; {how}"

@@ -17,10 +17,10 @@ from typing import Any
 from potstill.contract.errors import UserError
 
 SANDBOX = Path(__file__).with_name("sandbox.py")
-Message = Mapping[str, Any]
+Turn = dict[str, Any]
 
 
-class RefusedError(Exception):
+class ConversationRefusedError(Exception):
     """The template does not take this conversation; another one may do."""
 
 
@@ -35,7 +35,7 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Facts:
+class TemplateFacts:
     """What stands in a template."""
 
     undeclared: tuple[str, ...] = ()  # names that it reads and may expect as variables
@@ -51,7 +51,7 @@ def cannot(reason: str) -> UserError:
 class TemplateProcess:
     """A template in a child process of its own. Use it in a `with` block."""
 
-    def __init__(self, template: str, bounds: Bounds = Bounds()) -> None:  # noqa: B008  # frozen
+    def __init__(self, template: str, bounds: Bounds = Bounds()) -> None:
         """Start the process and compile the template.
 
         Raises:
@@ -77,15 +77,15 @@ class TemplateProcess:
         }
         try:
             found = self._ask(start)["facts"]
-            self.facts = Facts(tuple(found["undeclared"]), found["compared"], tuple(found["constants"]))
-        except RefusedError as error:
+            self.facts = TemplateFacts(tuple(found["undeclared"]), found["compared"], tuple(found["constants"]))
+        except ConversationRefusedError as error:
             self.close()
             raise cannot(str(error)) from None
         except BaseException:
             self.close()
             raise
 
-    def render(self, messages: Sequence[Message], *, generate: bool, variables: Mapping[str, Any]) -> str:
+    def render(self, messages: Sequence[Turn], *, generate: bool, variables: Mapping[str, Any]) -> str:
         """The rendered conversation.
 
         Args:
@@ -93,7 +93,7 @@ class TemplateProcess:
             generate: whether the assistant's next turn is to be begun.
             variables: everything else that the template is given.
         Raises:
-            RefusedError: if the template rejects this conversation.
+            ConversationRefusedError: if the template rejects this conversation.
             UserError: if it exceeds a bound; the process has ended then.
         """
         text: str = self._ask({"messages": messages, "add_generation_prompt": generate, **variables})["text"]
@@ -130,7 +130,7 @@ class TemplateProcess:
             raise self._ended()
         found: dict[str, Any] = json.loads(line)
         if "error" in found:
-            raise RefusedError(found["error"])
+            raise ConversationRefusedError(found["error"])
         return found
 
     def _ended(self) -> UserError:

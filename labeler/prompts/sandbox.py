@@ -1,7 +1,7 @@
 """The child process that renders chat templates, so that one from a stranger cannot hold up or fill the process that labels.
 
-It is started as a script, imports nothing of ours, and speaks lines of JSON: first the search path of its parent, the bounds and the
-template, answered with what stands in the template; then one object of variables at a time, answered with the text.
+It is started as a script, imports nothing of ours, and speaks lines of JSON: first the search path of its parent, the bounds and
+the template, answered with what stands in the template; then one object of variables at a time, answered with the text.
 
 The environment is that of `transformers` 4.57 (`utils/chat_template_utils.py`): blocks trimmed, `{% break %}` and `{% continue %}`,
 `{% generation %}`, `tojson` without HTML escapes, `raise_exception`, `strftime_now`. Only the date stands still, so that equal
@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 TODAY = datetime(2025, 1, 1)
 LONGEST_CONSTANT = 60  # characters of a constant that is reported
 MOST_CONSTANTS, MOST_NAMES = 200, 100
+GAVE_UP = (RuntimeError, MemoryError)  # with RecursionError in it
 LONGEST_REASON = 500  # characters
 
 
@@ -34,9 +35,7 @@ def serve(lines: Iterator[str], answer: Callable[[dict[str, Any]], None]) -> Non
     import jinja2  # the search path is known only here
 
     bound(first["cpu_s"], first["memory_bytes"])
-    broken = (
-        jinja2.TemplateError, SyntaxError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError, MemoryError
-    )  # fmt: skip
+    broken = (jinja2.TemplateError, SyntaxError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, *GAVE_UP)
     try:
         environment = made_environment()
         facts = read_facts(environment, first["template"])
@@ -53,7 +52,7 @@ def serve(lines: Iterator[str], answer: Callable[[dict[str, Any]], None]) -> Non
 
 
 def bound(cpu_s: int, memory_bytes: int) -> None:
-    """Limit what this process may use; the system stops it beyond. Where the system has no such limits, the parent's clock is left."""
+    """Limit what this process may use; the system stops it beyond. Where there are no such limits, the parent's clock is left."""
     try:
         import resource
     except ImportError:  # Windows
@@ -77,7 +76,7 @@ def made_environment() -> Any:
     class Generation(Extension):
         """`{% generation %} ... {% endgeneration %}`: marks what a model is trained on; here its body only."""
 
-        tags = {"generation"}  # noqa: RUF012  # jinja2 reads it so
+        tags = {"generation"}
 
         def parse(self, parser: Parser) -> nodes.Node:
             line = next(parser.stream).lineno

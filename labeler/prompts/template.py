@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from potstill.contract.errors import UserError
-from potstill.labeler.prompts.rendering import Facts, Message, RefusedError, TemplateProcess, cannot
+from potstill.labeler.prompts.rendering import ConversationRefusedError, TemplateFacts, TemplateProcess, Turn, cannot
 from potstill.labeler.prompts.sandbox import TODAY
 from potstill.labeler.prompts.thoughts import (
     AnswerStarts,
@@ -67,11 +67,11 @@ class Form:
         """All variables besides the turns."""
         return {"bos_token": bos, "eos_token": eos, **dict(self.variables)}
 
-    def turn(self, role: str, content: str, **fields: Any) -> Message:
+    def turn(self, role: str, content: str, **fields: Any) -> Turn:
         """One turn of a conversation."""
         return {"role": role, "content": [{"type": "text", "text": content}] if self.typed else content, **fields}
 
-    def opened(self, head: str, first: str) -> list[Message]:
+    def opened(self, head: str, first: str) -> list[Turn]:
         """The turns up to the first question: the head in a system turn, or before the question where there is none."""
         head = f"{head}\n{self.words}" if self.words else head
         if self.system:
@@ -137,21 +137,19 @@ class _Tried:
     starts: AnswerStarts
 
 
-def answer_starts(
-    process: TemplateProcess, chat: ChatTemplate, form: Form, turns: Sequence[Message]
-) -> tuple[str, AnswerStarts]:
+def answer_starts(process: TemplateProcess, chat: ChatTemplate, form: Form, turns: Sequence[Turn]) -> tuple[str, AnswerStarts]:
     """The rendered conversation up to its last text, and what the template writes after that, in all cases.
 
     Args:
         turns: of the conversation; the last one is a question that holds TEXT.
     Raises:
-        RefusedError: if the template rejects the conversation, or leaves its last text out.
+        ConversationRefusedError: if the template rejects the conversation, or leaves its last text out.
         UserError: if it exceeds a bound.
     """
     given = form.given(chat.bos, chat.eos)
     prefix, found, begun = process.render(turns, generate=True, variables=given).rpartition(TEXT)
     if not found:
-        raise RefusedError(LEFT_OUT)
+        raise ConversationRefusedError(LEFT_OUT)
     closed = _after_text(process, [*turns, form.turn("assistant", REPLY)], given)
     finished = closed.partition(REPLY)[0] if closed and closed.count(REPLY) == 1 else None
     thinking, closing = None, ""
@@ -169,11 +167,11 @@ def _around_thought(text: str) -> tuple[str | None, str]:
     return (before, closing) if found and once and closing.strip() else (None, "")
 
 
-def _after_text(process: TemplateProcess, turns: Sequence[Message], given: Mapping[str, Any]) -> str | None:
+def _after_text(process: TemplateProcess, turns: Sequence[Turn], given: Mapping[str, Any]) -> str | None:
     """What a template writes after the last text of a conversation that has been answered; None if it does not render that."""
     try:
         text = process.render(turns, generate=False, variables=given)
-    except RefusedError:
+    except ConversationRefusedError:
         return None
     return text.rpartition(TEXT)[2] if TEXT in text else None
 
@@ -183,13 +181,13 @@ def _earlier(process: TemplateProcess, form: Form, given: Mapping[str, Any]) -> 
     turns = [*form.opened(_HEAD, _FIRST), form.turn("assistant", REPLY), form.turn("user", TEXT)]
     try:
         text = process.render(turns, generate=True, variables=given)
-    except RefusedError:
+    except ConversationRefusedError:
         return None
     before, found, _ = text.partition(REPLY)
     return before.rpartition(_FIRST)[2] if found and _FIRST in before else None
 
 
-def _small(form: Form, *, answer: Message | None = None) -> list[Message]:
+def _small(form: Form, *, answer: Turn | None = None) -> list[Turn]:
     """A conversation with one earlier answer and a last question."""
     return [*form.opened(_HEAD, _FIRST), answer or form.turn("assistant", REPLY), form.turn("user", TEXT)]
 
@@ -202,7 +200,7 @@ def _working_form(process: TemplateProcess, bos: str, eos: str) -> Form:
             form = Form(tuple(variables.items()), typed)
             try:
                 text = process.render(_small(form), generate=True, variables=form.given(bos, eos))
-            except RefusedError as error:
+            except ConversationRefusedError as error:
                 first = first or str(error)
                 continue
             if TEXT in text and _FIRST in text:
@@ -216,7 +214,7 @@ def _has_system_turn(process: TemplateProcess, form: Form, bos: str, eos: str) -
     tried = replace(form, system=True)
     try:
         text = process.render(_small(tried), generate=True, variables=tried.given(bos, eos))
-    except RefusedError:
+    except ConversationRefusedError:
         return False
     before, found, _ = text.partition(_FIRST)
     return bool(found) and text.count(_HEAD) == 1 and _HEAD in before and TEXT in text
@@ -230,7 +228,7 @@ def _with_thoughts(process: TemplateProcess, chat: ChatTemplate) -> ChatTemplate
     for form in _switch_positions(chat.form, process.facts):
         try:
             tried.append(_Tried(form, *answer_starts(process, chat, form, _small(form))))
-        except RefusedError as error:
+        except ConversationRefusedError as error:
             if not tried:  # the form as it is
                 raise cannot(str(error)) from None
     marks = next(filter(None, (marks_of(one.starts, cut_at) for one in tried)), None)
@@ -248,9 +246,7 @@ def _thought_field(process: TemplateProcess, chat: ChatTemplate) -> tuple[tuple[
     """How a finished turn carries a thought, in any position of the switches; empty if it carries none."""
     for form in _switch_positions(chat.form, process.facts):
         for fields in _FIELDS:
-            text = _after_text(
-                process, [*_small(form), form.turn("assistant", REPLY) | fields], form.given(chat.bos, chat.eos)
-            )
+            text = _after_text(process, [*_small(form), form.turn("assistant", REPLY) | fields], form.given(chat.bos, chat.eos))
             if text and _around_thought(text)[0] is not None:
                 return tuple(fields.items())
     return ()
@@ -263,7 +259,7 @@ def _cut_mark(process: TemplateProcess, form: Form, chat: ChatTemplate) -> str |
         answer = form.turn("assistant", f"{_CUT}{mark}{REPLY}")
         try:
             text = process.render(_small(form, answer=answer), generate=True, variables=form.given(chat.bos, chat.eos))
-        except RefusedError:
+        except ConversationRefusedError:
             continue
         if REPLY in text and _CUT not in text:
             return mark
@@ -275,12 +271,12 @@ def _keeps(process: TemplateProcess, chat: ChatTemplate) -> bool:
     answer = chat.form.turn("assistant", REPLY) | dict(chat.fields)
     try:
         text = process.render(_small(chat.form, answer=answer), generate=True, variables=chat.form.given(chat.bos, chat.eos))
-    except RefusedError:
+    except ConversationRefusedError:
         return False
     return THOUGHT in text
 
 
-def _switch_positions(form: Form, facts: Facts) -> Iterator[Form]:
+def _switch_positions(form: Form, facts: TemplateFacts) -> Iterator[Form]:
     """The form as it is, then with each switch of thinking in each of its positions."""
     yield form
     names = [name for name in facts.undeclared if _SWITCH.search(name) and not _NO_SWITCH.search(name)]
@@ -317,7 +313,7 @@ def _how_off(one: _Tried, marks: Marks, plain: _Tried) -> int:
     if marks.closing in one.starts.begun[len(one.starts.bare) :]:
         return 3
     changes = (one.prefix, one.starts) != (plain.prefix, plain.starts)
-    return 2 if changes and _means_off(_position(one.form)) or marks.open_in(plain.starts.begun) else 1
+    return 2 if (changes and _means_off(_position(one.form))) or marks.open_in(plain.starts.begun) else 1
 
 
 def _how_on(one: _Tried, marks: Marks) -> int:

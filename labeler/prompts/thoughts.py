@@ -1,7 +1,7 @@
 """Where a final answer begins, and where a thought does: read off what a template writes around sentinels.
 
-Everything here is about one piece of text: what a template writes between the last question and the teacher's next letter. Four such
-pieces are compared, each rendered with the same variables:
+Everything here is about one piece of text: what a template writes between the last question and the teacher's next letter. Four
+such pieces are compared, each rendered with the same variables:
 
     begun     the generation prompt: what is written when the model is to answer
     finished  before the content of a finished turn without a thought; None where the template does not render one
@@ -14,7 +14,6 @@ have closed an empty thought already.
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 
@@ -92,9 +91,10 @@ def marks_of(starts: AnswerStarts, cut_at: str | None) -> Marks | None:
             return found
         marks = [mark for mark in MARK.findall(text) if _THINKS.search(mark) and not _ends(mark)]
         if marks:
-            if (closing := cut_at if cut_at is not None else mirrored(marks[0])) is None:
+            ending = cut_at if cut_at is not None else mirrored(marks[0])
+            if ending is None:
                 raise OpenThoughtError(f"it opens a thought with {marks[0]}, and nothing in it says how one ends")
-            return Marks(marks[0], closing)
+            return Marks(marks[0], ending)
     added = _beyond(starts.begun, starts.bare)
     return Marks(added, cut_at) if cut_at is not None and added and cut_at not in added else None
 
@@ -110,11 +110,13 @@ def _empty_thought(text: str, head: str) -> Marks | None:
     """The marks of a thought that is opened and closed with nothing in it at the end of the text; None if there is none."""
     for added in (text[len(head) :], text):
         found = list(MARK.finditer(added))
-        for first, last in zip(found, found[1:], strict=False):
-            between = added[first.end() : last.start()]
-            if _THINKS.search(first.group() + between) and not _ends(first.group()) and len(between.split()) <= 1:
-                if first.group() != last.group() and not added[last.end() :].strip():
-                    return Marks((first.group() + between).strip(), last.group(), added[first.start() :])
+        if len(found) < 2 or added[found[-1].end() :].strip():
+            continue
+        first, last = found[-2:]
+        between = added[first.end() : last.start()]
+        opens = _THINKS.search(first.group() + between) and not _ends(first.group()) and len(between.split()) <= 1
+        if opens and first.group() != last.group():
+            return Marks((first.group() + between).strip(), last.group(), added[first.start() :])
     return None
 
 
@@ -167,7 +169,9 @@ def thinking_lead(starts: AnswerStarts, marks: Marks | None) -> tuple[str, Thoug
 
 def common(texts: list[str]) -> str:
     """The beginning that all texts share; it ends before a mark that only some of them finish."""
-    shared = os.path.commonprefix(texts)
+    first, last = min(texts), max(texts)
+    n = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    shared = first[:n]
     if any(len(text) > len(shared) for text in texts):
         for left, right in _BRACKETS:
             at = shared.rfind(left)
@@ -220,7 +224,7 @@ def _continued(begun: str, finished: str | None) -> str:
 
 
 def _after_closed(starts: AnswerStarts, marks: Marks) -> str:
-    """The lead where the generation prompt opens no thought: with what a template writes after a closed one, if it has closed one."""
+    """The lead where the generation prompt opens no thought; where it has closed one, with what a template writes after that."""
     begun = starts.begun
     head, ended, after = begun.rpartition(marks.closing)
     if ended and len(head) >= len(starts.bare):

@@ -83,9 +83,7 @@ def prompt_variants(task: Task, config: LabelConfig, identity: Identity, nearest
     return made
 
 
-def one_variant(
-    task: Task, number: int, config: LabelConfig, identity: Identity, nearest: Nearest | None = None
-) -> PromptVariant:
+def one_variant(task: Task, number: int, config: LabelConfig, identity: Identity, nearest: Nearest | None = None) -> PromptVariant:
     """One prompt variant by its number.
 
     Args:

@@ -47,8 +47,8 @@ PLAIN = Identity("", "", "", "")  # a plain prompt asks nothing of the teacher
 def command(task: Path, text: str, target: str | None, variant: int, teacher: str, backbone: str, **options: Any) -> None:
     """Print the exact prompt that the teacher of TASK reads for TEXT.
 
-    A line on stderr says what kind of prompt it is and where the label is read. Of a plain prompt only the opening token is missing,
-    which the vocabulary puts first.
+    A line on stderr says what kind of prompt it is and where the label is read. Of a plain prompt only the opening token is
+    missing, which the vocabulary puts first.
     """
     loaded, shown = load_task(task), Text(text, target=target)
     config = with_mode(config_of(LabelConfig, options), best_mode(teacher))

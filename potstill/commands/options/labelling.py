@@ -58,8 +58,8 @@ _PROMPT = (
         type=click.Choice(THOUGHTS),
         default=LabelConfig.thoughts,
         show_default=True,
-        help="In mode cot with template chat: reason in the model's own thoughts (on), in the answer (off), or in thoughts where the "
-        "template has a place for them (auto).",
+        help="In mode cot with template chat: reason in the model's own thoughts (on), in the answer (off), or in thoughts where "
+        "the template has a place for them (auto).",
     ),
     click.option(
         "--max-thought-tokens",

@@ -1,19 +1,30 @@
 """Templates are rendered as `transformers` renders them, and one that takes too much ends in one line."""
 
+import tomllib
 from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from support import chat_templates as written
 
 from potstill.contract.errors import UserError
-from potstill.labeler.prompts.rendering import Bounds, RefusedError, TemplateProcess
+from potstill.labeler.prompts.rendering import Bounds, ConversationRefusedError, TemplateProcess
 
-TURNS = [{"role": "user", "content": "<b> & 'ü' 🚀"}, {"role": "assistant", "content": "ja"}, {"role": "user", "content": "half \ud83d"}]
+written = SimpleNamespace(**tomllib.loads(Path(__file__).with_name("templates.toml").read_text(encoding="utf-8")))
+
+TURNS = [
+    {"role": "user", "content": "<b> & 'ü' 🚀"},
+    {"role": "assistant", "content": "ja"},
+    {"role": "user", "content": "half \ud83d"},
+]
 GIVEN = {"bos_token": "<s>", "eos_token": "</s>", "tools": None, "documents": None}
 CANNOT = "the teacher's chat template cannot be rendered ({}); use --template plain"
 
 
-def rendered(template: str, bounds: Bounds = Bounds()) -> str:  # noqa: B008  # frozen
+BOUNDS = Bounds()
+
+
+def rendered(template: str, bounds: Bounds = BOUNDS) -> str:
     with TemplateProcess(template, bounds) as process:
         return process.render(TURNS, generate=True, variables=GIVEN)
 
@@ -55,7 +66,7 @@ def test_a_template_is_rendered_as_transformers_renders_it(template, monkeypatch
     ],
 )
 def test_a_template_that_takes_too_much_is_one_line(template, reason):
-    with pytest.raises((UserError, RefusedError)) as caught:
+    with pytest.raises((UserError, ConversationRefusedError)) as caught:
         rendered(template, Bounds(cpu_s=1, memory_bytes=256 << 20, max_chars=10_000))
     assert str(caught.value) in (reason, CANNOT.format(reason))
 
@@ -68,7 +79,7 @@ def test_the_clock_ends_a_process_where_processor_time_does_not_run():
 def test_a_refusal_leaves_the_process_ready_for_another_conversation():
     template = "{% if messages | length > 3 %}{{ raise_exception('too many') }}{% endif %}fine"
     with TemplateProcess(template) as process:
-        with pytest.raises(RefusedError, match="^too many$"):
+        with pytest.raises(ConversationRefusedError, match="^too many$"):
             process.render([*TURNS, TURNS[1]], generate=True, variables=GIVEN)
         assert process.render(TURNS, generate=True, variables=GIVEN) == "fine"
 

@@ -1,16 +1,20 @@
 """What kind a chat template is, found by rendering it: one row for each habit, and the reason where one cannot be used."""
 
 import re
+import tomllib
 from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from support import chat_templates as written
 
 from potstill.contract.errors import UserError
 from potstill.labeler.prompts.check import check_template
 from potstill.labeler.prompts.template import read_template
 from potstill.labeler.prompts.thoughts import Marks, common, mirrored
 from potstill.labeler.teacher import Identity, Thought
+
+written = SimpleNamespace(**tomllib.loads(Path(__file__).with_name("templates.toml").read_text(encoding="utf-8")))
 
 ASKED = "<|end|><|assistant|>"
 NEW_LINE = Thought("</think>", "\n</think>\n\n")
