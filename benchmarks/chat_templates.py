@@ -31,12 +31,13 @@ from potstill.contract.task import load_task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts import chat, plain
-from potstill.labeler.prompts.template import TEXT, ChatTemplate, read_template
+from potstill.labeler.prompts.template import TEXT, ChatTemplate, Form, read_template
 from potstill.labeler.prompts.variants import one_variant
 from potstill.labeler.teacher import Identity
 
 TASK = load_task(Path(__file__).parents[1] / "examples" / "support_tickets" / "task.toml")
 ASKED = Text("The parcel came on Monday and the kettle hums.", "0")
+RATIONALE = "It is about a delivery."
 BOS, EOS = "<BOS>", "<EOS>"
 SHOWN = 60  # characters
 # Opening and closing marks of thoughts, as the models' own pages and templates have them; looked for independently of potstill.
@@ -79,9 +80,9 @@ def templates(sdist: Path) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def theirs(template: ChatTemplate, turns: list[Any], **how: bool) -> str | None:
+def theirs(template: ChatTemplate, form: Form, turns: list[Any], **how: bool) -> str | None:
     """What `transformers` renders; None if it refuses."""
-    given = template.form.given(BOS, EOS)
+    given = form.given(BOS, EOS)
     try:
         (text,), _ = chat_template_utils.render_jinja_template([turns], chat_template=template.source, **given, **how)
     except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError):
@@ -89,18 +90,22 @@ def theirs(template: ChatTemplate, turns: list[Any], **how: bool) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def relation(template: ChatTemplate, prompt: str) -> str:
-    """How the prompt of mode `direct` relates to what `transformers` renders: see this file's head."""
+def relation(template: ChatTemplate, prompt: str, thought: str = "") -> str:
+    """How a prompt up to the cue relates to what `transformers` renders: see this file's head.
+
+    Args:
+        thought: what the teacher is taken to have thought; empty: the prompt of mode `direct`.
+    """
+    form = template.thinking if thought and template.thinking else template.form
     selection = plain.example_selections(TASK, 1, LabelConfig.n_examples_per_label, LabelConfig.seed)[0]
     asked = plain.text_lines(TASK, ASKED.text, None)
-    turns = [
-        {**turn, "content": _put(turn["content"], asked)}
-        for turn in chat.turns_of(TASK, selection, "direct", plain.head(TASK), template.form, None)
-    ]
-    answered = [*turns, template.form.turn("assistant", plain.cue(TASK, "direct"))]
-    if theirs(template, answered, continue_final_message=True) == prompt:
+    made = chat.turns_of(TASK, selection, "cot" if thought else "direct", plain.head(TASK), form, template if thought else None)
+    turns = [{**turn, "content": _put(turn["content"], asked)} for turn in made]
+    cue = plain.cue(TASK, "direct")
+    fields = {name: chat.filled(value, thought, cue) for name, value in template.fields} if thought else {}
+    if theirs(template, form, [*turns, {**form.turn("assistant", cue), **fields}], continue_final_message=True) == prompt:
         return "equal"
-    begun = theirs(template, turns, add_generation_prompt=True)
+    begun = theirs(template, form, turns, add_generation_prompt=True)
     if begun is None:
         return "alone"
     return "continues" if prompt.startswith(begun) else "DIFFERS"
@@ -109,7 +114,7 @@ def relation(template: ChatTemplate, prompt: str) -> str:
 def _put(content: Any, asked: str) -> Any:
     """The content of a turn with the text in its place."""
     if isinstance(content, list):
-        return [{**part, "text": part["text"].replace(TEXT, asked)} for part in content]
+        return [{name: value.replace(TEXT, asked) for name, value in part.items()} for part in content]
     return content.replace(TEXT, asked)
 
 
@@ -138,15 +143,16 @@ def main() -> int:
             continue
         prompt = direct.prefix + direct.prompt(ASKED) + direct.spec.tail
         after = cot.prefix + cot.prompt(ASKED) + cot.spec.tail
-        if thought := cot.spec.thought:
-            counts["thoughts"] += 1
-            after += f"because{thought.closing}{cot.spec.answer_cue}"
         how = relation(template, prompt)
+        if thought := cot.spec.thought:
+            after += f"{RATIONALE}{thought.closing}{cot.spec.answer_cue}"
+            counts.update(["thoughts", f"after a thought {relation(template, after, RATIONALE)}"])
         inside = inside_a_thought(prompt) or inside_a_thought(after)
         counts.update(["rendered", how, *["inside a thought"] * inside])
         print(f"{name}\t{template.kind}\t{how}{' INSIDE A THOUGHT' * inside}\t{prompt[-SHOWN:]!r}")
     print(f"\n{len(found)} templates: " + ", ".join(f"{n} {what}" for what, n in sorted(counts.items())))
-    return int(bool(counts["inside a thought"] or counts["DIFFERS"] or counts["rendered"] + counts["refused"] != len(found)))
+    unlike = counts["DIFFERS"] + counts["after a thought DIFFERS"]
+    return int(bool(counts["inside a thought"] or unlike or counts["rendered"] + counts["refused"] != len(found)))
 
 
 if __name__ == "__main__":

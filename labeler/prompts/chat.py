@@ -102,13 +102,13 @@ def _answer(task: Task, example: Example, mode: Mode, form: Form, thinking: Chat
     rationale = " ".join(example.rationale.split())
     if not (thinking.keeps_thoughts and rationale):
         return answer
-    return {**answer, **{name: _filled(value, rationale, content) for name, value in thinking.fields}}
+    return {**answer, **{name: filled(value, rationale, content) for name, value in thinking.fields}}
 
 
-def _filled(value: Any, thought: str, reply: str) -> Any:
+def filled(value: Any, thought: str, reply: str) -> Any:
     """A field of a turn with thought and reply in the place of what stands for them."""
     if isinstance(value, str):
         return {THOUGHT: thought, REPLY: reply}.get(value, value)
     if isinstance(value, list):
-        return [_filled(part, thought, reply) for part in value]
-    return {name: _filled(part, thought, reply) for name, part in value.items()}
+        return [filled(part, thought, reply) for part in value]
+    return {name: filled(part, thought, reply) for name, part in value.items()}

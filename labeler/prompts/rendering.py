@@ -69,7 +69,7 @@ class TemplateProcess:
             encoding="ascii",
         )
         start = {
-            "path": sys.path,
+            "path": [str(entry) for entry in sys.path],
             "template": template,
             "max_chars": bounds.max_chars,
             "cpu_s": bounds.cpu_s,
