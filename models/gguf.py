@@ -1,4 +1,5 @@
-"""Read the header of a GGUF file: to refuse a damaged file before llama.cpp maps it, and for its context, sizes and chat template.
+"""Read the header of a GGUF file: to refuse a damaged file before llama.cpp maps it, and for its context, sizes, chat template and the
+tokens that begin and end a text.
 
 Source: the GGUF specification of ggml, versions 2 and 3 (little endian).
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,15 @@ _DEFAULT_ALIGNMENT = 32
 _MAX_DIMS = 4  # GGML_MAX_DIMS
 _MAX_NUMBERS = 1024  # of an array that is kept: one number a layer; longer ones are vocabularies
 _EMBEDDING = "token_embd.weight"
+
+_TOKENS = "tokenizer.ggml.tokens"
+# Where a file does not say whether the opening token is added: vocabularies and pre-tokenizers for which llama.cpp does, and the
+# tokens that it takes for begin and end in a SentencePiece vocabulary. Source: llama-vocab.cpp, llama_vocab::impl::load.
+_ADDING = frozenset({"llama", "bert"})
+_ADDING_PRE = frozenset(
+    "llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano tekken chameleon gemma4".split()
+)
+_SENTENCEPIECE_IDS = {"bos": 1, "eos": 2}
 
 # Bytes of a block of 1, 32 or 256 values by tensor type, from ggml's type table. An unknown type counts as 0 bytes, so that a new
 # type does not make a complete file look truncated.
@@ -46,6 +57,9 @@ class Header:
     n_vocab: int = 0  # rows of the token embedding; 0: the file has none
     # The model's sizes by their key below the architecture ("embedding_length"), as one number or as one for each layer.
     sizes: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
+    bos: str = ""  # spelling of the token that opens a text; empty: not stated
+    eos: str = ""  # and of the one that ends it
+    adds_bos: bool = False  # whether llama.cpp's tokenizer puts the opening token first
 
 
 def read_header(path: Path) -> Header:
@@ -97,13 +111,14 @@ class _Reader:
         fields: dict[str, Any] = {}
         for _ in range(n_fields):
             key = self.string()
-            fields[key] = self.value(self.number("<I"))
+            fields[key] = self.value(self.number("<I"), keep=key == _TOKENS)
         tensors = [self.tensor() for _ in range(n_tensors)]
         n_data = max((tensor.end for tensor in tensors), default=0)
         alignment = fields.get("general.alignment") or _DEFAULT_ALIGNMENT
         if not isinstance(alignment, int) or alignment < 1:
             raise self.damaged(f"its alignment is {alignment!r}")
-        start = -(-self.file.tell() // alignment) * alignment
+        n_head = self.file.tell()
+        start = -(-n_head // alignment) * alignment if n_tensors else n_head  # a vocabulary alone is not padded
         n_bytes = start + n_data
         if n_bytes > self.size:
             raise self.short(n_bytes)
@@ -121,6 +136,9 @@ class _Reader:
             weights_bytes=n_data if all(tensor.known for tensor in tensors) else self.size - start,
             n_vocab=next((tensor.shape[1] for tensor in tensors if tensor.name == _EMBEDDING and len(tensor.shape) == 2), 0),
             sizes=_sizes(fields, architecture),
+            bos=_spelling(fields, "bos"),
+            eos=_spelling(fields, "eos"),
+            adds_bos=_adds_bos(fields),
         )
 
     def tensor(self) -> _Tensor:
@@ -134,8 +152,8 @@ class _Reader:
         end = self.number("<Q") + math.prod(shape) // per_block * block_bytes
         return _Tensor(name, shape, end, kind in _BLOCKS)
 
-    def value(self, kind: int) -> Any:
-        """Read a value of the given type; an array of few numbers is a tuple, any other one is skipped and gives None."""
+    def value(self, kind: int, *, keep: bool = False) -> Any:
+        """Read a value of the given type; an array of few numbers is a tuple, another one None unless it is to be kept."""
         if kind == _STRING:
             return self.string()
         if kind == _ARRAY:
@@ -146,9 +164,11 @@ class _Reader:
                 return tuple(self.number(_SCALARS[inner]) for _ in range(count))
             if inner in _SCALARS:
                 self.take(struct.calcsize(_SCALARS[inner]) * count)
-            else:
-                for _ in range(count):
-                    self.value(inner)
+                return None
+            found = (self.value(inner) for _ in range(count))
+            if keep:
+                return list(found)
+            deque(found, maxlen=0)  # reads past them
             return None
         if kind not in _SCALARS:
             raise self.damaged(f"its header has a value of unknown type {kind}")
@@ -176,3 +196,19 @@ class _Reader:
         """The error of a truncated file."""
         problem = f"is truncated: it has {self.size} bytes, its header needs at least {n_bytes}; fetch it again"
         return FormatError(self.path, "", problem)
+
+
+def _spelling(fields: Mapping[str, Any], end: str) -> str:
+    """How the vocabulary spells its `bos` or `eos` token; empty if it has none."""
+    tokens = fields.get(_TOKENS) or []
+    default = _SENTENCEPIECE_IDS[end] if fields.get("tokenizer.ggml.model") == "llama" else None
+    number = fields.get(f"tokenizer.ggml.{end}_token_id", default)
+    return str(tokens[number]) if isinstance(number, int) and 0 <= number < len(tokens) else ""
+
+
+def _adds_bos(fields: Mapping[str, Any]) -> bool:
+    """Whether the tokenizer puts the opening token before a text."""
+    stated = fields.get("tokenizer.ggml.add_bos_token")
+    if isinstance(stated, bool):
+        return stated
+    return fields.get("tokenizer.ggml.model") in _ADDING or fields.get("tokenizer.ggml.pre") in _ADDING_PRE

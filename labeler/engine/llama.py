@@ -158,6 +158,21 @@ class LlamaEngine:
         return (found or b"").decode("utf-8", "replace")
 
     @property
+    def bos(self) -> str:
+        """How the vocabulary spells the token that opens a text; empty if it has none."""
+        return self._spelling(llama_cpp.llama_vocab_bos(self._vocab))
+
+    @property
+    def eos(self) -> str:
+        """How the vocabulary spells the token that ends a turn; empty if it has none."""
+        return self._spelling(llama_cpp.llama_vocab_eos(self._vocab))
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether :meth:`tokenize` puts the opening token first where a text begins the prompt."""
+        return bool(llama_cpp.llama_vocab_get_add_bos(self._vocab))
+
+    @property
     def cache_bytes(self) -> int:
         """Size of the KV cache, correct for models whose layers are all attention layers of one size; 0 before :meth:`start`."""
         if not self._context:
@@ -291,6 +306,11 @@ class LlamaEngine:
             size = f"{config.n_cells} tokens and {config.n_sequences} sequences"
             short = f"it needs {need.as_text()}, and {megabytes(free)} are free"
             raise NoContextError(f"{self._path}: no context of {size}: {short}; free memory or lower --parallel")
+
+    def _spelling(self, token: int) -> str:
+        """How the vocabulary spells a token; empty for one that it does not have."""
+        found = llama_cpp.llama_vocab_get_text(self._vocab, token) if token >= 0 else b""
+        return (found or b"").decode("utf-8", "replace")
 
     def _number(self, key: str) -> int:
         """A number from the model's metadata, by its key below the architecture; 0 if it is absent."""
