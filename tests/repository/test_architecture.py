@@ -71,6 +71,7 @@ EXCEPTIONS = {
     "labeler/embeddings.py": {"torch", "transformers", "safetensors"},  # loaded only where soft labels are smoothed
     "labeler/engine/llama.py": {"llama_cpp"},  # llama.cpp's contexts
     "labeler/engine/llama_bindings.py": {"llama_cpp"},  # its models, samplers and log
+    "labeler/engine/vocabulary.py": {"llama_cpp"},  # its tokenizers
     "labeler/bench/peers.py": {"llama_cpp"},  # the peer that the engine is measured against is llama_cpp's own class
     "labeler/prompts/chat.py": {"jinja2"},  # the language of chat templates
     "labeler/teachers/openai_client.py": {"httpx"},  # the one file of the labeler that speaks HTTP
