@@ -89,6 +89,8 @@ class Identity:
     chat_template: str = ""  # Jinja template for conversations; empty: the model has none
     bos: str = ""  # spelling of the token that opens every prompt, where the vocabulary adds one or a template may write it
     eos: str = ""  # spelling of the token that ends a turn
+    gpu_layers: int = 0  # layers that are computed on a GPU of this machine
+    kv_type: str = "f16"  # of the cached keys and values; a server's is its own affair
 
 
 def never(_text_id: str) -> bool:
