@@ -43,15 +43,15 @@ def verify(name_or_path: str) -> VerifiedModel:
     """
     entry = load_catalog().get(name_or_path)
     if entry is None:
-        path = _main_file(Path(name_or_path))
-        return VerifiedModel(name_or_path, path, digest.of_file(path), None)
+        path, sha256 = _main_file(Path(name_or_path))
+        return VerifiedModel(name_or_path, path, sha256, None)
     folder = located(entry)
     expected = recorded_sums(folder) | ({entry.file: entry.sha256} if entry.sha256 else {})
     sums = {file: digest.of_file(folder / file) for file in entry.files}
     for file, found in sums.items():
         if (wanted := expected.get(file)) and found != wanted:
             raise UserError(_changed(entry, folder / file, found, wanted))
-    path = _main_file(folder / entry.file if entry.kind == "teacher" else folder)
+    path, _ = _main_file(folder / entry.file if entry.kind == "teacher" else folder)
     return VerifiedModel(name_or_path, path, sums[entry.file], expected_digest(entry, folder))
 
 
@@ -60,9 +60,9 @@ def _changed(entry: Entry, path: Path, found: str, wanted: str) -> str:
     return f"{path}: SHA-256 is {found[:12]}…, expected {wanted[:12]}…; delete the file, then {how_to_get(entry)}"
 
 
-def _main_file(path: Path) -> Path:
-    """The file whose digest identifies the model; raises FormatError if the model is incomplete."""
+def _main_file(path: Path) -> tuple[Path, str]:
+    """The file that identifies the model, and the digest of the weights; raises FormatError if the model is incomplete."""
     if path.is_dir():
-        return encoder_weights(path)
-    gguf.read_header(path)
-    return path
+        weights = encoder_weights(path)
+        return weights, digest.of_file(weights)
+    return path, gguf.sha256(path)

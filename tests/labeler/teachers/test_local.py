@@ -33,15 +33,6 @@ TOLERANCE = {"atol": 0.01, "rtol": 2e-3}  # nats; batches of other sizes round d
 
 
 @pytest.fixture(scope="module")
-def half_floats(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("teacher") / "f16.gguf"
-    params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype, params.allow_requantize, params.nthread = llama_cpp.LLAMA_FTYPE_MOSTLY_F16, True, 2
-    assert llama_cpp.llama_model_quantize(str(smollm2).encode(), str(path).encode(), ctypes.byref(params)) == 0
-    return path
-
-
-@pytest.fixture(scope="module")
 def engine(half_floats: Path):
     engine = LlamaEngine(half_floats)
     yield engine
