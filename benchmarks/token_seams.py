@@ -49,7 +49,7 @@ WORDS = (
     ("👍", "👎", "🤷"),
     ("C++", "(a)", "'s", "é"),
 )
-RATIONALES = (" The author buys.", " 作者很累。", " 100", " so happy 😀", " wait…", " \"yes\"", " ok")
+RATIONALES = (" The author buys.", " 作者很累。", " 100", " so happy 😀", " wait…", ' "yes"', " ok")
 PREFIX = "Is the author for it?\n- positive: yes\n\n" + "Post: up 20% and buying more, 不错 👍\n{cue}positive\n\n" * 8
 
 
@@ -203,7 +203,8 @@ def check_rationale(
         found.compare(f"{what} cut", begun + before + forced + own, whole, vocabulary)
     written, after = list[int](), None
     for token in whole[len(begun) :] if whole[: len(begun)] == begun else []:
-        if (after := end.after(b"".join(map(vocabulary.piece, written)), token, vocabulary.piece(token), is_last=False)) is not None:
+        after = end.after(b"".join(map(vocabulary.piece, written)), token, vocabulary.piece(token), is_last=False)
+        if after is not None:
             break
         written.append(token)
     if after is not None:
@@ -251,7 +252,8 @@ def main() -> None:
     parser.add_argument("--show", type=int, default=2, help="failures to print for each vocabulary")
     options = parser.parse_args()
     failed = False
-    print("| vocabulary | tokens | comparisons | that differ | texts that spell a control token | parsed as one |\n|---|---|---|---|---|---|")
+    print("| vocabulary | tokens | comparisons | that differ | texts that spell a control token | parsed as one |")
+    print("| --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         for path in vocabularies(options.sdist, Path(folder)):
             name = path.stem.removeprefix("ggml-vocab-")

@@ -1,7 +1,7 @@
 """Read the header of a GGUF file: to refuse a damaged file before llama.cpp maps it, and for its context, sizes and chat template.
 
-A model may be in several files, named `NAME-00001-of-00003.gguf` and so on, as llama.cpp's `gguf-split` writes them. It is opened by
-its first piece, which has the header's fields; what is said of it here is said of all pieces together.
+A model may be in several files, `NAME-00001-of-00003.gguf` and so on, as llama.cpp's `gguf-split` writes them. It is opened by its
+first piece, which has the header's fields; what is said of it here is said of all pieces together.
 
 Source: the GGUF specification of ggml, versions 2 and 3 (little endian).
 """
@@ -65,8 +65,8 @@ def read_header(path: Path) -> Header:
     Args:
         path: its file, or the first of its pieces; the headers of the others are read, too.
     Raises:
-        FormatError: if a file is missing, is not a GGUF of a known version, or is shorter than its header declares; if it is another
-            piece than the first, or the pieces do not belong together.
+        FormatError: if a file is missing, is not a GGUF of a known version, or is shorter than its header declares; if it is
+            another piece than the first, or the pieces do not belong together.
     """
     first = _read_file(path)
     if first.n_pieces == 1 and first.piece == 0:

@@ -22,7 +22,7 @@ def of_file(path: Path) -> str:
 
 
 def of_files(paths: Iterable[Path]) -> str:
-    """SHA-256 of the files' bytes one after the other, as `cat FILES | sha256sum` prints it; raises OSError if one is unreadable."""
+    """SHA-256 of the files' bytes one after the other, as `cat FILES | sha256sum` says; raises OSError if one is unreadable."""
     total = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

@@ -142,7 +142,11 @@ def test_a_mark_that_is_one_control_token_ends_a_thought(engine, alone, dictate,
 
 @pytest.mark.parametrize(
     ("thought", "tail"),
-    [(TAGS, f"{ANSWER}<think>\n"), (Thought("</think>", "</think>\n\n"), f"{ANSWER}<think>"), (Thought("e", "xe\n\n"), "\nThoughts:")],
+    [
+        (TAGS, f"{ANSWER}<think>\n"),
+        (Thought("</think>", "</think>\n\n"), f"{ANSWER}<think>"),
+        (Thought("e", "xe\n\n"), "\nThoughts:"),
+    ],
 )
 @pytest.mark.parametrize("n_live_paths", [24, 1])
 def test_an_empty_thought_is_a_direct_answer_after_an_empty_closed_thought(engine, dictate, thought, tail, n_live_paths):

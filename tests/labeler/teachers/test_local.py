@@ -4,7 +4,6 @@ Unpacked to 16-bit floats, in which rounding is small: with 4-bit weights the ac
 rounding moves a log-probability by a tenth of a nat, in llama.cpp's own single sequence as much as here.
 """
 
-import ctypes
 import math
 import os
 import shutil
