@@ -93,7 +93,7 @@ class LlamaEngine(Vocabulary):
         """Load the weights; :meth:`start` makes the context.
 
         Raises:
-            UserError: if llama.cpp cannot load the file; the message quotes its log.
+            UserError: if llama.cpp cannot load the file; the message quotes its log. Also if the model writes no text.
         """
         self._path, self.load = model_path, load
         self._context = self._memory = self._batch = NO_HANDLE
@@ -108,6 +108,9 @@ class LlamaEngine(Vocabulary):
             self._calls.close()
             raise UserError(f"{model_path}: llama.cpp cannot load it ({last_errors()}); check it with: potstill models verify")
         super().__init__(llama_cpp.llama_model_get_vocab(self._model))
+        if self._stated("attention.causal") == "false":
+            self.close()
+            raise UserError(f"{model_path}: is an encoder, which reads texts and writes none; a teacher is a model that writes")
         self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(self._model)
         self.can_cut = not (llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model))
 
@@ -256,11 +259,15 @@ class LlamaEngine(Vocabulary):
 
     def _number(self, key: str) -> int:
         """A number from the model's metadata, by its key below the architecture; 0 if it is absent."""
+        return int(self._stated(key) or 0)
+
+    def _stated(self, key: str) -> str:
+        """A value from the model's metadata, by its key below the architecture; empty if it is absent."""
         name = ctypes.create_string_buffer(64)
         llama_cpp.llama_model_meta_val_str(self._model, b"general.architecture", name, len(name))
         found = ctypes.create_string_buffer(32)
         n = llama_cpp.llama_model_meta_val_str(self._model, b"%s.%s" % (name.value, key.encode()), found, len(found))
-        return int(found.value) if n > 0 else 0
+        return found.value.decode("utf-8", "replace") if n > 0 else ""
 
     def _stop(self) -> None:
         """Free the context. Handles are cleared before they are freed: an interrupt in between must not free them twice."""

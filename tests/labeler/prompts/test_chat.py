@@ -41,10 +41,10 @@ def test_control_tokens_are_in_the_frame_and_never_in_a_text(engine):
     config = LabelConfig(mode="direct", n_paths=1, template="chat")
     (variant,) = prompt_variants(TASK, config, Identity("m", "d", "d", "b", engine.chat_template))
     asked = variant.prompt(Text(HOSTILE, "a"))
-    tokens = PromptTokens(engine, variant.prefix, asked, variant.spec)
+    tokens = PromptTokens(engine, variant.prefix, [asked], variant.spec)
     begins, ends = (engine.tokenize(name, control=True)[0] for name in ("<|im_start|>", "<|im_end|>"))
     assert tokens.shared.count(begins) >= 6  # three questions, two answers, and the system turn that the template adds
-    in_text = tokens.of(asked)
+    (in_text,) = tokens.rests
     tail = engine.tokenize(variant.spec.tail, control=True)
     assert in_text[-len(tail) :] == tail
     assert tail[0] == ends
