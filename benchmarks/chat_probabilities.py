@@ -1,12 +1,12 @@
 """Are the label probabilities of a conversation those of the same conversation rendered by `transformers`, read one by one?
 
-    python benchmarks/chat_probabilities.py [--n 150] [--paths 2] [--teacher smollm2-135m-instruct] [--pack auto] [--f16]
+    python benchmarks/chat_probabilities.py [--n 120] [--paths 1] [--teacher smollm2-135m-instruct] [--pack auto] [--f16]
 
 Texts of the example are labelled in the teacher's own chat template, as `potstill label --template chat --mode direct` does: shared
 prefixes, many texts in one decode, words read from the logits. Beside it, the same turns go through `transformers`' own rendering,
-with the begin and end tokens as the vocabulary spells them; llama.cpp tokenizes each whole text, and one decode of it alone gives the
-probability of every label word. Both read the same file. `--f16` unpacks the weights first: with weights of few bits the activations
-are rounded too, and one flipped rounding moves a probability in llama.cpp's own single sequence as much as here.
+with the begin and end tokens as the vocabulary spells them; llama.cpp tokenizes each whole text, and one decode of it alone gives
+the probability of every label word. Both read the same file. `--f16` unpacks the weights first: with weights of few bits the
+activations are rounded too, and one flipped rounding moves a probability in llama.cpp's own single sequence as much as here.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import llama_cpp
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import log_softmax
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -55,16 +56,24 @@ class Alone:
         """How the vocabulary spells a token; empty where it has none."""
         return (llama_cpp.llama_vocab_get_text(self.llama._model.vocab, token) or b"").decode() if token >= 0 else ""
 
-    def logprob(self, text: str, word: str) -> float:
-        """Log-probability (nats) of the word after a space at the end of a text with control tokens."""
+    def logprobs(self, text: str, words: Sequence[str]) -> list[float]:
+        """Log-probability (nats) of each word after a space at the end of a text with control tokens."""
         before = self._tokens(text)
-        whole = self._tokens(f"{text} {word}")
-        if whole[: len(before)] != before:
-            raise ValueError(f"{word!r} merges with the text before it")
+        wholes = [self._tokens(f"{text} {word}") for word in words]
+        if any(whole[: len(before)] != before for whole in wholes):
+            raise ValueError("a label word merges with the text before it")
+        first = self._read(before, len(before) - 1)[0]
+        found = []
+        for whole in wholes:
+            rows = [first] if len(whole) == len(before) + 1 else self._read(whole[:-1], len(before) - 1)
+            found.append(float(sum(row[token] for row, token in zip(rows, whole[len(before) :], strict=True))))
+        return found
+
+    def _read(self, tokens: list[int], start: int) -> NDArray[np.float64]:
+        """Log-probabilities (nats) of what follows each token from ``start`` on, float [T, V], after one decode of all."""
         self.llama.reset()
-        self.llama.eval(whole)
-        rows = np.asarray(self.llama.scores[len(before) - 1 : len(whole) - 1], dtype=np.float64)
-        return float(sum(row[token] for row, token in zip(log_softmax(rows, axis=1), whole[len(before) :], strict=True)))
+        self.llama.eval(tokens)
+        return np.asarray(log_softmax(np.asarray(self.llama.scores[start : len(tokens)], dtype=np.float64), axis=1))
 
     def _tokens(self, text: str) -> list[int]:
         """The tokens of a whole text, with one token that opens it where the model has one."""
@@ -105,7 +114,7 @@ def expected(alone: Alone, path: Path, task: Task, texts: Sequence[Text], n_path
     for text in texts:
         for selection in chosen:
             prompt = rendered(template, turns(task, selection, text, system=system), bos, eos) + f"{task.prompt.answer}:"
-            yield [alone.logprob(prompt, word) for own in task.labels for word in own.spellings]
+            yield alone.logprobs(prompt, [word for own in task.labels for word in own.spellings])
 
 
 def half_floats(path: Path, folder: Path) -> Path:
@@ -120,8 +129,8 @@ def half_floats(path: Path, folder: Path) -> Path:
 def main() -> None:
     """Print the differences."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=150, help="texts")
-    parser.add_argument("--paths", type=int, default=2, help="prompt variants")
+    parser.add_argument("--n", type=int, default=120, help="texts")
+    parser.add_argument("--paths", type=int, default=1, help="prompt variants")
     parser.add_argument("--teacher", default="smollm2-135m-instruct")
     parser.add_argument("--pack", default="auto")
     parser.add_argument("--f16", action="store_true")
