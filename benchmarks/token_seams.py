@@ -71,6 +71,7 @@ class Findings:
     name: str
     n_asked: int = 0
     failures: list[str] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)  # label words that the vocabulary cannot tell apart
     n_spelled: int = 0  # texts that spell a control token
     n_parsed: int = 0  # of them, those in which it was taken for one
 
@@ -156,7 +157,11 @@ def thoughts(vocabulary: Vocabulary) -> list[tuple[Thought, str]]:
 
 def check_prompts(vocabulary: Vocabulary, found: Findings, spec: AnswerSpec, prefix: str, prompts: list[str]) -> None:
     """Every prompt with every label word, and after rationales."""
-    words = LabelWords.of(vocabulary, spec)
+    try:
+        words = LabelWords.of(vocabulary, spec)
+    except UserError as error:  # the vocabulary has no tokens that tell the words apart
+        found.refused.add(str(error))
+        return
     if spec.words != WORDS[0]:  # what is before the cue does not touch the words after it
         prompts = prompts[:2]
     tokens = PromptTokens(vocabulary, prefix, prompts, spec, words.n_back)
@@ -252,8 +257,10 @@ def main() -> None:
     parser.add_argument("--show", type=int, default=2, help="failures to print for each vocabulary")
     options = parser.parse_args()
     failed = False
-    print("| vocabulary | tokens | comparisons | that differ | texts that spell a control token | parsed as one |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print(
+        "| vocabulary | tokens | comparisons | that differ | refused label words | texts that spell a control token | parsed as one |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         for path in vocabularies(options.sdist, Path(folder)):
             name = path.stem.removeprefix("ggml-vocab-")
@@ -266,10 +273,10 @@ def main() -> None:
             except UserError as error:
                 print(f"| {name} | refused: {str(error).partition(': ')[2]} | | | | |")
                 continue
-            row = (name, n_vocab, found.n_asked, len(found.failures), found.n_spelled, found.n_parsed)
+            row = (name, n_vocab, found.n_asked, len(found.failures), len(found.refused), found.n_spelled, found.n_parsed)
             print("| " + " | ".join(map(str, row)) + " |", flush=True)
-            for failure in found.failures[: options.show]:
-                print(f"{name}: {failure}", file=sys.stderr, flush=True)
+            for line in (*sorted(found.refused), *found.failures[: options.show]):
+                print(f"{name}: {line}", file=sys.stderr, flush=True)
             failed = failed or bool(found.failures) or bool(found.n_parsed)
     sys.exit(failed)
 
