@@ -50,6 +50,15 @@ WORDS = (
     ("C++", "(a)", "'s", "é"),
 )
 RATIONALES = (" The author buys.", " 作者很累。", " 100", " so happy 😀", " wait…", ' "yes"', " ok")
+COLUMNS = (
+    "vocabulary",
+    "tokens",
+    "comparisons",
+    "that differ",
+    "refused label words",
+    "texts that spell a control token",
+    "parsed as one",
+)
 PREFIX = "Is the author for it?\n- positive: yes\n\n" + "Post: up 20% and buying more, 不错 👍\n{cue}positive\n\n" * 8
 
 
