@@ -266,10 +266,7 @@ def main() -> None:
     parser.add_argument("--show", type=int, default=2, help="failures to print for each vocabulary")
     options = parser.parse_args()
     failed = False
-    print(
-        "| vocabulary | tokens | comparisons | that differ | refused label words | texts that spell a control token | parsed as one |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| " + " | ".join(COLUMNS) + " |\n|" + " --- |" * len(COLUMNS))
     with tempfile.TemporaryDirectory() as folder:
         for path in vocabularies(options.sdist, Path(folder)):
             name = path.stem.removeprefix("ggml-vocab-")
