@@ -8,15 +8,8 @@ from pathlib import Path
 from potstill.contract.errors import UserError
 from potstill.contract.files import digest
 from potstill.models import gguf
-from potstill.models.catalog import (
-    Entry,
-    encoder_weights,
-    expected_digest,
-    how_to_get,
-    load_catalog,
-    located,
-    recorded_sums,
-)
+from potstill.models.catalog import Entry, expected_digest, how_to_get, load_catalog, located, recorded_sums
+from potstill.models.encoder import find_weights
 
 
 @dataclass(frozen=True)
@@ -24,7 +17,7 @@ class VerifiedModel:
     """A model whose files are complete."""
 
     name: str
-    path: Path  # the GGUF, or the weights of a backbone
+    path: Path  # the GGUF, or the weights of a backbone; of weights in shards, their index
     sha256: str
     expected: str | None  # SHA-256 of the catalog or the first fetch; None: unknown
 
@@ -63,6 +56,6 @@ def _changed(entry: Entry, path: Path, found: str, wanted: str) -> str:
 def _main_file(path: Path) -> tuple[Path, str]:
     """The file that identifies the model, and the digest of the weights; raises FormatError if the model is incomplete."""
     if path.is_dir():
-        weights = encoder_weights(path)
-        return weights, digest.of_file(weights)
+        weights = find_weights(path)
+        return weights.file, weights.sha256()
     return path, gguf.sha256(path)

@@ -36,7 +36,7 @@ EDGES = {
 ORDER = {
     "contract": "errors files system scores security decision task soft_label interchange texts checkpoint bundle project",
     "networks": "static charformer t5 register",
-    "models": "gguf memory devices catalog repack fetch verify",
+    "models": "gguf memory devices encoder catalog fits repack fetch verify",
     "labeler": "config teacher embeddings prompts engine store aggregation teachers run tuning bench",
     "trainer": "config data students calibration training evaluation report pool_check run calibrate_on_gold sweep",
     "export": "config graph quantization tokenizer gate bundle report run layouts bench",
