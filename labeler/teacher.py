@@ -57,7 +57,7 @@ def path_seed(run_seed: int, text_id: str, path: int) -> int:
 
 @dataclass(frozen=True)
 class Thought:
-    """The channel in which a model thinks before its final answer."""
+    """The channel in which a model thinks before its final answer. Both texts may hold control tokens."""
 
     stop: str  # the mark that ends a thought when the model writes it itself, e.g. "</think>"
     closing: str  # what stands between the end of a thought and the first letter of the final answer, e.g. "\n</think>\n\n"
@@ -87,8 +87,9 @@ class Identity:
     source_digest: str  # of the file it was re-packed from; otherwise equal to `digest`
     build: str  # the software that runs it
     chat_template: str = ""  # Jinja template for conversations; empty: the model has none
-    bos: str = ""  # spelling of the token that opens every prompt, where the vocabulary adds one or a template may write it
-    eos: str = ""  # spelling of the token that ends a turn
+    bos: str = ""  # how the vocabulary spells the token that opens a prompt; empty: unknown
+    eos: str = ""  # and the one that ends a turn
+    adds_bos: bool = False  # whether the tokenizer itself puts the opening token first
     gpu_layers: int = 0  # layers that are computed on a GPU of this machine
     kv_type: str = "f16"  # of the cached keys and values; a server's is its own affair
 

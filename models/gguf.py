@@ -1,4 +1,5 @@
-"""Read the header of a GGUF file: to refuse a damaged file before llama.cpp maps it, and for its context, sizes and chat template.
+"""Read the header of a GGUF file: to refuse a damaged file before llama.cpp maps it, and for its context, sizes, chat template and the
+tokens that begin and end a text.
 
 A model may be in several files, `NAME-00001-of-00003.gguf` and so on, as llama.cpp's `gguf-split` writes them. It is opened by its
 first piece, which has the header's fields; what is said of it here is said of all pieces together.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +32,15 @@ _MAX_NUMBERS = 1024  # of an array that is kept: one number a layer; longer ones
 _EMBEDDING = "token_embd.weight"
 _PIECE = re.compile(r"(?P<name>.+)-\d{5}-of-\d{5}\.gguf", re.DOTALL)
 _N_NAMED = 3  # missing pieces that are named
+
+_TOKENS = "tokenizer.ggml.tokens"
+# Where a file does not say whether the opening token is added: vocabularies and pre-tokenizers for which llama.cpp does, and the
+# tokens that it takes for begin and end in a SentencePiece vocabulary. Source: llama-vocab.cpp, llama_vocab::impl::load.
+_ADDING = frozenset({"llama", "bert"})
+_ADDING_PRE = frozenset(
+    "llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano tekken chameleon gemma4".split()
+)
+_SENTENCEPIECE_IDS = {"bos": 1, "eos": 2}
 
 # Bytes of a block of 1, 32 or 256 values by tensor type, from ggml's type table. An unknown type counts as 0 bytes, so that a new
 # type does not make a complete file look truncated.
@@ -57,6 +68,9 @@ class Header:
     piece: int = 0  # number of the file among them, from 0
     n_pieces: int = 1
     n_tensors_in_all: int = 0  # tensors that all pieces declare together; 0: not stated
+    bos: str = ""  # spelling of the token that opens a text; empty: not stated
+    eos: str = ""  # and of the one that ends it
+    adds_bos: bool = False  # whether llama.cpp's tokenizer puts the opening token first
 
 
 def read_header(path: Path) -> Header:
@@ -159,13 +173,14 @@ class _Reader:
         fields: dict[str, Any] = {}
         for _ in range(n_fields):
             key = self.string()
-            fields[key] = self.value(self.number("<I"))
+            fields[key] = self.value(self.number("<I"), keep=key == _TOKENS)
         tensors = [self.tensor() for _ in range(n_tensors)]
         n_data = max((tensor.end for tensor in tensors), default=0)
         alignment = fields.get("general.alignment") or _DEFAULT_ALIGNMENT
         if not isinstance(alignment, int) or alignment < 1:
             raise self.damaged(f"its alignment is {alignment!r}")
-        start = -(-self.file.tell() // alignment) * alignment
+        n_head = self.file.tell()
+        start = -(-n_head // alignment) * alignment if n_tensors else n_head  # a vocabulary alone is not padded
         n_bytes = start + n_data
         if n_bytes > self.size:
             raise self.short(n_bytes)
@@ -187,6 +202,9 @@ class _Reader:
             piece=self.count(fields, "split.no", 0),
             n_pieces=self.count(fields, "split.count", 1) or 1,
             n_tensors_in_all=self.count(fields, "split.tensors.count", 0),
+            bos=_spelling(fields, "bos"),
+            eos=_spelling(fields, "eos"),
+            adds_bos=_adds_bos(fields),
         )
 
     def tensor(self) -> _Tensor:
@@ -200,8 +218,8 @@ class _Reader:
         end = self.number("<Q") + math.prod(shape) // per_block * block_bytes
         return _Tensor(name, shape, end, kind in _BLOCKS)
 
-    def value(self, kind: int) -> Any:
-        """Read a value of the given type; an array of few numbers is a tuple, any other one is skipped and gives None."""
+    def value(self, kind: int, *, keep: bool = False) -> Any:
+        """Read a value of the given type; an array of few numbers is a tuple, another one None unless it is to be kept."""
         if kind == _STRING:
             return self.string()
         if kind == _ARRAY:
@@ -212,9 +230,11 @@ class _Reader:
                 return tuple(self.number(_SCALARS[inner]) for _ in range(count))
             if inner in _SCALARS:
                 self.take(struct.calcsize(_SCALARS[inner]) * count)
-            else:
-                for _ in range(count):
-                    self.value(inner)
+                return None
+            found = (self.value(inner) for _ in range(count))
+            if keep:
+                return list(found)
+            deque(found, maxlen=0)  # reads past them
             return None
         if kind not in _SCALARS:
             raise self.damaged(f"its header has a value of unknown type {kind}")
@@ -249,3 +269,19 @@ class _Reader:
         """The error of a truncated file."""
         problem = f"is truncated: it has {self.size} bytes, its header needs at least {n_bytes}; fetch it again"
         return FormatError(self.path, "", problem)
+
+
+def _spelling(fields: Mapping[str, Any], end: str) -> str:
+    """How the vocabulary spells its `bos` or `eos` token; empty if it has none."""
+    tokens = fields.get(_TOKENS) or []
+    default = _SENTENCEPIECE_IDS[end] if fields.get("tokenizer.ggml.model") == "llama" else None
+    number = fields.get(f"tokenizer.ggml.{end}_token_id", default)
+    return str(tokens[number]) if isinstance(number, int) and 0 <= number < len(tokens) else ""
+
+
+def _adds_bos(fields: Mapping[str, Any]) -> bool:
+    """Whether the tokenizer puts the opening token before a text."""
+    stated = fields.get("tokenizer.ggml.add_bos_token")
+    if isinstance(stated, bool):
+        return stated
+    return fields.get("tokenizer.ggml.model") in _ADDING or fields.get("tokenizer.ggml.pre") in _ADDING_PRE

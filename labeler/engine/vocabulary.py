@@ -53,6 +53,21 @@ class Vocabulary:
         plain, whole = self.tokenize("x"), self.tokenize("x", start=True)
         return whole[:1] if whole[1 : 1 + len(plain)] == plain else []
 
+    @property
+    def bos(self) -> str:
+        """How the vocabulary spells the token that opens a text; empty if it has none."""
+        return self.spelling(llama_cpp.llama_vocab_bos(self._vocab))
+
+    @property
+    def eos(self) -> str:
+        """How the vocabulary spells the token that ends a turn; empty if it has none."""
+        return self.spelling(llama_cpp.llama_vocab_eos(self._vocab))
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether :meth:`tokenize` puts the opening token first where a text begins the prompt."""
+        return bool(llama_cpp.llama_vocab_get_add_bos(self._vocab))
+
     def tokenize(self, text: str, *, start: bool = False, control: bool = False) -> list[int]:
         """Token ids of the text.
 
@@ -104,7 +119,8 @@ class Vocabulary:
 
     def spelling(self, token: int) -> str:
         """How the vocabulary spells a token: `<|im_end|>`; empty for an id that it does not have."""
-        return bytes(llama_cpp.llama_vocab_get_text(self._vocab, token) or b"").decode("utf-8", "replace")
+        found = llama_cpp.llama_vocab_get_text(self._vocab, token) if token >= 0 else b""
+        return bytes(found or b"").decode("utf-8", "replace")
 
     def is_control(self, token: int) -> bool:
         """Whether the token is a control token, which has no text."""

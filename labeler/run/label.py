@@ -94,7 +94,10 @@ def run_settings(task: Task, variants: Sequence[PromptVariant], teacher: Teacher
         mode=config.mode,
         n_variants=config.direct_variants + config.cot_variants,
         temperature=config.temperature,
-        max_rationale_tokens=config.max_rationale_tokens,
+        max_rationale_tokens=max(
+            (variant.spec.max_rationale_tokens for variant in variants if variant.mode == "cot"), default=config.max_rationale_tokens
+        ),
+        thoughts=any(variant.spec.thought for variant in variants),
         seed=config.seed,
         n_direct=config.n_direct if config.mode == "cascade" else 0,
         bound=config.bound,

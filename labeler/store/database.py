@@ -58,6 +58,7 @@ class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     n_direct: int = 0  # mode `cascade`: variants below this number are asked directly, the others reason first
     bound: float = 0.0  # above 0: a text gets no further path once its leading label is the leader with this probability
     template: str = "plain"  # or "chat": the model's own chat template
+    thoughts: bool = False  # whether rationales are thoughts in the model's own channel
     examples: str = "given"  # how worked examples are chosen
     guideline: bool = True  # whether the prompt holds the guideline
     deterministic: bool = False  # whether the schedule was fixed, so that the same run gives bit-identical paths

@@ -128,6 +128,9 @@ def open_local(
         source_digest=file.source.sha256,
         build=engine.build(),
         chat_template=engine.chat_template,
+        bos=engine.bos,
+        eos=engine.eos,
+        adds_bos=engine.adds_bos,
         gpu_layers=placed.n_gpu_layers,
         kv_type=config.kv_type,
     )

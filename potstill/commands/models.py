@@ -1,4 +1,4 @@
-"""`potstill models`: list, fetch, verify and re-pack teachers and backbones."""
+"""`potstill models`: list, fetch, verify, check and re-pack teachers and backbones."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from potstill.contract.system.machine import memory_bytes
-from potstill.models.catalog import Entry, Package, Packing, has_files, load_catalog, place
+from potstill.models.catalog import Entry, Package, Packing, find_teacher, has_files, load_catalog, place
 from potstill.models.fetch import fetch
 from potstill.models.fits import N_PATHS, N_TOKENS, SYSTEM_SHARE, Fit, fitting, room_bytes
+from potstill.models.gguf import read_header
 from potstill.models.memory import megabytes
 from potstill.models.repack import PACKINGS, repack
 from potstill.models.verify import verify
@@ -22,7 +23,7 @@ HERE = 0.0  # stands for this machine
 
 @click.group("models")
 def command() -> None:
-    """List, fetch, verify and re-pack models.
+    """List, fetch, verify, check and re-pack models.
 
     Teachers are GGUF files, backbones are encoder folders; any path works in place of a name.
     """
@@ -65,6 +66,24 @@ def fetch_model(name: str) -> None:
 def verify_model(name: str) -> None:
     """Check that the model NAME, a GGUF file or an encoder folder is complete, and print its SHA-256."""
     click.echo(verify(name).as_text())
+
+
+@command.command("check")
+@click.argument("name", metavar="GGUF")
+def check_model(name: str) -> None:
+    """Say how the teacher GGUF, a file or a name, is asked in conversations: template, thoughts, where labels are read.
+
+    Only the file's header is read. What will not work is named.
+    """
+    from potstill.labeler.prompts.check import check_template, identity_of  # the other commands need nothing of the labeler
+
+    path = find_teacher(name).path
+    header = read_header(path)
+    context = f"{header.n_ctx_train} tokens" if header.n_ctx_train else "not stated"
+    begins = f"{header.bos!r}{'' if header.adds_bos else ', not added by itself'}" if header.bos else "not stated"
+    click.echo(f"{path}: {header.architecture or 'architecture not stated'}, weights {header.file_type or 'of another type'}")
+    click.echo(f"context {context}; begin token {begins}; end token {repr(header.eos) if header.eos else 'not stated'}")
+    click.echo(check_template(identity_of(header)).as_text())
 
 
 @command.command("repack")

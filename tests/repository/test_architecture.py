@@ -74,7 +74,7 @@ EXCEPTIONS = {
     "labeler/engine/llama_bindings.py": {"llama_cpp"},  # its models, samplers and log
     "labeler/engine/vocabulary.py": {"llama_cpp"},  # its tokenizers
     "labeler/bench/peers.py": {"llama_cpp"},  # the peer that the engine is measured against is llama_cpp's own class
-    "labeler/prompts/chat.py": {"jinja2"},  # the language of chat templates
+    "labeler/prompts/sandbox.py": {"jinja2"},  # the language of chat templates; inside functions, in a process of its own
     "labeler/teachers/openai_client.py": {"httpx"},  # the one file of the labeler that speaks HTTP
     "trainer/calibration/label_sets.py": {"mapie"},  # the quantile of the label sets; the runtime only compares with it
     "trainer/evaluation/baselines/tfidf.py": {"sklearn"},  # the baseline without a network
