@@ -15,6 +15,7 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 KINDS = ("sentencepiece", "stripping", "byte_pairs")
 PIECES = (
     "▁p",
+    ":▁p",
     "▁po",
     "ost",
     "Post",
@@ -28,7 +29,6 @@ PIECES = (
     "Sent",
     "▁Sent",
     ".▁",
-    ":▁p",
     "</",
     "thi",
     "nk>",
@@ -86,7 +86,7 @@ def write_vocabulary(path: Path, kind: str) -> Path:
 
 def _sentencepiece() -> tuple[list[str], list[int]]:
     """Tokens and their types: control tokens, bytes, letters, and longer pieces, the first ones merged first."""
-    marks = ["<unk>", "<s>", "</s>", "<|user|>", "<|end|>", "<|assistant|>"]
+    marks = ["<unk>", "<s>", "</s>", "<|user|>", "<|end|>", "<|assistant|>", "<|endoftext|>"]
     letters = ["▁", *(chr(code) for code in range(33, 127))]
     tokens = [*marks, *(f"<0x{byte:02X}>" for byte in range(256)), *PIECES, *letters]
     kinds = [UNKNOWN, *[CONTROL] * (len(marks) - 1), *[BYTE] * 256, *[NORMAL] * (len(PIECES) + len(letters))]
