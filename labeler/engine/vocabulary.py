@@ -86,7 +86,7 @@ class Vocabulary:
         """Token ids of a text that goes on after another one, so that no space is put before its first word."""
         for before in ("\n", "x", "1"):
             head, whole = self.tokenize(before), self.tokenize(before + text)
-            if whole[: len(head)] == head:
+            if head and whole[: len(head)] == head:
                 return whole[len(head) :]
         return self.tokenize(text)
 
