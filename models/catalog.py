@@ -88,8 +88,8 @@ class ModelFile:
     """A teacher on this machine."""
 
     name: str  # in the catalog, or the path that was given
-    path: Path
-    sha256: str
+    path: Path  # of a model in pieces, the first one
+    sha256: str  # of all pieces
     n_ctx_train: int | None  # tokens
     pack: Packing | None = None  # recommended type to re-pack the weights to; None where that was not measured
 
@@ -129,7 +129,10 @@ def find_teacher(name_or_path: str) -> ModelFile:
     if path.is_dir():
         raise FormatError(path, "", "is a folder; a teacher is a .gguf file in it")
     header = gguf.read_header(path)
-    return ModelFile(name_or_path, path, checked_digest(entry, path), header.n_ctx_train, entry.pack if entry else None)
+    sha256 = checked_digest(entry, path)
+    if len(header.files) > 1:
+        sha256 = digest.of_files(header.files)
+    return ModelFile(name_or_path, path, sha256, header.n_ctx_train, entry.pack if entry else None)
 
 
 def find_backbone(name_or_path: str) -> ModelFolder:

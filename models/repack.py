@@ -36,7 +36,7 @@ def repack(source: Path, target: Path, kind: Packing, *, threads: int | None = N
     """Re-pack a GGUF to another type; the target is written completely or not at all.
 
     Args:
-        source: any GGUF that llama.cpp can quantize.
+        source: any GGUF that llama.cpp can quantize; of one in pieces, the first. The target is one file.
         target: the file to write; an existing one is replaced.
         kind: type of the weights; llama.cpp keeps a few tensors (norms, output) in other types.
         threads: CPU threads; None uses every core.
@@ -44,14 +44,14 @@ def repack(source: Path, target: Path, kind: Packing, *, threads: int | None = N
         FormatError: if the source is not a complete GGUF.
         UserError: if llama.cpp refuses it or the target cannot be written.
     """
-    gguf.read_header(source)
-    if target.exists() and target.samefile(source):
+    header = gguf.read_header(source)
+    if target.exists() and any(target.samefile(piece) for piece in header.files):
         raise UserError(f"{target}: is the source itself; name another file")
     with _neighbour(target) as staging:
         _quantize(source, staging, kind, threads or os.cpu_count() or 1)
         gguf.read_header(staging)
         sha256 = digest.of_file(staging)
-    return Repacked(target, sha256, digest.of_file(source))
+    return Repacked(target, sha256, digest.of_files(header.files))
 
 
 def repacked(source: ModelFile, kind: Packing) -> Repacked:

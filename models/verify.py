@@ -58,5 +58,4 @@ def _main_file(path: Path) -> tuple[Path, str]:
     if path.is_dir():
         weights = find_weights(path)
         return weights.file, weights.sha256()
-    gguf.read_header(path)
-    return path, digest.of_file(path)
+    return path, gguf.sha256(path)

@@ -72,6 +72,7 @@ EXCEPTIONS = {
     "labeler/embeddings.py": {"torch", "transformers", "safetensors"},  # loaded only where soft labels are smoothed
     "labeler/engine/llama.py": {"llama_cpp"},  # llama.cpp's contexts
     "labeler/engine/llama_bindings.py": {"llama_cpp"},  # its models, samplers and log
+    "labeler/engine/vocabulary.py": {"llama_cpp"},  # its tokenizers
     "labeler/bench/peers.py": {"llama_cpp"},  # the peer that the engine is measured against is llama_cpp's own class
     "labeler/prompts/sandbox.py": {"jinja2"},  # the language of chat templates; inside functions, in a process of its own
     "labeler/teachers/openai_client.py": {"httpx"},  # the one file of the labeler that speaks HTTP

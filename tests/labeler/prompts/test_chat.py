@@ -53,10 +53,10 @@ def test_the_teachers_own_template_makes_worked_examples_earlier_turns(engine):
 def test_control_tokens_are_in_the_frame_and_never_in_a_text(engine):
     (variant,) = prompt_variants(TASK, DIRECT, identity(engine.chat_template))
     asked = variant.prompt(Text(HOSTILE, "a"))
-    tokens = PromptTokens(engine, variant.prefix, asked, variant.spec)
+    tokens = PromptTokens(engine, variant.prefix, [asked], variant.spec)
     begins, ends = (engine.tokenize(name, control=True)[0] for name in ("<|im_start|>", "<|im_end|>"))
     assert tokens.shared.count(begins) >= 6  # a system turn, three questions and two answers
-    in_text = tokens.of(asked)
+    (in_text,) = tokens.rests
     tail = engine.tokenize(variant.spec.tail, control=True)
     assert in_text[-len(tail) :] == tail
     assert tail[0] == ends
