@@ -28,6 +28,7 @@ from potstill.contract.task import Task, load_task
 from potstill.contract.texts import Text, read_texts
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts import plain
+from potstill.labeler.prompts.template import read_template
 from potstill.labeler.store.database import LabelStore
 from potstill.labeler.teachers.opening import packed_file
 from potstill.models import gguf
@@ -105,10 +106,11 @@ def rendered(template: str, conversation: list[dict[str, str]], bos: str, eos: s
     return str(found[0])
 
 
-def expected(alone: Alone, path: Path, task: Task, texts: Sequence[Text], n_paths: int, *, system: bool) -> Iterator[list[float]]:
+def expected(alone: Alone, path: Path, task: Task, texts: Sequence[Text], n_paths: int) -> Iterator[list[float]]:
     """Log-probabilities of every label word, for each text and then each prompt variant."""
     template = gguf.read_header(path).chat_template
     bos, eos = alone.spelling(alone.llama.token_bos()), alone.spelling(alone.llama.token_eos())
+    system = read_template(template, bos, eos).form.system  # whether the guideline is a turn of its own
     config = LabelConfig(mode="direct", n_paths=n_paths)
     chosen = plain.example_selections(task, n_paths, config.n_examples_per_label, config.seed, examples=config.examples)
     for text in texts:
@@ -134,7 +136,6 @@ def main() -> None:
     parser.add_argument("--teacher", default="smollm2-135m-instruct")
     parser.add_argument("--pack", default="auto")
     parser.add_argument("--f16", action="store_true")
-    parser.add_argument("--system", action="store_true", help="the guideline is a system turn")
     options = parser.parse_args()
     folder = example_folder(DEMO_EXAMPLE)
     task = load_task(folder / "task.toml")
@@ -149,7 +150,7 @@ def main() -> None:
         label(task, work / "texts.jsonl", work / "out", config, teacher=TeacherConfig(str(path), pack="as-is"))
         with LabelStore.read(work / "out" / STORE_FILE) as store:
             paths = {(p.text_id, p.variant): p.word_logprobs for p in store.paths(store.find_run(None))}
-        wanted = list(expected(Alone(path), path, task, texts, options.paths, system=options.system))
+        wanted = list(expected(Alone(path), path, task, texts, options.paths))
     found = [paths[text.id, variant] for text in texts for variant in range(options.paths)]
     compare(np.exp(np.array(found)), np.exp(np.array(wanted)), task)
     print(f"{cpu_name()}, {usable_cores()} threads; {path.name}, {len(texts)} texts, {options.paths} prompts each")
