@@ -9,12 +9,14 @@ from potstill.contract.errors import UserError
 
 RunMode = Literal["cot", "direct", "cascade"]
 Template = Literal["plain", "chat"]
+ThoughtChoice = Literal["auto", "off", "on"]
 ExampleChoice = Literal["given", "diverse", "nearest"]
 RUN_MODES: tuple[str, ...] = get_args(RunMode)
 AUTO = "auto"  # the teacher's best known mode
 MODES: tuple[str, ...] = (AUTO, *RUN_MODES)
 TEMPLATES: tuple[str, ...] = get_args(Template)
 EXAMPLES: tuple[str, ...] = get_args(ExampleChoice)
+THOUGHTS: tuple[str, ...] = get_args(ThoughtChoice)
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class LabelConfig:
     examples: ExampleChoice = "diverse"
     guideline: bool = True  # whether the prompt holds the task's guideline
     template: Template = "plain"
+    thoughts: ThoughtChoice = "auto"  # in a conversation: whether rationales are the model's own thoughts; auto: where it has them
+    max_thought_tokens: int = 256  # of one thought; those of a rationale in the prompt's own words are `max_rationale_tokens`
     temperature: float = 0.5
     max_rationale_tokens: int = 40
     seed: int = 0
@@ -48,6 +52,7 @@ class LabelConfig:
             ("variants", self.n_variants or self.n_paths),
             ("direct answers", self.n_direct),
             ("examples per label", self.n_examples_per_label),
+            ("max thought tokens", self.max_thought_tokens),
         ):
             if value < 1:
                 raise UserError(f"{name} is {value}; it must be at least 1")
@@ -61,6 +66,7 @@ class LabelConfig:
             ("mode", self.mode, MODES),
             ("template", self.template, TEMPLATES),
             ("examples", self.examples, EXAMPLES),
+            ("thoughts", self.thoughts, THOUGHTS),
         ):
             if choice not in allowed:
                 raise UserError(f"{name} is {choice!r}; allowed: {', '.join(allowed)}")
@@ -73,6 +79,11 @@ class LabelConfig:
             raise UserError(
                 "examples nearest needs template plain: in a conversation the worked examples come before all texts; "
                 "use template plain, or examples diverse"
+            )
+
+        if self.thoughts == "on" and (self.template == "plain" or self.mode == "direct"):
+            raise UserError(
+                "thoughts on needs template chat and a mode that reasons; use template chat with mode cot, or thoughts auto"
             )
 
     @property

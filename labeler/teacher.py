@@ -56,6 +56,14 @@ def path_seed(run_seed: int, text_id: str, path: int) -> int:
 
 
 @dataclass(frozen=True)
+class Thought:
+    """The channel in which a model thinks before its final answer. Both texts may hold control tokens."""
+
+    stop: str  # the mark that ends a thought when the model writes it itself, e.g. "</think>"
+    closing: str  # what stands between the end of a thought and the first letter of the final answer, e.g. "\n</think>\n\n"
+
+
+@dataclass(frozen=True)
 class AnswerSpec:
     """How answers to one prompt variant are sampled, and where in them the label is read."""
 
@@ -67,6 +75,7 @@ class AnswerSpec:
     max_rationale_tokens: int
     chat: bool = False  # whether the prompt is a conversation, so that its prefix and tail hold control tokens
     tail: str = ""  # of a conversation: what follows every text, up to the cue
+    thought: Thought | None = None  # mode `cot`, chat: rationales are thoughts; the tail ends where one begins
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,9 @@ class Identity:
     source_digest: str  # of the file it was re-packed from; otherwise equal to `digest`
     build: str  # the software that runs it
     chat_template: str = ""  # Jinja template for conversations; empty: the model has none
+    bos: str = ""  # how the vocabulary spells the token that opens a prompt; empty: unknown
+    eos: str = ""  # and the one that ends a turn
+    adds_bos: bool = False  # whether the tokenizer itself puts the opening token first
     gpu_layers: int = 0  # layers that are computed on a GPU of this machine
     kv_type: str = "f16"  # of the cached keys and values; a server's is its own affair
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import errno
 import importlib.util
 import os
 import re
@@ -12,14 +14,15 @@ from typing import Literal
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import atomic, decode, digest
 from potstill.contract.files.decode import Strict
+from potstill.contract.system import machine
 from potstill.models import gguf
+from potstill.models.encoder import find_weights
 
 FORMAT = 1
 CATALOG_FILE = Path(__file__).with_name("catalog.toml")
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of an encoder folder; the first one present is used
-TOKENIZERS = ("tokenizer.json", "vocab.txt")
-CONFIG = "config.json"
+CACHE_VARIABLE = "POTSTILL_MODELS"
 SUMS_FILE = "SHA256SUMS"
+MAIN = "main"
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
 
 ModelKind = Literal["teacher", "backbone"]
@@ -39,7 +42,14 @@ class Hub(Strict, tag="hub", tag_field="from"):
     """Source of a model in a repository of the Hugging Face hub."""
 
     repository: str
-    revision: str = "main"
+    revision: str = MAIN  # a commit where the files of the entry are known from one
+
+
+class Stated(Strict):
+    """Where the facts of an entry stand, and when they were looked up."""
+
+    page: str
+    read: datetime.date
 
 
 class Entry(Strict):
@@ -49,13 +59,16 @@ class Entry(Strict):
     kind: ModelKind
     source: Package | Hub
     file: str
-    size_mb: int
-    context: int
     licence: str
+    size_mb: int | None = None
+    cell_kb: float | None = None
+    context: int | None = None
     others: list[str] = []
     pack: Packing | None = None
     mode: LabelMode | None = None
     sha256: str | None = None
+    stated: Stated | None = None
+    newer: str | None = None
 
     @property
     def files(self) -> list[str]:
@@ -75,8 +88,8 @@ class ModelFile:
     """A teacher on this machine."""
 
     name: str  # in the catalog, or the path that was given
-    path: Path
-    sha256: str
+    path: Path  # of a model in pieces, the first one
+    sha256: str  # of all pieces
     n_ctx_train: int | None  # tokens
     pack: Packing | None = None  # recommended type to re-pack the weights to; None where that was not measured
 
@@ -116,7 +129,10 @@ def find_teacher(name_or_path: str) -> ModelFile:
     if path.is_dir():
         raise FormatError(path, "", "is a folder; a teacher is a .gguf file in it")
     header = gguf.read_header(path)
-    return ModelFile(name_or_path, path, checked_digest(entry, path), header.n_ctx_train, entry.pack if entry else None)
+    sha256 = checked_digest(entry, path)
+    if len(header.files) > 1:
+        sha256 = digest.of_files(header.files)
+    return ModelFile(name_or_path, path, sha256, header.n_ctx_train, entry.pack if entry else None)
 
 
 def find_backbone(name_or_path: str) -> ModelFolder:
@@ -128,33 +144,31 @@ def find_backbone(name_or_path: str) -> ModelFolder:
     """
     entry = _known(name_or_path, "backbone")
     folder = located(entry) if entry else Path(name_or_path)
-    weights = encoder_weights(folder)
-    return ModelFolder(name_or_path, folder, checked_digest(entry, weights))
-
-
-def encoder_weights(folder: Path) -> Path:
-    """The weights file of an encoder folder; raises FormatError if the folder lacks a file that an encoder needs."""
-    if not folder.is_dir():
-        raise FormatError(folder, "", "is not a folder; a backbone is one with config.json, model.safetensors and tokenizer.json")
-    for allowed in ((CONFIG,), WEIGHTS, TOKENIZERS):
-        if not any((folder / name).is_file() for name in allowed):
-            raise FormatError(folder, "", f"has no {' or '.join(allowed)}; save the encoder there with save_pretrained()")
-    return next(folder / name for name in WEIGHTS if (folder / name).is_file())
+    weights = find_weights(folder)
+    if entry is None or weights.shards:  # a model of the catalog has its weights in one file
+        return ModelFolder(name_or_path, folder, weights.sha256())
+    return ModelFolder(name_or_path, folder, checked_digest(entry, weights.file))
 
 
 def located(entry: Entry) -> Path:
     """The folder with all files of the model; raises UserError, with how to get them, if one is missing."""
     folder = place(entry)
-    if folder is not None and all((folder / name).is_file() for name in entry.files):
+    if folder is not None and has_files(entry, folder):
         return folder
     raise UserError(f"{entry.name} is not on this machine; {how_to_get(entry)}")
 
 
+def has_files(entry: Entry, folder: Path) -> bool:
+    """Whether the folder has all files of the model."""
+    return all((folder / name).is_file() for name in entry.files)
+
+
 def place(entry: Entry) -> Path | None:
-    """The folder where the model's files belong; None if their package is not installed."""
+    """The folder where the model's files belong; None if their package is not installed, or the user has no cache folder."""
     if isinstance(entry.source, Package):
         return package_folder(entry.source.module, entry.source.folder)
-    return cache_folder() / entry.name
+    cache = _cache_folder()
+    return cache / entry.name if cache else None
 
 
 def how_to_get(entry: Entry) -> str:
@@ -167,7 +181,10 @@ def how_to_get(entry: Entry) -> str:
 def by_hand(entry: Entry) -> str:
     """How to install the files by hand on a machine without a network."""
     origin = entry.source.repository if isinstance(entry.source, Hub) else entry.source.install
-    return f"offline, put {', '.join(entry.files)} of {origin} into {place(entry)}"
+    if isinstance(entry.source, Hub) and entry.source.revision != MAIN:
+        origin += f", revision {entry.source.revision[:7]},"
+    target = place(entry) or f"a folder {entry.name} in one that {CACHE_VARIABLE} names, as this user has no home folder"
+    return f"offline, put {', '.join(entry.files)} of {origin} into {target}"
 
 
 def expected_digest(entry: Entry, folder: Path) -> str | None:
@@ -202,10 +219,34 @@ def _known(name_or_path: str, kind: ModelKind) -> Entry | None:
 
 
 def cache_folder() -> Path:
-    """The folder of fetched and re-packed models: POTSTILL_MODELS, or potstill/models in the user's cache folder."""
-    if named := os.environ.get("POTSTILL_MODELS"):
+    """The folder of fetched and re-packed models: POTSTILL_MODELS, or potstill/models in the user's cache folder.
+
+    Raises:
+        UserError: if no variable names one and the user has no home folder.
+    """
+    found = _cache_folder()
+    if found is None:
+        raise UserError(f"this user has no home folder to keep models in; name a folder with {CACHE_VARIABLE} or XDG_CACHE_HOME")
+    return found
+
+
+def _cache_folder() -> Path | None:
+    """The folder of fetched and re-packed models; None for a user without a home who names none."""
+    if named := os.environ.get(CACHE_VARIABLE):
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "potstill" / "models"
+    home = machine.user_cache_folder()
+    return home / "models" if home else None
+
+
+def make_cache_folder(folder: Path) -> None:
+    """Create a folder below the cache folder; raises UserError, with the variable that names another one, if that is refused."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        problem = f"cannot be written ({error.strerror}); name another folder for models with {CACHE_VARIABLE}"
+        raise UserError(f"{folder}: {problem}") from error
 
 
 def package_folder(module: str, folder: str) -> Path | None:

@@ -10,30 +10,36 @@ from pathlib import Path
 from typing import Any
 
 from potstill.contract.errors import MissingExtraError, UserError
-from potstill.contract.files import digest
+from potstill.contract.files import atomic, decode, digest
 from potstill.models import gguf
 from potstill.models.catalog import (
+    MAIN,
     Entry,
     Hub,
     Package,
     by_hand,
     cache_folder,
-    encoder_weights,
     load_catalog,
     located,
+    make_cache_folder,
     record_sums,
     recorded_sums,
 )
+from potstill.models.encoder import find_weights
 
 DownloadProgress = Callable[[str, int, int], None]  # (file name, bytes so far, total bytes)
 
 TIMEOUT_S = 10.0  # for the hub's first answer
 POLL_S = 0.2  # between two progress reports
+REVISION_FILE = "REVISION"  # beside the files: the commit of the hub that they came from
 _SHA256 = re.compile("[0-9a-f]{64}")
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def fetch(name: str, progress: DownloadProgress | None = None) -> Path:
-    """Download a model unless it is already complete on this machine.
+    """Download a model unless it is already complete on this machine; what is here is compared with its recorded SHA-256.
+
+    All files come from one commit of the hub: the one that the catalog names, else the one that `main` was at the first fetch.
 
     Args:
         name: of the catalog.
@@ -41,8 +47,9 @@ def fetch(name: str, progress: DownloadProgress | None = None) -> Path:
     Returns:
         the GGUF file of a teacher, or the folder of a backbone.
     Raises:
-        UserError: if the name is unknown, the model's package is not installed, the hub cannot be reached or refuses, or a file's
-            SHA-256 is not that of the catalog, the hub or the first fetch. What was downloaded is kept, to resume from.
+        UserError: if the name is unknown, the model's package is not installed, there is no folder to write to, the hub cannot be
+            reached or refuses, or a file's SHA-256 is not that of the catalog, the hub or the first fetch. What was downloaded is
+            kept, to resume from.
         FormatError: if the downloaded model is incomplete.
     """
     catalog = load_catalog()
@@ -52,10 +59,35 @@ def fetch(name: str, progress: DownloadProgress | None = None) -> Path:
     if isinstance(entry.source, Package):
         return _checked(entry, located(entry))
     folder = cache_folder() / entry.name
-    if not all((folder / file).is_file() for file in entry.files) or set(recorded_sums(folder)) < set(entry.files):
-        sums = {file: _download(entry, entry.source, folder, file, progress) for file in entry.files}
-        record_sums(folder, sums)
+    known = recorded_sums(folder)
+    for file in entry.files:
+        if file in known and (folder / file).is_file():
+            _compare(folder / file, digest.of_file(folder / file), _wanted(entry, file) or known[file])
+        else:
+            source = Hub(repository=entry.source.repository, revision=_revision(entry.source, folder))
+            found = _download(entry, source, folder, file, progress)
+            record_sums(folder, {file: found})
     return _checked(entry, folder)
+
+
+def _revision(source: Hub, folder: Path) -> str:
+    """The revision to fetch: the catalog's if it names one, else the commit that an earlier fetch recorded, else the newest."""
+    path = folder / REVISION_FILE
+    if source.revision != MAIN or not path.is_file():
+        return source.revision
+    recorded = decode.utf8(path, decode.read_bytes(path)).strip()
+    return recorded if _COMMIT.fullmatch(recorded) else source.revision
+
+
+def _wanted(entry: Entry, file: str) -> str | None:
+    """The SHA-256 that the catalog states for a file; None if it states none."""
+    return entry.sha256 if file == entry.file else None
+
+
+def _compare(path: Path, found: str, wanted: str | None) -> None:
+    """Refuse a file with another SHA-256 than it must have; None: nothing is known. Raises UserError."""
+    if wanted and found != wanted:
+        raise UserError(f"{path}: SHA-256 is {found[:12]}…, expected {wanted[:12]}…; delete the file and fetch it again")
 
 
 def _checked(entry: Entry, folder: Path) -> Path:
@@ -63,27 +95,29 @@ def _checked(entry: Entry, folder: Path) -> Path:
     if entry.kind == "teacher":
         gguf.read_header(folder / entry.file)
         return folder / entry.file
-    encoder_weights(folder)
+    find_weights(folder)
     return folder
 
 
 def _download(entry: Entry, source: Hub, folder: Path, file: str, progress: DownloadProgress | None) -> str:
     """Download one file into the folder; returns its SHA-256."""
+    make_cache_folder(folder)
     hub = _hub()
     try:
         url = hub.hf_hub_url(source.repository, file, revision=source.revision)
         hub.utils.get_session().head(url, timeout=TIMEOUT_S)  # fails at once without a network; the next call retries for long
         remote = hub.get_hf_file_metadata(url)
+        commit = remote.commit_hash if _COMMIT.fullmatch(remote.commit_hash or "") else None
         with _watched(folder, remote.etag, file, remote.size or 0, progress):
-            path = hub.hf_hub_download(source.repository, file, revision=source.revision, local_dir=folder)
+            path = hub.hf_hub_download(source.repository, file, revision=commit or source.revision, local_dir=folder)
     except OSError as error:  # all errors of the hub's client and of requests are OSErrors
         failure = f"{entry.name}: {file} could not be fetched: {_reason(error)}"
         raise UserError(f"{failure}; try again, the download resumes where it stopped; or, {by_hand(entry)}") from error
     found = digest.of_file(Path(path))
     hub_sha256 = remote.etag if _SHA256.fullmatch(remote.etag or "") else None  # the hub's ETag of a large file is its SHA-256
-    wanted = (entry.sha256 if file == entry.file else None) or recorded_sums(folder).get(file) or hub_sha256
-    if wanted and found != wanted:
-        raise UserError(f"{path}: SHA-256 is {found[:12]}…, expected {wanted[:12]}…; delete the file and fetch it again")
+    _compare(Path(path), found, _wanted(entry, file) or recorded_sums(folder).get(file) or hub_sha256)
+    if commit:
+        atomic.write_file(folder / REVISION_FILE, f"{commit}\n".encode())
     return found
 
 

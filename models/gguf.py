@@ -1,4 +1,8 @@
-"""Read the header of a GGUF file: to refuse a damaged file before llama.cpp maps it, and for its context, sizes and chat template.
+"""Read the header of a GGUF file: to refuse a damaged file before llama.cpp maps it, and for its context, sizes, chat template and the
+tokens that begin and end a text.
+
+A model may be in several files, `NAME-00001-of-00003.gguf` and so on, as llama.cpp's `gguf-split` writes them. It is opened by its
+first piece, which has the header's fields; what is said of it here is said of all pieces together.
 
 Source: the GGUF specification of ggml, versions 2 and 3 (little endian).
 """
@@ -6,13 +10,16 @@ Source: the GGUF specification of ggml, versions 2 and 3 (little endian).
 from __future__ import annotations
 
 import math
+import re
 import struct
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from potstill.contract.errors import FormatError
+from potstill.contract.files import digest
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -23,6 +30,17 @@ _DEFAULT_ALIGNMENT = 32
 _MAX_DIMS = 4  # GGML_MAX_DIMS
 _MAX_NUMBERS = 1024  # of an array that is kept: one number a layer; longer ones are vocabularies
 _EMBEDDING = "token_embd.weight"
+_PIECE = re.compile(r"(?P<name>.+)-\d{5}-of-\d{5}\.gguf", re.DOTALL)
+_N_NAMED = 3  # missing pieces that are named
+
+_TOKENS = "tokenizer.ggml.tokens"
+# Where a file does not say whether the opening token is added: vocabularies and pre-tokenizers for which llama.cpp does, and the
+# tokens that it takes for begin and end in a SentencePiece vocabulary. Source: llama-vocab.cpp, llama_vocab::impl::load.
+_ADDING = frozenset({"llama", "bert"})
+_ADDING_PRE = frozenset(
+    "llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano tekken chameleon gemma4".split()
+)
+_SENTENCEPIECE_IDS = {"bos": 1, "eos": 2}
 
 # Bytes of a block of 1, 32 or 256 values by tensor type, from ggml's type table. An unknown type counts as 0 bytes, so that a new
 # type does not make a complete file look truncated.
@@ -39,21 +57,79 @@ class Header:
     architecture: str
     n_ctx_train: int | None  # context length in tokens that the model was trained with; None: not stated
     n_tensors: int
-    n_bytes: int  # smallest size of a complete file
+    n_bytes: int  # smallest size of a complete file, or of all pieces together
     file_type: str | None  # type of most tensors, such as "Q4_1"; None: not stated, or not in FILE_TYPES
     chat_template: str  # Jinja template; empty: the model has none
     weights_bytes: int = 0  # of all tensors
     n_vocab: int = 0  # rows of the token embedding; 0: the file has none
     # The model's sizes by their key below the architecture ("embedding_length"), as one number or as one for each layer.
     sizes: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()  # of the model, in order; one where it is not in pieces
+    piece: int = 0  # number of the file among them, from 0
+    n_pieces: int = 1
+    n_tensors_in_all: int = 0  # tensors that all pieces declare together; 0: not stated
+    bos: str = ""  # spelling of the token that opens a text; empty: not stated
+    eos: str = ""  # and of the one that ends it
+    adds_bos: bool = False  # whether llama.cpp's tokenizer puts the opening token first
 
 
 def read_header(path: Path) -> Header:
-    """Read the header of a file.
+    """Read the header of a model.
 
+    Args:
+        path: its file, or the first of its pieces; the headers of the others are read, too.
     Raises:
-        FormatError: if the file is missing, is not a GGUF of a known version, or is shorter than its header declares.
+        FormatError: if a file is missing, is not a GGUF of a known version, or is shorter than its header declares; if it is
+            another piece than the first, or the pieces do not belong together.
     """
+    first = _read_file(path)
+    if first.n_pieces == 1 and first.piece == 0:
+        return first
+    files = _pieces(path, first)
+    headers = [first, *(_read_file(file) for file in files[1:])]
+    for number, (file, header) in enumerate(zip(files, headers, strict=True)):
+        if (header.piece, header.n_pieces) != (number, len(files)):
+            said = f"it says that it is piece {header.piece + 1} of {header.n_pieces}"
+            raise FormatError(file, "", f"is not piece {number + 1} of {len(files)}: {said}; fetch it again")
+    n_tensors = sum(header.n_tensors for header in headers)
+    if first.n_tensors_in_all not in (0, n_tensors):
+        problem = f"its {len(files)} pieces have {n_tensors} tensors together and should have {first.n_tensors_in_all}"
+        raise FormatError(path, "", f"{problem}; fetch all of them again")
+    return replace(
+        first,
+        n_tensors=n_tensors,
+        n_bytes=sum(header.n_bytes for header in headers),
+        weights_bytes=sum(header.weights_bytes for header in headers),
+        n_vocab=max(header.n_vocab for header in headers),
+        files=files,
+    )
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a model's bytes, of all pieces one after the other; raises as :func:`read_header` does."""
+    return digest.of_files(read_header(path).files)
+
+
+def _pieces(path: Path, first: Header) -> tuple[Path, ...]:
+    """All pieces of the model; raises FormatError if this is not the first one, or one is missing."""
+    n, found = first.n_pieces, _PIECE.fullmatch(path.name)
+    name = found["name"] if found else "NAME"
+    files = tuple(path.with_name(f"{name}-{number + 1:05}-of-{n:05}.gguf") for number in range(n))
+    if first.piece != 0:
+        problem = f"is piece {first.piece + 1} of {n}; a model in pieces opens from its first one"
+        raise FormatError(path, "", f"{problem}: {files[0] if found else f'{name}-00001-of-{n:05}.gguf'}")
+    if path != files[0]:
+        problem = f"is the first of {n} pieces, and its name does not say where the others are"
+        raise FormatError(path, "", f"{problem}; give all of them names like NAME-00001-of-{n:05}.gguf again")
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        named = ", ".join(missing[:_N_NAMED]) + (f" and {len(missing) - _N_NAMED} more" if len(missing) > _N_NAMED else "")
+        raise FormatError(path, "", f"is the first of {n} pieces; these are missing beside it: {named}; fetch them, too")
+    return files
+
+
+def _read_file(path: Path) -> Header:
+    """The header of one file; raises FormatError if it is missing, unknown or too short."""
     try:
         with path.open("rb") as file:
             return _Reader(path, file).header()
@@ -97,13 +173,14 @@ class _Reader:
         fields: dict[str, Any] = {}
         for _ in range(n_fields):
             key = self.string()
-            fields[key] = self.value(self.number("<I"))
+            fields[key] = self.value(self.number("<I"), keep=key == _TOKENS)
         tensors = [self.tensor() for _ in range(n_tensors)]
         n_data = max((tensor.end for tensor in tensors), default=0)
         alignment = fields.get("general.alignment") or _DEFAULT_ALIGNMENT
         if not isinstance(alignment, int) or alignment < 1:
             raise self.damaged(f"its alignment is {alignment!r}")
-        start = -(-self.file.tell() // alignment) * alignment
+        n_head = self.file.tell()
+        start = -(-n_head // alignment) * alignment if n_tensors else n_head  # a vocabulary alone is not padded
         n_bytes = start + n_data
         if n_bytes > self.size:
             raise self.short(n_bytes)
@@ -121,6 +198,13 @@ class _Reader:
             weights_bytes=n_data if all(tensor.known for tensor in tensors) else self.size - start,
             n_vocab=next((tensor.shape[1] for tensor in tensors if tensor.name == _EMBEDDING and len(tensor.shape) == 2), 0),
             sizes=_sizes(fields, architecture),
+            files=(self.path,),
+            piece=self.count(fields, "split.no", 0),
+            n_pieces=self.count(fields, "split.count", 1) or 1,
+            n_tensors_in_all=self.count(fields, "split.tensors.count", 0),
+            bos=_spelling(fields, "bos"),
+            eos=_spelling(fields, "eos"),
+            adds_bos=_adds_bos(fields),
         )
 
     def tensor(self) -> _Tensor:
@@ -134,8 +218,8 @@ class _Reader:
         end = self.number("<Q") + math.prod(shape) // per_block * block_bytes
         return _Tensor(name, shape, end, kind in _BLOCKS)
 
-    def value(self, kind: int) -> Any:
-        """Read a value of the given type; an array of few numbers is a tuple, any other one is skipped and gives None."""
+    def value(self, kind: int, *, keep: bool = False) -> Any:
+        """Read a value of the given type; an array of few numbers is a tuple, another one None unless it is to be kept."""
         if kind == _STRING:
             return self.string()
         if kind == _ARRAY:
@@ -146,9 +230,11 @@ class _Reader:
                 return tuple(self.number(_SCALARS[inner]) for _ in range(count))
             if inner in _SCALARS:
                 self.take(struct.calcsize(_SCALARS[inner]) * count)
-            else:
-                for _ in range(count):
-                    self.value(inner)
+                return None
+            found = (self.value(inner) for _ in range(count))
+            if keep:
+                return list(found)
+            deque(found, maxlen=0)  # reads past them
             return None
         if kind not in _SCALARS:
             raise self.damaged(f"its header has a value of unknown type {kind}")
@@ -168,6 +254,13 @@ class _Reader:
             raise self.short(self.file.tell() + n_bytes)
         return self.file.read(n_bytes)
 
+    def count(self, fields: Mapping[str, Any], key: str, default: int) -> int:
+        """A number of pieces or tensors, at least 0."""
+        found = fields.get(key, default)
+        if not isinstance(found, int) or found < 0:
+            raise self.damaged(f"its {key} is {found!r}")
+        return found
+
     def damaged(self, what: str) -> FormatError:
         """The error of an impossible header."""
         return FormatError(self.path, "", f"is damaged: {what}; fetch it again")
@@ -176,3 +269,19 @@ class _Reader:
         """The error of a truncated file."""
         problem = f"is truncated: it has {self.size} bytes, its header needs at least {n_bytes}; fetch it again"
         return FormatError(self.path, "", problem)
+
+
+def _spelling(fields: Mapping[str, Any], end: str) -> str:
+    """How the vocabulary spells its `bos` or `eos` token; empty if it has none."""
+    tokens = fields.get(_TOKENS) or []
+    default = _SENTENCEPIECE_IDS[end] if fields.get("tokenizer.ggml.model") == "llama" else None
+    number = fields.get(f"tokenizer.ggml.{end}_token_id", default)
+    return str(tokens[number]) if isinstance(number, int) and 0 <= number < len(tokens) else ""
+
+
+def _adds_bos(fields: Mapping[str, Any]) -> bool:
+    """Whether the tokenizer puts the opening token before a text."""
+    stated = fields.get("tokenizer.ggml.add_bos_token")
+    if isinstance(stated, bool):
+        return stated
+    return fields.get("tokenizer.ggml.model") in _ADDING or fields.get("tokenizer.ggml.pre") in _ADDING_PRE

@@ -18,7 +18,7 @@ from typing import Any, get_args
 from potstill.contract.errors import MissingExtraError, UserError
 from potstill.contract.files import digest
 from potstill.models import gguf
-from potstill.models.catalog import SUMS_FILE, ModelFile, Packing, cache_folder, record_sums, recorded_sums
+from potstill.models.catalog import SUMS_FILE, ModelFile, Packing, cache_folder, make_cache_folder, record_sums, recorded_sums
 
 PACKINGS: tuple[str, ...] = get_args(Packing)
 
@@ -36,7 +36,7 @@ def repack(source: Path, target: Path, kind: Packing, *, threads: int | None = N
     """Re-pack a GGUF to another type; the target is written completely or not at all.
 
     Args:
-        source: any GGUF that llama.cpp can quantize.
+        source: any GGUF that llama.cpp can quantize; of one in pieces, the first. The target is one file.
         target: the file to write; an existing one is replaced.
         kind: type of the weights; llama.cpp keeps a few tensors (norms, output) in other types.
         threads: CPU threads; None uses every core.
@@ -44,24 +44,30 @@ def repack(source: Path, target: Path, kind: Packing, *, threads: int | None = N
         FormatError: if the source is not a complete GGUF.
         UserError: if llama.cpp refuses it or the target cannot be written.
     """
-    gguf.read_header(source)
-    if target.exists() and target.samefile(source):
+    header = gguf.read_header(source)
+    if target.exists() and any(target.samefile(piece) for piece in header.files):
         raise UserError(f"{target}: is the source itself; name another file")
     with _neighbour(target) as staging:
         _quantize(source, staging, kind, threads or os.cpu_count() or 1)
         gguf.read_header(staging)
         sha256 = digest.of_file(staging)
-    return Repacked(target, sha256, digest.of_file(source))
+    return Repacked(target, sha256, digest.of_files(header.files))
 
 
 def repacked(source: ModelFile, kind: Packing) -> Repacked:
-    """The teacher re-packed to another type, from the cache if this llama.cpp has made it before; raises as :func:`repack` does."""
+    """The teacher re-packed to another type, from the cache if this llama.cpp has made it before.
+
+    Raises:
+        FormatError: if the source is not a complete GGUF.
+        UserError: if llama.cpp refuses it, or there is no folder to keep it in.
+    """
     llama = _llama()
     folder = cache_folder() / "repacked" / f"{source.sha256[:16]}-{kind}-{llama.__version__}"
     target = folder / f"{kind}.gguf"
     known = recorded_sums(folder).get(target.name)
     if known and target.is_file() and digest.of_file(target) == known:
         return Repacked(target, known, source.sha256)
+    make_cache_folder(folder)
     made = repack(source.path, target, kind)
     (folder / SUMS_FILE).unlink(missing_ok=True)  # it may hold the sum of an earlier file
     record_sums(folder, {target.name: made.sha256})

@@ -64,6 +64,18 @@ def smollm2() -> Path:
 
 
 @pytest.fixture(scope="session")
+def half_floats(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real teacher unpacked to 16-bit floats, in which rounding is small."""
+    import llama_cpp
+
+    path = tmp_path_factory.mktemp("teacher") / "f16.gguf"
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype, params.allow_requantize, params.nthread = llama_cpp.LLAMA_FTYPE_MOSTLY_F16, True, 2
+    assert llama_cpp.llama_model_quantize(str(smollm2).encode(), str(path).encode(), ctypes.byref(params)) == 0
+    return path
+
+
+@pytest.fixture(scope="session")
 def minilm() -> Path:
     """The real backbone, an encoder folder."""
     try:

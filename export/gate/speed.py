@@ -6,7 +6,6 @@ bytes: a second export of a checkpoint on the same machine finds the same times,
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ import onnxruntime as ort
 
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic, digest
-from potstill.contract.system.machine import cpu_name
+from potstill.contract.system.machine import cpu_name, user_cache_folder
 from potstill.serve.runtime.session import open_session
 from potstill.serve.runtime.tokenizer import TextTokenizer
 
@@ -39,6 +38,8 @@ def answer_times(forms: Mapping[str, TimedForm], texts: Sequence[TextPair], cach
         cache: folder of cached times; None for :func:`cache_folder`.
     """
     folder = cache or cache_folder()
+    if folder is None:
+        return _time(forms, _spread(texts))
     digests = {name: digest.of_file(model) for name, (model, _) in forms.items()}
     key = [METHOD, digests, cpu_name(), ort.__version__, [list(text) for text in _spread(texts)]]
     path = folder / f"{digest.of_value(key)}.json"
@@ -55,10 +56,10 @@ def answer_times(forms: Mapping[str, TimedForm], texts: Sequence[TextPair], cach
     return times
 
 
-def cache_folder() -> Path:
-    """The folder of cached times: `potstill/answer_times` in `XDG_CACHE_HOME`, or in `~/.cache`."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "potstill" / "answer_times"
+def cache_folder() -> Path | None:
+    """The folder of cached times, `answer_times` in the user's cache; None for a user without a home, who gets no cache."""
+    home = user_cache_folder()
+    return home / "answer_times" if home else None
 
 
 def _time(forms: Mapping[str, TimedForm], texts: Sequence[TextPair]) -> dict[str, float]:

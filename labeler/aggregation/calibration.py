@@ -5,6 +5,8 @@ Axes: N paths of one prompt variant, C labels.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
@@ -39,32 +41,54 @@ def batch_calibrated(
     n, n_labels = logprobs.shape
     prior = np.full(n_labels, 1 / n_labels) if prior is None else prior
     weights = np.full(n, 1 / n) if weights is None else weights / weights.sum()
-    with np.errstate(divide="ignore"):  # a path of weight 0 has the logarithm -inf
-        log_weights = np.log(weights)[:, None]  # [N, 1]
-
-    def height(shift: NDArray[np.float64]) -> float:
-        """The convex function to minimise; its gradient is the gap between the labels' means and the prior."""
-        return float(weights @ logsumexp(logprobs + shift, axis=1) - prior @ shift)
-
-    shift = np.log(prior) - logsumexp(logprobs + log_weights, axis=0)  # one step of fitting comes near from any start
+    by_label = np.ascontiguousarray(logprobs.T)  # [C, N]: sums over few labels are then sums of long rows
+    log_prior, shift = np.log(prior), np.log(prior) - _log_means(by_label, weights)  # one step of fitting comes near from any start
+    here = _fit(by_label, shift, weights, prior)
     for _ in range(_MAX_STEPS):
-        shifted = log_softmax(logprobs + shift, axis=1)
-        log_mean = logsumexp(shifted + log_weights, axis=0)
-        probs, gap = np.exp(shifted), np.exp(log_mean) - prior
+        gap = here.means - prior
         if np.abs(gap).max() < _TOLERANCE:
             break
-        curvature = np.diag(np.exp(log_mean)) - probs.T @ (weights[:, None] * probs)  # [C, C]
+        curvature = np.diag(here.means) - (here.probs * weights) @ here.probs.T  # [C, C]
         step = -np.linalg.solve(curvature + _RIDGE * np.eye(n_labels), gap)
-        here = height(shift)
         for n_halvings in range(_MAX_HALVINGS):
             change = step / 2**n_halvings
-            if height(shift + change) < here + _DESCENT * gap @ change:
+            there = _fit(by_label, shift + change, weights, prior)
+            if there.height < here.height + _DESCENT * gap @ change:
                 break
         else:
-            change = np.log(prior) - log_mean  # a step of proportional fitting
-        shift = shift + change
-        shift -= shift.mean()
+            shifted = by_label + shift[:, None]
+            change = log_prior - _log_means(shifted - logsumexp(shifted, axis=0), weights)  # a step of proportional fitting
+            there = _fit(by_label, shift + change, weights, prior)
+        shift, here = shift + change, there
+        shift -= shift.mean()  # an equal shift of all labels moves neither probabilities nor height
     return np.asarray(log_softmax(logprobs + shift, axis=1), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What a shift makes of the paths."""
+
+    probs: NDArray[np.float64]  # [C, N]
+    means: NDArray[np.float64]  # [C], weighted over the paths
+    height: float  # of the convex function to minimise; its gradient is the gap between the means and the prior
+
+
+def _fit(
+    by_label: NDArray[np.float64], shift: NDArray[np.float64], weights: NDArray[np.float64], prior: NDArray[np.float64]
+) -> _Fit:
+    """Apply a shift. Args: float [C, N]; float [C]; float [N], sums to 1; float [C]."""
+    shifted = by_label + shift[:, None]
+    largest = shifted.max(axis=0)
+    probs = np.exp(shifted - largest)  # no overflow, however sure the teacher is
+    total = probs.sum(axis=0)
+    probs /= total
+    return _Fit(probs, probs @ weights, float(weights @ (largest + np.log(total)) - prior @ shift))
+
+
+def _log_means(by_label: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithm of the labels' weighted mean probabilities, also of those too small for a float. Args: float [C, N]; float [N]."""
+    with np.errstate(divide="ignore"):  # a path of weight 0 has the logarithm -inf
+        return np.asarray(logsumexp(by_label + np.log(weights), axis=1))
 
 
 def sharpened(logprobs: NDArray[np.float64], power: float) -> NDArray[np.float64]:

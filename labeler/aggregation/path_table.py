@@ -14,7 +14,7 @@ from scipy.special import log_softmax, logsumexp
 
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.texts import Text
-from potstill.labeler.store.database import LabelStore, Run, RunSettings
+from potstill.labeler.store.database import LabelStore, PathColumns, Run, RunSettings
 from potstill.labeler.teacher import TeacherPath
 
 NO_GOLD = -1
@@ -52,10 +52,10 @@ def read_paths(store: LabelStore, run: Run) -> PathTable:
         UserError: if the run has no paths.
         FormatError: as :func:`path_table` does.
     """
-    paths = list(store.paths(run))
-    if not paths:
+    columns = store.path_columns(run)
+    if not columns.text_ids:
         raise UserError(f"{store.path}: holds no path of this run yet; run: potstill label")
-    return path_table(store, run, paths)
+    return _table(store, run, columns)
 
 
 def path_table(store: LabelStore, run: Run, paths: Sequence[TeacherPath]) -> PathTable:
@@ -66,22 +66,29 @@ def path_table(store: LabelStore, run: Run, paths: Sequence[TeacherPath]) -> Pat
     Raises:
         FormatError: if the store is damaged, or a text's gold label is not among the run's labels.
     """
+    rows = ((p.text_id, p.variant, p.word_logprobs, p.n_prompt_tokens, p.n_generated) for p in paths)
+    return _table(store, run, PathColumns(*zip(*rows, strict=True)))
+
+
+def _table(store: LabelStore, run: Run, columns: PathColumns) -> PathTable:
+    """Arrange columns of the store as arrays, with the texts that they belong to."""
     stored = store.texts()
-    index = {text_id: i for i, text_id in enumerate(dict.fromkeys(path.text_id for path in paths))}
+    index = {text_id: i for i, text_id in enumerate(dict.fromkeys(columns.text_ids))}
     for text_id in index:
         if text_id not in stored:
             raise FormatError(store.path, "", f"has paths of an unknown text {text_id!r}; look with: potstill labels check")
     texts = [stored[text_id] for text_id in index]
-    logprobs = path_logprobs(paths, run.settings)
+    words = np.array(columns.word_logprobs, dtype=np.float64)
+    logprobs = label_logprobs(words, run.settings.word_labels, len(run.settings.labels))
     return PathTable(
         texts=texts,
         gold=np.array([_gold(store, run, text) for text in texts]),
-        owners=np.array([index[path.text_id] for path in paths]),
-        variants=np.array([path.variant for path in paths]),
+        owners=np.array([index[text_id] for text_id in columns.text_ids]),
+        variants=np.array(columns.variants),
         logprobs=np.asarray(log_softmax(logprobs, axis=1)),
         mass=np.exp(logsumexp(logprobs, axis=1)),
-        n_prompt_tokens=np.array([path.n_prompt_tokens for path in paths]),
-        n_generated=np.array([path.n_generated for path in paths]),
+        n_prompt_tokens=np.array(columns.n_prompt_tokens),
+        n_generated=np.array(columns.n_generated),
     )
 
 

@@ -74,7 +74,13 @@ def derive(store: LabelStore, run: Run, config: DeriveConfig = DEFAULTS, ids: Se
     return Derived(rows, label_warnings(table, run.settings, config))
 
 
-def distributions(table: PathTable, settings: RunSettings, config: DeriveConfig, near: Neighbours | None = None) -> Distributions:
+def distributions(
+    table: PathTable,
+    settings: RunSettings,
+    config: DeriveConfig,
+    near: Neighbours | None = None,
+    known: NDArray[np.float64] | None = None,
+) -> Distributions:
     """Compute a distribution over the labels for every text.
 
     Methods:
@@ -92,6 +98,7 @@ def distributions(table: PathTable, settings: RunSettings, config: DeriveConfig,
 
     Args:
         near: from :func:`neighbours`; None means no smoothing.
+        known: the paths calibrated to the configuration's prior, from :func:`calibrated`; None means to calibrate them here.
     Raises:
         UserError: if there is too little gold for `affine`, or there are too few variants to weigh by agreement.
     """
@@ -99,7 +106,10 @@ def distributions(table: PathTable, settings: RunSettings, config: DeriveConfig,
         check_gold(table.gold, settings.labels)
     prior = prior_shares(config, settings.labels)
     raw = config.method in UNCALIBRATED
-    tamed = table.logprobs if raw and config.weighting == "even" else calibrated(table, settings, prior)
+    if raw and config.weighting == "even":
+        tamed = table.logprobs
+    else:
+        tamed = calibrated(table, settings, prior) if known is None else known
     per_path = table.logprobs if raw else tamed
     favourites = np.eye(len(settings.labels))[per_path.argmax(axis=1)]  # [P, C]
     weights = path_weights(table, tamed, settings) if config.weighting == "agreement" else np.ones(len(table.owners))

@@ -94,17 +94,18 @@ def summary(store: LabelStore, run: Run, config: DeriveConfig) -> Summary:
     check_derive(replace(config, method="calibrated", weighting="even"), labels)
     table = read_paths(store, run)
     near = neighbours(table, config)
+    even = replace(config, method="calibrated", weighting="even", smooth=0)
+    known = calibrated(table, run.settings, prior_shares(even, labels))  # once: every method that calibrates takes this prior
     rows, left_out = [], []
     for wanted in _wanted(table, config):
         try:
             check_derive(wanted, labels)
-            found = distributions(table, run.settings, wanted, near if wanted.smooth else None)
+            found = distributions(table, run.settings, wanted, near if wanted.smooth else None, known)
         except UserError as error:
             left_out.append(str(error))
             continue
         rows.append(_method_row(table, found, wanted.name(adaptive=run.settings.bound > 0), labels))
-    even = replace(config, method="calibrated", weighting="even", smooth=0)
-    votes = distributions(table, run.settings, even).votes
+    votes = distributions(table, run.settings, even, known=known).votes
     return Summary(
         run=run.number,
         settings=run.settings,
@@ -114,7 +115,7 @@ def summary(store: LabelStore, run: Run, config: DeriveConfig) -> Summary:
         label_mass=float(table.mass.mean()),
         methods=rows,
         left_out=left_out,
-        variants=_variant_rows(table, run.settings, prior_shares(even, labels)),
+        variants=_variant_rows(table, run.settings, known),
         agreement=_agreement(votes, table.n_paths),
         cost=_cost_rows(table, run.settings),
         doubts=label_warnings(table, run.settings, even),
@@ -146,9 +147,9 @@ def _method_row(table: PathTable, found: Distributions, name: str, labels: list[
     return MethodRow(name, dict(zip(labels, shares.tolist(), strict=True)), float(entropies.mean()), scores)
 
 
-def _variant_rows(table: PathTable, settings: RunSettings, prior: NDArray[np.float64]) -> list[VariantRow]:
-    """Each variant's favourite label, weight and accuracy."""
-    votes = variant_votes(table, calibrated(table, settings, prior))  # [N, V]
+def _variant_rows(table: PathTable, settings: RunSettings, known: NDArray[np.float64]) -> list[VariantRow]:
+    """Each variant's favourite label, weight and accuracy. Args: known, the calibrated paths, float [P, C]."""
+    votes = variant_votes(table, known)  # [N, V]
     weights = variant_weights(votes, len(settings.labels)) if votes.shape[1] >= MIN_VARIANTS else None
     rows = []
     for column, variant in enumerate(np.unique(table.variants).tolist()):
@@ -181,12 +182,13 @@ def _agreement(votes: NDArray[np.int64], n_paths: NDArray[np.int64]) -> dict[str
 
 def _cost_rows(table: PathTable, settings: RunSettings) -> list[CostRow]:
     """Mean paths and tokens per text, by mode."""
-    modes = np.array([settings.mode_of(int(variant)) for variant in table.variants])
+    variants, columns = np.unique(table.variants, return_inverse=True)
+    modes = np.array([settings.mode_of(int(variant)) for variant in variants])[columns]
     rows = []
     for mode in dict.fromkeys(modes.tolist()):
         own = modes == mode
         n_texts = len(np.unique(table.owners[own]))
-        _, first = np.unique(np.stack([table.owners[own], table.variants[own]]), axis=1, return_index=True)
+        _, first = np.unique(table.owners[own] * len(variants) + columns[own], return_index=True)  # one of each text and variant
         rows.append(
             CostRow(
                 mode=mode,

@@ -29,6 +29,7 @@ from potstill.labeler.engine.llama_bindings import (
     last_errors,
     model_params,
 )
+from potstill.labeler.engine.vocabulary import Vocabulary
 from potstill.models import gguf
 from potstill.models.devices import share_in_ram
 from potstill.models.memory import KvType, megabytes, memory_needed
@@ -83,7 +84,7 @@ class Token:
     wants_logits: bool = False
 
 
-class LlamaEngine:
+class LlamaEngine(Vocabulary):
     """A model and its context. Not thread-safe: one engine, one caller."""
 
     one_at_a_time = False  # see potstill.labeler.engine.sequences.Sequences
@@ -92,7 +93,7 @@ class LlamaEngine:
         """Load the weights; :meth:`start` makes the context.
 
         Raises:
-            UserError: if llama.cpp cannot load the file; the message quotes its log.
+            UserError: if llama.cpp cannot load the file; the message quotes its log. Also if the model writes no text.
         """
         self._path, self.load = model_path, load
         self._context = self._memory = self._batch = NO_HANDLE
@@ -106,8 +107,10 @@ class LlamaEngine:
         if not self._model:
             self._calls.close()
             raise UserError(f"{model_path}: llama.cpp cannot load it ({last_errors()}); check it with: potstill models verify")
-        self._vocab = llama_cpp.llama_model_get_vocab(self._model)
-        self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        super().__init__(llama_cpp.llama_model_get_vocab(self._model))
+        if self._stated("attention.causal") == "false":
+            self.close()
+            raise UserError(f"{model_path}: is an encoder, which reads texts and writes none; a teacher is a model that writes")
         self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(self._model)
         self.can_cut = not (llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model))
 
@@ -166,44 +169,6 @@ class LlamaEngine:
         key, value = (self._number(f"attention.{part}_length") or width for part in ("key", "value"))
         n_values = llama_cpp.llama_model_n_layer(self._model) * llama_cpp.llama_model_n_head_kv(self._model) * (key + value)
         return int(llama_cpp.llama_n_ctx(self._context) * n_values * 2)  # 16-bit floats
-
-    def tokenize(self, text: str, *, start: bool = False, control: bool = False) -> list[int]:
-        """Token ids of the text.
-
-        Args:
-            text: any string; lone surrogates become question marks.
-            start: whether the text begins the prompt, so that the model's opening token (BOS) is put before it.
-            control: whether control tokens spelled in the text are parsed as such; off, they stay plain text.
-        """
-        raw = text.encode("utf-8", "replace")
-        size = len(raw) + 8
-        buffer = (llama_cpp.llama_token * size)()
-        n = llama_cpp.llama_tokenize(self._vocab, raw, len(raw), buffer, size, start, control)
-        return list(buffer[:n])
-
-    def tokenize_after(self, before: str, text: str) -> list[int]:
-        """Token ids that ``text`` adds when it follows ``before``.
-
-        Some vocabularies put a space before the first word of any input; comparing with and without ``text`` avoids it.
-        """
-        head, whole = self.tokenize(before), self.tokenize(before + text)
-        if whole[: len(head)] == head:
-            return whole[len(head) :]
-        return self.tokenize(text)  # the boundary merged: take the text by itself
-
-    def piece(self, token: int) -> bytes:
-        """The bytes of a token."""
-        buffer = ctypes.create_string_buffer(256)
-        n = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
-        return buffer.raw[: max(n, 0)]
-
-    def is_control(self, token: int) -> bool:
-        """Whether the token is a control token, which has no text."""
-        return bool(llama_cpp.llama_vocab_is_control(self._vocab, token))
-
-    def ends(self, token: int) -> bool:
-        """Whether the token ends the model's turn."""
-        return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
 
     def decode(self, tokens: Sequence[Token]) -> list[int]:
         """Run at most n_batch tokens through the model.
@@ -294,11 +259,15 @@ class LlamaEngine:
 
     def _number(self, key: str) -> int:
         """A number from the model's metadata, by its key below the architecture; 0 if it is absent."""
+        return int(self._stated(key) or 0)
+
+    def _stated(self, key: str) -> str:
+        """A value from the model's metadata, by its key below the architecture; empty if it is absent."""
         name = ctypes.create_string_buffer(64)
         llama_cpp.llama_model_meta_val_str(self._model, b"general.architecture", name, len(name))
         found = ctypes.create_string_buffer(32)
         n = llama_cpp.llama_model_meta_val_str(self._model, b"%s.%s" % (name.value, key.encode()), found, len(found))
-        return int(found.value) if n > 0 else 0
+        return found.value.decode("utf-8", "replace") if n > 0 else ""
 
     def _stop(self) -> None:
         """Free the context. Handles are cleared before they are freed: an interrupt in between must not free them twice."""

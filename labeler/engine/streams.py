@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from potstill.labeler.engine.llama_bindings import Sampler
+from potstill.labeler.engine.sequences import PREFIX
 from potstill.labeler.engine.tokens import logprobs
 from potstill.labeler.engine.variant_context import VariantContext
 from potstill.labeler.teacher import Enough, PathRequest, TeacherPath, path_seed
@@ -187,7 +188,7 @@ class PromptStream(Stream):
 
 
 class RationaleStream(Stream):
-    """A rationale sampled by the paths that share it so far, then the forced answer cue, then the label.
+    """A rationale sampled by the paths that share it so far, then what is forced after it, then the label.
 
     While it is stepped, at least one of its paths is wanted.
     """
@@ -196,7 +197,7 @@ class RationaleStream(Stream):
         """Args: sequence, which holds the prompt and the pieces; position after them."""
         self.text, self.members, self.sequence, self.position, self.pending = text, members, sequence, position, []
         self._pieces = pieces
-        self._cued = False  # whether the answer cue was forced
+        self._cued = False  # whether the rationale has ended, and the answer cue is forced
 
     def on_logits(self, row: int) -> Step:
         """Let every path sample its next token, and branch where they differ; after the cue, read the label."""
@@ -222,20 +223,26 @@ class RationaleStream(Stream):
     def take(self, token: int) -> None:
         """Append a token that all paths of the stream have sampled."""
         context = self.text.context
-        ends = context.engine.ends(token)
-        head, line_break, _ = (b"" if ends else context.piece(token)).partition(b"\n")
-        self._pieces.append(head)
-        self.pending = [token]
-        if line_break or ends or len(self._pieces) >= context.spec.max_rationale_tokens:
-            # a token with a line break never enters the cache; its text before the break does, then the cue
-            kept = [token] if not line_break and head else context.engine.tokenize(head.decode("utf-8", "replace")) if head else []
-            self.pending = kept + context.cue
-            self._cued = True
+        written, piece = b"".join(self._pieces), context.piece(token)
+        forced = context.end.after(written, token, piece, is_last=len(self._pieces) + 1 >= context.spec.max_rationale_tokens)
+        self._pieces.append(piece)
+        self.pending = [token] if forced is None else forced
+        self._cued = forced is not None
+        if self._cued and len(self._pieces) == 1 and context.end.is_empty(piece) and context.without_rationale:
+            self._reread(context.without_rationale(self.text.request.prompt))
+
+    def _reread(self, prompt: list[int]) -> None:
+        """Begin the prompt anew if it ends in other tokens where nothing is written after it."""
+        if prompt != self.text.prompt + self.pending:
+            sequences = self.text.context.sequences
+            sequences.free(self.sequence)
+            sequences.fork(PREFIX, self.sequence)
+            self.position, self.pending = self.text.context.prefix_length, prompt
 
     def _read(self, row: int) -> Step:
         """Read the label once for all paths of the stream."""
         self.close()
-        rationale = b"".join(self._pieces).decode("utf-8", "replace").strip()
+        rationale = self.text.context.end.rationale(b"".join(self._pieces))
         paths = [replace(member.path, rationale=rationale, n_generated=len(self._pieces)) for member in self.members]
         return _Reader(self.text, paths, self.sequence).read(row, self.position)
 

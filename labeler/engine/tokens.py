@@ -1,4 +1,8 @@
-"""Tokens of prompts and label words: where prompts with a shared prefix begin to differ, and what a label word's tokens are."""
+"""Tokens of prompts, of what is forced before a label, and of label words: together exactly those of the whole text.
+
+A vocabulary may merge the end of one part with the beginning of the next: line breaks with each other, a full stop with the line
+break after it. Tokens on the wrong side of such a seam are others than the model was trained on, and change its probabilities.
+"""
 
 from __future__ import annotations
 
@@ -9,36 +13,73 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.contract.errors import UserError
-from potstill.labeler.engine.llama import LlamaEngine
+from potstill.labeler.engine.vocabulary import Parted, Vocabulary
 from potstill.labeler.teacher import AnswerSpec
+
+_BREAK = "\n"  # ends a rationale that is no thought
+_WINDOW = 256  # letters before a prompt that are tokenized with it, from a line's beginning: what is further away is not touched
+_N_ALIKE = 8  # tokens of that window that must be as they are without the prompt
+
+
+class _WindowError(Exception):
+    """A text changes tokens that are further away than the window."""
 
 
 class PromptTokens:
     """Tokens of the shared prefix, and of the rest of each prompt.
 
-    Many vocabularies merge the prefix's last line breaks with each other or with the next word. Cutting there would give the
-    teacher other tokens than the whole prompt has, and change its probabilities; so the shared part ends at the last token that is
-    the same whatever follows. Control tokens are parsed in the prefix and the tail of a chat, never in a text.
+    Each prompt is tokenized together with the prefix, and the shared tokens are those with which all of them begin. Control tokens
+    are parsed in the prefix and the tail of a chat, never in a text.
     """
 
-    def __init__(self, engine: LlamaEngine, prefix: str, prompt: str, spec: AnswerSpec) -> None:
-        """Args: prompt, any of those that follow the prefix."""
-        self._engine = engine
-        alone = engine.tokenize(prefix, start=True, control=spec.chat)
-        n_fixed = _after_last_control(engine, alone) if spec.chat else 0
-        if n_fixed:
-            whole = alone[:n_fixed] + engine.tokenize(_text(engine, alone[n_fixed:]) + prompt)
-        else:
-            whole = engine.tokenize(prefix + prompt, start=True)
-        n = common_length(alone, whole)
-        self.shared = alone[:n]
-        self._rest = _text(engine, alone[n:])  # of the prefix, after the shared tokens
-        self._before = _text(engine, alone[n - 1 : n]) if n else ""
-        self._tail = engine.tokenize(spec.tail, control=True) if spec.tail else []
+    def __init__(self, vocabulary: Vocabulary, prefix: str, prompts: Sequence[str], spec: AnswerSpec, n_back: int = 0) -> None:
+        """Args: prompts, at least one, all that will follow the prefix; n_back, see :class:`LabelWords`."""
+        self._vocabulary, self._spec, self._n_back = vocabulary, spec, n_back
+        begun = _parted(vocabulary, prefix, spec)
+        fixed = vocabulary.tokenize(prefix[: len(prefix) - len(begun.after)], control=True) if begun.tokens else []
+        opening = vocabulary.opening
+        fixed = fixed if opening and fixed[:1] == opening else opening + fixed  # some templates write the opening token
+        self._begun = begun if begun.tokens else Parted("", [], prefix)
+        self._ended = _parted(vocabulary, spec.tail, spec)
+        raw = vocabulary.tokenize(self._begun.follow(""))
+        self._window, self._again, far = self._near_end(raw)
+        try:
+            rests = [self._rest(prompt, self._ended) for prompt in prompts]
+        except _WindowError:
+            self._window, self._again, far = "", [], []
+            rests = [self._rest(prompt, self._ended) for prompt in prompts]
+        n = common_length(raw[len(far) :], rests[0])
+        for rest in rests:
+            n = min(n, common_length(rests[0], rest))
+        self._n_near = n  # of the shared tokens, those that are tokenized with every prompt
+        self.shared = fixed + far + rests[0][:n]
+        self.rests = [_without(rest[n:], 0 if spec.mode == "cot" else n_back) for rest in rests]  # in the order of the prompts
 
-    def of(self, prompt: str) -> list[int]:
-        """The tokens of a prompt after the shared ones."""
-        return self._engine.tokenize_after(self._before, self._rest + prompt) + self._tail
+    def without_rationale(self, prompt: str) -> list[int]:
+        """The tokens after the shared ones where the rationale is empty, up to the label word. Args: prompt, one of the prompts."""
+        closed = _parted(self._vocabulary, self._spec.tail + _ending(self._spec), self._spec)
+        return _without(self._rest(prompt, closed)[self._n_near :], self._n_back)
+
+    def _rest(self, prompt: str, ended: Parted) -> list[int]:
+        """The tokens of a prompt and of what ends it, after those that are far from it."""
+        text = ended.precede(prompt)
+        tokens = self._vocabulary.tokenize(self._window + text if self._window else self._begun.follow(text))
+        if tokens[: len(self._again)] != self._again:
+            raise _WindowError
+        return tokens[len(self._again) :] + ended.tokens + self._vocabulary.tokenize(ended.follow(""))
+
+    def _near_end(self, raw: list[int]) -> tuple[str, list[int], list[int]]:
+        """(what to tokenize with every prompt, its first tokens, all tokens up to there). Args: raw, after the last control token.
+
+        The window is empty, and means all of the text, where a shorter one is no use.
+        """
+        text = self._begun.follow("")
+        window = text[text.rfind("\n", 0, max(0, len(text) - _WINDOW)) + 1 :]
+        near = self._vocabulary.tokenize(window)
+        n = len(near) - common_length(raw[::-1], near[::-1]) + _N_ALIKE  # a window's first tokens may be others than in the text
+        if len(window) == len(text) or n + _N_ALIKE > len(near):
+            return "", [], []
+        return window, near[:n], raw[: len(raw) - len(near) + n]
 
 
 def common_length(first: Sequence[int], second: Sequence[int]) -> int:
@@ -47,14 +88,69 @@ def common_length(first: Sequence[int], second: Sequence[int]) -> int:
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
-def _after_last_control(engine: LlamaEngine, tokens: list[int]) -> int:
-    """Number of tokens up to and including the last control token."""
-    return next((i + 1 for i in reversed(range(len(tokens))) if engine.is_control(tokens[i])), 0)
+class RationaleEnd:
+    """Where a rationale ends, and the tokens that lead from there to the label word.
 
+    A rationale ends where the model writes its mark: a line break, or what ends a thought. The mark, what closes a thought and the
+    answer cue are then forced, tokenized together with the text of the last drawn token, which is not in the cache yet.
+    """
 
-def _text(engine: LlamaEngine, tokens: list[int]) -> str:
-    """Decode tokens to text, skipping control tokens."""
-    return b"".join(map(engine.piece, tokens)).decode("utf-8", "ignore")
+    def __init__(self, vocabulary: Vocabulary, spec: AnswerSpec, n_back: int) -> None:
+        """Args: n_back, see :class:`LabelWords`."""
+        self._vocabulary, self._spec, self._n_back = vocabulary, spec, n_back
+        mark = spec.thought.stop if spec.thought else _BREAK
+        self._mark = mark.encode()
+        spelled = vocabulary.tokenize(mark, control=True) if spec.thought else []
+        self._mark_token = spelled[0] if len(spelled) == 1 else None
+        self._whole = _ending(spec)
+        at = self._whole.find(mark)
+        self._from_mark = self._whole[max(at, 0) :]
+        self._past_mark = self._whole[at + len(mark) :] if at >= 0 else self._whole
+        # A piece that is cut before the mark may take two tokens more than it was.
+        self.n_most = max(len(self._forced("", ending)) for ending in (self._whole, self._from_mark, self._past_mark)) + 2
+
+    def after(self, written: bytes, token: int, piece: bytes, *, is_last: bool) -> list[int] | None:
+        """The tokens to decode in place of a drawn one if the rationale ends with it; None if it goes on.
+
+        Args:
+            written: the text of the tokens before.
+            piece: the token's text.
+            is_last: whether no further token may be drawn.
+        """
+        if token == self._mark_token:
+            return self._forced("", self._from_mark)
+        if self._vocabulary.ends(token):
+            return self._forced("", self._whole)
+        begun = written[-(len(self._mark) - 1) :] if len(self._mark) > 1 else b""  # may hold the beginning of the mark
+        at = (begun + piece).find(self._mark) if self._mark else -1
+        if at >= 0:
+            n = at - len(begun)
+            head, ending = (piece[:n], self._from_mark) if n >= 0 else (piece[: n + len(self._mark)], self._past_mark)
+            return self._forced(head.decode("utf-8", "replace"), ending)
+        if not is_last:
+            return None
+        try:
+            return self._forced(piece.decode(), self._whole)
+        except UnicodeDecodeError:  # a part of a character: the others are in the cache
+            return [token, *self._forced("", self._whole)]
+
+    def rationale(self, written: bytes) -> str:
+        """The text before the mark, without the spaces around it."""
+        return self._before_mark(written).decode("utf-8", "replace").strip()
+
+    def is_empty(self, written: bytes) -> bool:
+        """Whether nothing, not even a space, is before the mark."""
+        return not self._before_mark(written)
+
+    def _before_mark(self, written: bytes) -> bytes:
+        """The text before the mark; all of it where there is none."""
+        return written.partition(self._mark)[0] if self._mark else written
+
+    def _forced(self, head: str, ending: str) -> list[int]:
+        """The tokens of the last token's text and the ending."""
+        ended = _parted(self._vocabulary, ending, self._spec)
+        tokens = self._vocabulary.tokenize_on(ended.precede(head)) + ended.tokens + self._vocabulary.tokenize(ended.follow(""))
+        return _without(tokens, self._n_back)
 
 
 @dataclass(frozen=True)
@@ -66,20 +162,26 @@ class LabelWords:
     """
 
     tokens: tuple[tuple[int, ...], ...]  # by word
+    n_back: int = 0  # tokens at the end of the answer cue that merge with a word: they belong to the words, not to the prompt
 
     @classmethod
-    def of(cls, engine: LlamaEngine, spec: AnswerSpec) -> LabelWords:
+    def of(cls, vocabulary: Vocabulary, spec: AnswerSpec) -> LabelWords:
         """Tokenize the words as they follow the answer cue.
 
         Raises:
             UserError: if two words have the same tokens, or one's tokens begin the other's: their probabilities would overlap.
         """
-        tokens = tuple(tuple(engine.tokenize_after(spec.answer_cue, f" {word}")) for word in spec.words)
+        ending = _ending(spec) if spec.mode == "cot" else spec.tail or f"{_BREAK}{spec.answer_cue}"
+        ended = _parted(vocabulary, ending, spec)
+        before = ended if ended.tokens else Parted("", [], f"x{ending}")
+        cue, *wholes = [vocabulary.tokenize(before.follow(more)) for more in ("", *(f" {word}" for word in spec.words))]
+        n = min(common_length(cue, whole) for whole in wholes)
+        tokens = tuple(tuple(whole[n:]) for whole in wholes)
         for i, first in enumerate(tokens):
             for j, second in enumerate(tokens):
                 if i != j and second[: len(first)] == first:
                     raise UserError(f"label words {spec.words[i]!r} and {spec.words[j]!r} begin alike for this teacher; change one")
-        return cls(tokens)
+        return cls(tokens, len(cue) - n)
 
     @property
     def long_words(self) -> list[int]:
@@ -105,3 +207,18 @@ def logprobs(logits: NDArray[np.float32], tokens: list[int]) -> list[float]:
         raise UserError(f"the teacher's logits are {peak}: its weights are damaged; check the file with: potstill models verify")
     log_total = peak + float(np.log(np.exp(logits - peak).sum(dtype=np.float64)))
     return [float(logits[token]) - log_total for token in tokens]
+
+
+def _ending(spec: AnswerSpec) -> str:
+    """What stands between a rationale and the label word."""
+    return f"{spec.thought.closing if spec.thought else _BREAK}{spec.answer_cue}"
+
+
+def _parted(vocabulary: Vocabulary, text: str, spec: AnswerSpec) -> Parted:
+    """The text around its control tokens, which only a chat has."""
+    return vocabulary.part(text) if spec.chat else Parted(text, [], "")
+
+
+def _without(tokens: list[int], n_back: int) -> list[int]:
+    """The tokens without the last ``n_back``."""
+    return tokens[: len(tokens) - n_back]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.autotune import EngineSettings
 from potstill.labeler.engine.llama import EngineConfig, LlamaEngine
 from potstill.labeler.engine.sequences import Sequences
-from potstill.labeler.engine.tokens import LabelWords
+from potstill.labeler.engine.tokens import LabelWords, RationaleEnd
 from potstill.labeler.teacher import AnswerSpec, PathRequest
 
 CELL_BLOCK = 256  # llama.cpp rounds the cache up to a multiple of this many cells
@@ -17,13 +19,21 @@ class VariantContext:
     """What all paths of one prompt variant share: engine, label words, answer spec, and the length of the prefix."""
 
     def __init__(
-        self, engine: LlamaEngine, words: LabelWords, spec: AnswerSpec, variant: int, run_seed: int, prefix_length: int
+        self,
+        engine: LlamaEngine,
+        words: LabelWords,
+        spec: AnswerSpec,
+        variant: int,
+        run_seed: int,
+        prefix_length: int,
+        without_rationale: Callable[[str], list[int]] | None = None,
     ) -> None:
-        """Args: prefix_length, in tokens."""
+        """Args: prefix_length, in tokens; without_rationale, see :class:`potstill.labeler.engine.tokens.PromptTokens`."""
         self.engine, self.words, self.spec = engine, words, spec
         self.sequences: Sequences = engine
         self.variant, self.run_seed, self.prefix_length = variant, run_seed, prefix_length
-        self.cue = engine.tokenize_after("x", f"\n{spec.answer_cue}")
+        self.end = RationaleEnd(engine, spec, words.n_back)
+        self.without_rationale = without_rationale
         self._pieces: dict[int, bytes] = {}
 
     @property
@@ -63,8 +73,8 @@ class VariantContext:
 
     @property
     def _n_rationale(self) -> int:
-        """Largest number of tokens of a rationale and the answer cue; a piece cut at its line break may take two more."""
-        return self.spec.max_rationale_tokens + len(self.cue) + 2 if self.samples else 0
+        """Largest number of tokens of a rationale and of what is forced after it."""
+        return self.spec.max_rationale_tokens + self.end.n_most if self.samples else 0
 
 
 def engine_config(settings: EngineSettings, context: VariantContext, requests: list[tuple[PathRequest, list[int]]]) -> EngineConfig:

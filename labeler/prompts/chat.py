@@ -1,60 +1,114 @@
 """The prompt as a conversation in the model's own chat template: worked examples are earlier turns, the text is the last one.
 
-The template comes from the teacher's file, so it is rendered in a sandbox. The rendered conversation is split at the last text:
-before it stands the prefix that all texts share, after it the tail.
+The rendered conversation is split at the last text: before it stands the prefix that all texts share, after it the tail, which ends
+where the teacher goes on: at the first letter of its final answer, or of its thought.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import NoReturn
-
-import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from potstill.contract.errors import UserError
-from potstill.contract.task import Task
+from potstill.contract.task import Example, Task
+from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts import plain
 from potstill.labeler.prompts.plain import ExampleSelection
-from potstill.labeler.teacher import Mode
+from potstill.labeler.prompts.rendering import ConversationRefusedError, TemplateProcess, Turn, cannot
+from potstill.labeler.prompts.template import LEFT_OUT, REPLY, TEXT, THOUGHT, ChatTemplate, Form, answer_starts, read_template
+from potstill.labeler.prompts.thoughts import OpenThoughtError, direct_lead, thinking_lead
+from potstill.labeler.teacher import Identity, Mode, Thought
 
-_TEXT = "@@the text@@"  # stands for the text while the template is rendered
+
+@dataclass(frozen=True)
+class Conversation:
+    """A rendered conversation around the place of the text."""
+
+    prefix: str  # without the opening token, where the tokenizer puts one
+    tail: str  # what follows the text, up to the teacher's first letter
+    thought: Thought | None = None  # set if the teacher thinks first
 
 
-def conversation(task: Task, selection: ExampleSelection, mode: Mode, *, guideline: bool, template: str) -> tuple[str, str]:
-    """Render the conversation as (prefix, tail) around the text; the tail ends with the cue that the teacher continues.
+def conversations(
+    task: Task, wanted: Iterable[tuple[ExampleSelection, Mode]], config: LabelConfig, identity: Identity
+) -> list[Conversation]:
+    """Render a conversation for each choice of worked examples and mode.
 
     Args:
-        template: Jinja source, with the variables that Hugging Face's chat templates use.
+        config: whether prompts hold the guideline, and whether the teacher thinks.
+        identity: of the teacher, with its template and the spelling of its begin and end tokens.
     Raises:
-        UserError: if the template is empty, cannot be rendered, or drops the last text.
+        UserError: if there is no template, it cannot be rendered, drops the last text, or has no place for wanted thoughts.
     """
-    if not template:
-        raise UserError("the teacher has no chat template of its own; use --template plain")
-    head = plain.head(task, guideline=guideline)
-    cue = plain.cue(task, mode)
-    turns = []
-    for i, example in enumerate(selection.examples):
-        question = plain.text_lines(task, example.text, example.target)
-        turns.append({"role": "user", "content": question if i else f"{head}\n\n{question}"})
-        turns.append({"role": "assistant", "content": cue + plain.answer(task, example, mode)})
-    turns.append({"role": "user", "content": _TEXT if turns else f"{head}\n\n{_TEXT}"})
-    prefix, found, tail = _rendered(template, turns).rpartition(_TEXT)
-    if not found:
-        raise UserError("the teacher's chat template leaves the last question out; use --template plain")
-    return prefix, tail + cue
+    chat = read_template(identity.chat_template, identity.bos, identity.eos)
+    with TemplateProcess(chat.source) as process:
+        made = [_conversation(task, selection, mode, config, chat, process) for selection, mode in wanted]
+    if not (identity.adds_bos and identity.bos):
+        return made
+    return [Conversation(one.prefix.removeprefix(identity.bos), one.tail, one.thought) for one in made]
 
 
-def _rendered(template: str, turns: list[dict[str, str]]) -> str:
-    """The conversation up to the assistant's turn, without the opening token, which the tokenizer adds."""
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(raise_exception=_refuse, strftime_now=lambda layout: datetime(2025, 1, 1).strftime(layout))
+def thinks(chat: ChatTemplate, mode: Mode, config: LabelConfig) -> bool:
+    """Whether rationales are sampled in the template's place for thoughts; raises UserError if they shall be and there is none."""
+    if mode == "direct" or config.thoughts == "off":
+        return False
+    if config.thoughts == "on" and chat.thinking is None:
+        raise UserError("the teacher's chat template has no place for thoughts; use --thoughts auto")
+    return chat.thinking is not None
+
+
+def _conversation(
+    task: Task, selection: ExampleSelection, mode: Mode, config: LabelConfig, chat: ChatTemplate, process: TemplateProcess
+) -> Conversation:
+    """One conversation; see :func:`conversations`."""
+    thinking = chat.thinking if thinks(chat, mode, config) else None
+    form = thinking or chat.form
+    turns = turns_of(task, selection, mode, plain.head(task, guideline=config.guideline), form, chat if thinking else None)
     try:
-        return environment.from_string(template).render(messages=turns, add_generation_prompt=True, bos_token="", eos_token="")
-    except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
-        raise UserError(f"the teacher's chat template cannot be rendered ({error}); use --template plain") from error
+        prefix, starts = answer_starts(process, chat, form, turns)
+        if thinking is None:
+            return Conversation(prefix, direct_lead(starts, chat.marks) + plain.cue(task, mode))
+        if (found := thinking_lead(starts, chat.marks)) is None:
+            raise ConversationRefusedError("it opens no thought in this conversation")
+    except (ConversationRefusedError, OpenThoughtError) as error:
+        raise UserError(LEFT_OUT) if str(error) == LEFT_OUT else cannot(str(error)) from None
+    return Conversation(prefix, *found)
 
 
-def _refuse(reason: str) -> NoReturn:
-    """The `raise_exception` that templates call to reject a conversation."""
-    raise jinja2.TemplateError(reason)
+def turns_of(
+    task: Task, selection: ExampleSelection, mode: Mode, head: str, form: Form, thinking: ChatTemplate | None
+) -> Sequence[Turn]:
+    """The turns of a conversation up to its last question, in which TEXT stands for the text.
+
+    Args:
+        head: guideline, question and answers.
+        thinking: the template if worked examples are to be answered as after a thought; None: they answer in their own words.
+    """
+    questions = [plain.text_lines(task, example.text, example.target) for example in selection.examples] + [TEXT]
+    turns = form.opened(head, questions[0])
+    for example, question in zip(selection.examples, questions[1:], strict=True):
+        turns.append(_answer(task, example, mode, form, thinking))
+        turns.append(form.turn("user", question))
+    return turns
+
+
+def _answer(task: Task, example: Example, mode: Mode, form: Form, thinking: ChatTemplate | None) -> Turn:
+    """A worked example's answer as a turn: with its rationale as a thought where the template keeps those of earlier turns."""
+    if thinking is None:
+        return form.turn("assistant", plain.cue(task, mode) + plain.answer(task, example, mode))
+    content = plain.cue(task, "direct") + plain.answer(task, example, "direct")
+    answer = form.turn("assistant", content)
+    rationale = " ".join(example.rationale.split())
+    if not (thinking.keeps_thoughts and rationale):
+        return answer
+    return {**answer, **{name: filled(value, rationale, content) for name, value in thinking.fields}}
+
+
+def filled(value: Any, thought: str, reply: str) -> Any:
+    """A field of a turn with thought and reply in the place of what stands for them."""
+    if isinstance(value, str):
+        return {THOUGHT: thought, REPLY: reply}.get(value, value)
+    if isinstance(value, list):
+        return [filled(part, thought, reply) for part in value]
+    return {name: filled(part, thought, reply) for name, part in value.items()}

@@ -14,7 +14,7 @@ from potstill.contract.task import Example, Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts import plain
-from potstill.labeler.teacher import AnswerSpec, Identity, Mode
+from potstill.labeler.teacher import AnswerSpec, Identity, Mode, Thought
 from potstill.models.catalog import ModelFolder
 
 
@@ -72,39 +72,41 @@ def prompt_variants(task: Task, config: LabelConfig, identity: Identity, nearest
     n_direct, n_cot = config.direct_variants, config.cot_variants
     n_selections, n_each = max(n_direct, n_cot), config.n_examples_per_label
     selections = plain.example_selections(task, n_selections, n_each, config.seed, examples=config.examples)
+    asked: list[tuple[plain.ExampleSelection, Mode]] = [(selections[number], "direct") for number in range(n_direct)]
+    asked += [(selections[number], "cot") for number in range(n_cot)]
     made: list[PromptVariant] = []
-    for number in range(n_direct + n_cot):
-        mode: Mode = "direct" if number < n_direct else "cot"
-        selection = selections[number if mode == "direct" else number - n_direct]
-        prefix, tail = _prefix_and_tail(task, selection, mode, config, identity)
+    for number, ((selection, mode), frame) in enumerate(zip(asked, _frames(task, asked, config, identity), strict=True)):
         # Variants beyond the number of paths belong to the run too: a later command may ask for more paths.
         paths = range(number, min(number + 1, config.most_paths)) if mode == "direct" else range(number, config.most_paths, n_cot)
-        spec = _answer_spec(task, mode, tail, config)
-        made.append(PromptVariant(number, mode, prefix, spec, tuple(paths), task, selection.number, config.seed, own))
+        spec = _answer_spec(task, mode, frame, config)
+        made.append(PromptVariant(number, mode, frame.prefix, spec, tuple(paths), task, selection.number, config.seed, own))
     return made
 
 
-def whole_prompt(
-    task: Task, text: Text, number: int, config: LabelConfig, chat_template: str = "", nearest: Nearest | None = None
-) -> str:
-    """The complete prompt of one text in one variant, up to the cue that the teacher continues.
+def one_variant(task: Task, number: int, config: LabelConfig, identity: Identity, nearest: Nearest | None = None) -> PromptVariant:
+    """One prompt variant by its number.
 
     Args:
-        number: of the variant, from 0; it may exceed the number that the configuration asks for.
-        chat_template: the teacher's own, where the configuration wants it.
+        number: from 0; it may exceed the number that the configuration asks for.
+        identity: of the teacher; its template is needed where the configuration wants a conversation.
     Raises:
         UserError: as :func:`prompt_variants` does, and if the configuration contradicts itself.
     """
     n_made = max(1, number + 1 - (config.n_direct if config.mode == "cascade" else 0))
     wide = replace(config, n_variants=n_made, n_paths=n_made)
-    variant = prompt_variants(task, wide, Identity("", "", "", "", chat_template), nearest)[number]
-    return variant.prefix + variant.prompt(text) + variant.spec.tail
+    return prompt_variants(task, wide, identity, nearest)[number]
 
 
 def prompts_digest(variants: Sequence[PromptVariant]) -> str:
     """SHA-256 of all prompt parts that do not come from a text, and of how worked examples were chosen for the texts."""
     chosen = {variant.nearest.key for variant in variants if variant.nearest}
-    return digest.of_value([*([variant.prefix, variant.spec.tail] for variant in variants), *sorted(chosen)])
+    return digest.of_value([*map(_parts, variants), *sorted(chosen)])
+
+
+def _parts(variant: PromptVariant) -> list[str]:
+    """All parts of a variant's prompts that do not come from a text."""
+    thought = variant.spec.thought
+    return [variant.prefix, variant.spec.tail, *([thought.stop, thought.closing] if thought else [])]
 
 
 def nearest_examples(task: Task, texts: Sequence[Text], n_per_label: int, backbone: ModelFolder) -> Nearest:
@@ -131,20 +133,30 @@ def nearest_examples(task: Task, texts: Sequence[Text], n_per_label: int, backbo
     return Nearest(chosen, digest.of_value([n_per_label, backbone.sha256]))
 
 
-def _prefix_and_tail(
-    task: Task, selection: plain.ExampleSelection, mode: Mode, config: LabelConfig, identity: Identity
-) -> tuple[str, str]:
-    """(prefix, tail) of a variant; the tail is empty outside a conversation."""
+@dataclass(frozen=True)
+class _Frame:
+    """What stands around the texts of a variant."""
+
+    prefix: str
+    tail: str = ""
+    thought: Thought | None = None
+
+
+def _frames(
+    task: Task, asked: Sequence[tuple[plain.ExampleSelection, Mode]], config: LabelConfig, identity: Identity
+) -> list[_Frame]:
+    """What stands around the texts, for each choice of worked examples and mode; tails are empty outside a conversation."""
     if config.template == "chat":
-        from potstill.labeler.prompts import chat  # jinja2 is loaded only here
+        from potstill.labeler.prompts import chat  # starts a process; a plain prompt needs none
 
-        return chat.conversation(task, selection, mode, guideline=config.guideline, template=identity.chat_template)
+        found = chat.conversations(task, asked, config, identity)
+        return [_Frame(one.prefix, one.tail, one.thought) for one in found]
     if config.examples == "nearest":
-        return plain.head(task, guideline=config.guideline) + "\n\n", ""
-    return plain.prefix(task, selection, mode, guideline=config.guideline), ""
+        return [_Frame(plain.head(task, guideline=config.guideline) + "\n\n") for _ in asked]
+    return [_Frame(plain.prefix(task, selection, mode, guideline=config.guideline)) for selection, mode in asked]
 
 
-def _answer_spec(task: Task, mode: Mode, tail: str, config: LabelConfig) -> AnswerSpec:
+def _answer_spec(task: Task, mode: Mode, frame: _Frame, config: LabelConfig) -> AnswerSpec:
     """The answer spec of a variant."""
     return AnswerSpec(
         mode=mode,
@@ -152,7 +164,8 @@ def _answer_spec(task: Task, mode: Mode, tail: str, config: LabelConfig) -> Answ
         rationale_cue=plain.cue(task, "cot"),
         answer_cue=plain.cue(task, "direct"),
         temperature=config.temperature,
-        max_rationale_tokens=config.max_rationale_tokens,
+        max_rationale_tokens=config.max_thought_tokens if frame.thought else config.max_rationale_tokens,
         chat=config.template == "chat",
-        tail=tail,
+        tail=frame.tail,
+        thought=frame.thought,
     )

@@ -80,7 +80,7 @@ def label(
 
 def run_settings(task: Task, variants: Sequence[PromptVariant], teacher: Teacher, config: LabelConfig) -> RunSettings:
     """Everything that decides the paths. The number of paths is not part of it: asking for more adds to the same run."""
-    identity = teacher.identity
+    identity, specs = teacher.identity, [variant.spec for variant in variants]
     return RunSettings(
         task_digest=task.digest,
         prompt_digest=prompts_digest(variants),
@@ -94,7 +94,10 @@ def run_settings(task: Task, variants: Sequence[PromptVariant], teacher: Teacher
         mode=config.mode,
         n_variants=config.direct_variants + config.cot_variants,
         temperature=config.temperature,
-        max_rationale_tokens=config.max_rationale_tokens,
+        max_rationale_tokens=max(
+            (spec.max_rationale_tokens for spec in specs if spec.mode == "cot"), default=config.max_rationale_tokens
+        ),
+        thoughts=any(spec.thought for spec in specs),
         seed=config.seed,
         n_direct=config.n_direct if config.mode == "cascade" else 0,
         bound=config.bound,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pathlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,7 @@ class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     n_direct: int = 0  # mode `cascade`: variants below this number are asked directly, the others reason first
     bound: float = 0.0  # above 0: a text gets no further path once its leading label is the leader with this probability
     template: str = "plain"  # or "chat": the model's own chat template
+    thoughts: bool = False  # whether rationales are thoughts in the model's own channel
     examples: str = "given"  # how worked examples are chosen
     guideline: bool = True  # whether the prompt holds the guideline
     deterministic: bool = False  # whether the schedule was fixed, so that the same run gives bit-identical paths
@@ -88,6 +89,17 @@ class Run:
 
     number: int
     settings: RunSettings
+
+
+@dataclass(frozen=True)
+class PathColumns:
+    """What is derived from, column by column: without an object for each path, 200,000 of them are read in a second."""
+
+    text_ids: Sequence[str] = ()
+    variants: Sequence[int] = ()
+    word_logprobs: Sequence[Sequence[float]] = ()
+    n_prompt_tokens: Sequence[int] = ()
+    n_generated: Sequence[int] = ()
 
 
 class LabelStore:
@@ -244,6 +256,27 @@ class LabelStore:
             for row in self._connection.execute(query, (run.number,)):
                 words = _word_logprobs(self.path, row[0], row[1], row[5], len(run.settings.words))
                 yield TeacherPath(row[0], row[1], row[2], row[3], row[4], words, row[6], row[7])
+
+    def path_columns(self, run: Run) -> PathColumns:
+        """The columns of a run's paths, in the order of :meth:`paths`; raises FormatError if the store is damaged."""
+        columns = "text_id, variant, word_logprobs, n_prompt_tokens, n_generated, path"
+        query = f"select {columns} from paths where run = ? order by text_id, path"
+        with sqlite_file.located(self.path):
+            rows = self._connection.execute(query, (run.number,)).fetchall()
+        if not rows:
+            return PathColumns()
+        text_ids, variants, stored, n_prompt_tokens, n_generated, numbers = zip(*rows, strict=True)
+        n_words = len(run.settings.words)
+        try:
+            words = msgspec.json.decode(f"[{','.join(stored)}]", type=list[list[float]])
+            if len(words) != len(rows) or any(len(row) != n_words for row in words):
+                raise msgspec.ValidationError("not one number for each word")
+        except (msgspec.MsgspecError, TypeError):  # find the path that is damaged, which raises
+            words = [
+                list(_word_logprobs(self.path, text_id, number, row, n_words))
+                for text_id, number, row in zip(text_ids, numbers, stored, strict=True)
+            ]
+        return PathColumns(text_ids, variants, words, n_prompt_tokens, n_generated)
 
     def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """The rows of a read-only SQL statement; raises FormatError if the store is damaged."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from potstill.contract.errors import FormatError, UserError
+from potstill.contract.files import locks
 
 FORMAT = 1
 _TABLES = {"runs", "texts", "paths", "too_long"}
@@ -19,7 +20,7 @@ def lock(path: pathlib.Path) -> sqlite3.Connection:
     """Take the writer's lock, which the operating system releases when its holder dies in any way.
 
     Raises:
-        UserError: if another process holds it, or the file system refuses.
+        UserError: if another process holds it, or the file system refuses or has no locks.
         FormatError: if the lock file is damaged.
     """
     file = path.with_name(path.name + ".lock")
@@ -29,6 +30,8 @@ def lock(path: pathlib.Path) -> sqlite3.Connection:
             held.execute("begin exclusive")
         except BaseException as error:
             held.close()
+            if isinstance(error, sqlite3.OperationalError):
+                locks.check_available(path)
             if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
                 raise UserError(f"{path}: another process is writing to it; wait for it, or label into another folder") from error
             raise
@@ -36,8 +39,37 @@ def lock(path: pathlib.Path) -> sqlite3.Connection:
 
 
 def open_read_only(path: pathlib.Path, *, tidy: bool = False) -> sqlite3.Connection:
-    """Connect for reading only. Args: tidy, whether to remove the WAL files beside the store if this connection closes last."""
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={'rw' if tidy else 'ro'}", uri=True, isolation_level=None)
+    """Connect for reading only.
+
+    Where nothing may be written beside the store (another user's folder, a read-only mount), SQLite cannot make the files that it
+    reads a WAL through. Then a store without a WAL is read as a file that nobody changes; one with a WAL is read through the files
+    that are there.
+
+    Args:
+        tidy: whether to remove the WAL files beside the store if this connection closes last.
+    Raises:
+        UserError: if the store has a WAL that can only be read by one who may write.
+    """
+    if os.access(path.parent, os.W_OK) and os.access(path, os.W_OK):
+        return _connect(path, f"mode={'rw' if tidy else 'ro'}")
+    wal = path.with_name(path.name + "-wal")
+    if not wal.is_file() or not wal.stat().st_size:
+        return _connect(path, "mode=ro&immutable=1")
+    connection = _connect(path, "mode=ro")
+    try:
+        connection.execute("pragma user_version")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        raise UserError(
+            f"{path}: its newest paths are still in {wal.name}, which only a user who may write there can read; "
+            f"copy {path.name} and {wal.name} to a folder of your own"
+        ) from error
+    return connection
+
+
+def _connect(path: pathlib.Path, mode: str) -> sqlite3.Connection:
+    """Connect with those parameters of SQLite's URIs, and refuse to write."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
     connection.execute("pragma query_only = on")
     return connection
 

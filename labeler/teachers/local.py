@@ -106,15 +106,16 @@ class LocalTeacher:
         engine = self._engine
         if not requests:
             return
-        prompts = PromptTokens(engine, prefix, requests[0].prompt, spec)
-        context = VariantContext(engine, LabelWords.of(engine, spec), spec, variant, run_seed, len(prompts.shared))
+        words = LabelWords.of(engine, spec)
+        prompts = PromptTokens(engine, prefix, [request.prompt for request in requests], spec, words.n_back)
+        context = VariantContext(engine, words, spec, variant, run_seed, len(prompts.shared), prompts.without_rationale)
         n_free = engine.n_ctx_train - len(prompts.shared) - context.n_after_prompt
         if n_free < 1:
             raise UserError(
                 f"the prompt's shared part takes {len(prompts.shared)} of the model's {engine.n_ctx_train} tokens and leaves none "
                 "for a text; shorten the guideline or the examples, or use a teacher with a longer context"
             )
-        tokenized = [(request, prompts.of(request.prompt)) for request in requests]
+        tokenized = list(zip(requests, prompts.rests, strict=True))
         yield from (TooLong(request.text_id, len(tokens), n_free) for request, tokens in tokenized if len(tokens) > n_free)
         fitting = [(request, tokens) for request, tokens in tokenized if len(tokens) <= n_free]
         if fitting:
@@ -127,12 +128,12 @@ class LocalTeacher:
         """Number of tokens of the shared part, and of each prompt after it; without a spec, of plain texts on their own."""
         if spec is None:
             return 0, [len(self._engine.tokenize(prompt)) for prompt in prompts]
-        tokens = PromptTokens(self._engine, prefix, prompts[0], spec)
-        return len(tokens.shared), [len(tokens.of(prompt)) for prompt in prompts]
+        tokens = PromptTokens(self._engine, prefix, prompts, spec)
+        return len(tokens.shared), [len(rest) for rest in tokens.rests]
 
     def settings_after(self, prefix: str, prompt: str, spec: AnswerSpec) -> EngineSettings:
         """The engine settings for such prompts with their speed, which is measured even where the settings are stated."""
-        shared = PromptTokens(self._engine, prefix, prompt, spec).shared
+        shared = PromptTokens(self._engine, prefix, [prompt], spec).shared
         found = self.engine_settings(shared)
         if found.path_tokens_per_s:
             return found

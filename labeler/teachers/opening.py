@@ -122,8 +122,18 @@ def open_local(
         tell(placed.told)
     check_memory(file.source.name, header, config, placed)
     engine = open_engine(file.path, LoadConfig(placed.n_gpu_layers, placed.n_off_ram, config.kv_type))
-    made = engine.build(), engine.chat_template, placed.n_gpu_layers, config.kv_type
-    identity = Identity(file.source.name, file.digest, file.source.sha256, *made)
+    identity = Identity(
+        name=file.source.name,
+        digest=file.digest,
+        source_digest=file.source.sha256,
+        build=engine.build(),
+        chat_template=engine.chat_template,
+        bos=engine.bos,
+        eos=engine.eos,
+        adds_bos=engine.adds_bos,
+        gpu_layers=placed.n_gpu_layers,
+        kv_type=config.kv_type,
+    )
     return LocalTeacher(engine, identity, replace(config, cache=config.cache or cache_folder() / "engine"), tell)
 
 

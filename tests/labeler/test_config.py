@@ -25,6 +25,12 @@ from potstill.labeler.config import LabelConfig
         ({"uncertain": 1.1}, "uncertain is 1.1; it must be a share from 0 to 1"),
         ({"mode": "loud"}, "mode is 'loud'; allowed: auto, cot, direct, cascade"),
         ({"template": "html"}, "template is 'html'; allowed: plain, chat"),
+        ({"thoughts": "maybe"}, "thoughts is 'maybe'; allowed: auto, off, on"),
+        ({"max_thought_tokens": 0}, "max thought tokens is 0; it must be at least 1"),
+        *(
+            (settings, "thoughts on needs template chat and a mode that reasons; use template chat with mode cot, or thoughts auto")
+            for settings in ({"thoughts": "on"}, {"thoughts": "on", "template": "chat", "mode": "direct"})
+        ),
         ({"examples": "best"}, "examples is 'best'; allowed: given, diverse, nearest"),
         (
             {"mode": "direct", "n_paths": 8, "n_variants": 4},

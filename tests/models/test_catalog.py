@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from potstill.contract.errors import FormatError, UserError
-from potstill.models import catalog
+from potstill.models import catalog, encoder
 from potstill.models.catalog import Package, find_backbone, find_teacher, load_catalog
 from potstill.models.verify import verify
 
@@ -53,16 +53,30 @@ def test_every_entry_says_where_it_comes_from_and_what_it_needs():
     assert next(iter(entries.values())).kind == "teacher"
     for name, entry in entries.items():
         assert re.fullmatch(r"[a-z0-9.-]+", name) and name == entry.name
-        assert entry.size_mb > 0 and entry.context >= 512 and entry.licence
+        assert (entry.size_mb or 1) > 0 and (entry.context or 512) >= 512 and entry.licence
+        assert entry.newer is None or (entries[entry.newer].kind == entry.kind and entries[entry.newer].newer is None)
         assert entry.sha256 is None or re.fullmatch("[0-9a-f]{64}", entry.sha256)
         assert len(set(entry.files)) == len(entry.files)
         if entry.kind == "teacher":
             assert entry.file.endswith(".gguf") and not entry.others
         else:
-            assert entry.file in catalog.WEIGHTS and "config.json" in entry.others
-            assert set(entry.others) & set(catalog.TOKENIZERS)
+            assert entry.file in encoder.WEIGHTS and encoder.CONFIG in entry.others
+            assert set(entry.others) & set(encoder.TOKENIZERS)
         if not isinstance(entry.source, Package):
             assert re.fullmatch(r"[\w.-]+/[\w.-]+", entry.source.repository)
+            assert re.fullmatch(r"main|[0-9a-f]{40}", entry.source.revision)
+            assert entry.sha256 is None or entry.source.revision != "main"  # a branch moves, and the file with it
+            if entry.stated:
+                place = f"{entry.source.repository}/blob/{entry.source.revision}/{entry.file}"
+                assert entry.stated.page == f"https://huggingface.co/{place}"
+
+
+@pytest.mark.parametrize(
+    "family", ["qwen3.5-", "gemma-4-", "gemma-3n-", "gpt-oss-", "smollm3", "granite-4", "ministral-3-", "lfm2.5-"]
+)
+def test_every_family_of_today_has_a_teacher_with_its_source_and_size(family):
+    found = [entry for name, entry in load_catalog().items() if name.startswith(family)]
+    assert found and all(entry.kind == "teacher" and entry.stated and entry.size_mb for entry in found)
 
 
 @pytest.mark.parametrize(

@@ -25,13 +25,15 @@ FILES = {"org/teacher-GGUF/t.gguf": GGUF} | {f"org/encoder/{name}": data for nam
 
 
 class Hub(ThreadingHTTPServer):
-    """Answers HEAD and GET of /{repository}/resolve/main/{file}, from a byte on, as the hub does."""
+    """Answers HEAD and GET of /{repository}/resolve/{revision}/{file}, from a byte on, as the hub does."""
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Answer)
         self.seen = []  # (method, file, Range)
+        self.revisions = []  # asked for
+        self.commit = COMMIT  # what main is
         self.cut_after = None  # bytes of a body after which the next connection breaks
         self.refuse = None  # HTTP status to refuse everything with
 
@@ -52,7 +54,9 @@ class Answer(BaseHTTPRequestHandler):
 
     def answer(self, body):
         hub = self.server
-        repository, _, file = self.path.lstrip("/").partition("/resolve/main/")
+        repository, _, place = self.path.lstrip("/").partition("/resolve/")
+        revision, _, file = place.partition("/")
+        hub.revisions.append(revision)
         data = FILES.get(f"{repository}/{file}")
         hub.seen.append((self.command, file, self.headers.get("Range")))
         if data is None or hub.refuse:
@@ -63,7 +67,7 @@ class Answer(BaseHTTPRequestHandler):
         start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").split("-")[0])
         self.send_response(206 if start else 200)
         self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", hub.commit if revision == "main" else revision)
         self.send_header("X-Xet-Hash", "0" * 64)  # offers the other protocol too, which does not resume and is not served here
         self.send_header("X-Xet-Refresh-Route", "/api/none")
         self.send_header("Content-Length", str(len(data) - start))
@@ -99,7 +103,14 @@ others = ["config.json", "tokenizer.json"]
 size_mb = 1
 context = 512
 licence = "MIT"
-"""
+[[models]]
+name = "pinned"
+kind = "teacher"
+source = { from = "hub", repository = "org/teacher-GGUF", revision = "PINNED" }
+file = "t.gguf"
+sha256 = "DIGEST"
+licence = "MIT"
+""".replace("PINNED", "d" * 40).replace("DIGEST", hashlib.sha256(GGUF).hexdigest())
 CHILD = """
 import json, sys
 from pathlib import Path
@@ -186,6 +197,42 @@ def test_a_file_put_there_by_hand_is_kept_when_it_is_the_hubs(fetched, hub, tmp_
     (folder / "t.gguf").write_bytes(GGUF)
     assert fetched("teacher")[1] is None
     assert [method for method, _, _ in hub.seen if method == "GET"] == []
+
+
+def test_all_files_come_from_the_commit_of_the_first_fetch(fetched, hub, tmp_path):
+    assert fetched("encoder")[1] is None
+    folder = tmp_path / "cache" / "encoder"
+    assert (folder / "REVISION").read_text() == COMMIT + "\n"
+    assert set(hub.revisions[2:]) == {COMMIT}  # only the first file was asked for by the branch
+    (folder / "config.json").unlink()
+    hub.commit, hub.revisions = "e" * 40, []  # the branch has moved on
+    assert fetched("encoder")[1] is None
+    assert set(hub.revisions) == {COMMIT}
+
+
+def test_a_model_with_a_known_commit_is_asked_for_by_it(fetched, hub):
+    assert fetched("pinned")[1] is None
+    assert set(hub.revisions) == {"d" * 40}
+
+
+def test_a_file_that_changed_since_its_sum_was_recorded_is_refused(fetched, hub, tmp_path):
+    assert fetched("encoder")[1] is None
+    path = tmp_path / "cache" / "encoder" / "config.json"
+    path.write_bytes(b'{"changed": true}')
+    hub.seen.clear()
+    found, wanted = (hashlib.sha256(data).hexdigest()[:12] for data in (path.read_bytes(), ENCODER["config.json"]))
+    expected = f"{path}: SHA-256 is {found}…, expected {wanted}…; delete the file and fetch it again"
+    assert fetched("encoder", HF_HUB_OFFLINE="1")[1] == expected and hub.seen == []
+
+
+def test_a_sum_of_another_file_does_not_stand_for_those_of_the_model(fetched, hub, tmp_path):
+    folder = tmp_path / "cache" / "encoder"
+    folder.mkdir(parents=True)
+    for name in ENCODER:
+        (folder / name).write_bytes(b"mine")
+    catalog.record_sums(folder, {"notes.txt": "0" * 64, **dict.fromkeys("abc", "1" * 64)})
+    assert fetched("encoder")[1] is None
+    assert {name: (folder / name).read_bytes() for name in ENCODER} == ENCODER
 
 
 def by_hand(tmp_path):

@@ -52,6 +52,43 @@ def test_every_kind_of_field_is_read_past(tmp_path):
     assert (header.architecture, header.n_ctx_train) == ("tiny", 77)
 
 
+def tokenizer(**stated):
+    """Fields of a vocabulary with four tokens."""
+    words = [b"<unk>", b"<s>", b"</s>", b"<|end|>"]
+    fields = [packed(b"tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, len(words)) + b"".join(map(packed, words))]
+    for key, value in stated.items():
+        name = f"tokenizer.ggml.{key}".encode()
+        if isinstance(value, bytes):
+            fields.append(string_field(name, value))
+        elif isinstance(value, bool):
+            fields.append(packed(name) + struct.pack("<I?", 7, value))
+        else:
+            fields.append(packed(name) + struct.pack("<II", 4, value))
+    return gguf(b"".join(fields), len(fields))
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ({}, ("", "", False)),
+        ({"model": b"llama"}, ("<s>", "</s>", True)),  # as llama.cpp takes a SentencePiece vocabulary
+        ({"model": b"llama", "add_bos_token": False, "eos_token_id": 3}, ("<s>", "<|end|>", False)),
+        ({"model": b"gpt2", "pre": b"llama-bpe", "bos_token_id": 1, "eos_token_id": 2}, ("<s>", "</s>", True)),
+        ({"model": b"gpt2", "pre": b"qwen2", "bos_token_id": 1, "eos_token_id": 2}, ("<s>", "</s>", False)),
+        ({"model": b"gpt2", "bos_token_id": 4, "eos_token_id": 2, "add_bos_token": True}, ("", "</s>", True)),
+    ],
+)
+def test_the_begin_and_end_tokens_are_read_as_the_vocabulary_spells_them(tmp_path, stated, expected):
+    header = read(tmp_path, tokenizer(**stated))
+    assert (header.bos, header.eos, header.adds_bos) == expected
+
+
+def test_a_file_that_holds_a_vocabulary_alone_needs_no_padding(tmp_path):
+    path = tmp_path / "m.gguf"
+    path.write_bytes(gguf(string_field(b"general.architecture", b"tiny"), 1)[: 24 + 8 + 20 + 4 + 8 + 4])
+    assert read_header(path).architecture == "tiny"
+
+
 def test_a_model_without_a_stated_context_has_none(tmp_path):
     assert read(tmp_path, gguf()).n_ctx_train is None
 

@@ -36,7 +36,7 @@ EDGES = {
 ORDER = {
     "contract": "errors files system scores security decision task soft_label interchange texts checkpoint bundle project",
     "networks": "static charformer t5 register",
-    "models": "gguf memory devices catalog repack fetch verify",
+    "models": "gguf memory devices encoder catalog fits repack fetch verify",
     "labeler": "config teacher embeddings prompts engine store aggregation teachers run tuning bench",
     "trainer": "config data students calibration training evaluation report pool_check run calibrate_on_gold sweep",
     "export": "config graph quantization tokenizer gate bundle report run layouts bench",
@@ -72,8 +72,9 @@ EXCEPTIONS = {
     "labeler/embeddings.py": {"torch", "transformers", "safetensors"},  # loaded only where soft labels are smoothed
     "labeler/engine/llama.py": {"llama_cpp"},  # llama.cpp's contexts
     "labeler/engine/llama_bindings.py": {"llama_cpp"},  # its models, samplers and log
+    "labeler/engine/vocabulary.py": {"llama_cpp"},  # its tokenizers
     "labeler/bench/peers.py": {"llama_cpp"},  # the peer that the engine is measured against is llama_cpp's own class
-    "labeler/prompts/chat.py": {"jinja2"},  # the language of chat templates
+    "labeler/prompts/sandbox.py": {"jinja2"},  # the language of chat templates; inside functions, in a process of its own
     "labeler/teachers/openai_client.py": {"httpx"},  # the one file of the labeler that speaks HTTP
     "trainer/calibration/label_sets.py": {"mapie"},  # the quantile of the label sets; the runtime only compares with it
     "trainer/evaluation/baselines/tfidf.py": {"sklearn"},  # the baseline without a network

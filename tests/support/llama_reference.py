@@ -47,6 +47,13 @@ class SingleSequence:
         rows = np.asarray(self.llama.scores[len(before) - 1 : len(whole) - 1], dtype=np.float64)
         return float(sum(row[token] for row, token in zip(log_softmax(rows, axis=1), whole[len(before) :], strict=True)))
 
+    def logprob_after(self, tokens: list[int], word: list[int]) -> float:
+        """Log-probability (nats) of the word's tokens after these."""
+        self.llama.reset()
+        self.llama.eval([*tokens, *word])
+        rows = np.asarray(self.llama.scores[len(tokens) - 1 : len(tokens) + len(word) - 1], dtype=np.float64)
+        return float(sum(row[token] for row, token in zip(log_softmax(rows, axis=1), word, strict=True)))
+
     def close(self) -> None:
         """Give its memory back."""
         self.llama.close()

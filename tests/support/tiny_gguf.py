@@ -29,7 +29,13 @@ def write_tiny_models(vocabulary: Path, folder: Path) -> dict[str, Path]:
     return {kind: _write(folder / f"{kind}.gguf", kind, tokenizer, tokens) for kind in KINDS}
 
 
-def _write(path: Path, kind: str, tokenizer: dict[str, Any], tokens: list[str]) -> Path:
+def write_encoder(vocabulary: Path, path: Path) -> Path:
+    """A model whose tokens attend to later ones, as those of encoders do. Args: as for :func:`write_tiny_models`."""
+    tokenizer = {name: field for name, field in gguf.GGUFReader(vocabulary).fields.items() if name.startswith("tokenizer.ggml.")}
+    return _write(path, "dense", tokenizer, tokenizer["tokenizer.ggml.tokens"].contents(), causal=False)
+
+
+def _write(path: Path, kind: str, tokenizer: dict[str, Any], tokens: list[str], *, causal: bool = True) -> Path:
     """One model."""
     writer = gguf.GGUFWriter(path, KINDS[kind])
     for name, field in tokenizer.items():
@@ -41,6 +47,8 @@ def _write(path: Path, kind: str, tokenizer: dict[str, Any], tokens: list[str]) 
     writer.add_head_count(HEADS)
     writer.add_head_count_kv([HEADS if i in ATTENTION_LAYERS[kind] else 0 for i in range(N_LAYERS[kind])])
     writer.add_layer_norm_rms_eps(1e-5)
+    if not causal:
+        writer.add_causal_attention(False)
     if kind == "sliding":
         writer.add_sliding_window(WINDOW)
     if kind in ("recurrent", "hybrid"):

@@ -38,8 +38,6 @@ def save_checkpoint(checkpoint: Path, encoder: Encoder, student: Student, task: 
         except SafetensorError as error:  # safetensors' own error for a full disk
             raise UserError(f"{checkpoint}: cannot be written ({error}); free some space or choose another place") from error
         encoder.tokenizer.save_pretrained(folder)
-        for path in folder.iterdir():
-            path.chmod(0o644)  # safetensors writes files that only the owner can read
         write_student(folder, student)
         (folder / TASK_FILE).write_bytes(task_to_json(task))
         calibration, unseen = _calibration_and_unseen(rows.training)

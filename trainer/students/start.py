@@ -17,7 +17,8 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import digest
 from potstill.contract.soft_label import SoftLabel
 from potstill.contract.task import Task
-from potstill.models.catalog import ModelFolder, encoder_weights, find_backbone
+from potstill.models.catalog import ModelFolder, find_backbone
+from potstill.models.encoder import find_weights
 from potstill.networks.charformer import CharformerConfig, CharformerForSequenceClassification
 from potstill.networks.register import family_of
 from potstill.trainer.config import TrainConfig, find_recipe
@@ -53,7 +54,7 @@ def find_start(config: TrainConfig) -> ModelFolder:
     folder = Path(config.init)
     if not folder.is_dir():
         raise FormatError(folder, "", "is not a folder; --init takes a student's checkpoint, or a folder of transformers")
-    return ModelFolder(config.init, folder, digest.of_file(encoder_weights(folder)))
+    return ModelFolder(config.init, folder, find_weights(folder).sha256())
 
 
 def backbone_of(start: ModelFolder) -> ModelFolder:
@@ -73,7 +74,7 @@ def file_digests(config: TrainConfig) -> dict[str, str]:
     found = {"weights that it starts from": find_start(config).sha256}
     if config.from_student:
         read_student(Path(config.from_student))  # fails early if this is not a checkpoint
-        found["answering student's weights"] = digest.of_file(encoder_weights(Path(config.from_student)))
+        found["answering student's weights"] = find_weights(Path(config.from_student)).sha256()
     if config.pool:
         if not Path(config.pool).exists():
             raise FormatError(config.pool, "", "no such file or folder; check the path of the pool")

@@ -10,7 +10,6 @@ Nothing is written before the first state, and the folder is removed once the ch
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -27,7 +26,7 @@ import torch
 from safetensors import SafetensorError
 
 from potstill.contract.errors import UserError
-from potstill.contract.files import atomic
+from potstill.contract.files import atomic, locks
 
 # --- signals
 
@@ -132,7 +131,7 @@ class WorkFolder:
     _held: list[IO[str]] = field(default_factory=list)
 
     def claim(self) -> None:
-        """Create and lock the folder; raises UserError if another process holds it, or the disk refuses."""
+        """Create and lock the folder; raises UserError if another process holds it, or the disk refuses or has no locks."""
         if self._held or not self.writes:
             return
         try:
@@ -143,10 +142,13 @@ class WorkFolder:
                 f"{self.folder}: cannot be written ({error.strerror}); free some space or choose another place"
             ) from error
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            locks.take(self.folder, lock)
+        except locks.HeldError as error:
             lock.close()
             raise UserError(f"{self.folder}: another process is training this student; wait for it, or stop it") from error
+        except UserError:
+            lock.close()
+            raise
         self._held.append(lock)
         atomic.write_file(self.folder / RUN_FILE, msgspec.json.format(msgspec.json.encode(self.fingerprint), indent=2) + b"\n")
 

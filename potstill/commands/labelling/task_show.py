@@ -13,9 +13,13 @@ from potstill.contract.project import TEACHER
 from potstill.contract.task import Task, load_task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig, with_mode
-from potstill.labeler.prompts.variants import Nearest, nearest_examples, whole_prompt
+from potstill.labeler.prompts.check import asked_how, identity_of
+from potstill.labeler.prompts.variants import Nearest, nearest_examples, one_variant
+from potstill.labeler.teacher import Identity
 from potstill.models.catalog import best_mode, find_backbone, find_teacher
 from potstill.models.gguf import read_header
+
+PLAIN = Identity("", "", "", "")  # a plain prompt asks nothing of the teacher
 
 
 @click.command("show")
@@ -43,13 +47,17 @@ from potstill.models.gguf import read_header
 def command(task: Path, text: str, target: str | None, variant: int, teacher: str, backbone: str, **options: Any) -> None:
     """Print the exact prompt that the teacher of TASK reads for TEXT.
 
-    Only the opening token is missing, which the vocabulary puts first.
+    A line on stderr says what kind of prompt it is and where the label is read. Of a plain prompt only the opening token is
+    missing, which the vocabulary puts first.
     """
     loaded, shown = load_task(task), Text(text, target=target)
     config = with_mode(config_of(LabelConfig, options), best_mode(teacher))
-    chat_template = read_header(find_teacher(teacher).path).chat_template if config.template == "chat" else ""
+    identity = identity_of(read_header(find_teacher(teacher).path)) if config.template == "chat" else PLAIN
     nearest = _nearest(loaded, shown, config, backbone)
-    click.echo(whole_prompt(loaded, shown, variant, config, chat_template, nearest))
+    made = one_variant(loaded, variant, config, identity, nearest)
+    begin = identity.bos if identity.adds_bos else ""
+    click.echo(begin + made.prefix + made.prompt(shown) + made.spec.tail)
+    click.echo(asked_how(made.spec, identity), err=True)
 
 
 def _nearest(task: Task, text: Text, config: LabelConfig, backbone: str) -> Nearest | None:

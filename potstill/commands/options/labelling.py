@@ -12,7 +12,7 @@ import click
 
 from potstill.commands.options.configs import stacked
 from potstill.labeler.aggregation.config import DEFAULTS, METHODS, WEIGHTINGS
-from potstill.labeler.config import EXAMPLES, MODES, TEMPLATES, LabelConfig
+from potstill.labeler.config import EXAMPLES, MODES, TEMPLATES, THOUGHTS, LabelConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,11 +53,25 @@ _PROMPT = (
         show_default=True,
         help="Prompt format: a document to be continued (plain), or the model's own chat template (chat).",
     ),
+    click.option(
+        "--thoughts",
+        type=click.Choice(THOUGHTS),
+        default=LabelConfig.thoughts,
+        show_default=True,
+        help="In mode cot with template chat: reason in the model's own thoughts (on), in the answer (off), or in thoughts where "
+        "the template has a place for them (auto).",
+    ),
+    click.option(
+        "--max-thought-tokens",
+        default=LabelConfig.max_thought_tokens,
+        show_default=True,
+        help="Tokens of one thought, at most; then it is closed and the label is read.",
+    ),
 )
 
 
 def prompt_options(command: F) -> F:
-    """The command with the options about worked examples, guideline and template."""
+    """The command with the options about worked examples, guideline, template and thoughts."""
     return stacked(command, _PROMPT)
 
 

@@ -31,10 +31,13 @@ def read_parquet_with_metadata(path: Path) -> tuple[list[dict[str, Any]], dict[b
     """Read the rows of a Parquet file and the metadata of its schema; raises as :func:`read_parquet` does."""
     data = decode.read_bytes(path)
     pyarrow = _pyarrow()
+    table = None
     try:
         table = pyarrow.parquet.read_table(io.BytesIO(data))
         rows: list[dict[str, Any]] = table.to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, table, error) from error
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # the last two: a date that Python has not
         raise FormatError(path, "", f"not a readable Parquet file: {error}") from error
     return rows, table.schema.metadata or {}
 
@@ -59,7 +62,7 @@ def read_stream(path: Path) -> list[dict[str, Any]]:
     pyarrow = _pyarrow()
     try:
         rows: list[dict[str, Any]] = pyarrow.ipc.open_stream(data).read_all().to_pylist()
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise FormatError(path, "", f"not a readable Arrow stream: {error}") from error
     return rows
 
@@ -81,6 +84,22 @@ def encode_stream(columns: dict[str, list[Any]], types: dict[str, str], metadata
     with pyarrow.ipc.new_stream(sink, schema) as writer:
         writer.write_table(table)
     return sink.getvalue()
+
+
+def _not_utf8(path: Path, table: Any, error: UnicodeDecodeError) -> FormatError:
+    """The error about a string that is not UTF-8, with the row and column where it stands; Arrow itself does not check."""
+    found = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
+    try:
+        names = table.column_names if table is not None else []
+    except UnicodeDecodeError:
+        names = []
+    for name in names:
+        for row, value in enumerate(table.column(name), 1):
+            try:
+                value.as_py()
+            except UnicodeDecodeError:
+                return FormatError(path, f"row {row}: {name}", f"{found}; write the file again with its texts as UTF-8")
+    return FormatError(path, "", f"not a readable Parquet file: in a column's name, {found}; write it again as UTF-8")
 
 
 def _pyarrow() -> Any:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import secrets
 import shutil
+import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,21 +19,24 @@ from potstill.contract.errors import UserError
 def write_file(path: Path, data: bytes) -> None:
     """Write the bytes to a temporary file next to ``path``, flush it to disk, and rename it into place.
 
+    A new file may be read by whom the process's umask lets; one that is replaced keeps its permissions.
+
     Raises:
         UserError: if the disk is full or the place cannot be written; an earlier file at ``path`` stays as it was.
     """
     with _as_user_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        new = _beside(path, "")
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)  # less the umask
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, path)
+            _keep_permissions(path, new)
+            os.replace(new, path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            new.unlink(missing_ok=True)
             raise
 
 
@@ -41,7 +45,8 @@ def folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder to fill; it becomes ``path`` when the block succeeds, and is removed when it fails.
 
     A folder already at ``path`` is exchanged with the new one in one system call, then removed: at any moment one of the two is
-    there and complete. Where the system has no such call, the old folder is moved aside first.
+    there and complete. Where the system has no such call, the old folder is moved aside first. Permissions are those of
+    :func:`write_file`, for everything in the folder too.
 
     Raises:
         UserError: if the disk is full, or ``path`` exists and is not a folder.
@@ -50,20 +55,39 @@ def folder(path: Path) -> Iterator[Path]:
         if path.exists() and not path.is_dir():
             raise UserError(f"{path}: is a file; name a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new."))
+        staging = _beside(path, "new.")
+        staging.mkdir()  # every permission less the umask
+        mode = stat.S_IMODE(staging.stat().st_mode)
         try:
             yield staging
-            os.chmod(staging, 0o755)
+            _open_to(staging, mode)
+            _keep_permissions(path, staging)
             _flush(staging)
             if not path.exists():
                 os.rename(staging, path)
             elif not _exchange(staging, path):
-                aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+                aside = _beside(path, "old.")
+                aside.mkdir()
                 os.rename(path, aside / path.name)
                 os.rename(staging, path)
                 shutil.rmtree(aside)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def _beside(path: Path, role: str) -> Path:
+    """A free name for a temporary file or folder next to ``path``. `tempfile` gives everybody but the owner no access at all."""
+    return path.parent / f".{path.name}.{role}{secrets.token_hex(6)}"
+
+
+def _keep_permissions(path: Path, new: Path) -> None:
+    """Give ``new`` the permissions of what it replaces, if there is any."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return
+    if mode != stat.S_IMODE(new.stat().st_mode):
+        os.chmod(new, mode)
 
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # constants of Linux
@@ -80,6 +104,20 @@ def _exchange(one: Path, other: Path) -> bool:
     if rename is None:
         return False
     return bool(rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
+
+
+def _open_to(folder: Path, mode: int) -> None:
+    """Give a folder and all in it the permissions of a new folder; a file keeps whether it can be executed.
+
+    Libraries set their own: safetensors writes for the owner alone, and a copied file keeps what it had elsewhere.
+    """
+    for path in (folder, *folder.rglob("*")):
+        if path.is_symlink():
+            continue
+        found = stat.S_IMODE(path.stat().st_mode)
+        wanted = mode if path.is_dir() else mode & (0o666 | found & 0o111)
+        if found != wanted:
+            path.chmod(wanted)
 
 
 def _flush(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,15 @@ def of_file(path: Path) -> str:
     """SHA-256 of a file's bytes, read in pieces, so that a large GGUF needs no memory; raises OSError if unreadable."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_files(paths: Iterable[Path]) -> str:
+    """SHA-256 of the files' bytes one after the other, as `cat FILES | sha256sum` says; raises OSError if one is unreadable."""
+    total = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: total)
+    return total.hexdigest()
 
 
 def of_path(path: Path) -> str:

@@ -10,6 +10,7 @@ from potstill.contract.files.decode import Strict
 CGROUP = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 MEMINFO = Path("/proc/meminfo")
+PROGRAM = "potstill"
 NO_LIMIT = 2**60  # bytes; version 1 of cgroups writes "no limit" as a number near 2^63
 
 # Instruction sets by which onnxruntime picks a kernel, as /proc/cpuinfo names them. No other CPU flag changes a result.
@@ -144,6 +145,20 @@ def _groups(root: Path, own: Path, *controllers: str) -> set[Path]:
             group = root / controller / path.lstrip("/")
             places.update([group, *group.parents])
     return {place for place in places if place.is_relative_to(root)}
+
+
+def user_cache_folder() -> Path | None:
+    """The folder for what can be made again: `potstill` in `XDG_CACHE_HOME`, or in `~/.cache`; None for a user without a home.
+
+    Such a user is one whom the system does not know, with `HOME` unset: a container started with a number as its user. Nothing is
+    put into a folder that all users share, where another user could leave a file for this one to read.
+    """
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        return Path(named) / PROGRAM
+    try:
+        return Path.home() / ".cache" / PROGRAM
+    except RuntimeError:  # how Path.home() says that there is none
+        return None
 
 
 def _quota(group: Path) -> float:

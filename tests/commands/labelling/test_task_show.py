@@ -78,6 +78,27 @@ def test_without_torch_nearest_names_the_extra_that_it_needs(tmp_path: Path, mon
     assert not Path("out").exists()
 
 
+def test_a_line_says_what_kind_of_prompt_it_is_and_where_the_label_is_read(capfd):
+    said = []
+    for options in ("--mode direct", "--mode direct --template chat", "--mode cot --template chat"):
+        assert console(["task", "show", str(TASK_FILE), TEXT.text, *options.split()]) == 0
+        said.append(capfd.readouterr().err)
+    assert said == [
+        "a document to continue; the label is read after 'Sentiment:'\n",
+        "chat template: a system turn; no thoughts; the label is read after '<|im_end|>\\n<|im_start|>assistant\\nSentiment:'\n",
+        "chat template: a system turn; no thoughts; a rationale of up to 40 tokens in the answer; "
+        "then the label is read after 'Sentiment:'\n",
+    ]
+
+
+def test_a_header_says_of_a_model_what_its_engine_says(smollm2):
+    header, engine = read_header(smollm2), LlamaEngine(smollm2)
+    try:
+        assert (header.bos, header.eos, header.adds_bos) == (engine.bos, engine.eos, engine.adds_bos)
+    finally:
+        engine.close()
+
+
 def test_without_a_mode_it_shows_the_prompt_of_the_teacher_s_best_known_one(capfd):
     shown = []
     for mode in ([], ["--mode", "direct"], ["--mode", "cot"]):

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -16,7 +17,6 @@ def test_a_file_is_replaced_whole_and_nothing_else_stays(tmp_path):
     atomic.write_file(path, b"one")
     atomic.write_file(path, b"two")
     assert path.read_bytes() == b"two" and names(path.parent) == ["a.txt"]
-    assert path.stat().st_mode & 0o777 == 0o644
 
 
 def test_a_failing_write_leaves_the_file_as_it_was(tmp_path, monkeypatch):
@@ -31,6 +31,49 @@ def test_a_failing_write_leaves_the_file_as_it_was(tmp_path, monkeypatch):
         atomic.write_file(path, b"two")
     assert str(caught.value) == f"{path}: cannot be written (No space left on device); free some space or choose another place"
     assert path.read_bytes() == b"one" and names(tmp_path) == ["a.txt"]
+
+
+@pytest.fixture
+def umask():
+    """Sets the umask of this process until the test ends."""
+    earlier = os.umask(0o022)
+    yield os.umask
+    os.umask(earlier)
+
+
+def modes(folder):
+    return {path.name: path.stat().st_mode & 0o777 for path in (folder, *folder.rglob("*"))}
+
+
+@pytest.mark.parametrize(("mask", "file", "folder"), [(0o077, 0o600, 0o700), (0o022, 0o644, 0o755), (0o002, 0o664, 0o775)])
+def test_the_umask_says_who_may_read_a_new_file_or_folder(tmp_path, umask, mask, file, folder):
+    copied = tmp_path / "from elsewhere"
+    copied.mkdir()
+    (copied / "open").touch()
+    (copied / "run").touch()
+    for path, mode in ((copied, 0o755), (copied / "open", 0o644), (copied / "run", 0o755)):
+        path.chmod(mode)
+    umask(mask)
+    atomic.write_file(tmp_path / "a.txt", b"private")
+    with atomic.folder(tmp_path / "out") as staging:
+        shutil.copytree(copied, staging, dirs_exist_ok=True)
+        shutil.copytree(copied, staging / "sub")
+        (staging / "closed").touch(mode=0o600)  # as safetensors leaves it
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == file
+    assert modes(tmp_path / "out") == {"out": folder, "open": file, "run": folder, "closed": file, "sub": folder}
+
+
+def test_what_is_replaced_keeps_its_permissions(tmp_path, umask):
+    umask(0o022)
+    atomic.write_file(tmp_path / "a.txt", b"one")
+    with atomic.folder(tmp_path / "out"):
+        pass
+    (tmp_path / "a.txt").chmod(0o600)
+    (tmp_path / "out").chmod(0o700)
+    atomic.write_file(tmp_path / "a.txt", b"two")
+    with atomic.folder(tmp_path / "out") as staging:
+        (staging / "a").touch()
+    assert modes(tmp_path) | {tmp_path.name: 0} == {tmp_path.name: 0, "a.txt": 0o600, "out": 0o700, "a": 0o644}
 
 
 def test_a_folder_appears_when_the_block_ends_well(tmp_path):

@@ -8,7 +8,7 @@ import llama_cpp
 import numpy as np
 import pytest
 from support.llama_reference import SingleSequence
-from support.tiny_gguf import KINDS
+from support.tiny_gguf import KINDS, write_encoder
 
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, NoContextError, Token
@@ -131,7 +131,10 @@ def test_a_prefix_from_disk_is_as_good_as_a_decoded_one(engine, n_tokens, tmp_pa
     restored = drawn(teacher(engine, cache=tmp_path, n_live_paths=n_live_paths), "cot", paths=3)
     assert_same(restored, decoded)
     n_prefix = 2 * n_decoded - n_tokens[0]
-    assert engine.tokenize(PREFIX)[:n_prefix] == PromptTokens(engine, PREFIX, requests("cot", 1)[0].prompt, spec("cot")).shared
+    assert (
+        engine.tokenize(PREFIX)[:n_prefix]
+        == PromptTokens(engine, PREFIX, [r.prompt for r in requests("cot", 1)], spec("cot")).shared
+    )
 
 
 def test_one_at_a_time_decodes_no_token_twice(engine, n_tokens):
@@ -198,6 +201,13 @@ class TestMessages:
         with pytest.raises(UserError) as caught:
             engine.decode([])
         assert "invalid token" not in str(caught.value)
+
+
+def test_an_encoder_is_no_teacher(smollm2, tmp_path):
+    path = write_encoder(smollm2, tmp_path / "encoder.gguf")
+    with pytest.raises(UserError) as caught:
+        LlamaEngine(path)
+    assert str(caught.value) == f"{path}: is an encoder, which reads texts and writes none; a teacher is a model that writes"
 
 
 def test_the_size_of_the_cache_is_what_llama_cpp_says_of_it(smollm2):

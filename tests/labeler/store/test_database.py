@@ -1,5 +1,6 @@
 """The label store keeps every path, repeats none, and says what is wrong with a file that is not one."""
 
+import errno
 import json
 import sqlite3
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from support.table_teacher import SETTINGS, path
 
 from potstill.contract.errors import FormatError, UserError
+from potstill.contract.files import locks
 from potstill.contract.texts import Text
 from potstill.labeler.store.database import LabelStore, RunSettings
 from potstill.labeler.teacher import TooLong
@@ -101,6 +103,18 @@ def test_a_lock_that_cannot_be_taken_blames_nobody_else(tmp_path: Path):
         LabelStore.create(tmp_path / "labels.db")
     expected = f"{tmp_path}/labels.db.lock: unable to open database file; check the disk and the file's permissions"
     assert str(caught.value) == expected
+
+
+def test_a_file_system_without_locks_is_not_taken_for_another_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """SQLite says "busy" to ENOLCK; here a real writer makes it say so, and the system call answers as such a file system does."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with LabelStore.create(tmp_path / "labels.db"):
+        monkeypatch.setattr(locks.fcntl, "lockf", refuse)
+        with pytest.raises(UserError, match=r"labels.db: its file system gives no locks \(No locks available\), so nothing could"):
+            LabelStore.create(tmp_path / "labels.db")
 
 
 def test_a_store_that_is_refused_keeps_no_lock(tmp_path: Path):

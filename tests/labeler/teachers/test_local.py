@@ -4,7 +4,6 @@ Unpacked to 16-bit floats, in which rounding is small: with 4-bit weights the ac
 rounding moves a log-probability by a tenth of a nat, in llama.cpp's own single sequence as much as here.
 """
 
-import ctypes
 import math
 import os
 import shutil
@@ -30,15 +29,6 @@ from potstill.models.repack import repacked
 pytestmark = pytest.mark.slow
 
 TOLERANCE = {"atol": 0.01, "rtol": 2e-3}  # nats; batches of other sizes round differently
-
-
-@pytest.fixture(scope="module")
-def half_floats(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("teacher") / "f16.gguf"
-    params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype, params.allow_requantize, params.nthread = llama_cpp.LLAMA_FTYPE_MOSTLY_F16, True, 2
-    assert llama_cpp.llama_model_quantize(str(smollm2).encode(), str(path).encode(), ctypes.byref(params)) == 0
-    return path
 
 
 @pytest.fixture(scope="module")
