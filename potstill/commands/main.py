@@ -53,6 +53,15 @@ COMMANDS: dict[str, Row] = {
     "verify": Row(
         "potstill.commands.bundles.offline", "Check a bundle's sums, format, golden texts and signature.", "serve", "verify"
     ),
+    "certify": Row(
+        "potstill.commands.bundles.offline",
+        "Find how many texts a bundle may answer so that a stated accuracy holds.",
+        "serve",
+        "certify",
+    ),
+    "check": Row(
+        "potstill.commands.bundles.offline", "Hold a bundle's certificate against new texts with labels.", "serve", "check"
+    ),
     "adapt": Row("potstill.commands.bundles.offline", "Adapt a bundle to texts with other label shares.", "serve", "adapt"),
     "serve": Row("potstill.commands.bundles.serve", "Answer over HTTP with a bundle.", "serve"),
     "bench": Row("potstill.commands.bench.group", "Measure latency, throughput, start-up and memory.", "serve"),

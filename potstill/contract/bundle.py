@@ -24,7 +24,7 @@ from typing import Literal
 
 import msgspec
 
-from potstill.contract.decision import Conformal, Precision, check_bias, check_decision
+from potstill.contract.decision import Conformal, LabelSource, Precision, check_bias, check_decision
 from potstill.contract.errors import FormatError
 from potstill.contract.files import decode, digest
 from potstill.contract.files.decode import Strict
@@ -76,6 +76,24 @@ class Cascade(Strict):
     n: int  # number of texts
 
 
+class Certificate(Strict):
+    """What answers at or above a confidence were shown to be right, on texts that nothing was fitted to.
+
+    With the stated confidence, a text like these that is answered is right with at least the stated accuracy.
+    """
+
+    accuracy: float  # share of right answers among those given, above 0 and below 1: a lower bound, not an estimate
+    confidence: float  # that the bound holds, above 0 and below 1
+    sure: float  # an answer is given if its probability is at least this, 0 to 1; otherwise the bundle abstains
+    n: int  # number of texts
+    n_answered: int
+    n_right: int  # of these
+    source: LabelSource  # whose labels count as right: "gold" is accuracy, "teacher" agreement with the teacher and no more
+    texts_digest: str  # SHA-256 of the texts with their labels
+    graph_digest: str  # SHA-256 of model.onnx
+    label_shares: dict[str, float]  # of the labels given by `source`, then
+
+
 class Manifest(Strict):
     """The settings that turn a bundle's logits into an answer, with its scores and its origin."""
 
@@ -96,6 +114,7 @@ class Manifest(Strict):
     bias: list[float] | None = None  # in label order, added to the logits after the temperature; corrects a prior shift
     machine: Machine | None = None  # the one that computed the golden probabilities
     cascade: Cascade | None = None  # in a bundle with two graphs
+    certificate: Certificate | None = None  # of the answers that the thresholds let through
 
 
 class Golden(Strict):
@@ -156,7 +175,22 @@ def read_manifest(source: Path | BundleFiles) -> Manifest:
     check_decision(path, manifest)
     check_bias(path, manifest.labels, manifest.bias)
     _check_cascade(files, manifest)
+    _check_certificate(path, manifest.certificate)
     return manifest
+
+
+def _check_certificate(path: Path, certificate: Certificate | None) -> None:
+    """Check that a certificate's counts and shares can be true."""
+    if certificate is None:
+        return
+    for name in ("accuracy", "confidence"):
+        if not 0 < getattr(certificate, name) < 1:
+            raise FormatError(path, f"certificate.{name}", f"is {getattr(certificate, name)}; it must be above 0 and below 1")
+    if not 0 <= certificate.sure <= 1:
+        raise FormatError(path, "certificate.sure", f"is {certificate.sure}; it must be from 0 to 1")
+    if not 0 <= certificate.n_right <= certificate.n_answered <= certificate.n:
+        found = f"{certificate.n_right} right of {certificate.n_answered} answered of {certificate.n}"
+        raise FormatError(path, "certificate", f"says {found}; each must be at most the next")
 
 
 def _check_cascade(files: BundleFiles | _Folder, manifest: Manifest) -> None:

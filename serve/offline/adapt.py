@@ -50,6 +50,7 @@ class AdaptReport:
     shift: Shift
     level: float
     skipped: str  # a line on skipped rows; empty if none was skipped
+    certified: bool = False  # whether the bundle had a certificate
 
     def as_text(self) -> str:
         """A table of the label shares, and what changed in the new bundle."""
@@ -65,6 +66,8 @@ class AdaptReport:
         lines.append(f"{test}; {self.bundle} answers for these shares")
         if self.manifest.thresholds:
             lines.append("thresholds are unchanged; to know their precision on these texts, measure it on gold labels")
+        if self.certified:
+            lines.append("the certificate is removed: it held for other label shares; certify again on texts with these")
         return "\n".join([*lines, "label sets are removed: their coverage does not hold after a shift"])
 
 
@@ -97,6 +100,7 @@ def adapt_bundle(bundle: str | Path, texts: str | Path, out: str | Path, config:
             raise FormatError(texts, "", f"has {len(found.texts)} usable texts; estimating label shares needs at least {MIN_TEXTS}")
         logits = _logits(classifier, found.texts, config.workers or usable_cores())
         shift = estimate(softmax(logits, classifier.manifest.temperature), source)
+        certified = classifier.manifest.certificate is not None
         manifest = _shifted(classifier.manifest, shift, config.level)
         if manifest.machine is not None:
             manifest = msgspec.structs.replace(manifest, machine=this_machine())  # it computes the new golden probabilities
@@ -109,7 +113,7 @@ def adapt_bundle(bundle: str | Path, texts: str | Path, out: str | Path, config:
             _write_golden(folder, Classifier(manifest, classifier.scorer.with_decision(manifest)))
             write_sums(folder)
             Classifier.open(folder).close()
-    return AdaptReport(out, manifest, shift, config.level, found.skipped_line())
+    return AdaptReport(out, manifest, shift, config.level, found.skipped_line(), certified)
 
 
 def _source(bundle: Path, manifest: Manifest) -> NDArray[np.float64]:
@@ -128,8 +132,13 @@ def _logits(classifier: Classifier, texts: list[Text], workers: int) -> NDArray[
 def _shifted(manifest: Manifest, shift: Shift, level: float) -> Manifest:
     """The manifest with the shift's bias; without one if the shift is not significant."""
     if shift.p_value >= level and level < 1:
-        return msgspec.structs.replace(manifest, bias=None, conformal=manifest.conformal if manifest.bias is None else None)
-    return msgspec.structs.replace(manifest, bias=shift.bias.tolist(), conformal=None)
+        return msgspec.structs.replace(
+            manifest,
+            bias=None,
+            conformal=manifest.conformal if manifest.bias is None else None,
+            certificate=manifest.certificate if manifest.bias is None else None,
+        )
+    return msgspec.structs.replace(manifest, bias=shift.bias.tolist(), conformal=None, certificate=None)
 
 
 def _write_card(path: Path, manifest: Manifest, shift: Shift) -> None:

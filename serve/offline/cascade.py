@@ -191,6 +191,7 @@ def _joined(
         scores={**exact.scores, **own},
         precision=None,
         conformal=None,
+        certificate=None,
         label_shares=None,
         machine=this_machine(),
         cascade=cascade,

@@ -1,4 +1,4 @@
-"""`potstill predict`, `verify`, `adapt` and `cascade`: bundles on files of texts, without a server."""
+"""`potstill predict`, `verify`, `certify`, `check`, `adapt` and `cascade`: bundles on files of texts, without a server."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import click
 import msgspec
 
 from potstill.commands.console.errors import FAILED, line
+from potstill.contract.decision import LabelSource
 from potstill.serve.offline import verify as verification
 from potstill.serve.offline.adapt import AdaptConfig, adapt_bundle
 from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
+from potstill.serve.offline.certify import CertifyConfig, certify_bundle, check_certificate
 from potstill.serve.offline.predict import PredictConfig, predict_file
 
 PATH = click.Path(path_type=Path)
@@ -53,6 +55,46 @@ def verify(ctx: click.Context, bundle: Path, key: Path | None) -> None:
     if found.problems:
         ctx.exit(FAILED)
     click.echo(found.as_text())
+
+
+@click.command("certify")
+@click.argument("bundle", type=PATH)
+@click.argument("gold", type=PATH)
+@click.option("--accuracy", default=CertifyConfig.accuracy, show_default=True, help="Of the answers given, 0 to 1.")
+@click.option("--confidence", default=CertifyConfig.confidence, show_default=True, help="That the accuracy is reached, 0 to 1.")
+@click.option(
+    "--source",
+    type=click.Choice(["gold", "teacher"]),
+    default=CertifyConfig.source,
+    show_default=True,
+    help="Whose labels GOLD bears; a certificate on a teacher's says so.",
+)
+@click.option("--out", type=PATH, help="Folder of the new bundle.  [default: BUNDLE is replaced]")
+@workers_option
+def certify(
+    bundle: Path, gold: Path, accuracy: float, confidence: float, source: LabelSource, out: Path | None, workers: int | None
+) -> None:
+    """Find how many texts BUNDLE may answer so that its answers are right with a stated accuracy, and write that into it.
+
+    GOLD has texts with labels that nothing was fitted to. The bundle abstains from the other texts.
+    """
+    report = certify_bundle(bundle, gold, out, CertifyConfig(accuracy, confidence, source, workers))
+    if report.skipped:
+        click.echo(report.skipped, err=True)
+    click.echo(report.as_text())
+
+
+@click.command("check")
+@click.argument("bundle", type=PATH)
+@click.argument("gold", type=PATH)
+@workers_option
+@click.pass_context
+def check(ctx: click.Context, bundle: Path, gold: Path, workers: int | None) -> None:
+    """Hold the certificate of BUNDLE against the new texts with labels in GOLD; exit with 1 if they show that it is broken."""
+    report = check_certificate(bundle, gold, workers)
+    click.echo(report.as_text())
+    if report.broken:
+        ctx.exit(FAILED)
 
 
 @click.command("adapt")
