@@ -8,9 +8,11 @@ from typing import Any, TypeVar, get_args
 import click
 
 from potstill.commands.options.configs import config_of, stacked
+from potstill.labeler.config import MODES
+from potstill.labeler.run.second_teacher import UncertainRule
 from potstill.labeler.teachers.openai_client import ServerConfig
-from potstill.labeler.teachers.opening import Pack
-from potstill.workflows.teacher import TeacherConfig
+from potstill.labeler.teachers.opening import Pack, is_server
+from potstill.workflows.teacher import TeacherConfig, ThenConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,6 +37,44 @@ _HOW = (
     click.option("--threads", type=int, help="CPU threads.  [default: measured]"),
     click.option("--parallel", type=int, help="Sampled paths that are decoded at once.  [default: measured]"),
 )
+
+
+_THEN = (
+    click.option("--then", help="Second teacher, asked only about the texts of which the first one is not certain."),
+    click.option(
+        "--then-share",
+        default=UncertainRule.share,
+        show_default=True,
+        help="Share of the texts that the second teacher is asked about, the least certain ones, above 0.",
+    ),
+    click.option(
+        "--then-below",
+        type=float,
+        help="Ask it instead about the texts whose most probable label has less than this probability, 0 to 1.",
+    ),
+    click.option(
+        "--then-mode", type=click.Choice(MODES), default=ThenConfig.mode, show_default=True, help="How the second teacher answers."
+    ),
+    click.option("--then-paths", type=int, help="Answers of the second teacher per text.  [default: as --paths]"),
+)
+
+
+def second_teacher_options(command: F) -> F:
+    """The command with the options about a second teacher."""
+    return stacked(command, _THEN)
+
+
+def then_config(options: Mapping[str, Any]) -> ThenConfig | None:
+    """The second teacher in a command's options; None if none is named. It uses the machine as the first one does.
+
+    Raises:
+        UserError: if a value is out of range.
+    """
+    if options["then"] is None:
+        return None
+    machine = {} if is_server(options["then"]) else {name: options[name] for name in ("threads", "parallel")}
+    rule = UncertainRule(options["then_share"], options["then_below"])
+    return ThenConfig(TeacherConfig(options["then"], **machine), rule, options["then_mode"], options["then_paths"])
 
 
 def teacher_options(command: F) -> F:
