@@ -1,12 +1,14 @@
-"""Read the header of a GGUF file: to refuse a damaged file before llama.cpp maps it, and for its context length and chat template.
+"""Read the header of a GGUF file: to refuse a damaged file before llama.cpp maps it, and for its context, sizes and chat template.
 
 Source: the GGUF specification of ggml, versions 2 and 3 (little endian).
 """
 
 from __future__ import annotations
 
+import math
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +21,8 @@ _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _DEFAULT_ALIGNMENT = 32
 _MAX_DIMS = 4  # GGML_MAX_DIMS
+_MAX_NUMBERS = 1024  # of an array that is kept: one number a layer; longer ones are vocabularies
+_EMBEDDING = "token_embd.weight"
 
 # Bytes of a block of 1, 32 or 256 values by tensor type, from ggml's type table. An unknown type counts as 0 bytes, so that a new
 # type does not make a complete file look truncated.
@@ -38,6 +42,10 @@ class Header:
     n_bytes: int  # smallest size of a complete file
     file_type: str | None  # type of most tensors, such as "Q4_1"; None: not stated, or not in FILE_TYPES
     chat_template: str  # Jinja template; empty: the model has none
+    weights_bytes: int = 0  # of all tensors
+    n_vocab: int = 0  # rows of the token embedding; 0: the file has none
+    # The model's sizes by their key below the architecture ("embedding_length"), as one number or as one for each layer.
+    sizes: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
 
 
 def read_header(path: Path) -> Header:
@@ -53,6 +61,23 @@ def read_header(path: Path) -> Header:
         raise FormatError(path, "", "no such file; check the path") from None
     except OSError as error:
         raise FormatError(path, "", f"cannot be read: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A tensor's line in the header."""
+
+    name: str
+    shape: tuple[int, ...]  # in ggml's order of axes: the reverse of NumPy's
+    end: int  # where it ends, in bytes from the start of the tensor data; where it begins, if its type is not known
+    known: bool  # whether its type is in the table of block sizes
+
+
+def _sizes(fields: Mapping[str, Any], architecture: str) -> dict[str, float | tuple[float, ...]]:
+    """The numbers below the architecture's name."""
+    head = f"{architecture}."
+    found = {key.removeprefix(head): value for key, value in fields.items() if key.startswith(head)}
+    return {key: value for key, value in found.items() if isinstance(value, int | float | tuple)}
 
 
 class _Reader:
@@ -73,11 +98,13 @@ class _Reader:
         for _ in range(n_fields):
             key = self.string()
             fields[key] = self.value(self.number("<I"))
-        n_data = max((self.tensor_end() for _ in range(n_tensors)), default=0)
+        tensors = [self.tensor() for _ in range(n_tensors)]
+        n_data = max((tensor.end for tensor in tensors), default=0)
         alignment = fields.get("general.alignment") or _DEFAULT_ALIGNMENT
         if not isinstance(alignment, int) or alignment < 1:
             raise self.damaged(f"its alignment is {alignment!r}")
-        n_bytes = -(-self.file.tell() // alignment) * alignment + n_data
+        start = -(-self.file.tell() // alignment) * alignment
+        n_bytes = start + n_data
         if n_bytes > self.size:
             raise self.short(n_bytes)
         architecture = str(fields.get("general.architecture", ""))
@@ -91,28 +118,32 @@ class _Reader:
             n_bytes=n_bytes,
             file_type=file_type,
             chat_template=template if isinstance(template, str) else "",
+            weights_bytes=n_data if all(tensor.known for tensor in tensors) else self.size - start,
+            n_vocab=next((tensor.shape[1] for tensor in tensors if tensor.name == _EMBEDDING and len(tensor.shape) == 2), 0),
+            sizes=_sizes(fields, architecture),
         )
 
-    def tensor_end(self) -> int:
-        """Read a tensor's description; returns where it ends, in bytes from the start of the tensor data."""
-        self.string()
-        n_values, n_dims = 1, self.number("<I")
+    def tensor(self) -> _Tensor:
+        """Read a tensor's description."""
+        name, n_dims = self.string(), self.number("<I")
         if n_dims > _MAX_DIMS:
             raise self.damaged(f"a tensor has {n_dims} dimensions; at most {_MAX_DIMS} are allowed")
-        for _ in range(n_dims):
-            n_values *= self.number("<Q")
-        per_block, block_bytes = _BLOCKS.get(self.number("<I"), (1, 0))
-        offset: int = self.number("<Q")
-        return offset + n_values // per_block * block_bytes
+        shape = tuple(self.number("<Q") for _ in range(n_dims))
+        kind: int = self.number("<I")
+        per_block, block_bytes = _BLOCKS.get(kind, (1, 0))
+        end = self.number("<Q") + math.prod(shape) // per_block * block_bytes
+        return _Tensor(name, shape, end, kind in _BLOCKS)
 
     def value(self, kind: int) -> Any:
-        """Read a value of the given type; an array is skipped and gives None."""
+        """Read a value of the given type; an array of few numbers is a tuple, any other one is skipped and gives None."""
         if kind == _STRING:
             return self.string()
         if kind == _ARRAY:
             inner, count = self.number("<I"), self.number("<Q")
             if inner == _ARRAY:
                 raise self.damaged("its header has an array of arrays")
+            if inner in _SCALARS and count <= _MAX_NUMBERS:
+                return tuple(self.number(_SCALARS[inner]) for _ in range(count))
             if inner in _SCALARS:
                 self.take(struct.calcsize(_SCALARS[inner]) * count)
             else:

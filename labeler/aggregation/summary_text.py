@@ -34,8 +34,10 @@ def _head(summary: Summary) -> list[str]:
 def _teacher_lines(number: int, run: RunSettings) -> list[str]:
     """One run's teacher and settings."""
     adaptive = f", adaptive (bound {run.bound:g})" if run.bound > 0 else ""
+    machine = f", {run.gpu_layers} layers on a GPU" if run.gpu_layers else ""
+    machine += f", cache {run.kv_type}" if run.kv_type != "f16" else ""
     return [
-        f"run {number}: {run.teacher} ({run.teacher_digest[:12]}, {run.build})",
+        f"run {number}: {run.teacher} ({run.teacher_digest[:12]}, {run.build}{machine})",
         f"  mode {run.mode}{adaptive}, {run.n_variants} variants, temperature {run.temperature:g}, seed {run.seed}",
     ]
 

@@ -48,7 +48,8 @@ def tune_prompt(
 ) -> TunedPrompt:
     """Try ways to ask about the gold texts, and write the best one's settings to `tuned.toml`; `potstill task tune`.
 
-    The scores of all are in `tuned.json`, for `potstill plan`. Every answer is kept in `tune.db`: killed at any moment and called again, it goes on where it was.
+    The scores of all are in `tuned.json`, for `potstill plan`. Every answer is kept in `tune.db`: killed at any moment and called
+    again, it goes on where it was.
 
     Args:
         gold: a file of texts with gold labels; one half of them chooses, the other one judges.
@@ -79,8 +80,8 @@ def tune_prompt(
 
 def _teacher_settings(teacher: TeacherConfig) -> dict[str, Any]:
     """What labelling must be told about the teacher, too."""
-    found = {"pack": teacher.pack, "model": teacher.model, "concurrency": teacher.concurrency}
-    return {name: value for name, value in found.items() if value not in (None, "auto")}
+    found = {"pack": teacher.pack, "kv_type": teacher.kv_type, "model": teacher.model, "concurrency": teacher.concurrency}
+    return {name: value for name, value in found.items() if value not in (None, "auto", TeacherConfig.kv_type)}
 
 
 def _remarks(tuned: Tuned, gold: Path, teacher: str) -> list[str]:

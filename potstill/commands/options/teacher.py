@@ -12,7 +12,24 @@ from potstill.labeler.config import MODES
 from potstill.labeler.run.second_teacher import UncertainRule
 from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.opening import Pack, is_server
+from potstill.models.devices import AUTO_LAYERS
+from potstill.models.memory import KV_TYPES
 from potstill.workflows.teacher import TeacherConfig, ThenConfig
+
+
+class GpuLayersType(click.ParamType[Any]):
+    """`auto`, or a number of layers."""
+
+    name = "auto|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or `auto`; fails, naming what is allowed, for anything else."""
+        if value == AUTO_LAYERS or isinstance(value, int):
+            return value
+        if not str(value).isdigit():
+            self.fail(f"{value!r} is neither auto nor a number of layers, 0 or more", param, ctx)
+        return int(value)
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,6 +53,20 @@ _HOW = (
     ),
     click.option("--threads", type=int, help="CPU threads.  [default: measured]"),
     click.option("--parallel", type=int, help="Sampled paths that are decoded at once.  [default: measured]"),
+    click.option(
+        "--gpu-layers",
+        type=GpuLayersType(),
+        default=TeacherConfig.gpu_layers,
+        show_default=True,
+        help="Layers of the teacher on the GPU; auto: all that fit, none without a GPU.",
+    ),
+    click.option(
+        "--kv-type",
+        type=click.Choice(KV_TYPES),
+        default=TeacherConfig.kv_type,
+        show_default=True,
+        help="Type of cached keys and values; q8_0 takes about half the memory and moves probabilities a little.",
+    ),
 )
 
 
@@ -72,7 +103,9 @@ def then_config(options: Mapping[str, Any]) -> ThenConfig | None:
     """
     if options["then"] is None:
         return None
-    machine = {} if is_server(options["then"]) else {name: options[name] for name in ("threads", "parallel")}
+    machine = (
+        {} if is_server(options["then"]) else {name: options[name] for name in ("threads", "parallel", "gpu_layers", "kv_type")}
+    )
     rule = UncertainRule(options["then_share"], options["then_below"])
     return ThenConfig(TeacherConfig(options["then"], **machine), rule, options["then_mode"], options["then_paths"])
 

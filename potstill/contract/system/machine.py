@@ -1,4 +1,4 @@
-"""The machine that a process runs on: the cores it may use, its CPU, and the versions that can move a probability."""
+"""The machine that a process runs on: cores and memory that it may use, its CPU, and the versions that can move a probability."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from potstill.contract.files.decode import Strict
 
 CGROUP = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
+MEMINFO = Path("/proc/meminfo")
+NO_LIMIT = 2**60  # bytes; version 1 of cgroups writes "no limit" as a number near 2^63
 
 # Instruction sets by which onnxruntime picks a kernel, as /proc/cpuinfo names them. No other CPU flag changes a result.
 KERNEL_FLAGS = frozenset(
@@ -72,13 +74,76 @@ def cgroup_cores(root: Path, own: Path) -> float:
         root: where the cgroup file system is mounted.
         own: the file that lists the process's cgroups.
     """
-    places = {root, root / "cpu"}
+    return min((_quota(place) for place in _groups(root, own, "cpu", "cpu,cpuacct")), default=float("inf"))
+
+
+def free_memory_bytes() -> int:
+    """Memory that this process can still take without swapping: of the machine, and of its cgroup and that one's parents.
+
+    Memory that holds copies of files counts as free, as the system drops them when it is asked for more. Where the system does not
+    say what is free, it is all the memory there is.
+    """
+    return min(_available(_text(MEMINFO)), cgroup_free_bytes(CGROUP, OWN_CGROUP))
+
+
+def memory_bytes() -> int:
+    """Memory of the machine, or the tightest limit among the process's cgroup and its parents, if that is less."""
+    limits = [_bytes(place, "memory.max", "memory.limit_in_bytes") for place in _groups(CGROUP, OWN_CGROUP, "memory")]
+    return min([_physical_bytes(), *(limit for limit in limits if limit is not None)])
+
+
+def cgroup_free_bytes(root: Path, own: Path) -> int:
+    """Memory that the tightest of the process's cgroup and its parents still allows; very large without a limit.
+
+    Args:
+        root: where the cgroup file system is mounted.
+        own: the file that lists the process's cgroups.
+    """
+    return min((_free(place) for place in _groups(root, own, "memory")), default=NO_LIMIT)
+
+
+def _free(group: Path) -> int:
+    """Memory that one cgroup still allows: its limit without what is used, but for copies of files, which can be dropped."""
+    limit = _bytes(group, "memory.max", "memory.limit_in_bytes")
+    used = _bytes(group, "memory.current", "memory.usage_in_bytes")
+    if limit is None or used is None:
+        return NO_LIMIT
+    counts = dict(line.split(" ", 1) for line in _text(group / "memory.stat").splitlines() if " " in line)
+    prefix = "" if "inactive_file" in counts and (group / "memory.max").is_file() else "total_"
+    dropped = sum(int(counts.get(f"{prefix}{name}_file", "0")) for name in ("inactive", "active"))
+    return max(0, limit - max(0, used - dropped))
+
+
+def _bytes(group: Path, *names: str) -> int | None:
+    """The number in the first of the files that has one; None without, or where it stands for no limit."""
+    for name in names:
+        found = _text(group / name).strip()
+        if found.isdigit() and int(found) < NO_LIMIT:
+            return int(found)
+    return None
+
+
+def _available(meminfo: str) -> int:
+    """Bytes that the system calls available; without the file, all there are."""
+    values = {name: value.split() for name, _, value in (line.partition(":") for line in meminfo.splitlines())}
+    found = values.get("MemAvailable", [])
+    return int(found[0]) * 1024 if found and found[0].isdigit() else _physical_bytes()
+
+
+def _physical_bytes() -> int:
+    """Bytes of memory that are built in."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _groups(root: Path, own: Path, *controllers: str) -> set[Path]:
+    """Folders of the process's cgroups and their parents: of version 2, and of version 1 with one of those controllers."""
+    places = {root, root / controllers[0]}
     for line in _text(own).splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers in ("", "cpu", "cpu,cpuacct"):
-            group = root / controllers / path.lstrip("/")
+        _, controller, path = line.split(":", 2)
+        if controller in ("", *controllers):
+            group = root / controller / path.lstrip("/")
             places.update([group, *group.parents])
-    return min((_quota(place) for place in places if place.is_relative_to(root)), default=float("inf"))
+    return {place for place in places if place.is_relative_to(root)}
 
 
 def _quota(group: Path) -> float:

@@ -4,7 +4,18 @@ import msgspec
 import pytest
 
 from potstill.contract.system import machine
-from potstill.contract.system.machine import Machine, cgroup_cores, cpu, cpu_name, difference, usable_cores
+from potstill.contract.system.machine import (
+    NO_LIMIT,
+    Machine,
+    cgroup_cores,
+    cgroup_free_bytes,
+    cpu,
+    cpu_name,
+    difference,
+    free_memory_bytes,
+    memory_bytes,
+    usable_cores,
+)
 
 MADE = Machine(onnxruntime="1.31.1", tokenizers="0.22.2", numpy="2.4.6", cpu="AMD EPYC", flags=["avx2", "avx512_vnni", "fma"])
 
@@ -95,3 +106,48 @@ def a_root(tmp_path, own: str, files: dict[str, str]):
 )
 def test_the_tightest_quota_on_the_way_up_counts(tmp_path, own, files, cores):
     assert cgroup_cores(*a_root(tmp_path, own, files)) == cores
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "free"),
+    [
+        ("0::/\n", {}, NO_LIMIT),
+        ("0::/\n", {"memory.max": "max\n", "memory.current": "5\n"}, NO_LIMIT),
+        ("0::/a\n", {"a/memory.max": "1000\n", "a/memory.current": "300\n", "memory.max": "900\n", "memory.current": "400\n"}, 500),
+        (
+            "0::/a\n",
+            {
+                "a/memory.max": "1000\n",
+                "a/memory.current": "900\n",
+                "a/memory.stat": "anon 1\ninactive_file 100\nactive_file 50\n",
+            },
+            250,
+        ),
+        ("0::/a\n", {"a/memory.max": "1000\n", "a/memory.current": "1200\n"}, 0),
+        (
+            "5:memory:/job\n3:cpu:/\n",
+            {
+                "memory/job/memory.limit_in_bytes": "1000\n",
+                "memory/job/memory.usage_in_bytes": "900\n",
+                "memory/job/memory.stat": "inactive_file 1\nactive_file 1\ntotal_inactive_file 40\ntotal_active_file 60\n",
+                "memory/memory.limit_in_bytes": "9223372036854771712\n",
+                "memory/memory.usage_in_bytes": "900\n",
+            },
+            200,
+        ),
+    ],
+)
+def test_the_tightest_cgroup_says_how_much_memory_is_free_and_copies_of_files_count_as_free(tmp_path, own, files, free):
+    assert cgroup_free_bytes(*a_root(tmp_path, own, files)) == free
+
+
+def test_free_memory_is_what_the_system_calls_available(tmp_path, monkeypatch):
+    (tmp_path / "meminfo").write_text("MemTotal:       1000 kB\nMemFree:  10 kB\nMemAvailable:    300 kB\n")
+    monkeypatch.setattr(machine, "MEMINFO", tmp_path / "meminfo")
+    assert free_memory_bytes() == 300 * 1024
+
+
+def test_where_the_system_does_not_say_what_is_free_it_is_all_there_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "MEMINFO", tmp_path / "none")
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    assert free_memory_bytes() == memory_bytes() > 0

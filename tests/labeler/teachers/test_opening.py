@@ -39,7 +39,8 @@ def test_settings_of_this_process_do_not_go_with_a_server(options):
     with pytest.raises(UserError) as error:
         open_teacher("http://127.0.0.1:1/v1", **options)
     assert str(error.value) == (
-        "pack, threads, parallel and deterministic apply to a teacher in this process only; http://127.0.0.1:1/v1 is a server"
+        "pack, threads, parallel, GPU layers, KV type and deterministic apply to a teacher in this process only; "
+        "http://127.0.0.1:1/v1 is a server"
     )
 
 
