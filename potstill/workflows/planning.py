@@ -24,10 +24,13 @@ from potstill.labeler.run.text_order import without_copies
 from potstill.labeler.teachers.opening import is_server, packed_file
 from potstill.labeler.tuning.score_file import TunedScores, by_score, prompt_of, read_scores, score_of
 from potstill.models.catalog import Entry, best_mode, load_catalog, place
+from potstill.models.gguf import read_header
+from potstill.models.memory import memory_needed
 from potstill.workflows.asking import EMBEDDING_SHARE, LEAST_EMBEDDING_S, Tell
 from potstill.workflows.teacher import TeacherConfig, configured_teacher, nearest_worked_examples
 
-MEMORY_FACTOR, MEMORY_BESIDE_MB = 1.1, 600  # what a teacher takes beside its file: buffers; cache, libraries
+N_CELLS = 8192  # tokens of context that a teacher must have room for: a prompt and the texts in work
+FILE_FACTOR, BESIDE_FILE_MB = 1.1, 600  # memory of a teacher that is not here, whose header cannot be read
 _LEAST_TEXTS, _LEAST_RATIONALES = 24, 16  # that a pace is measured with; a teacher that is too slow for them is not tried
 _LABEL, _TEACHER, _DERIVE = LabelConfig(), TeacherConfig(), DeriveConfig()
 
@@ -163,6 +166,7 @@ class _Candidate:
 
     teacher: TeacherConfig
     size_mb: int  # of its file, millions of bytes; 0 for a server
+    memory_mb: int  # that it needs; 0 for a server
     here: bool
 
     @property
@@ -214,9 +218,8 @@ def _candidates(teachers: Sequence[TeacherConfig], notes: list[str]) -> list[_Ca
     found, free_mb = [], free_memory_bytes() // 1_000_000
     for teacher in teachers or known:
         candidate = _candidate(teacher, catalog)
-        needed_mb = round(MEMORY_FACTOR * candidate.size_mb) + MEMORY_BESIDE_MB
-        if candidate.size_mb and needed_mb > free_mb:
-            notes.append(f"{teacher.name} needs about {needed_mb} MB of memory, and {free_mb} MB are free")
+        if candidate.memory_mb > free_mb:
+            notes.append(f"{teacher.name} needs about {candidate.memory_mb} MB of memory, and {free_mb} MB are free")
         else:
             found.append(candidate)
     return sorted(found, key=lambda candidate: candidate.size_mb)
@@ -225,12 +228,15 @@ def _candidates(teachers: Sequence[TeacherConfig], notes: list[str]) -> list[_Ca
 def _candidate(teacher: TeacherConfig, catalog: dict[str, Entry]) -> _Candidate:
     """Where a teacher is, and how large; raises UserError if it is neither a file, nor a server, nor in the catalog."""
     if is_server(teacher.name):
-        return _Candidate(teacher, 0, here=True)
+        return _Candidate(teacher, 0, 0, here=True)
     entry = catalog.get(teacher.name)
-    if entry is not None:
-        folder = place(entry)
-        return _Candidate(teacher, entry.size_mb, here=folder is not None and (folder / entry.file).is_file())
-    return _Candidate(teacher, packed_file(teacher.name, teacher.pack).path.stat().st_size // 1_000_000, here=True)
+    folder = place(entry) if entry else None
+    file = folder / entry.file if entry and folder else Path(teacher.name)
+    if entry and not file.is_file():
+        return _Candidate(teacher, entry.size_mb, round(FILE_FACTOR * entry.size_mb) + BESIDE_FILE_MB, here=False)
+    packed = packed_file(teacher.name, teacher.pack)
+    needed = memory_needed(read_header(packed.path), N_CELLS, teacher.kv_type)
+    return _Candidate(teacher, packed.path.stat().st_size // 1_000_000, needed.total_bytes // 1_000_000, here=True)
 
 
 def _paces(candidates: Sequence[_Candidate], pilots: _Pilots, notes: list[str], tell: Tell) -> dict[str, tuple[Pace, Known]]:
