@@ -5,7 +5,7 @@
 The texts are made from the example's posts: short ones (one post), long ones (three posts in one), and a mixture. Half of the runs
 have more texts than fit, so `--hours` ends them; the others have a file that a plan says will take about a minute. Every run has a
 seed of its own, so that no shared prompt is on disk from an earlier one. What was measured is kept in OUT/plan.jsonl, so the runs
-may be made in pieces; the table shows all that is there. The planned time of a run with `--hours` is that of its row, not the hours.
+may be made in pieces; the table shows all that is there. The planned time of a run with `--hours` is that of its row.
 """
 
 from __future__ import annotations

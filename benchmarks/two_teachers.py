@@ -59,9 +59,8 @@ def main() -> None:
     alone = scored(table, first, texts, table.runs == first.number)
     print(f"{len(texts)} posts, {first.settings.teacher}: first {FIRST[0]}, {FIRST[1].n_paths} direct paths; ", end="")
     print(f"then {SECOND[0]}, {SECOND[1].n_paths} direct paths\n")
-    print(
-        "| asked | tokens a text | accuracy | macro-F1 | log-loss | macro-F1 over the first alone |\n| --- | --- | --- | --- | --- | --- |"
-    )
+    print("| asked | tokens a text | accuracy | macro-F1 | log-loss | macro-F1 over the first alone |")
+    print("| --- | --- | --- | --- | --- | --- |")
     show("the first alone", cost[first.number], alone, alone, gold)
     for share in options.share:
         chosen = {text.id for text in order[: round(share * len(order))]}

@@ -54,7 +54,8 @@ def write_scores(file: Path, tuned: Tuned, teacher: str, task_digest: str) -> No
         for trial in tuned.trials
     ]
     digest = tuned.choice.winner.run.settings.teacher_digest
-    found = TunedScores(FORMAT, teacher, digest, task_digest, tuned_settings(tuned.choice.winner), ways)
+    chosen = tuned_settings(tuned.choice.winner)
+    found = TunedScores(format=FORMAT, teacher=teacher, teacher_digest=digest, task_digest=task_digest, chosen=chosen, ways=ways)
     atomic.write_file(file, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
 
 

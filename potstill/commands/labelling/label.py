@@ -89,6 +89,6 @@ def command(task: Path, texts: Path, out: Path, gold: Path | None, hours: float 
             click.echo(found.as_text())
             return
         with label_progress() as progress:
-            asked = {"gold": gold, "teacher": teacher, "derive": derive, "then": then, "hours": hours}
-            report = labelling.label(task, texts, out, config, **asked, progress=progress, tell=tell)
+            plan = labelling.plan_labelling(task, texts, config, gold=gold, teacher=teacher, derive=derive, then=then, hours=hours)
+            report = labelling.label_plan(plan, out, progress, tell)
             click.echo(report.as_text())
