@@ -17,6 +17,7 @@ from potstill.labeler.store.database import Run
 ROUND_SHARES = (0.15, 0.6, 0.9)  # of the time left: the first round measures, the last ones leave room for an error
 NOT_WORTH_A_ROUND = 0.04  # share of the whole budget; less time than that is left over
 N_BLIND = 4  # texts of a first round about whose pace nothing is known
+_FIRST_SETTLE = 0.02  # share of the budget to keep for the first soft labels
 _SETTLE_MARGIN = 1.3  # soft labels of more texts take longer, and not exactly in proportion
 
 Ask = Callable[[Sequence[Text], float], LabelReport]  # draw the missing paths of these texts, until a moment of the clock
@@ -59,22 +60,27 @@ def label_in_time(
     Returns:
         Counts over all rounds; `n_texts` are the texts that were reached.
     """
-    reached, n_drawn, drawing_s, settle_s, n_rounds = min(n_done, len(texts) - 1), 0, 0.0, 0.0, 0
+    reached, n_drawn, drawing_s, n_rounds = min(n_done, len(texts) - 1), 0, 0.0, 0
+    settle_text_s: float | None = None  # seconds of a text's soft label
     while True:
-        left = budget.left - settle_s
+        left = budget.left - _settling(settle_text_s, budget, reached + max(0.0, budget.left) / text_s if text_s else reached)
         share = ROUND_SHARES[min(n_rounds, len(ROUND_SHARES) - 1)]
         n = _round_size(share * left, ROUND_SHARES[-1] * left if n_rounds else 0, len(texts) - reached, text_s)
         began = time.monotonic()
-        report = ask(texts[: reached + n], budget.ends - settle_s)
+        report = ask(texts[: reached + n], budget.ends - _settling(settle_text_s, budget, reached + n))
         ended = time.monotonic()
         if report.n_paths:
             settle(report.run)
-        now = time.monotonic()
         n_rounds, reached, n_drawn, drawing_s = n_rounds + 1, reached + n, n_drawn + report.n_drawn, drawing_s + ended - began
-        text_s = (ended - began) / n
-        settle_s = (now - ended) * _SETTLE_MARGIN * min(len(texts), reached + budget.left / text_s) / reached
-        if reached == len(texts) or not report.in_time or budget.left - settle_s < NOT_WORTH_A_ROUND * budget.seconds:
+        text_s, settle_text_s = (ended - began) / n, _SETTLE_MARGIN * (time.monotonic() - ended) / reached
+        spare = budget.left - _settling(settle_text_s, budget, reached)
+        if reached == len(texts) or not report.in_time or spare < NOT_WORTH_A_ROUND * budget.seconds:
             return replace(report, n_texts=reached, n_drawn=n_drawn, seconds=drawing_s)
+
+
+def _settling(settle_text_s: float | None, budget: TimeBudget, n_texts: float) -> float:
+    """Seconds to keep for the soft labels of so many texts. Args: settle_text_s, of one text; None: not known yet."""
+    return _FIRST_SETTLE * budget.seconds if settle_text_s is None else settle_text_s * n_texts
 
 
 def _round_size(seconds: float, most_s: float, n_rest: int, text_s: float | None) -> int:

@@ -37,19 +37,28 @@ class Pace:
     """How long one teacher takes on this machine for texts like these."""
 
     start_s: float  # until the teacher is open
-    variant_s: float  # of each prompt variant, for what all texts share
+    variant_s: float  # of each prompt variant that is asked directly: its context, and what all texts share
     read_s: float  # of one text in one prompt variant
     rationale_s: float | None  # of one sampled rationale with its answer, when many are drawn together; None: not measured
+    reasoning_s: float = 0.0  # of each prompt variant that reasons first: the same, and until rationales end one after the other
     settle_s: float = _SETTLE_S  # to derive and write soft labels, apart from their number
 
     def scaled(self, ratio: float) -> Pace:
         """The pace of a teacher whose weights are that many times as large: reading weights is what takes the time."""
         rationale_s = None if self.rationale_s is None else self.rationale_s * ratio
-        return Pace(self.start_s * ratio, self.variant_s * ratio, self.read_s * ratio, rationale_s, self.settle_s)
+        return Pace(
+            self.start_s * ratio,
+            self.variant_s * ratio,
+            self.read_s * ratio,
+            rationale_s,
+            self.reasoning_s * ratio,
+            self.settle_s,
+        )
 
     def fixed_s(self, config: LabelConfig) -> float:
         """Seconds of a run apart from its texts. Args: config, with a real mode."""
-        return self.start_s + self.settle_s + self.variant_s * (config.direct_variants + config.cot_variants)
+        prompts_s = config.direct_variants * self.variant_s + config.cot_variants * self.reasoning_s
+        return self.start_s + self.settle_s + prompts_s
 
     def text_s(self, config: LabelConfig) -> float | None:
         """Mean seconds of a text, its soft label included; None if the mode was not measured. Args: config, with a real mode."""
@@ -105,11 +114,11 @@ def measured_pace(
     # what all texts read beside their own words, such as the cue, is short: tokens follow from characters
     read_s = direct.path_s * longer
     if not cot:
-        return Pace(start_s, direct.first_s, read_s, None, direct.settle_s)
+        return Pace(start_s, direct.first_s, read_s, None, settle_s=direct.settle_s)
     reasoned = _timed(task, sample, teacher, replace(plain, mode="cot", n_paths=N_PATHS), seconds - direct_s, nearest)
     reading = direct.path_s * reasoned.mean_length / direct.mean_length
     rationale_s = max(reasoned.path_s - reading / N_PATHS, 0.0)
-    return Pace(start_s, max(direct.first_s, reasoned.first_s), read_s, rationale_s, direct.settle_s)
+    return Pace(start_s, direct.first_s, read_s, rationale_s, reasoned.first_s, direct.settle_s)
 
 
 @dataclass(frozen=True)
@@ -130,7 +139,6 @@ def _timed(
     Raises:
         UserError: if hardly any path was drawn.
     """
-    # The first text alone pays for what is measured or loaded once, and is not timed.
     calls: list[tuple[float, int]] = []
 
     def watch(live: RunProgress) -> None:
@@ -138,7 +146,9 @@ def _timed(
 
     with tempfile.TemporaryDirectory(prefix="potstill-pilot-") as folder:
         store_path = Path(folder) / "labels.db"
-        label(task, texts[:1], store_path, teacher, replace(config, n_paths=1), nearest=nearest)
+        # One text pays for what is measured once; with another seed, so that the prompt's shared part is still to be read.
+        warm = replace(config, n_paths=1, seed=config.seed + 1)
+        label(task, texts[:1], Path(folder) / "warm.db", teacher, warm, nearest=nearest)
         began = time.monotonic()
         report = label(task, texts, store_path, teacher, config, watch, nearest, ends_at=began + seconds)
         with LabelStore.read(store_path) as store:

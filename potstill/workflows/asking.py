@@ -17,7 +17,7 @@ from potstill.labeler.run.forecast import forecast
 from potstill.labeler.run.label import LabelReport
 from potstill.labeler.run.label import label as label_texts
 from potstill.labeler.run.path_collector import RunCallback
-from potstill.labeler.run.text_order import spread, with_gold_between, without_copies
+from potstill.labeler.run.text_order import spread, with_gold_between
 from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.teacher import Teacher
 from potstill.labeler.teachers.local import LocalTeacher
@@ -114,10 +114,10 @@ def _seconds_a_text(asking: Asking, teacher: Teacher) -> float | None:
 
 
 def _begun(asking: Asking) -> tuple[list[Text], list[Text]]:
-    """(texts with paths from earlier commands, those with most paths first; the other texts), without copies of a text."""
-    texts = without_copies(asking.texts)
+    """(texts with paths from earlier commands, those with most paths first; the other texts)."""
+    texts = asking.texts
     if not asking.store_path.exists():
-        return [], texts
+        return [], list(texts)
     with LabelStore.read(asking.store_path) as store:
         after = asking.after.settings.digest if asking.after else ""
         runs = [run for run in store.runs() if run.settings.after == after]

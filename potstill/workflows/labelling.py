@@ -20,6 +20,7 @@ from potstill.labeler.run.forecast import Forecast, forecast
 from potstill.labeler.run.label import LabelReport
 from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.run.second_teacher import uncertain_texts
+from potstill.labeler.run.text_order import without_copies
 from potstill.labeler.store.database import LabelStore, Run
 from potstill.workflows.asking import Asking, Tell, ask_all, ask_in_time
 from potstill.workflows.teacher import (
@@ -66,7 +67,7 @@ class LabellingReport:
     gold_rows: list[SoftLabel]  # of texts with a gold label: for scores only
     out: Path
     then: LabelReport | None = None  # of a second teacher; None: there is none, or no text was uncertain
-    n_wanted: int = 0  # texts that were to be labelled, copies too
+    n_wanted: int = 0  # texts that were to be labelled
 
     def as_text(self) -> str:
         """A few lines for a person."""
@@ -210,7 +211,8 @@ def _labelled(plan: LabelPlan, out: Path, progress: RunCallback | None, tell: Te
     nearest = nearest_worked_examples(plan.task, plan.all_texts, plan.config, plan.derive.backbone, tell)
     if plan.mode_note:
         tell(plan.mode_note)
-    asking = Asking(plan.task, plan.all_texts, plan.config, plan.teacher, store_path, nearest)
+    texts = without_copies(plan.all_texts) if budget else plan.all_texts
+    asking = Asking(plan.task, texts, plan.config, plan.teacher, store_path, nearest)
     written = _Written(plan, out)
     first_budget = budget.first_part(FIRST_TEACHER_SHARE) if budget and plan.then else budget
     report = _asked(asking, first_budget, written, progress, tell)
@@ -223,7 +225,9 @@ def _labelled(plan: LabelPlan, out: Path, progress: RunCallback | None, tell: Te
     for warning in written.derived.warnings:
         tell(f"note: {warning}")
     skipped = [line for read in (plan.texts, plan.gold) if read and (line := read.skipped_line())]
-    return LabellingReport(report, skipped, written.for_training, written.with_gold, out, then, len(plan.all_texts))
+    if n_copies := len(plan.all_texts) - len(texts):
+        skipped.append(f"left out {n_copies} copies of other texts, which cost time and teach nothing (--hours)")
+    return LabellingReport(report, skipped, written.for_training, written.with_gold, out, then, len(texts))
 
 
 def _asked(asking: Asking, budget: TimeBudget | None, written: _Written, progress: RunCallback | None, tell: Tell) -> LabelReport:

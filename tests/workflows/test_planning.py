@@ -220,4 +220,5 @@ def test_within_hours_gold_texts_are_reached_too_and_a_second_command_goes_on(fi
     assert abs(len(first.gold_rows) / first.labels.n_texts - 0.25) < 0.1
     last = potstill.label(task, texts, out, config, gold=gold, hours=1.0)
     assert len(last.rows) == 300 and len(last.gold_rows) == 100  # all but the copy
+    assert "left out 1 copies of other texts" in last.as_text() and "were reached" not in last.as_text()
     assert last.labels.n_drawn == 800 - first.labels.n_paths

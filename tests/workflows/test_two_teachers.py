@@ -1,6 +1,7 @@
 """A second teacher is asked about what the first one is not certain of; soft labels follow from both, and say so."""
 
 import json
+import math
 from dataclasses import replace
 
 import msgspec
@@ -39,7 +40,7 @@ def number(prompt):
 
 def small(prompt, path):
     lean = 1 - 2 * number(prompt) / (N - 1)
-    return (np.log(0.5 + 0.45 * lean), np.log(0.5 - 0.45 * lean))
+    return (math.log(0.5 + 0.45 * lean), math.log(0.5 - 0.45 * lean))
 
 
 def large(prompt, path):

@@ -16,7 +16,7 @@ from potstill.labeler.run.plan_rows import PATHS, USED, PlanRow, best_fit, fitti
 
 pytestmark = pytest.mark.slow
 
-PACE = Pace(start_s=2.0, variant_s=0.5, read_s=0.1, rationale_s=0.2, settle_s=1.0)
+PACE = Pace(start_s=2.0, variant_s=0.5, read_s=0.1, rationale_s=0.2, reasoning_s=0.7, settle_s=1.0)
 DIRECT, COT, CASCADE = (LabelConfig(mode=mode) for mode in ("direct", "cot", "cascade"))
 TEXTS = [Text(f"text number {i}", str(i)) for i in range(400)]
 
@@ -24,8 +24,8 @@ TEXTS = [Text(f"text number {i}", str(i)) for i in range(400)]
 def test_a_run_takes_what_its_parts_take():
     settle_s = pilot._SETTLE_PATH_S
     assert PACE.run_s(DIRECT, 100) == pytest.approx(2 + 1 + 8 * 0.5 + 100 * (0.8 + 8 * settle_s))
-    assert PACE.run_s(COT, 100) == pytest.approx(2 + 1 + 0.5 + 100 * (0.1 + 1.6 + 8 * settle_s))
-    assert PACE.run_s(CASCADE, 100) == pytest.approx(2 + 1 + 5 * 0.5 + 100 * (0.4 + 0.3 * 1.7 + 12 * settle_s))
+    assert PACE.run_s(COT, 100) == pytest.approx(2 + 1 + 0.7 + 100 * (0.1 + 1.6 + 8 * settle_s))
+    assert PACE.run_s(CASCADE, 100) == pytest.approx(2 + 1 + 4 * 0.5 + 0.7 + 100 * (0.4 + 0.3 * 1.7 + 12 * settle_s))
     assert replace(PACE, rationale_s=None).run_s(COT, 100) is None
 
 
