@@ -23,6 +23,7 @@ from potstill.labeler.run.label import label
 from potstill.labeler.run.progress import RunProgress
 from potstill.labeler.store.database import LabelStore
 from potstill.labeler.teacher import Teacher, TeacherPath
+from potstill.labeler.teachers.local import LocalTeacher
 
 N_TEXTS = 512  # drawn from at most, at random
 N_PATHS = 8  # of a text in the timed mode `cot`
@@ -110,6 +111,8 @@ def measured_pace(
     plain = replace(config, n_variants=None, bound=0.0, deterministic=False)
     direct_s = DIRECT_SHARE * seconds if cot else seconds
     direct = _timed(task, sample, teacher, replace(plain, mode="direct", n_paths=1), direct_s, nearest)
+    if isinstance(teacher, LocalTeacher) and teacher.measures_again:
+        start_s += direct.warm_s
     longer = _mean_length(task, texts) / direct.mean_length
     # what all texts read beside their own words, such as the cue, is short: tokens follow from characters
     read_s = direct.path_s * longer
@@ -129,6 +132,7 @@ class _Timing:
     path_s: float
     mean_length: float  # characters of the texts that got paths
     settle_s: float
+    warm_s: float  # of the first path, which pays for what a teacher measures at its start
 
 
 def _timed(
@@ -148,6 +152,7 @@ def _timed(
         store_path = Path(folder) / "labels.db"
         # One text pays for what is measured once; with another seed, so that the prompt's shared part is still to be read.
         warm = replace(config, n_paths=1, seed=config.seed + 1)
+        warming = time.monotonic()
         label(task, texts[:1], Path(folder) / "warm.db", teacher, warm, nearest=nearest)
         began = time.monotonic()
         report = label(task, texts, store_path, teacher, config, watch, nearest, ends_at=began + seconds)
@@ -159,7 +164,7 @@ def _timed(
     if report.n_drawn < _LEAST_PATHS:
         raise UserError(f"{teacher.identity.name} drew {report.n_drawn} paths in {seconds:.0f} s, too few to plan with")
     path_s, first_s = _steady(calls, began, config.n_paths)
-    return _Timing(first_s, path_s, _length_of(task, texts, paths), _SETTLE_S + settle_s)
+    return _Timing(first_s, path_s, _length_of(task, texts, paths), _SETTLE_S + settle_s, began - warming)
 
 
 def _steady(calls: Sequence[tuple[float, int]], began: float, n_together: int) -> tuple[float, float]:

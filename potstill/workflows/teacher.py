@@ -68,6 +68,33 @@ class ThenConfig:
         return with_best_mode(config, self.teacher.name)
 
 
+@dataclass(frozen=True)
+class ThenSettings:
+    """A second teacher, as the console's options and a project's `[label]` table name it."""
+
+    then: str | None = None  # None: there is none
+    then_share: float = UncertainRule.share
+    then_below: float | None = UncertainRule.below
+    then_mode: RunMode | Literal["auto"] = ThenConfig.mode
+    then_paths: int | None = None
+
+
+def second_teacher(settings: ThenSettings, first: TeacherConfig) -> ThenConfig | None:
+    """The second teacher of the settings, which uses this machine as the first one does; None if none is named.
+
+    Raises:
+        UserError: if a value is out of range.
+    """
+    if settings.then is None:
+        return None
+    teacher = TeacherConfig(settings.then)
+    if not is_server(settings.then):
+        shared = {name: getattr(first, name) for name in ("threads", "parallel", "gpu_layers", "kv_type")}
+        teacher = replace(teacher, **shared)
+    rule = UncertainRule(settings.then_share, settings.then_below)
+    return ThenConfig(teacher, rule, settings.then_mode, settings.then_paths)
+
+
 def configured_teacher(config: TeacherConfig, tell: Callable[[str], None], *, deterministic: bool = False) -> Teacher:
     """The teacher, loaded or connected; raises as :func:`potstill.labeler.teachers.opening.open_teacher` does."""
     return open_teacher(

@@ -16,12 +16,12 @@ from potstill.commands.options.teacher import (
     second_teacher_options,
     teacher_config,
     teacher_options,
-    then_config,
 )
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.run.adaptive import BOUND
 from potstill.workflows import labelling
+from potstill.workflows.teacher import ThenSettings, second_teacher
 
 FILE = click.Path(path_type=Path)
 
@@ -81,7 +81,7 @@ FILE = click.Path(path_type=Path)
 def command(task: Path, texts: Path, out: Path, gold: Path | None, hours: float | None, dry_run: bool, **options: object) -> None:
     """Label TEXTS for TASK into the folder OUT: labels.db with every path, soft_labels.parquet for training."""
     config, derive, teacher = config_of(LabelConfig, options), config_of(DeriveConfig, options), teacher_config(options)
-    then = then_config(options)
+    then = second_teacher(config_of(ThenSettings, options), teacher)
     tell = partial(click.echo, err=True)
     with heeding_sigterm():
         if dry_run:

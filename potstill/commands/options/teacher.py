@@ -9,12 +9,11 @@ import click
 
 from potstill.commands.options.configs import config_of, stacked
 from potstill.labeler.config import MODES
-from potstill.labeler.run.second_teacher import UncertainRule
 from potstill.labeler.teachers.openai_client import ServerConfig
-from potstill.labeler.teachers.opening import Pack, is_server
+from potstill.labeler.teachers.opening import Pack
 from potstill.models.devices import AUTO_LAYERS
 from potstill.models.memory import KV_TYPES
-from potstill.workflows.teacher import TeacherConfig, ThenConfig
+from potstill.workflows.teacher import TeacherConfig, ThenSettings
 
 
 class GpuLayersType(click.ParamType[Any]):
@@ -74,7 +73,7 @@ _THEN = (
     click.option("--then", help="Second teacher, asked only about the texts of which the first one is not certain."),
     click.option(
         "--then-share",
-        default=UncertainRule.share,
+        default=ThenSettings.then_share,
         show_default=True,
         help="Share of the texts that the second teacher is asked about, the least certain ones, above 0.",
     ),
@@ -84,7 +83,11 @@ _THEN = (
         help="Ask it instead about the texts whose most probable label has less than this probability, 0 to 1.",
     ),
     click.option(
-        "--then-mode", type=click.Choice(MODES), default=ThenConfig.mode, show_default=True, help="How the second teacher answers."
+        "--then-mode",
+        type=click.Choice(MODES),
+        default=ThenSettings.then_mode,
+        show_default=True,
+        help="How the second teacher answers.",
     ),
     click.option("--then-paths", type=int, help="Answers of the second teacher per text.  [default: as --paths]"),
 )
@@ -93,21 +96,6 @@ _THEN = (
 def second_teacher_options(command: F) -> F:
     """The command with the options about a second teacher."""
     return stacked(command, _THEN)
-
-
-def then_config(options: Mapping[str, Any]) -> ThenConfig | None:
-    """The second teacher in a command's options; None if none is named. It uses the machine as the first one does.
-
-    Raises:
-        UserError: if a value is out of range.
-    """
-    if options["then"] is None:
-        return None
-    machine = (
-        {} if is_server(options["then"]) else {name: options[name] for name in ("threads", "parallel", "gpu_layers", "kv_type")}
-    )
-    rule = UncertainRule(options["then_share"], options["then_below"])
-    return ThenConfig(TeacherConfig(options["then"], **machine), rule, options["then_mode"], options["then_paths"])
 
 
 def teacher_options(command: F) -> F:
