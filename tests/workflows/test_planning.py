@@ -3,6 +3,7 @@
 import json
 import time
 
+import msgspec
 import pytest
 from support.small_task import SMALL_TASK
 
@@ -148,7 +149,6 @@ def tuned(files):
         chosen=ways[2].settings,
         ways=ways,
     )
-    import msgspec
 
     (folder / SCORES_FILE).write_bytes(msgspec.json.encode(scores))
     return folder

@@ -12,6 +12,7 @@ from support.small_task import SMALL_TASK
 from potstill.commands.main import run as console
 from potstill.contract.errors import FormatError, StoppedError, UserError
 from potstill.contract.soft_label import read_soft_labels
+from potstill.contract.task import load_task
 from potstill.labeler.aggregation.path_table import read_paths
 from potstill.labeler.aggregation.soft_labels import calibrated, teacher_weights
 from potstill.labeler.aggregation.summary import summary
@@ -22,9 +23,9 @@ from potstill.labeler.store.database import LabelStore
 from potstill.labeler.store.integrity import check_store
 from potstill.labeler.teacher import Identity
 from potstill.trainer.data.rows import read_rows
-from potstill.workflows import labelling
+from potstill.workflows import labelling, pipeline
 from potstill.workflows.labelling import label
-from potstill.workflows.teacher import TeacherConfig, ThenConfig
+from potstill.workflows.teacher import TeacherConfig, ThenConfig, ThenSettings, second_teacher
 
 pytestmark = pytest.mark.slow
 
@@ -125,8 +126,6 @@ def test_a_soft_label_says_which_teachers_it_comes_from(ask):
 
 def test_a_student_is_trained_on_the_labels_of_both(ask):
     report = ask()
-    from potstill.contract.task import load_task
-
     rows = read_rows(report.out / labelling.SOFT_LABELS_FILE, load_task(ask.folder / "task.toml"))
     assert len(rows) == N
 
@@ -252,3 +251,29 @@ def test_the_console_takes_both_teachers(ask, capsys):
     assert "30 paths of 10 texts are stored" in captured.out
     rows = read_soft_labels(folder / "out" / "soft_labels.parquet")
     assert sum(row.method == "calibrated+then" for row in rows) == 10
+
+
+def test_a_second_teacher_uses_the_machine_as_the_first_one_does_unless_it_is_a_server():
+    first = TeacherConfig("small", pack="Q8_0", threads=3, parallel=4)
+    assert second_teacher(ThenSettings(), first) is None
+    found = second_teacher(ThenSettings("large", then_below=0.6, then_paths=2), first)
+    assert found == ThenConfig(TeacherConfig("large", threads=3, parallel=4), UncertainRule(below=0.6), "auto", 2)
+    assert second_teacher(ThenSettings("http://127.0.0.1:9/v1"), first).teacher == TeacherConfig("http://127.0.0.1:9/v1")
+
+
+def test_a_project_names_a_second_teacher_in_its_label_table(ask, monkeypatch):
+    (ask.folder / "project.toml").write_text(
+        'format = 1\ntask = "task.toml"\ntexts = "texts.jsonl"\nout = "out"\nteacher = "small"\n'
+        '[label]\nmode = "direct"\nn_paths = 2\nthen = "large"\nthen_share = 0.25\nthen_mode = "direct"\n'
+    )
+    plans = []
+
+    def stopped(plan, *_):
+        plans.append(plan)
+        raise UserError("that is all")
+
+    monkeypatch.setattr(pipeline, "label_plan", stopped)
+    monkeypatch.setattr(pipeline, "_teacher_digest", lambda teacher: teacher.name)
+    with pytest.raises(UserError, match="that is all"):
+        pipeline.run_project(ask.folder / "project.toml")
+    assert plans[0].then == ThenConfig(TeacherConfig("large"), UncertainRule(0.25), "direct")
