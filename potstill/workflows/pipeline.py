@@ -119,7 +119,13 @@ def run_project(
             return exporting.export_bundle(out / CHECKPOINT_FOLDER, out / BUNDLE_FOLDER, export_config, progress).as_text()
 
     files = [here / project.texts, *([here / project.gold] if project.gold else [])]
-    asked = [plan.task.digest, teacher_digest, dataclasses.asdict(plan.config), dataclasses.asdict(plan.derive), plan.teacher.pack]
+    asked: list[Any] = [
+        plan.task.digest,
+        teacher_digest,
+        dataclasses.asdict(plan.config),
+        dataclasses.asdict(plan.derive),
+        plan.teacher.pack,
+    ]
     if plan.teacher.kv_type != TeacherConfig.kv_type:
         asked.append(plan.teacher.kv_type)
     if plan.then:
