@@ -28,7 +28,7 @@ from potstill.labeler.teachers.local import LocalTeacher
 N_TEXTS = 512  # drawn from at most, at random
 N_PATHS = 8  # of a text in the timed mode `cot`
 DIRECT_SHARE = 0.4  # of the time; rationales vary more, so they get the rest
-_SETTLE_S, _SETTLE_PATH_S = 0.3, 5e-5  # deriving and writing soft labels: at least, and for each path (docs/log.md)
+_SETTLE_S, _SETTLE_PATH_S = 0.3, 1e-4  # deriving and writing soft labels: at least, and for each path (docs/log.md)
 _AROUND = 40  # characters of a prompt beside its text: "Text:", the cue, line breaks
 _LEAST_PATHS = 4  # a pace from fewer is not one
 
