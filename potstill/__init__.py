@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from potstill.workflows.evaluation import EvaluateConfig, evaluate
     from potstill.workflows.labelling import label
     from potstill.workflows.pipeline import run_project
+    from potstill.workflows.planning import PlanConfig, plan
     from potstill.workflows.soft_labels import derive
-    from potstill.workflows.teacher import TeacherConfig
+    from potstill.workflows.teacher import TeacherConfig, ThenConfig
 
 __all__ = [
     "Task",
@@ -40,6 +41,9 @@ __all__ = [
     "label",
     "LabelConfig",
     "TeacherConfig",
+    "ThenConfig",
+    "plan",
+    "PlanConfig",
     "derive",
     "DeriveConfig",
     "train",
@@ -62,6 +66,9 @@ _PLACES = {
     "label": ("potstill.workflows.labelling", "label"),
     "LabelConfig": ("potstill.labeler.config", "LabelConfig"),
     "TeacherConfig": ("potstill.workflows.teacher", "TeacherConfig"),
+    "ThenConfig": ("potstill.workflows.teacher", "ThenConfig"),
+    "plan": ("potstill.workflows.planning", "plan"),
+    "PlanConfig": ("potstill.workflows.planning", "PlanConfig"),
     "derive": ("potstill.workflows.soft_labels", "derive"),
     "DeriveConfig": ("potstill.labeler.aggregation.config", "DeriveConfig"),
     "train": ("potstill.trainer.run", "train"),

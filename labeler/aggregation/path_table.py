@@ -1,12 +1,12 @@
-"""All paths of a run as arrays, with the texts they belong to.
+"""All paths of a run as arrays, with the texts they belong to; where a second teacher was asked, the paths of both.
 
 Axes: N texts, P paths, W label words, C labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,15 @@ UNREADABLE_MASS = 0.05  # a path whose label words have less probability than th
 
 
 @dataclass(frozen=True)
+class VariantOrigin:
+    """Whose prompt variant it is, and how it was asked."""
+
+    run: int  # number of the teacher's run
+    teacher: str
+    mode: str  # `direct` or `cot`
+
+
+@dataclass(frozen=True)
 class PathTable:
     """Paths and their texts; every text has at least one path."""
 
@@ -33,11 +42,18 @@ class PathTable:
     mass: NDArray[np.float64]  # [P], total probability of all label words, 0 to 1
     n_prompt_tokens: NDArray[np.int64]  # [P], after the shared prefix
     n_generated: NDArray[np.int64]  # [P]
+    origins: Mapping[int, VariantOrigin]  # by variant; those of a second teacher are numbered after those of the first
 
     @property
     def n_paths(self) -> NDArray[np.int64]:
         """Number of paths of each text, int [N], at least 1."""
         return np.bincount(self.owners, minlength=len(self.texts))
+
+    @property
+    def runs(self) -> NDArray[np.int64]:
+        """Number of the run that each path is from, int [P]; they rise in the order in which the teachers were asked."""
+        order, places = np.unique(self.variants, return_inverse=True)
+        return np.array([self.origins[int(variant)].run for variant in order])[places]
 
     def per_text(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sum over each text's paths. Args: float [P, C]. Returns: float [N, C]."""
@@ -46,16 +62,22 @@ class PathTable:
 
 
 def read_paths(store: LabelStore, run: Run) -> PathTable:
-    """Read every path of the run.
+    """Read every path of the run, and for the run of a second teacher those of the first one, too.
 
     Raises:
         UserError: if the run has no paths.
         FormatError: as :func:`path_table` does.
     """
-    columns = store.path_columns(run)
-    if not columns.text_ids:
+    columns, first = store.path_columns(run), store.first_run(run)
+    if not columns.text_ids and first is None:
         raise UserError(f"{store.path}: holds no path of this run yet; run: potstill label")
-    return _table(store, run, columns)
+    if first is None:
+        return _table(store, run, columns)
+    offset = first.settings.n_variants
+    later = [variant + offset for variant in columns.variants]
+    table = _table(store, first, store.path_columns(first).followed_by(columns, later))
+    own = {variant: origin for variant, origin in table.origins.items() if variant < offset}
+    return replace(table, origins=own | _origins(run, set(later), offset))
 
 
 def path_table(store: LabelStore, run: Run, paths: Sequence[TeacherPath]) -> PathTable:
@@ -89,7 +111,14 @@ def _table(store: LabelStore, run: Run, columns: PathColumns) -> PathTable:
         mass=np.exp(logsumexp(logprobs, axis=1)),
         n_prompt_tokens=np.array(columns.n_prompt_tokens),
         n_generated=np.array(columns.n_generated),
+        origins=_origins(run, set(columns.variants)),
     )
+
+
+def _origins(run: Run, variants: set[int], offset: int = 0) -> dict[int, VariantOrigin]:
+    """Where these variants come from: the run's own, numbered from ``offset`` on."""
+    settings = run.settings
+    return {v: VariantOrigin(run.number, settings.teacher, settings.mode_of(v - offset)) for v in sorted(variants)}
 
 
 def path_logprobs(paths: Sequence[TeacherPath], settings: RunSettings) -> NDArray[np.float64]:

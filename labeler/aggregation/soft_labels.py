@@ -69,9 +69,25 @@ def derive(store: LabelStore, run: Run, config: DeriveConfig = DEFAULTS, ids: Se
     wanted = [places[text_id] for text_id in (places if ids is None else ids) if text_id in places]
     n_paths = table.n_paths
     mass = np.clip(np.bincount(table.owners, weights=table.mass) / n_paths, 0, 1)
-    name = config.name(adaptive=run.settings.bound > 0)
-    rows = [_soft_label(table, found, i, int(n_paths[i]), float(mass[i]), name, run.settings) for i in wanted]
+    names = _method_names(table, config, run)
+    digest = teachers_digest(run, store.first_run(run))
+    rows = [_soft_label(table, found, i, float(mass[i]), names[i], digest, run.settings) for i in wanted]
     return Derived(rows, label_warnings(table, run.settings, config))
+
+
+def teachers_digest(run: Run, first: Run | None) -> str:
+    """Digest of the teacher whose paths the soft labels of a run come from; of two, both, joined by a plus in the order asked."""
+    own = run.settings.teacher_digest
+    return own if first is None else f"{first.settings.teacher_digest}+{own}"
+
+
+def _method_names(table: PathTable, config: DeriveConfig, run: Run) -> list[str]:
+    """The method name of every text's soft label, [N]; `+then` follows where a second teacher was asked."""
+    name = config.name(adaptive=run.settings.bound > 0)
+    if not run.settings.after:
+        return [name] * len(table.texts)
+    asked = np.bincount(table.owners, weights=table.runs == run.number, minlength=len(table.texts)) > 0
+    return [f"{name}+then" if both else name for both in asked]
 
 
 def distributions(
@@ -92,9 +108,9 @@ def distributions(
             the most probable labels are not matched: that would give different labels to texts that do not differ.
         affine: calibrated, then an affine map in log space fitted on the gold texts, with cross-fitting.
 
-    Then, in this order: averaging uses the variants' weights; where paths were drawn until a text was decided, the average is a
-    posterior mean; neighbours are mixed in, and the mixture is sharpened to its earlier entropy, unless votes were mixed; `matched`
-    and `affine` map the result.
+    Then, in this order: averaging uses the variants' weights, or lets every teacher of a text count the same; where paths were
+    drawn until a text was decided, the average is a posterior mean; neighbours are mixed in, and the mixture is sharpened to its
+    earlier entropy, unless votes were mixed; `matched` and `affine` map the result.
 
     Args:
         near: from :func:`neighbours`; None means no smoothing.
@@ -109,10 +125,10 @@ def distributions(
     if raw and config.weighting == "even":
         tamed = table.logprobs
     else:
-        tamed = calibrated(table, settings, prior) if known is None else known
+        tamed = calibrated(table, prior) if known is None else known
     per_path = table.logprobs if raw else tamed
     favourites = np.eye(len(settings.labels))[per_path.argmax(axis=1)]  # [P, C]
-    weights = path_weights(table, tamed, settings) if config.weighting == "agreement" else np.ones(len(table.owners))
+    weights = path_weights(table, tamed, settings) if config.weighting == "agreement" else teacher_weights(table)
     means = table.per_text(weights[:, None] * np.exp(per_path))  # [N, C], each row sums to the text's paths
     counts = table.per_text(weights[:, None] * favourites) if config.method in VOTING else means
     probs = _winner_takes_all(counts, means) if config.method == "majority" else averaged(counts, adaptive=settings.bound > 0)
@@ -126,21 +142,21 @@ def distributions(
     return Distributions(probs / probs.sum(axis=1, keepdims=True), np.rint(table.per_text(favourites)).astype(np.int64))
 
 
-def calibrated(table: PathTable, settings: RunSettings, prior: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+def calibrated(table: PathTable, prior: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
     """Sharpen the paths and calibrate them within each prompt variant, because each variant prefers labels in its own way.
 
     Variants are calibrated in the order in which they were asked. A variant that was asked about all texts is brought to the prior.
-    One that was asked only about some (the uncertain texts of a cascade, the undecided ones of an adaptive run) is brought to the
-    mean that the earlier variants give for exactly those texts, whose label shares differ. Within a variant every text has the same
-    weight, however many paths it has.
+    One that was asked only about some (the uncertain texts of a cascade or of a second teacher, the undecided ones of an adaptive
+    run) is brought to the mean that the earlier variants give for exactly those texts, whose label shares differ. Within a variant
+    every text has the same weight, however many paths it has.
 
     Args:
         prior: float [C], share of each label among all texts; None means even shares.
     Returns:
         Log-probabilities (nats), float [P, C], normalised over C.
     """
-    prior = prior_shares(DEFAULTS, settings.labels) if prior is None else prior
-    n_texts = len(table.texts)
+    n_texts, n_labels = len(table.texts), table.logprobs.shape[1]
+    prior = np.full(n_labels, 1 / n_labels) if prior is None else prior
     out = np.empty_like(table.logprobs)
     sums, counts = np.zeros((n_texts, len(prior))), np.zeros(n_texts)  # of the earlier variants, by text
     for variant in np.unique(table.variants):
@@ -154,11 +170,25 @@ def calibrated(table: PathTable, settings: RunSettings, prior: NDArray[np.float6
             expected = np.where(known[:, None], sums / np.where(known, counts, 1)[:, None], prior)  # [N, C]
             target = np.maximum(expected[asked].mean(axis=0), _MIN_SHARE)
             target = target / target.sum()
-        evidence = sharpened(table.logprobs[rows], SHARPNESS[settings.mode_of(int(variant))])  # first: it would sharpen the prior
+        evidence = sharpened(table.logprobs[rows], SHARPNESS[table.origins[int(variant)].mode])  # first: it would sharpen the prior
         out[rows] = batch_calibrated(evidence, target, 1 / n_paths[owners])
         np.add.at(sums, owners, np.exp(out[rows]))
         counts += n_paths
     return out
+
+
+def teacher_weights(table: PathTable) -> NDArray[np.float64]:
+    """The weight of each path, float [P], with which every teacher of a text counts the same; the mean over a text's paths is 1.
+
+    One teacher's paths all have the weight 1. Of two, neither outvotes the other by its number of paths.
+    """
+    runs, columns = np.unique(table.runs, return_inverse=True)
+    if len(runs) == 1:
+        return np.ones(len(table.owners))
+    n_own = np.zeros((len(table.texts), len(runs)))
+    np.add.at(n_own, (table.owners, columns), 1)
+    share = table.n_paths / (n_own > 0).sum(axis=1)  # of a text's paths, for each of its teachers
+    return np.asarray(share[table.owners] / n_own[table.owners, columns])
 
 
 def path_weights(table: PathTable, logprobs: NDArray[np.float64], settings: RunSettings) -> NDArray[np.float64]:
@@ -231,9 +261,10 @@ def _winner_takes_all(counts: NDArray[np.float64], means: NDArray[np.float64]) -
 
 
 def _soft_label(
-    table: PathTable, found: Distributions, row: int, n_paths: int, mass: float, method: str, settings: RunSettings
+    table: PathTable, found: Distributions, row: int, mass: float, method: str, teacher_digest: str, settings: RunSettings
 ) -> SoftLabel:
     """One text's soft label."""
+    n_paths = int(found.votes[row].sum())
     text, probs, votes = table.texts[row], found.probs[row].tolist(), found.votes[row].tolist()
     return SoftLabel(
         id=text.id,
@@ -247,7 +278,7 @@ def _soft_label(
         entropy=entropy(probs),
         label_mass=mass,
         method=method,
-        teacher_digest=settings.teacher_digest,
+        teacher_digest=teacher_digest,
         task_digest=settings.task_digest,
     )
 

@@ -50,12 +50,14 @@ class VariantRow:
     favourite_share: float
     weight: float | None  # by agreement, mean over its texts; None with too few variants
     accuracy: Score | None  # calibrated, on its gold texts
+    run: int  # whose variant it is: of two teachers, each has its own run
 
 
 @dataclass(frozen=True)
 class CostRow:
-    """Cost of one mode's paths; it is the same for every method, because all read the same paths."""
+    """Cost of one mode's paths of one teacher; it is the same for every method, because all read the same paths."""
 
+    run: int
     mode: str
     n_texts: int
     paths_per_text: float
@@ -69,6 +71,8 @@ class Summary:
 
     run: int
     settings: RunSettings
+    first_run: int | None  # of a second teacher's run: the run of the first one, whose paths are read too
+    first_settings: RunSettings | None
     n_texts: int
     n_paths: int
     n_gold: int
@@ -95,7 +99,7 @@ def summary(store: LabelStore, run: Run, config: DeriveConfig) -> Summary:
     table = read_paths(store, run)
     near = neighbours(table, config)
     even = replace(config, method="calibrated", weighting="even", smooth=0)
-    known = calibrated(table, run.settings, prior_shares(even, labels))  # once: every method that calibrates takes this prior
+    known = calibrated(table, prior_shares(even, labels))  # once: every method that calibrates takes this prior
     rows, left_out = [], []
     for wanted in _wanted(table, config):
         try:
@@ -105,10 +109,13 @@ def summary(store: LabelStore, run: Run, config: DeriveConfig) -> Summary:
             left_out.append(str(error))
             continue
         rows.append(_method_row(table, found, wanted.name(adaptive=run.settings.bound > 0), labels))
+    first = store.first_run(run)
     votes = distributions(table, run.settings, even, known=known).votes
     return Summary(
         run=run.number,
         settings=run.settings,
+        first_run=first.number if first else None,
+        first_settings=first.settings if first else None,
         n_texts=len(table.texts),
         n_paths=len(table.owners),
         n_gold=int(np.sum(table.gold != NO_GOLD)),
@@ -117,7 +124,7 @@ def summary(store: LabelStore, run: Run, config: DeriveConfig) -> Summary:
         left_out=left_out,
         variants=_variant_rows(table, run.settings, known),
         agreement=_agreement(votes, table.n_paths),
-        cost=_cost_rows(table, run.settings),
+        cost=_cost_rows(table),
         doubts=label_warnings(table, run.settings, even),
     )
 
@@ -162,13 +169,14 @@ def _variant_rows(table: PathTable, settings: RunSettings, known: NDArray[np.flo
         rows.append(
             VariantRow(
                 number=variant,
-                mode=settings.mode_of(variant),
+                mode=table.origins[variant].mode,
                 n_texts=int(asked.sum()),
                 n_paths=int(own.sum()),
                 favourite=settings.labels[int(raw.argmax())],
                 favourite_share=float(raw.max()),
                 weight=None if weights is None else float(weights[asked, column].mean()),
                 accuracy=accuracy,
+                run=table.origins[variant].run,
             )
         )
     return rows
@@ -180,17 +188,18 @@ def _agreement(votes: NDArray[np.int64], n_paths: NDArray[np.int64]) -> dict[str
     return {f"{tenth / 10:.1f}": int(np.sum(tenths == tenth)) for tenth in range(int(tenths.min()), 11)}
 
 
-def _cost_rows(table: PathTable, settings: RunSettings) -> list[CostRow]:
-    """Mean paths and tokens per text, by mode."""
+def _cost_rows(table: PathTable) -> list[CostRow]:
+    """Mean paths and tokens per text, by teacher and mode."""
+    kinds = {variant: (origin.run, origin.mode) for variant, origin in table.origins.items()}
     variants, columns = np.unique(table.variants, return_inverse=True)
-    modes = np.array([settings.mode_of(int(variant)) for variant in variants])[columns]
     rows = []
-    for mode in dict.fromkeys(modes.tolist()):
-        own = modes == mode
+    for run, mode in dict.fromkeys(kinds.values()):
+        own = np.isin(table.variants, [variant for variant, kind in kinds.items() if kind == (run, mode)])
         n_texts = len(np.unique(table.owners[own]))
         _, first = np.unique(table.owners[own] * len(variants) + columns[own], return_index=True)  # one of each text and variant
         rows.append(
             CostRow(
+                run=run,
                 mode=mode,
                 n_texts=n_texts,
                 paths_per_text=float(own.sum() / n_texts),

@@ -6,6 +6,7 @@ import textwrap
 
 from potstill.contract.scores.record import Score
 from potstill.labeler.aggregation.summary import Summary
+from potstill.labeler.store.database import RunSettings
 
 COLUMNS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log-loss", "ece": "ECE"}
 _WIDTH = 100
@@ -20,16 +21,25 @@ def as_text(summary: Summary) -> str:
 
 
 def _head(summary: Summary) -> list[str]:
-    """Teacher, settings and size of the run."""
-    run = summary.settings
+    """Teachers, their settings, and the size of their runs."""
+    lines = []
+    if summary.first_run is not None and summary.first_settings is not None:
+        n_asked = max((row.n_texts for row in summary.variants if row.run == summary.run), default=0)
+        lines = _teacher_lines(summary.first_run, summary.first_settings)
+        lines.append(f"then, about the {n_asked} texts of which it was least certain:")
+    lines += _teacher_lines(summary.run, summary.settings)
+    return [*lines, f"  {summary.n_paths} paths of {summary.n_texts} texts; mean label mass {summary.label_mass:.2f}"]
+
+
+def _teacher_lines(number: int, run: RunSettings) -> list[str]:
+    """One run's teacher and settings."""
     adaptive = f", adaptive (bound {run.bound:g})" if run.bound > 0 else ""
     machine = [f"{run.gpu_layers} layers on a GPU"] if run.gpu_layers else []
     machine += [f"cache {run.kv_type}"] if run.kv_type != "f16" else []
     return [
-        f"run {summary.run}: {run.teacher} ({run.teacher_digest[:12]}, {run.build})",
+        f"run {number}: {run.teacher} ({run.teacher_digest[:12]}, {run.build})",
         f"  mode {run.mode}{adaptive}, {run.n_variants} variants, temperature {run.temperature:g}, seed {run.seed}",
         *([f"  {', '.join(machine)}"] if machine else []),
-        f"  {summary.n_paths} paths of {summary.n_texts} texts; mean label mass {summary.label_mass:.2f}",
     ]
 
 
@@ -69,12 +79,14 @@ def _shares(summary: Summary) -> list[str]:
 
 def _variants(summary: Summary) -> list[str]:
     """One line for every prompt variant."""
-    lines = ["variant  mode    texts   paths   weight  calibrated accuracy  most common own vote"]
+    several = summary.first_run is not None  # teachers, whose variants are told apart by their run
+    lines = [f"variant  {'run  ' if several else ''}mode    texts   paths   weight  calibrated accuracy  most common own vote"]
     for row in summary.variants:
         weight = "-" if row.weight is None else f"{row.weight:.2f}"
         accuracy = "-" if row.accuracy is None else f"{_cell(row.accuracy)}"
         lines.append(
-            f"{row.number:<9}{row.mode:<8}{row.n_texts:<8}{row.n_paths:<8}{weight:<8}{accuracy:<21}"
+            f"{row.number:<9}{f'{row.run:<5}' if several else ''}"
+            f"{row.mode:<8}{row.n_texts:<8}{row.n_paths:<8}{weight:<8}{accuracy:<21}"
             f"{row.favourite} ({row.favourite_share:.0%})"
         )
     return lines
@@ -95,7 +107,8 @@ def _cost(summary: Summary) -> list[str]:
     lines = ["cost, the same for every method; per text asked: mode, texts, paths, prompt and generated tokens"]
     for row in summary.cost:
         lines.append(
-            f"  {row.mode:<7}{row.n_texts:>7} texts{row.paths_per_text:>8.1f} paths{row.prompt_tokens_per_text:>9.0f} prompt"
+            f"  {f'run {row.run}  ' if summary.first_run is not None else ''}"
+            f"{row.mode:<7}{row.n_texts:>7} texts{row.paths_per_text:>8.1f} paths{row.prompt_tokens_per_text:>9.0f} prompt"
             f"{row.generated_tokens_per_text:>9.0f} generated"
         )
     return lines

@@ -138,11 +138,19 @@ def least_certain(store: LabelStore, run: Run, texts: Sequence[Text], share: flo
         share: of the texts that have paths, from 0 to 1.
         below: only paths of variants below this number count.
     """
-    by_text = _calibrated_rows(store, run, below)
-    certainty = {i: float(np.exp(rows).mean(axis=0).max()) for i, rows in by_text.items()}
+    certainty = certainties(store, run, below=below)
     ranked = sorted((text for text in texts if text.id in certainty), key=lambda text: (certainty[text.id], text.id))
     chosen = {text.id for text in ranked[: round(share * len(ranked))]}
     return [text for text in texts if text.id in chosen]
+
+
+def certainties(store: LabelStore, run: Run, *, below: int) -> dict[str, float]:
+    """Calibrated probability of each text's most probable label, from 1 / number of labels to 1, by text id.
+
+    Args:
+        below: only paths of variants below this number count.
+    """
+    return {i: float(np.exp(rows).mean(axis=0).max()) for i, rows in _calibrated_rows(store, run, below).items()}
 
 
 def _calibrated_rows(store: LabelStore, run: Run, below: int) -> dict[str, NDArray[np.float64]]:
@@ -152,5 +160,5 @@ def _calibrated_rows(store: LabelStore, run: Run, below: int) -> dict[str, NDArr
         return {}
     table = path_table(store, run, paths)
     by_text = np.argsort(table.owners, kind="stable")
-    rows = np.split(calibrated(table, run.settings)[by_text], np.cumsum(table.n_paths)[:-1])
+    rows = np.split(calibrated(table)[by_text], np.cumsum(table.n_paths)[:-1])
     return {text.id: own for text, own in zip(table.texts, rows, strict=True)}

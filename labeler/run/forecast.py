@@ -41,7 +41,7 @@ class Forecast:
                 f"{self.n_texts} texts, {self.n_variants} prompt variants, {most}{self.n_paths} paths",
                 f"tokens: {self.prefix_tokens} shared, {self.prompt_tokens} of texts, about {self.path_tokens} sampled",
                 f"this machine reads {self.prompt_tokens_per_s:.0f} and draws {self.path_tokens_per_s:.0f} tokens/s",
-                f"about {most}{_duration(self.seconds)}, {self.seconds / self.n_texts:.2f} s a text",
+                f"about {most}{duration(self.seconds)}, {self.seconds / self.n_texts:.2f} s a text",
             ]
         )
 
@@ -88,7 +88,7 @@ def _n_texts(variant: PromptVariant, texts: Sequence[Text], config: LabelConfig)
     return round(config.uncertain * len(texts)) if config.mode == "cascade" and variant.mode == "cot" else len(texts)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """`40 s`, `12 min`, `3 h 20 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -7,12 +7,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from potstill.contract.errors import StoppedError, UserError
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig, with_mode
 from potstill.labeler.prompts.variants import Nearest, PromptVariant, prompt_variants, prompts_digest
-from potstill.labeler.run.path_collector import PathCollector, RunCallback
+from potstill.labeler.run.path_collector import OutOfTimeError, PathCollector, RunCallback
 from potstill.labeler.store.database import LabelStore, Run, RunSettings
 from potstill.labeler.teacher import Teacher
 from potstill.models.catalog import best_mode
@@ -29,10 +31,13 @@ class LabelReport:
     n_too_long: int
     n_cut: int  # texts of which the teacher saw only the beginning
     seconds: float
+    in_time: bool = True  # whether every wanted path was drawn before the time was up
 
     def as_text(self) -> str:
         """One line for a person."""
         notes = [f"{self.n_drawn} of them drawn now in {self.seconds:.0f} s"]
+        if not self.in_time:
+            notes.append("the time was up before the rest")
         if self.n_cut:
             notes.append(f"{self.n_cut} texts were cut for the prompt")
         if self.n_too_long:
@@ -48,12 +53,17 @@ def label(
     config: LabelConfig,
     progress: RunCallback | None = None,
     nearest: Nearest | None = None,
+    *,
+    after: Run | None = None,
+    ends_at: float | None = None,
 ) -> LabelReport:
     """Draw every path that the store does not hold yet. After a kill at any moment, the same call resumes the run.
 
     Args:
         progress: called after every few paths, once they are stored.
         nearest: worked examples for each text, where the configuration chooses them by similarity.
+        after: the run of a first teacher, about whose uncertain texts this one is asked.
+        ends_at: moment on the clock `time.monotonic()`, in seconds, at which drawing ends, whatever is missing; None: never.
     Raises:
         UserError: if the store holds a run that differs (and `new_run` is off), or the teacher fails.
         StoppedError: on KeyboardInterrupt; everything drawn so far is stored.
@@ -61,21 +71,25 @@ def label(
     config = with_mode(config, best_mode(teacher.identity.name))
     variants = prompt_variants(task, config, teacher.identity, nearest)
     with LabelStore.create(store_path) as store:
-        run = _begin(store, run_settings(task, variants, teacher, config), config)
+        settings = run_settings(task, variants, teacher, config)
+        run = _begin(store, msgspec.structs.replace(settings, after=after.settings.digest if after else ""), config)
         store.add_texts(texts)
-        collector = PathCollector(store, run, teacher, config, texts, variants, progress)
+        collector = PathCollector(store, run, teacher, config, texts, variants, progress, ends_at)
         found = collector.progress
-        began = time.monotonic()
+        began, in_time = time.monotonic(), True
         try:
             for variant in variants:
                 collector.draw(variant)
+        except OutOfTimeError:
+            in_time = False
         except KeyboardInterrupt as stop:
             raise StoppedError(
                 f"stopped; {found.n_paths} of {found.total} paths are in {store_path}; the same command draws the rest"
             ) from stop
         n_cut = sum(len(" ".join(text.text.split())) > task.input.max_chars for text in texts)
         n_unlabelled = len(collector.too_long - collector.done.keys())  # a text that fits in some prompts has a label
-        return LabelReport(run, len(texts), found.n_paths, found.n_drawn, n_unlabelled, n_cut, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        return LabelReport(run, len(texts), found.n_paths, found.n_drawn, n_unlabelled, n_cut, seconds, in_time)
 
 
 def run_settings(task: Task, variants: Sequence[PromptVariant], teacher: Teacher, config: LabelConfig) -> RunSettings:
@@ -112,7 +126,8 @@ def run_settings(task: Task, variants: Sequence[PromptVariant], teacher: Teacher
 
 def _begin(store: LabelStore, settings: RunSettings, config: LabelConfig) -> Run:
     """The run to continue or start; refuses to mix with a run that differs."""
-    earlier = store.runs()
+    kind = bool(settings.after)  # a second teacher's run stands beside the first one's
+    earlier = [run for run in store.runs() if bool(run.settings.after) == kind]
     if earlier and not config.new_run and not any(run.settings.is_same_run(settings) for run in earlier):
         last = earlier[-1].settings
         fields = [name for name in RunSettings.__struct_fields__ if getattr(last, name) != getattr(settings, name)]

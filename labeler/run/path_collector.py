@@ -24,6 +24,10 @@ RunCallback = Callable[[RunProgress], None]
 T = TypeVar("T")
 
 
+class OutOfTimeError(Exception):
+    """The time for drawing is up; what was drawn is stored."""
+
+
 class PathCollector:
     """One run in a store, and the paths that it still lacks."""
 
@@ -36,8 +40,15 @@ class PathCollector:
         texts: Sequence[Text],
         variants: Sequence[PromptVariant],
         on_progress: RunCallback | None = None,
+        ends_at: float | None = None,
     ) -> None:
-        """Read the stored paths. Args: on_progress, called after every commit and every variant."""
+        """Read the stored paths.
+
+        Args:
+            on_progress: called after every commit and every variant.
+            ends_at: moment on the clock `time.monotonic()`, in seconds, at which drawing ends; None: never.
+        """
+        self._clock = _Clock(ends_at)
         self._store, self._run, self._teacher, self._config, self._texts = store, run, teacher, config, texts
         self._on_progress: RunCallback = on_progress or (lambda _: None)
         gold = {text.id: text.gold for text in texts if text.gold is not None}
@@ -58,6 +69,7 @@ class PathCollector:
 
         Raises:
             UserError: if the teacher fails or the disk is full; paths drawn before are stored.
+            OutOfTimeError: if the time is up before the variant is drawn.
         """
         self._open = {text.id: self._n_missing(text.id, variant.paths) for text in self._texts}
         chosen = self._chosen(variant)
@@ -149,6 +161,7 @@ class PathCollector:
         if not requests:
             return
         enough: Enough = ballot.decided if ballot else never
+        self._clock.start()
         results = self._teacher.answer(variant.prefix, variant.number, requests, variant.spec, self._config.seed, enough)
         for batch in batched(_voting(results, ballot), COMMIT_SECONDS):
             new = [r for r in batch if isinstance(r, TooLong) or r.path not in self.done.get(r.text_id, ())]
@@ -162,6 +175,36 @@ class PathCollector:
                 self._open[result.text_id] -= 1
                 self.progress.add(result)
             self._on_progress(self.progress)
+            self._clock.look()
+
+
+class _Clock:
+    """Ends drawing in time: when the next paths would probably arrive too late."""
+
+    def __init__(self, ends_at: float | None) -> None:
+        """Start with nothing known about how long paths take."""
+        self._ends_at, self._last, self._first = ends_at, 0.0, True
+        self._to_first, self._between = 0.0, 0.0  # longest seconds from a request to its first paths, and from paths to paths
+
+    def start(self) -> None:
+        """Before a request for paths; raises OutOfTimeError if none of them would come in time."""
+        self._last, self._first = time.monotonic(), True
+        self._check(self._to_first)
+
+    def look(self) -> None:
+        """After some paths have arrived; raises OutOfTimeError if the next ones would come too late."""
+        now = time.monotonic()
+        if self._first:
+            self._to_first = max(self._to_first, now - self._last)
+        else:
+            self._between = max(self._between, now - self._last)
+        self._last, self._first = now, False
+        self._check(self._between)
+
+    def _check(self, wait_s: float) -> None:
+        """Raise OutOfTimeError if nothing more arrives in time."""
+        if self._ends_at is not None and time.monotonic() + wait_s >= self._ends_at:
+            raise OutOfTimeError
 
 
 def batched(results: Iterable[T], seconds: float) -> Iterator[list[T]]:

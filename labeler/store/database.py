@@ -62,6 +62,7 @@ class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     examples: str = "given"  # how worked examples are chosen
     guideline: bool = True  # whether the prompt holds the guideline
     deterministic: bool = False  # whether the schedule was fixed, so that the same run gives bit-identical paths
+    after: str = ""  # of a second teacher's run: digest of the run whose uncertain texts it was asked about
     kv_type: str = "f16"  # of the teacher's cached keys and values
     gpu_layers: int = 0  # of the teacher, when the run began; goes on with others, unless it is deterministic
 
@@ -100,6 +101,16 @@ class PathColumns:
     word_logprobs: Sequence[Sequence[float]] = ()
     n_prompt_tokens: Sequence[int] = ()
     n_generated: Sequence[int] = ()
+
+    def followed_by(self, later: PathColumns, variants: Sequence[int]) -> PathColumns:
+        """These columns with those of other paths after them, whose variants get other numbers."""
+        return PathColumns(
+            [*self.text_ids, *later.text_ids],
+            [*self.variants, *variants],
+            [*self.word_logprobs, *later.word_logprobs],
+            [*self.n_prompt_tokens, *later.n_prompt_tokens],
+            [*self.n_generated, *later.n_generated],
+        )
 
 
 class LabelStore:
@@ -186,6 +197,20 @@ class LabelStore:
         if number not in runs:
             raise UserError(f"{self.path}: has no run {number}; it has {', '.join(map(str, runs))}")
         return runs[number]
+
+    def first_run(self, run: Run) -> Run | None:
+        """The run whose uncertain texts this one's teacher was asked about; None where there was no teacher before.
+
+        Raises:
+            FormatError: if the store lacks that run.
+        """
+        if not run.settings.after:
+            return None
+        found = next((first for first in self.runs() if first.settings.digest == run.settings.after), None)
+        if found is None:
+            problem = "follows a run that the store lacks; restore a copy, or label into another folder"
+            raise FormatError(self.path, f"run {run.number}", problem)
+        return found
 
     def begin_run(self, settings: RunSettings) -> Run:
         """The run with these settings; added if absent.

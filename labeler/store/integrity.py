@@ -61,6 +61,8 @@ def check_store(store: LabelStore) -> StoreCheck:
             continue
         if found != expected:
             faults.append(f"run {number}: its settings do not match its digest; {_DRAW_AGAIN}")
+        if settings.after and not any(other.settings.digest == settings.after for other in store.runs()):
+            faults.append(f"run {number}: follows a run that the store lacks; {_RESTORE}")
         rows = store.query(f"select {', '.join(_PathRow.__struct_fields__)} from paths where run = ?", number)
         wrong = Counter(fault for row in rows for fault in _faults(settings, row))
         faults += [f"run {number}: {count} of {len(rows)} paths {fault}; {_DRAW_AGAIN}" for fault, count in wrong.items()]

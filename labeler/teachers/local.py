@@ -71,6 +71,7 @@ class LocalTeacher:
         self._loaded: list[int] | None = None  # tokens of the prefix, while the cache holds it and nothing else
         self._sequences: Sequences = engine
         self._told_one_by_one = False
+        self.measures_again = False  # whether the next start measures its settings once more, as nothing could be kept of this one
 
     @property
     def identity(self) -> Identity:
@@ -164,6 +165,7 @@ class LocalTeacher:
         found = autotune.remembered(config.cache, key) if config.cache else None
         if found is None:
             busy = autotune.is_busy()
+            self.measures_again = busy or not config.cache
             self._tell("measuring how this machine draws paths fastest" + (BUSY if busy else ""))
             self._loaded = None
             try:

@@ -1,9 +1,10 @@
-"""The labelling stage: read the texts, ask the teacher, derive soft labels, write them, and count what was skipped."""
+"""The labelling stage: read the texts, ask one teacher or two, derive soft labels, write them, and count what was skipped."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from potstill.contract.errors import FormatError, StoppedError, UserError
@@ -12,21 +13,26 @@ from potstill.contract.task import Task, as_task
 from potstill.contract.texts import Text, Texts, read_texts
 from potstill.labeler.aggregation import soft_labels
 from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig, check_derive
+from potstill.labeler.aggregation.soft_labels import Derived
 from potstill.labeler.config import LabelConfig
+from potstill.labeler.run.budget import TimeBudget
 from potstill.labeler.run.forecast import Forecast, forecast
 from potstill.labeler.run.label import LabelReport
-from potstill.labeler.run.label import label as label_texts
 from potstill.labeler.run.path_collector import RunCallback
-from potstill.labeler.store.database import LabelStore
+from potstill.labeler.run.second_teacher import uncertain_texts
+from potstill.labeler.run.text_order import without_copies
+from potstill.labeler.store.database import LabelStore, Run
+from potstill.workflows.asking import Asking, Tell, ask_all, ask_in_time
 from potstill.workflows.teacher import (
     TeacherConfig,
+    ThenConfig,
     configured_local_teacher,
-    configured_teacher,
     nearest_worked_examples,
     with_best_mode,
 )
 
 STORE_FILE, SOFT_LABELS_FILE, GOLD_LABELS_FILE = "labels.db", "soft_labels.parquet", "gold_labels.parquet"
+FIRST_TEACHER_SHARE = 0.5  # of the hours, where a second teacher is asked afterwards
 _LABEL, _TEACHER = LabelConfig(), TeacherConfig()
 
 
@@ -42,6 +48,8 @@ class LabelPlan:
     teacher: TeacherConfig = _TEACHER
     gold_file: Path | None = None  # where the gold texts come from
     mode_note: str = ""  # how the mode was chosen, where that was left to the teacher
+    then: ThenConfig | None = None  # a second teacher for the uncertain texts
+    hours: float | None = None  # None: until everything is labelled
 
     @property
     def all_texts(self) -> list[Text]:
@@ -58,13 +66,20 @@ class LabellingReport:
     rows: list[SoftLabel]  # for training
     gold_rows: list[SoftLabel]  # of texts with a gold label: for scores only
     out: Path
+    then: LabelReport | None = None  # of a second teacher; None: there is none, or no text was uncertain
+    n_wanted: int = 0  # texts that were to be labelled
 
     def as_text(self) -> str:
         """A few lines for a person."""
+        lines = [*self.skipped, self.labels.as_text()]
+        if self.then:
+            lines.append(f"the second teacher was asked about the least certain texts: {self.then.as_text()}")
+        if self.labels.n_texts < self.n_wanted:
+            lines.append(f"{self.labels.n_texts} of {self.n_wanted} texts were reached; the same command goes on with the others")
         wrote = f"wrote {len(self.rows)} soft labels to {self.out / SOFT_LABELS_FILE}"
         if self.gold_rows:
             wrote += f", and {len(self.gold_rows)} with gold to {self.out / GOLD_LABELS_FILE}"
-        return "\n".join([*self.skipped, self.labels.as_text(), wrote])
+        return "\n".join([*lines, wrote])
 
 
 def label(
@@ -76,8 +91,10 @@ def label(
     gold: str | Path | None = None,
     teacher: TeacherConfig = _TEACHER,
     derive: DeriveConfig = DEFAULTS,
+    then: ThenConfig | None = None,
+    hours: float | None = None,
     progress: RunCallback | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Tell = lambda _: None,
 ) -> LabellingReport:
     """Have a teacher label a file of texts; `potstill label`.
 
@@ -98,6 +115,9 @@ def label(
         gold: a file of texts with gold labels; they are labelled too, but written to `gold_labels.parquet`, for scores only.
         teacher: who answers, and with how much of this machine.
         derive: how soft labels follow from the paths.
+        then: a second teacher, asked about the texts of which the first one is not certain; soft labels follow from both.
+        hours: label as many texts as that allows, those first that differ most from each other, and end in time with their soft
+            labels written; the same call goes on from there.
         progress: called after every few paths, once they are stored.
         tell: takes a line for a person: what takes a while, and what to know about the labels.
     Raises:
@@ -106,7 +126,7 @@ def label(
             settings, or the teacher fails.
         StoppedError: on KeyboardInterrupt; everything labelled so far is stored.
     """
-    plan = plan_labelling(task, texts, config, gold=gold, teacher=teacher, derive=derive)
+    plan = plan_labelling(task, texts, config, gold=gold, teacher=teacher, derive=derive, then=then, hours=hours)
     return label_plan(plan, out, progress, tell)
 
 
@@ -144,6 +164,8 @@ def plan_labelling(
     gold: str | Path | None = None,
     teacher: TeacherConfig = _TEACHER,
     derive: DeriveConfig = DEFAULTS,
+    then: ThenConfig | None = None,
+    hours: float | None = None,
 ) -> LabelPlan:
     """Read the files and check the settings before a model is loaded; arguments as for :func:`label`.
 
@@ -161,7 +183,12 @@ def plan_labelling(
         _check_apart(Path(texts), read, Path(gold), read_gold)
     if config.deterministic and teacher.parallel:
         raise UserError("a deterministic run fixes how many paths are stepped at once; leave out --parallel or --deterministic")
-    return LabelPlan(task, read, read_gold, config, derive, teacher, None if gold is None else Path(gold), mode_note)
+    if hours is not None and not hours > 0:
+        raise UserError(f"hours is {hours:g}; it must be above 0, and may be a fraction")
+    if hours is not None and config.deterministic:
+        raise UserError("a deterministic run labels fixed blocks, whatever the time; leave out --hours or --deterministic")
+    gold_file = None if gold is None else Path(gold)
+    return LabelPlan(task, read, read_gold, config, derive, teacher, gold_file, mode_note, then, hours)
 
 
 def label_plan(
@@ -175,36 +202,88 @@ def label_plan(
         raise StoppedError(f"stopped; what is labelled is kept in {out}; the same command goes on from there") from stop
 
 
-def _labelled(plan: LabelPlan, out: Path, progress: RunCallback | None, tell: Callable[[str], None]) -> LabellingReport:
-    """Ask for every path, then derive."""
+def _labelled(plan: LabelPlan, out: Path, progress: RunCallback | None, tell: Tell) -> LabellingReport:
+    """Ask for every path, or for those that the time allows, then derive."""
+    budget = None if plan.hours is None else TimeBudget(time.monotonic(), plan.hours * 3600)
     store_path = out / STORE_FILE
     if store_path.exists():
         LabelStore.create(store_path).close()  # a store that is in use or damaged is found before the teacher is loaded
     nearest = nearest_worked_examples(plan.task, plan.all_texts, plan.config, plan.derive.backbone, tell)
-    teacher = configured_teacher(plan.teacher, tell, deterministic=plan.config.deterministic)
     if plan.mode_note:
         tell(plan.mode_note)
-    try:
-        report = label_texts(plan.task, plan.all_texts, store_path, teacher, plan.config, progress, nearest)
-    finally:
-        teacher.close()
+    texts = without_copies(plan.all_texts) if budget else plan.all_texts
+    asking = Asking(plan.task, texts, plan.config, plan.teacher, store_path, nearest)
+    written = _Written(plan, out)
+    first_budget = budget.first_part(FIRST_TEACHER_SHARE) if budget and plan.then else budget
+    report = _asked(asking, first_budget, written, progress, tell)
     if not report.n_paths:
         raise UserError(
             f"none of the {report.n_texts} texts fits into the context of {plan.teacher.name}, so none has a label; "
             "show the teacher less of each with input.max_chars in the task"
         )
-    with LabelStore.read(store_path) as store:
-        derived = soft_labels.derive(store, report.run, plan.derive, [text.id for text in plan.all_texts])
-    for warning in derived.warnings:
+    then = _then_asked(plan.then, report.run, asking, budget, written, progress, tell) if plan.then else None
+    for warning in written.derived.warnings:
         tell(f"note: {warning}")
-    # rows that carry a gold label are for scores: a student trained on them would have seen its exam
-    for_training = [row for row in derived.rows if row.gold is None]
-    with_gold = [row for row in derived.rows if row.gold is not None]
-    write_soft_labels(out / SOFT_LABELS_FILE, for_training)
-    if with_gold:
-        write_soft_labels(out / GOLD_LABELS_FILE, with_gold)
     skipped = [line for read in (plan.texts, plan.gold) if read and (line := read.skipped_line())]
-    return LabellingReport(report, skipped, for_training, with_gold, out)
+    if n_copies := len(plan.all_texts) - len(texts):
+        skipped.append(f"left out {n_copies} copies of other texts, which cost time and teach nothing (--hours)")
+    return LabellingReport(report, skipped, written.for_training, written.with_gold, out, then, len(texts))
+
+
+def _asked(asking: Asking, budget: TimeBudget | None, written: _Written, progress: RunCallback | None, tell: Tell) -> LabelReport:
+    """Ask one teacher, and write the soft labels."""
+    if budget is not None:
+        return ask_in_time(asking, budget, written.write, written.plan.derive.backbone, progress, tell)
+    report = ask_all(asking, progress, tell)
+    if report.n_paths:
+        written.write(report.run)
+    return report
+
+
+def _then_asked(
+    then: ThenConfig,
+    first: Run,
+    asking: Asking,
+    budget: TimeBudget | None,
+    written: _Written,
+    progress: RunCallback | None,
+    tell: Tell,
+) -> LabelReport | None:
+    """Ask the second teacher about the texts of which the first one is not certain; None if there is no such text.
+
+    Args:
+        asking: what the first teacher was asked.
+    """
+    with LabelStore.read(asking.store_path) as store:
+        texts = uncertain_texts(store, first, asking.texts, then.rule)
+    if not texts:
+        tell("no text is uncertain, so the second teacher is not asked")
+        return None
+    config, mode_note = then.label_config(asking.config)
+    tell(f"asking {then.teacher.name} about {len(texts)} uncertain texts" + (f"; {mode_note}" if mode_note else ""))
+    second = replace(asking, texts=texts, config=config, teacher=then.teacher, after=first)
+    return _asked(second, budget, written, progress, tell)
+
+
+class _Written:
+    """The soft labels that were derived and written last."""
+
+    def __init__(self, plan: LabelPlan, out: Path) -> None:
+        self.plan, self._out = plan, out
+        self.derived = Derived([], [])
+        self.for_training: list[SoftLabel] = []
+        self.with_gold: list[SoftLabel] = []
+
+    def write(self, run: Run) -> None:
+        """Derive the soft labels of a run, and write them."""
+        with LabelStore.read(self._out / STORE_FILE) as store:
+            self.derived = soft_labels.derive(store, run, self.plan.derive, [text.id for text in self.plan.all_texts])
+        # rows that carry a gold label are for scores: a student trained on them would have seen its exam
+        self.for_training = [row for row in self.derived.rows if row.gold is None]
+        self.with_gold = [row for row in self.derived.rows if row.gold is not None]
+        write_soft_labels(self._out / SOFT_LABELS_FILE, self.for_training)
+        if self.with_gold:
+            write_soft_labels(self._out / GOLD_LABELS_FILE, self.with_gold)
 
 
 def _check_apart(file: Path, texts: Texts, gold_file: Path, gold: Texts) -> None:

@@ -27,7 +27,7 @@ from potstill.trainer.config import TrainConfig
 from potstill.trainer.students.start import file_digests
 from potstill.trainer.training.loop import TrainProgress
 from potstill.workflows.labelling import GOLD_LABELS_FILE, SOFT_LABELS_FILE, LabelPlan, label_plan, plan_labelling
-from potstill.workflows.teacher import TeacherConfig, configured_teacher
+from potstill.workflows.teacher import TeacherConfig, ThenSettings, configured_teacher, second_teacher
 
 _TEACHER_KEYS = (
     "pack",
@@ -119,9 +119,18 @@ def run_project(
             return exporting.export_bundle(out / CHECKPOINT_FOLDER, out / BUNDLE_FOLDER, export_config, progress).as_text()
 
     files = [here / project.texts, *([here / project.gold] if project.gold else [])]
-    asked = [plan.task.digest, teacher_digest, dataclasses.asdict(plan.config), dataclasses.asdict(plan.derive), plan.teacher.pack]
+    asked: list[Any] = [
+        plan.task.digest,
+        teacher_digest,
+        dataclasses.asdict(plan.config),
+        dataclasses.asdict(plan.derive),
+        plan.teacher.pack,
+    ]
     if plan.teacher.kv_type != TeacherConfig.kv_type:
         asked.append(plan.teacher.kv_type)
+    if plan.then:
+        then = plan.then
+        asked += [_teacher_digest(then.teacher), dataclasses.asdict(then.rule), then.mode, then.n_paths]
     stages.run("label", [*asked, *map(digest.of_path, files)], [SOFT_LABELS_FILE, *gold_files], label_stage)
     made_of = [plan.task.digest, digest.of_file(out / SOFT_LABELS_FILE), file_digests(train_config)]
     student_files = [f"{CHECKPOINT_FOLDER}/{name}" for name in (STUDENT_FILE, "model.safetensors")]
@@ -132,15 +141,17 @@ def run_project(
 
 
 def _label_plan(path: Path, project: Project) -> LabelPlan:
-    """Read the project's task and texts, and its `[label]` table, which holds settings of three configurations."""
+    """Read the project's task and texts, and its `[label]` table, which holds settings of four configurations."""
     here, table = path.parent, dict(project.label)
     teacher_table = {key: table.pop(key) for key in _TEACHER_KEYS if key in table}
     derive_table = {field.name: table.pop(field.name) for field in dataclasses.fields(DeriveConfig) if field.name in table}
+    then_table = {field.name: table.pop(field.name) for field in dataclasses.fields(ThenSettings) if field.name in table}
     derive = settings(path, "label", derive_table, DeriveConfig)
     config = settings(path, "label", table, LabelConfig)
     teacher = TeacherConfig(project.teacher, **teacher_table)
+    then = second_teacher(settings(path, "label", then_table, ThenSettings), teacher)
     gold = here / project.gold if project.gold else None
-    return plan_labelling(here / project.task, here / project.texts, config, gold=gold, teacher=teacher, derive=derive)
+    return plan_labelling(here / project.task, here / project.texts, config, gold=gold, teacher=teacher, derive=derive, then=then)
 
 
 def _teacher_digest(teacher: TeacherConfig) -> str:

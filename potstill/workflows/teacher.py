@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from potstill.contract.errors import UserError
 from potstill.contract.project import TEACHER
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.config import check_embedding_libraries
-from potstill.labeler.config import AUTO, LabelConfig, with_mode
+from potstill.labeler.config import AUTO, LabelConfig, RunMode, with_mode
 from potstill.labeler.prompts.variants import Nearest, nearest_examples
+from potstill.labeler.run.second_teacher import DEFAULT_RULE, UncertainRule
 from potstill.labeler.teacher import Teacher
 from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.opening import PACKS, Pack, is_server, open_local, open_teacher
@@ -49,6 +51,48 @@ class TeacherConfig:
         concurrency: object = self.concurrency  # a project file may hold anything
         if concurrency is not None and not (isinstance(concurrency, int) and concurrency >= 1):
             raise UserError(f"concurrency is {concurrency!r}; it must be a whole number, at least 1")
+
+
+@dataclass(frozen=True)
+class ThenConfig:
+    """A second teacher, asked only about the texts of which the first one is not certain after calibration."""
+
+    teacher: TeacherConfig
+    rule: UncertainRule = DEFAULT_RULE
+    mode: RunMode | Literal["auto"] = "auto"  # auto: its own best known mode, else `cot`
+    n_paths: int | None = None  # a text; None: as many as the first teacher
+
+    def label_config(self, first: LabelConfig) -> tuple[LabelConfig, str]:
+        """How this teacher is asked: as the first one, but for mode and paths; and a line about the mode, else it is empty."""
+        config = replace(first, mode=self.mode, n_paths=self.n_paths or first.n_paths, n_variants=None)
+        return with_best_mode(config, self.teacher.name)
+
+
+@dataclass(frozen=True)
+class ThenSettings:
+    """A second teacher, as the console's options and a project's `[label]` table name it."""
+
+    then: str | None = None  # None: there is none
+    then_share: float = UncertainRule.share
+    then_below: float | None = UncertainRule.below
+    then_mode: RunMode | Literal["auto"] = ThenConfig.mode
+    then_paths: int | None = None
+
+
+def second_teacher(settings: ThenSettings, first: TeacherConfig) -> ThenConfig | None:
+    """The second teacher of the settings, which uses this machine as the first one does; None if none is named.
+
+    Raises:
+        UserError: if a value is out of range.
+    """
+    if settings.then is None:
+        return None
+    teacher = TeacherConfig(settings.then)
+    if not is_server(settings.then):
+        shared = {name: getattr(first, name) for name in ("threads", "parallel", "gpu_layers", "kv_type")}
+        teacher = replace(teacher, **shared)
+    rule = UncertainRule(settings.then_share, settings.then_below)
+    return ThenConfig(teacher, rule, settings.then_mode, settings.then_paths)
 
 
 def configured_teacher(config: TeacherConfig, tell: Callable[[str], None], *, deterministic: bool = False) -> Teacher:

@@ -14,6 +14,7 @@ from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.tuning.candidates import TuneConfig
 from potstill.labeler.tuning.gold_split import MOST, gold_halves
 from potstill.labeler.tuning.report import as_text, full_name, judged, tuned_settings, tuned_toml
+from potstill.labeler.tuning.score_file import SCORES_FILE, write_scores
 from potstill.labeler.tuning.tune import Tuned, tune
 from potstill.workflows.teacher import TeacherConfig, configured_teacher
 
@@ -47,7 +48,8 @@ def tune_prompt(
 ) -> TunedPrompt:
     """Try ways to ask about the gold texts, and write the best one's settings to `tuned.toml`; `potstill task tune`.
 
-    Every answer is kept in `tune.db`: killed at any moment and called again, it goes on where it was.
+    The scores of all are in `tuned.json`, for `potstill plan`. Every answer is kept in `tune.db`: killed at any moment and called
+    again, it goes on where it was.
 
     Args:
         gold: a file of texts with gold labels; one half of them chooses, the other one judges.
@@ -72,6 +74,7 @@ def tune_prompt(
         raise StoppedError(f"stopped; what is answered is kept in {out}; the same command goes on from there") from stop
     settings = tuned_settings(tuned.choice.winner) | _teacher_settings(teacher)
     atomic.write_file(out / TUNED_FILE, tuned_toml(settings, _remarks(tuned, gold, teacher.name)).encode())
+    write_scores(out / SCORES_FILE, tuned, teacher.name, task.digest)
     return TunedPrompt(tuned, settings, out / TUNED_FILE)
 
 

@@ -42,7 +42,7 @@ ORDER = {
     "export": "config graph quantization tokenizer gate bundle report run layouts bench",
     "serve": "runtime offline http bench run",
     "serve/http": "config asgi hosting telemetry protocols application network",
-    "workflows": "example_files teacher soft_labels labelling evaluation reporting tuning pipeline results doctor",
+    "workflows": "example_files teacher soft_labels asking labelling evaluation reporting tuning planning pipeline results doctor",
     "commands": "console options labelling training bundles bench models doctor pipeline main reference",
 }
 

@@ -74,6 +74,7 @@ def called_with_strings():
         "read_texts": lambda: read_texts("no.jsonl"),
         "load_project": lambda: load_project("no.toml"),
         "label": lambda: potstill.label("no.toml", "no.jsonl", "out"),
+        "plan": lambda: potstill.plan("no.toml", "no.jsonl", potstill.PlanConfig(hours=1)),
         "label_forecast": lambda: labelling.label_forecast("no.toml", "no.jsonl"),
         "derive": lambda: potstill.derive("no.db", "soft.jsonl"),
         "summarize": lambda: soft_labels.summarize("no.db"),

@@ -11,11 +11,17 @@ from potstill.commands.console.errors import heeding_sigterm
 from potstill.commands.console.progress import label_progress
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import derive_options, mode_option, prompt_options
-from potstill.commands.options.teacher import machine_options, teacher_config, teacher_options
+from potstill.commands.options.teacher import (
+    machine_options,
+    second_teacher_options,
+    teacher_config,
+    teacher_options,
+)
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.run.adaptive import BOUND
 from potstill.workflows import labelling
+from potstill.workflows.teacher import ThenSettings, second_teacher
 
 FILE = click.Path(path_type=Path)
 
@@ -64,11 +70,18 @@ FILE = click.Path(path_type=Path)
 @click.option("--deterministic", is_flag=True, help="Draw the same paths bit for bit, also after a kill; slower.")
 @derive_options
 @machine_options
+@second_teacher_options
+@click.option(
+    "--hours",
+    type=float,
+    help="Label as many texts as that time allows, the most different ones first, and end in time.  [default: all texts]",
+)
 @click.option("--dry-run", is_flag=True, help="Only estimate tokens and time on this machine.")
 @click.option("--new-run", is_flag=True, help="Label again, beside the runs that OUT holds.")
-def command(task: Path, texts: Path, out: Path, gold: Path | None, dry_run: bool, **options: object) -> None:
+def command(task: Path, texts: Path, out: Path, gold: Path | None, hours: float | None, dry_run: bool, **options: object) -> None:
     """Label TEXTS for TASK into the folder OUT: labels.db with every path, soft_labels.parquet for training."""
     config, derive, teacher = config_of(LabelConfig, options), config_of(DeriveConfig, options), teacher_config(options)
+    then = second_teacher(config_of(ThenSettings, options), teacher)
     tell = partial(click.echo, err=True)
     with heeding_sigterm():
         if dry_run:
@@ -76,7 +89,6 @@ def command(task: Path, texts: Path, out: Path, gold: Path | None, dry_run: bool
             click.echo(found.as_text())
             return
         with label_progress() as progress:
-            report = labelling.label(
-                task, texts, out, config, gold=gold, teacher=teacher, derive=derive, progress=progress, tell=tell
-            )
+            plan = labelling.plan_labelling(task, texts, config, gold=gold, teacher=teacher, derive=derive, then=then, hours=hours)
+            report = labelling.label_plan(plan, out, progress, tell)
             click.echo(report.as_text())

@@ -8,11 +8,12 @@ from typing import Any, TypeVar, get_args
 import click
 
 from potstill.commands.options.configs import config_of, stacked
+from potstill.labeler.config import MODES
 from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.opening import Pack
 from potstill.models.devices import AUTO_LAYERS
 from potstill.models.memory import KV_TYPES
-from potstill.workflows.teacher import TeacherConfig
+from potstill.workflows.teacher import TeacherConfig, ThenSettings
 
 
 class GpuLayersType(click.ParamType[Any]):
@@ -66,6 +67,35 @@ _HOW = (
         help="Type of cached keys and values; q8_0 takes about half the memory and moves probabilities a little.",
     ),
 )
+
+
+_THEN = (
+    click.option("--then", help="Second teacher, asked only about the texts of which the first one is not certain."),
+    click.option(
+        "--then-share",
+        default=ThenSettings.then_share,
+        show_default=True,
+        help="Share of the texts that the second teacher is asked about, the least certain ones, above 0.",
+    ),
+    click.option(
+        "--then-below",
+        type=float,
+        help="Ask it instead about the texts whose most probable label has less than this probability, 0 to 1.",
+    ),
+    click.option(
+        "--then-mode",
+        type=click.Choice(MODES),
+        default=ThenSettings.then_mode,
+        show_default=True,
+        help="How the second teacher answers.",
+    ),
+    click.option("--then-paths", type=int, help="Answers of the second teacher per text.  [default: as --paths]"),
+)
+
+
+def second_teacher_options(command: F) -> F:
+    """The command with the options about a second teacher."""
+    return stacked(command, _THEN)
 
 
 def teacher_options(command: F) -> F:

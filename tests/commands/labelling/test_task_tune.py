@@ -18,6 +18,7 @@ from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.tuning.comparison import Trial
 from potstill.labeler.tuning.report import tuned_settings, tuned_toml
+from potstill.labeler.tuning.score_file import read_scores
 from potstill.workflows import pipeline
 from potstill.workflows.teacher import TeacherConfig
 
@@ -88,6 +89,9 @@ def test_the_real_teacher_is_tuned_and_called_again_is_asked_nothing(smollm2, tm
     assert "21 gold texts, with 95 % intervals; the column `choice` is macro-F1 on the 11 texts that select," in lines
     assert lines[-2] == f"wrote {out}/tuned.toml, a table for project.toml; as options of potstill label:"
     assert lines[-1].startswith("  --mode direct --paths ")
+    found = read_scores(out)
+    assert found.chosen in [way.settings for way in found.ways]
+    assert all(0 <= way.macro_f1.low <= way.macro_f1.value <= way.macro_f1.high <= 1 for way in found.ways)
     assert (out / "tuned.toml").read_text().startswith(
         "# The [label] table of a project.toml, chosen by: potstill task tune\n# teacher smollm2-135m-instruct, 21 texts of gold.jsonl: direct, "
     )  # fmt: skip

@@ -136,7 +136,7 @@ def test_a_variant_asked_about_some_texts_only_is_brought_to_what_the_earlier_on
     prior = np.bincount(gold) / len(gold)
     store, run = stored(table, labels=LABELS, mode="cascade", n_direct=2, n_variants=3)
     paths = read_paths(store, run)
-    logprobs = calibrated(paths, run.settings, prior)
+    logprobs = calibrated(paths, prior)
     cot = paths.variants == 2
     true_shares = np.bincount(gold[hard]) / hard.sum()  # 0.1, 0.2, 0.7: nothing like the prior
     found = np.exp(logprobs[cot]).mean(axis=0)
@@ -157,7 +157,7 @@ def test_within_a_variant_a_text_counts_once_however_many_paths_it_took(stored):
     store, run = stored(many, labels=LABELS, mode="cot")
     paths = read_paths(store, run)
     once = np.unique(paths.owners, return_index=True)[1]
-    np.testing.assert_allclose(np.exp(calibrated(paths, run.settings)[once]).mean(axis=0), 1 / 3, atol=1e-5)
+    np.testing.assert_allclose(np.exp(calibrated(paths)[once]).mean(axis=0), 1 / 3, atol=1e-5)
 
 
 def test_a_useless_variant_counts_little_when_variants_are_weighed_by_agreement(stored):

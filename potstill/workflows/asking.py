@@ -1,0 +1,155 @@
+"""Ask one teacher about texts and store its paths: all of them, or as many as a time budget allows, the most useful first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from potstill.contract.errors import MissingExtraError, UserError
+from potstill.contract.task import Task
+from potstill.contract.texts import Text
+from potstill.labeler.aggregation.config import check_embedding_libraries
+from potstill.labeler.config import LabelConfig
+from potstill.labeler.prompts.variants import Nearest
+from potstill.labeler.run.budget import Settle, TimeBudget, label_in_time
+from potstill.labeler.run.forecast import forecast
+from potstill.labeler.run.label import LabelReport
+from potstill.labeler.run.label import label as label_texts
+from potstill.labeler.run.path_collector import RunCallback
+from potstill.labeler.run.text_order import spread, with_gold_between
+from potstill.labeler.store.database import LabelStore, Run
+from potstill.labeler.teacher import Teacher
+from potstill.labeler.teachers.local import LocalTeacher
+from potstill.models.catalog import ModelFolder, find_backbone
+from potstill.workflows.teacher import TeacherConfig, configured_teacher
+
+EMBEDDING_SHARE = 0.05  # of the budget may go into finding out which texts are alike
+LEAST_EMBEDDING_S = 10.0  # with less, loading the encoder would already take more
+_N_GUESS = 64  # texts
+_LIKELY = 0.7  # of the budget: where a guess says that all texts take less, they need no order
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What a teacher is asked about, and how."""
+
+    task: Task
+    texts: Sequence[Text]
+    config: LabelConfig  # with a real mode
+    teacher: TeacherConfig
+    store_path: Path
+    nearest: Nearest | None = None
+    after: Run | None = None  # of a first teacher, whose uncertain texts these are, the least certain one first
+
+
+def ask_all(asking: Asking, progress: RunCallback | None, tell: Tell) -> LabelReport:
+    """Draw every missing path; raises as :func:`potstill.labeler.run.label.label`."""
+    opened = configured_teacher(asking.teacher, tell, deterministic=asking.config.deterministic)
+    try:
+        return _label(asking, opened, asking.texts, progress)
+    finally:
+        opened.close()
+
+
+def ask_in_time(
+    asking: Asking, budget: TimeBudget, settle: Settle, backbone: str, progress: RunCallback | None, tell: Tell
+) -> LabelReport:
+    """Draw the paths of as many texts as the budget allows, and derive their soft labels inside it.
+
+    Texts of which all paths are stored come first, then those that earlier commands began, then the others: spread over the
+    embedding space, unless a second teacher is asked, which begins with the least certain ones.
+
+    Args:
+        settle: derives and writes the soft labels of what is stored.
+        backbone: the encoder in whose embedding space the texts are spread.
+    Raises:
+        UserError: as :func:`potstill.labeler.run.label.label`, and if no path was drawn in time.
+    """
+    opened = configured_teacher(asking.teacher, tell, deterministic=asking.config.deterministic)
+    try:
+        text_s = _seconds_a_text(asking, opened)
+        begun, rest = _begun(asking)
+        if rest and asking.after is None:
+            rest = _most_useful_first(rest, budget, text_s, backbone, tell)
+
+        def ask(texts: Sequence[Text], ends_at: float) -> LabelReport:
+            return _label(asking, opened, texts, progress, ends_at)
+
+        report = label_in_time(ask, settle, [*begun, *rest], budget, n_done=len(begun), text_s=text_s)
+    finally:
+        opened.close()
+    if not report.n_paths and not report.in_time:
+        raise UserError("the time was up before the first path was drawn; give more --hours")
+    return report
+
+
+def _label(
+    asking: Asking, teacher: Teacher, texts: Sequence[Text], progress: RunCallback | None, ends_at: float | None = None
+) -> LabelReport:
+    """Draw the missing paths of some of the texts."""
+    return label_texts(
+        asking.task,
+        texts,
+        asking.store_path,
+        teacher,
+        asking.config,
+        progress,
+        asking.nearest,
+        after=asking.after,
+        ends_at=ends_at,
+    )
+
+
+def _seconds_a_text(asking: Asking, teacher: Teacher) -> float | None:
+    """A guess from this machine's measured speed; None for a server's, which only a run shows."""
+    if not isinstance(teacher, LocalTeacher):
+        return None
+    sample = asking.texts[:: max(1, len(asking.texts) // _N_GUESS)]
+    found = forecast(asking.task, sample, teacher, asking.config, asking.nearest)
+    shared_s = found.prefix_tokens / found.prompt_tokens_per_s
+    return (found.seconds - shared_s) / len(sample)
+
+
+def _begun(asking: Asking) -> tuple[list[Text], list[Text]]:
+    """(texts with paths from earlier commands, those with most paths first; the other texts)."""
+    texts = asking.texts
+    if not asking.store_path.exists():
+        return [], list(texts)
+    with LabelStore.read(asking.store_path) as store:
+        after = asking.after.settings.digest if asking.after else ""
+        runs = [run for run in store.runs() if run.settings.after == after]
+        query = "select text_id, count(*) from paths where run = ? group by text_id"
+        counts = dict(store.query(query, runs[-1].number)) if runs else {}
+    begun = sorted((text for text in texts if text.id in counts), key=lambda text: -counts[text.id])
+    return begun, [text for text in texts if text.id not in counts]
+
+
+def _most_useful_first(texts: list[Text], budget: TimeBudget, text_s: float | None, backbone: str, tell: Tell) -> list[Text]:
+    """The texts spread over the embedding space, with those that carry gold in between.
+
+    Args:
+        text_s: about how many seconds a text takes; None: unknown.
+    """
+    if text_s is not None and len(texts) * text_s < _LIKELY * budget.left:
+        return texts
+    gold, others = [text for text in texts if text.gold is not None], [text for text in texts if text.gold is None]
+    seconds = EMBEDDING_SHARE * budget.seconds
+    if len(others) > 1 and seconds >= LEAST_EMBEDDING_S and (encoder := _encoder(backbone, tell)):
+        others = spread(others, encoder, seconds)
+    return with_gold_between(others, gold)
+
+
+def _encoder(backbone: str, tell: Tell) -> ModelFolder | None:
+    """The encoder, or None with a line that says why the texts keep the order of their file."""
+    try:
+        check_embedding_libraries()
+        return find_backbone(backbone)
+    except ModuleNotFoundError as error:
+        reason = str(MissingExtraError(error.name or "torch", "train"))
+    except UserError as error:
+        reason = str(error)
+    tell(f"the texts are labelled in the order of their file, not spread over what they are about: {reason}")
+    return None
