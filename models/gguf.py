@@ -1,5 +1,5 @@
-"""Read the header of a GGUF file: to refuse a damaged file before llama.cpp maps it, and for its context, sizes, chat template and the
-tokens that begin and end a text.
+"""Read the header of a GGUF file: to refuse a damaged file before llama.cpp maps it, and for its context, sizes, chat template and
+special tokens.
 
 A model may be in several files, `NAME-00001-of-00003.gguf` and so on, as llama.cpp's `gguf-split` writes them. It is opened by its
 first piece, which has the header's fields; what is said of it here is said of all pieces together.
