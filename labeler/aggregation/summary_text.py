@@ -22,10 +22,11 @@ def as_text(summary: Summary) -> str:
 def _head(summary: Summary) -> list[str]:
     """Teacher, settings and size of the run."""
     run = summary.settings
+    asked = f", api {run.api}" if run.api else ""
     adaptive = f", adaptive (bound {run.bound:g})" if run.bound > 0 else ""
     return [
         f"run {summary.run}: {run.teacher} ({run.teacher_digest[:12]}, {run.build})",
-        f"  mode {run.mode}{adaptive}, {run.n_variants} variants, temperature {run.temperature:g}, seed {run.seed}",
+        f"  mode {run.mode}{adaptive}{asked}, {run.n_variants} variants, temperature {run.temperature:g}, seed {run.seed}",
         f"  {summary.n_paths} paths of {summary.n_texts} texts; mean label mass {summary.label_mass:.2f}",
     ]
 

@@ -9,12 +9,13 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from potstill.contract.errors import UserError
 from potstill.contract.files import digest
 from potstill.contract.task import Example, Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.prompts import plain
-from potstill.labeler.teacher import AnswerSpec, Identity, Mode
+from potstill.labeler.prompts import plain, served
+from potstill.labeler.teacher import DECIDING, AnswerSpec, Identity, Mode
 from potstill.models.catalog import ModelFolder
 
 
@@ -42,7 +43,7 @@ class PromptVariant:
 
     def prompt(self, text: Text) -> str:
         """One text's part of the prompt: what follows the prefix, up to the tail of the answer spec."""
-        if self.spec.chat:
+        if self.spec.chat or self.spec.question:
             return plain.text_lines(self.task, text.text, text.target)
         worked = [plain.worked_example(self.task, example, self.mode) for example in self._own_examples(text)]
         return "\n\n".join((*worked, plain.block(self.task, text.text, text.target, self.mode)))
@@ -63,9 +64,10 @@ def prompt_variants(task: Task, config: LabelConfig, identity: Identity, nearest
     Args:
         nearest: required if the configuration chooses examples by text (`examples="nearest"`), ignored otherwise.
     Raises:
-        UserError: if a chat template is wanted that the teacher lacks.
+        UserError: if a chat template is wanted that the teacher lacks, or its server takes no such prompts.
         ValueError: if examples are to be chosen by text and ``nearest`` is None.
     """
+    _check_server(config, identity)
     own = nearest if config.examples == "nearest" else None
     if own is None and config.examples == "nearest":
         raise ValueError('examples="nearest" needs the chosen examples')
@@ -76,10 +78,20 @@ def prompt_variants(task: Task, config: LabelConfig, identity: Identity, nearest
     for number in range(n_direct + n_cot):
         mode: Mode = "direct" if number < n_direct else "cot"
         selection = selections[number if mode == "direct" else number - n_direct]
-        prefix, tail = _prefix_and_tail(task, selection, mode, config, identity)
+        prefix, tail = "", ""
+        spec = _answer_spec(task, mode, config)
         # Variants beyond the number of paths belong to the run too: a later command may ask for more paths.
         paths = range(number, min(number + 1, config.most_paths)) if mode == "direct" else range(number, config.most_paths, n_cot)
-        spec = _answer_spec(task, mode, tail, config)
+        if identity.api == "chat":
+            spec = replace(spec, messages=served.conversation(task, selection, mode, guideline=config.guideline))
+            prefix = served.picture(spec.messages, None)
+        elif identity.api in DECIDING:
+            asked = served.question(task, number, guideline=config.guideline)
+            spec = replace(spec, question=asked, words=tuple(label.spellings[0] for label in task.labels))
+            prefix = served.picture((), asked)
+        else:
+            prefix, tail = _prefix_and_tail(task, selection, mode, config, identity)
+            spec = replace(spec, tail=tail, chat=config.template == "chat")
         made.append(PromptVariant(number, mode, prefix, spec, tuple(paths), task, selection.number, config.seed, own))
     return made
 
@@ -144,7 +156,20 @@ def _prefix_and_tail(
     return plain.prefix(task, selection, mode, guideline=config.guideline), ""
 
 
-def _answer_spec(task: Task, mode: Mode, tail: str, config: LabelConfig) -> AnswerSpec:
+def _check_server(config: LabelConfig, identity: Identity) -> None:
+    """Refuse what a chat or decision server cannot be asked; raises UserError."""
+    if identity.api == "chat" and config.examples == "nearest":
+        raise UserError(
+            "examples nearest needs a server that continues texts: in a conversation the worked examples come before all texts; "
+            "use --api completions, or examples diverse"
+        )
+    if identity.api in DECIDING and config.mode != "direct":
+        raise UserError(
+            f"mode {config.mode} needs a teacher that writes; this server decides at once (api {identity.api}), so use mode direct"
+        )
+
+
+def _answer_spec(task: Task, mode: Mode, config: LabelConfig) -> AnswerSpec:
     """The answer spec of a variant."""
     return AnswerSpec(
         mode=mode,
@@ -153,6 +178,4 @@ def _answer_spec(task: Task, mode: Mode, tail: str, config: LabelConfig) -> Answ
         answer_cue=plain.cue(task, "direct"),
         temperature=config.temperature,
         max_rationale_tokens=config.max_rationale_tokens,
-        chat=config.template == "chat",
-        tail=tail,
     )

@@ -61,6 +61,7 @@ class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     examples: str = "given"  # how worked examples are chosen
     guideline: bool = True  # whether the prompt holds the guideline
     deterministic: bool = False  # whether the schedule was fixed, so that the same run gives bit-identical paths
+    api: str = ""  # how a server was asked; empty: by /completions, or the model ran in this process
 
     def mode_of(self, variant: int) -> str:
         """The mode of one prompt variant: `direct` or `cot`."""

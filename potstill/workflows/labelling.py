@@ -37,7 +37,7 @@ class LabelPlan:
     task: Task
     texts: Texts
     gold: Texts | None
-    config: LabelConfig  # with a real mode
+    config: LabelConfig  # with a real mode, except `auto` for a server, which must be opened first
     derive: DeriveConfig = DEFAULTS
     teacher: TeacherConfig = _TEACHER
     gold_file: Path | None = None  # where the gold texts come from
@@ -182,10 +182,11 @@ def _labelled(plan: LabelPlan, out: Path, progress: RunCallback | None, tell: Ca
         LabelStore.create(store_path).close()  # a store that is in use or damaged is found before the teacher is loaded
     nearest = nearest_worked_examples(plan.task, plan.all_texts, plan.config, plan.derive.backbone, tell)
     teacher = configured_teacher(plan.teacher, tell, deterministic=plan.config.deterministic)
-    if plan.mode_note:
-        tell(plan.mode_note)
+    config, mode_note = with_best_mode(plan.config, plan.teacher.name, teacher.identity.api)
+    if mode_note or plan.mode_note:
+        tell(mode_note or plan.mode_note)
     try:
-        report = label_texts(plan.task, plan.all_texts, store_path, teacher, plan.config, progress, nearest)
+        report = label_texts(plan.task, plan.all_texts, store_path, teacher, config, progress, nearest)
     finally:
         teacher.close()
     if not report.n_paths:

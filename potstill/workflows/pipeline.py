@@ -29,7 +29,7 @@ from potstill.trainer.training.loop import TrainProgress
 from potstill.workflows.labelling import GOLD_LABELS_FILE, SOFT_LABELS_FILE, LabelPlan, label_plan, plan_labelling
 from potstill.workflows.teacher import TeacherConfig, configured_teacher
 
-_TEACHER_KEYS = ("pack", "threads", "model", "concurrency")  # of TeacherConfig, allowed in a `[label]` table
+_TEACHER_KEYS = ("pack", "threads", "model", "concurrency", "api")  # of TeacherConfig, allowed in a `[label]` table
 STATE_FILE, CHECKPOINT_FOLDER, BUNDLE_FOLDER = "state.json", "student", "bundle"
 
 

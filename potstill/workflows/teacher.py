@@ -12,7 +12,7 @@ from potstill.contract.texts import Text
 from potstill.labeler.aggregation.config import check_embedding_libraries
 from potstill.labeler.config import AUTO, LabelConfig, with_mode
 from potstill.labeler.prompts.variants import Nearest, nearest_examples
-from potstill.labeler.teacher import Teacher
+from potstill.labeler.teacher import APIS, DECIDING, Teacher
 from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.opening import PACKS, Pack, is_server, open_local, open_teacher
 from potstill.models.catalog import best_mode, find_backbone
@@ -32,11 +32,14 @@ class TeacherConfig:
     parallel: int | None = None  # sampled paths that are decoded at once; None: measured
     model: str | None = None  # id of a server's model; None: its only one
     concurrency: int | None = None  # requests at a server at once; None: the default of ServerConfig
+    api: str = "auto"  # how a server is asked: /completions, /chat/completions, Ollama's own, or one that decides; auto: found out
 
     def __post_init__(self) -> None:
         """Refuse what opens no teacher; raises UserError."""
         if self.pack not in PACKS:
             raise UserError(f"pack is {self.pack!r}; allowed: {', '.join(PACKS)}")
+        if self.api not in APIS:
+            raise UserError(f"api is {self.api!r}; allowed: {', '.join(APIS)}")
         concurrency: object = self.concurrency  # a project file may hold anything
         if concurrency is not None and not (isinstance(concurrency, int) and concurrency >= 1):
             raise UserError(f"concurrency is {concurrency!r}; it must be a whole number, at least 1")
@@ -50,6 +53,7 @@ def configured_teacher(config: TeacherConfig, tell: Callable[[str], None], *, de
         config=_local_config(config, deterministic),
         model=config.model,
         concurrency=config.concurrency,
+        api=config.api,
         tell=tell,
     )
 
@@ -71,10 +75,16 @@ def _local_config(config: TeacherConfig, deterministic: bool) -> LocalConfig:
     return LocalConfig(config.threads, n_live_paths=config.parallel, deterministic=deterministic)
 
 
-def with_best_mode(config: LabelConfig, teacher: str) -> tuple[LabelConfig, str]:
-    """The configuration with the teacher's best known mode in place of `auto`, and a line that says so; else it is empty."""
-    if config.mode != AUTO:
+def with_best_mode(config: LabelConfig, teacher: str, api: str = "") -> tuple[LabelConfig, str]:
+    """The configuration with the teacher's best known mode in place of `auto`, and a line that says so; else it is empty.
+
+    Args:
+        api: how an opened server is asked; before it is opened, `auto` stays.
+    """
+    if config.mode != AUTO or (is_server(teacher) and not api):
         return config, ""
+    if api in DECIDING:
+        return with_mode(config, None, decides=True), f"mode direct: {teacher} answers questions at once (api {api})"
     best = best_mode(teacher)
     settled = with_mode(config, best)
     reason = f"the best one measured for {teacher}" if best else f"no mode has been measured for {teacher}"

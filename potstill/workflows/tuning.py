@@ -77,7 +77,7 @@ def tune_prompt(
 
 def _teacher_settings(teacher: TeacherConfig) -> dict[str, Any]:
     """What labelling must be told about the teacher, too."""
-    found = {"pack": teacher.pack, "model": teacher.model, "concurrency": teacher.concurrency}
+    found = {"pack": teacher.pack, "model": teacher.model, "concurrency": teacher.concurrency, "api": teacher.api}
     return {name: value for name, value in found.items() if value not in (None, "auto")}
 
 
