@@ -2,7 +2,8 @@
 
 The server writes the conversation in the model's own template. The worked examples are earlier turns, and the label is the first
 thing that the model writes in its turn. A word of several tokens is walked where the server goes on from a turn that was begun for
-it (llama-server, vLLM); elsewhere as far as the model's own answer goes along with the word, and its first token is the bound.
+it (llama-server, vLLM). Elsewhere its first token stands for it, unless another label word begins so too: then both are walked as
+far as the model's own answer goes along with them.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ class ChatModel(ServedModel):
         answer = await self.client.post(CHAT, body, quick=quick)
         return read_reply(self.client, CHAT, answer.body, replies.decode_chat, "an answer of a conversation")
 
-    async def list_after(self, prompt: Prompt, beginning: str, *, temperature: float, seed: int | None) -> Completion | None:
+    async def list_after(
+        self, prompt: Prompt, beginning: str, *, alone: bool = False, temperature: float = 0.0, seed: int | None = None
+    ) -> Completion | None:
         """See :meth:`potstill.labeler.teachers.served_model.ServedModel.list_after`.
 
         Without a beginning the list is asked for at temperature 1, which changes nothing where lists are made before sampling, and
@@ -82,7 +85,7 @@ class ChatModel(ServedModel):
                 self._going_on = await self._how_it_goes_on()
                 self._cannot_go_on = self._going_on is None
         if self._going_on is None:
-            return await self._along_its_answer(prompt, beginning)
+            return None if alone else await self._along_its_answer(prompt, beginning)
         begun = (*prompt, Message("assistant", beginning))
         return await self.complete(
             begun, 1, temperature=temperature or 1.0, seed=seed, list_length=self.terms.list_length, extra=self._going_on

@@ -157,12 +157,14 @@ class RemoteVariant:
         """Read the label words from lists of likely tokens. Nothing is sampled."""
         n_prompt_tokens: list[int] = []
 
-        async def fetch_list(beginning: str) -> Listed | None:
+        async def fetch_list(beginning: str, alone: bool) -> Listed | None:
             listed: Listed = {}
             for n_tried in range(_N_TRIES):
                 # Where the likeliest token ends the text, llama_cpp.server lists nothing. The list does not depend on the
                 # temperature, so a draw at a high temperature is likely to show it.
-                found = await self.model.list_after(prompt, beginning, temperature=2.0 if n_tried else 0.0, seed=n_tried or None)
+                found = await self.model.list_after(
+                    prompt, beginning, alone=alone, temperature=2.0 if n_tried else 0.0, seed=n_tried or None
+                )
                 if found is None:
                     return None
                 n_prompt_tokens.append(found.n_prompt_tokens)

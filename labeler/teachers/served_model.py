@@ -119,11 +119,15 @@ class ServedModel(ABC):
             UserError: if the server wants a key, keeps failing, or its reply is something else.
         """
 
-    async def list_after(self, prompt: Prompt, beginning: str, *, temperature: float, seed: int | None) -> Completion | None:
+    async def list_after(
+        self, prompt: Prompt, beginning: str, *, alone: bool = False, temperature: float = 0.0, seed: int | None = None
+    ) -> Completion | None:
         """One token after the prompt and a beginning of the answer, with the tokens that were likely there.
 
+        Args:
+            alone: whether one label word alone begins so, so that the beginning says nearly as much as the word.
         Returns:
-            None where the server cannot go on after a beginning. Raises as :meth:`complete`.
+            None where the server cannot go on after the beginning. Raises as :meth:`complete`.
         """
         if not isinstance(prompt, str):
             raise TypeError("a document is text")

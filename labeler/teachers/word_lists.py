@@ -7,7 +7,7 @@ A list holds only the likeliest tokens, from which follows:
   are multiplied. That is exact if the vocabulary begins the word with that token.
 - Any other word is less probable than the last token of the list, and less than what the list leaves over. The smaller of the two,
   the list's ceiling, is stored. It is also stored if a walk ends below it: `b` + `ullish` says nothing about an unlisted `bull`.
-- Where the server cannot go on after a beginning, as in most chats, the beginning's own probability is the bound.
+- Where the server does not go on after a beginning, as in most chats, the beginning's own probability is the bound.
 - A walk may pass another complete word, as ` billing` + ` dispute` does. What it finds is taken from the word that it passed:
   the probability of `billing` is that of every answer that begins so and does not go on to `billing dispute`.
 
@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from potstill.labeler.teachers.replies import LEAST_LOGPROB
 
 Listed = Mapping[str, float]  # log-probability (nats) of likely next tokens, by their text
-FetchList = Callable[
-    [str], Awaitable[Listed | None]
-]  # the list after the prompt and a beginning of an answer; None: no way to get it
+# Asks for the list after the prompt and a beginning of an answer, and says whether one label word alone begins so; None: there is
+# no way to get it, or it is not worth a request.
+FetchList = Callable[[str, bool], Awaitable[Listed | None]]
 
 WRITTEN = 0.99  # probability stored for the word that a server without lists wrote; the other words share the rest
 _LEAST_REST = 1e-6  # the probability that a list leaves over, or that a word keeps for itself, is no more precise than its rounding
@@ -48,17 +48,19 @@ async def word_logprobs(fetch: FetchList, words: Sequence[str], *, spaced: bool 
         spaced: whether a space stands before the answer, as after a cue; if not, a token counts with a space before it and without.
     """
     seen: dict[str, Listed | None] = {}
+    before = " " if spaced else ""
 
     async def after(beginning: str) -> Listed | None:
         if beginning not in seen:
-            found = await fetch(beginning)
+            alone = sum((before + word).startswith(beginning) for word in words) == 1
+            found = await fetch(beginning, alone)
             seen[beginning] = found if spaced or beginning or found is None else _unspaced(found)
         return seen[beginning]
 
-    return _apart(words, [await _walk(after, word, words, " " if spaced else "") for word in words])
+    return _apart(words, [await _walk(after, word, words, before) for word in words])
 
 
-async def _walk(after: FetchList, word: str, words: Sequence[str], before: str) -> _Walk:
+async def _walk(after: Callable[[str], Awaitable[Listed | None]], word: str, words: Sequence[str], before: str) -> _Walk:
     """One word, token by token, or the first list's ceiling where that is higher."""
     first = await after("") or {}
     beginning, rest, total, listed, passed = "", before + word, 0.0, first, ""

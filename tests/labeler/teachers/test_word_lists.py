@@ -14,7 +14,7 @@ def read(lists, *words):
     """Log-probabilities of the words, and after which beginnings a list was asked for."""
     asked = []
 
-    async def ask(beginning):
+    async def ask(beginning, _alone):
         asked.append(beginning)
         return {token: math.log(prob) for token, prob in lists[beginning].items()}
 
@@ -100,7 +100,7 @@ def test_a_word_that_is_always_gone_on_from_keeps_a_finite_rest():
 
 
 def test_where_a_server_cannot_go_on_after_a_beginning_its_own_probability_is_the_bound():
-    async def ask(beginning):
+    async def ask(beginning, _alone):
         return None if beginning else {"very": math.log(0.7), "so": math.log(0.2), "bad": math.log(0.05)}
 
     found = asyncio.run(word_logprobs(ask, ("very good", "very bad", "bad"), spaced=False))
@@ -108,7 +108,7 @@ def test_where_a_server_cannot_go_on_after_a_beginning_its_own_probability_is_th
 
 
 def test_at_the_beginning_of_a_turn_a_token_counts_with_a_space_before_it_and_without():
-    async def ask(beginning):
+    async def ask(beginning, _alone):
         assert not beginning
         return {" up": math.log(0.3), "up": math.log(0.4), "down": math.log(0.2)}
 
