@@ -24,7 +24,7 @@ _ABOUT = ("owned_by", "root", "parent", "quantization", "meta")  # fields of a m
 _META = ("vocab_type", "n_vocab", "n_ctx_train", "n_embd", "n_params", "size", "ftype")  # llama-server's, without its settings
 
 
-class Entry(msgspec.Struct):
+class ListedModel(msgspec.Struct):
     """One entry of the server's list of models."""
 
     id: str
@@ -43,7 +43,7 @@ class Entry(msgspec.Struct):
 
 
 class _Models(msgspec.Struct):
-    data: list[Entry] | None
+    data: list[ListedModel] | None
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Served:
     """A model of a server's list, before anything is asked of it."""
 
     client: ServerClient
-    entry: Entry
+    entry: ListedModel
     software: str  # the `Server` header; may be empty
 
     def identity(self, api: ServerApi, fingerprint: str, method: str) -> Identity:
@@ -154,7 +154,7 @@ async def served_model(client: ServerClient, wanted: str | None) -> Served:
         if not client.url.endswith("/v1") and await client.moved_below("/v1", "/models"):
             return await served_model(client, wanted)
         if wanted is not None and error.status in (404, 405, 501):
-            return Served(client, Entry(wanted), "")
+            return Served(client, ListedModel(wanted), "")
         hint = "is the address right? It usually ends in /v1"
         named = "; or name the model with --model, if the server has no list" if wanted is None and error.status == 404 else ""
         raise UserError(f"{client.url}: answers /models with {error}; {hint}{named}") from None
@@ -165,12 +165,12 @@ async def served_model(client: ServerClient, wanted: str | None) -> Served:
     return Served(client, _choose(client.url, entries or [], wanted), answer.software)
 
 
-def _choose(url: str, entries: list[Entry], wanted: str | None) -> Entry:
+def _choose(url: str, entries: list[ListedModel], wanted: str | None) -> ListedModel:
     """The wanted entry, or the only one."""
     names = ", ".join(entry.id for entry in entries) or "none"
     if wanted is not None:
         if not entries:  # models are loaded on demand
-            return Entry(wanted)
+            return ListedModel(wanted)
         found = [entry for entry in entries if wanted in (entry.id, name_of(entry.id), entry.id.removesuffix(":latest"))]
         if not found:
             raise UserError(f"{url}: has no model {wanted!r}; it has: {names}")

@@ -24,6 +24,7 @@ from potstill.workflows.teacher import (
     configured_teacher,
     nearest_worked_examples,
     with_best_mode,
+    with_possible_mode,
 )
 
 STORE_FILE, SOFT_LABELS_FILE, GOLD_LABELS_FILE = "labels.db", "soft_labels.parquet", "gold_labels.parquet"
@@ -37,7 +38,7 @@ class LabelPlan:
     task: Task
     texts: Texts
     gold: Texts | None
-    config: LabelConfig  # with a real mode, except `auto` for a server, which must be opened first
+    config: LabelConfig  # with a real mode
     derive: DeriveConfig = DEFAULTS
     teacher: TeacherConfig = _TEACHER
     gold_file: Path | None = None  # where the gold texts come from
@@ -182,9 +183,9 @@ def _labelled(plan: LabelPlan, out: Path, progress: RunCallback | None, tell: Ca
         LabelStore.create(store_path).close()  # a store that is in use or damaged is found before the teacher is loaded
     nearest = nearest_worked_examples(plan.task, plan.all_texts, plan.config, plan.derive.backbone, tell)
     teacher = configured_teacher(plan.teacher, tell, deterministic=plan.config.deterministic)
-    config, mode_note = with_best_mode(plan.config, plan.teacher.name, teacher.identity.api)
-    if mode_note or plan.mode_note:
-        tell(mode_note or plan.mode_note)
+    config, mode_note = with_possible_mode(plan.config, plan.mode_note, teacher)
+    if mode_note:
+        tell(mode_note)
     try:
         report = label_texts(plan.task, plan.all_texts, store_path, teacher, config, progress, nearest)
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from potstill.contract.errors import UserError
 from potstill.contract.project import TEACHER
@@ -75,20 +75,25 @@ def _local_config(config: TeacherConfig, deterministic: bool) -> LocalConfig:
     return LocalConfig(config.threads, n_live_paths=config.parallel, deterministic=deterministic)
 
 
-def with_best_mode(config: LabelConfig, teacher: str, api: str = "") -> tuple[LabelConfig, str]:
-    """The configuration with the teacher's best known mode in place of `auto`, and a line that says so; else it is empty.
-
-    Args:
-        api: how an opened server is asked; before it is opened, `auto` stays.
-    """
-    if config.mode != AUTO or (is_server(teacher) and not api):
+def with_best_mode(config: LabelConfig, teacher: str) -> tuple[LabelConfig, str]:
+    """The configuration with the teacher's best known mode in place of `auto`, and a line that says so; else it is empty."""
+    if config.mode != AUTO:
         return config, ""
-    if api in DECIDING:
-        return with_mode(config, None, decides=True), f"mode direct: {teacher} answers questions at once (api {api})"
     best = best_mode(teacher)
     settled = with_mode(config, best)
     reason = f"the best one measured for {teacher}" if best else f"no mode has been measured for {teacher}"
     return settled, f"mode {settled.mode}: {reason}; choose another with --mode, or compare them with: potstill task tune"
+
+
+def with_possible_mode(config: LabelConfig, note: str, teacher: Teacher) -> tuple[LabelConfig, str]:
+    """The configuration and the line of :func:`with_best_mode`, with mode `direct` where the server writes nothing.
+
+    Args:
+        note: the line; empty if the mode was stated, which then stays.
+    """
+    if not note or teacher.identity.api not in DECIDING:
+        return config, note
+    return replace(config, mode="direct"), f"mode direct: {teacher.identity.name} decides at once (api {teacher.identity.api})"
 
 
 def nearest_worked_examples(

@@ -14,7 +14,7 @@ from typing import Any
 import llama_cpp
 import numpy as np
 import pytest
-from support.llama_reference import PREFIX, TEXTS, WORDS, SingleSequence, answer_spec, requests
+from support.teachers.llama_reference import PREFIX, TEXTS, WORDS, SingleSequence, answer_spec, requests
 
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, NoContextError, OutOfCellsError, Token

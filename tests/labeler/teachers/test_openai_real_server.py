@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from support.llama_reference import PREFIX, TEXTS, WORDS, answer_spec, requests
+from support.teachers.llama_reference import PREFIX, TEXTS, WORDS, answer_spec, requests
 
 from potstill.contract.errors import UserError
 from potstill.labeler.teacher import TeacherPath, TooLong, path_seed

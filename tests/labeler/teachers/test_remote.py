@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from support.llama_reference import PREFIX, TEXTS, answer_spec, requests
+from support.teachers.llama_reference import PREFIX, TEXTS, answer_spec, requests
 
 from potstill.contract.errors import UserError
 from potstill.labeler.teacher import PathRequest, TooLong, path_seed

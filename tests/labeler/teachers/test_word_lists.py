@@ -1,5 +1,5 @@
 """Label words from lists of likely tokens: exact, or a bound from above. The lists are written out here; real ones are in
-labeler.teachers.test_openai_teacher.py."""
+test_openai_real_server.py."""
 
 import asyncio
 import math
