@@ -131,7 +131,8 @@ async def open_chat(served: Served) -> ChatModel:
     if choice.thought or any(
         mark in f"{choice.text}{max(choice.listed, key=choice.listed.__getitem__, default='')}" for mark in _THOUGHT_MARKS
     ):
-        raise RefusedError(200, b"the model thinks before it answers, and the server does not turn that off")
+        why = b"the model thinks before it answers, and the server does not turn that off; a label cannot be read inside a thought"
+        raise RefusedError(0, why)
     terms = terms if choice.listed else replace(terms, list_length=0)
     return ChatModel(served, terms, served.identity("chat", found.fingerprint, f"chat, {listed_tokens(terms)}"))
 
