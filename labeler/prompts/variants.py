@@ -163,6 +163,11 @@ def _check_server(config: LabelConfig, identity: Identity) -> None:
             "examples nearest needs a server that continues texts: in a conversation the worked examples come before all texts; "
             "use --api completions, or examples diverse"
         )
+    if identity.api in ("completions", "ollama") and config.template == "chat" and not identity.chat_template:
+        raise UserError(
+            "this server continues texts, and does not tell its model's chat template; use --api chat, in which the server writes "
+            "the conversation, or --template plain"
+        )
     if identity.api in DECIDING and config.mode != "direct":
         raise UserError(
             f"mode {config.mode} needs a teacher that writes; this server decides at once (api {identity.api}), so use mode direct"

@@ -205,6 +205,8 @@ class ConversationVariant(RemoteVariant):
         turns = (*self.spec.messages, Message("user", draft.request.prompt))
         if self.spec.mode != "cot":
             return turns
+        if not draft.rationale.strip():  # some templates refuse an empty turn
+            return (*self.spec.messages, Message("user", f"{draft.request.prompt}\n{self.spec.answer_cue}"))
         return (*turns, Message("assistant", draft.rationale.strip()), Message("user", self.spec.answer_cue))
 
 

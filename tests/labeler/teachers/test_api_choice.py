@@ -162,6 +162,15 @@ def test_a_model_that_is_loaded_on_demand_needs_no_place_in_the_list(opened, mod
     assert server.completions()[0]["model"] == "m7"
 
 
+@pytest.mark.parametrize("script", [completing(), ollama_server(UP_OR_DOWN)])
+def test_a_chat_template_that_the_server_does_not_tell_is_asked_for_by_chat(opened, script):
+    _, teacher, _ = opened(script)
+    with pytest.raises(
+        UserError, match="does not tell its model's chat template; use --api chat, in which the server writes the conv"
+    ):
+        prompt_variants(TASK, LabelConfig(template="chat"), teacher.identity)
+
+
 # Lists that a server has trouble with
 
 

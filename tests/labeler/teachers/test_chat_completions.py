@@ -96,6 +96,12 @@ def test_a_rationale_is_a_turn_of_its_own_and_the_label_the_next(asked):
     assert {round(probs(path)[0], 3) for path in paths} == {0.6}
 
 
+def test_an_empty_rationale_makes_no_empty_turn(asked):
+    bodies, (path,), _, _ = asked(chat_server(UP_OR_DOWN, rationale="\n"), mode="cot", n_paths=1)
+    assert of_the_text(bodies)[-1]["messages"][-1] == {"role": "user", "content": "Text: text number 0\nOpinion:\nAnswer:"}
+    assert path.rationale == "" and probs(path)[0] == pytest.approx(0.6)
+
+
 SCALE = ToyModel({**{str(i): 0.05 for i in range(11)}, "1": 0.2, "10": 0.3, "7": 0.1})
 
 

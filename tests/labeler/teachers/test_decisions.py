@@ -1,9 +1,11 @@
 """Teachers that decide: what they are asked, strict as the published types are, and what of their answers is stored."""
 
 import math
+import subprocess
 
 import numpy as np
 import pytest
+from support.small_task import SMALL_TASK
 from support.table_teacher import TASK, TEXTS
 from support.teachers.model_servers import decisions_server, system_one_server
 
@@ -199,6 +201,28 @@ def test_a_text_too_long_for_the_server_gets_no_path(opened):
 
     _, teacher, _ = opened(script)
     assert answers(teacher, text="word " * 500) == [TooLong("a", 0, 511)]
+
+
+def test_the_console_labels_through_a_server_that_decides_and_shows_it(scripted_server, console, tmp_path):
+    server = scripted_server(system_one_server(lambda text, options: [0.5 for _ in options]))
+    (tmp_path / "task.toml").write_text(SMALL_TASK, encoding="utf-8")
+    (tmp_path / "texts.jsonl").write_text('{"text": "It rises."}\n{"text": "It falls."}\n', encoding="utf-8")
+    words = ["label", "task.toml", "texts.jsonl", "out", "--teacher", server.url, "--paths", "4"]
+    done = subprocess.run([*console, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("8 paths of 2 texts are stored; 8 of them drawn now")
+    assert (
+        "asked by api systemone (systemone by kev); it says that it only decides\nmode direct: kev.gguf decides at once"
+        in done.stderr
+    )
+    again = [*words[:-2], "--api", "decisions"]
+    done = subprocess.run([*console, *again], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "/v1/decisions answers 501: This server does not generate text); try api auto" in done.stderr
+    done = subprocess.run(
+        [*console, "labels", "summary", "out/labels.db"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert "mode direct, api systemone, 4 variants" in done.stdout, done.stderr
 
 
 def test_a_server_that_does_not_decide_says_so_in_one_line(opened):
