@@ -102,10 +102,11 @@ class LabelConfig:
         return self.n_paths + (self.n_direct if self.mode == "cascade" else 0)
 
 
-def with_mode(config: LabelConfig, best: RunMode | None) -> LabelConfig:
+def with_mode(config: LabelConfig, best: RunMode | None, *, decides: bool = False) -> LabelConfig:
     """The configuration with a real mode in place of `auto`.
 
     Args:
         best: the mode in which the teacher is known to label best; None: not measured, so `cot` as in the paper.
+        decides: whether the teacher answers questions at once and writes nothing, so that only `direct` is possible.
     """
-    return replace(config, mode=best or "cot") if config.mode == AUTO else config
+    return replace(config, mode="direct" if decides else best or "cot") if config.mode == AUTO else config

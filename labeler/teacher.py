@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 Mode = Literal["direct", "cot"]
+ServerApi = Literal["completions", "chat", "ollama", "decisions", "systemone"]  # how a server is asked
+APIS: tuple[str, ...] = ("auto", *get_args(ServerApi))
+DECIDING: frozenset[str] = frozenset({"decisions", "systemone"})  # answer a question with probabilities, and write nothing
 Enough = Callable[[str], bool]  # whether the text with that id is decided, so that no further path of it is started
 
 
@@ -64,6 +67,22 @@ class Thought:
 
 
 @dataclass(frozen=True)
+class Message:
+    """One turn of a conversation with a server that writes it in the model's own template."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question for a server that decides instead of writing."""
+
+    instructions: str
+    options: tuple[tuple[str, str], ...]  # (label word, meaning), in the order in which they are asked
+
+
+@dataclass(frozen=True)
 class AnswerSpec:
     """How answers to one prompt variant are sampled, and where in them the label is read."""
 
@@ -76,6 +95,8 @@ class AnswerSpec:
     chat: bool = False  # whether the prompt is a conversation, so that its prefix and tail hold control tokens
     tail: str = ""  # of a conversation: what follows every text, up to the cue
     thought: Thought | None = None  # mode `cot`, chat: rationales are thoughts; the tail ends where one begins
+    messages: tuple[Message, ...] = ()  # for a chat server: the turns before the text's; the prefix is then only a picture of them
+    question: Question | None = None  # for a decision server: what is asked; the prefix is then only a picture of it
 
 
 @dataclass(frozen=True)
@@ -92,6 +113,7 @@ class Identity:
     adds_bos: bool = False  # whether the tokenizer itself puts the opening token first
     gpu_layers: int = 0  # layers that are computed on a GPU of this machine
     kv_type: str = "f16"  # of the cached keys and values; a server's is its own affair
+    api: ServerApi | Literal[""] = ""  # how a server is asked; empty: the model runs in this process
 
 
 def never(_text_id: str) -> bool:

@@ -38,7 +38,13 @@ settings.load_profile("untimed")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files of which several workers would otherwise wait for one at the end (`--no-loadscope-reorder` keeps the order)."""
-    first = ("workflows/test_pipeline", "trainer/training", "labeler/store/test_durability", "commands/labelling/test_task_tune", "export/")
+    first = (
+        "workflows/test_pipeline",
+        "trainer/training",
+        "labeler/store/test_durability",
+        "commands/labelling/test_task_tune",
+        "export/",
+    )
 
     def place(item: pytest.Item) -> int:
         path = item.path.relative_to(REPOSITORY / "tests").as_posix()

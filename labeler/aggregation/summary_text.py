@@ -33,12 +33,13 @@ def _head(summary: Summary) -> list[str]:
 
 def _teacher_lines(number: int, run: RunSettings) -> list[str]:
     """One run's teacher and settings."""
+    asked = f", api {run.api}" if run.api else ""
     adaptive = f", adaptive (bound {run.bound:g})" if run.bound > 0 else ""
     machine = [f"{run.gpu_layers} layers on a GPU"] if run.gpu_layers else []
     machine += [f"cache {run.kv_type}"] if run.kv_type != "f16" else []
     return [
         f"run {number}: {run.teacher} ({run.teacher_digest[:12]}, {run.build})",
-        f"  mode {run.mode}{adaptive}, {run.n_variants} variants, temperature {run.temperature:g}, seed {run.seed}",
+        f"  mode {run.mode}{adaptive}{asked}, {run.n_variants} variants, temperature {run.temperature:g}, seed {run.seed}",
         *([f"  {', '.join(machine)}"] if machine else []),
     ]
 

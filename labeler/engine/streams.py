@@ -274,7 +274,8 @@ class _Reader:
         if self.n_open:
             return []
         self.text.give_back(self._sequence)
-        return self.text.finish([replace(path, word_logprobs=tuple(self.logprobs)) for path in self._paths])
+        found = self.text.context.words.apart(self.logprobs)
+        return self.text.finish([replace(path, word_logprobs=found) for path in self._paths])
 
 
 class WordStream(Stream):

@@ -6,8 +6,10 @@ break after it. Tokens on the wrong side of such a seam are others than the mode
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from potstill.contract.errors import UserError
 from potstill.labeler.engine.vocabulary import Parted, Vocabulary
 from potstill.labeler.teacher import AnswerSpec
 
+LEAST_SHARE = 1e-6  # of a word's probability that is its own; logits of 32 bits say no less
 _BREAK = "\n"  # ends a rationale that is no thought
 _WINDOW = 256  # letters before a prompt that are tokenized with it, from a line's beginning: what is further away is not touched
 _N_ALIKE = 8  # tokens of that window that must be as they are without the prompt
@@ -159,9 +162,13 @@ class LabelWords:
 
     The logits after the answer cue give the probability of every word's first token; the remaining tokens of a longer word are
     then read one by one, in a sequence of its own.
+
+    One word's tokens may begin another's, as those of "billing" begin "billing dispute". What is read for the short word is then
+    the probability of every answer that begins with it, the long word included; :meth:`apart` takes the long word's share out.
     """
 
     tokens: tuple[tuple[int, ...], ...]  # by word
+    begun_by: tuple[int | None, ...]  # by word: the longest other word whose tokens begin this one's
     n_back: int = 0  # tokens at the end of the answer cue that merge with a word: they belong to the words, not to the prompt
 
     @classmethod
@@ -169,7 +176,7 @@ class LabelWords:
         """Tokenize the words as they follow the answer cue.
 
         Raises:
-            UserError: if two words have the same tokens, or one's tokens begin the other's: their probabilities would overlap.
+            UserError: if two words have the same tokens, or a word has none: their probabilities could not be told apart.
         """
         ending = _ending(spec) if spec.mode == "cot" else spec.tail or f"{_BREAK}{spec.answer_cue}"
         ended = _parted(vocabulary, ending, spec)
@@ -177,11 +184,29 @@ class LabelWords:
         cue, *wholes = [vocabulary.tokenize(before.follow(more)) for more in ("", *(f" {word}" for word in spec.words))]
         n = min(common_length(cue, whole) for whole in wholes)
         tokens = tuple(tuple(whole[n:]) for whole in wholes)
-        for i, first in enumerate(tokens):
-            for j, second in enumerate(tokens):
-                if i != j and second[: len(first)] == first:
-                    raise UserError(f"label words {spec.words[i]!r} and {spec.words[j]!r} begin alike for this teacher; change one")
-        return cls(tokens, len(cue) - n)
+        for i, own in enumerate(tokens):
+            if not own:
+                raise UserError(f"label word {spec.words[i]!r} has no token for this teacher; change it")
+            if own in tokens[:i]:
+                other = spec.words[tokens.index(own)]
+                raise UserError(f"label words {other!r} and {spec.words[i]!r} are the same to this teacher; change one")
+        return cls(tokens, tuple(map(partial(_longest_beginning, tokens), tokens)), len(cue) - n)
+
+    def apart(self, logprobs: Sequence[float]) -> tuple[float, ...]:
+        """Log-probability (nats) that the answer is a word and does not go on to a longer one.
+
+        It is `P(short) - P(long)`: exact whatever follows the short word, be it a line break, an end token or a full stop.
+
+        Args:
+            logprobs: by word, of every answer that begins with its tokens.
+        """
+        gone_on = [0.0] * len(logprobs)  # share of a word's probability that belongs to longer words
+        for longer, shorter in enumerate(self.begun_by):
+            if shorter is not None:
+                gone_on[shorter] += math.exp(min(0.0, logprobs[longer] - logprobs[shorter]))
+        return tuple(
+            value + math.log(max(LEAST_SHARE, 1.0 - gone)) if gone else value for value, gone in zip(logprobs, gone_on, strict=True)
+        )
 
     @property
     def long_words(self) -> list[int]:
@@ -191,6 +216,12 @@ class LabelWords:
     def first_logprobs(self, logits: NDArray[np.float32]) -> list[float]:
         """Log-probability (nats) of each word's first token. Args: logits float32 [V]."""
         return logprobs(logits, [word[0] for word in self.tokens])
+
+
+def _longest_beginning(words: Sequence[tuple[int, ...]], word: tuple[int, ...]) -> int | None:
+    """Index of the longest other word whose tokens begin the word's; None if there is none."""
+    found = [i for i, other in enumerate(words) if len(other) < len(word) and word[: len(other)] == other]
+    return max(found, key=lambda i: len(words[i]), default=None)
 
 
 def logprobs(logits: NDArray[np.float32], tokens: list[int]) -> list[float]:

@@ -9,12 +9,13 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from potstill.contract.errors import UserError
 from potstill.contract.files import digest
 from potstill.contract.task import Example, Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.prompts import plain
-from potstill.labeler.teacher import AnswerSpec, Identity, Mode, Thought
+from potstill.labeler.prompts import plain, served
+from potstill.labeler.teacher import DECIDING, AnswerSpec, Identity, Mode, Thought
 from potstill.models.catalog import ModelFolder
 
 
@@ -42,7 +43,7 @@ class PromptVariant:
 
     def prompt(self, text: Text) -> str:
         """One text's part of the prompt: what follows the prefix, up to the tail of the answer spec."""
-        if self.spec.chat:
+        if self.spec.chat or self.spec.question:
             return plain.text_lines(self.task, text.text, text.target)
         worked = [plain.worked_example(self.task, example, self.mode) for example in self._own_examples(text)]
         return "\n\n".join((*worked, plain.block(self.task, text.text, text.target, self.mode)))
@@ -63,9 +64,10 @@ def prompt_variants(task: Task, config: LabelConfig, identity: Identity, nearest
     Args:
         nearest: required if the configuration chooses examples by text (`examples="nearest"`), ignored otherwise.
     Raises:
-        UserError: if a chat template is wanted that the teacher lacks.
+        UserError: if a chat template is wanted that the teacher lacks, or its server takes no such prompts.
         ValueError: if examples are to be chosen by text and ``nearest`` is None.
     """
+    _check_server(config, identity)
     own = nearest if config.examples == "nearest" else None
     if own is None and config.examples == "nearest":
         raise ValueError('examples="nearest" needs the chosen examples')
@@ -75,11 +77,20 @@ def prompt_variants(task: Task, config: LabelConfig, identity: Identity, nearest
     asked: list[tuple[plain.ExampleSelection, Mode]] = [(selections[number], "direct") for number in range(n_direct)]
     asked += [(selections[number], "cot") for number in range(n_cot)]
     made: list[PromptVariant] = []
-    for number, ((selection, mode), frame) in enumerate(zip(asked, _frames(task, asked, config, identity), strict=True)):
+    told = identity.api == "chat" or identity.api in DECIDING  # the server writes what stands around the texts
+    frames = [_Frame("")] * len(asked) if told else _frames(task, asked, config, identity)
+    for number, ((selection, mode), frame) in enumerate(zip(asked, frames, strict=True)):
         # Variants beyond the number of paths belong to the run too: a later command may ask for more paths.
         paths = range(number, min(number + 1, config.most_paths)) if mode == "direct" else range(number, config.most_paths, n_cot)
-        spec = _answer_spec(task, mode, frame, config)
-        made.append(PromptVariant(number, mode, frame.prefix, spec, tuple(paths), task, selection.number, config.seed, own))
+        spec, prefix = _answer_spec(task, mode, frame, config), frame.prefix
+        if identity.api == "chat":
+            messages = served.conversation(task, selection, mode, guideline=config.guideline)
+            spec, prefix = replace(spec, messages=messages, chat=False), served.picture(messages, None)
+        elif identity.api in DECIDING:
+            question = served.question(task, number, guideline=config.guideline)
+            words = tuple(label.spellings[0] for label in task.labels)
+            spec, prefix = replace(spec, question=question, words=words, chat=False), served.picture((), question)
+        made.append(PromptVariant(number, mode, prefix, spec, tuple(paths), task, selection.number, config.seed, own))
     return made
 
 
@@ -154,6 +165,24 @@ def _frames(
     if config.examples == "nearest":
         return [_Frame(plain.head(task, guideline=config.guideline) + "\n\n") for _ in asked]
     return [_Frame(plain.prefix(task, selection, mode, guideline=config.guideline)) for selection, mode in asked]
+
+
+def _check_server(config: LabelConfig, identity: Identity) -> None:
+    """Refuse what a chat or decision server cannot be asked; raises UserError."""
+    if identity.api == "chat" and config.examples == "nearest":
+        raise UserError(
+            "examples nearest needs a server that continues texts: in a conversation the worked examples come before all texts; "
+            "use --api completions, or examples diverse"
+        )
+    if identity.api in ("completions", "ollama") and config.template == "chat" and not identity.chat_template:
+        raise UserError(
+            "this server continues texts, and does not tell its model's chat template; use --api chat, in which the server writes "
+            "the conversation, or --template plain"
+        )
+    if identity.api in DECIDING and config.mode != "direct":
+        raise UserError(
+            f"mode {config.mode} needs a teacher that writes; this server decides at once (api {identity.api}), so use mode direct"
+        )
 
 
 def _answer_spec(task: Task, mode: Mode, frame: _Frame, config: LabelConfig) -> AnswerSpec:

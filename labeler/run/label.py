@@ -16,7 +16,7 @@ from potstill.labeler.config import LabelConfig, with_mode
 from potstill.labeler.prompts.variants import Nearest, PromptVariant, prompt_variants, prompts_digest
 from potstill.labeler.run.path_collector import OutOfTimeError, PathCollector, RunCallback
 from potstill.labeler.store.database import LabelStore, Run, RunSettings
-from potstill.labeler.teacher import Teacher
+from potstill.labeler.teacher import DECIDING, Teacher
 from potstill.models.catalog import best_mode
 
 
@@ -68,7 +68,7 @@ def label(
         UserError: if the store holds a run that differs (and `new_run` is off), or the teacher fails.
         StoppedError: on KeyboardInterrupt; everything drawn so far is stored.
     """
-    config = with_mode(config, best_mode(teacher.identity.name))
+    config = with_mode(config, best_mode(teacher.identity.name), decides=teacher.identity.api in DECIDING)
     variants = prompt_variants(task, config, teacher.identity, nearest)
     with LabelStore.create(store_path) as store:
         settings = run_settings(task, variants, teacher, config)
@@ -95,12 +95,14 @@ def label(
 def run_settings(task: Task, variants: Sequence[PromptVariant], teacher: Teacher, config: LabelConfig) -> RunSettings:
     """Everything that decides the paths. The number of paths is not part of it: asking for more adds to the same run."""
     identity, specs = teacher.identity, [variant.spec for variant in variants]
+    # a server that decides is asked about labels, not about words: each by its first one
+    spellings = [label.spellings[:1] if identity.api in DECIDING else label.spellings for label in task.labels]
     return RunSettings(
         task_digest=task.digest,
         prompt_digest=prompts_digest(variants),
         labels=task.label_names,
-        words=[word for label in task.labels for word in label.spellings],
-        word_labels=[i for i, label in enumerate(task.labels) for _ in label.spellings],
+        words=[word for own in spellings for word in own],
+        word_labels=[i for i, own in enumerate(spellings) for _ in own],
         teacher=identity.name,
         teacher_digest=identity.digest,
         source_digest=identity.source_digest,
@@ -121,6 +123,7 @@ def run_settings(task: Task, variants: Sequence[PromptVariant], teacher: Teacher
         deterministic=config.deterministic,
         kv_type=identity.kv_type,
         gpu_layers=identity.gpu_layers,
+        api="" if identity.api == "completions" else identity.api,
     )
 
 

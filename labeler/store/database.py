@@ -65,6 +65,7 @@ class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     after: str = ""  # of a second teacher's run: digest of the run whose uncertain texts it was asked about
     kv_type: str = "f16"  # of the teacher's cached keys and values
     gpu_layers: int = 0  # of the teacher, when the run began; goes on with others, unless it is deterministic
+    api: str = ""  # how a server was asked; empty: by /completions, or the model ran in this process
 
     def mode_of(self, variant: int) -> str:
         """The mode of one prompt variant: `direct` or `cot`."""

@@ -126,9 +126,14 @@ class LocalTeacher:
             self._loaded = prompts.shared
 
     def count_tokens(self, prefix: str, prompts: Sequence[str], spec: AnswerSpec | None) -> tuple[int, list[int]]:
-        """Number of tokens of the shared part, and of each prompt after it; without a spec, of plain texts on their own."""
+        """Number of tokens of the shared part, and of each prompt after it; without a spec, of plain texts on their own.
+
+        Raises:
+            UserError: if the label words cannot be told apart, so that a dry run says it.
+        """
         if spec is None:
             return 0, [len(self._engine.tokenize(prompt)) for prompt in prompts]
+        LabelWords.of(self._engine, spec)
         tokens = PromptTokens(self._engine, prefix, prompts, spec)
         return len(tokens.shared), [len(rest) for rest in tokens.rests]
 

@@ -27,7 +27,9 @@ from potstill.labeler.teachers.replies import RefusedError, words_of
 
 KEYS = ("POTSTILL_API_KEY", "OPENAI_API_KEY")
 GO_ON = "paths drawn so far are kept, and the same command goes on from there"
-_TRY_AGAIN = frozenset({408, 409, 425, 429})  # and everything from 500 up
+_TRY_AGAIN = frozenset({408, 409, 425, 429})  # and everything from 500 up, except what will never be there
+_NEVER = frozenset({501, 505})
+_N_QUICK = 2  # tries of a request that is only a question whether the server can do something
 T = TypeVar("T")
 
 
@@ -57,6 +59,7 @@ class _TransientFailure:
 
     reason: str
     wait_s: float | None = None  # as the server requests
+    refusal: RefusedError | None = None  # where the server failed, which may be due to what was asked
 
 
 class ServerClient:
@@ -104,20 +107,37 @@ class ServerClient:
         self._thread.join()
         self._loop.close()
 
-    async def get(self, path: str) -> ServerReply:
+    async def get(self, path: str, *, quick: bool = False) -> ServerReply:
         """GET a path below the base address; raises as :meth:`post`, but at once if nothing listens there."""
-        return await self._with_retries("GET", path, None)
+        return await self._with_retries("GET", path, None, quick=quick)
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> ServerReply:
+    async def post(self, path: str, body: Mapping[str, Any], *, quick: bool = False) -> ServerReply:
         """POST a JSON body to a path below the base address, with retries after transient failures.
 
+        Args:
+            path: Ollama's own paths (`/api/...`) are taken below the host.
+            quick: whether to give up early where the server fails (500, a broken connection), as some do that lack something.
         Raises:
-            RefusedError: if the server rejects this request.
+            RefusedError: if the server rejects this request, or fails and ``quick`` is set.
             UserError: if the server wants a key, redirects, or still fails after the last try.
         """
-        return await self._with_retries("POST", path, msgspec.json.encode(body))
+        return await self._with_retries("POST", path, msgspec.json.encode(body), quick=quick)
 
-    async def _with_retries(self, method: str, path: str, content: bytes | None) -> ServerReply:
+    async def moved_below(self, below: str, path: str) -> bool:
+        """Take the address below this one if it answers GET ``path`` there; returns whether it does."""
+        before, self.url = self.url, f"{self.url}{below}"
+        try:
+            await self.get(path)
+        except RefusedError:
+            self.url = before
+            return False
+        return True
+
+    def address(self, path: str) -> str:
+        """The address of a path; Ollama's own API stands beside `/v1`, not below it."""
+        return f"{self.url.removesuffix('/v1')}{path}" if path.startswith("/api/") else f"{self.url}{path}"
+
+    async def _with_retries(self, method: str, path: str, content: bytes | None, *, quick: bool = False) -> ServerReply:
         """Send a request until it succeeds. Waits are doubled and jittered, so that several clients do not retry together."""
         config, n_failed = self.config, 0
         while True:
@@ -125,6 +145,8 @@ class ServerClient:
             if isinstance(result, ServerReply):
                 return result
             n_failed += 1
+            if quick and result.refusal and n_failed >= _N_QUICK:
+                raise result.refusal
             if n_failed >= config.n_tries:
                 raise UserError(f"{self.url}: {method} {path} failed {n_failed} times, the last time: {result.reason}; {GO_ON}")
             backoff = min(config.longest_wait_s, config.first_wait_s * 2 ** (n_failed - 1)) * random.uniform(0.5, 1.0)
@@ -134,7 +156,7 @@ class ServerClient:
         """Send a request once."""
         headers = {"Content-Type": "application/json"} if content is not None else {}
         try:
-            response = await self._http.request(method, f"{self.url}{path}", content=content, headers=headers)
+            response = await self._http.request(method, self.address(path), content=content, headers=headers)
         except httpx.TimeoutException as error:
             kind = "connection" if isinstance(error, httpx.ConnectTimeout) else "answer"
             seconds = self.config.connect_timeout_s if kind == "connection" else self.config.timeout_s
@@ -146,7 +168,8 @@ class ServerClient:
                 ) from None
             return _TransientFailure(f"no connection ({error})")
         except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.DecodingError, httpx.ProxyError) as error:
-            return _TransientFailure(f"the connection broke ({error or type(error).__name__})")
+            reason = f"the connection broke ({error or type(error).__name__})"
+            return _TransientFailure(reason, refusal=RefusedError(0, reason.encode()))
         return self._classified(response, path)
 
     def _classified(self, response: httpx.Response, path: str) -> ServerReply | _TransientFailure:
@@ -162,8 +185,9 @@ class ServerClient:
             target = response.headers.get("Location", "nowhere")
             raise UserError(f"{self.url}: redirects {path} to {target}; redirects are not followed, so give the final address")
         # llama_cpp.server started without log-probabilities answers 500 to a request for them; waiting changes nothing
-        if status in _TRY_AGAIN or (status >= 500 and b"logprobs" not in body):
-            return _TransientFailure(f"{status}: {words_of(body)}", _retry_after_s(response.headers.get("Retry-After")))
+        if status in _TRY_AGAIN or (status >= 500 and status not in _NEVER and b"logprobs" not in body):
+            refusal = RefusedError(status, body) if status == 500 else None
+            return _TransientFailure(f"{status}: {words_of(body)}", _retry_after_s(response.headers.get("Retry-After")), refusal)
         raise RefusedError(status, body)
 
     async def _shut(self) -> None:

@@ -39,6 +39,7 @@ def open_teacher(
     config: LocalConfig = MEASURE,
     model: str | None = None,
     concurrency: int | None = None,
+    api: str = "auto",
     tell: Callable[[str], None] = lambda _: None,
 ) -> Teacher:
     """Open the teacher with that name, path or address.
@@ -47,6 +48,7 @@ def open_teacher(
         pack, config, tell: see :func:`open_local`; for a teacher in this process.
         model: id of the server's model; None if the server has only one.
         concurrency: HTTP requests in flight at once; None takes the default.
+        api: how a server is asked, one of :data:`potstill.labeler.teacher.APIS`.
     Raises:
         UserError: if there is no such teacher, or a setting does not apply to it.
         FormatError: if the file is not a complete GGUF.
@@ -57,9 +59,10 @@ def open_teacher(
                 "pack, threads, parallel, GPU layers, KV type and deterministic apply to a teacher in this process only; "
                 f"{name} is a server"
             )
-        return open_remote(name, model=model, config=ServerConfig(concurrency=concurrency or ServerConfig.concurrency))
-    if model is not None or concurrency is not None:
-        raise UserError(f"model and concurrency apply to a server only; {name!r} runs in this process")
+        config_of_server = ServerConfig(concurrency=concurrency or ServerConfig.concurrency)
+        return open_remote(name, model=model, config=config_of_server, api=api, tell=tell)
+    if model is not None or concurrency is not None or api != "auto":
+        raise UserError(f"model, api and concurrency apply to a server only; {name!r} runs in this process")
     return open_local(name, pack=pack, config=config, tell=tell)
 
 

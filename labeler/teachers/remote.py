@@ -1,35 +1,44 @@
-"""The teacher behind a server: any OpenAI-compatible one that completes plain text (`POST /completions`).
+"""The teacher behind a server, whichever way it is asked.
 
-Chat endpoints are not used, because the prompt is a document to continue. A few HTTP requests are in flight at once; each result is
-yielded at once, and the next request takes its place.
+A few HTTP requests are in flight at once; each result is yielded at once, and the next request takes its place.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 
 from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, TeacherPath, TooLong, never
+from potstill.labeler.teachers.api_choice import find
 from potstill.labeler.teachers.openai_client import ServerClient, ServerConfig
-from potstill.labeler.teachers.remote_paths import DraftPath, RemoteVariant
+from potstill.labeler.teachers.remote_paths import DraftPath, RemoteVariant, remote_variant
 from potstill.labeler.teachers.replies import ContextLimit, RefusedError
-from potstill.labeler.teachers.served_model import ServedModel, find, refused
+from potstill.labeler.teachers.served_model import ServedModel, refused
 
 
-def open_remote(url: str, *, model: str | None = None, config: ServerConfig | None = None) -> OpenAITeacher:
+def open_remote(
+    url: str,
+    *,
+    model: str | None = None,
+    config: ServerConfig | None = None,
+    api: str = "auto",
+    tell: Callable[[str], None] = lambda _: None,
+) -> OpenAITeacher:
     """Open the teacher at an address and find out what the server offers.
 
     Args:
-        url: base address of the OpenAI-compatible API: http://127.0.0.1:8000/v1
+        url: base address of the API: http://127.0.0.1:8000/v1
         model: its id on the server; None if the server has only one.
+        api: how it is asked, one of :data:`potstill.labeler.teacher.APIS`; `auto` finds out.
+        tell: called with a message for the user, where another way than usual is taken.
     Raises:
-        UserError: if nothing answers, the model is missing or ambiguous, or a key is missing.
+        UserError: if nothing answers, the model is missing or ambiguous, a key is missing, or the server cannot be asked so.
     """
     client = ServerClient(url, config or ServerConfig())
     try:
-        return OpenAITeacher(client.wait(find(client, model)))
+        return OpenAITeacher(client.wait(find(client, model, api, tell)))
     except BaseException:
         client.close()
         raise
@@ -61,7 +70,7 @@ class OpenAITeacher:
         """
         if not requests:
             return
-        remote = RemoteVariant(self._model, prefix, variant, spec, run_seed)
+        remote = remote_variant(self._model, prefix, variant, spec, run_seed)
         self._model.client.wait(remote.measure_prefix())
         yield from _Schedule(self._model.client, remote, requests, enough).run()
 

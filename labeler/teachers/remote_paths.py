@@ -1,7 +1,9 @@
 """Draw one path through a server: sample a rationale, then read the label.
 
-Prompts are the plain text that the local teacher reads. The server tokenizes them itself, with one difference: most servers parse a
-control token that is spelled in a text (`<|im_end|>`) as that token, while the local teacher keeps it as text.
+A document is the plain text that the local teacher reads. The server tokenizes it itself, with one difference: most servers parse
+a control token that is spelled in a text (`<|im_end|>`) as that token, while the local teacher keeps it as text. In a conversation
+the worked examples are earlier turns; a rationale is one turn, and the label is asked for in the next. A decision server is asked
+once.
 """
 
 from __future__ import annotations
@@ -10,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from potstill.contract.errors import UserError
-from potstill.labeler.teacher import AnswerSpec, PathRequest, TeacherPath, path_seed
+from potstill.labeler.teacher import AnswerSpec, Message, PathRequest, TeacherPath, path_seed
+from potstill.labeler.teachers.decisions import DecidingModel
 from potstill.labeler.teachers.replies import RefusedError
-from potstill.labeler.teachers.served_model import ServedModel, refused
+from potstill.labeler.teachers.served_model import Prompt, ServedModel, refused
 from potstill.labeler.teachers.word_lists import Listed, word_logprobs, written_logprobs
 
 MOST_WORD_TOKENS = 12  # generated for the label word where the server lists no tokens
@@ -31,8 +34,16 @@ class DraftPath:
     n_generated: int = 0
 
 
+def remote_variant(model: ServedModel, prefix: str, variant: int, spec: AnswerSpec, run_seed: int) -> RemoteVariant:
+    """What all paths of one prompt variant share, for the way in which the model is asked."""
+    if isinstance(model, DecidingModel):
+        return DecisionVariant(model, prefix, variant, spec, run_seed)
+    kind = ConversationVariant if spec.messages else RemoteVariant
+    return kind(model, prefix, variant, spec, run_seed)
+
+
 class RemoteVariant:
-    """The parts that all paths of one prompt variant share."""
+    """The parts that all paths of one prompt variant share; here of documents that the model continues."""
 
     def __init__(self, model: ServedModel, prefix: str, variant: int, spec: AnswerSpec, run_seed: int) -> None:
         """Nothing is sent yet; call :meth:`measure_prefix` first."""
@@ -41,6 +52,20 @@ class RemoteVariant:
         self._n_prefix = 0
         self.n_after = spec.max_rationale_tokens if spec.mode == "cot" else 1  # most tokens that one HTTP request generates
 
+    @property
+    def shared_prompt(self) -> Prompt:
+        """What all prompts share."""
+        return self._prefix
+
+    def first_prompt(self, request: PathRequest) -> Prompt:
+        """The prompt of a text, up to what the model writes first."""
+        return self._prefix + request.prompt
+
+    def label_prompt(self, draft: DraftPath) -> Prompt:
+        """The prompt that the label follows."""
+        prompt = self._prefix + draft.request.prompt
+        return f"{prompt}{draft.rationale}\n{self.spec.answer_cue}" if self.spec.mode == "cot" else prompt
+
     async def measure_prefix(self) -> None:
         """Count the prefix's tokens. Afterwards the server's cache holds the prefix, so the texts that follow share it.
 
@@ -48,7 +73,7 @@ class RemoteVariant:
             UserError: if the prefix alone overfills the context.
         """
         try:
-            self._n_prefix = (await self.model.complete(self._prefix, 1)).n_prompt_tokens
+            self._n_prefix = (await self.model.complete(self.shared_prompt, 1)).n_prompt_tokens
         except RefusedError as error:
             if not error.limit:
                 raise refused(self.model.client, error) from None
@@ -80,7 +105,7 @@ class RemoteVariant:
             n = min(len(paths), model.most_choices)
             try:
                 found = await model.complete(
-                    self._prefix + request.prompt,
+                    self.first_prompt(request),
                     spec.max_rationale_tokens,
                     temperature=spec.temperature,
                     n=n,
@@ -108,13 +133,15 @@ class RemoteVariant:
         Raises:
             RefusedError: if the server rejects the prompt, most likely because rationale and cue no longer fit.
         """
-        prompt = self._prefix + draft.request.prompt
-        if self.spec.mode == "cot":
-            prompt += f"{draft.rationale}\n{self.spec.answer_cue}"
+        prompt = self.label_prompt(draft)
         if self.model.list_length:
             draft, logprobs = await self._from_lists(draft, prompt)
         else:
             draft, logprobs = await self._from_writing(draft, prompt)
+        return self._path(draft, logprobs)
+
+    def _path(self, draft: DraftPath, logprobs: tuple[float, ...]) -> TeacherPath:
+        """The finished path."""
         return TeacherPath(
             text_id=draft.request.text_id,
             path=draft.path,
@@ -126,30 +153,30 @@ class RemoteVariant:
             n_generated=draft.n_generated,
         )
 
-    async def _from_lists(self, draft: DraftPath, prompt: str) -> tuple[DraftPath, tuple[float, ...]]:
+    async def _from_lists(self, draft: DraftPath, prompt: Prompt) -> tuple[DraftPath, tuple[float, ...]]:
         """Read the label words from lists of likely tokens. Nothing is sampled."""
         n_prompt_tokens: list[int] = []
 
-        async def fetch_list(beginning: str) -> Listed:
+        async def fetch_list(beginning: str, alone: bool) -> Listed | None:
+            listed: Listed = {}
             for n_tried in range(_N_TRIES):
                 # Where the likeliest token ends the text, llama_cpp.server lists nothing. The list does not depend on the
                 # temperature, so a draw at a high temperature is likely to show it.
-                found = await self.model.complete(
-                    prompt + beginning,
-                    1,
-                    temperature=2.0 if n_tried else 0.0,
-                    seed=n_tried or None,
-                    list_length=self.model.list_length,
+                found = await self.model.list_after(
+                    prompt, beginning, alone=alone, temperature=2.0 if n_tried else 0.0, seed=n_tried or None
                 )
+                if found is None:
+                    return None
                 n_prompt_tokens.append(found.n_prompt_tokens)
-                if found.choices[0].listed:
+                listed = found.choices[0].listed
+                if listed:
                     break
-            return found.choices[0].listed
+            return listed
 
-        logprobs = await word_logprobs(fetch_list, self.spec.words)
+        logprobs = await word_logprobs(fetch_list, self.spec.words, spaced=self.model.spaced)
         return self._counted(draft, n_prompt_tokens[0]), logprobs
 
-    async def _from_writing(self, draft: DraftPath, prompt: str) -> tuple[DraftPath, tuple[float, ...]]:
+    async def _from_writing(self, draft: DraftPath, prompt: Prompt) -> tuple[DraftPath, tuple[float, ...]]:
         """Read a vote: the word that the model writes, sampled with the path's own seed."""
         seed = self.start(draft.request, draft.path).seed
         found = await self.model.complete(prompt, MOST_WORD_TOKENS, temperature=self.spec.temperature, seed=seed, stop=["\n"])
@@ -159,3 +186,43 @@ class RemoteVariant:
     def _counted(self, draft: DraftPath, n_prompt_tokens: int) -> DraftPath:
         """The draft with its number of prompt tokens, unless the rationale's request counted them."""
         return draft if self.spec.mode == "cot" else replace(draft, n_prompt_tokens=self.beyond_prefix(n_prompt_tokens))
+
+
+class ConversationVariant(RemoteVariant):
+    """The parts that all paths of one prompt variant share, of conversations with a chat server."""
+
+    @property
+    def shared_prompt(self) -> Prompt:
+        """The turns before a text's own, and the cue as the next one: a conversation must not end with an answer."""
+        return (*self.spec.messages, Message("user", f"{self.spec.answer_cue}"))
+
+    def first_prompt(self, request: PathRequest) -> Prompt:
+        """The text is the last turn."""
+        return (*self.spec.messages, Message("user", request.prompt))
+
+    def label_prompt(self, draft: DraftPath) -> Prompt:
+        """After a rationale, which is a turn of the model, the next turn is the cue."""
+        turns = (*self.spec.messages, Message("user", draft.request.prompt))
+        if self.spec.mode != "cot":
+            return turns
+        if not draft.rationale.strip():  # some templates refuse an empty turn
+            return (*self.spec.messages, Message("user", f"{draft.request.prompt}\n{self.spec.answer_cue}"))
+        return (*turns, Message("assistant", draft.rationale.strip()), Message("user", self.spec.answer_cue))
+
+
+class DecisionVariant(RemoteVariant):
+    """One question, asked about every text."""
+
+    model: DecidingModel
+
+    async def measure_prefix(self) -> None:
+        """Nothing to measure: question and text travel together."""
+
+    async def read(self, draft: DraftPath) -> TeacherPath:
+        """Have the question answered; raises as :meth:`RemoteVariant.read`."""
+        question = self.spec.question
+        if question is None:
+            raise TypeError("a decision server was given a prompt without a question")
+        found = await self.model.decide(question, draft.request.prompt)
+        by_word = dict(zip((word for word, _ in question.options), found.logprobs, strict=True))
+        return self._path(replace(draft, n_prompt_tokens=found.n_prompt_tokens), tuple(by_word[word] for word in self.spec.words))

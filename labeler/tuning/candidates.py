@@ -11,7 +11,7 @@ from potstill.contract.task import Task
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import EXAMPLES, TEMPLATES, LabelConfig
 from potstill.labeler.prompts.variants import prompt_variants
-from potstill.labeler.teacher import Identity
+from potstill.labeler.teacher import DECIDING, Identity
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,14 @@ def prompt_choices(task: Task, config: TuneConfig, identity: Identity, *, simila
     _prompt(config, "plain", "diverse", guideline=True)  # refuses a bad number of examples even where no prompt is left
     guidelines = (True, False) if task.guideline.strip() else (True,)
     wanted, left_out = [], []
-    for template in config.templates:
+    own_form = identity.api == "chat" or identity.api in DECIDING  # the server writes the prompt, so there is one template
+    examples_of_task = ["diverse"] if identity.api in DECIDING else _example_choices(task, config)
+    for template in ("plain",) if own_form else config.templates:
         if template == "chat" and (reason := _no_chat(task, config, identity)):
             left_out.append(f"template chat: {reason}")
             continue
-        for examples, guideline in product(_example_choices(task, config), guidelines):
-            if examples == "nearest" and (template == "chat" or not similar):
+        for examples, guideline in product(examples_of_task, guidelines):
+            if examples == "nearest" and (template == "chat" or own_form or not similar):
                 continue
             wanted.append(_prompt(config, template, examples, guideline=guideline))
     if not wanted:

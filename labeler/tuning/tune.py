@@ -26,7 +26,7 @@ from potstill.labeler.prompts.variants import nearest_examples
 from potstill.labeler.run.adaptive import least_certain
 from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.store.database import LabelStore, Run
-from potstill.labeler.teacher import Teacher
+from potstill.labeler.teacher import DECIDING, Teacher
 from potstill.labeler.tuning.candidates import TuneConfig, paths_name, prompt_choices, prompt_name
 from potstill.labeler.tuning.comparison import Trial, TrialComparison, TuningChoice
 from potstill.labeler.tuning.gold_runs import GoldPaths, GoldRuns
@@ -72,6 +72,7 @@ def tune(
         UserError: as :func:`potstill.labeler.run.label.label`, or if there is nothing to try.
         StoppedError: on KeyboardInterrupt; everything drawn so far is stored.
     """
+    config = replace(config, cot=config.cot and teacher.identity.api not in DECIDING)
     backbone, reason = _backbone(config.backbone)
     prompts, left_out = prompt_choices(task, config, teacher.identity, similar=backbone is not None)
     if backbone is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from potstill.contract.errors import MissingExtraError, UserError
@@ -22,7 +22,7 @@ from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.teacher import Teacher
 from potstill.labeler.teachers.local import LocalTeacher
 from potstill.models.catalog import ModelFolder, find_backbone
-from potstill.workflows.teacher import TeacherConfig, configured_teacher
+from potstill.workflows.teacher import TeacherConfig, configured_teacher, with_possible_mode
 
 EMBEDDING_SHARE = 0.05  # of the budget may go into finding out which texts are alike
 LEAST_EMBEDDING_S = 10.0  # with less, loading the encoder would already take more
@@ -42,12 +42,13 @@ class Asking:
     teacher: TeacherConfig
     store_path: Path
     nearest: Nearest | None = None
+    mode_note: str = ""  # a line that says which mode was taken, where none was stated
     after: Run | None = None  # of a first teacher, whose uncertain texts these are, the least certain one first
 
 
 def ask_all(asking: Asking, progress: RunCallback | None, tell: Tell) -> LabelReport:
     """Draw every missing path; raises as :func:`potstill.labeler.run.label.label`."""
-    opened = configured_teacher(asking.teacher, tell, deterministic=asking.config.deterministic)
+    asking, opened = _opened(asking, tell)
     try:
         return _label(asking, opened, asking.texts, progress)
     finally:
@@ -68,7 +69,7 @@ def ask_in_time(
     Raises:
         UserError: as :func:`potstill.labeler.run.label.label`, and if no path was drawn in time.
     """
-    opened = configured_teacher(asking.teacher, tell, deterministic=asking.config.deterministic)
+    asking, opened = _opened(asking, tell)
     try:
         text_s = _seconds_a_text(asking, opened)
         begun, rest = _begun(asking)
@@ -84,6 +85,15 @@ def ask_in_time(
     if not report.n_paths and not report.in_time:
         raise UserError("the time was up before the first path was drawn; give more --hours")
     return report
+
+
+def _opened(asking: Asking, tell: Tell) -> tuple[Asking, Teacher]:
+    """The teacher, and what it is asked, in a mode that it can answer in."""
+    teacher = configured_teacher(asking.teacher, tell, deterministic=asking.config.deterministic)
+    config, mode_note = with_possible_mode(asking.config, asking.mode_note, teacher)
+    if mode_note:
+        tell(mode_note)
+    return replace(asking, config=config), teacher
 
 
 def _label(

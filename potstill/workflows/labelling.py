@@ -209,10 +209,8 @@ def _labelled(plan: LabelPlan, out: Path, progress: RunCallback | None, tell: Te
     if store_path.exists():
         LabelStore.create(store_path).close()  # a store that is in use or damaged is found before the teacher is loaded
     nearest = nearest_worked_examples(plan.task, plan.all_texts, plan.config, plan.derive.backbone, tell)
-    if plan.mode_note:
-        tell(plan.mode_note)
     texts = without_copies(plan.all_texts) if budget else plan.all_texts
-    asking = Asking(plan.task, texts, plan.config, plan.teacher, store_path, nearest)
+    asking = Asking(plan.task, texts, plan.config, plan.teacher, store_path, nearest, mode_note=plan.mode_note)
     written = _Written(plan, out)
     first_budget = budget.first_part(FIRST_TEACHER_SHARE) if budget and plan.then else budget
     report = _asked(asking, first_budget, written, progress, tell)
@@ -260,8 +258,8 @@ def _then_asked(
         tell("no text is uncertain, so the second teacher is not asked")
         return None
     config, mode_note = then.label_config(asking.config)
-    tell(f"asking {then.teacher.name} about {len(texts)} uncertain texts" + (f"; {mode_note}" if mode_note else ""))
-    second = replace(asking, texts=texts, config=config, teacher=then.teacher, after=first)
+    tell(f"asking {then.teacher.name} about {len(texts)} uncertain texts")
+    second = replace(asking, texts=texts, config=config, teacher=then.teacher, after=first, mode_note=mode_note)
     return _asked(second, budget, written, progress, tell)
 
 

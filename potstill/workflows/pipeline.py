@@ -36,6 +36,7 @@ _TEACHER_KEYS = (
     "kv_type",
     "model",
     "concurrency",
+    "api",
 )  # of TeacherConfig, allowed in a `[label]` table
 STATE_FILE, CHECKPOINT_FOLDER, BUNDLE_FOLDER = "state.json", "student", "bundle"
 

@@ -14,7 +14,7 @@ from potstill.labeler.aggregation.config import check_embedding_libraries
 from potstill.labeler.config import AUTO, LabelConfig, RunMode, with_mode
 from potstill.labeler.prompts.variants import Nearest, nearest_examples
 from potstill.labeler.run.second_teacher import DEFAULT_RULE, UncertainRule
-from potstill.labeler.teacher import Teacher
+from potstill.labeler.teacher import APIS, DECIDING, Teacher
 from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.opening import PACKS, Pack, is_server, open_local, open_teacher
 from potstill.models.catalog import best_mode, find_backbone
@@ -38,6 +38,7 @@ class TeacherConfig:
     kv_type: KvType = "f16"  # of the cached keys and values: q8_0 takes about half the memory
     model: str | None = None  # id of a server's model; None: its only one
     concurrency: int | None = None  # requests at a server at once; None: the default of ServerConfig
+    api: str = "auto"  # how a server is asked: /completions, /chat/completions, Ollama's own, or one that decides; auto: found out
 
     def __post_init__(self) -> None:
         """Refuse what opens no teacher; raises UserError."""
@@ -48,6 +49,8 @@ class TeacherConfig:
             raise UserError(f"gpu_layers is {layers!r}; it must be {AUTO_LAYERS} or a whole number, at least 0")
         if self.kv_type not in KV_TYPES:
             raise UserError(f"kv_type is {self.kv_type!r}; allowed: {', '.join(KV_TYPES)}")
+        if self.api not in APIS:
+            raise UserError(f"api is {self.api!r}; allowed: {', '.join(APIS)}")
         concurrency: object = self.concurrency  # a project file may hold anything
         if concurrency is not None and not (isinstance(concurrency, int) and concurrency >= 1):
             raise UserError(f"concurrency is {concurrency!r}; it must be a whole number, at least 1")
@@ -103,6 +106,7 @@ def configured_teacher(config: TeacherConfig, tell: Callable[[str], None], *, de
         config=_local_config(config, deterministic),
         model=config.model,
         concurrency=config.concurrency,
+        api=config.api,
         tell=tell,
     )
 
@@ -138,6 +142,17 @@ def with_best_mode(config: LabelConfig, teacher: str) -> tuple[LabelConfig, str]
     settled = with_mode(config, best)
     reason = f"the best one measured for {teacher}" if best else f"no mode has been measured for {teacher}"
     return settled, f"mode {settled.mode}: {reason}; choose another with --mode, or compare them with: potstill task tune"
+
+
+def with_possible_mode(config: LabelConfig, note: str, teacher: Teacher) -> tuple[LabelConfig, str]:
+    """The configuration and the line of :func:`with_best_mode`, with mode `direct` where the server writes nothing.
+
+    Args:
+        note: the line; empty if the mode was stated, which then stays.
+    """
+    if not note or teacher.identity.api not in DECIDING:
+        return config, note
+    return replace(config, mode="direct"), f"mode direct: {teacher.identity.name} decides at once (api {teacher.identity.api})"
 
 
 def nearest_worked_examples(

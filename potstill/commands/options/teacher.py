@@ -9,6 +9,7 @@ import click
 
 from potstill.commands.options.configs import config_of, stacked
 from potstill.labeler.config import MODES
+from potstill.labeler.teacher import APIS
 from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.opening import Pack
 from potstill.models.devices import AUTO_LAYERS
@@ -40,6 +41,14 @@ _WHO = (
         help="Teacher: a name of `potstill models list`, a GGUF file, or a server's address, such as http://127.0.0.1:8000/v1.",
     ),
     click.option("--model", help="Id of the server's model.  [default: its only one]"),
+    click.option(
+        "--api",
+        type=click.Choice(APIS),
+        default=TeacherConfig.api,
+        show_default=True,
+        help="How a server is asked: to continue a text (completions, ollama), in a conversation (chat), or for a decision "
+        "(decisions, systemone); auto takes the first of these that gives probabilities.",
+    ),
     click.option("--concurrency", type=int, help=f"Requests at the server at once.  [default: {ServerConfig.concurrency}]"),
 )
 _HOW = (

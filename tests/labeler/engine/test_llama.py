@@ -7,7 +7,7 @@ from typing import Any
 import llama_cpp
 import numpy as np
 import pytest
-from support.llama_reference import SingleSequence
+from support.teachers.llama_reference import SingleSequence
 from support.tiny_gguf import KINDS, write_encoder
 
 from potstill.contract.errors import UserError

@@ -95,3 +95,23 @@ def test_logits_that_are_no_numbers_are_refused_before_they_are_stored(bad):
         logprobs(logits, [0])
     expected = "its weights are damaged; check the file with: potstill models verify"
     assert str(caught.value) == f"the teacher's logits are {bad}: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "begin", "apart"),
+    [
+        (((1,), (2,)), [0.5, 0.25], [0.5, 0.25]),
+        (((1,), (1, 7)), [0.5, 0.2], [0.3, 0.2]),
+        (((1, 7), (1,)), [0.2, 0.5], [0.2, 0.3]),
+        (((1,), (1, 7), (1, 7, 8), (1, 9)), [0.6, 0.3, 0.1, 0.2], [0.1, 0.2, 0.1, 0.2]),
+        (((1,), (1, 7)), [0.5, 0.5], [0.5e-6, 0.5]),  # always goes on
+        (((1,), (1, 7)), [0.5, 0.50001], [0.5e-6, 0.50001]),  # and is rounded
+    ],
+)
+def test_what_goes_on_to_a_longer_word_is_taken_from_the_one_that_begins_it(tokens, begin, apart):
+    begun_by = tuple(
+        max((i for i, other in enumerate(tokens) if other != word and word[: len(other)] == other), key=lambda i: len(tokens[i]), default=None)
+        for word in tokens
+    )  # fmt: skip
+    found = LabelWords(tokens, begun_by).apart([float(np.log(value)) for value in begin])
+    np.testing.assert_allclose(np.exp(found), apart, rtol=1e-4)

@@ -13,7 +13,7 @@ from typing import Any
 import llama_cpp
 import numpy as np
 import pytest
-from support.llama_reference import PREFIX, TEXTS, WORDS, SingleSequence, answer_spec, requests
+from support.teachers.llama_reference import PREFIX, TEXTS, WORDS, SingleSequence, answer_spec, requests
 
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, NoContextError, OutOfCellsError, Token
@@ -153,9 +153,38 @@ def test_a_prefix_longer_than_the_context_says_what_to_shorten(engine):
         list(teacher(engine).answer("word " * engine.n_ctx_train, 0, requests("direct"), answer_spec("direct"), 0))
 
 
-def test_label_words_that_begin_alike_are_refused(engine):
-    with pytest.raises(UserError, match="'going' and 'going up' begin alike"):
-        drawn(engine, "direct", words=("going", "going up"))
+@pytest.mark.parametrize("mode", ["direct", "cot"])
+def test_a_word_that_begins_another_keeps_what_does_not_go_on_to_the_longer_one(engine, reference, mode):
+    words = ("going", "going up", "going up and up", "positive")
+    for path in drawn(engine, mode, words=words):
+        text = PREFIX[mode] + requests(mode)[int(path.text_id)].prompt
+        text += f" {path.rationale}\nSentiment:" if mode == "cot" else ""
+        all_that_begin = np.exp([reference.logprob(text, word) for word in words])
+        found = np.exp(path.word_logprobs)
+        expected = [all_that_begin[0] - all_that_begin[1], all_that_begin[1] - all_that_begin[2], *all_that_begin[2:]]
+        np.testing.assert_allclose(found, expected, rtol=0.02)
+        assert found[:3].sum() == pytest.approx(all_that_begin[0], rel=0.02)  # nothing is counted twice
+
+
+def test_a_scale_from_0_to_10_is_read_with_each_number_counted_once(engine, reference):
+    words = tuple(str(i) for i in range(11))
+    (path, *_) = drawn(engine, "direct", words=words)
+    text = PREFIX["direct"] + requests("direct")[0].prompt
+    found, begin = np.exp(path.word_logprobs), np.exp([reference.logprob(text, word) for word in words])
+    np.testing.assert_allclose(found[[0, *range(2, 11)]], begin[[0, *range(2, 11)]], rtol=0.02)
+    assert found[1] + found[10] == pytest.approx(begin[1], rel=0.02)
+
+
+def test_words_that_are_the_same_tokens_are_refused_by_a_run_and_by_a_dry_run(engine, monkeypatch):
+    said = "label words 'caf\u00e9' and 'caf\u0065\u0301' are the same to this teacher; change one"
+    words, whole = ("caf\u00e9", "caf\u0065\u0301"), engine.tokenize
+    monkeypatch.setattr(engine, "tokenize", lambda text, **options: whole(text.replace("\u00e9", "\u0065\u0301"), **options))
+    with pytest.raises(UserError) as error:
+        drawn(engine, "direct", words=words)
+    assert str(error.value) == said
+    with pytest.raises(UserError) as error:
+        teacher(engine).count_tokens(PREFIX["direct"], [requests("direct")[0].prompt], answer_spec("direct", words))
+    assert str(error.value) == said
 
 
 def test_control_tokens_spelled_in_a_text_stay_text(engine):

@@ -53,6 +53,38 @@ def test_a_server_in_trouble_is_asked_again_until_it_answers(scripted_server, cl
     assert server.completions() == [{"prompt": "p"}] * 3
 
 
+@pytest.mark.parametrize(
+    ("reply", "n_tries", "said"),
+    [
+        ((500, {}, {"error": "Internal Server Error"}), 2, "500: Internal Server Error"),
+        (None, 2, "the connection broke (Server disconnected without sending a response.)"),
+        ((501, {}, {"error": "not a decision model"}), 1, "501: not a decision model"),
+    ],
+)
+def test_a_question_whether_a_server_can_do_something_is_not_asked_for_long(scripted_server, client, reply, n_tries, said):
+    server = scripted_server(lambda path, body: reply)
+    one = client(server.url)
+    with pytest.raises(RefusedError) as error:
+        one.wait(one.post("/completions", {}, quick=True))
+    assert str(error.value) == said
+    assert len(server.requests) == n_tries
+
+
+def test_a_server_that_is_loading_its_model_is_waited_for_also_where_it_is_only_asked_what_it_can(scripted_server, client):
+    server = scripted_server(in_turn((503, {}, b"Loading model"), (503, {}, b"Loading model"), (200, {}, {})))
+    one = client(server.url)
+    one.wait(one.post("/completions", {}, quick=True))
+    assert len(server.requests) == 3
+
+
+def test_ollamas_own_paths_stand_beside_v1(scripted_server, client):
+    server = scripted_server(lambda path, body: (200, {}, {}))
+    one = client(server.url)
+    one.wait(one.post("/api/generate", {}))
+    one.wait(one.post("/completions", {}))
+    assert [path for path, _, _ in server.requests] == ["/api/generate", "/v1/completions"]
+
+
 def test_a_server_in_lasting_trouble_ends_the_run_and_says_that_nothing_is_lost(scripted_server, client):
     server = scripted_server(in_turn((502, {}, b"<html>Bad Gateway</html>")))
     one = client(server.url)

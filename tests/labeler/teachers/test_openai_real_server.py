@@ -7,16 +7,19 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-from support.llama_reference import PREFIX, TEXTS, WORDS, answer_spec, requests
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+from scipy.special import log_softmax
+from support.teachers.llama_reference import PREFIX, TEXTS, WORDS, SingleSequence, answer_spec, requests
 
 from potstill.contract.errors import UserError
-from potstill.labeler.teacher import TeacherPath, TooLong, path_seed
+from potstill.labeler.teacher import AnswerSpec, Message, TeacherPath, TooLong, path_seed
 from potstill.labeler.teachers.local import LocalConfig
 from potstill.labeler.teachers.opening import open_local
 from potstill.labeler.teachers.remote import open_remote
@@ -150,3 +153,69 @@ def test_the_console_labels_through_a_server(real_url, repository, console, tmp_
     done = subprocess.run([*console, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("2 paths of 2 texts are stored; 2 of them drawn now")
+
+
+# In a conversation
+
+TURNS = (
+    Message("system", "Is the author positive, negative or neutral about the stock? Answer with one word."),
+    *(Message(role, content) for role, content in (("user", "up 20% and buying more"), ("assistant", "positive"))),
+    *(Message(role, content) for role, content in (("user", "awful quarter, I sold"), ("assistant", "negative"))),
+)
+
+
+def in_turns(mode: str, words: tuple[str, ...] = WORDS) -> AnswerSpec:
+    return replace(spec(mode, words), messages=TURNS)
+
+
+@pytest.fixture(scope="module")
+def conversing(real_url: str):
+    teacher = open_remote(real_url, api="chat")
+    yield teacher
+    teacher.close()
+
+
+@pytest.fixture(scope="module")
+def first_word(smollm2: Path):
+    """Log-probability (nats) of a word at the beginning of the turn after these messages, from the logits of one sequence alone."""
+    reference = SingleSequence(smollm2, n_ctx=N_CONTEXT)
+    llama = reference.llama
+    template, eos = llama.metadata["tokenizer.chat_template"], llama.detokenize([llama.token_eos()], special=True).decode()
+    render = Jinja2ChatFormatter(template=template, eos_token=eos, bos_token="")
+
+    def logprob(messages: tuple[Message, ...], word: str) -> float:
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        prompt = llama.tokenize(render(messages=turns).prompt.encode(), add_bos=False, special=True)
+        both = []
+        for spelling in (word, f" {word}"):
+            tokens = llama.tokenize(spelling.encode(), add_bos=False, special=False)
+            llama.reset()
+            llama.eval(prompt + tokens)
+            rows = log_softmax(np.asarray(llama.scores[len(prompt) - 1 : len(prompt) + len(tokens) - 1], dtype=np.float64), axis=1)
+            both.append(rows[0, tokens[0]])  # this server does not go on from a turn, so the first token stands for the word
+        return float(np.logaddexp(*both))
+
+    yield logprob
+    reference.close()
+
+
+def test_a_conversation_is_read_as_the_same_file_reads_it_in_this_process(conversing, first_word):
+    assert conversing.identity.build == "uvicorn; chat, 100 likely tokens"
+    asked = requests("direct")
+    for path in conversing.answer("", 0, asked, in_turns("direct"), 0):
+        turns = (*TURNS, Message("user", asked[int(path.text_id)].prompt))
+        listed = [(found, first_word(turns, word)) for found, word in zip(path.word_logprobs, WORDS, strict=True)]
+        np.testing.assert_allclose(*zip(*[pair for pair in listed if pair[1] > -7], strict=True), atol=0.4)
+        assert all(found >= expected - 0.4 for found, expected in listed)  # what is not listed has a bound from above
+
+
+def test_in_a_conversation_a_rationale_is_drawn_and_the_label_read_after_it(conversing):
+    paths = list(conversing.answer("", 0, requests("cot", paths=2, texts=TEXTS[:1]), in_turns("cot"), 0))
+    assert len(paths) == 2 and all(path.rationale and 0 < path.n_generated <= 8 for path in paths)
+    assert all(math.isfinite(x) and x < 0 for path in paths for x in path.word_logprobs)
+
+
+@pytest.mark.parametrize("api", ["ollama", "decisions", "systemone"])
+def test_a_way_that_this_server_does_not_have_is_refused_in_one_line(real_url, api):
+    with pytest.raises(UserError, match=rf"cannot be asked by api {api} \(.* answers 404: Not Found\); try api auto$"):
+        open_remote(real_url, api=api)

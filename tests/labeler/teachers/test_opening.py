@@ -55,11 +55,11 @@ def test_settings_of_this_process_do_not_go_with_a_server(options):
     )
 
 
-@pytest.mark.parametrize("options", [{"model": "m"}, {"concurrency": 2}])
+@pytest.mark.parametrize("options", [{"model": "m"}, {"concurrency": 2}, {"api": "chat"}])
 def test_settings_of_a_server_do_not_go_with_this_process(options):
     with pytest.raises(UserError) as error:
         open_teacher("smollm2-135m-instruct", **options)
-    assert str(error.value) == "model and concurrency apply to a server only; 'smollm2-135m-instruct' runs in this process"
+    assert str(error.value) == "model, api and concurrency apply to a server only; 'smollm2-135m-instruct' runs in this process"
 
 
 @pytest.fixture

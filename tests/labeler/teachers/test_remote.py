@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from support.llama_reference import PREFIX, TEXTS, answer_spec, requests
+from support.teachers.llama_reference import PREFIX, TEXTS, answer_spec, requests
 
 from potstill.contract.errors import UserError
 from potstill.labeler.teacher import PathRequest, TooLong, path_seed
@@ -338,8 +338,8 @@ def test_one_of_several_models_is_chosen_by_its_id_or_its_files_name(opened):
     [
         (TWO, None, "has 2 models (a, /models/b.gguf); choose one with --model"),
         (TWO, "c", "has no model 'c'; it has: a, /models/b.gguf"),
-        ({"data": []}, None, "has 0 models (none); load one there first"),
-        ({"data": []}, "c", "has no model 'c'; it has: none"),
+        ({"data": []}, None, "has 0 models (none); load one there first, or name one with --model"),
+        ({"data": None}, None, "has 0 models (none); load one there first, or name one with --model"),
     ],
 )
 def test_a_model_that_is_not_there_or_not_the_only_one_lists_what_is(scripted_server, models, wanted, said):
@@ -352,7 +352,11 @@ def test_a_model_that_is_not_there_or_not_the_only_one_lists_what_is(scripted_se
 @pytest.mark.parametrize(
     ("reply", "said"),
     [
-        ((404, {}, {"detail": "Not Found"}), "answers /models with 404: Not Found; is the address right? It usually ends in /v1"),
+        (
+            (404, {}, {"detail": "Not Found"}),
+            "answers /models with 404: Not Found; is the address right? It usually ends in /v1; "
+            "or name the model with --model, if the server has no list",
+        ),
         (
             (200, {}, b"<html>"),
             "/models is not a list of models (JSON is malformed: invalid character (byte 0)); is it an OpenAI-compatible server?",

@@ -1,10 +1,18 @@
-"""What servers say when they refuse, word for word as they say it."""
+"""What servers say: when they refuse, word for word as they say it, and numbers that are no JSON."""
 
 import json
 
 import pytest
 
-from potstill.labeler.teachers.replies import ContextLimit, RefusedError, words_of
+from potstill.labeler.teachers.replies import (
+    LEAST_LOGPROB,
+    ContextLimit,
+    RefusedError,
+    decode,
+    decode_chat,
+    decode_generated,
+    words_of,
+)
 
 TOO_LONG = {
     # llama_cpp.server 0.3.36
@@ -85,3 +93,51 @@ def test_another_refusal_has_no_limit(body):
 )
 def test_a_servers_explanation_is_found_wherever_it_puts_it(body, words):
     assert words_of(body) == words
+
+
+LISTED = '[{"token": "a", "logprob": -Infinity}, {"token": "b", "logprob": NaN}, {"token": "c", "logprob": -0.5}]'
+
+
+@pytest.mark.parametrize(
+    ("read", "body"),
+    [
+        (decode, '{"choices": [{"text": "c", "logprobs": {"top_logprobs": [{"a": -Infinity, "b": NaN, "c": -0.5}]}}]}'),
+        (decode, f'{{"choices": [{{"text": "c", "logprobs": {{"content": [{{"token": "c", "top_logprobs": {LISTED}}}]}}}}]}}'),
+        (
+            decode_chat,
+            '{"choices": [{"message": {"content": "c"}, "logprobs": '
+            f'{{"content": [{{"token": "c", "logprob": NaN, "top_logprobs": {LISTED}}}]}}}}]}}',
+        ),
+        (decode_generated, f'{{"response": "c", "logprobs": [{{"token": "c", "top_logprobs": {LISTED}}}]}}'),
+    ],
+    ids=["completions", "llama-server", "chat", "ollama"],
+)
+def test_infinite_log_probabilities_are_the_least_and_those_that_are_no_number_are_left_out(read, body):
+    assert read(body.encode()).choices[0].listed == {"a": LEAST_LOGPROB, "c": -0.5}
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        ('{"prompt_tokens": 50.0, "completion_tokens": 7.0}', (50, 7)),
+        ('{"prompt_tokens": null}', (0, 0)),
+        ('{"prompt_tokens": NaN, "completion_tokens": -1}', (0, 0)),
+        ("null", (0, 0)),
+    ],
+)
+def test_numbers_of_tokens_are_read_as_they_are_meant(usage, counted):
+    found = decode(f'{{"choices": [{{"text": "up", "index": 0.0}}], "usage": {usage}}}'.encode())
+    assert (found.n_prompt_tokens, found.n_generated) == counted
+
+
+@pytest.mark.parametrize("logprobs", ["null", "[]", "{}", '{"content": null}', '{"content": []}', '{"top_logprobs": [null]}'])
+def test_a_text_that_is_null_is_empty_and_a_list_that_is_empty_is_none(logprobs):
+    (choice,) = decode(f'{{"choices": [{{"text": null, "index": null, "logprobs": {logprobs}}}]}}'.encode()).choices
+    assert (choice.text, choice.listed) == ("", {})
+
+
+@pytest.mark.parametrize("body", [b'{"choices": []}', b'{"choices": [{"message": {}}]}', b"<html>", b"", b"[" * 100_000, b"\xff"])
+@pytest.mark.parametrize("read", [decode, decode_chat, decode_generated])
+def test_another_reply_is_no_answer(read, body):
+    with pytest.raises(ValueError, match="."):
+        read(body)

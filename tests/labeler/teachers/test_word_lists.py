@@ -1,5 +1,5 @@
 """Label words from lists of likely tokens: exact, or a bound from above. The lists are written out here; real ones are in
-labeler.teachers.test_openai_teacher.py."""
+test_openai_real_server.py."""
 
 import asyncio
 import math
@@ -14,7 +14,7 @@ def read(lists, *words):
     """Log-probabilities of the words, and after which beginnings a list was asked for."""
     asked = []
 
-    async def ask(beginning):
+    async def ask(beginning, _alone):
         asked.append(beginning)
         return {token: math.log(prob) for token, prob in lists[beginning].items()}
 
@@ -62,10 +62,58 @@ def test_a_walk_that_comes_out_below_the_ceiling_says_nothing_about_an_unlisted_
     assert found[1] == pytest.approx(math.log(0.1))
 
 
-def test_a_token_that_is_another_label_word_is_not_walked():
-    found, asked = read({"": {" up": 0.6, " left": 0.1}}, "up", "upward")
-    assert found == pytest.approx((math.log(0.6), math.log(0.1)))
+def test_what_goes_on_to_a_longer_word_is_taken_from_the_word_that_begins_it():
+    lists = {"": {" billing": 0.9, " other": 0.05}, " billing": {" dispute": 0.99, "\n": 0.01}}
+    found, asked = read(lists, "billing", "billing dispute", "other")
+    assert [math.exp(value) for value in found] == pytest.approx([0.009, 0.891, 0.05])
+    assert asked == ["", " billing"]
+
+
+def test_a_word_of_one_token_takes_nothing_from_the_shorter_word_that_begins_its_letters():
+    found, asked = read({"": {" 1": 0.5, " 10": 0.3, " 2": 0.1}}, "1", "2", "10")
+    assert [math.exp(value) for value in found] == pytest.approx([0.5, 0.1, 0.3])
     assert asked == [""]
+
+
+def test_a_scale_whose_ten_is_two_tokens_counts_each_number_once():
+    lists = {"": {" 1": 0.6, " 2": 0.3}, " 1": {"0": 0.25, "\n": 0.7}}
+    found, _ = read(lists, "1", "2", "10")
+    assert [math.exp(value) for value in found] == pytest.approx([0.45, 0.3, 0.15])
+
+
+def test_a_word_may_pass_several_that_begin_it_and_takes_from_the_longest():
+    lists = {"": {" a": 0.8}, " a": {" b": 0.5}, " a b": {" c": 0.5, "\n": 0.1}}
+    found, _ = read(lists, "a", "a b", "a b c")
+    assert [math.exp(value) for value in found] == pytest.approx([0.4, 0.2, 0.2])
+
+
+def test_a_longer_word_whose_next_token_is_not_listed_takes_nothing_as_its_own_value_is_only_a_bound():
+    lists = {"": {" up": 0.6, " left": 0.1}, " up": {"\n": 0.5, "!": 0.4}}
+    found, asked = read(lists, "up", "upward")
+    assert [math.exp(value) for value in found] == pytest.approx([0.6, 0.1])  # " upward" may be a token of its own
+    assert asked == ["", " up"]
+
+
+def test_a_word_that_is_always_gone_on_from_keeps_a_finite_rest():
+    found, _ = read({"": {" up": 0.5, " left": 0.4}, " up": {"ward": 1.0}}, "up", "upward")
+    assert math.exp(found[0]) == pytest.approx(0.5e-6)
+
+
+def test_where_a_server_cannot_go_on_after_a_beginning_its_own_probability_is_the_bound():
+    async def ask(beginning, _alone):
+        return None if beginning else {"very": math.log(0.7), "so": math.log(0.2), "bad": math.log(0.05)}
+
+    found = asyncio.run(word_logprobs(ask, ("very good", "very bad", "bad"), spaced=False))
+    assert [math.exp(value) for value in found] == pytest.approx([0.7, 0.7, 0.05])
+
+
+def test_at_the_beginning_of_a_turn_a_token_counts_with_a_space_before_it_and_without():
+    async def ask(beginning, _alone):
+        assert not beginning
+        return {" up": math.log(0.3), "up": math.log(0.4), "down": math.log(0.2)}
+
+    found = asyncio.run(word_logprobs(ask, ("up", "down"), spaced=False))
+    assert [math.exp(value) for value in found] == pytest.approx([0.7, 0.2])
 
 
 def test_a_server_that_loses_the_space_before_a_token_is_read_all_the_same():

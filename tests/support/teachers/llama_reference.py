@@ -33,9 +33,11 @@ def requests(mode: str, paths: int = 1, texts: list[str] = TEXTS, n_first: int =
 class SingleSequence:
     """One sequence, the whole prompt, one token after the other."""
 
-    def __init__(self, model: Path, *, flash_attention: bool = False) -> None:
+    def __init__(self, model: Path, *, flash_attention: bool = False, n_ctx: int = 256) -> None:
         """Open the model."""
-        self.llama = llama_cpp.Llama(str(model), n_ctx=256, logits_all=True, n_threads=2, flash_attn=flash_attention, verbose=False)
+        self.llama = llama_cpp.Llama(
+            str(model), n_ctx=n_ctx, logits_all=True, n_threads=2, flash_attn=flash_attention, verbose=False
+        )
 
     def logprob(self, text: str, word: str) -> float:
         """Log-probability (nats) of the word after the text and a space."""
