@@ -16,9 +16,11 @@ from potstill.labeler.engine.llama import LlamaEngine
 from potstill.labeler.engine.tokens import PromptTokens
 from potstill.labeler.prompts import chat, plain
 from potstill.labeler.prompts.variants import prompt_variants, prompts_digest
+from potstill.labeler.run.forecast import forecast
 from potstill.labeler.run.label import label
 from potstill.labeler.store.database import LabelStore
 from potstill.labeler.teacher import Identity, Thought
+from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 
 written = SimpleNamespace(**tomllib.loads(Path(__file__).with_name("templates.toml").read_text(encoding="utf-8")))
 
@@ -197,3 +199,13 @@ def test_a_run_with_thoughts_is_another_run_and_one_without_is_stored_as_before_
     assert label(TASK, [Text("It hums.", "a")], tmp_path / "labels.db", teacher, telling).n_drawn == 0
     with pytest.raises(UserError, match="was labelled with another prompt digest, max rationale tokens, thoughts; use --new-run"):
         label(TASK, [Text("It hums.", "a")], tmp_path / "labels.db", teacher, COT)
+
+
+def test_a_forecast_counts_thoughts_as_long_as_they_may_be(tiny_models):
+    engine = LlamaEngine(tiny_models["dense"])
+    teacher = LocalTeacher(engine, identity(written.SWITCH), LocalConfig(n_threads=1), lambda _: None)
+    try:
+        found = forecast(TASK, [Text("It hums.", "a"), Text("It rattles.", "b")], teacher, replace(COT, max_thought_tokens=50))
+    finally:
+        teacher.close()
+    assert found.path_tokens == 2 * 1 * 50
