@@ -28,7 +28,7 @@ class ConversationRefusedError(Exception):
 class Bounds:
     """What rendering may take. Templates in use take milliseconds and some tens of thousands of characters."""
 
-    cpu_s: int = 5  # of the child process, for all renderings
+    cpu_s: int = 5  # of the child process, for the first rendering; others add little
     wall_s: float = 30.0  # for one rendering, where the system counts no processor time
     memory_bytes: int = 1 << 30  # address space of the child process
     max_chars: int = 4_000_000  # of one rendering: worked examples and guideline are in it
@@ -60,7 +60,7 @@ class TemplateProcess:
         """
         if importlib.util.find_spec("jinja2") is None:
             raise ModuleNotFoundError("No module named 'jinja2'", name="jinja2")
-        self._bounds = bounds
+        self._bounds, self._late = bounds, False
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(SANDBOX)],
             stdin=subprocess.PIPE,
@@ -115,7 +115,7 @@ class TemplateProcess:
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise ValueError("the process has no pipes")
-        clock = threading.Timer(self._bounds.wall_s, self._process.kill)
+        clock = threading.Timer(self._bounds.wall_s, self._stop)
         clock.daemon = True
         clock.start()
         try:
@@ -133,9 +133,14 @@ class TemplateProcess:
             raise ConversationRefusedError(found["error"])
         return found
 
+    def _stop(self) -> None:
+        """End a process that gives no answer."""
+        self._late = True
+        self._process.kill()
+
     def _ended(self) -> UserError:
         """The error of a process that was stopped, or gave up."""
-        self._process.kill()
         code = self._process.wait()
-        too_long = code in (-getattr(signal, "SIGXCPU", 0), -signal.SIGTERM, 1)
-        return cannot(f"it takes more than {self._bounds.cpu_s} s" if too_long else f"its rendering broke off with code {code}")
+        if self._late or -code == getattr(signal, "SIGXCPU", None):
+            return cannot(f"it takes more than {self._bounds.wall_s if self._late else self._bounds.cpu_s:g} s")
+        return cannot(f"its rendering broke off with code {code}")

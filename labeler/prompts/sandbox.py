@@ -20,6 +20,7 @@ TODAY = datetime(2025, 1, 1)
 LONGEST_CONSTANT = 60  # characters of a constant that is reported
 MOST_CONSTANTS, MOST_NAMES = 200, 100
 GAVE_UP = (RuntimeError, MemoryError)  # with RecursionError in it
+RENDERINGS_PER_S = 10  # by so many renderings the limit of processor time grows by a second; those in use take milliseconds
 LONGEST_REASON = 500  # characters
 
 
@@ -44,7 +45,8 @@ def serve(lines: Iterator[str], answer: Callable[[dict[str, Any]], None]) -> Non
         answer({"error": reason(error)})
         return
     answer({"facts": facts})
-    for line in lines:
+    for n_before, line in enumerate(lines):
+        bound(first["cpu_s"] + n_before // RENDERINGS_PER_S, first["memory_bytes"])
         try:
             answer({"text": bounded_text(template.generate(json.loads(line)), first["max_chars"])})
         except broken as error:

@@ -52,6 +52,7 @@ _IN_WORDS = re.compile(r"/no_?think(ing)?")
 _PARTS = re.compile(r"""['"]type['"]: ?['"]thinking""")  # a list of parts that a template does not know and writes as it is
 _MOST_SWITCHES = 8  # and positions of each
 _SHORTEST_MARK = 3  # characters
+_LONGEST_START = 10_000  # characters; a template in use writes a second system turn of some 1,000 there
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def read_template(source: str, bos: str = "", eos: str = "") -> ChatTemplate:
         form = replace(form, system=_has_system_turn(process, form, bos, eos))
         try:
             return _with_thoughts(process, ChatTemplate(source, bos, eos, form))
-        except OpenThoughtError as error:
+        except (OpenThoughtError, ConversationRefusedError) as error:
             raise cannot(str(error)) from None
 
 
@@ -150,6 +151,7 @@ def answer_starts(process: TemplateProcess, chat: ChatTemplate, form: Form, turn
     prefix, found, begun = process.render(turns, generate=True, variables=given).rpartition(TEXT)
     if not found:
         raise ConversationRefusedError(LEFT_OUT)
+    _check_length(begun)
     closed = _after_text(process, [*turns, form.turn("assistant", REPLY)], given)
     finished = closed.partition(REPLY)[0] if closed and closed.count(REPLY) == 1 else None
     thinking, closing = None, ""
@@ -173,7 +175,15 @@ def _after_text(process: TemplateProcess, turns: Sequence[Turn], given: Mapping[
         text = process.render(turns, generate=False, variables=given)
     except ConversationRefusedError:
         return None
-    return text.rpartition(TEXT)[2] if TEXT in text else None
+    _, found, after = text.rpartition(TEXT)
+    _check_length(after if found else "")
+    return after if found else None
+
+
+def _check_length(after: str) -> None:
+    """Refuse a template that writes a book between a question and its answer: searching it for marks would take long."""
+    if len(after) > _LONGEST_START:
+        raise ConversationRefusedError(f"it writes more than {_LONGEST_START} characters after a question")
 
 
 def _earlier(process: TemplateProcess, form: Form, given: Mapping[str, Any]) -> str | None:
@@ -228,9 +238,9 @@ def _with_thoughts(process: TemplateProcess, chat: ChatTemplate) -> ChatTemplate
     for form in _switch_positions(chat.form, process.facts):
         try:
             tried.append(_Tried(form, *answer_starts(process, chat, form, _small(form))))
-        except ConversationRefusedError as error:
+        except ConversationRefusedError:
             if not tried:  # the form as it is
-                raise cannot(str(error)) from None
+                raise
     marks = next(filter(None, (marks_of(one.starts, cut_at) for one in tried)), None)
     if marks is None:
         return chat

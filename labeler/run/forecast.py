@@ -22,7 +22,7 @@ class Forecast:
     n_paths: int
     prefix_tokens: int  # of all variants together; each prefix is decoded once
     prompt_tokens: int  # of all texts and variants, after the prefixes
-    path_tokens: int  # sampled; assumes rationales as long as those of the worked examples on average
+    path_tokens: int  # sampled: rationales as long as those of the worked examples on average, thoughts as long as they may be
     prompt_tokens_per_s: float
     path_tokens_per_s: float
     at_most: bool  # whether the numbers are upper bounds
@@ -79,7 +79,8 @@ def _tokens(variant: PromptVariant, texts: Sequence[Text], teacher: LocalTeacher
     if variant.mode == "cot":
         rationales = [example.rationale for example in variant.task.examples]
         _, lengths = teacher.count_tokens("", [f" {rationale}\n{variant.spec.answer_cue}" for rationale in rationales], None)
-        sampled = n_texts * len(variant.paths) * sum(lengths) / len(lengths)
+        length = variant.spec.max_rationale_tokens if variant.spec.thought else sum(lengths) / len(lengths)
+        sampled = n_texts * len(variant.paths) * length
     return prefix, round(sum(own) * n_texts / len(texts)), round(sampled)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from support.table_teacher import TASK
 
@@ -15,7 +16,11 @@ from potstill.labeler.engine.llama import LlamaEngine
 from potstill.labeler.engine.tokens import PromptTokens
 from potstill.labeler.prompts import chat, plain
 from potstill.labeler.prompts.variants import prompt_variants, prompts_digest
+from potstill.labeler.run.forecast import forecast
+from potstill.labeler.run.label import label
+from potstill.labeler.store.database import LabelStore
 from potstill.labeler.teacher import Identity, Thought
+from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 
 written = SimpleNamespace(**tomllib.loads(Path(__file__).with_name("templates.toml").read_text(encoding="utf-8")))
 
@@ -121,6 +126,28 @@ def test_one_begin_token_stands_first_whoever_writes_it(template):
     assert theirs.prefix == ours.prefix.removeprefix("<s>")
 
 
+@pytest.mark.parametrize("template", ["EOS", "BOS_IN_LETTERS", "PLAIN"])
+@pytest.mark.parametrize("adds", [False, True])
+def test_the_teacher_reads_one_begin_token_where_template_or_tokenizer_writes_one(tiny_models, tmp_path, template, adds):
+    key = b"tokenizer.ggml.add_bos_token\x07\0\0\0"  # of type bool
+    data = tiny_models["dense"].read_bytes()
+    assert data.count(key) == 1
+    path = tmp_path / "model.gguf"
+    path.write_bytes(data.replace(key + b"\0", key + bytes([adds])))
+    engine = LlamaEngine(path)
+    try:
+        source = getattr(written, template).replace("<s>", engine.bos)
+        teacher = identity(source, engine.bos, engine.eos, engine.adds_bos)
+        (variant,) = prompt_variants(TASK, DIRECT, teacher)
+        tokens = PromptTokens(engine, variant.prefix, variant.prompt(Text("It hums.", "a")), variant.spec).shared
+        (begin,) = engine.tokenize(engine.bos, control=True)
+    finally:
+        engine.close()
+    assert engine.adds_bos is adds
+    assert tokens.count(begin) == (1 if adds or template != "PLAIN" else 0)
+    assert begin not in tokens[1:]
+
+
 def test_in_direct_mode_a_thought_is_closed_before_the_cue():
     made = conversation(written.ALWAYS_OPEN)
     assert made.tail == "<|end|><|assistant|><think>\n\n</think>\n\nAnswer:"
@@ -158,3 +185,27 @@ def test_a_thought_has_its_own_bound_and_tells_prompts_apart():
     assert (thinking.spec.max_rationale_tokens, telling.spec.max_rationale_tokens) == (77, LabelConfig.max_rationale_tokens)
     other = replace(thinking, spec=replace(thinking.spec, thought=Thought("</think>", "</think>")))
     assert len({prompts_digest([variant]) for variant in (thinking, telling, other)}) == 3
+
+
+def test_a_run_with_thoughts_is_another_run_and_one_without_is_stored_as_before_there_were_any(ruled_teacher, tmp_path: Path):
+    teacher = ruled_teacher(lambda prompt, path: [-1.0] * sum(len(label.spellings) for label in TASK.labels), written.SWITCH)
+    telling = replace(COT, thoughts="off")
+    label(TASK, [Text("It hums.", "a")], tmp_path / "labels.db", teacher, telling)
+    with LabelStore.read(tmp_path / "labels.db") as store:
+        (run,) = store.runs()
+    stored = msgspec.to_builtins(run.settings)
+    assert "thoughts" not in stored
+    assert stored["max_rationale_tokens"] == LabelConfig.max_rationale_tokens
+    assert label(TASK, [Text("It hums.", "a")], tmp_path / "labels.db", teacher, telling).n_drawn == 0
+    with pytest.raises(UserError, match="was labelled with another prompt digest, max rationale tokens, thoughts; use --new-run"):
+        label(TASK, [Text("It hums.", "a")], tmp_path / "labels.db", teacher, COT)
+
+
+def test_a_forecast_counts_thoughts_as_long_as_they_may_be(tiny_models):
+    engine = LlamaEngine(tiny_models["dense"])
+    teacher = LocalTeacher(engine, identity(written.SWITCH), LocalConfig(n_threads=1), lambda _: None)
+    try:
+        found = forecast(TASK, [Text("It hums.", "a"), Text("It rattles.", "b")], teacher, replace(COT, max_thought_tokens=50))
+    finally:
+        teacher.close()
+    assert found.path_tokens == 2 * 1 * 50

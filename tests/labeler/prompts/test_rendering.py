@@ -72,7 +72,7 @@ def test_a_template_that_takes_too_much_is_one_line(template, reason):
 
 
 def test_the_clock_ends_a_process_where_processor_time_does_not_run():
-    with pytest.raises(UserError, match="broke off|takes more than"):
+    with pytest.raises(UserError, match="it takes more than 0.5 s"):
         rendered(written.ENDLESS, Bounds(cpu_s=60, wall_s=0.5))
 
 

@@ -91,6 +91,15 @@ def test_a_thought_that_nothing_ends_is_refused_with_the_mark_that_opens_it():
     )
 
 
+@pytest.mark.parametrize("where", ["add_generation_prompt", "not add_generation_prompt"])
+def test_a_book_between_question_and_answer_is_refused(where):
+    template = f"{written.PLAIN}{{{{ '<x>think' * 9999 if {where} else '' }}}}"
+    assert report(template).broken == (
+        "--template chat: the teacher's chat template cannot be rendered (it writes more than 10000 characters after a question); "
+        "use --template plain",
+    )
+
+
 def test_earlier_answers_keep_their_thoughts_where_the_template_keeps_them():
     assert read_template(written.KEEPING).keeps_thoughts
     assert not read_template(written.SWITCH).keeps_thoughts
