@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
-from support.terminal import plain_user
 from support.table_teacher import SETTINGS, path
+from support.terminal import plain_user
 
 from potstill.contract.texts import Text
 from potstill.labeler.store.database import LabelStore
