@@ -78,6 +78,8 @@ class Identity:
     source_digest: str  # of the file it was re-packed from; otherwise equal to `digest`
     build: str  # the software that runs it
     chat_template: str = ""  # Jinja template for conversations; empty: the model has none
+    gpu_layers: int = 0  # layers that are computed on a GPU of this machine
+    kv_type: str = "f16"  # of the cached keys and values; a server's is its own affair
 
 
 def never(_text_id: str) -> bool:

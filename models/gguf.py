@@ -1,4 +1,4 @@
-"""Read the header of a GGUF file: to refuse a damaged file before llama.cpp maps it, and for its context, its shape and its template.
+"""Read the header of a GGUF file: to refuse a damaged file before llama.cpp maps it, and for its context, sizes and chat template.
 
 Source: the GGUF specification of ggml, versions 2 and 3 (little endian).
 """

@@ -105,14 +105,16 @@ def megabytes(n_bytes: float) -> str:
 
 
 def _compute_bytes(header: Header, n_cells: int, n_sequences: int, n_batch: int, flash_attention: bool) -> int:
-    """A rough upper bound on the work space of a decode, in 32-bit floats: activations, attention scores, logits twice."""
+    """A rough upper bound on a decode's work space: attention scores, the wider of activations and logits, and logits again."""
     width, heads = _size(header, "embedding_length"), _size(header, "attention.head_count")
     inner = max(_size(header, "feed_forward_length"), 2 * _size(header, "ssm.inner_size"))
     experts = _size(header, "expert_used_count") * _size(header, "expert_feed_forward_length")
-    scores = n_cells * (1 if flash_attention else heads + 1)  # the mask, and one matrix for each head
-    activations = 6 * width + 3 * max(inner, experts)
-    logits = 2 * n_sequences * header.n_vocab
-    return int(4 * (n_batch * (scores + activations) + logits))
+    scores = n_batch * n_cells * (2 if flash_attention else 4 * heads + 9)  # a mask of 16 bits, or all heads' scores and masks
+    if not any(_keeps_tokens(header, layer) for layer in range(_n_layers_with_cache(header))):
+        scores = 0
+    activations = 4 * n_batch * (8 * width + 3 * max(inner, experts))
+    logits = 4 * n_sequences * header.n_vocab
+    return int(scores + max(activations, logits) + logits)
 
 
 def _n_layers_with_cache(header: Header) -> int:

@@ -23,9 +23,12 @@ def _head(summary: Summary) -> list[str]:
     """Teacher, settings and size of the run."""
     run = summary.settings
     adaptive = f", adaptive (bound {run.bound:g})" if run.bound > 0 else ""
+    machine = [f"{run.gpu_layers} layers on a GPU"] if run.gpu_layers else []
+    machine += [f"cache {run.kv_type}"] if run.kv_type != "f16" else []
     return [
         f"run {summary.run}: {run.teacher} ({run.teacher_digest[:12]}, {run.build})",
         f"  mode {run.mode}{adaptive}, {run.n_variants} variants, temperature {run.temperature:g}, seed {run.seed}",
+        *([f"  {', '.join(machine)}"] if machine else []),
         f"  {summary.n_paths} paths of {summary.n_texts} texts; mean label mass {summary.label_mass:.2f}",
     ]
 

@@ -87,7 +87,7 @@ def main(job: MemoryJob) -> None:
     texts = read_texts(Path(job.texts), labels=task.label_names, target=task.input.target).texts
     file_bytes = packed_file(job.teacher, job.pack).path.stat().st_size
     with tempfile.TemporaryDirectory() as folder:
-        config = LocalConfig(job.n_threads, job.n_batch, job.n_live_paths, job.flash_attention, cache=Path(folder))
+        config = LocalConfig(job.n_threads, job.n_batch, job.n_live_paths, job.flash_attention, cache=Path(folder), n_gpu_layers=0)
         teacher = open_local(job.teacher, pack=job.pack, config=config)
         try:
             store_path = Path(folder) / "labels.db"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from potstill.labeler.bench.turns import Turn
 from potstill.labeler.bench.workload import TokenCounts, Workload
-from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, Token
+from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, LoadConfig, Token
 from potstill.labeler.engine.sequences import PREFIX
 from potstill.labeler.teacher import Mode, TeacherPath, TooLong
 from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
@@ -54,7 +54,7 @@ class TeacherOpening:
     config: LocalConfig
     pack: Pack = "auto"
 
-    def teacher(self, open_engine: Callable[[Path], LlamaEngine] = LlamaEngine) -> LocalTeacher:
+    def teacher(self, open_engine: Callable[[Path, LoadConfig], LlamaEngine] = LlamaEngine) -> LocalTeacher:
         """Open the teacher; raises UserError if it cannot be loaded."""
         return open_local(self.name, pack=self.pack, config=self.config, open_engine=open_engine)
 
@@ -163,7 +163,7 @@ def label_part(name: str, load: Workload, opening: TeacherOpening, mode: Mode) -
 def efficiency_part(load: Workload, opening: TeacherOpening, model: Path) -> WithoutSetUp:
     """The part that labels with one variant of `direct`, timed without set-up."""
     engine = TimedEngine(model)
-    part = EnginePart("one_variant", load, opening.teacher(lambda _: engine), "direct", n_variants=1)
+    part = EnginePart("one_variant", load, opening.teacher(lambda _path, _load: engine), "direct", n_variants=1)
     return WithoutSetUp(part, engine)
 
 

@@ -29,6 +29,7 @@ from potstill.models import gguf
 
 PACKS: dict[str, Pack] = {"engine": "auto", "same_file": "as-is", "q8_0": "Q8_0"}  # packing of the parts with `cot` on our engine
 PARTS = ("loop", *PACKS, "server", "direct", "efficiency", "memory", "adaptive")
+ON_THE_CPU = replace(MEASURE, n_gpu_layers=0)
 TASK_FILE, TEXTS_FILE, GOLD_FILE = "task.toml", "texts.jsonl", "gold.jsonl"  # of the example
 
 
@@ -43,7 +44,7 @@ class LabelBenchConfig:
     n_paths: int = 8  # per text; in `direct` as many prompt variants
     n_per_turn: int = 16  # texts per turn
     teacher: str = "smollm2-135m-instruct"
-    local: LocalConfig = MEASURE  # how much our engine does at once, apart from threads and cache
+    local: LocalConfig = ON_THE_CPU  # of our engine, apart from threads and cache; the peers have no GPU
 
     @property
     def chosen(self) -> tuple[str, ...]:

@@ -88,8 +88,9 @@ def measured(engine: LlamaEngine, prefix: list[int], threads: Sequence[int]) -> 
     by_batch = {n: _prompt_speed(bench, n, n_threads) for n in BATCHES}
     n_batch = max(by_batch, key=lambda n: by_batch[n] / (1 if n == max(BATCHES) else CLEARLY_FASTER))
     drawn = [(n / _step_seconds(bench, n), n, True) for n in LIVE_PATHS[True]]
-    bench.start(replace(engine.config, flash_attention=False))
-    drawn += [(n / _step_seconds(bench, n), n, False) for n in LIVE_PATHS[False]]
+    if not engine.load.needs_flash_attention:
+        bench.start(replace(engine.config, flash_attention=False))
+        drawn += [(n / _step_seconds(bench, n), n, False) for n in LIVE_PATHS[False]]
     # The number of live paths drops whenever texts end together, and below 64 flash attention is far slower.
     speed, n_live, flash = max(drawn, key=lambda found: found[0] / (FLASH_FASTER if found[2] else 1))
     return EngineSettings(n_threads, n_batch, n_live, flash, by_batch[n_batch], speed)

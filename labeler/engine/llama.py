@@ -16,7 +16,8 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.contract.errors import UserError
+from potstill.contract.errors import FormatError, UserError
+from potstill.contract.system.machine import free_memory_bytes
 from potstill.labeler.engine.llama_bindings import (
     NO_HANDLE,
     LongCalls,
@@ -24,10 +25,15 @@ from potstill.labeler.engine.llama_bindings import (
     abort_check_address,
     capture_log,
     clear_errors,
+    is_rewritten,
     last_errors,
     model_params,
 )
+from potstill.models import gguf
+from potstill.models.devices import share_in_ram
+from potstill.models.memory import KvType, megabytes, memory_needed
 
+GGML_TYPES: dict[KvType, int] = {"f16": 1, "q8_0": 8}  # in ggml_type
 NO_SLOT = 1  # llama_decode: no room in the cache for this batch; nothing was changed
 
 
@@ -37,6 +43,23 @@ class OutOfCellsError(Exception):
 
 class NoContextError(UserError):
     """llama.cpp cannot make a context of that size: too little memory, or a model that allows fewer sequences."""
+
+
+@dataclass(frozen=True)
+class LoadConfig:
+    """Where a model's layers are, and how every context of it keeps keys and values."""
+
+    n_gpu_layers: int = 0
+    n_off_ram: int = 0  # of these, layers that take none of the machine's own memory
+    kv_type: KvType = "f16"
+
+    @property
+    def needs_flash_attention(self) -> bool:
+        """Whether llama.cpp makes no context without flash attention: it has no other way to read quantized values."""
+        return self.kv_type != "f16"
+
+
+ON_THE_CPU = LoadConfig()
 
 
 @dataclass(frozen=True)
@@ -65,20 +88,20 @@ class LlamaEngine:
 
     one_at_a_time = False  # see potstill.labeler.engine.sequences.Sequences
 
-    def __init__(self, model_path: Path) -> None:
+    def __init__(self, model_path: Path, load: LoadConfig = ON_THE_CPU) -> None:
         """Load the weights; :meth:`start` makes the context.
 
         Raises:
             UserError: if llama.cpp cannot load the file; the message quotes its log.
         """
-        self._path = model_path
+        self._path, self.load = model_path, load
         self._context = self._memory = self._batch = NO_HANDLE
         self.config = EngineConfig()
         self._calls = LongCalls()
         capture_log()
         llama_cpp.llama_backend_init()
         clear_errors()
-        params = model_params(model_path)
+        params = model_params(model_path, load.n_gpu_layers)
         self._model = self._calls.run(llama_cpp.llama_model_load_from_file, str(model_path).encode(), params)
         if not self._model:
             self._calls.close()
@@ -93,14 +116,18 @@ class LlamaEngine:
 
         Raises:
             NoContextError: if the context does not fit in memory, or the model allows fewer sequences.
-            ValueError: if n_batch is below n_sequences.
+            ValueError: if n_batch is below n_sequences, or the type of the cache needs flash attention.
         """
+        if self.load.needs_flash_attention and not config.flash_attention:
+            raise ValueError(f"a cache of {self.load.kv_type} needs flash attention")
         if config.n_batch < config.n_sequences:
             raise ValueError(f"n_batch is {config.n_batch}; it must be at least n_sequences, {config.n_sequences}")
         self._stop()
         self.config = config
+        self._check_memory(config)
         clear_errors()
-        self._context = self._calls.run(llama_cpp.llama_init_from_model, self._model, _context_params(config))
+        params = _context_params(config, self.load.kv_type)
+        self._context = self._calls.run(llama_cpp.llama_init_from_model, self._model, params)
         if not self._context:
             size = f"{config.n_cells} tokens and {config.n_sequences} sequences"
             raise NoContextError(f"{self._path}: no context of {size} ({last_errors()}); free memory or lower --parallel")
@@ -242,6 +269,29 @@ class LlamaEngine:
         if model:
             llama_cpp.llama_model_free(model)
 
+    def _check_memory(self, config: EngineConfig) -> None:
+        """Refuse a context that does not fit into the free memory, before the system would kill the process for it."""
+        try:
+            header = gguf.read_header(self._path)
+        except FormatError:  # a form that llama.cpp knows and we do not
+            return
+        need = memory_needed(
+            header,
+            config.n_cells,
+            self.load.kv_type,
+            n_sequences=config.n_sequences,
+            n_batch=config.n_batch,
+            flash_attention=config.flash_attention,
+        )
+        need = share_in_ram(need, self.load.n_off_ram, header)
+        if is_rewritten(self._path):
+            need = replace(need, weights_bytes=0)  # they are taken already; those of a mapped file still count as free
+        free = free_memory_bytes()
+        if need.total_bytes > free:
+            size = f"{config.n_cells} tokens and {config.n_sequences} sequences"
+            short = f"it needs {need.as_text()}, and {megabytes(free)} are free"
+            raise NoContextError(f"{self._path}: no context of {size}: {short}; free memory or lower --parallel")
+
     def _number(self, key: str) -> int:
         """A number from the model's metadata, by its key below the architecture; 0 if it is absent."""
         name = ctypes.create_string_buffer(64)
@@ -268,7 +318,7 @@ class LlamaEngine:
             batch.n_seq_id[i], batch.seq_id[i][0] = 1, token.sequence
 
 
-def _context_params(config: EngineConfig) -> llama_cpp.llama_context_params:
+def _context_params(config: EngineConfig, kv_type: KvType) -> llama_cpp.llama_context_params:
     """A unified cache, full windows for sliding-window models (a pruned prefix could not be shared), no timing overhead."""
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = config.n_cells
@@ -277,5 +327,6 @@ def _context_params(config: EngineConfig) -> llama_cpp.llama_context_params:
     params.n_threads = params.n_threads_batch = config.n_threads
     params.n_outputs_max = config.n_sequences  # llama.cpp aborts the process below that
     params.flash_attn_type = int(config.flash_attention)
+    params.type_k = params.type_v = GGML_TYPES[kv_type]
     params.kv_unified = params.swa_full = params.no_perf = True
     return params

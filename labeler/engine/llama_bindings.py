@@ -25,7 +25,7 @@ T = TypeVar("T")
 # Load parameters
 
 
-def model_params(model: Path) -> llama_cpp.llamamodel_params:
+def model_params(model: Path, n_gpu_layers: int = 0) -> llama_cpp.llamamodel_params:
     """Default load parameters, but without AMX kernels and without a second copy of weights that are rewritten in memory.
 
     GCC 12 drops stores to the tile configuration that AMX kernels load, and the process dies of a general protection fault; a
@@ -34,21 +34,24 @@ def model_params(model: Path) -> llama_cpp.llamamodel_params:
 
     Args:
         model: a GGUF file; llama.cpp itself refuses any other.
+        n_gpu_layers: layers that go to the GPU, from the last one on; llama.cpp's own default is all of them, fit or not.
     """
     params = llama_cpp.llama_model_default_params()
+    params.n_gpu_layers = n_gpu_layers
     if b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info():
         params.use_extra_bufts = False
-    elif _file_type(model) in REPACKED:
+    elif is_rewritten(model):
         params.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
     return params
 
 
-def _file_type(model: Path) -> str | None:
-    """Type of most weights; None where the header does not say."""
+def is_rewritten(model: Path) -> bool:
+    """Whether llama.cpp rewrites the weights in memory, so that they are no mapped file."""
     try:
-        return gguf.read_header(model).file_type
-    except FormatError:
-        return None
+        header = gguf.read_header(model)
+    except FormatError:  # llama.cpp itself will refuse it
+        return False
+    return header.file_type in REPACKED and b"AMX_INT8 = 1" not in llama_cpp.llama_print_system_info()
 
 
 # Log messages: the only place where llama.cpp says why it failed

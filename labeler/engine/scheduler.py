@@ -6,12 +6,14 @@ finishes makes room for the next one at once.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.llama import OutOfCellsError, Token
+from potstill.labeler.engine.pace import Pace
 from potstill.labeler.engine.sequences import PREFIX
 from potstill.labeler.engine.streams import PromptStream, Stream, TextInWork
 from potstill.labeler.engine.variant_context import VariantContext
@@ -22,10 +24,22 @@ class Scheduler:
     """The queue of texts, the texts in progress, and their live streams. Used once: :meth:`paths` empties it."""
 
     def __init__(
-        self, context: VariantContext, waiting: list[tuple[PathRequest, list[int]]], n_live_paths: int, enough: Enough
+        self,
+        context: VariantContext,
+        waiting: list[tuple[PathRequest, list[int]]],
+        n_live_paths: int,
+        enough: Enough,
+        pace: Pace | None = None,
     ) -> None:
-        """Args: waiting, requests with their prompts' tokens after the prefix; n_live_paths, the wanted number of live streams."""
+        """Set up the queue.
+
+        Args:
+            waiting: requests with their prompts' tokens after the prefix.
+            n_live_paths: the wanted number of live streams.
+            pace: chooses the number of threads from decode to decode; None: it stays.
+        """
         self._context, self._waiting, self._n_live_paths, self._enough = context, deque(waiting), n_live_paths, enough
+        self._pace = pace
         self._sequences, self._config = context.sequences, context.engine.config
         self._free = list(range(self._sequences.n_sequences - 1, PREFIX, -1))  # sequence numbers
         self._texts: list[TextInWork] = []
@@ -102,13 +116,25 @@ class Scheduler:
         while True:
             chosen, tokens = gather(self._live, limit, self._config.n_sequences)
             try:
-                return chosen, self._sequences.decode(tokens)
+                return chosen, self._paced(tokens)
             except OutOfCellsError:
                 self._n_refused += 1
             limit = len(tokens) // 2
             if not limit:
                 self._evict_youngest()
                 limit = 1
+
+    def _paced(self, tokens: list[Token]) -> list[int]:
+        """Decode, and let the pace choose the number of threads for the next time."""
+        if self._pace is None:
+            return self._sequences.decode(tokens)
+        began, cpu_began = time.perf_counter(), time.process_time()
+        rows = self._sequences.decode(tokens)
+        n = self._pace.decoded(len(tokens), time.perf_counter() - began, time.process_time() - cpu_began)
+        if n != self._config.n_threads:
+            self._context.engine.set_threads(n)
+            self._config = self._context.engine.config
+        return rows
 
     def _evict_youngest(self) -> None:
         """Remove the youngest text from the cache and queue it again; its paths will have the same seeds.

@@ -102,13 +102,15 @@ def run_settings(task: Task, variants: Sequence[PromptVariant], teacher: Teacher
         examples=config.examples,
         guideline=config.guideline,
         deterministic=config.deterministic,
+        kv_type=identity.kv_type,
+        gpu_layers=identity.gpu_layers,
     )
 
 
 def _begin(store: LabelStore, settings: RunSettings, config: LabelConfig) -> Run:
     """The run to continue or start; refuses to mix with a run that differs."""
     earlier = store.runs()
-    if earlier and not config.new_run and all(run.settings != settings for run in earlier):
+    if earlier and not config.new_run and not any(run.settings.is_same_run(settings) for run in earlier):
         last = earlier[-1].settings
         fields = [name for name in RunSettings.__struct_fields__ if getattr(last, name) != getattr(settings, name)]
         raise UserError(

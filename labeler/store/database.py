@@ -61,12 +61,20 @@ class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     examples: str = "given"  # how worked examples are chosen
     guideline: bool = True  # whether the prompt holds the guideline
     deterministic: bool = False  # whether the schedule was fixed, so that the same run gives bit-identical paths
+    kv_type: str = "f16"  # of the teacher's cached keys and values
+    gpu_layers: int = 0  # of the teacher, when the run began; goes on with others, unless it is deterministic
 
     def mode_of(self, variant: int) -> str:
         """The mode of one prompt variant: `direct` or `cot`."""
         if self.mode != "cascade":
             return self.mode
         return "direct" if variant < self.n_direct else "cot"
+
+    def is_same_run(self, other: RunSettings) -> bool:
+        """Whether paths with the other settings may be added to this run: how many layers fit a GPU differs from day to day."""
+        if not self.deterministic:
+            other = msgspec.structs.replace(other, gpu_layers=self.gpu_layers)
+        return self == other
 
     @property
     def digest(self) -> str:
@@ -184,7 +192,7 @@ class LabelStore:
         Settings are compared, not digests: a version that knows more settings may compute another digest for an older run.
         """
         for run in self.runs():
-            if run.settings == settings:
+            if run.settings.is_same_run(settings):
                 return run
         row = (settings.digest, msgspec.json.encode(settings).decode())
         self._write("insert into runs (digest, settings) values (?, ?)", [row])

@@ -6,6 +6,7 @@ can be made, the paths take turns in one. Decoded prefixes and measured settings
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,14 +18,18 @@ from msgspec.structs import replace
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic, digest
 from potstill.contract.system.machine import usable_cores
+from potstill.contract.system.threads import Waiting
 from potstill.labeler.engine import autotune
 from potstill.labeler.engine.autotune import EngineSettings
-from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, NoContextError, Token
+from potstill.labeler.engine.llama import ON_THE_CPU, EngineConfig, LlamaEngine, NoContextError, Token
+from potstill.labeler.engine.pace import Pace, thread_candidates
 from potstill.labeler.engine.scheduler import Scheduler
 from potstill.labeler.engine.sequences import PREFIX, Sequences, TimeSharedSequences
 from potstill.labeler.engine.tokens import LabelWords, PromptTokens
 from potstill.labeler.engine.variant_context import VariantContext, engine_config, single_sequence_config
 from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, TeacherPath, TooLong, never
+from potstill.models.devices import GpuLayers
+from potstill.models.memory import KvType
 
 MAX_CACHE_BYTES = 2_000_000_000  # of all saved prefixes together; the least recently used are deleted first
 _N_DIGEST = hashlib.sha256().digest_size
@@ -37,9 +42,11 @@ class LocalConfig:
     n_threads: int | None = None  # None: all usable cores or half of them, whichever is faster
     n_batch: int | None = None  # tokens per decode
     n_live_paths: int | None = None  # sampled paths that are decoded together
-    flash_attention: bool | None = None  # for sampled paths; prompts alone always use it
+    flash_attention: bool | None = None  # for sampled paths; prompts alone always use it, and so does a cache that is not f16
     cache: Path | None = None  # folder for decoded prefixes and measurements; None keeps nothing
     deterministic: bool = False  # every call starts from an empty context, with a fixed schedule
+    n_gpu_layers: GpuLayers = "auto"  # layers on the GPU; auto: all that fit, none where llama.cpp has no GPU
+    kv_type: KvType = "f16"  # of the cached keys and values
 
 
 BUSY = "; it is busy with other work, so the next start measures again"
@@ -56,8 +63,11 @@ class LocalTeacher:
         self, engine: LlamaEngine, identity: Identity, config: LocalConfig, tell: Callable[[str], None] = lambda _: None
     ) -> None:
         """Take over an engine; :meth:`close` closes it. Args: tell, called with a message for the user before a slow step."""
+        if engine.load.needs_flash_attention:
+            config = dataclasses.replace(config, flash_attention=True)
         self._engine, self._identity, self._config, self._tell = engine, identity, config, tell
         self._settings = _stated(DETERMINISTIC if config.deterministic else config, config)
+        self._pace: Pace | None = None  # of the threads, once their number is known
         self._loaded: list[int] | None = None  # tokens of the prefix, while the cache holds it and nothing else
         self._sequences: Sequences = engine
         self._told_one_by_one = False
@@ -72,8 +82,17 @@ class LocalTeacher:
         """Current size of the KV cache."""
         return self._engine.cache_bytes
 
+    @property
+    def _kind(self) -> list[str]:
+        """What measurements and decoded prefixes on disk belong to: model, build, and where and how it is loaded."""
+        load = self._engine.load
+        loaded = [] if load == ON_THE_CPU else [f"{load.n_gpu_layers} layers on a GPU, cache {load.kv_type}"]
+        return [self._identity.digest, self._identity.build, *loaded]
+
     def close(self) -> None:
         """Close the engine; safe to call twice."""
+        if self._pace and self._pace.waiting:
+            self._pace.waiting.close()
         self._engine.close()
 
     def answer(
@@ -101,7 +120,7 @@ class LocalTeacher:
         if fitting:
             found = self._begin(prompts.shared, context, fitting)
             self._loaded = None  # until all streams have ended, the cache holds more than the prefix
-            yield from Scheduler(context, fitting, found.n_live_paths, enough).paths(self._tell)
+            yield from Scheduler(context, fitting, found.n_live_paths, enough, self._pace).paths(self._tell)
             self._loaded = prompts.shared
 
     def count_tokens(self, prefix: str, prompts: Sequence[str], spec: AnswerSpec | None) -> tuple[int, list[int]]:
@@ -140,7 +159,7 @@ class LocalTeacher:
             )
             return self._settings
         threads = [config.n_threads] if config.n_threads else sorted({usable_cores(), -(-usable_cores() // 2)}, reverse=True)
-        key = digest.of_value([self._identity.digest, self._identity.build, threads, -(-len(prefix) // 256), "pace"])
+        key = digest.of_value([*self._kind, threads, -(-len(prefix) // 256), "pace"])
         found = autotune.remembered(config.cache, key) if config.cache else None
         if found is None:
             busy = autotune.is_busy()
@@ -182,7 +201,17 @@ class LocalTeacher:
         elif refusal:
             self._tell(f"drawing {found.n_live_paths} paths at once, which is slower than more: {refusal}")
         self._settings, context.sequences = found, self._sequences
+        self._choose_pace(found.n_threads)
         return found
+
+    def _choose_pace(self, n_threads: int) -> None:
+        """Let how threads wait follow what else runs, and their number too, unless that is stated or fixed for equal bits."""
+        if self._engine.load.n_gpu_layers:
+            return  # threads have little to do
+        if self._pace is None:
+            fixed = self._config.n_threads or self._config.deterministic
+            self._pace = Pace([n_threads] if fixed else thread_candidates(usable_cores()), n_threads, Waiting())
+        self._engine.set_threads(self._pace.n_threads)  # a new context begins with the measured number
 
     def _load(self, prefix: list[int], wanted: EngineConfig) -> None:
         """Make a context of at least that size which holds the prefix and nothing else."""
@@ -195,7 +224,7 @@ class LocalTeacher:
         self._loaded = None
         self._engine.start(wanted)
         self._sequences = TimeSharedSequences(self._engine, prefix) if wanted.n_sequences == 1 else self._engine
-        key = digest.of_value([self._identity.digest, self._identity.build, prefix, wanted.n_batch, wanted.flash_attention])
+        key = digest.of_value([*self._kind, prefix, wanted.n_batch, wanted.flash_attention])
         state = load_state(self._config.cache, key) if self._config.cache else None
         if state and self._engine.restore(state, PREFIX):
             return

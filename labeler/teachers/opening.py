@@ -8,19 +8,23 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from potstill.contract.errors import UserError
-from potstill.labeler.engine.llama import LlamaEngine
+from potstill.contract.system.machine import free_memory_bytes
+from potstill.labeler.engine.llama import LlamaEngine, LoadConfig
 from potstill.labeler.teacher import Identity, Teacher
 from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.remote import open_remote
 from potstill.models import gguf
 from potstill.models.catalog import ModelFile, Packing, cache_folder, find_teacher
+from potstill.models.devices import Placement, installed_llama, placement, share_in_ram
+from potstill.models.memory import megabytes, memory_needed
 from potstill.models.repack import repacked
 
 Pack = Literal["auto", "as-is", "Q8_0", "Q4_0"]
 PACKS: tuple[str, ...] = get_args(Pack)
 SLOW_IN_BATCHES = frozenset({"Q4_1", "Q5_0", "Q5_1"})  # weight types that gain nothing from batching: docs/log.md
 MEASURE = LocalConfig()
+SMALLEST_CELLS = 1024  # of a context for one path with a few worked examples; with less room nothing is loaded
 
 
 def is_server(name: str) -> bool:
@@ -50,7 +54,8 @@ def open_teacher(
     if is_server(name):
         if pack != "auto" or config != MEASURE:
             raise UserError(
-                f"pack, threads, parallel and deterministic apply to a teacher in this process only; {name} is a server"
+                "pack, threads, parallel, GPU layers, KV type and deterministic apply to a teacher in this process only; "
+                f"{name} is a server"
             )
         return open_remote(name, model=model, config=ServerConfig(concurrency=concurrency or ServerConfig.concurrency))
     if model is not None or concurrency is not None:
@@ -96,7 +101,7 @@ def open_local(
     pack: Pack = "auto",
     config: LocalConfig = MEASURE,
     tell: Callable[[str], None] = lambda _: None,
-    open_engine: Callable[[Path], LlamaEngine] = LlamaEngine,
+    open_engine: Callable[[Path, LoadConfig], LlamaEngine] = LlamaEngine,
 ) -> LocalTeacher:
     """Load the teacher with that name or path.
 
@@ -106,10 +111,28 @@ def open_local(
         tell: called with a message for the user before a slow step.
         open_engine: loads the file; the benchmark passes an engine that measures time.
     Raises:
-        UserError: if there is no such teacher, or it cannot be loaded.
+        UserError: if there is no such teacher, it cannot be loaded or does not fit into memory, or layers are to be on a GPU and
+            there is none.
         FormatError: if the file is not a complete GGUF.
     """
     file = packed_file(name_or_path, pack)
-    engine = open_engine(file.path)
-    identity = Identity(file.source.name, file.digest, file.source.sha256, engine.build(), engine.chat_template)
+    header = gguf.read_header(file.path)
+    placed = placement(config.n_gpu_layers, header, installed_llama(), config.kv_type)
+    if placed.told:
+        tell(placed.told)
+    check_memory(file.source.name, header, config, placed)
+    engine = open_engine(file.path, LoadConfig(placed.n_gpu_layers, placed.n_off_ram, config.kv_type))
+    made = engine.build(), engine.chat_template, placed.n_gpu_layers, config.kv_type
+    identity = Identity(file.source.name, file.digest, file.source.sha256, *made)
     return LocalTeacher(engine, identity, replace(config, cache=config.cache or cache_folder() / "engine"), tell)
+
+
+def check_memory(name: str, header: gguf.Header, config: LocalConfig, placed: Placement) -> None:
+    """Refuse a model that the free memory cannot hold with even the smallest context; raises UserError with the numbers."""
+    need = memory_needed(header, SMALLEST_CELLS, config.kv_type, n_sequences=1, n_batch=config.n_batch or SMALLEST_CELLS // 2)
+    need, free = share_in_ram(need, placed.n_off_ram, header), free_memory_bytes()
+    if need.total_bytes > free:
+        raise UserError(
+            f"{name}: does not fit into memory: it needs {megabytes(need.total_bytes)} ({need.as_text()}) for one path at a time, "
+            f"and {megabytes(free)} are free; stop other programs, or take a smaller model or one with fewer bits a weight"
+        )

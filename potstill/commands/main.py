@@ -57,6 +57,7 @@ COMMANDS: dict[str, Row] = {
     "serve": Row("potstill.commands.bundles.serve", "Answer over HTTP with a bundle.", "serve"),
     "bench": Row("potstill.commands.bench.group", "Measure latency, throughput, start-up and memory.", "serve"),
     "models": Row("potstill.commands.models", "List, fetch, verify and re-pack models.", None),
+    "doctor": Row("potstill.commands.doctor", "Show what this machine and its libraries can do, and what is wrong.", None),
 }
 
 

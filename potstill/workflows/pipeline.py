@@ -29,7 +29,14 @@ from potstill.trainer.training.loop import TrainProgress
 from potstill.workflows.labelling import GOLD_LABELS_FILE, SOFT_LABELS_FILE, LabelPlan, label_plan, plan_labelling
 from potstill.workflows.teacher import TeacherConfig, configured_teacher
 
-_TEACHER_KEYS = ("pack", "threads", "model", "concurrency")  # of TeacherConfig, allowed in a `[label]` table
+_TEACHER_KEYS = (
+    "pack",
+    "threads",
+    "gpu_layers",
+    "kv_type",
+    "model",
+    "concurrency",
+)  # of TeacherConfig, allowed in a `[label]` table
 STATE_FILE, CHECKPOINT_FOLDER, BUNDLE_FOLDER = "state.json", "student", "bundle"
 
 
@@ -113,6 +120,8 @@ def run_project(
 
     files = [here / project.texts, *([here / project.gold] if project.gold else [])]
     asked = [plan.task.digest, teacher_digest, dataclasses.asdict(plan.config), dataclasses.asdict(plan.derive), plan.teacher.pack]
+    if plan.teacher.kv_type != TeacherConfig.kv_type:
+        asked.append(plan.teacher.kv_type)
     stages.run("label", [*asked, *map(digest.of_path, files)], [SOFT_LABELS_FILE, *gold_files], label_stage)
     made_of = [plan.task.digest, digest.of_file(out / SOFT_LABELS_FILE), file_digests(train_config)]
     student_files = [f"{CHECKPOINT_FOLDER}/{name}" for name in (STUDENT_FILE, "model.safetensors")]

@@ -16,6 +16,8 @@ from potstill.labeler.teacher import Teacher
 from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.opening import PACKS, Pack, is_server, open_local, open_teacher
 from potstill.models.catalog import best_mode, find_backbone
+from potstill.models.devices import AUTO_LAYERS, GpuLayers
+from potstill.models.memory import KV_TYPES, KvType
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class TeacherConfig:
     pack: Pack = "auto"  # type to re-pack the weights to; auto: the catalog's advice
     threads: int | None = None  # CPU threads; None: measured
     parallel: int | None = None  # sampled paths that are decoded at once; None: measured
+    gpu_layers: GpuLayers = "auto"  # layers on the GPU; auto: all that fit, none where the installed llama.cpp has no GPU
+    kv_type: KvType = "f16"  # of the cached keys and values: q8_0 takes about half the memory
     model: str | None = None  # id of a server's model; None: its only one
     concurrency: int | None = None  # requests at a server at once; None: the default of ServerConfig
 
@@ -37,6 +41,11 @@ class TeacherConfig:
         """Refuse what opens no teacher; raises UserError."""
         if self.pack not in PACKS:
             raise UserError(f"pack is {self.pack!r}; allowed: {', '.join(PACKS)}")
+        layers: object = self.gpu_layers
+        if layers != AUTO_LAYERS and not (isinstance(layers, int) and not isinstance(layers, bool) and layers >= 0):
+            raise UserError(f"gpu_layers is {layers!r}; it must be {AUTO_LAYERS} or a whole number, at least 0")
+        if self.kv_type not in KV_TYPES:
+            raise UserError(f"kv_type is {self.kv_type!r}; allowed: {', '.join(KV_TYPES)}")
         concurrency: object = self.concurrency  # a project file may hold anything
         if concurrency is not None and not (isinstance(concurrency, int) and concurrency >= 1):
             raise UserError(f"concurrency is {concurrency!r}; it must be a whole number, at least 1")
@@ -68,7 +77,13 @@ def configured_local_teacher(config: TeacherConfig, tell: Callable[[str], None],
 
 def _local_config(config: TeacherConfig, deterministic: bool) -> LocalConfig:
     """How much a teacher in this process runs at once."""
-    return LocalConfig(config.threads, n_live_paths=config.parallel, deterministic=deterministic)
+    return LocalConfig(
+        config.threads,
+        n_live_paths=config.parallel,
+        deterministic=deterministic,
+        n_gpu_layers=config.gpu_layers,
+        kv_type=config.kv_type,
+    )
 
 
 def with_best_mode(config: LabelConfig, teacher: str) -> tuple[LabelConfig, str]:

@@ -77,8 +77,8 @@ def tune_prompt(
 
 def _teacher_settings(teacher: TeacherConfig) -> dict[str, Any]:
     """What labelling must be told about the teacher, too."""
-    found = {"pack": teacher.pack, "model": teacher.model, "concurrency": teacher.concurrency}
-    return {name: value for name, value in found.items() if value not in (None, "auto")}
+    found = {"pack": teacher.pack, "kv_type": teacher.kv_type, "model": teacher.model, "concurrency": teacher.concurrency}
+    return {name: value for name, value in found.items() if value not in (None, "auto", TeacherConfig.kv_type)}
 
 
 def _remarks(tuned: Tuned, gold: Path, teacher: str) -> list[str]:

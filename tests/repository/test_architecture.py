@@ -36,14 +36,14 @@ EDGES = {
 ORDER = {
     "contract": "errors files system scores security decision task soft_label interchange texts checkpoint bundle project",
     "networks": "static charformer t5 register",
-    "models": "gguf memory encoder catalog fits repack fetch verify",
+    "models": "gguf memory devices encoder catalog fits repack fetch verify",
     "labeler": "config teacher embeddings prompts engine store aggregation teachers run tuning bench",
     "trainer": "config data students calibration training evaluation report pool_check run calibrate_on_gold sweep",
     "export": "config graph quantization tokenizer gate bundle report run layouts bench",
     "serve": "runtime offline http bench run",
     "serve/http": "config asgi hosting telemetry protocols application network",
-    "workflows": "example_files teacher soft_labels labelling evaluation reporting tuning pipeline results",
-    "commands": "console options labelling training bundles bench models pipeline main reference",
+    "workflows": "example_files teacher soft_labels labelling evaluation reporting tuning pipeline results doctor",
+    "commands": "console options labelling training bundles bench models doctor pipeline main reference",
 }
 
 HTTP = {"uvicorn", "httptools", "uvloop"}
@@ -66,6 +66,7 @@ EXCEPTIONS = {
     "contract/scores/metrics.py": {"numpy"},  # the scores
     "contract/scores/prior_shift.py": {"numpy"},  # and what other label shares do to them; nothing else of contract/ computes
     "models/fetch.py": {"huggingface_hub"},  # inside one function: finding a model needs no client
+    "models/devices.py": {"llama_cpp"},  # inside one function: what it can compute on
     "models/repack.py": {"llama_cpp"},  # inside one function: llama.cpp quantizes
     "export/tokenizer/prune.py": {"safetensors"},  # the weights of a checkpoint, cut without building its network
     "labeler/embeddings.py": {"torch", "transformers", "safetensors"},  # loaded only where soft labels are smoothed
@@ -83,7 +84,7 @@ EXCEPTIONS = {
     "serve/http/telemetry/logs_and_traces.py": {"opentelemetry"},  # loaded only with --otlp
 }
 INSIDE_FUNCTIONS = [path for path, libraries in EXCEPTIONS.items() if libraries & {"pyarrow", "model_signing", "huggingface_hub"}]
-INSIDE_FUNCTIONS.append("models/repack.py")
+INSIDE_FUNCTIONS += ["models/devices.py", "models/repack.py"]
 # A bundle answers over HTTP only where it is asked to: the rest of serve/ must load without an HTTP stack.
 HTTP_FILES = {"serve/http/network/connection.py", "serve/http/network/server.py"}
 CATCH_ALL = {"serve/runtime/golden.py", "serve/http/hosting/workers.py"}  # catch everything in one thread, raise it in another

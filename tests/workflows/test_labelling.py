@@ -7,12 +7,14 @@ import pytest
 from support.small_task import SMALL_TASK
 
 from potstill.contract.errors import FormatError, UserError
+from potstill.contract.project import load_project
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import AUTO, LabelConfig, with_mode
+from potstill.labeler.teachers.local import LocalConfig
 from potstill.models.catalog import best_mode, load_catalog
-from potstill.workflows import labelling
+from potstill.workflows import labelling, pipeline
 from potstill.workflows.labelling import plan_labelling
-from potstill.workflows.teacher import TeacherConfig, with_best_mode
+from potstill.workflows.teacher import TeacherConfig, _local_config, with_best_mode
 
 
 @pytest.fixture
@@ -73,6 +75,12 @@ def test_a_text_that_is_both_trained_on_and_scored_with_is_refused(files, tmp_pa
         (lambda: {"config": LabelConfig("wild")}, "mode is 'wild'; allowed: auto, cot, direct, cascade"),
         (lambda: {"derive": DeriveConfig(method="best")}, "method is 'best'; allowed: calibrated, "),
         (lambda: {"teacher": TeacherConfig(pack="Q9")}, "pack is 'Q9'; allowed: auto, as-is, Q8_0, Q4_0"),
+        (lambda: {"teacher": TeacherConfig(gpu_layers=-1)}, "gpu_layers is -1; it must be auto or a whole number, at least 0"),
+        (
+            lambda: {"teacher": TeacherConfig(gpu_layers="all")},
+            "gpu_layers is 'all'; it must be auto or a whole number, at least 0",
+        ),
+        (lambda: {"teacher": TeacherConfig(kv_type="q4_0")}, "kv_type is 'q4_0'; allowed: f16, q8_0"),
         (lambda: {"teacher": TeacherConfig(concurrency=0)}, "concurrency is 0; it must be a whole number, at least 1"),
         (
             lambda: {"config": LabelConfig(deterministic=True), "teacher": TeacherConfig(parallel=8)},
@@ -84,3 +92,11 @@ def test_settings_that_make_no_sense_are_refused_before_a_model_is_loaded(files,
     with pytest.raises(UserError) as caught:
         plan_labelling(*files, **settings())
     assert str(caught.value).startswith(message)
+
+
+def test_a_project_says_how_much_of_the_gpu_and_which_cache_the_teacher_takes(files, tmp_path):
+    project = tmp_path / "project.toml"
+    project.write_text('format = 1\n[label]\ngpu_layers = 20\nkv_type = "q8_0"\nthreads = 3\n')
+    teacher = pipeline._label_plan(project, load_project(project)).teacher
+    assert (teacher.gpu_layers, teacher.kv_type, teacher.threads) == (20, "q8_0", 3)
+    assert _local_config(teacher, deterministic=False) == LocalConfig(3, n_gpu_layers=20, kv_type="q8_0")

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from potstill.contract.errors import StoppedError
+from potstill.contract.system.threads import Waiting
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.students.encoder import BATCH_SIZE
 from potstill.trainer.training.batches import Shuffled
@@ -101,7 +102,13 @@ def run_loop(loop: ResumableTrainer, states: StateFolder | None) -> None:
     newest = states.work.latest(states.name) if states else None
     if newest is not None:
         loop.load_extra_state(torch.load(newest / SEAL_FILE, weights_only=True))
-    loop.train(resume_from_checkpoint=str(newest) if newest else None)
+    beside = BesideOthers()
+    if loop.args.device.type == "cpu":
+        loop.add_callback(beside)
+    try:
+        loop.train(resume_from_checkpoint=str(newest) if newest else None)
+    finally:
+        beside.waiting.close()
     if states and any(isinstance(callback, SaveStates) and callback.stopped for callback in loop.callback_handler.callbacks):
         raise StoppedError(
             f"stopped at step {loop.state.global_step} of {loop.state.max_steps}; what is trained is kept in "
@@ -156,6 +163,24 @@ def _any_process(*flags: bool) -> list[bool]:
     values = torch.tensor(flags, dtype=torch.int32, device=device)
     torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX)
     return [bool(value) for value in values.tolist()]
+
+
+class BesideOthers(TrainerCallback):
+    """Let torch's threads wait for each other asleep where other programs keep the cores busy; no weight depends on it."""
+
+    def __init__(self) -> None:
+        """Begin as the system has it."""
+        self.waiting = Waiting()
+        self._began = time.perf_counter(), time.process_time()
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Read the clocks."""
+        self._began = time.perf_counter(), time.process_time()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Say how much of the cores the step got."""
+        began, cpu_began = self._began
+        self.waiting.worked(torch.get_num_threads(), time.perf_counter() - began, time.process_time() - cpu_began)
 
 
 class ReportSteps(TrainerCallback):

@@ -10,7 +10,24 @@ import click
 from potstill.commands.options.configs import config_of, stacked
 from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.opening import Pack
+from potstill.models.devices import AUTO_LAYERS
+from potstill.models.memory import KV_TYPES
 from potstill.workflows.teacher import TeacherConfig
+
+
+class GpuLayersType(click.ParamType[Any]):
+    """`auto`, or a number of layers."""
+
+    name = "auto|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or `auto`; fails, naming what is allowed, for anything else."""
+        if value == AUTO_LAYERS or isinstance(value, int):
+            return value
+        if not str(value).isdigit():
+            self.fail(f"{value!r} is neither auto nor a number of layers, 0 or more", param, ctx)
+        return int(value)
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,6 +51,20 @@ _HOW = (
     ),
     click.option("--threads", type=int, help="CPU threads.  [default: measured]"),
     click.option("--parallel", type=int, help="Sampled paths that are decoded at once.  [default: measured]"),
+    click.option(
+        "--gpu-layers",
+        type=GpuLayersType(),
+        default=TeacherConfig.gpu_layers,
+        show_default=True,
+        help="Layers of the teacher on the GPU; auto: all that fit, none without a GPU.",
+    ),
+    click.option(
+        "--kv-type",
+        type=click.Choice(KV_TYPES),
+        default=TeacherConfig.kv_type,
+        show_default=True,
+        help="Type of cached keys and values; q8_0 takes about half the memory and moves probabilities a little.",
+    ),
 )
 
 

@@ -1,4 +1,4 @@
-"""The machine that a process runs on: the cores and the memory it may use, its CPU, and the versions that can move a probability."""
+"""The machine that a process runs on: cores and memory that it may use, its CPU, and the versions that can move a probability."""
 
 from __future__ import annotations
 

@@ -66,6 +66,11 @@ def test_without_gold_there_are_no_scores_and_no_affine(stored):
     assert "no gold texts, so no scores; label some with --gold" in as_text(found)
 
 
+def test_layers_on_a_gpu_and_the_type_of_the_cache_are_named_where_they_are_not_the_usual_ones(stored):
+    table = {"a": [(0, (0.6, 0.4))], "b": [(0, (0.3, 0.6))]}
+    assert "\n  17 layers on a GPU, cache q8_0\n" in as_text(summary(*stored(table, gpu_layers=17, kv_type="q8_0"), DEFAULTS))
+
+
 def test_with_too_little_gold_affine_is_left_out_with_the_reason(stored):
     table = {str(i): [(0, (0.6, 0.4) if i % 2 else (0.3, 0.6))] for i in range(9)}
     found = summary(*stored(table, {"1": "up"}), DEFAULTS)

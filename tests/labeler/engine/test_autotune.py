@@ -7,7 +7,7 @@ import pytest
 from potstill.labeler.engine import autotune
 from potstill.labeler.engine.autotune import EngineSettings
 from potstill.labeler.engine.llama import LlamaEngine
-from potstill.labeler.teacher import Identity
+from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest
 from potstill.labeler.teachers import local
 from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 
@@ -80,6 +80,18 @@ def test_nothing_is_measured_where_everything_is_stated_or_the_schedule_is_fixed
     fixed = teacher(deterministic=True, n_threads=1)
     assert fixed.engine_settings([1]) == EngineSettings(1, 512, 24, False, 0.0, 0.0)
     assert (stated.said, fixed.said) == ([], [])
+
+
+@pytest.mark.parametrize(("config", "numbers"), [({}, [1, 2, 4]), ({"n_threads": 1}, [1]), ({"deterministic": True}, [2])], ids=str)
+def test_the_number_of_threads_follows_what_else_runs_unless_it_is_stated_or_equal_bits_are_wanted(
+    teacher, config, numbers, monkeypatch
+):
+    monkeypatch.setattr(local, "thread_candidates", lambda _: [4, 2, 1])
+    monkeypatch.setattr(local.autotune, "measured", lambda *_: FOUND)
+    opened = teacher(n_batch=64, n_live_paths=4, flash_attention=True, **config)
+    spec = AnswerSpec("direct", ("up", "down"), "Opinion:", "Sentiment:", temperature=0.5, max_rationale_tokens=4)
+    assert list(opened.answer("Posts:\n", 0, [PathRequest("a", "Post: buying\nSentiment:", (0,))], spec, run_seed=0))
+    assert opened._pace._candidates == numbers
 
 
 def test_the_real_measurement_chooses_among_what_it_tried(teacher, monkeypatch):

@@ -9,7 +9,7 @@ import llama_cpp
 import pytest
 
 from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, Token
-from potstill.labeler.engine.llama_bindings import LongCalls, Sampler
+from potstill.labeler.engine.llama_bindings import LongCalls, Sampler, model_params
 
 pytestmark = pytest.mark.slow
 
@@ -125,3 +125,8 @@ def test_a_sampler_interrupted_while_it_is_freed_is_not_freed_twice(monkeypatch)
         sampler.close()
     sampler.close()
     assert len(freed) == 1
+
+
+def test_layers_for_the_gpu_reach_llama_cpp_and_without_a_wish_there_are_none(smollm2):
+    assert [model_params(smollm2, n).n_gpu_layers for n in (0, 7)] == [0, 7]
+    assert model_params(smollm2).n_gpu_layers == 0

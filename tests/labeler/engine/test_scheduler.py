@@ -9,6 +9,7 @@ import pytest
 
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, Token
+from potstill.labeler.engine.pace import Pace
 from potstill.labeler.engine.scheduler import Scheduler
 from potstill.labeler.engine.sequences import PREFIX
 from potstill.labeler.engine.streams import TextInWork
@@ -42,6 +43,7 @@ def drawn(
     n_words: int = 60,
     tell: Callable[[str], None] = lambda _: None,
     spec: AnswerSpec = READING,
+    pace: Pace | None = None,
 ) -> list[TeacherPath]:
     """The paths of texts that are admitted as if there were room for all."""
     engine.start(EngineConfig(n_cells=n_cells, n_batch=256, n_sequences=64))
@@ -55,7 +57,7 @@ def drawn(
             str(i), f"Post: {' '.join((SENTENCES.split() * 4)[i : i + n_words])}\nOpinion:", (0, 1, 2) if context.samples else (0,)
         )
         waiting.append((request, engine.tokenize(request.prompt)))
-    paths = list(Scheduler(context, waiting, 24, never).paths(tell))
+    paths = list(Scheduler(context, waiting, 24, never, pace).paths(tell))
     return sorted(paths, key=lambda path: (path.text_id, path.path))
 
 
@@ -166,3 +168,27 @@ def test_a_decode_that_fails_for_good_keeps_the_paths_that_were_drawn(engine):
     ):
         paths.extend(results)
     assert [path.text_id for path in paths] == ["0"]
+
+
+class Alternating(Pace):
+    """Two threads, one, two, one, ..., and a note of every decode."""
+
+    def __init__(self):
+        super().__init__([2, 1], 2)
+        self.noted = []
+
+    def decoded(self, n_tokens, seconds, cpu_seconds):
+        self.noted.append((n_tokens, seconds, cpu_seconds))
+        self.n_threads = 3 - self.n_threads
+        return self.n_threads
+
+
+def test_the_pace_sees_every_decode_and_sets_the_threads_of_the_next_and_the_paths_are_the_same(engine, monkeypatch):
+    used, decode = [], engine.decode
+    monkeypatch.setattr(engine, "decode", lambda tokens: used.append(engine.config.n_threads) or decode(tokens))
+    pace = Alternating()
+    paths = drawn(engine, N_CELLS, pace=pace)
+    assert used[1:] == [2, 1] * ((len(used) - 1) // 2) + [2] * ((len(used) - 1) % 2)  # the first one is the prefix
+    assert len(pace.noted) == len(used) - 1
+    assert all(n > 0 and seconds > 0 and cpu >= 0 for n, seconds, cpu in pace.noted)
+    assert_same(paths, drawn(engine, N_CELLS))

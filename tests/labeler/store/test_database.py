@@ -62,6 +62,15 @@ def test_equal_settings_find_the_same_run_and_others_make_a_new_one(tmp_path: Pa
         )
 
 
+def test_a_run_goes_on_with_another_number_of_layers_on_the_gpu_unless_it_is_deterministic(tmp_path: Path):
+    with LabelStore.create(tmp_path / "labels.db") as store:
+        run = store.begin_run(msgspec.structs.replace(SETTINGS, gpu_layers=20))
+        assert store.begin_run(msgspec.structs.replace(SETTINGS, gpu_layers=17)) == run
+        fixed = [msgspec.structs.replace(SETTINGS, gpu_layers=n, deterministic=True) for n in (20, 17)]
+        assert [store.begin_run(settings).number for settings in fixed] == [2, 3]
+        assert store.begin_run(msgspec.structs.replace(SETTINGS, kv_type="q8_0")).number == 4
+
+
 def test_a_run_of_a_version_that_knew_fewer_settings_is_found_again(tmp_path: Path):
     with LabelStore.create(tmp_path / "labels.db") as store:
         run = store.begin_run(SETTINGS)
