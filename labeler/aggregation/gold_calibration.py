@@ -9,10 +9,10 @@ Axes: N texts, G texts with gold, C labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from potstill.contract.errors import UserError
@@ -24,6 +24,10 @@ N_FOLDS = 5
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 CLEARLY = 2.0  # standard errors by which the mean gain must exceed 0
 _MIN_PROB = 1e-6
+_SLOPE = 1e-9  # largest derivative at a minimum; the penalty bounds the curvature from below
+_DESCENT = 1e-4  # required fraction of the predicted descent: Armijo's rule with its usual constant
+_ROUNDING = 1e-13  # of a loss; next to the minimum a step descends by less
+_MAX_STEPS, _MAX_HALVINGS = 100, 40
 
 
 def affine(probs: NDArray[np.float64], gold: NDArray[np.int64], ids: list[str], labels: Sequence[str]) -> NDArray[np.float64]:
@@ -80,21 +84,63 @@ def fit(x: NDArray[np.float64], gold: NDArray[np.int64], penalty: float, *, one_
         penalty: above 0, on half the squared distance from scale 1 and shift 0; the larger, the closer to the identity.
         one_scale: whether all labels share one scale, a temperature.
     """
-    n, n_labels = x.shape
-    hits = np.eye(n_labels)[gold]  # [G, C]
-    n_scales = 1 if one_scale else n_labels
-
-    def loss(change: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Penalised log-loss, and its gradient."""
-        logprobs = log_softmax((1 + change[:n_scales]) * x + change[n_scales:], axis=1)
-        gap = np.exp(logprobs) - hits
-        of_scale = (gap * x).mean(axis=0)  # [C]
-        slope = np.concatenate([of_scale.sum(keepdims=True) if one_scale else of_scale, gap.mean(axis=0)]) + penalty * change
-        return float(-logprobs[np.arange(n), gold].mean() + penalty / 2 * change @ change), slope
-
-    # BFGS rather than L-BFGS: scipy's L-BFGS calls threaded BLAS for a handful of numbers, which took ten times as long.
-    change = minimize(loss, np.zeros(n_scales + n_labels), jac=True, method="BFGS", options={"gtol": 1e-6}).x
+    problem = _Problem(np.ascontiguousarray(x.T), np.eye(x.shape[1])[gold].T, penalty, one_scale)
+    change = np.zeros(problem.n_scales + x.shape[1])  # from scale 1 and shift 0
+    loss, slope, curvature = problem.at(change)
+    for _ in range(_MAX_STEPS):  # Newton's method: the loss is smooth, and convex everywhere by the penalty
+        if np.abs(slope).max() < _SLOPE:
+            break
+        step = -np.linalg.solve(curvature, slope)
+        for n_halvings in range(_MAX_HALVINGS):
+            there = change + step / 2**n_halvings
+            found = problem.at(there)
+            if found[0] <= loss + _DESCENT * slope @ (there - change) + _ROUNDING:
+                break
+        change, (loss, slope, curvature) = there, found
+    n_scales, n_labels = problem.n_scales, x.shape[1]
     return np.stack([1 + np.broadcast_to(change[:n_scales], n_labels), change[n_scales:]])
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """The penalised log-loss of a map as a function of its distance from the identity: of the scale or scales, then the shifts."""
+
+    x: NDArray[np.float64]  # [C, G], log-probabilities
+    hits: NDArray[np.float64]  # [C, G], 1 for the gold label
+    penalty: float
+    one_scale: bool
+
+    @property
+    def n_scales(self) -> int:
+        """1, or one for each label."""
+        return 1 if self.one_scale else len(self.x)
+
+    def at(self, change: NDArray[np.float64]) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+        """Loss, its gradient [K] and its matrix of second derivatives [K, K]. Args: float [K], K scales and shifts."""
+        n, m = self.x.shape[1], self.n_scales
+        logits = (1 + change[:m, None]) * self.x + change[m:, None]
+        logits -= logits.max(axis=0)
+        probs = np.exp(logits)
+        total = probs.sum(axis=0)
+        probs /= total
+        loss = float((np.log(total) - (logits * self.hits).sum(axis=0)).mean() + self.penalty / 2 * change @ change)
+        gap, scaled = probs - self.hits, probs * self.x
+        slope = np.concatenate([self._of_scales((gap * self.x).mean(axis=1)), gap.mean(axis=1)]) + self.penalty * change
+        scales = np.diag((scaled * self.x).mean(axis=1)) - _products(scaled, scaled) / n  # [C, C]
+        mixed = np.diag(scaled.mean(axis=1)) - _products(scaled, probs) / n
+        shifts = np.diag(probs.mean(axis=1)) - _products(probs, probs) / n
+        if self.one_scale:
+            scales, mixed = scales.sum(keepdims=True), mixed.sum(axis=0, keepdims=True)
+        return loss, slope, np.block([[scales, mixed], [mixed.T, shifts]]) + self.penalty * np.eye(len(change))
+
+    def _of_scales(self, by_label: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Derivatives by the scales, from those by each label's scale. Args: float [C]."""
+        return by_label.sum(keepdims=True) if self.one_scale else by_label
+
+
+def _products(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inner products of all rows, float [C, C], without BLAS: its threads take longer to start than a handful of sums."""
+    return np.asarray(np.einsum("in,jn->ij", one, other))
 
 
 def _mapped(x: NDArray[np.float64], scale_and_shift: NDArray[np.float64]) -> NDArray[np.float64]:

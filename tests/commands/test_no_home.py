@@ -1,7 +1,7 @@
 """A user without a home folder, as in a container that was started with a number for its user: what works, and what is said."""
 
 import pytest
-from support.plain_user import plain_user
+from support.processes import plain_user
 
 COMMAND = "import runpy, sys; sys.argv[0] = 'potstill'; runpy.run_module('potstill', run_name='__main__')"
 NO_HOME = "this user has no home folder to keep models in; name a folder with POTSTILL_MODELS or XDG_CACHE_HOME"

@@ -1,6 +1,7 @@
-"""Python programs that tests start: one whose standard error is a terminal, and children forked from a parent that has imported
-their libraries, because a fresh interpreter for each would import torch anew, for seconds."""
+"""Python programs that tests start: one whose standard error is a terminal, one run by a user whom permissions bind, and children
+forked from a parent that has imported their libraries, because a fresh interpreter for each would import torch anew."""
 
+import ctypes
 import os
 import pty
 import re
@@ -15,6 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 24, 1, 2  # constants of Linux
+# What the system answers for a user who is in no list of users, as in a container that was started with a number for its user.
+UNKNOWN = """
+import pwd
+def unknown(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+pwd.getpwuid = unknown
+"""
 
 
 def run_on_a_terminal(program: str) -> tuple[str, str]:
@@ -35,6 +44,21 @@ def run_on_a_terminal(program: str) -> tuple[str, str]:
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     assert process.returncode == 0, plain
     return output, plain
+
+
+def plain_user(code, *arguments, unknown=False, **environment):
+    """Run the code with the arguments and nothing else in its environment. Args: unknown, whether the system lacks the user."""
+    settings = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    command = [sys.executable, "-W", "error", "-c", UNKNOWN * unknown + code, *map(str, arguments)]
+    done = subprocess.run(command, env=settings, cwd="/", capture_output=True, text=True, timeout=120, preexec_fn=_bound)
+    return done.returncode, done.stdout, done.stderr
+
+
+def _bound():
+    """Give up the right to pass over permissions, before the program starts; only root has it."""
+    if os.geteuid() == 0:
+        for capability in (_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH):
+            ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
 PARENT = """

@@ -5,7 +5,8 @@ Axes: N texts, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,66 @@ def brier(probs: NDArray[np.float64], gold: NDArray[np.int64]) -> float:
 METRICS: dict[str, Metric] = {"accuracy": accuracy, "macro_f1": macro_f1, "log_loss": log_loss, "brier": brier, "ece": ece}
 
 
+# Every metric above is a function of sums over the texts. A resample counts each text so often as it was drawn, so the sums of all
+# resamples are one matrix product: a hundred times as fast as to score a thousand samples of texts one by one.
+_Totals = Callable[[NDArray[np.float64], int], NDArray[np.float64]]  # (sums [R, K], number of texts) to values [R]
+_Parts = tuple[NDArray[np.float64], _Totals]  # (each text's part of the sums, float [N, K]; what makes a value of the sums)
+_AT_ONCE = 2**24  # numbers of the matrix of counts that are held at once
+
+
+def _of_resamples(parts: NDArray[np.float64], value: _Totals, draws: Iterator[NDArray[np.int64]]) -> NDArray[np.float64]:
+    """The metric's value on each resample, float [R]. Args: float [N, K]; texts of each resample, int [N]."""
+    n, sums = len(parts), []
+    while chunk := [np.bincount(draw, minlength=n) for draw in islice(draws, max(1, _AT_ONCE // n))]:
+        sums.append(np.stack(chunk).astype(np.float64) @ parts)
+    return value(np.concatenate(sums), n)
+
+
+def _mean(parts: NDArray[np.float64]) -> _Parts:
+    """A metric that is the mean of something over the texts. Args: float [N]."""
+    return parts[:, None], lambda sums, n: sums[:, 0] / n
+
+
+def _accuracy_sums(probs: NDArray[np.float64], gold: NDArray[np.int64]) -> _Parts:
+    """Whether each text is right."""
+    return _mean((probs.argmax(axis=1) == gold).astype(np.float64))
+
+
+def _log_loss_sums(probs: NDArray[np.float64], gold: NDArray[np.int64]) -> _Parts:
+    """Each text's log loss."""
+    return _mean(-np.log(np.maximum(probs[np.arange(len(gold)), gold], MIN_PROB)))
+
+
+def _brier_sums(probs: NDArray[np.float64], gold: NDArray[np.int64]) -> _Parts:
+    """Each text's squared error."""
+    return _mean((probs**2).sum(axis=1) - 2 * probs[np.arange(len(gold)), gold] + 1)
+
+
+def _f1_sums(probs: NDArray[np.float64], gold: NDArray[np.int64]) -> _Parts:
+    """By class: hits, and predictions and gold labels together."""
+    n_classes = probs.shape[1]
+    predicted, truth = np.eye(n_classes)[probs.argmax(axis=1)], np.eye(n_classes)[gold]
+    parts = np.concatenate([predicted * truth, predicted + truth], axis=1)
+    return parts, lambda sums, _: (2 * sums[:, :n_classes] / np.maximum(sums[:, n_classes:], 1)).mean(axis=1)
+
+
+def _ece_sums(probs: NDArray[np.float64], gold: NDArray[np.int64]) -> _Parts:
+    """By bin: how far being right and confidence differ."""
+    confidence = probs.max(axis=1)
+    bins = np.eye(N_BINS)[np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)]
+    gaps = (probs.argmax(axis=1) == gold) - confidence
+    return bins * gaps[:, None], lambda sums, n: np.abs(sums).sum(axis=1) / n
+
+
+_SUMS: dict[Metric, Callable[[NDArray[np.float64], NDArray[np.int64]], _Parts]] = {
+    accuracy: _accuracy_sums,
+    macro_f1: _f1_sums,
+    log_loss: _log_loss_sums,
+    brier: _brier_sums,
+    ece: _ece_sums,
+}
+
+
 def score(metric: Metric, probs: NDArray[np.float64], gold: NDArray[np.int64], *, seed: int = 0) -> Score:
     """The metric and its 95 % percentile bootstrap interval over texts.
 
@@ -81,7 +142,10 @@ def score(metric: Metric, probs: NDArray[np.float64], gold: NDArray[np.int64], *
         raise ValueError("no text to score")
     rng = np.random.default_rng(seed)
     draws = (rng.integers(0, n, n) for _ in range(N_RESAMPLES))
-    values = np.array([metric(probs[draw], gold[draw]) for draw in draws])
+    if metric in _SUMS:
+        values = _of_resamples(*_SUMS[metric](probs, gold), draws)
+    else:
+        values = np.array([metric(probs[draw], gold[draw]) for draw in draws])
     low, high = np.percentile(values, [2.5, 97.5])
     return Score(value=metric(probs, gold), low=float(low), high=float(high), n=n)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.llama_reference import TEXTS, SingleSequence
+from support.teachers.llama_reference import TEXTS, SingleSequence
 
 from potstill.labeler.engine import streams
 from potstill.labeler.engine.llama import LlamaEngine

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from support.plain_user import plain_user
+from support.processes import plain_user
 from support.table_teacher import SETTINGS, path
 
 from potstill.contract.texts import Text
