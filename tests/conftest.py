@@ -92,8 +92,8 @@ def minilm() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_models(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A random model of a megabyte or two for each kind of memory that llama.cpp has, by the names of `support.tiny_gguf.KINDS`."""
-    from support.tiny_gguf import write_tiny_models  # a session without such tests need not read the vocabulary
+    """A random model of a megabyte or two for each kind of memory that llama.cpp has, by the names of `support.teachers.tiny_gguf.KINDS`."""
+    from support.teachers.tiny_gguf import write_tiny_models  # a session without such tests need not read the vocabulary
 
     return write_tiny_models(smollm2, tmp_path_factory.mktemp("tiny"))
 

@@ -137,7 +137,7 @@ def _show(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     table = Table(*columns, box=None)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(markup=False, emoji=False, highlight=False).print(table)  # folders may be named like markup
 
 
 def _show_bytes(file: str, done: int, total: int) -> None:

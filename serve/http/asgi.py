@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from potstill.contract.files import decode
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -153,7 +155,7 @@ def decode_json(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     if len(body) > MAX_QUOTES and body.count(b'"') - body.count(b'\\"') > MAX_QUOTES:
         raise Refused(422, "the body has far more strings than a request may have; send fewer texts at a time")
     try:
-        return decoder.decode(body)
+        return decode.from_json(decoder.decode, body)
     except msgspec.ValidationError as error:
         raise Refused(422, str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

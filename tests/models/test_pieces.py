@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.split_gguf import write_pieces
+from support.teachers.split_gguf import write_pieces
 
 from potstill.contract.errors import FormatError
 from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, Token

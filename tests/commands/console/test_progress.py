@@ -5,7 +5,7 @@ import json
 
 import pytest
 from support.processes import run_on_a_terminal
-from support.table_teacher import running
+from support.teachers.table_teacher import running
 
 from potstill.commands.console import progress
 from potstill.labeler.run.progress import RunSnapshot
@@ -153,7 +153,7 @@ ON_A_TERMINAL = """
 import time
 from potstill.commands.console import progress as shown
 from potstill.commands.console.progress import label_progress
-from support.table_teacher import running
+from support.teachers.table_teacher import running
 shown.SECONDS_BETWEEN_LOOKS, shown._LOOK_SHARE = 0.0, float("inf")  # looks every time, however slow the machine is
 with label_progress() as show:
     for n in (2, 4, 8):
@@ -169,3 +169,8 @@ def test_on_a_terminal_there_is_a_bar_with_what_the_labels_look_like():
     assert "8/8 paths" in plain
     assert "up 100% down 0%, agreement 1.00, gold 1.00 (n=1)" in plain
     assert "{" not in plain
+
+
+def test_names_of_labels_that_look_like_markup_are_shown_as_they_are():
+    _, plain = run_on_a_terminal(ON_A_TERMINAL.replace("running(n)", "running(n, ['[/up]', '[red]:smile:'])"))
+    assert "[/up] 100% [red]:smile: 0%" in plain

@@ -8,7 +8,7 @@ import llama_cpp
 import numpy as np
 import pytest
 from support.teachers.llama_reference import SingleSequence
-from support.tiny_gguf import KINDS, write_encoder
+from support.teachers.tiny_gguf import KINDS, write_encoder
 
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, NoContextError, Token

@@ -4,7 +4,7 @@ import re
 
 import llama_cpp
 import pytest
-from support.tiny_gguf import KINDS
+from support.teachers.tiny_gguf import KINDS
 
 from potstill.contract.errors import UserError
 from potstill.contract.system import machine

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import token_seams
-from support.tiny_vocabulary import KINDS, write_vocabulary
+from support.teachers.tiny_vocabulary import KINDS, write_vocabulary
 
 from potstill.contract.errors import UserError
 from potstill.labeler.engine import tokens

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
-from support.table_teacher import TASK
+from support.teachers.table_teacher import TASK
 
 from potstill.contract.errors import UserError
 from potstill.contract.texts import Text

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from support.table_teacher import TASK, TEXTS
+from support.teachers.table_teacher import TASK, TEXTS
 
 from potstill.contract.task import Label
 from potstill.labeler.config import LabelConfig

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.table_teacher import TASK
+from support.teachers.table_teacher import TASK
 
 from potstill.contract.errors import UserError
 from potstill.contract.texts import Text

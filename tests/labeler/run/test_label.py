@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.table_teacher import TASK, TEXTS, Table
+from support.teachers.table_teacher import TASK, TEXTS, Table
 
 from potstill.contract.errors import StoppedError, UserError
 from potstill.contract.texts import Text
@@ -93,7 +93,7 @@ def test_progress_ends_at_everything(tmp_path: Path):
 KILLED = """
 import sys
 from pathlib import Path
-from support.table_teacher import TASK, TEXTS
+from support.teachers.table_teacher import TASK, TEXTS
 from potstill.labeler.teachers.local import LocalConfig
 from potstill.labeler.teachers.opening import open_local
 from potstill.labeler.config import LabelConfig

@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from support.table_teacher import TASK, Table
+from support.teachers.table_teacher import TASK, Table
 
 from potstill.contract.errors import UserError
 from potstill.contract.scores.record import Score

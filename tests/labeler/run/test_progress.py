@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.table_teacher import SETTINGS
+from support.teachers.table_teacher import SETTINGS
 
 from potstill.labeler.aggregation.calibration import batch_calibrated
 from potstill.labeler.aggregation.path_table import UNREADABLE_MASS

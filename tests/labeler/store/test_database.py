@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.table_teacher import SETTINGS, path
+from support.teachers.table_teacher import SETTINGS, path
 
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import locks
@@ -166,7 +166,7 @@ def test_a_second_writer_is_refused_and_a_reader_is_not(tmp_path: Path):
 
 def test_a_killed_writer_leaves_what_it_stored_and_no_lock(tmp_path: Path):
     code = (
-        "import os, signal, sys; from pathlib import Path; from support.table_teacher import SETTINGS, path; from potstill.labeler.store.database import LabelStore\n"
+        "import os, signal, sys; from pathlib import Path; from support.teachers.table_teacher import SETTINGS, path; from potstill.labeler.store.database import LabelStore\n"
         "store = LabelStore.create(Path(sys.argv[1])); run = store.begin_run(SETTINGS); store.add(run, [path()])\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

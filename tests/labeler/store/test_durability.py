@@ -258,7 +258,7 @@ FULL = "labels.db: the disk is full; paths stored so far are kept: free some spa
 
 @pytest.mark.parametrize("leave", [0, 4096, 40_000, 60_000, 90_000])
 def test_a_full_disk_ends_the_run_with_one_line_and_freeing_it_lets_the_same_command_finish(small_disk: Path, leave):
-    from support.table_teacher import TASK, Table
+    from support.teachers.table_teacher import TASK, Table
 
     texts = [Text(f"text number {i}", str(i)) for i in range(400)]
     ballast = fill(small_disk, leave)
@@ -272,7 +272,7 @@ def test_a_full_disk_ends_the_run_with_one_line_and_freeing_it_lets_the_same_com
 
 
 def test_paths_stored_before_the_disk_filled_up_are_kept(small_disk: Path, monkeypatch):
-    from support.table_teacher import TASK, Table
+    from support.teachers.table_teacher import TASK, Table
 
     from potstill.labeler.run import path_collector
 

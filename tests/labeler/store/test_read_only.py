@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from support.processes import plain_user
-from support.table_teacher import SETTINGS, path
+from support.teachers.table_teacher import SETTINGS, path
 
 from potstill.contract.texts import Text
 from potstill.labeler.store.database import LabelStore

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from support.table_teacher import TASK, TEXTS
 from support.teachers.model_servers import ToyModel, chat_server, ollama_server
+from support.teachers.table_teacher import TASK, TEXTS
 
 from potstill.contract.errors import UserError
 from potstill.labeler.config import LabelConfig

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from support.table_teacher import TASK, TEXTS
 from support.teachers.model_servers import CHAT_FIELDS, ToyModel, chat_server
+from support.teachers.table_teacher import TASK, TEXTS
 
 from potstill.contract.errors import UserError
 from potstill.contract.task import Label

@@ -6,8 +6,8 @@ import subprocess
 import numpy as np
 import pytest
 from support.small_task import SMALL_TASK
-from support.table_teacher import TASK, TEXTS
 from support.teachers.model_servers import decisions_server, system_one_server
+from support.teachers.table_teacher import TASK, TEXTS
 
 from potstill.contract.errors import UserError
 from potstill.labeler.aggregation.config import DeriveConfig
