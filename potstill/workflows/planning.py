@@ -214,7 +214,7 @@ def _candidates(teachers: Sequence[TeacherConfig], notes: list[str]) -> list[_Ca
         UserError: if a named teacher is unknown.
     """
     catalog = load_catalog()
-    known = [TeacherConfig(name) for name, entry in catalog.items() if entry.kind == "teacher"]
+    known = [TeacherConfig(name) for name, entry in catalog.items() if entry.kind == "teacher" and entry.size_mb is not None]
     found, free_mb = [], free_memory_bytes() // 1_000_000
     for teacher in teachers or known:
         candidate = _candidate(teacher, catalog)
@@ -233,6 +233,10 @@ def _candidate(teacher: TeacherConfig, catalog: dict[str, Entry]) -> _Candidate:
     folder = place(entry) if entry else None
     file = folder / entry.file if entry and folder else Path(teacher.name)
     if entry and not file.is_file():
+        if entry.size_mb is None:
+            raise UserError(
+                f"{teacher.name} is not on this machine, and its size is not stated; get it with: potstill models fetch"
+            )
         return _Candidate(teacher, entry.size_mb, round(FILE_FACTOR * entry.size_mb) + BESIDE_FILE_MB, here=False)
     packed = packed_file(teacher.name, teacher.pack)
     needed = memory_needed(read_header(packed.path), N_CELLS, teacher.kv_type)
