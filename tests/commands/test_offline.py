@@ -44,11 +44,10 @@ labels export out/labels.db out/review.json
 labels export out/labels.db out/table --format datasets
 labels check-pool pool.jsonl others.jsonl --max-texts 50
 train task.toml soft.jsonl student --backbone backbone --epochs 2 --max-tokens 16 --threads 1 --min-agreement 0
-evaluate student gold.jsonl --soft-labels soft.jsonl --baseline tfidf
 calibrate student gold.jsonl --coverage 0.8
 report student gold.jsonl --plots plots
 export student bundle --variant static_int8 --min-agreement 0 --max-change 1 --max-drop 1
-evaluate student gold.jsonl --bundle bundle
+evaluate student gold.jsonl --bundle bundle --soft-labels soft.jsonl --baseline tfidf
 package bundle packed-hf --layout huggingface
 package bundle packed-triton --layout triton
 package bundle packed-docker --layout docker
@@ -58,7 +57,7 @@ verify bundle --key public.pem
 predict bundle texts.jsonl
 adapt bundle pool.jsonl --out adapted
 cascade bundle bundle gold.jsonl joined --max-loss 1
-bench bundle bundle --n 2 --against student
+bench bundle bundle --n 2
 bench server bundle --seconds 0.1 --overload-s 0.1 --n-alone 2 --n-soak 10
 run project.toml
 """
