@@ -64,7 +64,7 @@ def _predictions(classifier: Classifier, rows: list[tuple[Text, str]], config: P
     """Answer in order, in several threads."""
     with classifier, ThreadPoolExecutor(config.workers or usable_cores(), thread_name_prefix="answer") as pool:
         for start in range(0, len(rows), CHUNK):
-            yield from pool.map(lambda row: _prediction(classifier, *row, config.sets), rows[start : start + CHUNK])
+            yield from pool.map(lambda row: _prediction(classifier, row[0], row[1], config.sets), rows[start : start + CHUNK])
 
 
 def _prediction(classifier: Classifier, text: Text, reason: str, sets: bool) -> Prediction:

@@ -42,13 +42,12 @@ labels summary out/labels.db
 labels derive out/labels.db out/again.parquet
 labels export out/labels.db out/review.json
 labels export out/labels.db out/table --format datasets
-labels check-pool pool.jsonl pool.jsonl --max-texts 50
+labels check-pool pool.jsonl others.jsonl --max-texts 50
 train task.toml soft.jsonl student --backbone backbone --epochs 2 --max-tokens 16 --threads 1 --min-agreement 0
-evaluate student gold.jsonl --soft-labels soft.jsonl --baseline tfidf
 calibrate student gold.jsonl --coverage 0.8
 report student gold.jsonl --plots plots
 export student bundle --variant static_int8 --min-agreement 0 --max-change 1 --max-drop 1
-evaluate student gold.jsonl --bundle bundle
+evaluate student gold.jsonl --bundle bundle --soft-labels soft.jsonl --baseline tfidf
 package bundle packed-hf --layout huggingface
 package bundle packed-triton --layout triton
 package bundle packed-docker --layout docker
@@ -56,9 +55,9 @@ package bundle packed-kserve --layout kserve
 sign bundle --key key.pem
 verify bundle --key public.pem
 predict bundle texts.jsonl
-adapt bundle gold.jsonl --out adapted
+adapt bundle pool.jsonl --out adapted
 cascade bundle bundle gold.jsonl joined --max-loss 1
-bench bundle bundle --n 2 --against student
+bench bundle bundle --n 2
 bench server bundle --seconds 0.1 --overload-s 0.1 --n-alone 2 --n-soak 10
 run project.toml
 """
@@ -123,7 +122,8 @@ def folder(tmp_path_factory, tiny_models):
     task, gold = load_task(folder / "task.toml"), gold_texts(30)
     write_gold(folder / "gold.jsonl", gold)
     (folder / "texts.jsonl").write_bytes(write_texts(Text(f"{one.text} {n}") for n, one in enumerate(gold)))
-    (folder / "pool.jsonl").write_bytes(write_texts(Text(f"price {n}") for n in range(50)))
+    for name, word in (("pool", "price"), ("others", "range")):
+        (folder / f"{name}.jsonl").write_bytes(write_texts(Text(f"the {word} {n}") for n in range(60)))
     write_rows(folder / "soft.jsonl", toy_rows(80, task))
     write_backbone(folder / "backbone", [*VOCABULARY, *(f"w{i}" for i in range(2100 - len(VOCABULARY)))])  # enough for int8
     (folder / "teacher.gguf").write_bytes(tiny_models["dense"].read_bytes())
@@ -149,7 +149,7 @@ def ran(folder):
     command = ["sh", "-c", f'exec "{sys.executable}" -c "$0" < lines', DRIVER]
     if can_watch():
         return watch(command, env=env, cwd=folder)
-    done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=900, check=False)
     return Seen(done.returncode, done.stdout, done.stderr, [], 0)
 
 

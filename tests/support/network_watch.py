@@ -43,7 +43,7 @@ def can_watch() -> bool:
     )
 
 
-def watch(command: list[str], *, env: dict[str, str], cwd: Path, timeout_s: float = 300) -> Seen:
+def watch(command: list[str], *, env: dict[str, str], cwd: Path, timeout_s: float = 900) -> Seen:
     """Run a program to its end and say what it did.
 
     Args:

@@ -75,8 +75,9 @@ def json(path: Path, data: bytes, kind: type[T], place: str = "") -> T:
 
     Half a surrogate pair (`\ud83d` alone), which programs write that cut a text in two, is read as U+FFFD.
     """
+    decoder: Callable[[bytes], T] = partial(msgspec.json.decode, type=kind)
     try:
-        return from_json(partial(msgspec.json.decode, type=kind), data)
+        return from_json(decoder, data)
     except msgspec.ValidationError as error:
         raise _located(path, place, error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
