@@ -28,6 +28,7 @@ from pathlib import Path
 
 from potstill.contract.bundle import read_manifest
 from potstill.contract.errors import UserError
+from potstill.contract.system import telemetry
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import Text
 from potstill.serve.bench.load.client import Address
@@ -162,7 +163,7 @@ def measure_server(
     address = Address("127.0.0.1", free_port())
     model = model_of(peer, options)
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd()) if not peer.needs else "", "OMP_NUM_THREADS": str(N_CORES)}
-    environment |= {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment |= {**telemetry.SWITCHES, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     home = options.out / "home"  # Infinity caches optimized graphs there by model name, and would serve an old one
     shutil.rmtree(home, ignore_errors=True)
     environment["HF_HOME"] = str(home.resolve())

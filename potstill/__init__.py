@@ -16,6 +16,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from potstill.contract.system import telemetry
+
 if TYPE_CHECKING:
     from potstill.contract.errors import UserError
     from potstill.contract.task import Task, load_task
@@ -76,6 +78,8 @@ _PLACES = {
     "run_project": ("potstill.workflows.pipeline", "run_project"),
     "UserError": ("potstill.contract.errors", "UserError"),
 }
+
+telemetry.switch_off()  # the one thing that importing does: it is too late once onnxruntime is imported
 
 
 def __getattr__(name: str) -> Any:

@@ -8,9 +8,12 @@ because `model2vec` has an environment of its own.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is imported
 
 import uvicorn
 from fastapi import FastAPI

@@ -16,6 +16,8 @@ import threading
 import time
 from pathlib import Path
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is imported
+
 import numpy as np
 import onnxruntime as ort
 from tokenizers import Tokenizer

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from potstill.contract.bundle import Manifest
+from potstill.contract.system.telemetry import SWITCHES
 from potstill.export.layouts.triton import model_name
 
 PORT = 8080
@@ -47,6 +48,8 @@ FROM {PYTHON_IMAGE}
 COPY --from=install /opt/potstill /opt/potstill
 COPY {BUNDLE_FOLDER} /{BUNDLE_FOLDER}
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PATH=/opt/potstill/bin:$PATH
+# Whatever else is started in this image: nothing reports to anybody. potstill itself sets these too.
+ENV {" ".join(f"{name}={value}" for name, value in SWITCHES.items())}
 USER {USER}:{USER}
 EXPOSE {PORT}
 HEALTHCHECK --interval=30s --timeout=3s CMD ["python", "-c", \
@@ -64,6 +67,7 @@ services:
     build: .
     image: {json.dumps(image)}
     command: ["--keys", "/run/secrets/keys"]
+    environment: {{ ORT_DISABLE_TELEMETRY: "1" }}
     secrets: [keys]
     ports: ["127.0.0.1:{PORT}:{PORT}"]
     user: "{USER}:{USER}"
@@ -99,6 +103,8 @@ spec:
       - name: kserve-container
         image: {json.dumps(image)}
         args: ["--keys", "/secrets/keys"]
+        env:
+          - {{ name: ORT_DISABLE_TELEMETRY, value: "1" }}
         ports:
           - containerPort: {PORT}
             protocol: TCP

@@ -60,7 +60,7 @@ def how_to(manifest: Manifest) -> str:
     return "\n".join(
         [
             "```sh",
-            f"tritonserver --model-repository={REPOSITORY}",
+            f"ORT_DISABLE_TELEMETRY=1 tritonserver --model-repository={REPOSITORY}",
             "```",
             "",
             "```python",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -104,8 +106,18 @@ def run(args: Sequence[str]) -> int:
     return code if isinstance(code, int) else OK
 
 
+def keep_to_itself(args: Sequence[str]) -> None:
+    """Let no library ask the hub, but for `models fetch`, nor write outside potstill's own folder of the user's cache."""
+    if list(args[:2]) != ["models", "fetch"]:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    home = os.environ.get("XDG_CACHE_HOME") or (os.path.expanduser("~/.cache") if os.path.expanduser("~") != "~" else "")
+    if home:  # else matplotlib takes a temporary folder
+        os.environ.setdefault("MPLCONFIGDIR", str(Path(home) / "potstill" / "matplotlib"))
+
+
 def main() -> None:
     """The console script."""
+    keep_to_itself(sys.argv[1:])
     sys.exit(run(sys.argv[1:]))
 
 

@@ -76,7 +76,7 @@ def _print_table(rows: list[tuple[str, ...]]) -> None:
     table = Table(*COLUMNS, box=None)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(markup=False, emoji=False, highlight=False).print(table)  # folders may be named like markup
 
 
 def _show_bytes(file: str, done: int, total: int) -> None:

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 # Modules of our own that `potstill --help` may import; of other libraries only click.
 LIGHT = {
     *("potstill", "potstill.commands", "potstill.commands.main", "potstill.contract", "potstill.contract.errors"),
+    *("potstill.contract.system", "potstill.contract.system.telemetry"),
     *("potstill.commands.console", "potstill.commands.console.errors", "potstill.commands.console.lazy"),
 }
 

@@ -194,6 +194,27 @@ def test_only_the_http_files_of_serve_import_an_http_stack():
         assert not found or name(path) in HTTP_FILES, f"{name(path)} imports {found}"
 
 
+def test_whoever_imports_onnxruntime_has_switched_its_telemetry_off():
+    """In the package the first import of all does it; a program or a test beside it must import the package first, or do it itself."""
+    first = next(
+        node
+        for node in tree(ROOT / "potstill" / "__init__.py").body
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    )
+    assert ast.unparse(first) == "telemetry.switch_off()"
+    for path in [
+        *(ROOT / "benchmarks").rglob("*.py"),
+        *(ROOT / "examples").rglob("*.py"),
+        *(ROOT / "docs").rglob("*.md"),
+        *ROOT.glob("*.md"),
+    ]:
+        text = path.read_text(encoding="utf-8")
+        for found in re.finditer(r"^ *(?:import|from) (?:.*, )?(?:onnxruntime|optimum)", text, re.M):
+            before = text[: found.start()]
+            switched = '["ORT_DISABLE_TELEMETRY"] = "1"' in before or re.search(r"^ *(import|from) potstill", before, re.M)
+            assert switched, f"{path.relative_to(ROOT)}: {found[0]!r} before the switch is set"
+
+
 def test_nothing_is_imported_under_a_name_at_the_top():
     """`import labeler` works in a checkout, as the folder lies there, and would load every module twice."""
     tops = {path.name for path in ROOT.iterdir() if (path / "__init__.py").is_file()} - {"potstill"} | set(EDGES)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+import msgspec
+
 from potstill.contract.task import Example, Label, Task
 from potstill.contract.texts import Text
 from potstill.labeler.run.progress import RunProgress
@@ -66,8 +68,8 @@ def path(text_id="a", number=0):
     return TeacherPath(text_id, number, 0, 2**32 - 1, "because 😀", (-0.5, -1.25e-9), 12, 7)
 
 
-def running(n: int = 4) -> RunProgress:
-    made = RunProgress(SETTINGS, {"0": "up"}, 2)
+def running(n: int = 4, labels: Sequence[str] = ("up", "down")) -> RunProgress:
+    made = RunProgress(msgspec.structs.replace(SETTINGS, labels=list(labels)), {"0": labels[0]}, 2)
     made.total = 8
     for i in range(n):
         made.add(TeacherPath(str(i % 2), i, 0, 0, "r", (-0.1, -3.0), 1, 1))

@@ -152,7 +152,7 @@ def label_progress() -> Iterator[Callable[[RunProgress], None]]:
         MofNCompleteColumn(),
         TextColumn("paths, {task.fields[speed]} left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[looks]}"),
+        TextColumn("{task.fields[looks]}", markup=False),  # names of labels, which may look like markup
     )
     bars = Progress(*columns, console=Console(stderr=True), transient=True)
     bar = bars.add_task("label", total=None, speed="", looks="")

@@ -4,8 +4,8 @@ import itertools
 import json
 
 import pytest
+from support.observed import run_on_a_terminal
 from support.table_teacher import running
-from support.terminal import run_on_a_terminal
 
 from potstill.commands.console import progress
 from potstill.labeler.run.progress import RunSnapshot
@@ -169,3 +169,8 @@ def test_on_a_terminal_there_is_a_bar_with_what_the_labels_look_like():
     assert "8/8 paths" in plain
     assert "up 100% down 0%, agreement 1.00, gold 1.00 (n=1)" in plain
     assert "{" not in plain
+
+
+def test_names_of_labels_that_look_like_markup_are_shown_as_they_are():
+    _, plain = run_on_a_terminal(ON_A_TERMINAL.replace("running(n)", "running(n, ['[/up]', '[red]:smile:'])"))
+    assert "[/up] 100% [red]:smile: 0%" in plain

@@ -1,0 +1,225 @@
+"""Nothing leaves the machine: what every command asks of the network, and what it leaves in the user's home folder.
+
+`CI` is unset throughout, since it hides onnxruntime's telemetry.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from support.observed import Seen, can_watch, watch
+from support.tiny_backbone import VOCABULARY, write_backbone
+from support.tiny_bundle import write_bundle
+from support.toy_task import a_task, gold_texts, toy_rows, write_gold, write_rows
+
+from potstill.commands.console.lazy import load
+from potstill.commands.main import COMMANDS
+from potstill.contract.system.telemetry import SWITCHES, TOO_LATE
+from potstill.contract.task import load_task
+from potstill.contract.texts import Text, write_texts
+from potstill.models.catalog import Hub, load_catalog
+
+pytestmark = pytest.mark.slow
+needs_namespace = pytest.mark.skipif(not can_watch(), reason="this system does not let us make a network namespace")
+
+# One line for each command, in an order in which each finds the files that it needs.
+# None asks for a name or a machine; `bench server` alone opens a port, on the loopback.
+OPENS_NOTHING = """
+init new
+task check task.toml
+task show task.toml hello --mode direct
+models list
+models verify teacher.gguf
+models repack teacher.gguf packed.gguf --threads 1
+label task.toml texts.jsonl out --gold gold.jsonl --teacher teacher.gguf --mode direct --paths 1 --pack as-is --threads 1 --parallel 4
+task tune task.toml gold.jsonl tuned --teacher teacher.gguf --no-cot --examples given --template plain --max-texts 20 --pack as-is --threads 1 --parallel 4
+labels check out/labels.db
+labels summary out/labels.db
+labels derive out/labels.db out/again.parquet
+labels export out/labels.db out/review.json
+labels export out/labels.db out/table --format datasets
+labels check-pool pool.jsonl others.jsonl --max-texts 50
+train task.toml soft.jsonl student --backbone backbone --epochs 2 --max-tokens 16 --threads 1 --min-agreement 0
+calibrate student gold.jsonl --coverage 0.8
+report student gold.jsonl --plots plots
+export student bundle --variant static_int8 --min-agreement 0 --max-change 1 --max-drop 1
+evaluate student gold.jsonl --bundle bundle --soft-labels soft.jsonl --baseline tfidf
+package bundle packed-hf --layout huggingface
+package bundle packed-triton --layout triton
+package bundle packed-docker --layout docker
+package bundle packed-kserve --layout kserve
+sign bundle --key key.pem
+verify bundle --key public.pem
+predict bundle texts.jsonl
+adapt bundle pool.jsonl --out adapted
+cascade bundle bundle gold.jsonl joined --max-loss 1
+bench bundle bundle --n 2
+bench server bundle --seconds 0.1 --overload-s 0.1 --n-alone 2 --n-soak 10
+run project.toml
+"""
+ELSEWHERE = {
+    "models fetch": "asks the hub, as its own test says",
+    "demo": "is `run` on the example that comes with potstill",
+    "bench label": "is `label`, many times, on the example that comes with potstill",
+    "serve": "is what `bench server` starts; its own test lets it live longer",
+}
+PROJECT = """
+format = 1
+task = "task.toml"
+texts = "texts.jsonl"
+gold = "gold.jsonl"
+out = "project"
+teacher = "teacher.gguf"
+[label]
+mode = "direct"
+n_paths = 1
+pack = "as-is"
+threads = 1
+[train]
+backbone = "backbone"
+epochs = 1
+max_tokens = 16
+min_agreement = 0.0
+[export]
+variant = "float"
+"""
+# Runs the commands in one process, the console's way, and lists after each what is new in the home folder.
+DRIVER = """
+import json, os, sys
+from pathlib import Path
+from potstill.commands import main
+
+home, found, before, failed = Path.home(), {}, set(), []
+for line in sys.stdin.read().split("\\n"):
+    if line:
+        sys.argv = ["potstill", *line.split()]
+        try:
+            main.main()
+        except SystemExit as end:
+            failed += [line] * bool(end.code)
+        now = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
+        found[line], before = sorted(now - before), now
+Path("found.json").write_text(json.dumps(found))
+sys.exit("\\n".join(["failed:", *failed]) if failed else 0)
+"""
+
+
+def surroundings(home: Path, **more: str) -> dict[str, str]:
+    """The environment of a person who has set nothing: no CI, no switch of any library."""
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(Path(__file__).resolve().parents[2]), **more}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tiny_models):
+    """Everything that the commands read: a task, texts, gold, a tiny teacher, a tiny backbone, keys."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "home").mkdir()
+    write_task(folder / "task.toml", a_task())
+    task, gold = load_task(folder / "task.toml"), gold_texts(30)
+    write_gold(folder / "gold.jsonl", gold)
+    (folder / "texts.jsonl").write_bytes(write_texts(Text(f"{one.text} {n}") for n, one in enumerate(gold)))
+    for name, word in (("pool", "price"), ("others", "range")):
+        (folder / f"{name}.jsonl").write_bytes(write_texts(Text(f"the {word} {n}") for n in range(60)))
+    write_rows(folder / "soft.jsonl", toy_rows(80, task))
+    write_backbone(folder / "backbone", [*VOCABULARY, *(f"w{i}" for i in range(2100 - len(VOCABULARY)))])  # enough for int8
+    (folder / "teacher.gguf").write_bytes(tiny_models["dense"].read_bytes())
+    (folder / "project.toml").write_text(PROJECT)
+    (folder / "lines").write_text(OPENS_NOTHING)
+    for command in ("ecparam -name prime256v1 -genkey -noout -out key.pem", "ec -in key.pem -pubout -out public.pem"):
+        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+def write_task(path, task):
+    """The toy task as a file."""
+    parts = [f'format = 1\nname = "{task.name}"\nquestion = "Where to?"\nguideline = ""\n']
+    parts += [f'[[labels]]\nname = "{label.name}"\nmeaning = "{label.meaning}"\n' for label in task.labels]
+    parts += [f'[[examples]]\ntext = "{one.text}"\nrationale = "{one.rationale}"\nlabel = "{one.label}"\n' for one in task.examples]
+    path.write_text("".join(parts))
+
+
+@pytest.fixture(scope="module")
+def ran(folder):
+    """What was seen of all commands of the table, run one after the other in one process of the console."""
+    env = surroundings(folder / "home", OMP_NUM_THREADS="2", HF_HUB_OFFLINE="0")  # what is not asked must be so without that, too
+    command = ["sh", "-c", f'exec "{sys.executable}" -c "$0" < lines', DRIVER]
+    if can_watch():
+        return watch(command, env=env, cwd=folder)
+    done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=900, check=False)
+    return Seen(done.returncode, done.stdout, done.stderr, [], 0)
+
+
+def test_every_command_is_in_the_table_or_has_a_reason_not_to_be():
+    lines = [line for line in OPENS_NOTHING.splitlines() if line]
+    for name in commands():
+        assert name in ELSEWHERE or any(line.startswith(f"{name} ") or line == name for line in lines), f"{name} is not tried"
+
+
+def commands():
+    """The names of all commands, with those of groups: `labels derive`."""
+    for name, row in COMMANDS.items():
+        command = load(row)
+        if isinstance(command, click.Group):
+            yield from (f"{name} {inner}" for inner in command.list_commands(click.Context(command)))
+        else:
+            yield name
+
+
+@needs_namespace
+def test_no_command_asks_for_a_name_or_sends_anything_elsewhere(ran):
+    assert ran.code == 0, ran.err[-3000:]
+    assert ran.names == []
+    assert ran.n_strays == 0
+
+
+def test_a_fresh_home_stays_empty_but_for_what_is_potstills_own(ran, folder):
+    assert ran.code == 0, ran.err[-3000:]
+    left = {line: files for line, files in json.loads((folder / "found.json").read_text()).items() if files}
+    strange = {line: [file for file in files if not file.startswith(".cache/potstill/")] for line, files in left.items()}
+    assert not any(strange.values()), strange
+
+
+@needs_namespace
+def test_only_models_fetch_asks_for_the_hub(folder, tmp_path):
+    env = surroundings(tmp_path, POTSTILL_MODELS=str(tmp_path / "models"))
+    model = next(entry.name for entry in load_catalog().values() if isinstance(entry.source, Hub))
+    seen = watch([sys.executable, "-m", "potstill", "models", "fetch", model], env=env, cwd=tmp_path)
+    assert seen.code == 1 and "could not be fetched" in seen.err
+    assert seen.names == ["huggingface.co"] and seen.n_strays == 0
+
+
+@needs_namespace
+def test_a_program_that_keeps_a_classifier_open_asks_for_nothing(tmp_path):
+    """onnxruntime waits ten seconds before it looks up the host of its collector."""
+    bundle = write_bundle(tmp_path / "bundle")
+    program = (
+        "import sys, time, potstill\nwith potstill.Classifier.open(sys.argv[1]) as one: one.classify(['rise']); time.sleep(13)"
+    )
+    seen = watch([sys.executable, "-c", program, str(bundle)], env=surroundings(tmp_path / "home"), cwd=tmp_path)
+    assert seen.code == 0, seen.err
+    assert (seen.names, seen.n_strays) == ([], 0)
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("import onnxruntime; import potstill", True),
+        ("import os; os.environ['ORT_DISABLE_TELEMETRY'] = '1'; import onnxruntime; import potstill", False),
+        ("import potstill; import onnxruntime; from potstill import Classifier; Classifier", False),
+    ],
+)
+def test_whoever_imports_onnxruntime_first_is_told_that_it_is_too_late(program, told, tmp_path):
+    done = subprocess.run([sys.executable, "-c", program], env=surroundings(tmp_path), capture_output=True, text=True, check=True)
+    assert (TOO_LATE in done.stderr) == told and done.stderr.count("Warning") == told
+    assert any(tmp_path.rglob("deviceid")) == told
+
+
+def test_child_processes_inherit_every_switch(tmp_path):
+    program = "import potstill, subprocess, sys; subprocess.run([sys.executable, '-c', 'import os, json; print(json.dumps(dict(os.environ)))'])"
+    done = subprocess.run([sys.executable, "-c", program], env=surroundings(tmp_path), capture_output=True, text=True, check=True)
+    assert SWITCHES.items() <= json.loads(done.stdout).items()
