@@ -47,7 +47,7 @@ def entropy(probs: Sequence[float]) -> float:
 def write_soft_labels(path: Path, rows: list[SoftLabel]) -> None:
     """Write the rows as .parquet or .jsonl, atomically; raises UserError if the file cannot be written."""
     plain = [msgspec.to_builtins(row) for row in rows]
-    match path.suffix:
+    match path.suffix.lower():
         case ".jsonl":
             data = b"".join(msgspec.json.encode(row) + b"\n" for row in plain)
         case ".parquet":
@@ -68,12 +68,11 @@ def read_soft_labels(path: Path, *, labels: list[str] | None = None, empty: bool
         FormatError: if the file is missing, malformed or empty, or a row breaks a rule: exactly the task's labels,
             probabilities from 0 to 1 that sum to 1 within 1e-6, votes that add up to at most n_paths, agreement from 0 to 1.
     """
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         places = [(f"row {i}", row) for i, row in enumerate(arrow.read_parquet(path, FORMAT), 1)]
         rows = [(place, decode.convert(path, row, SoftLabel, place)) for place, row in places]
-    elif path.suffix == ".jsonl":
-        data = decode.read_bytes(path)
-        lines = [(f"line {i}", line) for i, line in enumerate(data.split(b"\n"), 1) if line.strip()]
+    elif path.suffix.lower() == ".jsonl":
+        lines = decode.json_lines(path, decode.read_bytes(path))
         rows = [(place, decode.json(path, line, SoftLabel, place)) for place, line in lines]
     else:
         raise FormatError(path, "", f"unknown kind {path.suffix!r}; allowed: .parquet, .jsonl")

@@ -5,24 +5,26 @@ The other tools are read by a file each in `interchange/`: `datasets` folders, L
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from potstill.contract.errors import FormatError
-from potstill.contract.files import arrow, decode, digest
+from potstill.contract.files import arrow, decode, delimited, digest
 from potstill.contract.interchange import argilla, dataset_folder, label_studio
-from potstill.contract.interchange.annotation import AnnotatedText
+from potstill.contract.interchange.annotation import TIED, AnnotatedText
 
 COLUMNS = ("text", "id", "target", "gold")
+EMPTY = "empty"  # reason why a row has no answer
+MARKS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_STDIN = ("-", "/dev/stdin")
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet", ".json")
 _DISPUTED = "with annotators who disagreed (the label of most counts)"
+_TIED = "with as many annotators for one label as for another (no label counts)"
 _UNSURE = "with answers that may be drafts, as the file does not say (export Argilla's records with flatten=True)"
 
 
@@ -35,6 +37,15 @@ class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gold: str | None = None
 
 
+class _RawText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The same as other programs write it: an id or a label may be a number, an empty text null."""
+
+    text: str | None
+    id: str | int | None = None
+    target: str | None = None
+    gold: str | int | None = None
+
+
 @dataclass(frozen=True)
 class Texts:
     """The usable texts of a file, in file order and each id once, and the number of skipped rows by reason."""
@@ -42,11 +53,15 @@ class Texts:
     texts: list[Text]
     skipped: dict[str, int]
     notes: dict[str, int] = field(default_factory=dict)  # remarks on gold labels, each with its number of texts
+    n_further: int = 0  # rows with one more person's label of a text that is there already
 
     def skipped_line(self) -> str:
         """`skipped 3 of 120 rows: 2 empty, 1 duplicate; of 117 texts, 4 ...`; empty if there is nothing to report."""
         n_skipped = sum(self.skipped.values())
-        parts = [f"skipped {n_skipped} of {n_skipped + len(self.texts)} rows: {_counted(self.skipped)}"] if n_skipped else []
+        n_rows = n_skipped + self.n_further + len(self.texts)
+        parts = [f"skipped {n_skipped} of {n_rows} rows: {_counted(self.skipped)}"] if n_skipped else []
+        if self.n_further:
+            parts.append(f"{self.n_further} of {n_rows} rows are further labels of a text")
         if self.notes:
             parts.append(f"of {len(self.texts)} texts, {_counted(self.notes)}")
         return "; ".join(parts)
@@ -54,54 +69,136 @@ class Texts:
 
 @dataclass(frozen=True)
 class _Row:
-    """A row of a file."""
+    """A row of a file, and the labels that people gave its text."""
 
     path: Path
     place: str
     text: Text
-    lacks: str = ""  # reason why a row of an annotation tool has no gold label
-    note: str = ""
+    answers: tuple[str, ...] = ()
+    otherwise: str = ""  # reason why a row of an annotation tool has no label at all
+    unsure: bool = False
+
+
+@dataclass
+class _Opinions:
+    """What all rows of a file say about one text."""
+
+    path: Path
+    place: str
+    all: AnnotatedText
+    is_taken: bool = False  # True: the text has been returned
+
+    def add(self, row: _Row) -> None:
+        """Take a further row's labels in."""
+        answers = (*self.all.answers, *row.answers)
+        self.all = replace(self.all, answers=answers, unsure=self.all.unsure or row.unsure)
+
+    def note(self) -> str:
+        """A remark on how the gold label came about; empty if there is nothing to say."""
+        if self.all.answers and self.all.unsure:
+            return _UNSURE
+        return _DISPUTED if self.all.disputed else _TIED if self.all.lacks == TIED else ""
+
+
+@dataclass
+class _Gathered:
+    """The rows of a file, put together by text."""
+
+    texts: dict[str, Text] = field(default_factory=dict)  # by id, in file order
+    opinions: dict[tuple[str, str | None], _Opinions] = field(default_factory=dict)  # by text and target
+    skipped: Counter[str] = field(default_factory=Counter)
+    n_further: int = 0  # rows with one more label of a text
 
 
 def read_texts(path: str | Path, *, labels: list[str] | None = None, target: bool | None = None, gold: bool = False) -> Texts:
     """Read every usable text of a file or folder.
 
-    Rows that are empty, contain a NUL character, or repeat an earlier row are skipped and counted.
+    Rows that are empty, contain a NUL character, or repeat an earlier row are skipped and counted. Where several rows have a gold
+    label for the same text and target, whatever their ids, each is one person's: the label of most counts, and a tie is none.
 
     Args:
-        path: a file ending in .jsonl, .csv, .tsv (in UTF-8), .parquet or .json (Label Studio, Argilla), or a `datasets` folder.
+        path: a file ending in .jsonl, .csv, .tsv (in UTF-8), .parquet or .json (Label Studio, Argilla), a `datasets` folder, or
+            `-` and any pipe, for JSON lines or CSV.
         labels: the allowed gold labels; None allows any.
         target: True: every row must have a target; False: none may; None allows both.
-        gold: True: return texts with a gold label only. An annotation tool's rows without one are then skipped and counted
-            (unfinished projects are common); in other files they are an error.
+        gold: True: return texts with a gold label only, each text once. Ties, and an annotation tool's rows without a label
+            (unfinished projects are common), are then skipped and counted; in other files a text without one is an error.
     Raises:
         FormatError: if the file is missing or malformed, has unknown columns, gives one id to two texts, has a gold label
             that is not allowed, a missing or unexpected target, a missing gold label, or no usable text.
     """
     path = Path(path)
-    seen: dict[str, Text] = {}
-    skipped: Counter[str] = Counter()
+    read = _gathered(path, labels, target)
+    texts: list[Text] = []
     notes: Counter[str] = Counter()
-    for found in _rows(path):
-        # empty means absent
-        row = msgspec.structs.replace(found.text, target=found.text.target or None, gold=found.text.gold or None)
-        _check(found.path, found.place, row, labels, target)
-        reason = _unusable(row.text) or (found.lacks if gold else "")
+    for text in read.texts.values():
+        said = read.opinions[text.text, text.target]
+        _check_label(said.path, said.place, said.all.gold, labels)
+        if gold and said.is_taken:
+            read.n_further += 1
+            continue
+        said.is_taken = True
+        if gold and said.all.gold is None:
+            if not said.all.lacks:
+                problem = "has no gold label; add one, or move it to the texts without gold labels"
+                raise FormatError(path, f"text {text.id!r}", problem)
+            read.skipped[said.all.lacks] += 1
+            continue
+        texts.append(msgspec.structs.replace(text, gold=said.all.gold))
+        notes.update(filter(None, [said.note()]))
+    if not texts:
+        raise _none_usable(path, read.skipped, gold)
+    return Texts(texts, dict(read.skipped), dict(notes), read.n_further)
+
+
+def _gathered(path: Path, labels: list[str] | None, target: bool | None) -> _Gathered:
+    """What the rows of a file say, text by text; raises FormatError as :func:`read_texts`."""
+    read = _Gathered()
+    for row in _rows(path):
+        if reason := _unusable(row.text.text):
+            read.skipped[reason] += 1
+            continue
+        _check_label(row.path, row.place, row.text.gold, labels)
+        _check_target(row, target)
+        text, about = row.text, (row.text.text, row.text.target)
+        earlier = read.texts.setdefault(text.id, text)
+        if (earlier.text, earlier.target) != about:
+            raise FormatError(row.path, row.place, f"id {text.id!r} already belongs to another text; ids must be unique")
+        if about in read.opinions:
+            read.opinions[about].add(row)
+        else:
+            said = AnnotatedText(text.text, answers=row.answers, otherwise=row.otherwise, unsure=row.unsure)
+            read.opinions[about] = _Opinions(row.path, row.place, said)
+        if earlier is not text:
+            read.n_further += bool(row.answers)
+            read.skipped.update([] if row.answers else ["duplicate"])
+    return read
+
+
+def read_rows(path: str | Path, *, target: bool | None = None) -> list[tuple[Text, str]]:
+    """Every row of a file or folder, in order, with the reason why there is nothing to classify in it; "" where there is.
+
+    For answers that are matched to rows by their place: no row is left out, be it empty or a duplicate. Gold labels are left out.
+
+    Args:
+        path, target: as in :func:`read_texts`.
+    Raises:
+        FormatError: as :func:`read_texts`, but for gold labels.
+    """
+    path = Path(path)
+    found: list[tuple[Text, str]] = []
+    by_id: dict[str, tuple[str, str | None]] = {}
+    for row in _rows(path):
+        reason = "" if row.text.text.strip() else EMPTY
         if not reason:
-            text = row if row.id else msgspec.structs.replace(row, id=text_id(row.text, row.target))
-            earlier = seen.setdefault(text.id, text)
-            if earlier is text:
-                notes.update([found.note] if found.note else [])
-                continue
-            if (earlier.text, earlier.target) != (text.text, text.target):
-                raise FormatError(found.path, found.place, f"id {text.id!r} already belongs to another text; ids must be unique")
-            reason = "duplicate"
-        skipped[reason] += 1
-    if not seen:
-        raise _none_usable(path, skipped, gold)
-    if gold and (without := next((text.id for text in seen.values() if text.gold is None), None)) is not None:
-        raise FormatError(path, f"text {without!r}", "has no gold label; add one, or move it to the texts without gold labels")
-    return Texts(list(seen.values()), dict(skipped), dict(notes))
+            _check_target(row, target)
+            about = (row.text.text, row.text.target)
+            if by_id.setdefault(row.text.id, about) != about:
+                raise FormatError(row.path, row.place, f"id {row.text.id!r} already belongs to another text; ids must be unique")
+        found.append((msgspec.structs.replace(row.text, gold=None), reason))
+    if not found:
+        raise _none_usable(path, Counter(), False)
+    return found
 
 
 def texts_and_targets(texts: Sequence[Text]) -> tuple[list[str], list[str] | None]:
@@ -122,19 +219,23 @@ def write_texts(texts: Iterable[Text]) -> bytes:
     return b"".join(encoder.encode(row) + b"\n" for row in rows)
 
 
-def _check(path: Path, place: str, row: Text, labels: list[str] | None, target: bool | None) -> None:
-    """Check that a row's gold label and target fit the task."""
-    if labels is not None and row.gold is not None and row.gold not in labels:
-        raise FormatError(path, f"{place}: gold", f"{row.gold!r} is not a label; allowed: {', '.join(labels)}")
-    if target is True and not row.target:
-        raise FormatError(path, f"{place}: target", "is missing; the task asks about a target (input.target)")
-    if target is False and row.target:
-        raise FormatError(path, f"{place}: target", "is given, but the task has none (input.target is false)")
+def _check_label(path: Path, place: str, gold: str | None, labels: list[str] | None) -> None:
+    """Check that a gold label is one of the task's."""
+    if labels is not None and gold is not None and gold not in labels:
+        raise FormatError(path, f"{place}: gold", f"{gold!r} is not a label; allowed: {', '.join(labels)}")
+
+
+def _check_target(row: _Row, target: bool | None) -> None:
+    """Check that a row has a target if and only if the task asks about one."""
+    if target is True and not row.text.target:
+        raise FormatError(row.path, f"{row.place}: target", "is missing; the task asks about a target (input.target)")
+    if target is False and row.text.target:
+        raise FormatError(row.path, f"{row.place}: target", "is given, but the task has none (input.target is false)")
 
 
 def _unusable(text: str) -> str:
     """Reason why a text cannot be classified; empty if it can."""
-    return "empty" if not text.strip() else "with a NUL character" if "\0" in text else ""
+    return EMPTY if not text.strip() else "with a NUL character" if "\0" in text else ""
 
 
 def _none_usable(path: Path, skipped: Counter[str], gold: bool) -> FormatError:
@@ -154,15 +255,17 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 def _rows(path: Path) -> Iterator[_Row]:
     """Read every row, by the file's suffix."""
+    if str(path) in _STDIN or path.is_fifo():
+        return _piped_rows(path)
     if path.is_dir():
-        return (_Row(file, place, _text(file, place, row)) for file, place, row in dataset_folder.read(path))
-    match path.suffix:
+        return (_own(file, place, row) for file, place, row in dataset_folder.read(path))
+    match path.suffix.lower():
         case ".jsonl":
-            return _json_lines(path)
+            return _json_lines(path, decode.read_bytes(path))
         case ".json":
             return _json_list(path)
         case ".csv" | ".tsv":
-            return _csv_rows(path, "," if path.suffix == ".csv" else "\t")
+            return _table_rows(path, decode.read_bytes(path), "," if path.suffix.lower() == ".csv" else "\t")
         case ".parquet":
             return _parquet_rows(path)
     if not path.exists():
@@ -170,16 +273,21 @@ def _rows(path: Path) -> Iterator[_Row]:
     raise FormatError(path, "", f"unknown kind {path.suffix!r}; allowed: {', '.join(SUFFIXES)}, or a datasets folder")
 
 
-def _json_lines(path: Path) -> Iterator[_Row]:
+def _piped_rows(path: Path) -> Iterator[_Row]:
+    """JSON lines or CSV from standard input or a named pipe, which have no suffix to tell."""
+    data = decode.read_bytes(Path(_STDIN[1]) if str(path) == _STDIN[0] else path)
+    is_json = data.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
+    return _json_lines(path, data) if is_json else _table_rows(path, data, ",")
+
+
+def _json_lines(path: Path, data: bytes) -> Iterator[_Row]:
     """One JSON object per line; blank lines are allowed. Lines of an annotation tool are recognized by the first one."""
-    data = decode.read_bytes(path)
-    decode.utf8(path, data)  # one clear message for the first wrong byte
-    lines = [(f"line {n}", line) for n, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1) if line.strip()]
+    lines = decode.json_lines(path, data)
     if lines and (reader := _tool(decode.json(path, lines[0][1], object, lines[0][0]))):
         yield from _annotated(path, reader, [(place, decode.json(path, line, object, place)) for place, line in lines])
         return
     for place, line in lines:
-        yield _Row(path, place, decode.json(path, line, Text, place))
+        yield _plain(path, place, decode.json(path, line, _RawText, place))
 
 
 def _json_list(path: Path) -> Iterator[_Row]:
@@ -205,32 +313,18 @@ def _tool(row: Any) -> _Reader | None:
 
 
 def _annotated(path: Path, reader: _Reader, rows: list[tuple[str, Any]]) -> Iterator[_Row]:
-    """Convert the rows of an annotation tool to texts with gold labels."""
+    """Convert the rows of an annotation tool to texts with the labels that people gave them."""
     for place, found in reader(path, rows):
-        note = _UNSURE if found.unsure else _DISPUTED if found.disputed else ""
-        yield _Row(path, place, Text(found.text, found.id, found.target, found.gold), found.lacks, note)
+        yield _Row(path, place, _text(found.text, found.id, found.target, found.gold), found.answers, found.otherwise, found.unsure)
 
 
-def _csv_rows(path: Path, delimiter: str) -> Iterator[_Row]:
+def _table_rows(path: Path, data: bytes, delimiter: str) -> Iterator[_Row]:
     """Rows below a header line; an empty id, target or gold cell means absent."""
-    csv.field_size_limit(2**31 - 1)  # the module's own limit would refuse a text over 128 KiB
-    reader = csv.DictReader(io.StringIO(decode.utf8(path, decode.read_bytes(path)), newline=""), delimiter=delimiter, strict=True)
-    try:
-        columns = list(reader.fieldnames or [])
-    except csv.Error as error:
-        raise FormatError(path, "header", f"not valid CSV: {error}") from None
-    _check_columns(path, columns)
-    while True:
-        place = f"line {reader.line_num + 1}"
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise FormatError(path, place, f"not valid CSV: {error}") from None
-        if None in row or None in row.values():
-            raise FormatError(path, place, f"does not have as many cells as the header ({len(columns)})")
-        yield _Row(path, place, _text(path, place, row))
+    rows = delimited.read_rows(path, decode.utf8(path, data), delimiter)
+    columns = next(rows, ("header", []))[1]
+    _check_columns(path, columns, delimiter)
+    for place, cells in rows:
+        yield _own(path, place, dict(zip(columns, cells, strict=True)))
 
 
 def _parquet_rows(path: Path) -> Iterator[_Row]:
@@ -238,22 +332,40 @@ def _parquet_rows(path: Path) -> Iterator[_Row]:
     rows, metadata = arrow.read_parquet_with_metadata(path)
     if dataset_folder.METADATA in metadata:
         for file, place, row in dataset_folder.texts(path, rows, metadata):
-            yield _Row(file, place, _text(file, place, row))
+            yield _own(file, place, row)
         return
     _check_columns(path, list(rows[0]) if rows else list(COLUMNS))
     for number, row in enumerate(rows, 1):
-        yield _Row(path, f"row {number}", _text(path, f"row {number}", row))
+        yield _own(path, f"row {number}", row)
 
 
-def _text(path: Path, place: str, row: dict[str, Any]) -> Text:
-    """Convert a row to a text, without its empty cells."""
-    return decode.convert(path, {key: value for key, value in row.items() if key == "text" or value not in (None, "")}, Text, place)
+def _own(path: Path, place: str, row: dict[str, Any]) -> _Row:
+    """A row of our own columns; raises FormatError for a value of another type."""
+    return _plain(path, place, decode.convert(path, row, _RawText, place))
 
 
-def _check_columns(path: Path, columns: list[str]) -> None:
-    """Check that a header has `text` and no unknown column."""
+def _plain(path: Path, place: str, raw: _RawText) -> _Row:
+    """The row that a raw text is, with one person's label at most."""
+    gold = None if raw.gold in (None, "") else str(raw.gold)
+    name = "" if raw.id is None else str(raw.id)
+    return _Row(path, place, _text(raw.text or "", name, raw.target, gold), (gold,) if gold else ())
+
+
+def _text(text: str, name: str, target: str | None, gold: str | None) -> Text:
+    """A text with an id; what is empty is absent."""
+    return Text(text, name or text_id(text, target or None), target or None, gold or None)
+
+
+def _check_columns(path: Path, columns: list[str], delimiter: str = "") -> None:
+    """Check that a header has `text` and no unknown column. Args: delimiter, of a table that is text."""
     if "text" not in columns:
-        raise FormatError(path, "header", f"has no column 'text'; found: {', '.join(columns) or 'nothing'}")
+        other = next((mark for mark in ",;\t|" if mark != delimiter and len(columns) == 1 and "text" in columns[0].split(mark)), "")
+        hint = (
+            f"; its cells are separated by {MARKS[other]}, in a {path.suffix} they must be by {MARKS[delimiter]}"
+            if delimiter and other
+            else ""
+        )
+        raise FormatError(path, "header", f"has no column 'text'; found: {', '.join(columns) or 'nothing'}{hint}")
     for i, column in enumerate(columns):
         if column in columns[:i]:
             raise FormatError(path, "header", f"repeats column {column!r}; name each once")

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from potstill.contract.files import decode
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -108,7 +110,7 @@ async def send_reply(send: Send, reply: Reply, *, head: bool) -> None:
 def decode_json(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     """The body as the decoder's type; raises Refused: 400 if it is not JSON, 422 if the JSON does not fit the type."""
     try:
-        return decoder.decode(body)
+        return decode.from_json(decoder.decode, body)
     except msgspec.ValidationError as error:
         raise Refused(422, str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -129,10 +129,19 @@ def test_an_unknown_field_is_refused(tmp_path):
     assert str(caught.value) == f"{path}: line 1: object contains unknown field `label`"
 
 
+def test_byte_order_marks_and_a_suffix_in_capitals_are_no_obstacle(tmp_path):
+    mark = b"\xef\xbb\xbf"
+    lines = [mark + msgspec.json.encode(row) for row in ROWS]
+    (tmp_path / "S.JSONL").write_bytes(b"\n".join(lines))
+    assert read_soft_labels(tmp_path / "S.JSONL") == ROWS
+    write_soft_labels(tmp_path / "s.Parquet", ROWS)
+    assert read_soft_labels(tmp_path / "s.Parquet") == ROWS
+
+
 def test_bytes_that_are_not_utf8_are_refused(tmp_path):
     path = tmp_path / "s.jsonl"
     path.write_bytes(msgspec.json.encode(soft_label()).replace(b'"t"', b'"\xff"'))
-    with pytest.raises(FormatError, match="line 1: .*not valid JSON"):
+    with pytest.raises(FormatError, match="line 1: byte 0xff is not UTF-8"):
         read_soft_labels(path)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.contract.errors import FormatError
-from potstill.contract.texts import Text, read_texts, text_id, texts_and_targets, write_texts
+from potstill.contract.texts import Text, read_rows, read_texts, text_id, texts_and_targets, write_texts
 
 
 def written(tmp_path, name, data):
@@ -88,11 +88,12 @@ def test_a_byte_order_mark_is_dropped(tmp_path):
         assert read_texts(written(tmp_path, name, data)).texts[0].text == "a"
 
 
+TWICE = "; inside a cell in quote marks, a quote mark is written twice"
 BROKEN = [
     ("t.txt", "a\n", "unknown kind '.txt'; allowed: .jsonl, .csv, .tsv, .parquet, .json, or a datasets folder"),
     ("t.jsonl", "", "has no usable text (no rows); each row needs a text"),
     ("t.jsonl", '{"text": " "}\n', "has no usable text (1 empty); each row needs a text"),
-    ("t.jsonl", '{"text": "a"}\n\n{"text": 3}\n', "line 3: text: expected `str`, got `int`"),
+    ("t.jsonl", '{"text": "a"}\n\n{"text": 3}\n', "line 3: text: expected `str | null`, got `int`"),
     ("t.jsonl", '{"txt": "a"}\n', "line 1: object contains unknown field `txt`"),
     ("t.jsonl", '{"id": "a"}\n', "line 1: object missing required field `text`"),
     ("t.jsonl", '{"text": "a"\n', "line 1: not valid JSON: Input data was truncated"),
@@ -108,13 +109,32 @@ BROKEN = [
     ("t.csv", "txt,id\na,1\n", "header: has no column 'text'; found: txt, id"),
     ("t.csv", "text,label\na,1\n", "header: unknown column 'label'; allowed: text, id, target, gold"),
     ("t.csv", "text,text\na,b\n", "header: repeats column 'text'; name each once"),
-    ("t.csv", '"text"x,id\na,1\n', "header: not valid CSV: ',' expected after '\"'"),
+    ("t.csv", '"text"x,id\na,1\n', "header: not valid CSV: ',' expected after '\"'" + TWICE),
     ("t.csv", "text,id\na\n", "line 2: does not have as many cells as the header (2)"),
     ("t.csv", "text,id\na,1,2\n", "line 2: does not have as many cells as the header (2)"),
-    ("t.csv", 'text,id\n"a"b,1\n', "line 2: not valid CSV: ',' expected after '\"'"),
+    ("t.csv", 'text,id\n"a"b,1\n', "line 2: not valid CSV: ',' expected after '\"'" + TWICE),
     ("t.csv", 'text,id\n"a\n', "line 2: not valid CSV: unexpected end of data"),
     ("t.csv", b"text\n\xe9\n", "line 2: byte 0xe9 is not UTF-8; save the file as UTF-8"),
-    ("t.tsv", "text,id\na,1\n", "header: has no column 'text'; found: text,id"),
+    (
+        "t.tsv",
+        "text,id\na,1\n",
+        "header: has no column 'text'; found: text,id; its cells are separated by commas, in a .tsv they must be by tabs",
+    ),
+    (
+        "t.csv",
+        "text;gold\na;b\n",
+        "header: has no column 'text'; found: text;gold; its cells are separated by semicolons, in a .csv they must be by commas",
+    ),
+    (
+        "t.csv",
+        "text,gold\na,up\n\ufefftext,gold\nb,up\n",
+        "line 3: repeats the header; remove the line, one header is for the whole file",
+    ),
+    (
+        "t.tsv",
+        'id\ttext\n1\ta\n2\t"Quiet, my foot\n3\tb\n4\tand they said: sorry"\n',
+        "line 3: a quote mark opens a cell that would end on line 5, or belongs to the text; for the latter write the cell in quote marks and those inside it twice, or save the file as .jsonl",
+    ),
 ]
 
 
@@ -131,9 +151,9 @@ def test_a_broken_file_is_refused_with_place_and_problem(tmp_path, name, data, p
     [
         ({"text": ["a"], "label": ["b"]}, "header: unknown column 'label'; allowed: text, id, target, gold"),
         ({"body": ["a"]}, "header: has no column 'text'; found: body"),
-        ({"text": ["a", None]}, "row 2: text: expected `str`, got `null`"),
-        ({"text": ["a"], "id": [7]}, "row 1: id: expected `str`, got `int`"),
-        ({"text": [b"a"]}, "row 1: text: expected `str`, got `bytes`"),
+        ({"text": ["a"], "id": [0.5]}, "row 1: id: expected `int | str | null`, got `float`"),
+        ({"text": ["a"], "id": [True]}, "row 1: id: expected `int | str | null`, got `bool`"),
+        ({"text": [b"a"]}, "row 1: text: expected `str | null`, got `bytes`"),
         ({"text": pyarrow.array([], pyarrow.string())}, "has no usable text (no rows); each row needs a text"),
     ],
 )
@@ -172,3 +192,150 @@ def test_a_target_is_there_when_the_task_asks_and_only_then(tmp_path, row, targe
         read_texts(path, target=target)
     assert str(caught.value) == f"{path}: {problem}"
     assert read_texts(path, target=not target).texts and read_texts(path).texts
+
+
+@pytest.mark.parametrize("row", ['{"text": "", "target": ""}', '{"text": null}', '{"text": " ", "gold": "n/a"}'])
+def test_an_empty_row_is_skipped_whatever_its_other_cells_hold(tmp_path, row):
+    path = written(tmp_path, "t.jsonl", '{"text": "a", "target": "b"}\n' + row)
+    assert read_texts(path, target=True, labels=["up"]).skipped == {"empty": 1}
+    table = written(tmp_path, "t.csv", "text,target,gold\na,b,\n,,\n,,n/a\n")
+    assert read_texts(table, target=True, labels=["up"]).skipped == {"empty": 2}
+
+
+def test_numbers_as_ids_and_labels_are_read_as_text(tmp_path):
+    expected = [Text("a", "101", gold="10"), Text("b", "102")]
+    jsonl = written(tmp_path, "t.jsonl", '{"text": "a", "id": 101, "gold": 10}\n{"text": "b", "id": 102}\n')
+    assert read_texts(jsonl, labels=["1", "10"]).texts == expected
+    assert (
+        read_texts(parquet(tmp_path, {"text": ["a", "b"], "id": [101, 102], "gold": [10, None]}), labels=["1", "10"]).texts
+        == expected
+    )
+    nothing = written(tmp_path, "u.jsonl", '{"text": "a", "id": null, "target": null, "gold": null}')
+    assert read_texts(nothing).texts == [Text("a", text_id("a", None))]
+
+
+def test_the_suffix_may_be_in_capitals_and_a_byte_order_mark_where_files_were_joined(tmp_path):
+    assert read_texts(written(tmp_path, "T.CSV", "text\na\n")).texts[0].text == "a"
+    joined = b'\xef\xbb\xbf{"text": "a"}\n\xef\xbb\xbf{"text": "b"}\n'
+    assert [text.text for text in read_texts(written(tmp_path, "T.JSONL", joined)).texts] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("written_as", "read_as"),
+    [
+        ("half \\ud83d", "half \ufffd"),
+        ("\\uDE00 other half", "\ufffd other half"),
+        ("two \\ud83d\\ud83d", "two \ufffd\ufffd"),
+        ("whole \\ud83d\\ude00", "whole \U0001f600"),
+        ("no escape \\\\ud83d \\ud83d", "no escape \\ud83d \ufffd"),
+    ],
+)
+def test_half_a_surrogate_pair_is_one_unreadable_character_and_no_reason_to_refuse_the_file(tmp_path, written_as, read_as):
+    path = written(tmp_path, "t.jsonl", '{"text": "first"}\n{"text": "' + written_as + '"}\n')
+    assert [text.text for text in read_texts(path).texts] == ["first", read_as]
+
+
+def test_a_quote_mark_in_a_tsv_is_a_character_unless_it_encloses_the_cell(tmp_path):
+    rows = ['"Best" they said', 'he said "no"', '"all of it"', '"a ""b"""', '"', '"open', '""']
+    table = "id\ttext\n" + "".join(f"{n}\t{row}\n" for n, row in enumerate(rows[:6]))
+    found = [text.text for text in read_texts(written(tmp_path, "t.tsv", table)).texts]
+    assert found == ['"Best" they said', 'he said "no"', "all of it", 'a "b"', '"', '"open']
+
+
+def test_tsv_equals_csv_where_a_spreadsheet_wrote_both(tmp_path):
+    cells = [("a\tb", "1"), ('say ""x""', "2"), ("two\r\nlines", "3"), ("", "4"), ("end", "5")]
+    for end in ("\n", "\r\n", ""):
+        tsv = "text\tid\n" + "".join(f'"{text}"\t"{name}"{end or chr(10)}' for text, name in cells)
+        csv = "text,id\n" + "".join(f'"{text}","{name}"\n' for text, name in cells)
+        found = read_texts(written(tmp_path, "t.tsv", tsv if end else tsv[:-1])).texts
+        assert found == read_texts(written(tmp_path, "t.csv", csv)).texts and len(found) == 4
+
+
+CROWD = [
+    ("kettle", "up"),
+    ("kettle", "down"),
+    ("kettle", "down"),
+    ("lid", "up"),
+    ("lid", "up"),
+    ("lid", "down"),
+    ("volt", "up"),
+    ("tie", "up"),
+    ("tie", "down"),
+]
+
+
+def crowd(tmp_path, kind):
+    """The same labels of several people in each kind of file."""
+    columns = {"text": [text for text, _ in CROWD], "gold": [gold for _, gold in CROWD]}
+    match kind:
+        case "csv":
+            return written(tmp_path, "c.csv", "text,gold\n" + "".join(f"{text},{gold}\n" for text, gold in CROWD))
+        case "jsonl":
+            return written(tmp_path, "c.jsonl", "".join(json.dumps({"text": text, "gold": gold}) + "\n" for text, gold in CROWD))
+        case "own ids":
+            rows = [{"text": text, "gold": gold, "id": n} for n, (text, gold) in enumerate(CROWD)]
+            return written(tmp_path, "i.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        case "parquet":
+            return parquet(tmp_path, columns)
+        case "label studio":
+            results = [
+                {"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": [gold]}} for _, gold in CROWD
+            ]
+            tasks = [
+                {"id": n, "data": {"text": text}, "annotations": [{"id": n, "result": [result], "was_cancelled": False}]}
+                for n, ((text, _), result) in enumerate(zip(CROWD, results, strict=True))
+            ]
+            return written(tmp_path, "l.json", json.dumps(tasks))
+        case "argilla":
+            rows = [
+                {
+                    "id": str(n),
+                    "fields": {"text": text},
+                    "status": "completed",
+                    "responses": {"label": [{"value": gold, "status": "submitted"}]},
+                }
+                for n, (text, gold) in enumerate(CROWD)
+            ]
+            return written(tmp_path, "a.json", json.dumps(rows))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "own ids", "parquet", "label studio", "argilla"])
+def test_of_several_peoples_labels_of_a_text_the_most_chosen_is_its_gold_label(tmp_path, kind):
+    read = read_texts(crowd(tmp_path, kind), labels=["up", "down"], gold=True)
+    assert [(text.text, text.gold) for text in read.texts] == [("kettle", "down"), ("lid", "up"), ("volt", "up")]
+    told = "skipped 1 of 9 rows: 1 tied between annotators; 5 of 9 rows are further labels of a text; "
+    assert read.skipped_line() == told + "of 3 texts, 2 with annotators who disagreed (the label of most counts)"
+
+
+def test_without_gold_asked_for_every_id_keeps_its_row_and_gets_the_labels_of_all(tmp_path):
+    texts = read_texts(crowd(tmp_path, "own ids")).texts
+    assert [text.gold for text in texts] == ["down"] * 3 + ["up"] * 3 + ["up", None, None]
+    read = read_texts(crowd(tmp_path, "csv"))
+    assert [(text.text, text.gold) for text in read.texts] == [("kettle", "down"), ("lid", "up"), ("volt", "up"), ("tie", None)]
+    assert "1 with as many annotators for one label as for another (no label counts)" in read.skipped_line()
+
+
+def test_a_label_is_not_lost_because_an_earlier_row_has_none(tmp_path):
+    path = written(tmp_path, "t.csv", "text,gold\na,\na,up\nb,down\nb,\n")
+    assert [(text.text, text.gold) for text in read_texts(path, gold=True).texts] == [("a", "up"), ("b", "down")]
+
+
+def test_each_of_several_labels_must_be_one_of_the_task(tmp_path):
+    path = written(tmp_path, "t.csv", "text,gold\na,up\na,up\na,flat\n")
+    with pytest.raises(FormatError, match="line 4: gold: 'flat' is not a label; allowed: up, down"):
+        read_texts(path, labels=["up", "down"])
+
+
+def test_rows_to_answer_are_all_there_in_order_with_the_reason_of_those_that_are_empty(tmp_path):
+    path = written(tmp_path, "t.csv", "text,id,gold\nb,1,up\n,2,\nb,1,down\na\0,3,\n")
+    rows = read_rows(path)
+    assert [(text.text, text.id, reason) for text, reason in rows] == [
+        ("b", "1", ""),
+        ("", "2", "empty"),
+        ("b", "1", ""),
+        ("a\0", "3", ""),
+    ]
+    with pytest.raises(FormatError, match="line 3: target: is missing"):
+        read_rows(written(tmp_path, "u.csv", "text,target\n,\na,\n"), target=True)
+    with pytest.raises(FormatError, match="id '1' already belongs to another text"):
+        read_rows(written(tmp_path, "v.csv", "text,id\na,1\nb,1\n"))

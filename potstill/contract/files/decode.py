@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, dataclass_transform
 
@@ -11,6 +13,10 @@ import msgspec
 from potstill.contract.errors import FormatError
 
 T = TypeVar("T")
+# An escape of JSON: a whole surrogate pair, half of one (the group), or any other, so that no backslash is read twice.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
@@ -57,14 +63,45 @@ def toml(path: Path, kind: type[T]) -> T:
     return convert(path, content, kind)
 
 
+def json_lines(path: Path, data: bytes) -> list[tuple[str, bytes]]:
+    """(place, line) of every line that is not blank, without byte-order marks; raises FormatError if one is not UTF-8."""
+    utf8(path, data)
+    lines = (line.removeprefix(b"\xef\xbb\xbf") for line in data.split(b"\n"))  # one in the middle: where a second file was added
+    return [(f"line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
 def json(path: Path, data: bytes, kind: type[T], place: str = "") -> T:
-    """Decode JSON as a ``kind``; raises FormatError with the field that is wrong, after ``place`` (a line, for example)."""
+    r"""Decode JSON as a ``kind``; raises FormatError with the field that is wrong, after ``place`` (a line, for example).
+
+    Half a surrogate pair (`\ud83d` alone), which programs write that cut a text in two, is read as U+FFFD.
+    """
+    decoder: Callable[[bytes], T] = partial(msgspec.json.decode, type=kind)
     try:
-        return msgspec.json.decode(data, type=kind)
+        return from_json(decoder, data)
     except msgspec.ValidationError as error:
         raise _located(path, place, error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(path, place, f"not valid JSON: {error}") from None
+
+
+def from_json(decoder: Callable[[bytes], T], data: bytes) -> T:
+    """Decode JSON, with U+FFFD for half a surrogate pair.
+
+    Args:
+        decoder: decodes what has none; msgspec's own.
+        data: the JSON.
+    Raises:
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: if it is not JSON, or (ValidationError) not of the decoder's type.
+    """
+    try:
+        return decoder(data)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        mended = _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], data)
+        if mended == data:
+            raise
+        return decoder(mended)
 
 
 def convert(path: Path, content: Any, kind: type[T], place: str = "") -> T:

@@ -26,10 +26,10 @@ class AnnotatedText:
     @property
     def gold(self) -> str | None:
         """The label that most people chose; None if nobody answered, or on a tie."""
+        if len(self.answers) < 2:  # nearly always
+            return self.answers[0] if self.answers else None
         ranked = Counter(self.answers).most_common(2)
-        if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
-            return None
-        return ranked[0][0]
+        return None if len(ranked) == 2 and ranked[0][1] == ranked[1][1] else ranked[0][0]
 
     @property
     def lacks(self) -> str:

@@ -65,7 +65,7 @@ def write_review(path: Path, rows: Sequence[SoftLabel], guide: AnnotationGuide, 
         UserError: if no text is left to review, or the file cannot be written.
     """
     suffix = _SUFFIXES.get(config.form)
-    if suffix and path.suffix != suffix:
+    if suffix and path.suffix.lower() != suffix:
         raise FormatError(path, "", f"unknown kind {path.suffix!r}; for the format {config.form} allowed: {suffix}")
     for_people = config.form in ("label-studio", "argilla")
     chosen = ordered([row for row in rows if row.gold is None or not for_people], config.by)

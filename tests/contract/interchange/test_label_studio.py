@@ -91,7 +91,7 @@ def test_tasks_without_gold_are_counted_by_reason_and_are_plain_texts_elsewhere(
     assert [(text.text, text.gold) for text in plain.texts] == [
         ("done", "up"), ("open", None), ("open too", None), ("cancelled", None), ("tied", None), ("both", None),
     ]  # fmt: skip
-    assert plain.skipped_line() == ""
+    assert plain.skipped_line() == "of 6 texts, 1 with as many annotators for one label as for another (no label counts)"
 
 
 def test_the_only_string_is_the_text_and_the_only_control_the_question(tmp_path):
@@ -169,11 +169,10 @@ def test_a_file_that_is_no_json_is_refused(tmp_path, data, problem):
     assert str(caught.value) == f"{path}: {problem}"
 
 
-def test_a_lone_surrogate_is_refused_in_one_line(tmp_path):
+def test_half_a_surrogate_pair_is_read_as_an_unreadable_character(tmp_path):
     path = tmp_path / "t.json"
     path.write_text('[{"data": {"text": "a\\ud800"}}]')
-    with pytest.raises(FormatError, match="not valid JSON"):
-        read_texts(path)
+    assert read_texts(path).texts[0].text == "a\ufffd"
 
 
 def test_a_project_that_nobody_worked_on_has_no_gold(tmp_path):
@@ -197,7 +196,7 @@ def test_a_task_carries_the_most_probable_label_its_probability_and_who_said_so(
 ODD = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(str.strip)
 
 
-@given(st.lists(st.tuples(ODD, st.none() | ODD, st.sampled_from(["up", "down"])), min_size=1))
+@given(st.lists(st.tuples(ODD, st.none() | ODD, st.sampled_from(["up", "down"])), min_size=1, unique_by=lambda row: row[:2]))
 def test_texts_come_back_from_the_tool_with_what_people_chose(tmp_path_factory, triples):
     rows = [soft_label(text, id=str(i), target=target) for i, (text, target, _) in enumerate(triples)]
     exported = json.loads(tasks(rows, "m"))
