@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from potstill.contract.system.machine import usable_cores
-from potstill.contract.texts import Text, read_texts, texts_and_targets
+from potstill.contract.texts import Text, read_rows, texts_and_targets
 from potstill.serve.runtime.classifier import Classifier
 
 CHUNK = 256  # texts handed to the threads at once, which bounds the answers held in memory
@@ -25,21 +25,22 @@ class PredictConfig:
 
 
 class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of output: a text's id and target, and the answer to it."""
+    """One line of output: a row's id and target, and the answer to it."""
 
     id: str
-    label: str
+    label: str | None  # None: the row was skipped
     probs: dict[str, float]
     abstain: bool
     label_set: list[str] | None = None
     target: str | None = None
+    skipped: str | None = None  # why there is no answer: the row is empty
 
 
 _PREDICT = PredictConfig()
 
 
 def predict_file(bundle: str | Path, path: str | Path, config: PredictConfig = _PREDICT) -> tuple[Iterator[Prediction], str]:
-    """(answers in file order, computed while they are iterated over; a line on skipped rows, empty if none was skipped).
+    """(an answer for every row in file order, computed while they are iterated over; a line on empty rows, "" without any).
 
     Args:
         bundle: the folder.
@@ -53,18 +54,22 @@ def predict_file(bundle: str | Path, path: str | Path, config: PredictConfig = _
     classifier = Classifier.open(bundle)
     if config.sets:
         classifier.check_sets()
-    texts = read_texts(path, target=classifier.manifest.target)
-    return _predictions(classifier, texts.texts, config), texts.skipped_line()
+    rows = read_rows(path, target=classifier.manifest.target)
+    n_skipped = sum(reason != "" for _, reason in rows)
+    line = f"{n_skipped} of {len(rows)} rows {'is' if n_skipped == 1 else 'are'} empty; no label is written for such a row"
+    return _predictions(classifier, rows, config), line if n_skipped else ""
 
 
-def _predictions(classifier: Classifier, texts: list[Text], config: PredictConfig) -> Iterator[Prediction]:
+def _predictions(classifier: Classifier, rows: list[tuple[Text, str]], config: PredictConfig) -> Iterator[Prediction]:
     """Answer in order, in several threads."""
     with classifier, ThreadPoolExecutor(config.workers or usable_cores(), thread_name_prefix="answer") as pool:
-        for start in range(0, len(texts), CHUNK):
-            yield from pool.map(lambda text: _prediction(classifier, text, config.sets), texts[start : start + CHUNK])
+        for start in range(0, len(rows), CHUNK):
+            yield from pool.map(lambda row: _prediction(classifier, row[0], row[1], config.sets), rows[start : start + CHUNK])
 
 
-def _prediction(classifier: Classifier, text: Text, sets: bool) -> Prediction:
-    """Answer one text."""
+def _prediction(classifier: Classifier, text: Text, reason: str, sets: bool) -> Prediction:
+    """Answer one row."""
+    if reason:
+        return Prediction(text.id, None, {}, True, None, text.target, reason)
     answer = classifier.classify(*texts_and_targets([text]), sets=sets)[0]
     return Prediction(text.id, answer.label, answer.probs, answer.abstain, answer.label_set, text.target)
