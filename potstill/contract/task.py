@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,13 @@ from potstill.contract.files import decode, digest
 from potstill.contract.files.decode import Strict
 
 FORMAT = 1
+
+
+# Scripts whose words stand side by side, and Hangul, whose particles join them, by the beginning of their characters' names.
+_UNSPACED = (
+    *(f"{script} " for script in "CJK IDEOGRAPHIC HIRAGANA BOPOMOFO HANGUL THAI LAO KHMER MYANMAR TIBETAN YI TAI".split()),
+    *("KATAKANA", "NEW TAI "),
+)
 
 
 class Label(Strict):
@@ -44,8 +52,30 @@ class Knowledge(Strict):
     meaning: str
 
     def occurs_in(self, text: str) -> bool:
-        """True if the text contains the term as whole words, ignoring case."""
-        return re.search(rf"(?<!\w){re.escape(self.term)}(?!\w)", text, re.IGNORECASE) is not None
+        """True if the text contains the term as whole words, ignoring case and width.
+
+        Where a script sets no space between words (Chinese, Japanese, Thai, ...) or joins particles to them (Korean), wherever the
+        term stands.
+        """
+        term, text = unicodedata.normalize("NFKC", self.term), unicodedata.normalize("NFKC", text)
+        for found in re.finditer(rf"(?=({re.escape(term)}))", text, re.IGNORECASE):
+            start, end = found.span(1)
+            before, after = text[max(start - 1, 0) : start], text[end : end + 1]
+            if not (
+                _joins(before, text[start]) or _joins(after, text[end - 1]) or unicodedata.category(after or " ").startswith("M")
+            ):
+                return True  # a sign after it would make another syllable of its last character
+        return False
+
+
+def _joins(outer: str, inner: str) -> bool:
+    """True if the character beside a term makes it part of a longer word. Args: outer, "" at an end; inner, the term's own."""
+    return _is_letter(outer) and not any(unicodedata.name(one, "").startswith(_UNSPACED) for one in (outer, inner))
+
+
+def _is_letter(character: str) -> bool:
+    """True for letters, digits, the underscore, and signs that combine with them."""
+    return character.isalnum() or character == "_" or (character != "" and unicodedata.category(character).startswith("M"))
 
 
 class Input(Strict):

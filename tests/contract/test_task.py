@@ -1,7 +1,7 @@
 import pytest
 
 from potstill.contract.errors import FormatError
-from potstill.contract.task import load_task, task_from_json, task_to_json
+from potstill.contract.task import Knowledge, load_task, task_from_json, task_to_json
 
 WHOLE = """
 format = 1
@@ -132,3 +132,32 @@ def test_a_missing_task_and_a_folder_are_one_line(tmp_path):
         with pytest.raises(FormatError) as caught:
             load_task(path)
         assert str(caught.value) == f"{path}: {problem}"
+
+
+@pytest.mark.parametrize(
+    ("term", "text"),
+    [
+        ("熔断", "今天又触发熔断机制了，心累"), ("熔断", "今天 熔断 了"), ("ETF", "我买了ETF，长期持有"), ("ETF", "我买了ＥＴＦ"), ("$GME", "买$GME"),
+        ("ショート", "空売りでショートを入れた"), ("人々", "昔の人々は"), ("공매도", "그는 공매도가 싫다"), ("ซื้อ", "ฉันซื้อหุ้น"),
+        ("कर", "यह कर है"), ("put", "a PUT!"), ("C++", "C++ is"), ("a a", "ba a a"),
+    ],
+)  # fmt: skip
+def test_a_term_is_found_as_a_word_or_anywhere_where_no_space_parts_words(term, text):
+    assert Knowledge(term=term, meaning="m").occurs_in(text)
+
+
+@pytest.mark.parametrize(
+    ("term", "text"),
+    [
+        ("ETF", "two ETFs"),
+        ("put", "computer"),
+        ("$GME", "a$GME"),
+        ("C++", "C++x"),
+        ("x", "x_y"),
+        ("कर", "करें"),
+        ("ซื", "ฉันซื้อหุ้น"),
+        ("caf", "cafe\u0301s"),
+    ],
+)
+def test_a_part_of_a_word_is_not_the_term(term, text):
+    assert not Knowledge(term=term, meaning="m").occurs_in(text)
