@@ -5,6 +5,7 @@ Axes: N texts, S labels of the student, F labels of another classifier, C labels
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -99,28 +100,43 @@ def parse_label_map(entries: Iterable[str], labels: list[str]) -> LabelMap:
     """Parse a map such as `positive=bullish,neutral=`.
 
     Args:
-        entries: each one or several NAME=LABEL, separated by commas; nothing after `=` leaves NAME out.
+        entries: each one or several NAME=LABEL, separated by commas; nothing after `=` leaves NAME out. Names and labels may have
+            commas and equals signs of their own: an entry ends where the longest label that fits does.
         labels: the student's, in output order.
     Raises:
         UserError: if an entry has no name, no `=` or an unknown label, a name is repeated, or fewer than two labels remain.
     """
-    allowed = ", ".join(labels)
     parsed: dict[str, str] = {}
-    for entry in (part.strip() for each in entries for part in each.split(",")):
-        name, equals, label = (part.strip() for part in entry.rpartition("="))
-        if not equals or not name:
-            raise UserError(f"map: {entry!r} is not NAME=LABEL, or NAME= to leave NAME out; the labels are {allowed}")
-        if name in parsed:
-            raise UserError(f"map: repeats the name {name!r}; keep one of the two")
-        known = _find(label, labels) if label else ""
-        if known is None:
-            raise UserError(f"map: {entry!r} does not end with a label; allowed: {allowed}, or nothing to leave {name!r} out")
-        parsed[name] = known
+    for each in entries:
+        rest: str | None = each
+        while rest is not None:
+            name, label, rest = _first_entry(rest, labels)
+            if name in parsed:
+                raise UserError(f"map: repeats the name {name!r}; keep one of the two")
+            parsed[name] = label
     label_map = LabelMap(tuple(labels), parsed)
     if len(label_map.scored) < 2:
         left = ", ".join(label_map.scored) or "none"
         raise UserError(f"map: leaves fewer than two labels to score ({left}); leave out less")
     return label_map
+
+
+def _first_entry(text: str, labels: list[str]) -> tuple[str, str, str | None]:
+    """(name, label or "", what follows the comma behind it: None at the end) of the first entry; raises UserError if it is none."""
+    for equals in re.finditer("=", text):
+        name, after = text[: equals.start()].strip(), text[equals.end() :]
+        if not name or "=" in name.rpartition(",")[0]:  # of two entries, the first of which is wrong
+            continue
+        matches = [re.match(rf"\s*({re.escape(label)}|)\s*(?:,|\Z)", after, re.IGNORECASE) for label in labels]
+        longest = max(filter(None, matches), key=re.Match.end, default=None)
+        known = None if longest is None else _find(longest[1], labels) if longest[1] else ""
+        if longest is not None and known is not None:
+            return name, known, after[longest.end() :] if longest[0].endswith(",") else None
+    entry, allowed = text.split(",")[0].strip(), ", ".join(labels)
+    name = entry.rpartition("=")[0].strip()
+    if not name:
+        raise UserError(f"map: {entry!r} is not NAME=LABEL, or NAME= to leave NAME out; the labels are {allowed}")
+    raise UserError(f"map: {entry!r} does not end with a label; allowed: {allowed}, or nothing to leave {name!r} out")
 
 
 def _find(name: str, known: Iterable[str]) -> str | None:

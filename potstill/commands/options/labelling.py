@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from potstill.commands.console.errors import tell
 from potstill.commands.options.configs import stacked
 from potstill.labeler.aggregation.config import DEFAULTS, METHODS, WEIGHTINGS
 from potstill.labeler.config import EXAMPLES, MODES, TEMPLATES, LabelConfig
@@ -74,18 +75,30 @@ class Prior(click.ParamType):  # type: ignore[type-arg]  # generic in click's ne
         if isinstance(value, dict):
             return value
         shares: dict[str, float] = {}
-        for part in str(value).split(","):
-            label, equals, share = (piece.strip() for piece in part.rpartition("="))
-            try:
-                number = float(share)
-            except ValueError:
-                equals = ""
-            if not (label and equals):
-                self.fail(f"{part.strip()!r} is not LABEL=SHARE; write for example bullish=0.4,bearish=0.3,neutral=0.3", param, ctx)
-            if label in shares:
-                self.fail(f"names {label!r} twice", param, ctx)
-            shares[label] = number
+        label, parts = "", str(value).split(",")
+        for number, part in enumerate(parts, 1):
+            entry = f"{label},{part}" if label else part
+            name, equals, share = (piece.strip() for piece in entry.rpartition("="))
+            if name and equals and _is_number(share):
+                if name in shares:
+                    self.fail(f"names {name!r} twice", param, ctx)
+                shares[name], label = float(share), ""
+            elif number == len(parts) or not entry.strip():
+                self.fail(
+                    f"{entry.strip()!r} is not LABEL=SHARE; write for example bullish=0.4,bearish=0.3,neutral=0.3", param, ctx
+                )
+            else:
+                label = entry  # a comma of the label's own
         return shares
+
+
+def _is_number(text: str) -> bool:
+    """True if the text is a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 backbone_option = click.option(
@@ -134,4 +147,4 @@ def compare_options(command: F) -> F:
 def warn(lines: Iterable[str]) -> None:
     """Print warnings about soft labels on stderr, a line each."""
     for line in lines:
-        click.echo(f"note: {line}", err=True)
+        tell(f"note: {line}")

@@ -9,6 +9,7 @@ import pytest
 from support.sample_texts import drawn_texts
 
 from potstill.commands.main import run as console
+from potstill.commands.options.labelling import Prior
 from potstill.contract.soft_label import read_soft_labels
 
 pytestmark = pytest.mark.slow
@@ -36,6 +37,11 @@ def test_derive_writes_soft_labels_and_tells_its_doubts_on_stderr(labels, tmp_pa
     assert (code, out) == (0, "wrote 12 soft labels to soft.jsonl (calibrated(up=0.6,down=0.4))\n")
     assert err == NOTE + "the stated ones\n"
     assert len(read_soft_labels(tmp_path / "soft.jsonl", labels=["up", "down"])) == 12
+
+
+def test_a_stated_share_may_be_of_a_label_with_commas_and_equals_signs():
+    written = "yes, pleased=0.4,no = annoyed=0.35, a,b,c = 0.25"
+    assert Prior().convert(written, None, None) == {"yes, pleased": 0.4, "no = annoyed": 0.35, "a,b,c": 0.25}
 
 
 @pytest.mark.parametrize("method", ["calibrated", "majority", "votes", "mean", "affine"])

@@ -37,6 +37,12 @@ def test_a_name_with_an_equals_sign_is_split_at_the_last_one():
     assert a_map("a=b=bullish").resolve(["a=b"], "gold") == {"a=b": "bullish"}
 
 
+def test_labels_and_names_may_have_commas_and_equals_signs():
+    labels = ["yes", "yes, pleased", "no = annoyed", "a=b"]
+    found = a_map("positive=yes, pleased,negative=no = annoyed, so,so = Yes,x=a=b,left=", labels=labels)
+    assert found.entries == {"positive": "yes, pleased", "negative": "no = annoyed", "so,so": "yes", "x": "a=b", "left": ""}
+
+
 def test_entries_may_swap_labels_and_the_student_is_still_read_as_it_is():
     swapped = a_map("up=down,down=up", labels=["up", "down"])
     assert swapped.resolve(["up", "down"], "gold") == {"up": "down", "down": "up"}
