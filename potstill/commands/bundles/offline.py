@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from potstill.commands.console.errors import FAILED, line
+from potstill.commands.console.errors import FAILED, line, printable, tell
 from potstill.serve.offline import verify as verification
 from potstill.serve.offline.adapt import AdaptConfig, adapt_bundle
 from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
@@ -29,10 +29,13 @@ workers_option = click.option(
 @workers_option
 @click.option("--sets", is_flag=True, help="List each text's label set too; the bundle must have been calibrated with --coverage.")
 def predict(bundle: Path, file: Path, workers: int | None, sets: bool) -> None:
-    """Classify the texts of FILE (.jsonl, .csv, .tsv, .parquet, .json, a folder) with BUNDLE; one line of JSON each, in order."""
+    """Classify the texts of FILE (.jsonl, .csv, .tsv, .parquet, .json, a folder) with BUNDLE; one line of JSON a row, in order.
+
+    With - as FILE, JSON lines or CSV are read from standard input.
+    """
     predictions, skipped = predict_file(bundle, file, PredictConfig(workers=workers, sets=sets))
     if skipped:
-        click.echo(skipped, err=True)
+        tell(skipped)
     for prediction in predictions:
         click.echo(msgspec.json.encode(prediction))
 
@@ -52,7 +55,7 @@ def verify(ctx: click.Context, bundle: Path, key: Path | None) -> None:
         click.echo(line(problem), err=True)
     if found.problems:
         ctx.exit(FAILED)
-    click.echo(found.as_text())
+    click.echo(printable(found.as_text()))
 
 
 @click.command("adapt")
@@ -67,8 +70,8 @@ def adapt(bundle: Path, texts: Path, out: Path, level: float, workers: int | Non
     """Estimate the label shares of TEXTS, which need no labels, and write BUNDLE again for them."""
     report = adapt_bundle(bundle, texts, out, AdaptConfig(level=level, workers=workers))
     if report.skipped:
-        click.echo(report.skipped, err=True)
-    click.echo(report.as_text())
+        tell(report.skipped)
+    click.echo(printable(report.as_text()))
 
 
 @click.command("cascade")
@@ -90,5 +93,5 @@ def cascade(fast: Path, bundle: Path, texts: Path, out: Path, max_loss: float, w
     """
     report = cascade_bundle(fast, bundle, texts, out, CascadeConfig(max_loss=max_loss, workers=workers))
     if report.skipped:
-        click.echo(report.skipped, err=True)
-    click.echo(report.as_text())
+        tell(report.skipped)
+    click.echo(printable(report.as_text()))

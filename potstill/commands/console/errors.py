@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import signal
 import threading
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+import click
+
 from potstill.contract.errors import MissingExtraError
 
+_UNSHOWN = ("Cc", "Cs", "Zl", "Zp")  # categories of Unicode
+_TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")  # its classes of direction
 OK, FAILED, INTERRUPTED, TERMINATED = 0, 1, 130, 143  # wrong usage exits with click's own 2
 
 # Extras that bring each third-party module, the most fitting first. A test holds this table against pyproject.toml.
@@ -61,7 +66,25 @@ def one_line(error: BaseException) -> str:
 
 def line(message: str) -> str:
     """A message on one line that begins with the program's name."""
-    return "potstill: " + " ".join(message.split("\n")).strip()
+    return "potstill: " + printable(" ".join(message.split("\n")).strip())
+
+
+def tell(message: str) -> None:
+    """Print a remark on stderr, with escapes for what a terminal would obey."""
+    click.echo(printable(message), err=True)
+
+
+def printable(text: str) -> str:
+    r"""The text with everything as an escape (`\x1b`) that a terminal would obey rather than show; line ends and tabs stay.
+
+    Names of labels, keys and files come from whoever wrote the file.
+    """
+    return "".join(one if one in "\n\t" or not _commands(one) else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
+def _commands(character: str) -> bool:
+    """True for control characters, halves of surrogate pairs, line separators, and marks that turn the direction of writing."""
+    return unicodedata.category(character) in _UNSHOWN or unicodedata.bidirectional(character) in _TURNS
 
 
 class Terminated(KeyboardInterrupt):

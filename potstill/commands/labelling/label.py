@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import click
 
-from potstill.commands.console.errors import heeding_sigterm
+from potstill.commands.console.errors import heeding_sigterm, tell
 from potstill.commands.console.progress import label_progress
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import derive_options, mode_option, prompt_options
@@ -69,7 +68,6 @@ FILE = click.Path(path_type=Path)
 def command(task: Path, texts: Path, out: Path, gold: Path | None, dry_run: bool, **options: object) -> None:
     """Label TEXTS for TASK into the folder OUT: labels.db with every path, soft_labels.parquet for training."""
     config, derive, teacher = config_of(LabelConfig, options), config_of(DeriveConfig, options), teacher_config(options)
-    tell = partial(click.echo, err=True)
     with heeding_sigterm():
         if dry_run:
             found = labelling.label_forecast(task, texts, config, gold=gold, teacher=teacher, derive=derive, tell=tell)

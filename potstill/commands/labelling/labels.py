@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from potstill.commands.console.errors import FAILED
+from potstill.commands.console.errors import FAILED, line, tell
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import compare_options, derive_options, warn
 from potstill.contract.interchange.review_export import REVIEW_FORMATS, REVIEW_ORDERS, ReviewConfig
@@ -58,10 +58,10 @@ def check_command(ctx: click.Context, store: Path) -> None:
     """Look for damage in a STORE: in the file, and in every path."""
     found = soft_labels.check(store)
     for fault in found.faults:
-        click.echo(f"potstill: {store}: {fault}", err=True)
+        click.echo(line(f"{store}: {fault}"), err=True)
     if found.faults:
         ctx.exit(FAILED)
-    click.echo("\n".join([f"{store}: sound; {found.counts[0]}", *(f"  {line}" for line in found.counts[1:])]))
+    click.echo("\n".join([f"{store}: sound; {found.counts[0]}", *(f"  {count}" for count in found.counts[1:])]))
 
 
 @command.command("export")
@@ -110,13 +110,13 @@ def check_pool_command(pool: Path, target: Path, as_json_: bool, **options: int)
 
     check = check_pool(_side(pool), _side(target), config_of(SampleConfig, options))
     click.echo(as_json(check) if as_json_ else as_text(check))
-    if line := warning(check):
-        click.echo(line, err=True)
+    if words := warning(check):
+        tell(words)
 
 
 def _side(path: Path) -> TextSource:
     """The usable texts of a file; rows that were skipped are reported on stderr."""
     read = read_texts(path)
-    if line := read.skipped_line():
-        click.echo(f"{path}: {line}", err=True)
+    if words := read.skipped_line():
+        tell(f"{path}: {words}")
     return TextSource(str(path), [text.text for text in read.texts])

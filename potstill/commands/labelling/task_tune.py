@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from potstill.commands.console.errors import heeding_sigterm
+from potstill.commands.console.errors import heeding_sigterm, tell
 from potstill.commands.console.progress import label_progress
 from potstill.commands.labelling import label
 from potstill.commands.options.configs import config_of
@@ -57,7 +56,7 @@ def command(task: Path, gold: Path, out: Path, max_texts: int, **options: Any) -
     It compares prompts (template, guideline, worked examples), numbers of answers, answers after a rationale, and ways to derive
     soft labels. Every answer is kept in OUT/tune.db: stopped and started again, it goes on where it was.
     """
-    config, teacher, tell = config_of(TuneConfig, options), teacher_config(options), partial(click.echo, err=True)
+    config, teacher = config_of(TuneConfig, options), teacher_config(options)
     with heeding_sigterm(), label_progress() as progress:
         found = tune_prompt(task, gold, out, config, max_texts=max_texts, teacher=teacher, progress=progress, tell=tell)
     click.echo(found.as_text())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import click
 
+from potstill.commands.console.errors import tell
 from potstill.commands.console.progress import train_progress
 from potstill.commands.options.configs import config_of
 from potstill.contract.files import atomic
@@ -58,7 +58,7 @@ def evaluate(checkpoint: Path, gold: Path, as_json_: bool, predictions_file: Pat
         atomic.write_file(predictions_file, predictions(found))
     if not as_json_:
         for line in notes(found):
-            click.echo(line, err=True)
+            tell(line)
     click.echo(as_json(found) if as_json_ else as_text(found))
 
 
@@ -70,4 +70,4 @@ def evaluate(checkpoint: Path, gold: Path, as_json_: bool, predictions_file: Pat
 def calibrate(checkpoint: Path, gold: Path, precision: float | None, coverage: float | None) -> None:
     """Choose CHECKPOINT's thresholds and label sets on the file GOLD of texts with gold labels, none of them trained on."""
     config = ConfidenceConfig(precision=precision, coverage=coverage)
-    click.echo(evaluation.calibrate(checkpoint, gold, config, partial(click.echo, err=True)).as_text())
+    click.echo(evaluation.calibrate(checkpoint, gold, config, tell).as_text())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 import click
 
+from potstill.commands.console.errors import tell
 from potstill.commands.console.progress import train_progress
 from potstill.commands.options.configs import config_of
 from potstill.trainer.report.build import ReportConfig
@@ -56,5 +56,5 @@ def command(checkpoint: Path, gold: Path, out: Path, **options: object) -> None:
     """Write a page about CHECKPOINT on the file GOLD of texts with gold labels: scores, plots, slices, mistakes, terms."""
     files, config = config_of(ReportFiles, options), config_of(ReportConfig, options)
     with train_progress() as progress:
-        write_report(checkpoint, gold, out, files, config, progress, partial(click.echo, err=True))
+        write_report(checkpoint, gold, out, files, config, progress, tell)
     click.echo(f"wrote {out}")
