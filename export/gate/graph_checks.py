@@ -21,6 +21,7 @@ from potstill.contract.errors import UserError
 from potstill.export.config import DYNAMIC
 from potstill.export.graph import quiet, torch_threads
 from potstill.serve.runtime.classifier import softmax
+from potstill.serve.runtime.denormals import thread_left_as_it_was
 from potstill.serve.runtime.session import session_options
 from potstill.serve.runtime.tokenizer import Feeds
 
@@ -42,7 +43,8 @@ def loaded_operators(model: onnx.ModelProto, scratch: Path) -> dict[str, int]:
     onnx.save(model, source)
     options = session_options(threads=1)
     options.optimized_model_filepath = str(loaded)
-    ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    with thread_left_as_it_was():
+        ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
     counts = Counter(node.op_type for node in onnx.load(loaded).graph.node)
     source.unlink()
     loaded.unlink()

@@ -19,6 +19,7 @@ from potstill.contract.scores.metrics import difference, ece, log_loss, macro_f1
 from potstill.export.gate.quality import FormQuality
 from potstill.export.gate.source import GateTexts, group_by_length
 from potstill.serve.runtime.classifier import softmax
+from potstill.serve.runtime.denormals import with_denormals_as_zero
 from potstill.serve.runtime.session import open_session
 from potstill.serve.runtime.tokenizer import Feeds, padded
 
@@ -31,7 +32,7 @@ def form_logits(model: Path, feeds: Sequence[Feeds], threads: int) -> NDArray[np
     """Run a model file on each text alone, as it is served; float32 [N, C]. `threads` texts run at a time."""
     session = open_session(model)
     with ThreadPoolExecutor(threads) as pool:
-        return np.concatenate(list(pool.map(lambda feed: session.run(None, feed)[0], feeds)))
+        return np.concatenate(list(pool.map(lambda feed: with_denormals_as_zero(session.run, None, feed)[0], feeds)))
 
 
 def measure_form(
@@ -106,6 +107,7 @@ def _largest_change(
     for group in groups:
         feeds = [on.feeds[i] for i in group]
         longest = max(feed["input_ids"].shape[1] for feed in feeds)
-        found = session.run(None, padded(feeds, on.pad_id, max(longest, min(longest + extra, on.max_tokens))))[0]
+        batch = padded(feeds, on.pad_id, max(longest, min(longest + extra, on.max_tokens)))
+        found = with_denormals_as_zero(session.run, None, batch)[0]
         change = max(change, float(np.abs(softmax(found, temperature) - softmax(alone[group], temperature)).max()))
     return change

@@ -20,6 +20,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from potstill.export.quantization.rounding import MIN_MAGNITUDE, Float32Array, Float64Array, round_nearest, safe_steps
+from potstill.serve.runtime.denormals import thread_left_as_it_was, with_denormals_as_zero
 from potstill.serve.runtime.session import session_options
 from potstill.serve.runtime.tokenizer import Feeds
 
@@ -120,7 +121,8 @@ def observe_activations(model: onnx.ModelProto, names: Sequence[str], feeds: Seq
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     watched.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
-    session = ort.InferenceSession(watched.SerializeToString(), session_options(threads=1), providers=["CPUExecutionProvider"])
+    with thread_left_as_it_was():
+        session = ort.InferenceSession(watched.SerializeToString(), session_options(threads=1), providers=["CPUExecutionProvider"])
     n_tokens = sum(_n_tokens(feed) for feed in feeds)
     step, first = max(1, n_tokens // N_ROWS), 0
     lows: dict[str, list[Float32Array]] = {name: [] for name in names}
@@ -128,7 +130,7 @@ def observe_activations(model: onnx.ModelProto, names: Sequence[str], feeds: Seq
     rows: dict[str, list[Float32Array]] = {name: [] for name in names}
     grams: dict[str, Float64Array] = {}
     for feed in feeds:
-        for name, value in zip(names, session.run(list(names), feed), strict=True):
+        for name, value in zip(names, with_denormals_as_zero(session.run, list(names), feed), strict=True):
             flat = value.reshape(-1, value.shape[-1])  # [B * T, H]
             lows[name].append(flat.min(axis=0))
             highs[name].append(flat.max(axis=0))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal, NoReturn
 
 import msgspec
 import numpy as np
@@ -25,6 +25,7 @@ from potstill.contract.bundle import (
     verify_files,
 )
 from potstill.contract.errors import UserError
+from potstill.serve.runtime.denormals import with_denormals_as_zero
 from potstill.serve.runtime.golden import replay
 from potstill.serve.runtime.scorer import Scorer, Trace, open_scorer
 from potstill.serve.runtime.session import OUTPUT
@@ -124,6 +125,7 @@ class Classifier:
         Raises:
             UserError: if targets are missing, unexpected, too long, or not as many as the texts, or the bundle has no label sets.
             TypeError: if texts is one string instead of a list.
+            ValueError: if the classifier is closed.
         """
         self.check_targets(texts, targets)
         if sets:
@@ -156,7 +158,7 @@ class Classifier:
 
     def run(self, feeds: Feeds) -> NDArray[np.float32]:
         """Run the session on token ids, without the tokenizer; logits float32 [B, C]."""
-        logits: NDArray[np.float32] = self.session.run([OUTPUT], feeds)[0]
+        logits: NDArray[np.float32] = with_denormals_as_zero(self.session.run, [OUTPUT], feeds)[0]
         return logits
 
     def check_sets(self) -> None:
@@ -178,8 +180,9 @@ class Classifier:
             raise UserError(f"there are {len(targets)} targets for {len(texts)} texts; give one for each")
 
     def close(self) -> None:
-        """Free the sessions; the classifier cannot be used afterwards."""
-        del self.session, self.tokenizer, self.scorer, self.fast
+        """Free the sessions. A closed classifier answers no more (ValueError); closing it again does nothing."""
+        closed: Any = _Closed()
+        self.session = self.tokenizer = self.scorer = self.fast = closed
 
     def __enter__(self) -> Classifier:
         """Return the classifier, which is closed when the block ends."""
@@ -218,6 +221,14 @@ class Classifier:
             return Answer(label, scores, True, label_set, "never answered", None)
         missed = prob < least
         return Answer(label, scores, missed, label_set, "missed" if missed else "reached", least)
+
+
+class _Closed:
+    """What stands in the place of a closed classifier's parts, so that an open one need not ask."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Raise ValueError, as a closed file does."""
+        raise ValueError("this classifier is closed; open the bundle again with Classifier.open")
 
 
 def _in_order(thresholds: dict[str, float | None] | None, labels: list[str]) -> list[float | None]:

@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 from potstill.contract.bundle import Cascade, Manifest
 from potstill.contract.errors import FormatError
+from potstill.serve.runtime.denormals import with_denormals_as_zero
 from potstill.serve.runtime.session import OUTPUT, open_session
 from potstill.serve.runtime.tokenizer import Feeds, TextTokenizer
 
@@ -68,7 +69,7 @@ class Scorer:
 
     def logits(self, feeds: Feeds) -> list[float]:
         """Run the graph on one text's token ids; logits in label order."""
-        logits: list[float] = self.session.run(_OUTPUTS, feeds)[0][0].tolist()
+        logits: list[float] = with_denormals_as_zero(self.session.run, _OUTPUTS, feeds)[0][0].tolist()
         return logits
 
 

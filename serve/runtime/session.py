@@ -13,6 +13,7 @@ from potstill.contract.errors import FormatError
 from potstill.contract.security.onnx_form import check_graph
 from potstill.contract.system import machine
 from potstill.contract.system.machine import Machine
+from potstill.serve.runtime.denormals import thread_left_as_it_was
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the inputs that a graph may have
 OUTPUT = "logits"
@@ -42,7 +43,8 @@ def open_session(model: Path, threads: int = 1) -> ort.InferenceSession:
         raise ValueError(f"threads is {threads}; it must be at least 1")
     check_graph(model)
     try:
-        session = ort.InferenceSession(str(model), session_options(threads), providers=["CPUExecutionProvider"])
+        with thread_left_as_it_was():
+            session = ort.InferenceSession(str(model), session_options(threads), providers=["CPUExecutionProvider"])
     except _LOAD_ERRORS as error:
         reason = " ".join(str(error).split())
         raise FormatError(model, "", f"onnxruntime {ort.__version__} cannot load it: {reason}") from error

@@ -296,3 +296,15 @@ def test_a_fresh_interpreter_answers_without_the_training_or_http_stack(bundle):
         *("concurrent", "csv", "logging", "tomllib"),  # of the standard library: none is needed, and each costs milliseconds
     }
     assert not heavy & set(done.stdout.split())
+
+
+def test_a_closed_classifier_says_so_and_may_be_closed_again(bundle):
+    classifier = Classifier.open(bundle)
+    expected = classifier.classify(["rise"])
+    classifier.close()
+    classifier.close()
+    for use in (classifier.classify, classifier.probs, classifier.logits, lambda texts: classifier.traced(texts[0])):
+        with pytest.raises(ValueError, match=r"^this classifier is closed; open the bundle again with Classifier\.open$"):
+            use(["rise"])
+    with Classifier.open(bundle) as again:
+        assert again.classify(["rise"]) == expected
