@@ -18,6 +18,8 @@ from potstill.export.tokenizer.files import CONFIG_FILE, TOKENIZER_CONFIG_FILE
 
 # transformers reads only configurations of model types that it knows. The graph does the computing, so any known type will do.
 STAND_IN = "bert"
+# Model types whose positions begin behind the id of the padding token, so that they count that many places more.
+AFTER_PADDING = frozenset({"camembert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl"})
 OWN_PREFIX = "potstill-"  # of the model types of `networks/`
 
 
@@ -36,10 +38,20 @@ def write_huggingface(bundle: Path, folder: Path, manifest: Manifest) -> None:
         shutil.copyfile(bundle / name, folder / name)
     path = bundle / CONFIG_FILE
     config = decode.json(path, decode.read_bytes(path), dict[str, Any])
+    config = with_places(config, manifest.max_tokens)
     if str(config.get("model_type", "")).startswith(OWN_PREFIX):
         config = {**config, "model_type": STAND_IN, "potstill_model_type": config["model_type"]}
         config.pop("architectures", None)
     (folder / CONFIG_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n")
+
+
+def with_places(config: dict[str, Any], max_tokens: int) -> dict[str, Any]:
+    """The configuration with as many positions as the graph takes: an export cuts the table of positions at max_tokens."""
+    kind, places = str(config.get("model_type", "")), config.get("max_position_embeddings")
+    if kind.startswith(OWN_PREFIX) or not isinstance(places, int):
+        return config
+    offset = int(config.get("pad_token_id") or 0) + 1 if kind in AFTER_PADDING else 0
+    return {**config, "max_position_embeddings": min(places, max_tokens + offset)}
 
 
 def how_to(manifest: Manifest) -> str:
@@ -48,6 +60,9 @@ def how_to(manifest: Manifest) -> str:
     return "\n".join(
         [
             "```python",
+            "import os",
+            "",
+            'os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the next line, or onnxruntime reports to its maker',
             "from optimum.onnxruntime import ORTModelForSequenceClassification",
             "from transformers import AutoTokenizer, pipeline",
             "",

@@ -23,6 +23,7 @@ from potstill.contract.bundle import read_manifest
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import digest
 from potstill.contract.security.signature import check_signature, sign
+from potstill.export.layouts.huggingface import with_places
 from potstill.export.layouts.package import LAYOUTS, PackageConfig, package, sign_bundle
 from potstill.export.run import export_bundle
 from potstill.serve.offline.verify import verify
@@ -216,3 +217,25 @@ def test_a_changed_bundle_is_not_packaged_and_a_package_never_lands_in_its_bundl
     with pytest.raises(FormatError, match="quality.json"):
         package(own, tmp_path / "hub", PackageConfig("huggingface"))
     assert not (tmp_path / "hub").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "places"),
+    [
+        ({"model_type": "bert", "max_position_embeddings": 512}, 128),
+        ({"model_type": "bert", "max_position_embeddings": 64}, 64),
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 130),
+        ({"model_type": "potstill-charformer", "max_position_embeddings": 512}, 512),
+        ({"model_type": "t5"}, None),
+    ],
+)
+def test_the_configuration_for_other_tools_has_as_many_places_as_the_graph_takes(config, places):
+    assert with_places(config, 128).get("max_position_embeddings") == places
+
+
+def test_every_layout_switches_the_telemetry_of_onnxruntime_off(bundle, packed):
+    marks = {"huggingface": "README.md", "triton": "README.md", "docker": "Dockerfile", "kserve": "inferenceservice.yaml"}
+    for layout, file in marks.items():
+        assert "ORT_DISABLE_TELEMETRY" in (packed[layout] / file).read_text(), layout
+    assert json.loads((packed["huggingface"] / "config.json").read_text())["max_position_embeddings"] == 32
+    assert 'os.environ["ORT_DISABLE_TELEMETRY"] = "1"' in (bundle / "README.md").read_text().partition("import numpy")[0]
