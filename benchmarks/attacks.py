@@ -125,7 +125,7 @@ def attacks() -> Iterator[tuple[str, int, Sender | None]]:
     yield "200,000 texts", 1, asked(whole(ask, json.dumps({"texts": ["aa"] * 160_000}).encode()))
     yield "64 texts of a megabyte", 1, asked(whole(ask, json.dumps({"texts": ["price rise " * 1400] * 64}).encode()))
     yield "escapes", 1, asked(whole(ask, json.dumps({"text": "\x01" * 160_000}).encode()))
-    yield "a gzip bomb", 1, asked(whole(ask, gzip.compress(b" " * 200_000_000), b"Content-Encoding: gzip\r\n"))
+    yield "a gzip bomb", 1, asked(whole(ask, gzip.compress(b" " * 50_000_000), b"Content-Encoding: gzip\r\n"))
     yield "invisible characters", 8, asked(whole(b"/predict", json.dumps({"inputs": invisible}, ensure_ascii=False).encode()), 8)
     yield (
         "the same, not truncated",

@@ -17,7 +17,7 @@ from potstill.serve.http.application.asgi_app import Application, build_applicat
 from potstill.serve.http.config import BundleSpec, ChildConfig
 from potstill.serve.http.hosting.version_memory import unpack
 from potstill.serve.http.network.server import HttpServer
-from potstill.serve.http.network.supervisor import STARTED, Command, Report
+from potstill.serve.http.network.supervisor import STARTED, Command, VersionReport
 from potstill.serve.http.telemetry.logs_and_traces import ServerLog
 from potstill.serve.http.telemetry.metrics import ServerMetrics
 from potstill.serve.http.telemetry.shared_counts import SharedCounts
@@ -78,7 +78,7 @@ class ChildServer(HttpServer):
         finally:
             os.close(descriptor)
         result = await self._app.take(self._names[index], files)
-        _tell_parent(msgspec.json.encode(Report(index, files.digest, result.hosted is not None)) + b"\n")
+        _tell_parent(msgspec.json.encode(VersionReport(index, files.digest, result.hosted is not None)) + b"\n")
 
 
 def _tell_parent(line: bytes) -> None:

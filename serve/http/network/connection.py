@@ -21,6 +21,7 @@ from potstill.serve.http.telemetry.metrics import ServerMetrics
 SWEEP_S = 0.5  # between two checks of all connections
 QUIET_S = 1.0  # after a reply; a client that keeps sending has sent its next request by then
 STUCK_S = 30.0  # for a client to read its reply
+MAX_EMPTY_BYTES = 16  # of line breaks before a request
 UNCOUNTED_BYTES = 4096  # of an unfinished request: so much is nothing beside what any connection takes
 END_OF_HEAD = b"\r\n\r\n"
 
@@ -189,7 +190,11 @@ class LimitedConnection(HttpToolsProtocol):
     def _take_head(self) -> bool:
         """Give the parser the next head; returns False if it is not complete yet. Raises Malformed."""
         if self._unread.startswith((b"\r", b"\n"), self._at):  # empty lines before a request are allowed
-            self._unread, self._at = self._unread[self._at :].lstrip(b"\r\n"), 0
+            begin = self._unread[self._at : self._at + MAX_EMPTY_BYTES + 1]
+            n_empty = len(begin) - len(begin.lstrip(b"\r\n"))
+            if n_empty > MAX_EMPTY_BYTES:
+                raise Malformed("too many empty lines before the request")
+            self._at += n_empty
         if self.waiting_since is None:
             self.waiting_since = self.loop.time()
         limit = self.limits.max_head_bytes

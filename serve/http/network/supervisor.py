@@ -48,7 +48,7 @@ class Command(msgspec.Struct, frozen=True):
     outcome: str = ""
 
 
-class Report(msgspec.Struct, frozen=True):
+class VersionReport(msgspec.Struct, frozen=True):
     """What a child answers to `take`: a line of JSON."""
 
     bundle: int
@@ -96,7 +96,7 @@ class ChildProcess:
         except OSError:
             pass
 
-    def reports(self) -> list[Report]:
+    def reports(self) -> list[VersionReport]:
         """The reports that have come."""
         stdout = self.process.stdout
         while stdout is not None and select.select([stdout], [], [], 0)[0]:
@@ -105,7 +105,7 @@ class ChildProcess:
                 break
             self.pending += data
         *lines, self.pending = self.pending.split(b"\n")
-        return [msgspec.json.decode(line, type=Report) for line in lines if line.startswith(b"{")]
+        return [msgspec.json.decode(line, type=VersionReport) for line in lines if line.startswith(b"{")]
 
 
 class Supervisor:
@@ -253,7 +253,7 @@ class Supervisor:
         self._log.line(result.line)
         self._children[0].tell(Command("count", index, result.outcome))
 
-    def _heed(self, at: int, report: Report) -> None:
+    def _heed(self, at: int, report: VersionReport) -> None:
         """Follow a child's report about a version."""
         bundle = self._bundles[report.bundle]
         trial = bundle.trial

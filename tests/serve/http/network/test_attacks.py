@@ -169,6 +169,7 @@ def test_trailer_fields_are_no_headers(server):
         (POST + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n", 400),
         (b"CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         (b"NOT HTTP\r\n\r\n", 400),
+        (b"\r\n" * 100, 400),
         (b"GET / HTTP/1.1\nHost: a\n\nGET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
     ],
 )
