@@ -164,4 +164,6 @@ def _check(config: LabelBenchConfig) -> None:
     if config.server:
         check_program(config.server)
     elif "server" in config.chosen:
-        raise UserError("--only: the part 'server' needs --server, the path of llama-server (see benchmarks/build_llama_server)")
+        raise UserError(
+            "--only: the part 'server' needs --server, the path of llama-server (see benchmarks/teacher/build_llama_server)"
+        )

@@ -60,7 +60,7 @@ def test_a_file_that_cannot_be_run_is_refused(tmp_path):
     with pytest.raises(UserError) as caught:
         start(path)
     assert str(caught.value) == (
-        f"--server: {path} is not an executable file; give the path of llama-server (see benchmarks/build_llama_server)"
+        f"--server: {path} is not an executable file; give the path of llama-server (see benchmarks/teacher/build_llama_server)"
     )
 
 
@@ -126,7 +126,7 @@ def wait_until(condition) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.skipif(not BUILT, reason="no llama-server; benchmarks/build_llama_server builds it")
+@pytest.mark.skipif(not BUILT, reason="no llama-server; benchmarks/teacher/build_llama_server builds it")
 def test_the_real_server_draws_every_path(smollm2, repository, monkeypatch):
     monkeypatch.setattr(peers, "IN_FLIGHT", (2,))
     task = load_task(repository / "examples" / "market_stance" / "task.toml")

@@ -139,12 +139,12 @@ def test_adaptive_paths_are_scored_against_fixed_ones_on_the_same_texts(example,
         ),
         (
             ["--only", "server"],
-            "--only: the part 'server' needs --server, the path of llama-server (see benchmarks/build_llama_server)",
+            "--only: the part 'server' needs --server, the path of llama-server (see benchmarks/teacher/build_llama_server)",
         ),
         (
             ["--server", "nowhere/llama-server"],
             "--server: nowhere/llama-server is not an executable file; "
-            "give the path of llama-server (see benchmarks/build_llama_server)",
+            "give the path of llama-server (see benchmarks/teacher/build_llama_server)",
         ),
     ],
 )

@@ -1,14 +1,14 @@
 """Tokens made in pieces are those of the whole text: in the embedded teacher's vocabulary, and in small ones with every kind of seam.
 
-`benchmarks/token_seams.py` asks the same of all vocabularies in llama.cpp's sources.
+`benchmarks/teacher/token_seams.py` asks the same of all vocabularies in llama.cpp's sources.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import token_seams
 from support.teachers.tiny_vocabulary import KINDS, write_vocabulary
+from teacher import token_seams
 
 from potstill.contract.errors import UserError
 from potstill.labeler.engine import tokens

@@ -1,6 +1,6 @@
 """Are the tokens of prompts, made in pieces, those of the whole text? For every vocabulary in llama.cpp's sources.
 
-    python benchmarks/token_seams.py SDIST
+    python benchmarks/teacher/token_seams.py SDIST
 
 SDIST is the source archive of llama-cpp-python, or a folder with `ggml-vocab-*.gguf` somewhere below it. Only vocabularies are
 loaded, no weights. Of each vocabulary: plain prompts and conversations in several frames of its own control tokens, texts and label

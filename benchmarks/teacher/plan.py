@@ -1,6 +1,6 @@
 """Planned against actual time of labelling runs: a plan as `potstill plan` makes it, then `potstill label` in a process of its own.
 
-    python benchmarks/plan.py [--kinds short long mixed] [--out out/plan] [--measure 20]
+    python benchmarks/teacher/plan.py [--kinds short long mixed] [--out out/plan] [--measure 20]
 
 The texts are made from the example's posts: short ones (one post), long ones (three posts in one), and a mixture. For each kind the
 pace of the embedded teacher is measured once, then its runs are made and timed from outside. Half of the runs have more texts than
@@ -31,7 +31,7 @@ from potstill.labeler.run.pilot import Pace, measured_pace
 from potstill.labeler.run.plan_rows import fitting
 from potstill.workflows.teacher import TeacherConfig, configured_teacher
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "market_stance"
 TASK = EXAMPLE / "task.toml"
 N_TEXTS, SEED = 3000, 100

@@ -1,6 +1,6 @@
 """Cost and gain of a second teacher for the uncertain texts, on posts with gold labels; no gold is used before scoring.
 
-    python benchmarks/two_teachers.py DATA [--out out/two_teachers] [--share 0.2 0.4]
+    python benchmarks/teacher/two_teachers.py DATA [--out out/two_teachers] [--share 0.2 0.4]
 
 DATA holds `reddit_wsb_stance/gold_dev.jsonl.gz`: JSON lines with text and label. Two settings of the embedded model stand in for
 a cheap and a better teacher: re-packed to Q8_0 and asked twice a text, re-packed to Q4_0 and asked four times. The second one is
@@ -34,7 +34,7 @@ from potstill.labeler.teachers.local import LocalConfig
 from potstill.labeler.teachers.opening import Pack, open_local
 from potstill.labeler.tuning.comparison import token_cost
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FIRST: tuple[Pack, LabelConfig] = ("Q8_0", LabelConfig(mode="direct", n_paths=2))
 SECOND: tuple[Pack, LabelConfig] = ("Q4_0", LabelConfig(mode="direct", n_paths=4))
 

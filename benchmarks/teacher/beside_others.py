@@ -1,6 +1,6 @@
 """Measure how much of their speed labelling and training keep beside other programs that keep cores busy.
 
-    python benchmarks/beside_others.py [--busy 1] [--turns 6] [--seconds 3] [--only labelling] [--before]
+    python benchmarks/teacher/beside_others.py [--busy 1] [--turns 6] [--seconds 3] [--only labelling] [--before]
 
 Each of the two runs in a process of its own, as `potstill` starts one. In turns it is alone and beside busy processes, which are
 stopped and continued; the order changes from turn to turn. Its speed is that between its first and its last step in a turn, so

@@ -1,7 +1,7 @@
 """Render every chat template of llama.cpp's sources with the example task, and compare with what `transformers` renders.
 
     pip download --no-binary :all: --no-deps llama-cpp-python==0.3.36 -d SOME_FOLDER
-    python benchmarks/chat_templates.py SOME_FOLDER/llama_cpp_python-0.3.36.tar.gz
+    python benchmarks/teacher/chat_templates.py SOME_FOLDER/llama_cpp_python-0.3.36.tar.gz
 
 For each template: its kind or the reason of a refusal, how the prompt of mode `direct` relates to `transformers`, and its last 60
 characters. Related in one of these ways:
@@ -35,7 +35,7 @@ from potstill.labeler.prompts.template import TEXT, ChatTemplate, Form, read_tem
 from potstill.labeler.prompts.variants import one_variant
 from potstill.labeler.teacher import Identity
 
-TASK = load_task(Path(__file__).parents[1] / "examples" / "support_tickets" / "task.toml")
+TASK = load_task(Path(__file__).parents[2] / "examples" / "support_tickets" / "task.toml")
 ASKED = Text("The parcel came on Monday and the kettle hums.", "0")
 RATIONALE = "It is about a delivery."
 BOS, EOS = "<BOS>", "<EOS>"

@@ -1,6 +1,6 @@
 """Are the label probabilities of a conversation those of the same conversation rendered by `transformers`, read one by one?
 
-    python benchmarks/chat_probabilities.py [--n 120] [--paths 1] [--teacher smollm2-135m-instruct] [--pack auto] [--f16]
+    python benchmarks/teacher/chat_probabilities.py [--n 120] [--paths 1] [--teacher smollm2-135m-instruct] [--pack auto] [--f16]
 
 Texts of the example are labelled in the teacher's own chat template, as `potstill label --template chat --mode direct` does: shared
 prefixes, many texts in one decode, words read from the logits. Beside it, the same turns go through `transformers`' own rendering,

@@ -1,6 +1,6 @@
 """Compare label probabilities and speed of a teacher whose KV cache is q8_0 with the same teacher's on f16.
 
-    python benchmarks/kv_types.py [--n 150] [--turns 5] [--teacher smollm2-135m-instruct] [--mode direct|cot] [--threads N]
+    python benchmarks/teacher/kv_types.py [--n 150] [--turns 5] [--teacher smollm2-135m-instruct] [--mode direct|cot] [--threads N]
 
 Both label the same texts of the example with the same prompts, seeds and weights, in turns, so that other load hits both; the order
 changes from turn to turn. In mode `direct` nothing is sampled, so every difference of a probability is the cache's. Prints the mean
