@@ -40,7 +40,8 @@ def check_program(program: Path) -> None:
     """Refuse a path that is not an executable file; raises UserError."""
     if not program.is_file() or not os.access(program, os.X_OK):
         raise UserError(
-            f"--server: {program} is not an executable file; give the path of llama-server (see benchmarks/teacher/build_llama_server)"
+            f"--server: {program} is not an executable file; give the path of llama-server "
+            "(see benchmarks/teacher/build_llama_server)"
         )
 
 
