@@ -27,7 +27,7 @@ from potstill.contract.system.machine import cpu_name, usable_cores
 from potstill.contract.task import load_task
 from potstill.contract.texts import Text, read_texts, write_texts
 from potstill.labeler.config import LabelConfig, RunMode
-from potstill.labeler.run.pilot import Pace, measured_pace
+from potstill.labeler.run.pilot import LabellingPace, measured_pace
 from potstill.labeler.run.plan_rows import fitting
 from potstill.workflows.teacher import TeacherConfig, configured_teacher
 
@@ -95,7 +95,7 @@ def main() -> None:
         print(table(list({row.run: row for row in rows}.values())))
 
 
-def measured(kind: str, seconds: float) -> Pace:
+def measured(kind: str, seconds: float) -> LabellingPace:
     """The pace of the embedded teacher for texts of a kind."""
     began = time.monotonic()
     teacher = configured_teacher(TeacherConfig(), lambda line: print(line, file=sys.stderr))
@@ -107,7 +107,7 @@ def measured(kind: str, seconds: float) -> Pace:
         teacher.close()
 
 
-def made(number: int, job: Job, pace: Pace) -> Measured:
+def made(number: int, job: Job, pace: LabellingPace) -> Measured:
     """Plan one run and make it."""
     config, texts = LabelConfig(mode=job.mode, n_paths=job.n_paths), made_up(job.kind)
     n_texts, planned_s = fitting(pace, config, len(texts), job.seconds, 0.0)

@@ -34,7 +34,7 @@ _LEAST_PATHS = 4  # a pace from fewer is not one
 
 
 @dataclass(frozen=True)
-class Pace:
+class LabellingPace:
     """How long one teacher takes on this machine for texts like these."""
 
     start_s: float  # until the teacher is open
@@ -44,10 +44,10 @@ class Pace:
     reasoning_s: float = 0.0  # of each prompt variant that reasons first: the same, and until rationales end one after the other
     settle_s: float = _SETTLE_S  # to derive and write soft labels, apart from their number
 
-    def scaled(self, ratio: float) -> Pace:
+    def scaled(self, ratio: float) -> LabellingPace:
         """The pace of a teacher whose weights are that many times as large: reading weights is what takes the time."""
         rationale_s = None if self.rationale_s is None else self.rationale_s * ratio
-        return Pace(
+        return LabellingPace(
             self.start_s * ratio,
             self.variant_s * ratio,
             self.read_s * ratio,
@@ -94,7 +94,7 @@ def measured_pace(
     start_s: float,
     cot: bool,
     nearest: Nearest | None = None,
-) -> Pace:
+) -> LabellingPace:
     """Draw paths for about so many seconds, and return the pace for texts of the mean length of all.
 
     Args:
@@ -117,11 +117,11 @@ def measured_pace(
     # what all texts read beside their own words, such as the cue, is short: tokens follow from characters
     read_s = direct.path_s * longer
     if not cot:
-        return Pace(start_s, direct.first_s, read_s, None, settle_s=direct.settle_s)
+        return LabellingPace(start_s, direct.first_s, read_s, None, settle_s=direct.settle_s)
     reasoned = _timed(task, sample, teacher, replace(plain, mode="cot", n_paths=N_PATHS), seconds - direct_s, nearest)
     reading = direct.path_s * reasoned.mean_length / direct.mean_length
     rationale_s = max(reasoned.path_s - reading / N_PATHS, 0.0)
-    return Pace(start_s, direct.first_s, read_s, rationale_s, reasoned.first_s, direct.settle_s)
+    return LabellingPace(start_s, direct.first_s, read_s, rationale_s, reasoned.first_s, direct.settle_s)
 
 
 @dataclass(frozen=True)

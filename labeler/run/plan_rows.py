@@ -8,7 +8,7 @@ from typing import Literal
 
 from potstill.contract.scores.record import Score
 from potstill.labeler.config import LabelConfig, RunMode
-from potstill.labeler.run.pilot import Pace
+from potstill.labeler.run.pilot import LabellingPace
 
 # Numbers of paths to choose from, by mode: the first with which all texts fit, else the last one, with fewer texts.
 PATHS: dict[RunMode, tuple[int, ...]] = {"direct": (8, 4, 2), "cot": (8, 4), "cascade": (8, 4)}
@@ -30,7 +30,7 @@ class PlanRow:
     usual: bool = False  # whether it is the teacher's best known mode
 
 
-def fitting(pace: Pace, config: LabelConfig, n_texts: int, seconds: float, order_s: float) -> tuple[int, float]:
+def fitting(pace: LabellingPace, config: LabelConfig, n_texts: int, seconds: float, order_s: float) -> tuple[int, float]:
     """(texts that fit, seconds of the run); (0, 0) if the mode was not measured or not even its prompts fit.
 
     Args:
@@ -49,7 +49,7 @@ def fitting(pace: Pace, config: LabelConfig, n_texts: int, seconds: float, order
 
 
 def best_fit(
-    pace: Pace, configs: Sequence[LabelConfig], n_texts: int, seconds: float, order_s: float
+    pace: LabellingPace, configs: Sequence[LabelConfig], n_texts: int, seconds: float, order_s: float
 ) -> tuple[LabelConfig, int, float]:
     """(configuration, texts, seconds): the first with which all texts fit, else the last one.
 

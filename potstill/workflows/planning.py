@@ -18,7 +18,7 @@ from potstill.contract.texts import Text, read_texts
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import LabelConfig, RunMode
 from potstill.labeler.run.forecast import duration
-from potstill.labeler.run.pilot import Pace, measured_pace, pilot_texts
+from potstill.labeler.run.pilot import LabellingPace, measured_pace, pilot_texts
 from potstill.labeler.run.plan_rows import PATHS, Known, PlanRow, best_fit, recommended, with_paths
 from potstill.labeler.run.text_order import without_copies
 from potstill.labeler.teachers.opening import is_server, packed_file
@@ -194,7 +194,7 @@ class _Pilots:
         """The prompt of a teacher: tuned, or as asked for."""
         return self.prompts.get(name, self.label)
 
-    def pace(self, candidate: _Candidate, seconds: float, tell: Tell) -> Pace:
+    def pace(self, candidate: _Candidate, seconds: float, tell: Tell) -> LabellingPace:
         """Open a teacher and time it; raises UserError if it cannot be opened or draws too little."""
         config, cot = self.prompt(candidate.name), self.modes() != ["direct"]
         nearest = nearest_worked_examples(self.task, pilot_texts(self.texts), config, self.backbone, tell)
@@ -243,10 +243,12 @@ def _candidate(teacher: TeacherConfig, catalog: dict[str, Entry]) -> _Candidate:
     return _Candidate(teacher, packed.path.stat().st_size // 1_000_000, needed.total_bytes // 1_000_000, here=True)
 
 
-def _paces(candidates: Sequence[_Candidate], pilots: _Pilots, notes: list[str], tell: Tell) -> dict[str, tuple[Pace, Known]]:
+def _paces(
+    candidates: Sequence[_Candidate], pilots: _Pilots, notes: list[str], tell: Tell
+) -> dict[str, tuple[LabellingPace, Known]]:
     """The pace of every teacher, by name: measured, or estimated from the smallest measured one by the size of the weights."""
-    found: dict[str, tuple[Pace, Known]] = {}
-    reference: tuple[Pace, int] | None = None
+    found: dict[str, tuple[LabellingPace, Known]] = {}
+    reference: tuple[LabellingPace, int] | None = None
     n_here = sum(candidate.here for candidate in candidates)
     for candidate in candidates:
         guess = None
@@ -272,7 +274,7 @@ def _paces(candidates: Sequence[_Candidate], pilots: _Pilots, notes: list[str], 
 
 
 def _rows(
-    candidate: _Candidate, paces: dict[str, tuple[Pace, Known]], pilots: _Pilots, scores: dict[str, TunedScores]
+    candidate: _Candidate, paces: dict[str, tuple[LabellingPace, Known]], pilots: _Pilots, scores: dict[str, TunedScores]
 ) -> list[PlanRow]:
     """One row for each mode of a teacher."""
     (pace, known), tuned = paces[candidate.name], scores.get(candidate.name)

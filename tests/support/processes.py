@@ -80,7 +80,10 @@ def run(code):
 
 while True:
     if select.select([link], [], [], 0.01)[0]:
-        code, (out, err), _, _ = socket.recv_fds(link, 1_000_000, 2)
+        code, streams, _, _ = socket.recv_fds(link, 1_000_000, 2)
+        if not code:  # the test has ended
+            break
+        out, err = streams
         pid = os.fork()
         if pid == 0:
             link.close()
@@ -105,6 +108,15 @@ class Child:
     def __init__(self, parent: "Parent", pid: int, stdout: int, stderr: int) -> None:
         self.pid, self.returncode, self._parent = pid, None, parent
         self.stdout, self.stderr = os.fdopen(stdout), os.fdopen(stderr)
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self.wait()
+        self.stdout.close()
+        self.stderr.close()
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:

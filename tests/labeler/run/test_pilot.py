@@ -11,12 +11,12 @@ from potstill.contract.scores.record import Score
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.run import pilot
-from potstill.labeler.run.pilot import Pace, measured_pace
+from potstill.labeler.run.pilot import LabellingPace, measured_pace
 from potstill.labeler.run.plan_rows import PATHS, USED, PlanRow, best_fit, fitting, recommended, with_paths
 
 pytestmark = pytest.mark.slow
 
-PACE = Pace(start_s=2.0, variant_s=0.5, read_s=0.1, rationale_s=0.2, reasoning_s=0.7, settle_s=1.0)
+PACE = LabellingPace(start_s=2.0, variant_s=0.5, read_s=0.1, rationale_s=0.2, reasoning_s=0.7, settle_s=1.0)
 DIRECT, COT, CASCADE = (LabelConfig(mode=mode) for mode in ("direct", "cot", "cascade"))
 TEXTS = [Text(f"text number {i}", str(i)) for i in range(400)]
 

@@ -57,10 +57,8 @@ def start(parent, backbone, soft_labels):
 
     yield begin
     for process in running:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        process.stderr.close()
+        with process:
+            pass
 
 
 @pytest.fixture
