@@ -63,18 +63,24 @@ class Alone:
         wholes = [self._tokens(f"{text} {word}") for word in words]
         if any(whole[: len(before)] != before for whole in wholes):
             raise ValueError("a label word merges with the text before it")
-        first = self._read(before, len(before) - 1)[0]
+        self.llama.reset()
+        self.llama.eval(before)
+        first = self._last_row()
         found = []
         for whole in wholes:
-            rows = [first] if len(whole) == len(before) + 1 else self._read(whole[:-1], len(before) - 1)
-            found.append(float(sum(row[token] for row, token in zip(rows, whole[len(before) :], strict=True))))
+            row, total = first, 0.0
+            self.llama.n_tokens = len(before)  # of the words before, nothing is left
+            for token, following in zip(whole[len(before) :], [*whole[len(before) + 1 :], None], strict=True):
+                total += float(row[token])
+                if following is not None:
+                    self.llama.eval([token])
+                    row = self._last_row()
+            found.append(total)
         return found
 
-    def _read(self, tokens: list[int], start: int) -> NDArray[np.float64]:
-        """Log-probabilities (nats) of what follows each token from ``start`` on, float [T, V], after one decode of all."""
-        self.llama.reset()
-        self.llama.eval(tokens)
-        return np.asarray(log_softmax(np.asarray(self.llama.scores[start : len(tokens)], dtype=np.float64), axis=1))
+    def _last_row(self) -> NDArray[np.float64]:
+        """Log-probabilities (nats) of what follows the last token, float [V]."""
+        return np.asarray(log_softmax(np.asarray(self.llama.scores[self.llama.n_tokens - 1], dtype=np.float64)))
 
     def _tokens(self, text: str) -> list[int]:
         """The tokens of a whole text, with one token that opens it where the model has one."""

@@ -26,7 +26,7 @@ WORDS = ("positive", "going down the drain", "neutral")
 PREFIX = "<|im_start|>user\nIs the author of a post for the company or against it?\n\n"
 ANSWER = "<|im_end|>\n<|im_start|>assistant\n"
 TAGS = Thought("</think>", "\n</think>\n\n")
-STATED = LocalConfig(n_threads=2, n_batch=512, n_live_paths=24, flash_attention=False)
+STATED = LocalConfig(n_threads=1, n_batch=512, n_live_paths=24, flash_attention=False)
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +70,8 @@ def dictate(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function after which every path writes this text, token by token, instead of sampling."""
 
     def begin(tokens: list[int]) -> None:
-        written: dict[int, Iterator[int]] = {}
-        monkeypatch.setattr(engine, "sample", lambda sampler, _row: next(written.setdefault(id(sampler), iter(tokens))))
+        written: dict[Sampler, Iterator[int]] = {}
+        monkeypatch.setattr(engine, "sample", lambda sampler, _row: next(written.setdefault(sampler, iter(tokens))))
 
     return begin
 
@@ -106,7 +106,7 @@ def words_after(alone: SingleSequence, engine: LlamaEngine, text: str) -> list[f
     return [alone.logprob_after(before, whole[len(before) :]) for whole in wholes]
 
 
-@pytest.mark.parametrize("written", ["Buys.\n</think>", "Buys.", "Buys</think>\n\n", "Buys.\n</think> and", "Buys."])
+@pytest.mark.parametrize("written", ["Buys.\n</think>", "Buys.", "Buys</think>\n\n", "Buys.\n</think> and"])
 @pytest.mark.parametrize("n_live_paths", [24, 1])
 def test_the_label_is_read_after_the_thought_and_what_closes_it(engine, alone, dictate, written, n_live_paths):
     tokens = engine.tokenize(written)
@@ -172,7 +172,7 @@ SENTENCE = Thought(".", ". So\n")  # a mark that the model writes by itself
 def test_every_sampled_thought_ends_at_its_mark_and_its_label_is_read_after_its_own_tokens(engine, alone, sampled):
     paths = drawn(engine, spec(SENTENCE), n_paths=4)
     assert len({path.rationale for path in paths}) > len(TEXTS)  # the paths do branch
-    assert sum(path.n_generated < 16 for path in paths) > 3  # and some end by themselves
+    assert 0 < sum(path.n_generated < 16 for path in paths) < len(paths)  # and some end by themselves
     words = LabelWords.of(engine, spec(SENTENCE)).tokens
     for path in paths:
         own = sampled[path.seed]
