@@ -185,7 +185,8 @@ class Application:
             await send_reply(send, _error(route, Refused(500, "internal error; see the server log")), head=False)
             self._trace(label, scope, start_s, 500)
             raise
-        reply.headers += self._access.cors(scope)
+        if self._access.origins:
+            reply.headers += self._access.cors(scope)
         if self.draining:
             reply.headers.append(_CLOSE)
         await send_reply(send, reply, head=scope["method"] == "HEAD")
