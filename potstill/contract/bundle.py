@@ -13,8 +13,12 @@ model.sig              a signature, if the folder was signed; the only file that
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import stat
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +37,9 @@ MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE = "bundle.json", "model.onnx", "tokeni
 FAST_MODEL_FILE, FAST_TOKENIZER_FILE = "fast.onnx", "fast_tokenizer.json"
 GOLDEN_FILE, QUALITY_FILE, SUMS_FILE = "golden.jsonl", "quality.json", "SHA256SUMS"
 REQUIRED_FILES = (MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE, QUALITY_FILE)
+PARSED_FILES = frozenset({MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, FAST_MODEL_FILE, FAST_TOKENIZER_FILE, GOLDEN_FILE})
+TRIES = 5  # to read a folder that is exchanged meanwhile
+_PIECE_BYTES = 1 << 20
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9_.-]*)")
 
 
@@ -100,28 +107,64 @@ class Golden(Strict):
     fast_probs: list[float] | None = None  # in a cascade: the fast graph's, whichever graph answers
 
 
+@dataclass(frozen=True)
+class BundleFiles:
+    """The files of one version of a bundle, each read once: what was hashed is what is parsed, whatever happens to the folder."""
+
+    folder: Path  # where they were read
+    digest: str  # SHA-256 of SHA256SUMS, which covers every file
+    contents: dict[str, bytes] = field(repr=False)  # by name, of `PARSED_FILES`
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a file of that name among those that are parsed."""
+        return name in self.contents
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file; raises FormatError if the bundle has none of that name."""
+        if name not in self.contents:
+            raise FormatError(self.folder / name, "", "no such file; check the path")
+        return self.contents[name]
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder whose files have not been checked, as :class:`BundleFiles` gives them."""
+
+    folder: Path
+
+    def has(self, name: str) -> bool:
+        """Tell whether the file exists."""
+        return (self.folder / name).exists()
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file; raises FormatError."""
+        return decode.read_bytes(self.folder / name)
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `bundle.json` into a folder that is being filled."""
     (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read the bundle's manifest; call :func:`verify_files` first. Raises FormatError."""
-    path = folder / MANIFEST_FILE
-    manifest = decode.json(path, decode.read_bytes(path), Manifest)
+def read_manifest(source: Path | BundleFiles) -> Manifest:
+    """Read the manifest of a folder, after :func:`verify_files`, or of files that were read; raises FormatError."""
+    files = _Folder(source) if isinstance(source, Path) else source
+    path = files.folder / MANIFEST_FILE
+    manifest = decode.json(path, files.read(MANIFEST_FILE), Manifest)
     if manifest.format != FORMAT:
         raise FormatError(path, "format", f"is {manifest.format}; this version reads {FORMAT}")
     check_decision(path, manifest)
     check_bias(path, manifest.labels, manifest.bias)
-    _check_cascade(folder, manifest)
+    _check_cascade(files, manifest)
     return manifest
 
 
-def _check_cascade(folder: Path, manifest: Manifest) -> None:
+def _check_cascade(files: BundleFiles | _Folder, manifest: Manifest) -> None:
     """Check that the fast graph is there if and only if the manifest has a cascade, and that its settings are valid."""
-    path, cascade = folder / MANIFEST_FILE, manifest.cascade
+    folder, cascade = files.folder, manifest.cascade
+    path = folder / MANIFEST_FILE
     for name in (FAST_MODEL_FILE, FAST_TOKENIZER_FILE):
-        if (folder / name).exists() != (cascade is not None):
+        if files.has(name) != (cascade is not None):
             problem = "has no cascade, but the file is there" if cascade is None else "has a cascade, but the file is missing"
             raise FormatError(folder / name, "", f"{MANIFEST_FILE} {problem}; copy the whole bundle again")
     if cascade is None:
@@ -145,13 +188,22 @@ def write_golden(folder: Path, rows: list[Golden]) -> None:
     (folder / GOLDEN_FILE).write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
 
 
-def read_golden(folder: Path) -> list[Golden]:
-    """Read the golden texts, at least one; raises FormatError."""
-    path = folder / GOLDEN_FILE
-    lines = [line for line in decode.read_bytes(path).split(b"\n") if line]
+def read_golden(source: Path | BundleFiles) -> list[Golden]:
+    """Read the golden texts of a folder, or of files that were read, at least one; raises FormatError."""
+    files = _Folder(source) if isinstance(source, Path) else source
+    path = files.folder / GOLDEN_FILE
+    lines = [line for line in files.read(GOLDEN_FILE).split(b"\n") if line]
     if not lines:
         raise FormatError(path, "", "has no text; export the bundle again")
     return [decode.json(path, line, Golden, f"line {number}") for number, line in enumerate(lines, 1)]
+
+
+def check_targets_of_golden(folder: Path, manifest: Manifest, golden: list[Golden]) -> None:
+    """Check that every golden text has a target if the task has targets, and none otherwise; raises FormatError."""
+    for number, row in enumerate(golden, 1):
+        if (row.target is not None) != manifest.target:
+            problem = "has a target, but the task has none" if not manifest.target else "has no target, but the task has targets"
+            raise FormatError(folder / GOLDEN_FILE, f"line {number}", f"{problem}; export the bundle again")
 
 
 def write_sums(folder: Path) -> None:
@@ -173,34 +225,139 @@ def verify_files(folder: Path) -> None:
 
 def file_problems(folder: Path) -> Iterator[FormatError]:
     """Yield an error for each problem with a bundle's files, naming the file; none if every byte is unchanged."""
-    sums_file = folder / SUMS_FILE
-    if not folder.is_dir() or sums_file.is_symlink() or not sums_file.is_file():
-        yield FormatError(folder, "", f"is not a bundle: it has no {SUMS_FILE}; make one with: potstill export")
+    descriptor = _open_folder(folder)
+    if descriptor is None:
+        yield _no_bundle(folder)
         return
     try:
-        sums = _read_sums(sums_file)
+        yield from _problems(folder, descriptor, {}, [])
+    finally:
+        os.close(descriptor)
+
+
+def read_files(folder: Path) -> BundleFiles:
+    """Read a bundle once and check every file; a folder that is exchanged meanwhile is read again.
+
+    The folder is opened first and its files are read through it, so they are of one version even if another one takes its place.
+
+    Raises:
+        FormatError: naming the first file that is missing, changed, unlisted, or not a plain file.
+    """
+    problem = _no_bundle(folder)
+    for _ in range(TRIES):
+        descriptor = _open_folder(folder)
+        if descriptor is None:
+            raise problem
+        contents: dict[str, bytes] = {}
+        digests: list[str] = []
+        try:
+            found = next(_problems(folder, descriptor, contents, digests), None)
+            if found is None:
+                return BundleFiles(folder, digests[0], contents)
+            problem = found
+            if _is_still_there(folder, descriptor):
+                raise problem
+        finally:
+            os.close(descriptor)
+    raise problem
+
+
+def sums_digest(folder: Path) -> str:
+    """SHA-256 of a folder's SHA256SUMS; another digest is another version. Raises OSError if it cannot be read."""
+    return digest.of_file(folder / SUMS_FILE)
+
+
+def _no_bundle(folder: Path) -> FormatError:
+    """The error for a folder that is none, or has no sums."""
+    return FormatError(folder, "", f"is not a bundle: it has no {SUMS_FILE}; make one with: potstill export")
+
+
+def _open_folder(folder: Path) -> int | None:
+    """A descriptor of the folder, None if it cannot be opened or is no folder."""
+    try:
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+
+
+def _is_still_there(folder: Path, descriptor: int) -> bool:
+    """Tell whether the path still leads to the folder that was opened."""
+    opened = os.fstat(descriptor)
+    try:
+        now = folder.stat()
+    except OSError:
+        return False
+    return (now.st_dev, now.st_ino) == (opened.st_dev, opened.st_ino)
+
+
+def _problems(folder: Path, descriptor: int, contents: dict[str, bytes], digests: list[str]) -> Iterator[FormatError]:
+    """Yield each problem with the files of an open folder.
+
+    Args:
+        folder: for the messages.
+        descriptor: of the folder.
+        contents: receives the bytes of `PARSED_FILES`.
+        digests: receives the SHA-256 of the sums.
+    """
+    data = _read_plain(descriptor, SUMS_FILE, [])
+    if data is None:
+        yield _no_bundle(folder)
+        return
+    digests.append(data[0])
+    try:
+        sums = _read_sums(folder / SUMS_FILE, data[1])
     except FormatError as error:
         yield error
         return
     for name in REQUIRED_FILES:
         if name not in sums:
-            yield FormatError(sums_file, "", f"does not list {name}; export the bundle again")
-    for entry in sorted(folder.iterdir()):
-        if entry.name not in sums and entry.name not in (SUMS_FILE, SIGNATURE_FILE):
-            yield FormatError(entry, "", f"is not listed in {SUMS_FILE}; remove it, or export the bundle again")
+            yield FormatError(folder / SUMS_FILE, "", f"does not list {name}; export the bundle again")
+    for name in sorted(os.listdir(descriptor)):
+        if name not in sums and name not in (SUMS_FILE, SIGNATURE_FILE):
+            yield FormatError(folder / name, "", f"is not listed in {SUMS_FILE}; remove it, or export the bundle again")
     for name, expected in sums.items():
-        path = folder / name
-        if path.is_symlink() or not path.is_file():
-            yield FormatError(path, "", f"is missing or not a plain file, but {SUMS_FILE} lists it; copy the whole bundle again")
-        elif (found := digest.of_file(path)) != expected:
-            problem = f"was changed: its SHA-256 is {found[:12]}…, expected {expected[:12]}…; copy the bundle again"
-            yield FormatError(path, "", problem)
+        read = _read_plain(descriptor, name, [] if name in PARSED_FILES else None)
+        if read is None:
+            problem = f"is missing or not a plain file, but {SUMS_FILE} lists it; copy the whole bundle again"
+            yield FormatError(folder / name, "", problem)
+        elif read[0] != expected:
+            problem = f"was changed: its SHA-256 is {read[0][:12]}…, expected {expected[:12]}…; copy the bundle again"
+            yield FormatError(folder / name, "", problem)
+        elif name in PARSED_FILES:
+            contents[name] = read[1]
 
 
-def _read_sums(path: Path) -> dict[str, str]:
-    """Read SHA-256 by file name; only plain names are accepted, so none leads out of the folder."""
+def _read_plain(descriptor: int, name: str, kept: list[bytes] | None) -> tuple[str, bytes] | None:
+    """(SHA-256 of a file, its bytes); None if it is missing, unreadable or not a plain file.
+
+    Args:
+        descriptor: of the folder.
+        name: of the file; a link is not followed, and a pipe does not block.
+        kept: an empty list; None: the bytes are not kept.
+    """
+    try:
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=descriptor)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            return None
+        state = hashlib.sha256()
+        while piece := os.read(file, _PIECE_BYTES):
+            state.update(piece)
+            if kept is not None:
+                kept.append(piece)
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+    return state.hexdigest(), b"".join(kept or [])
+
+
+def _read_sums(path: Path, data: bytes) -> dict[str, str]:
+    """SHA-256 by file name; only plain names are accepted, so none leads out of the folder."""
     sums: dict[str, str] = {}
-    for number, line in enumerate(decode.utf8(path, decode.read_bytes(path)).splitlines(), 1):
+    for number, line in enumerate(decode.utf8(path, data).splitlines(), 1):
         match = _SUM_LINE.fullmatch(line)
         if match is None or match[2] in sums:
             problem = "must be 64 hexadecimal digits, two spaces and a plain file name, each name once"

@@ -18,11 +18,13 @@ from potstill.contract.bundle import (
     FAST_TOKENIZER_FILE,
     MODEL_FILE,
     TOKENIZER_FILE,
+    BundleFiles,
     Golden,
     Manifest,
+    check_targets_of_golden,
+    read_files,
     read_golden,
     read_manifest,
-    verify_files,
 )
 from potstill.contract.errors import UserError
 from potstill.serve.runtime.golden import replay
@@ -75,7 +77,7 @@ class Classifier:
 
     @classmethod
     def open(cls, bundle: str | Path, *, threads: int = 1, check: bool = True) -> Classifier:
-        """Open a bundle; every file's hash is checked before any parser reads the file.
+        """Open a bundle; every file is read once, and its hash checked before any parser sees its bytes.
 
         Args:
             bundle: the folder.
@@ -85,14 +87,20 @@ class Classifier:
             FormatError: if a file is missing, changed or malformed, or the files do not fit each other.
             UserError: if the golden texts get other probabilities on this machine.
         """
-        bundle = Path(bundle)
-        verify_files(bundle)
-        manifest = read_manifest(bundle)
-        golden = read_golden(bundle)
+        return cls.from_files(read_files(Path(bundle)), threads=threads, check=check)
+
+    @classmethod
+    def from_files(cls, files: BundleFiles, *, threads: int = 1, check: bool = True) -> Classifier:
+        """Open a bundle from files that were read and checked; arguments and errors as in :meth:`open`."""
+        bundle = files.folder
+        manifest = read_manifest(files)
+        golden = read_golden(files)
+        check_targets_of_golden(bundle, manifest, golden)
         n_labels, fast = len(manifest.labels), None
-        scorer = open_scorer(bundle / MODEL_FILE, bundle / TOKENIZER_FILE, manifest, n_labels, threads)
+        scorer = open_scorer(bundle / MODEL_FILE, bundle / TOKENIZER_FILE, manifest, n_labels, threads, files)
         if manifest.cascade is not None:
-            fast = open_scorer(bundle / FAST_MODEL_FILE, bundle / FAST_TOKENIZER_FILE, manifest.cascade, n_labels, threads)
+            fast_files = bundle / FAST_MODEL_FILE, bundle / FAST_TOKENIZER_FILE
+            fast = open_scorer(*fast_files, manifest.cascade, n_labels, threads, files)
         classifier = cls(manifest, scorer, fast)
         if check:
             classifier.replay(bundle, golden)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from potstill.contract.bundle import Cascade, Manifest
+from potstill.contract.bundle import BundleFiles, Cascade, Manifest
 from potstill.contract.errors import FormatError
 from potstill.serve.runtime.session import OUTPUT, open_session
 from potstill.serve.runtime.tokenizer import Feeds, TextTokenizer
@@ -72,23 +72,27 @@ class Scorer:
         return logits
 
 
-def open_scorer(model: Path, tokenizer: Path, settings: Manifest | Cascade, n_labels: int, threads: int = 1) -> Scorer:
+def open_scorer(
+    model: Path, tokenizer: Path, settings: Manifest | Cascade, n_labels: int, threads: int = 1, files: BundleFiles | None = None
+) -> Scorer:
     """Open a graph from a bundle's files, whose hashes have been checked.
 
     Args:
         model, tokenizer: the files.
+        files: what was read of them; None: they are read now.
         settings: the part of the manifest about this graph: max_tokens, temperature, bias.
         n_labels: number of classes that the graph must have.
         threads: cores that one text may use, at least 1.
     Raises:
         FormatError: if a file is malformed, or graph and manifest disagree.
     """
-    session = open_session(model, threads)
+    session = open_session(model, threads, None if files is None else files.read(model.name))
     n_classes = session.get_outputs()[0].shape[-1]
     if isinstance(n_classes, int) and n_classes != n_labels:
         raise FormatError(model, "outputs", f"has {n_classes} classes; the manifest names {n_labels} labels")
     inputs = [node.name for node in session.get_inputs()]
-    return Scorer(TextTokenizer(tokenizer, settings.max_tokens, inputs), session, settings.temperature, settings.bias)
+    read = tokenizer if files is None else files.read(tokenizer.name)
+    return Scorer(TextTokenizer(read, settings.max_tokens, inputs, tokenizer), session, settings.temperature, settings.bias)
 
 
 def softmax_row(logits: list[float], temperature: float, bias: list[float] | None = None) -> list[float]:

@@ -27,12 +27,13 @@ _LOAD_ERRORS = (
 )
 
 
-def open_session(model: Path, threads: int = 1) -> ort.InferenceSession:
+def open_session(model: Path, threads: int = 1, data: bytes | None = None) -> ort.InferenceSession:
     """Open an ONNX classifier: int64 [B, T] token ids in, float32 [B, C] logits out. Many threads may run one session.
 
     Args:
         model: the ONNX file.
         threads: cores that one run may use, at least 1; answers from several threads need only 1 each.
+        data: the file's bytes, if they were read; then the file is not.
     Raises:
         FormatError: if the graph contains more than a classifier needs (`security/onnx_form.py`), onnxruntime cannot load it, it
             has other inputs, or no output `logits`.
@@ -40,9 +41,11 @@ def open_session(model: Path, threads: int = 1) -> ort.InferenceSession:
     """
     if threads < 1:
         raise ValueError(f"threads is {threads}; it must be at least 1")
-    check_graph(model)
+    check_graph(model, data)
     try:
-        session = ort.InferenceSession(str(model), session_options(threads), providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            str(model) if data is None else data, session_options(threads), providers=["CPUExecutionProvider"]
+        )
     except _LOAD_ERRORS as error:
         reason = " ".join(str(error).split())
         raise FormatError(model, "", f"onnxruntime {ort.__version__} cannot load it: {reason}") from error

@@ -19,8 +19,10 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -45,6 +47,11 @@ _KEPT_TAIL = 64  # characters kept at the end of a shortened run, next to what f
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _BRACKETED = re.compile(r"[\[<].{1,62}[\]>]")  # [CLS], <mask>: cannot lie inside a run of letters or of one character
 # BERT splits these into words of one character (above U+FFFF: some of them).
+_KEPT_DROPPED = 8  # characters kept at either end of a run that the normalizer drops or takes for one space
+_MAYBE_DROPPED = {"Mn", "Me", "Cc", "Cf", "Cn"}  # categories of characters that a normalizer may drop
+_PRIVATE = "\ue000-\uf8ff"  # private use, dropped with the control characters
+_SPACES = " \t\n\r\u00a0\u2000-\u200a\u3000"
+_ANY_SPACE = re.compile(f"[{_SPACES}]")
 _IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00010000-\U0010ffff"
 
 
@@ -54,6 +61,8 @@ class _Part(msgspec.Struct, frozen=True):
     type: str = ""
     max_input_chars_per_word: int = 100
     lowercase: bool = False
+    clean_text: bool = True
+    strip_accents: bool | None = None  # None: as lowercase
 
 
 class _Added(msgspec.Struct, frozen=True):
@@ -75,17 +84,27 @@ class _Layout(msgspec.Struct, frozen=True):
 class TextTokenizer:
     """A tokenizer with truncation and without padding. It never changes after construction, so threads may share it."""
 
-    def __init__(self, tokenizer_json: Path | bytes, max_tokens: int, inputs: Collection[str] = INPUTS) -> None:
+    def __init__(
+        self,
+        tokenizer_json: Path | bytes,
+        max_tokens: int,
+        inputs: Collection[str] = INPUTS,
+        name: Path = Path("tokenizer.json"),
+        *,
+        keep: Literal["head", "tail"] = "head",
+    ) -> None:
         """Read a `tokenizer.json`.
 
         Args:
             tokenizer_json: the file, or its bytes.
             max_tokens: tokens kept of a text, special tokens included.
             inputs: names of the graph's inputs; only these arrays are made.
+            name: of the file, for messages, if its bytes are given.
+            keep: which end of a text that is too long is kept.
         Raises:
             FormatError: if it is not a tokenizer, or max_tokens leaves no room next to the special tokens.
         """
-        path = tokenizer_json if isinstance(tokenizer_json, Path) else Path("tokenizer.json")
+        path = tokenizer_json if isinstance(tokenizer_json, Path) else name
         data = tokenizer_json if isinstance(tokenizer_json, bytes) else decode.read_bytes(path)
         layout = decode.json(path, data, _Layout)
         # Only one text is tokenized at a time; the library's thread pool would add overhead and no speed.
@@ -97,15 +116,18 @@ class TextTokenizer:
         if max_tokens <= self._tokenizer.num_special_tokens_to_add(is_pair=True):
             raise FormatError(path, "", f"adds special tokens that leave no room for a text in max_tokens = {max_tokens}")
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_tokens, strategy="longest_first", direction="right")
-        self._max_tokens = max_tokens
+        self._tokenizer.enable_truncation(max_tokens, strategy="longest_first", direction="right" if keep == "head" else "left")
+        self._max_tokens, self._keep = max_tokens, keep
         self._inputs = tuple(inputs)
         self._runs, self._kept_head = _runs_to_shorten(layout, max_tokens)
+        self._cleans = bool(self._runs and layout.normalizer and layout.normalizer.clean_text)
+        self._dropped: re.Pattern[str] | None = None  # made for the first long text
         self._uncut_chars = CHARS_PER_TOKEN * max_tokens
         self._one_type = not any(self._tokenizer.encode("a").type_ids)  # of a text alone
+        self._enough_words = re.compile(rf"[\W_]*+(?:[^\W_]++[\W_]++){{{max_tokens}}}")
         self._constants: dict[int, Feeds] = {}
         self._words = None
-        if self._runs and self._one_type and not any(token.normalized for token in layout.added_tokens):
+        if self._runs and self._one_type and keep == "head" and not any(token.normalized for token in layout.added_tokens):
             special = [token.content for token in layout.added_tokens]
             lowercase = bool(layout.normalizer and layout.normalizer.lowercase)
             self._words = WordCache(self._tokenizer, max_tokens, special, lowercase=lowercase)
@@ -121,6 +143,9 @@ class TextTokenizer:
             UserError: if the target is longer than `MAX_TARGET_CHARS` characters.
         """
         text = _decoded(text)
+        if self._keep == "tail":
+            encoding = self._tail(_readable(text), None if target is None else _readable(_short_target(_decoded(target))))
+            return self._feeds(encoding.ids, encoding.type_ids if target is not None or not self._one_type else None)
         if target is None and self._words is not None:
             known = self._words.ids(_readable(text[: self._uncut_chars + MARGIN]), self._uncut_chars)
             if known is not None:
@@ -152,9 +177,7 @@ class TextTokenizer:
 
     def _encode_pair(self, text: str, target: str) -> Encoding:
         """Encode text and target, truncated together: the longer of the two loses tokens first."""
-        if len(target) > MAX_TARGET_CHARS:
-            raise UserError(f"a target has {len(target)} characters; at most {MAX_TARGET_CHARS} are allowed, shorten it")
-        target = _readable(target)
+        target = _readable(_short_target(target))
         if len(text) <= self._uncut_chars:
             return self._tokenizer.encode_batch_fast([(_readable(text), target)])[0]
         alone = self._tokenizer.encode(target)
@@ -168,9 +191,33 @@ class TextTokenizer:
         n_chars = self._uncut_chars
         while True:
             prefix = self._shorten(_readable(text[:n_chars]))
-            encoding = self._tokenizer.encode(prefix)
+            encoding = self._tokenizer.encode_batch([prefix])[0]  # unlike `encode`, this releases the GIL
             if n_chars >= len(text) or self._n_settled(encoding, len(prefix)) >= n_tokens:
                 return prefix, encoding
+            n_chars *= GROWTH
+
+    def chars_read(self, text: str) -> int:
+        """Number of characters that :meth:`ids` must look at, of all prefixes together; far cheaper than looking at them."""
+        if len(text) <= self._uncut_chars:
+            return len(text)
+        words = self._enough_words.match(text)  # a word has at least one token
+        end = len(text) if words is None else words.end()
+        n_chars = n_read = self._uncut_chars
+        while n_chars < end:
+            n_chars = min(GROWTH * n_chars, len(text))
+            n_read += n_chars
+        return n_read
+
+    def _tail(self, text: str, target: str | None) -> Encoding:
+        """The encoding of the last tokens. A suffix is read that grows until it has enough tokens after its first, cut word."""
+        n_chars = self._uncut_chars
+        while True:
+            suffix = text[-min(n_chars, MAX_CHARS) :]
+            encoding = self._tokenizer.encode_batch([suffix if target is None else (suffix, target)])[0]
+            pieces = [encoding, *encoding.overflowing]
+            words = [word for piece in pieces for word, part in zip(piece.word_ids, piece.sequence_ids, strict=True) if part == 0]
+            if n_chars >= min(len(text), MAX_CHARS) or sum(word is not None and word > 0 for word in words) >= self._max_tokens:
+                return encoding
             n_chars *= GROWTH
 
     def _n_settled(self, encoding: Encoding, n_chars: int) -> int:
@@ -189,6 +236,10 @@ class TextTokenizer:
 
     def _shorten(self, prefix: str) -> str:
         """Leave out the middle of overlong runs; the tokens stay the same."""
+        if self._cleans:
+            if self._dropped is None:
+                self._dropped = _dropped_runs(self._tokenizer)
+            prefix = self._dropped.sub(_shorter, prefix)
         for run in self._runs:
             prefix = run.sub(lambda match: match[0][: self._kept_head] + match[0][-_KEPT_TAIL:], prefix)
         return prefix
@@ -197,6 +248,41 @@ class TextTokenizer:
 def _decoded(text: str | bytes) -> str:
     """The text; bytes are decoded as UTF-8, at most as many as are ever read, with U+FFFD for invalid ones."""
     return text if isinstance(text, str) else text[: MAX_CHARS * BYTES_PER_CHAR].decode("utf-8", "replace")
+
+
+def _short_target(target: str) -> str:
+    """The target; raises UserError if it is too long."""
+    if len(target) > MAX_TARGET_CHARS:
+        raise UserError(f"a target has {len(target)} characters; at most {MAX_TARGET_CHARS} are allowed, shorten it")
+    return target
+
+
+def _dropped_runs(tokenizer: Tokenizer) -> re.Pattern[str]:
+    """Runs of spaces and of characters that a BERT tokenizer's normalizer drops, as it shows by dropping them; takes 20 ms."""
+    every = map(chr, range(0x10000))  # with characters above these the pattern would be slow
+    maybe = [one for one in every if unicodedata.category(one) in _MAYBE_DROPPED and one not in _SPACES]
+    kept = set(tokenizer.normalizer.normalize_str("".join(maybe)))
+    dropped = [ord(character) for character in maybe if character not in kept] if kept <= set(maybe) else []
+    kind = f"[{''.join(_ranges(dropped))}{_PRIVATE}{_SPACES}]"
+    return re.compile(f"(?<!{kind}){kind}{{{2 * _KEPT_DROPPED + 2},}}")
+
+
+def _ranges(places: list[int]) -> list[str]:
+    """Code points in ascending order as ranges of a character class."""
+    found: list[list[int]] = []
+    for at in places:
+        if found and found[-1][1] == at - 1:
+            found[-1][1] = at
+        else:
+            found.append([at, at])
+    return [rf"\U{first:08x}-\U{last:08x}" for first, last in found]
+
+
+def _shorter(match: re.Match[str]) -> str:
+    """Both ends of a run, and a space if its middle has one."""
+    run = match[0]
+    middle = " " if any(space in run for space in " \t\n\r") or (not run.isascii() and _ANY_SPACE.search(run)) else ""
+    return run[:_KEPT_DROPPED] + middle + run[-_KEPT_DROPPED:]
 
 
 def _readable(text: str) -> str:
@@ -212,7 +298,12 @@ def _runs_to_shorten(layout: _Layout, max_tokens: int) -> tuple[list[re.Pattern[
         return [], 0
     head = max(layout.model.max_input_chars_per_word, max_tokens) + 1
     longer = f"{{{head + _KEPT_TAIL + 1},}}"
-    runs = [rf"[^\W_{_IDEOGRAPHS}]{longer}", rf"[ \t\n\r\u00a0\u2000-\u200a\u3000]{longer}", rf"(.)\1{longer}"]
+    # Each looks back, so that it is tried once a run: tried at every character, a text of runs just too short costs their square.
+    runs = [
+        rf"(?<![^\W_{_IDEOGRAPHS}])[^\W_{_IDEOGRAPHS}]{longer}",
+        rf"(?<![{_SPACES}])[{_SPACES}]{longer}",
+        rf"(.)(?<!\1\1)\1{longer}",
+    ]
     return [re.compile(run, re.DOTALL) for run in runs], head
 
 

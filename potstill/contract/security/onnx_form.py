@@ -54,14 +54,22 @@ class _Cut(Exception):
     """The bytes are not a protobuf message, or end inside one."""
 
 
-def check_graph(path: Path) -> None:
-    """Raise FormatError if an ONNX file contains more than a classifier needs; the message names it."""
+def check_graph(path: Path, data: bytes | None = None) -> None:
+    """Raise FormatError if an ONNX file contains more than a classifier needs; the message names it.
+
+    Args:
+        path: the file.
+        data: its bytes, if they were read; then the file is not.
+    """
     try:
+        if data:
+            _model(path, data)
+            return
         with path.open("rb") as file:
-            if not path.stat().st_size:
+            if data is not None or not path.stat().st_size:
                 raise FormatError(path, "", "is empty; copy the whole bundle again")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                _model(path, data)
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                _model(path, mapped)
     except OSError as error:
         raise FormatError(path, "", f"cannot be read: {error.strerror}") from error
     except (_Cut, IndexError, UnicodeDecodeError):

@@ -207,3 +207,13 @@ def test_graphs_that_changed_places_drift_though_their_sums_are_right(bundle):
     (problem,) = refusals(bundle)
     assert problem.startswith(f"{bundle}: the golden texts drifted: ")
     assert "so a file of the bundle was replaced" in problem
+
+
+def test_golden_texts_without_the_targets_of_the_task_are_refused(tmp_path):
+    folder = write_bundle(tmp_path / "pairs", target=True)
+    rows = [json.loads(line) for line in (folder / "golden.jsonl").read_text().splitlines()]
+    (folder / "golden.jsonl").write_text("".join(json.dumps({**row, "target": None}) + "\n" for row in rows))
+    write_sums(folder)
+    assert refusals(folder) == [
+        f"{folder / 'golden.jsonl'}: line 1: has no target, but the task has targets; export the bundle again"
+    ]

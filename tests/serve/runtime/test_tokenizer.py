@@ -101,6 +101,10 @@ class Counting:
         self.n_chars += len(text)
         return self._tokenizer.encode(text)
 
+    def encode_batch(self, texts):
+        self.n_chars += sum(map(len, texts))
+        return self._tokenizer.encode_batch(texts)
+
     def encode_batch_fast(self, texts):
         self.n_chars += sum(map(len, texts))
         return self._tokenizer.encode_batch_fast(texts)
