@@ -17,6 +17,7 @@ class Limits:
     max_chars: int = 200_000  # per text
     max_head_bytes: int = 32_768  # request line and headers together
     max_connections: int = 1000  # per process
+    max_held_bytes: int = 16_000_000  # per process: bodies that have not arrived whole, of all connections together
     receipt_s: float = 5.0  # for a request to arrive whole, from its first byte or from connecting
     idle_s: float = 75.0  # for a connection to stay open between two requests
     timeout_ms: float = 1000.0  # deadline of a request that sets none
@@ -54,6 +55,8 @@ class ServeConfig:
     insecure: bool = False  # accept other machines without a key; there is no encryption either way
     keys: str | Path | None = None  # a file of API keys; None: those in the environment, if any
     otlp: str | None = None  # URL of a collector for traces; None: no traces
+    allow_host: tuple[str, ...] = ()  # names that requests may give the server, beside localhost, where no key is required
+    allow_origin: tuple[str, ...] = ()  # of web pages that may read replies, such as https://example.org; `*`: any
     limits: Limits = field(default_factory=Limits)
 
 
@@ -61,6 +64,7 @@ class ChildConfig(msgspec.Struct, frozen=True):
     """Settings of a child process, sent as JSON on the first line of its stdin."""
 
     bundles: list[tuple[str, str | None]]  # (folder, name) each
+    versions: list[int]  # for each, the descriptor of the memory that holds its files
     listener: int  # descriptor of the listening socket
     counts: int  # descriptor of the shared memory
     n_processes: int
@@ -68,4 +72,6 @@ class ChildConfig(msgspec.Struct, frozen=True):
     workers: int
     keys: str | None
     otlp: str | None
+    hosts: list[str] | None  # as `AccessPolicy` has them
+    origins: list[str]
     limits: Limits

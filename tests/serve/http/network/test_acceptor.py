@@ -19,7 +19,7 @@ from potstill.serve.http.telemetry.shared_counts import SharedCounts
 
 pytestmark = pytest.mark.slow
 
-ASK = b'POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n\r\n{"text": "rise"}'
+ASK = b'POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16\r\n\r\n{"text": "rise"}'
 
 
 class Echo(asyncio.Protocol):

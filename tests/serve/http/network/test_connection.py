@@ -83,7 +83,7 @@ def server(tmp_path_factory):
 
 def test_a_reply_comes_in_one_piece(server):
     body = b'{"text": "rise"}'
-    request = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    request = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         for _ in range(20):
             client.sendall(request)
