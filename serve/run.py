@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from potstill.contract.system.machine import usable_cores
+from potstill.serve.http.application.access import AccessPolicy
 from potstill.serve.http.application.api_keys import read_keys
 from potstill.serve.http.application.asgi_app import build_application
 from potstill.serve.http.config import BundleSpec, ChildConfig, ServeConfig, parse_bundle_spec
 from potstill.serve.http.network.listener import address_text, listen_tcp, listen_unix
-from potstill.serve.http.network.server import HttpServer
+from potstill.serve.http.network.server import EarlySignals, HttpServer, Stopped
 from potstill.serve.http.network.supervisor import supervise
 
 _SERVE = ServeConfig()
@@ -44,11 +45,12 @@ def serve(
         if config.processes > 1:
             supervise(listener, _child_config(specs, config, n_workers), announce_address)
             return
-        app = build_application(specs, config.limits, n_workers, config.keys, config.otlp)
-        announce_address()
         try:
-            HttpServer(app, config.limits).run(sockets=[listener])
-        except KeyboardInterrupt:
+            with EarlySignals() as early:
+                access = access_policy(config)
+                app = build_application(specs, config.limits, n_workers, config.keys, config.otlp, access=access)
+                HttpServer(app, config.limits, announce=announce_address, early=early).run(sockets=[listener])
+        except (KeyboardInterrupt, Stopped):
             pass  # uvicorn has shut down in order, and raises the signal again for its caller
 
 
@@ -57,6 +59,18 @@ def open_listener(config: ServeConfig) -> socket.socket:
     if config.unix is not None:
         return listen_unix(config.unix)
     return listen_tcp(config.host, config.port, open_to_others=config.insecure or len(read_keys(config.keys)) > 0)
+
+
+def access_policy(config: ServeConfig) -> AccessPolicy:
+    """The hosts and origins that a server accepts: without keys on loopback only its own names, as a web page could use any other.
+
+    Raises:
+        UserError: if the keys are invalid.
+    """
+    origins = frozenset(config.allow_origin)
+    if config.unix is not None or len(read_keys(config.keys)) > 0 or (config.insecure and not config.allow_host):
+        return AccessPolicy(None, origins)
+    return AccessPolicy(frozenset(name.lower() for name in (config.host, *config.allow_host)), origins)
 
 
 def _spec(bundle: str | Path | BundleSpec) -> BundleSpec:
@@ -68,8 +82,10 @@ def _spec(bundle: str | Path | BundleSpec) -> BundleSpec:
 
 def _child_config(specs: list[BundleSpec], config: ServeConfig, n_workers: int) -> ChildConfig:
     """Settings of the child processes; the supervisor fills in the descriptors."""
+    access = access_policy(config)
     return ChildConfig(
         bundles=[(str(one.folder), one.name) for one in specs],
+        versions=[],
         listener=-1,
         counts=-1,
         n_processes=config.processes,
@@ -77,5 +93,7 @@ def _child_config(specs: list[BundleSpec], config: ServeConfig, n_workers: int) 
         workers=n_workers,
         keys=None if config.keys is None else str(config.keys),
         otlp=config.otlp,
+        hosts=None if access.hosts is None else sorted(access.hosts),
+        origins=sorted(access.origins),
         limits=config.limits,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,9 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
+MAX_MESSAGE_CHARS = 500  # of an error; it may quote a part of the request
+MAX_QUOTES = 20_000  # unescaped quotation marks in a JSON body: far above what the largest allowed request has
+CODINGS = b"gzip, deflate"  # of a body, that are decoded
 MAX_DISCARDED = 8  # times the largest allowed body: how much of a body that is too large is read and discarded
 
 
@@ -34,6 +38,8 @@ class Refused(Exception):
 
     def __init__(self, status: int, message: str, headers: Headers | None = None, reason: str | None = None) -> None:
         """Args: HTTP status; one line for the client; extra headers; its reason in `potstill_shed_total`, if any."""
+        if len(message) > MAX_MESSAGE_CHARS:
+            message = f"{message[: MAX_MESSAGE_CHARS // 2]} … {message[-MAX_MESSAGE_CHARS // 4 :]}"
         self.status, self.message, self.headers, self.reason = status, message, headers or [], reason
         super().__init__(message)
 
@@ -56,7 +62,44 @@ def header(scope: Message, name: bytes) -> bytes | None:
 
 
 async def read_body(scope: Message, receive: Receive, max_bytes: int) -> bytes:
-    """The request's body; no more than `max_bytes` is kept in memory.
+    """The request's body, decoded if it is compressed; no more than `max_bytes` of it, before and after.
+
+    Raises:
+        Refused: 413 if it is larger, 415 if its coding is not one of `CODINGS`, 400 if it is damaged.
+        Disconnected: if the client disconnects before the body is complete.
+    """
+    coding = (header(scope, b"content-encoding") or b"identity").strip().lower()
+    if coding not in (b"identity", b"gzip", b"x-gzip", b"deflate"):
+        raise Refused(415, "Content-Encoding may be gzip or deflate", [(b"accept-encoding", CODINGS)])
+    body = await _read_raw(scope, receive, max_bytes)
+    return body if coding == b"identity" else _decompressed(body, max_bytes, raw=coding == b"deflate")
+
+
+def _decompressed(body: bytes, max_bytes: int, *, raw: bool) -> bytes:
+    """Decode gzip or deflate, and never more than `max_bytes` of it.
+
+    Args:
+        body: as it was sent.
+        max_bytes: of the decoded body.
+        raw: a body without the header of zlib is plain deflate, as some clients send it.
+    Raises:
+        Refused: 413 or 400.
+    """
+    plain = raw and (len(body) < 2 or body[0] & 15 != 8 or int.from_bytes(body[:2], "big") % 31)
+    decoder = zlib.decompressobj(-zlib.MAX_WBITS if plain else zlib.MAX_WBITS | 32)
+    try:
+        found = decoder.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise Refused(400, "the body is not what its Content-Encoding says") from error
+    if len(found) > max_bytes:
+        raise Refused(413, f"the decoded body is larger than {max_bytes} bytes; send fewer texts at a time")
+    if not decoder.eof or decoder.unused_data:
+        raise Refused(400, "the compressed body is cut off, or more follows it")
+    return found
+
+
+async def _read_raw(scope: Message, receive: Receive, max_bytes: int) -> bytes:
+    """The body as it was sent; no more than `max_bytes` is kept in memory.
 
     The rest of a body that is too large is read and discarded, up to MAX_DISCARDED times the limit: a client that is
     disconnected while it sends never reads the error.
@@ -107,6 +150,8 @@ async def send_reply(send: Send, reply: Reply, *, head: bool) -> None:
 
 def decode_json(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     """The body as the decoder's type; raises Refused: 400 if it is not JSON, 422 if the JSON does not fit the type."""
+    if len(body) > MAX_QUOTES and body.count(b'"') - body.count(b'\\"') > MAX_QUOTES:
+        raise Refused(422, "the body has far more strings than a request may have; send fewer texts at a time")
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:

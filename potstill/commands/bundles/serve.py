@@ -43,6 +43,18 @@ from potstill.serve.run import serve
 )
 @click.option("--insecure", is_flag=True, default=ServeConfig.insecure, help="Allow other machines without a key.")
 @click.option(
+    "--allow-host",
+    metavar="NAME",
+    multiple=True,
+    help="Name by which requests may call a server that needs no key, beside localhost; may be given several times.",
+)
+@click.option(
+    "--allow-origin",
+    metavar="ORIGIN",
+    multiple=True,
+    help="Origin of web pages that may read replies, such as https://example.org, or * for any; may be given several times.",
+)
+@click.option(
     "--timeout-ms",
     type=click.FloatRange(min=0, min_open=True),
     default=Limits.timeout_ms,

@@ -5,6 +5,7 @@
     /v2, /v2/models/NAME/infer, ...     the Open Inference Protocol (open_inference)
     /bundles/NAME/classify, .../predict the same for one of several bundles
     /livez, /readyz, /metrics           for operators
+    /health, /ping, /info, POST /, POST /invocations    as text-embeddings-inference
     /, /openapi.json                    a page to try it, and a description
 
 Texts appear neither in the log, nor in metrics, nor in traces.
@@ -15,27 +16,34 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+from potstill.contract.bundle import BundleFiles
 from potstill.contract.errors import UserError
 from potstill.contract.system.machine import usable_cores
+from potstill.contract.system.memory import give_back_memory
+from potstill.serve.http.application.access import AccessPolicy
 from potstill.serve.http.application.api_keys import ApiKeys, check_key, read_keys
-from potstill.serve.http.application.lookups import ServerView, find_hosted, look_up
+from potstill.serve.http.application.lookups import ServerView, find_hosted, look_up, read_page
 from potstill.serve.http.application.routes import FIXED_ROUTES, OPEN_KINDS, PROTOCOLS, Route, find_route
 from potstill.serve.http.asgi import Disconnected, Message, Receive, Refused, Reply, Send, read_body, send_reply
 from potstill.serve.http.config import BundleSpec, Limits
-from potstill.serve.http.hosting.bundle_registry import BundleRegistry, reload
+from potstill.serve.http.hosting.bundle_registry import BundleRegistry, ReloadResult, refused, reload
 from potstill.serve.http.hosting.job import Expired, Job
+from potstill.serve.http.hosting.open_bundle import Truncated
 from potstill.serve.http.hosting.workers import HEADROOM, Overloaded, Workers
 from potstill.serve.http.protocols import native
 from potstill.serve.http.protocols.request import make_job
+from potstill.serve.http.protocols.tei import too_long
 from potstill.serve.http.telemetry.logs_and_traces import OtlpTracer, ServerLog, request_span
 from potstill.serve.http.telemetry.metrics import ServerMetrics
 
 PUBLISH_S = 1.0  # how often this process publishes its counts to the others
+_ANYBODY = AccessPolicy()
 _CLOSE = (b"connection", b"close")
 
 
@@ -51,6 +59,7 @@ class AppDependencies:
     metrics: ServerMetrics = field(default_factory=ServerMetrics)
     version: str = "0"  # of potstill
     tracer: OtlpTracer | None = None  # None: no spans
+    access: AccessPolicy = field(default_factory=AccessPolicy)
 
 
 class Application:
@@ -62,7 +71,10 @@ class Application:
         self.draining = False
         self.has_one_client: Callable[[], bool] = lambda: False  # replaced by a server that counts its connections
         self._bundles, self._limits, self._metrics = dependencies.bundles, dependencies.limits, dependencies.metrics
+        self._access = dependencies.access
         self._workers = Workers(dependencies.n_workers)
+        read_page()
+        self._opener = ThreadPoolExecutor(1, "open-bundle")  # always the same thread, as each has memory of its own to free
         self._started = False
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
@@ -94,13 +106,36 @@ class Application:
         while True:
             self._reload_again = False
             for hosted in self._bundles.all:
-                result = await asyncio.to_thread(reload, hosted)
-                if result.hosted is not None:
-                    self._bundles.put(result.hosted)
-                self._metrics.reloads.add(result.name, result.outcome)
-                self.dependencies.log.line(result.line)
+                await self.take(hosted.name)
             if not self._reload_again:
                 return
+
+    async def take(self, name: str, files: BundleFiles | None = None) -> ReloadResult:
+        """Open a new version of a bundle and answer with it, if it is sound; whatever goes wrong is logged and counted.
+
+        Args:
+            name: of the bundle.
+            files: the new version; None: the one in the folder, if it is another.
+        """
+        current = self._bundles.get(name)
+        if current is None:
+            raise ValueError(f"no bundle is called {name!r}")
+        loop = asyncio.get_running_loop()
+        opening = loop.run_in_executor(self._opener, reload, current, files)
+        await asyncio.wait([opening])
+        error = opening.exception()
+        result = opening.result() if error is None else refused(name, current.version, error)
+        if result.hosted is not None:
+            self._bundles.put(result.hosted)
+            del current
+            loop.run_in_executor(self._opener, give_back_memory)
+        self.count_reload(result)
+        return result
+
+    def count_reload(self, result: ReloadResult) -> None:
+        """Count and log the result of a look for a new version."""
+        self._metrics.reloads.add(result.name, result.outcome)
+        self.dependencies.log.line(result.line)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Start the workers when the server starts, and finish the queue when it stops."""
@@ -117,6 +152,7 @@ class Application:
                 if publishing is not None:
                     publishing.cancel()
                 await asyncio.to_thread(self._workers.close)
+                self._opener.shutdown(wait=False, cancel_futures=True)
                 if self.dependencies.tracer is not None:
                     await asyncio.to_thread(self.dependencies.tracer.close)
                 self._metrics.publish()
@@ -132,7 +168,7 @@ class Application:
     async def _exchange(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request, count it and trace it."""
         start_s = time.monotonic()
-        route = find_route(scope["path"])
+        route = find_route(scope["path"], scope["method"])
         label = route.label if route is not None else "none"
         try:
             reply = await self._reply(route, scope, receive, start_s)
@@ -149,6 +185,8 @@ class Application:
             await send_reply(send, _error(route, Refused(500, "internal error; see the server log")), head=False)
             self._trace(label, scope, start_s, 500)
             raise
+        if self._access.origins:
+            reply.headers += self._access.cors(scope)
         if self.draining:
             reply.headers.append(_CLOSE)
         await send_reply(send, reply, head=scope["method"] == "HEAD")
@@ -164,11 +202,15 @@ class Application:
 
     async def _reply(self, route: Route | None, scope: Message, receive: Receive, start_s: float) -> Reply:
         """The reply to a request; raises Refused or Disconnected."""
+        self._access.check_host(scope)
         if route is None:
             raise Refused(
                 404, f"unknown path; the paths are {', '.join(FIXED_ROUTES)}, and those of single bundles in /openapi.json"
             )
         method = scope["method"]
+        if method == "OPTIONS":
+            allowed = ", ".join((*route.methods, "OPTIONS"))
+            return Reply(200, b"", headers=[(b"allow", allowed.encode()), *self._access.preflight(scope)])
         if method not in route.methods:
             allowed = ", ".join(route.methods)
             raise Refused(405, f"{route.label} accepts {allowed}, not {method}", [(b"allow", allowed.encode())])
@@ -229,6 +271,8 @@ class Application:
             ) from overloaded
         except Expired as expired:
             raise Refused(504, "the deadline passed while the request was queued", reason="expired") from expired
+        except Truncated as error:
+            raise Refused(413, too_long(job.hosted)) from error
         except UserError as error:
             raise Refused(422, str(error)) from error
 
@@ -248,6 +292,9 @@ def build_application(
     keys: str | Path | None,
     otlp: str | None,
     metrics: ServerMetrics | None = None,
+    *,
+    access: AccessPolicy = _ANYBODY,
+    files: Sequence[BundleFiles] | None = None,
 ) -> Application:
     """Open and check the bundles, and build an application that answers with them.
 
@@ -258,13 +305,15 @@ def build_application(
         keys: a file of API keys; None: those in the environment.
         otlp: URL of a collector for traces; None: no traces.
         metrics: None: new ones, of this process alone.
+        access: the hosts and origins that are accepted; any host by default.
+        files: what was read of the bundles' folders; None: they are read now.
     Raises:
         UserError: if a bundle or the keys are invalid, or the extra `otlp` is not installed.
     """
     version, metrics = program_version(), metrics or ServerMetrics()
     return Application(
         AppDependencies(
-            bundles=BundleRegistry.open(bundles),
+            bundles=BundleRegistry.open(bundles, None if files is None else list(files)),
             limits=limits,
             n_workers=n_workers,
             keys=read_keys(keys),
@@ -272,6 +321,7 @@ def build_application(
             metrics=metrics,
             version=version,
             tracer=None if otlp is None else OtlpTracer(otlp, version),
+            access=access,
         )
     )
 

@@ -6,6 +6,7 @@ The page is three files of ours, under a content security policy that lets the b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from potstill.serve.http.application.routes import Route
@@ -13,7 +14,7 @@ from potstill.serve.http.asgi import Headers, Refused, Reply, json_reply
 from potstill.serve.http.config import Limits
 from potstill.serve.http.hosting.bundle_registry import BundleRegistry
 from potstill.serve.http.hosting.open_bundle import HostedBundle
-from potstill.serve.http.protocols import native, open_inference
+from potstill.serve.http.protocols import native, open_inference, tei
 from potstill.serve.http.protocols.openapi import openapi_document
 from potstill.serve.http.telemetry.metrics import ServerMetrics
 from potstill.serve.http.telemetry.prometheus import CONTENT_TYPE as METRICS_TYPE
@@ -55,6 +56,10 @@ def look_up(route: Route, view: ServerView) -> Reply:
             return json_reply({"status": "alive"})
         case "ready":
             return json_reply({"status": view.status}, 200 if view.ready else 503)
+        case "health":
+            return tei.health(view.ready, view.status)
+        case "info":
+            return json_reply(tei.info(view.bundles.all[0], view.limits, view.version))
         case "metrics":
             return Reply(200, view.metrics.page(view.bundles.all, view.wait_s, view.ready).encode(), METRICS_TYPE)
         case "bundles":
@@ -82,6 +87,18 @@ def find_hosted(bundles: BundleRegistry, route: Route) -> HostedBundle:
     return hosted
 
 
+@cache
+def _content(name: str) -> bytes:
+    """The bytes of a file of the page, read once: a server whose open files are used up can still show it."""
+    return (FOLDER / name).read_bytes()
+
+
+def read_page() -> None:
+    """Read the page's files, before the first request."""
+    for name, _ in _FILES.values():
+        _content(name)
+
+
 def _page_file(path: str) -> Reply:
     """A file of the page, with its headers."""
     name, kind = _FILES[path]
@@ -91,4 +108,4 @@ def _page_file(path: str) -> Reply:
         (b"referrer-policy", b"no-referrer"),
         (b"cache-control", b"no-cache"),
     ]
-    return Reply(200, (FOLDER / name).read_bytes(), kind, headers)
+    return Reply(200, _content(name), kind, headers)

@@ -9,11 +9,12 @@ from potstill.serve.http.protocols import native, open_inference, tei
 from potstill.serve.http.protocols.request import WireProtocol
 
 RouteKind = Literal[
-    "classify", "predict", "infer", "live", "ready", "metrics", "openapi", "bundles", "v2", "model", "model_ready", "page",
+    "classify", "predict", "infer", "live", "health", "info",
+    "ready", "metrics", "openapi", "bundles", "v2", "model", "model_ready", "page",
 ]  # fmt: skip
 PROTOCOLS: dict[RouteKind, WireProtocol] = {"classify": native.PROTOCOL, "predict": tei.PROTOCOL, "infer": open_inference.PROTOCOL}
 GET_OR_HEAD, POST = ("GET", "HEAD"), ("POST",)
-OPEN_KINDS = {"live", "ready", "openapi", "page"}  # need no key: probes and browsers send none
+OPEN_KINDS = {"live", "ready", "health", "openapi", "page"}  # need no key: probes and browsers send none
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,13 @@ FIXED_ROUTES = {
         Route("page", "/"),
         Route("page", "/playground.css"),
         Route("page", "/playground.js"),
+        Route("predict", "/invocations", POST),  # this and the next three as text-embeddings-inference
+        Route("health", "/health"),
+        Route("health", "/ping"),
+        Route("info", "/info"),
     )
 }
+_POSTED_ROOT = Route("predict", "/", POST)  # as text-embeddings-inference
 _OF_BUNDLES: dict[str, tuple[RouteKind, tuple[str, ...]]] = {"classify": ("classify", POST), "predict": ("predict", POST)}
 _OF_MODELS: dict[tuple[str, ...], tuple[RouteKind, tuple[str, ...]]] = {
     (): ("model", GET_OR_HEAD),
@@ -53,11 +59,11 @@ _OF_MODELS: dict[tuple[str, ...], tuple[RouteKind, tuple[str, ...]]] = {
 }
 
 
-def find_route(path: str) -> Route | None:
-    """The route of a path, None if the path is unknown."""
+def find_route(path: str, method: str = "GET") -> Route | None:
+    """The route of a path, None if the path is unknown. Args: method, which matters for `/` alone."""
     fixed = FIXED_ROUTES.get(path)
     if fixed is not None:
-        return fixed
+        return _POSTED_ROOT if path == "/" and method == "POST" else fixed
     match path.split("/"):
         case ["", "bundles", name, action] if name and action in _OF_BUNDLES:
             kind, methods = _OF_BUNDLES[action]

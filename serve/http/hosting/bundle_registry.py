@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from potstill.contract.bundle import BundleFiles, sums_digest
 from potstill.contract.errors import UserError
 from potstill.serve.http.config import BundleSpec
-from potstill.serve.http.hosting.open_bundle import HostedBundle, sums_digest
+from potstill.serve.http.hosting.open_bundle import HostedBundle
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # part of URLs
+MAX_NAME_CHARS = 100
+_IN_NO_NAME = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # everything else can be escaped in a URL
 
 
 class BundleRegistry:
@@ -21,21 +24,20 @@ class BundleRegistry:
         self._by_name = {one.name: one for one in hosted}
 
     @classmethod
-    def open(cls, specs: list[BundleSpec]) -> BundleRegistry:
+    def open(cls, specs: list[BundleSpec], files: list[BundleFiles] | None = None) -> BundleRegistry:
         """Open and check all bundles.
 
+        Args:
+            specs: folders and names.
+            files: what was read of the folders, in this order; None: they are read now.
         Raises:
             FormatError: if a bundle is malformed.
             UserError: if golden texts get other answers here, or two bundles share a name.
         """
         hosted: list[HostedBundle] = []
-        for one in specs:
-            opened = HostedBundle.open(one.folder, one.name)
-            if not NAME.fullmatch(opened.name):
-                raise UserError(
-                    f"{one.folder}: the name {opened.name!r} cannot be part of a URL; choose one of letters, digits and . _ - "
-                    f"with: NAME={one.folder}"
-                )
+        for index, one in enumerate(specs):
+            opened = HostedBundle.open(one.folder, one.name) if files is None else HostedBundle.from_files(files[index], one.name)
+            _check_name(opened.name, one.folder)
             if opened.name in [other.name for other in hosted]:
                 raise UserError(
                     f"{one.folder}: the name {opened.name!r} is taken by another bundle; choose one with: NAME={one.folder}"
@@ -62,21 +64,47 @@ class ReloadResult:
     """Result of the check for a new version."""
 
     name: str
-    outcome: Literal["unchanged", "replaced", "refused"]
+    outcome: Literal["unchanged", "replaced", "refused", "failed"]
     line: str  # for the log
     hosted: HostedBundle | None = None  # the new version
 
 
-def reload(current: HostedBundle) -> ReloadResult:
+def reload(current: HostedBundle, files: BundleFiles | None = None) -> ReloadResult:
     """Open and check the folder's new version, if it has one; if that fails, the current version stays.
 
     Call it in a thread: reading and checking a bundle takes a while.
+
+    Args:
+        current: the version that answers.
+        files: the new version, if it was read; None: the folder is read now.
     """
     try:
-        if sums_digest(current.folder) == current.digest:
-            return ReloadResult(current.name, "unchanged", f"{current.name}: still version {current.version}")
-        hosted = HostedBundle.open(current.folder, current.name)
+        if files is None and sums_digest(current.folder) == current.digest:
+            return unchanged(current.name, current.version)
+        hosted = HostedBundle.open(current.folder, current.name) if files is None else HostedBundle.from_files(files, current.name)
     except (UserError, OSError) as error:
-        return ReloadResult(current.name, "refused", f"{current.name}: keeps version {current.version}: {error}")
+        return refused(current.name, current.version, error)
     line = f"{current.name}: version {hosted.version} replaces {current.version}"
     return ReloadResult(current.name, "replaced", line, hosted)
+
+
+def unchanged(name: str, version: str) -> ReloadResult:
+    """The result for a folder without a new version."""
+    return ReloadResult(name, "unchanged", f"{name}: still version {version}")
+
+
+def refused(name: str, version: str, error: BaseException) -> ReloadResult:
+    """The result for a new version that cannot be opened. An error that nobody foresaw is named by its type alone."""
+    if isinstance(error, UserError | OSError):
+        return ReloadResult(name, "refused", f"{name}: keeps version {version}: {error}")
+    problem = f"the new version cannot be opened ({type(error).__name__}); try it with: potstill verify"
+    return ReloadResult(name, "failed", f"{name}: keeps version {version}: {problem}")
+
+
+def _check_name(name: str, folder: Path) -> None:
+    """Check that a name can be part of a URL, escaped where needed; raises UserError."""
+    if not 0 < len(name) <= MAX_NAME_CHARS or _IN_NO_NAME.search(name) or name != name.strip() or name in (".", ".."):
+        raise UserError(
+            f"{folder}: the name {name[:MAX_NAME_CHARS]!r} cannot be part of a URL; choose one of 1 to {MAX_NAME_CHARS} characters "
+            f"without slashes and control characters with: NAME={folder}"
+        )

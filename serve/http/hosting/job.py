@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from potstill.serve.http.hosting.open_bundle import HostedBundle, TimedAnswer
+from potstill.serve.http.hosting.open_bundle import AS_USUAL, HostedBundle, Reading, TimedAnswer
 
 
 class Expired(Exception):
@@ -26,11 +26,13 @@ class Job:
         "n_left",
         "n_taken",
         "queue_s",
-        "sets",
+        "rank_s",
+        "reading",
         "start_s",
         "targets",
         "texts",
         "units",
+        "usual",
         "waits",
     )
 
@@ -42,7 +44,7 @@ class Job:
         *,
         start_s: float,
         deadline_s: float,
-        sets: bool = False,
+        reading: Reading = AS_USUAL,
     ) -> None:
         """Estimate the cost of the texts.
 
@@ -52,14 +54,17 @@ class Job:
             targets: one for each text, or None.
             start_s: when the request was received, by `time.monotonic`.
             deadline_s: when its answer is due, by the same clock.
-            sets: add label sets to the answers.
+            reading: how its texts are read.
         """
-        self.hosted, self.texts, self.targets, self.sets = hosted, texts, targets, sets
+        self.hosted, self.texts, self.targets, self.reading = hosted, texts, targets, reading
         self.start_s, self.deadline_s = start_s, deadline_s
-        self.costs = [hosted.cost.seconds(len(text)) for text in texts]  # seconds of an idle core
+        prices = [hosted.price(text, reading) for text in texts]
+        self.costs = [seconds for seconds, _ in prices]  # of an idle core
+        self.usual = [is_usual for _, is_usual in prices]
         self.units = sum(self.costs)  # of the texts that no worker has taken yet
         self.n_taken, self.n_left = 0, len(texts)
         self.answers: list[TimedAnswer | None] = [None] * len(texts)
+        self.rank_s = deadline_s  # its place in the queue; see `Workers`
         self.is_probe = False  # accepted to test the estimate, as no other job was there
         self.waits = False  # all workers were busy when it arrived
         self.queue_s = 0.0  # from receipt until the first text was taken
@@ -69,7 +74,7 @@ class Job:
     def work(self, index: int) -> TimedAnswer:
         """Classify one of the texts; raises UserError."""
         target = None if self.targets is None else self.targets[index]
-        return self.hosted.answer(self.texts[index], target, sets=self.sets)
+        return self.hosted.answer(self.texts[index], target, self.reading)
 
     def results(self) -> list[TimedAnswer]:
         """The answers in the order of the texts; complete once all are done."""

@@ -1,8 +1,12 @@
 """Worker threads with admission control: a job is accepted only if the estimate says that it meets its deadline.
 
-The queue is in the order of deadlines. A new job is accepted only if it, and every job behind it, would still be done in time;
-so overload leads to early refusals, which cost almost nothing, and not to late answers. Each worker runs one text at a time and
-takes the next one at once: no text waits for a batch to fill.
+A new job is accepted only if it, and every job behind it in the queue, would still be done in time; so overload leads to early
+refusals, which cost almost nothing, and not to late answers. Each worker runs one text at a time and takes the next one at once:
+no text waits for a batch to fill.
+
+A job's place in the queue is the later of two times: a tenth of its time limit after its start, and as long after it as its own
+work would take of the part of all workers that is given away. So what is urgent comes first, and what is large comes later within
+its limit: a client that asks a lot at a time cannot hold up one that asks a little, and uses what the others leave.
 
 A job that costs less than handing it to another thread is answered by the event loop's thread. If there is only one client, every
 short job is, as nobody else has to wait for it.
@@ -19,7 +23,9 @@ from potstill.serve.http.hosting.job import Expired, Job
 
 HEADROOM = 0.6  # share of the remaining time that the estimate may fill; the rest is for its errors and for the network
 ON_THE_SPOT_S = 0.0003  # of an idle core: jobs up to this cost stay in the event loop's thread; handing over costs half of it
-ALONE_S = 0.02  # at the current pace: the same if there is only one client
+ALONE_S = 0.01  # at the current pace: the same if there is only one client
+URGENCY = 0.1  # share of a job's time limit; see above
+PROBE_EVERY_S = 5.0  # between two jobs that are accepted against the estimate, to test it
 PACE_RATE = 0.05  # smoothing of the pace, per text
 PACE_RANGE = (0.02, 50.0)  # the pace of one text is clipped to this range
 
@@ -44,11 +50,12 @@ class Workers:
         # A locked lock for each waiting worker. The last one to wait is woken first: the caches of its core are warm, and the
         # event loop keeps its own core.
         self._idle: list[threading.Lock] = []
-        self._queue: list[Job] = []  # by deadline; each job has texts that no worker has taken
+        self._queue: list[Job] = []  # by rank; each job has texts that no worker has taken
         self._queued_units = 0.0  # seconds of an idle core, of the texts in the queue
         self._running_units = 0.0  # and of those being answered
         self._n_running = 0
         self._closing = False
+        self._next_probe_s = 0.0  # by `time.monotonic`
         self._threads: list[threading.Thread] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -88,7 +95,8 @@ class Workers:
         for index in range(len(job.texts)):
             job.answers[index] = job.work(index)
         job.n_left = 0
-        self._learn_pace(time.monotonic() - start, job.units)
+        if all(job.usual):
+            self._learn_pace(time.monotonic() - start, job.units)
         return True
 
     def submit(self, job: Job) -> asyncio.Future[None]:
@@ -100,9 +108,10 @@ class Workers:
         loop = self._loop or asyncio.get_running_loop()
         with self._lock:
             self._check(job, time.monotonic())
+            job.rank_s = self._rank_s(job)
             job.future = loop.create_future()
             job.waits = bool(self._queue) or self._n_running + len(job.texts) > self.n_workers
-            insort(self._queue, job, key=_deadline)
+            insort(self._queue, job, key=_rank)
             self._queued_units += job.units
         self._wake(len(job.texts))
         return job.future
@@ -121,31 +130,39 @@ class Workers:
 
     def _check(self, job: Job, now: float) -> None:
         """Check that all deadlines would be met; raises Overloaded."""
-        ahead = self._running_units
-        if not self._queue or self._queue[-1].deadline_s <= job.deadline_s:  # the common case: all jobs have the same time limit
+        ahead, rank_s = self._running_units, self._rank_s(job)
+        if not self._queue or self._queue[-1].rank_s <= rank_s:  # the common case: all jobs are alike
             ahead += self._queued_units
             behind: list[Job] = []
         else:
-            at = next(i for i, other in enumerate(self._queue) if other.deadline_s > job.deadline_s)
+            at = next(i for i, other in enumerate(self._queue) if other.rank_s > rank_s)
             ahead += sum(other.units for other in self._queue[:at])
             behind = self._queue[at:]
-        if not self._queue and not self._n_running:
-            # No other job would be late, so accept it to test the estimate: one that is too high would refuse everything for ever.
-            if PACE_RANGE[0] * job.units > job.deadline_s - now:
-                raise Overloaded(0.0, self.pace * job.units)
-            job.is_probe = True
-            return
         share = self.pace / self.n_workers
         longest = self.pace * max(job.costs)
         # The last text starts at the latest when all other work has been divided evenly among the workers.
         takes = share * (ahead + job.units) + longest * (1 - 1 / self.n_workers)
         if takes > HEADROOM * (job.deadline_s - now):
-            raise Overloaded(share * ahead, takes - share * ahead)
+            self._probe(job, now, Overloaded(share * ahead, takes - share * ahead))
         total = ahead + job.units
         for other in behind:
             total += other.units
             if now + share * total > other.deadline_s:
                 raise Overloaded(share * ahead, takes - share * ahead)
+
+    def _probe(self, job: Job, now: float, refusal: Overloaded) -> None:
+        """Accept a job against the estimate, now and then, if no other one can be late: an estimate that is too high would refuse
+        everything for ever. Raises the refusal."""
+        possible = PACE_RANGE[0] * job.units / self.n_workers <= job.deadline_s - now
+        if self._queue or self._n_running or now < self._next_probe_s or not possible:
+            raise refusal
+        self._next_probe_s = now + PROBE_EVERY_S
+        job.is_probe = True
+
+    def _rank_s(self, job: Job) -> float:
+        """The job's place in the queue, by `time.monotonic`."""
+        limit_s = job.deadline_s - job.start_s
+        return job.start_s + min(limit_s, max(URGENCY * limit_s, self.pace * job.units / self.n_workers / HEADROOM))
 
     def _run(self) -> None:
         """The loop of a worker thread."""
@@ -204,7 +221,10 @@ class Workers:
         """Record that a text is answered."""
         cost = job.costs[index]
         with self._lock:
-            self._learn_pace(seconds, cost)
+            if job.usual[index]:
+                self._learn_pace(seconds, cost)
+            if job.is_probe:
+                self._judge_probe(job, seconds / cost)
             self._n_running -= 1
             self._running_units = self._running_units - cost if self._n_running else 0.0  # else rounding would add up
             job.n_left -= 1
@@ -213,6 +233,12 @@ class Workers:
             finished = job.n_left == 0 or job.failure is not None
         if finished:
             self._tell(job)
+
+    def _judge_probe(self, job: Job, pace: float) -> None:
+        """Believe what a probe shows, and end it if the rest of it cannot be done in time; the caller holds the lock."""
+        self.pace = max(PACE_RANGE[0], min(self.pace, pace))
+        if self.pace * job.units / self.n_workers > job.deadline_s - time.monotonic():
+            job.failure = job.failure or Expired()
 
     def _withdraw(self, job: Job) -> None:
         """Remove the rest of a job from the queue, if it is there; the caller holds the lock."""
@@ -226,14 +252,14 @@ class Workers:
             self._loop.call_soon_threadsafe(_settle, job)
 
     def _learn_pace(self, seconds: float, cost: float) -> None:
-        """Update the pace with the measured time of one or more texts."""
+        """Update the pace with the measured time of one or more texts, of those that are like most: odd ones would spoil it."""
         low, high = PACE_RANGE
         self.pace += PACE_RATE * (min(high, max(low, seconds / cost)) - self.pace)
 
 
-def _deadline(job: Job) -> float:
+def _rank(job: Job) -> float:
     """The sort key of the queue."""
-    return job.deadline_s
+    return job.rank_s
 
 
 def _settle(job: Job) -> None:

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import resource
 import select
 import signal
 import socket
 import struct
+import threading
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -23,6 +28,7 @@ from potstill.serve.http.network.acceptor import Acceptor
 from potstill.serve.http.network.connection import SWEEP_S, connection_class, n_busy, sweep
 from potstill.serve.http.telemetry.shared_counts import SharedCounts
 
+SPARE_FILES = 64  # open files of a process beside its connections, and connections that are being refused
 SETTLE_S = 0.05  # for handshakes that have begun to complete
 STEP_S = 0.01  # of polling during shutdown
 
@@ -34,8 +40,25 @@ _DROP_SYN = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0,
 class HttpServer(uvicorn.Server):
     """Serves an application until SIGTERM or SIGINT; SIGHUP reloads changed bundles."""
 
-    def __init__(self, app: Application, limits: Limits, counts: SharedCounts | None = None) -> None:
-        """Args: the application; limits; where processes that share the socket publish their numbers of connections."""
+    def __init__(
+        self,
+        app: Application,
+        limits: Limits,
+        counts: SharedCounts | None = None,
+        announce: Callable[[], None] | None = None,
+        early: EarlySignals | None = None,
+    ) -> None:
+        """Take the limits that the process's open files allow.
+
+        Args:
+            app: the application.
+            limits: of requests and connections.
+            counts: where processes that share the socket publish their numbers of connections.
+            announce: called once connections are accepted and signals are handled.
+            early: what came before.
+        """
+        limits = fit_open_files(limits)
+        self._announce, self._early = announce, early
         self._connection = connection_class(limits, app.dependencies.metrics)
         self._counts, self._acceptors = counts, list[Acceptor]()
         config = uvicorn.Config(
@@ -58,16 +81,21 @@ class HttpServer(uvicorn.Server):
         app.has_one_client = lambda: self._n_open() == 1
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept connections, and handle SIGHUP."""
+        """Accept connections, handle SIGHUP, and say so."""
         await super().startup([])  # the acceptors below take the place of uvicorn's
         make = partial(self._connection, self.config, self.server_state, self.lifespan.state)
         self._acceptors = [Acceptor(listener, make, self._n_open, self._counts) for listener in sockets or []]
         loop = asyncio.get_running_loop()
         self._sweeping = loop.create_task(self._sweep())
-        try:
-            loop.add_signal_handler(signal.SIGHUP, self._app.reload)
-        except (ValueError, RuntimeError):
-            pass  # not the main thread, which alone can handle signals
+        if self._counts is None:  # else the parent handles it
+            try:
+                loop.add_signal_handler(signal.SIGHUP, self._app.reload)
+            except (ValueError, RuntimeError):
+                pass  # not the main thread, which alone can handle signals
+        if self._early is not None and self._early.reload:
+            self._app.reload()
+        if self._announce is not None:
+            self._announce()
 
     async def _sweep(self) -> None:
         """Enforce the limits of connections, every SWEEP_S."""
@@ -77,6 +105,8 @@ class HttpServer(uvicorn.Server):
             sweep(self.server_state, loop.time())
             for acceptor in self._acceptors:
                 acceptor.publish()
+            if self._counts is not None:
+                self._counts.count_turn()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Shut down gracefully; requests that exceed the grace period are cancelled."""
@@ -101,9 +131,9 @@ class HttpServer(uvicorn.Server):
         for task in list(self.server_state.tasks):
             task.cancel()
         await asyncio.sleep(STEP_S)
-        self._sweeping.cancel()
         self._captured_signals.clear()  # uvicorn would raise them again, and the process would end by the signal instead of with 0
         await self.lifespan.shutdown()
+        self._sweeping.cancel()
 
     def _n_open(self) -> int:
         """Number of open connections."""
@@ -123,6 +153,50 @@ class HttpServer(uvicorn.Server):
         """Handle SIGTERM or SIGINT: from now on the server is not ready."""
         self._app.draining = True
         super().handle_exit(sig, frame)
+
+
+class Stopped(BaseException):
+    """SIGTERM or SIGINT came while the server was starting."""
+
+
+class EarlySignals:
+    """Handles signals until the event loop does: SIGHUP is remembered, SIGTERM and SIGINT raise Stopped. For a `with` block."""
+
+    def __init__(self) -> None:
+        """Handle nothing yet."""
+        self.reload = False
+        self._earlier: dict[int, Any] = {}
+
+    def __enter__(self) -> EarlySignals:
+        """Begin; in a thread other than the main one, which alone can handle signals, do nothing."""
+        if threading.current_thread() is threading.main_thread():
+            self._earlier = {sig: signal.signal(sig, self._stop) for sig in (signal.SIGTERM, signal.SIGINT)}
+            self._earlier[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._remember)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Restore the handlers of before."""
+        for sig, handler in self._earlier.items():
+            signal.signal(sig, handler)
+
+    def _remember(self, _: int, __: FrameType | None) -> None:
+        """Reload once the server has started."""
+        self.reload = True
+
+    def _stop(self, _: int, __: FrameType | None) -> None:
+        """End the start."""
+        raise Stopped
+
+
+def fit_open_files(limits: Limits) -> Limits:
+    """Allow this process as many open files as its connections need; where it may not, the limits with fewer connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.max_connections + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        limits = replace(limits, max_connections=max(1, min(limits.max_connections, soft - SPARE_FILES)))
+    return limits
 
 
 def has_pending_connection(listener: socket.socket) -> bool:

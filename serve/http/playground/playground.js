@@ -73,7 +73,7 @@ async function classify(event) {
     const question = { text: by("text").value, timing: true };
     if (bundle.target) question.target = by("target").value;
     const start = performance.now();
-    const reply = await ask(`bundles/${bundle.bundle}/classify`, { method: "POST", body: JSON.stringify(question) });
+    const reply = await ask(`bundles/${encodeURIComponent(bundle.bundle)}/classify`, { method: "POST", body: JSON.stringify(question) });
     if (mine === asked) show(reply.answer, reply.timing, performance.now() - start);
   } catch (error) {
     if (mine === asked) complain(error);

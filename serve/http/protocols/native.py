@@ -18,7 +18,7 @@ from msgspec import UNSET, UnsetType
 from potstill.serve.http.asgi import Message, Refused, Reply, decode_json, json_reply
 from potstill.serve.http.config import Limits
 from potstill.serve.http.hosting.job import Job
-from potstill.serve.http.hosting.open_bundle import HostedBundle, TimedAnswer
+from potstill.serve.http.hosting.open_bundle import AS_USUAL, HostedBundle, Reading, TimedAnswer
 from potstill.serve.http.protocols.request import ParsedRequest, WireProtocol, WriteReply
 
 
@@ -80,7 +80,8 @@ def read(scope: Message, body: bytes, hosted: HostedBundle, limits: Limits) -> t
     texts = [request.text] if isinstance(request.text, str) else request.texts or []
     targets = [request.target] if isinstance(request.target, str) else request.targets or None
     timeout_ms = None if request.timeout_ms is UNSET else request.timeout_ms
-    return ParsedRequest(texts, targets, timeout_ms=timeout_ms, sets=request.sets), partial(_write, request)
+    reading = Reading(sets=True) if request.sets else AS_USUAL
+    return ParsedRequest(texts, targets, timeout_ms=timeout_ms, reading=reading), partial(_write, request)
 
 
 def _write(request: ClassifyRequest, job: Job) -> Reply:

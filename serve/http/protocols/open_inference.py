@@ -1,7 +1,7 @@
 """The Open Inference Protocol, version 2, over HTTP, as Triton, KServe and MLServer have it.
 
     inputs    `text` BYTES, and `target` BYTES where the task has one, both of the same shape
-    outputs   `label` BYTES [B], `probs` FP32 [B, C] in label order, `abstain` BOOL [B]; on request `logits` FP32 [B, C]
+    outputs   `label` BYTES [B], `probs` FP32 [B, C] in label order, `abstain` BOOL [B], `logits` FP32 [B, C]; by default all
 
 The parameter `timeout` is in microseconds, as in Triton. Errors are {"error"}, with status 400 for an invalid request.
 """
@@ -23,14 +23,13 @@ from potstill.serve.http.protocols.open_inference_tensors import Tensor, binary_
 from potstill.serve.http.protocols.request import ParsedRequest, WireProtocol, WriteReply
 
 HEADER_LENGTH = b"inference-header-content-length"
-DEFAULT_OUTPUTS = ("label", "probs", "abstain")
 DATATYPES = {"label": "BYTES", "probs": "FP32", "abstain": "BOOL", "logits": "FP32"}
 
 
 class OutputParameters(msgspec.Struct, frozen=True):
     """Parameters of a requested output. Unknown ones are ignored."""
 
-    binary_data: bool | UnsetType = UNSET  # UNSET: as `InferParameters.binary_data_output` says
+    binary_data: bool | None = None  # None: as `InferParameters.binary_data_output` says
     classification: msgspec.Raw | UnsetType = UNSET  # an extension that is not supported
 
 
@@ -38,14 +37,14 @@ class RequestedOutput(msgspec.Struct, frozen=True):
     """An output that the client requests."""
 
     name: str
-    parameters: OutputParameters = OutputParameters()
+    parameters: OutputParameters | None = None
 
 
 class InferParameters(msgspec.Struct, frozen=True):
     """Parameters of a whole request. Unknown ones are ignored."""
 
-    timeout: float | UnsetType = UNSET  # in microseconds
-    binary_data_output: bool = False  # default of `OutputParameters.binary_data`
+    timeout: float | None = None  # in microseconds
+    binary_data_output: bool | None = None  # default of `OutputParameters.binary_data`
 
 
 class InferRequest(msgspec.Struct, frozen=True):
@@ -53,8 +52,8 @@ class InferRequest(msgspec.Struct, frozen=True):
 
     inputs: list[Tensor]
     id: str | None = None
-    parameters: InferParameters = InferParameters()
-    outputs: list[RequestedOutput] = []
+    parameters: InferParameters | None = None
+    outputs: list[RequestedOutput] | None = None
 
 
 _DECODER = msgspec.json.Decoder(InferRequest)
@@ -71,26 +70,27 @@ def read(scope: Message, body: bytes, hosted: HostedBundle, limits: Limits) -> t
             raise Refused(400, f"unknown or repeated input {tensor.name!r}; the inputs are 'text' and, with a target, 'target'")
         size = binary_size(tensor)
         if size is not None and at + size > len(body):
-            raise Refused(400, f"input {tensor.name!r} has a binary_data_size of {size}, but only {len(body) - at} bytes are left")
+            raise Refused(400, f"the binary_data_size of input {tensor.name!r} exceeds the {len(body) - at} bytes that are left")
         tensors[tensor.name] = read_texts(tensor, None if size is None else body[at : at + size])
         at += size or 0
     if at != len(body):
         raise Refused(400, f"the last {len(body) - at} bytes of the body belong to no input")
     if "text" not in tensors:
         raise Refused(400, "the input 'text' is missing")
-    _check_outputs(request.outputs)
+    _check_outputs(request.outputs or [])
     return ParsedRequest(tensors["text"], tensors.get("target"), timeout_ms=_timeout_ms(request)), partial(_write, request)
 
 
 def _write(request: InferRequest, job: Job) -> Reply:
-    """Write the outputs that were requested, or the default ones."""
-    requested = request.outputs or [RequestedOutput(name) for name in DEFAULT_OUTPUTS]
+    """Write the outputs that were requested, or all."""
+    requested = request.outputs or [RequestedOutput(name) for name in DATATYPES]
+    binary_default = request.parameters is not None and bool(request.parameters.binary_data_output)
     outputs, tail = [], []
     for one in requested:
         values = _VALUES[one.name](job)
         output: dict[str, Any] = {"name": one.name, "datatype": DATATYPES[one.name], "shape": _shape(job, one.name)}
-        own_choice = one.parameters.binary_data
-        binary = request.parameters.binary_data_output if isinstance(own_choice, UnsetType) else own_choice
+        own_choice = None if one.parameters is None else one.parameters.binary_data
+        binary = binary_default if own_choice is None else own_choice
         if binary:
             data = to_bytes(DATATYPES[one.name], values)
             output["parameters"] = {"binary_data_size": len(data)}
@@ -146,20 +146,22 @@ def _json_size(body: bytes, header_length: bytes | None) -> int:
 
 def _check_outputs(requested: list[RequestedOutput]) -> None:
     """Check the requested outputs; raises Refused: 400."""
+    if len(requested) > len(DATATYPES):
+        raise Refused(400, f"{len(requested)} outputs are requested; there are {len(DATATYPES)}")
     names = [one.name for one in requested]
     for one in requested:
         if one.name not in DATATYPES or names.count(one.name) > 1:
             raise Refused(
                 400, f"unknown or repeated output {one.name!r}; the outputs are {', '.join(DATATYPES)}, each at most once"
             )
-        if one.parameters.classification is not UNSET:
+        if one.parameters is not None and one.parameters.classification not in (UNSET, None):
             raise Refused(400, "the classification extension is not supported; request the outputs label and probs")
 
 
 def _timeout_ms(request: InferRequest) -> float | None:
     """The parameter `timeout` in milliseconds; None without one."""
-    timeout_us = request.parameters.timeout
-    return None if isinstance(timeout_us, UnsetType) else timeout_us / 1000
+    timeout_us = None if request.parameters is None else request.parameters.timeout
+    return None if timeout_us is None else timeout_us / 1000
 
 
 def _shape(job: Job, name: str) -> list[int]:

@@ -7,28 +7,50 @@ docs/protocol/extension_binary_data.md.
 
 from __future__ import annotations
 
+import re
 import struct
 from math import prod
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, Meta, UnsetType
 
 from potstill.serve.http.asgi import Refused
 
 _LENGTH = struct.Struct("<I")
 _DTYPES = {"FP32": np.dtype("<f4"), "BOOL": np.dtype("?")}
-_NESTING = 8  # levels of lists in JSON data; more are refused
+MAX_SIZES = 8  # of a shape, and levels of lists in JSON data; more are refused
+MAX_LISTS = 10_000  # in JSON data
+Size = Annotated[int, Meta(ge=0, le=2**31 - 1)]  # bounded while it is decoded: a product of long numbers takes seconds
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+
+
+class TensorParameters(msgspec.Struct, frozen=True):
+    """Parameters of an input. Unknown ones are ignored, and never built."""
+
+    binary_data_size: Size | None = None
+
+
+# Strings in lists of up to MAX_SIZES levels: whatever else the data has is refused as soon as it is met, and never built.
+_List2 = list[str | list[str]]
+_List3 = list[str | _List2]
+_List4 = list[str | _List3]
+_List5 = list[str | _List4]
+_List6 = list[str | _List5]
+_List7 = list[str | _List6]
+_List8 = list[str | _List7]
+_FLAT, _NESTED = msgspec.json.Decoder(list[str]), msgspec.json.Decoder(_List8)
 
 
 class Tensor(msgspec.Struct, frozen=True):
     """The JSON description of an input."""
 
     name: str
-    shape: list[int]
+    shape: list[Size]
     datatype: str
-    parameters: dict[str, Any] = {}
-    data: list[Any] | msgspec.UnsetType = msgspec.UNSET
+    parameters: TensorParameters | None = None
+    data: msgspec.Raw | UnsetType = UNSET
 
 
 def read_texts(tensor: Tensor, binary: bytes | None) -> list[str]:
@@ -42,14 +64,14 @@ def read_texts(tensor: Tensor, binary: bytes | None) -> list[str]:
     """
     if tensor.datatype != "BYTES":
         raise Refused(400, f"input {tensor.name!r} has datatype {tensor.datatype}; BYTES is expected")
-    if any(size < 0 for size in tensor.shape):
-        raise Refused(400, f"input {tensor.name!r} has shape {tensor.shape}; sizes must be at least 0")
+    if len(tensor.shape) > MAX_SIZES:
+        raise Refused(400, f"the shape of input {tensor.name!r} has {len(tensor.shape)} sizes; at most {MAX_SIZES} are allowed")
     if binary is not None:
         texts = _split(tensor.name, binary)
-    elif tensor.data is msgspec.UNSET:
+    elif isinstance(tensor.data, UnsetType):
         raise Refused(400, f"input {tensor.name!r} has neither data nor binary_data_size")
     else:
-        texts = _flat(tensor.name, tensor.data, _NESTING)
+        texts = _strings(tensor.name, bytes(tensor.data))
     if prod(tensor.shape) != len(texts):
         raise Refused(400, f"input {tensor.name!r} has shape {tensor.shape} but {len(texts)} elements")
     return texts
@@ -61,11 +83,9 @@ def binary_size(tensor: Tensor) -> int | None:
     Raises:
         Refused: 400 if the size is invalid, or the tensor has data in the JSON too.
     """
-    size = tensor.parameters.get("binary_data_size")
-    if size is None:
-        return None
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0 or tensor.data is not msgspec.UNSET:
-        raise Refused(400, f"input {tensor.name!r} must have either data or a binary_data_size of at least 0")
+    size = None if tensor.parameters is None else tensor.parameters.binary_data_size
+    if size is not None and tensor.data is not UNSET:
+        raise Refused(400, f"input {tensor.name!r} must have either data or a binary_data_size")
     return size
 
 
@@ -97,19 +117,28 @@ def _split(name: str, data: bytes) -> list[str]:
     return texts
 
 
-def _flat(name: str, data: list[Any], depth: int) -> list[str]:
-    """The strings of nested lists; raises Refused: 400."""
+def _strings(name: str, data: bytes) -> list[str]:
+    """The strings of JSON data, a list or nested lists; raises Refused: 400."""
+    try:
+        return _FLAT.decode(data)
+    except msgspec.ValidationError:
+        pass  # nested, or not of strings
+    if data.count(b"[") > MAX_LISTS and _STRING.sub(b"", data).count(b"[") > MAX_LISTS:
+        raise Refused(400, f"input {name!r} has more than {MAX_LISTS} lists")
+    try:
+        return _flat(_NESTED.decode(data))
+    except msgspec.ValidationError as error:
+        raise Refused(400, f"the data of input {name!r} may only be strings and lists of strings: {error}") from error
+
+
+def _flat(values: list[Any]) -> list[str]:
+    """The strings of nested lists, in order."""
     texts: list[str] = []
-    for value in data:
+    for value in values:
         if isinstance(value, str):
             texts.append(value)
-        elif isinstance(value, list) and depth:
-            texts.extend(_flat(name, value, depth - 1))
         else:
-            raise Refused(
-                400,
-                f"input {name!r} contains a value of type {type(value).__name__}; only strings and lists of strings are allowed",
-            )
+            texts.extend(_flat(value))
     return texts
 
 

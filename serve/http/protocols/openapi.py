@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from potstill.serve.http.config import Limits
 from potstill.serve.http.hosting.open_bundle import HostedBundle
 from potstill.serve.http.protocols.open_inference import DATATYPES
@@ -13,6 +15,8 @@ _ERRORS = {
     "404": "Unknown bundle or version.",
     "408": "The request took too long to arrive.",
     "413": "The body is too large; in /predict also too many texts, or too long a text.",
+    "415": "The body is compressed in another way than gzip or deflate.",
+    "421": "No key is required, and Host is not a name of this machine.",
     "422": "The JSON does not have the form of a request, or does not fit the bundle.",
     "429": "The deadline cannot be met; Retry-After says when to retry.",
     "500": "Internal error.",
@@ -59,6 +63,10 @@ def _paths(hosted: list[HostedBundle], limits: Limits) -> Json:
     paths: Json = {
         "/classify": {"post": _ask("classify", "Classify texts.", classify_request([first], limits), ref("ClassifyReply"))},
         "/predict": {"post": _predict(predict_request([first], limits), "predict")},
+        "/invocations": {"post": _predict(predict_request([first], limits), "invocations")},
+        "/health": {"get": _health("health")},
+        "/ping": {"get": _health("ping")},
+        "/info": {"get": _look("info", "The first bundle, as text-embeddings-inference describes it.", {"type": "object"})},
         "/bundles": {"get": _look("bundles", "The bundles, with labels, thresholds and examples.", ref("Bundles"))},
         "/livez": {"get": _look("livez", "Tell that the process is alive.", ref("Status"), open_to_all=True)},
         "/readyz": {"get": _ready("readyz")},
@@ -67,7 +75,10 @@ def _paths(hosted: list[HostedBundle], limits: Limits) -> Json:
         "/v2": {"get": _look("v2", "The server's name, version and protocol extensions.", ref("ServerMetadata"))},
         "/metrics": {"get": _plain("metrics", "Metrics for Prometheus.", "text/plain")},
         "/openapi.json": {"get": _look("openapi", "This description.", {"type": "object"}, open_to_all=True)},
-        "/": {"get": _plain("page", "A page to try the server.", "text/html", open_to_all=True)},
+        "/": {
+            "get": _plain("page", "A page to try the server.", "text/html", open_to_all=True),
+            "post": _predict(predict_request([first], limits), "predict_root"),
+        },
         "/playground.css": {"get": _plain("page_css", "The page's style.", "text/css", open_to_all=True)},
         "/playground.js": {"get": _plain("page_js", "The page's script.", "text/javascript", open_to_all=True)},
     }
@@ -78,16 +89,16 @@ def _paths(hosted: list[HostedBundle], limits: Limits) -> Json:
 
 def _paths_of(one: HostedBundle, limits: Limits) -> Json:
     """The paths of one bundle; bundles differ in what they accept."""
-    name = one.name
+    name, place = one.name, quote(one.name, safe="")
     asked = _ask(f"classify_{name}", f"Classify texts with {name}.", classify_request([one], limits), ref("ClassifyReply"))
     paths: Json = {
-        f"/bundles/{name}/classify": {"post": _with(asked, "404")},
-        f"/bundles/{name}/predict": {"post": _with(_predict(predict_request([one], limits), f"predict_{name}"), "404")},
+        f"/bundles/{place}/classify": {"post": _with(asked, "404")},
+        f"/bundles/{place}/predict": {"post": _with(_predict(predict_request([one], limits), f"predict_{name}"), "404")},
     }
     version = {"name": "version", "in": "path", "required": True, "schema": {"type": "string", "enum": [one.version]}}
     for path, parameters, suffix in (
-        (f"/v2/models/{name}", [], name),
-        (f"/v2/models/{name}/versions/{{version}}", [version], f"{name}_version"),
+        (f"/v2/models/{place}", [], name),
+        (f"/v2/models/{place}/versions/{{version}}", [version], f"{name}_version"),
     ):
         metadata = _with(_look(f"model_{suffix}", "Inputs and outputs of the bundle.", ref("ModelMetadata")), "404")
         ready = _with(_look(f"model_ready_{suffix}", "Tell whether the bundle answers.", ref("ModelReady")), "404")
@@ -111,14 +122,14 @@ def _ask(operation: str, summary: str, request: Json, reply: Json) -> Json:
         "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
         "responses": {"200": answered},
     }
-    return _with(described, "400", "401", "408", "413", "422", "429", "500", "503", "504")
+    return _with(described, "400", "401", "408", "421", "413", "415", "422", "429", "500", "503", "504")
 
 
 def _predict(request: Json, operation: str) -> Json:
     """`/predict`, whose errors have a type."""
     described = _ask(operation, "As text-embeddings-inference.", request, ref("Predictions"))
     for status, response in described["responses"].items():
-        if status not in ("200", "401", "408", "503"):
+        if status not in ("200", "401", "408", "421", "503"):
             response["content"]["application/json"]["schema"] = ref("TypedError")
     return described
 
@@ -142,6 +153,7 @@ def _infer(hosted: list[HostedBundle], limits: Limits, operation: str) -> Json:
 def _look(operation: str, summary: str, schema: Json, *, open_to_all: bool = False) -> Json:
     """An operation that classifies nothing."""
     described: Json = {"operationId": operation, "summary": summary, "responses": {"200": _json("The reply.", schema)}}
+    _with(described, "421")
     if open_to_all:
         described["security"] = []
         return described
@@ -153,6 +165,12 @@ def _ready(operation: str) -> Json:
     described = _look(operation, "Tell whether a new request would be answered.", ref("Status"), open_to_all=True)
     described["responses"]["503"] = _json("Starting, busy, or stopping.", ref("Status"))
     return described
+
+
+def _health(operation: str) -> Json:
+    """A readiness probe whose reply is empty."""
+    described = _plain(operation, "Tell whether a new request would be answered.", "text/plain", open_to_all=True)
+    return _with(described, "503")
 
 
 def _plain(operation: str, summary: str, kind: str, *, open_to_all: bool = False) -> Json:

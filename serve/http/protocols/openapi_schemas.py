@@ -122,7 +122,11 @@ def predict_request(hosted: list[HostedBundle], limits: Limits) -> Json:
         fields = [text, target] if with_target else [text]
         row = {"type": "array", "prefixItems": fields, "items": False, "minItems": len(fields), "maxItems": len(fields)}
         inputs += [row, _list(row, minItems=1, maxItems=limits.max_texts), *([] if with_target else [text])]
-    options = {"raw_scores": {"type": "boolean"}, "truncate": {"type": ["boolean", "null"]}}
+    options = {
+        "raw_scores": {"type": "boolean"},
+        "truncate": {"type": ["boolean", "null"]},
+        "truncation_direction": {"enum": ["left", "right", "Left", "Right"]},
+    }
     return _object(["inputs"], {"inputs": {"anyOf": inputs}, **options})
 
 
@@ -133,7 +137,9 @@ def infer_request(hosted: list[HostedBundle], limits: Limits, outputs: list[str]
         names = ["text", "target"] if with_target else ["text"]
         tensors = [_input(name, limits) for name in names]
         shapes.append({"type": "array", "prefixItems": tensors, "items": False, "minItems": len(names), "maxItems": len(names)})
-    output = _object(["name"], {"name": {"enum": outputs}, "parameters": _object([], {"binary_data": {"type": "boolean"}})})
+    output = _object(
+        ["name"], {"name": {"enum": outputs}, "parameters": _object([], {"binary_data": {"type": ["boolean", "null"]}})}
+    )
     return _object(
         ["inputs"],
         {
@@ -144,7 +150,7 @@ def infer_request(hosted: list[HostedBundle], limits: Limits, outputs: list[str]
                 [],
                 {
                     "timeout": {"type": "number", "minimum": limits.min_timeout_ms * 1000, "maximum": limits.max_timeout_ms * 1000},
-                    "binary_data_output": {"type": "boolean"},
+                    "binary_data_output": {"type": ["boolean", "null"]},
                 },
             ),
         },

@@ -9,7 +9,7 @@ from potstill.contract.errors import UserError
 from potstill.serve.http.asgi import Message, Refused, Reply
 from potstill.serve.http.config import Limits
 from potstill.serve.http.hosting.job import Job
-from potstill.serve.http.hosting.open_bundle import HostedBundle
+from potstill.serve.http.hosting.open_bundle import AS_USUAL, HostedBundle, Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class ParsedRequest:
     texts: Sequence[str]
     targets: Sequence[str] | None = None
     timeout_ms: float | None = None  # None: `Limits.timeout_ms`
-    sets: bool = False  # add label sets to the answers
+    reading: Reading = AS_USUAL
 
 
 WriteReply = Callable[[Job], Reply]
@@ -58,8 +58,8 @@ def make_job(request: ParsedRequest, hosted: HostedBundle, limits: Limits, start
         raise Refused(422, f"timeout_ms is {timeout_ms:g}; it must be {allowed}")
     try:
         hosted.classifier.check_targets(texts, targets)
-        if request.sets:
+        if request.reading.sets:
             hosted.classifier.check_sets()
     except UserError as error:
         raise Refused(422, str(error)) from error
-    return Job(hosted, texts, targets, start_s=start_s, deadline_s=start_s + timeout_ms / 1e3, sets=request.sets)
+    return Job(hosted, texts, targets, start_s=start_s, deadline_s=start_s + timeout_ms / 1e3, reading=request.reading)

@@ -1,29 +1,33 @@
-"""`POST /predict` as text-embeddings-inference answers it, so that its clients only change the address.
+"""`POST /predict`, `/` and `/invocations` as text-embeddings-inference answers it, so that its clients only change the address.
 
     {"inputs": "..."}  or  {"inputs": ["...", "TARGET"]}     -> [{"score", "label"}, ...], the most probable first
     {"inputs": [["..."], ["...", "TARGET"], ...]}            -> a list of those
     "raw_scores": true     logits instead of probabilities
     "truncate": false      a text with more tokens than the model reads is refused instead of truncated
+    "truncation_direction": "left"     the last tokens of such a text are read instead of the first
 
 Errors are {"error", "error_type"}, with that server's types and status codes: Validation 413 (422 where the shape is wrong),
-Empty 400, Overloaded 429, Unhealthy 503, Backend 424. The deadline is always the default, as the protocol has no field for it.
+Empty (and for a body that is not JSON Validation) 400, Overloaded 429, Unhealthy 503, Backend 424. The deadline is always the
+default, as the protocol has no field for it.
+`GET /health` and `/ping` are empty where the server is ready, `GET /info` describes the first bundle.
 Source: huggingface/text-embeddings-inference, router/src/http/types.rs and server.rs, router/src/lib.rs.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any, Literal
 
 import msgspec
 
 from potstill.serve.http.asgi import Message, Refused, Reply, decode_json, json_reply
 from potstill.serve.http.config import Limits
 from potstill.serve.http.hosting.job import Job
-from potstill.serve.http.hosting.open_bundle import HostedBundle, TimedAnswer
+from potstill.serve.http.hosting.open_bundle import AS_USUAL, HostedBundle, Reading, TimedAnswer
 from potstill.serve.http.protocols.request import ParsedRequest, WireProtocol, WriteReply
 
 ERROR_TYPES = {
-    400: "Empty", 413: "Validation", 422: "Validation", 424: "Backend", 429: "Overloaded", 500: "Backend", 503: "Unhealthy",
+    400: "Validation", 413: "Validation", 422: "Validation", 424: "Backend", 429: "Overloaded", 500: "Backend", 503: "Unhealthy",
     504: "Overloaded",
 }  # fmt: skip
 NO_PAIRS = (
@@ -39,6 +43,7 @@ class PredictRequest(msgspec.Struct, frozen=True):
     inputs: str | list[str | list[str]]
     raw_scores: bool = False
     truncate: bool | None = None  # None: true
+    truncation_direction: Literal["left", "right", "Left", "Right"] = "right"
 
 
 class LabelScore(msgspec.Struct, frozen=True):
@@ -65,9 +70,14 @@ def read(scope: Message, body: bytes, hosted: HostedBundle, limits: Limits) -> t
     if any(with_target) and not hosted.manifest.target:
         raise Refused(422, NO_PAIRS)
     targets = [pair[1] for pair in pairs] if all(with_target) else None
+    return ParsedRequest(texts, targets, reading=_reading(request)), partial(_write, request)
+
+
+def _reading(request: PredictRequest) -> Reading:
+    """How the texts are read."""
     if request.truncate is False:
-        _refuse_long(hosted, texts, targets, limits)
-    return ParsedRequest(texts, targets), partial(_write, request)
+        return Reading(whole=True)
+    return Reading(keep="tail") if request.truncation_direction.lower() == "left" else AS_USUAL
 
 
 def _write(request: PredictRequest, job: Job) -> Reply:
@@ -78,7 +88,7 @@ def _write(request: PredictRequest, job: Job) -> Reply:
 
 def write_error(refused: Refused) -> Reply:
     """Write an error in that server's form."""
-    kind = ERROR_TYPES.get(refused.status, "Validation")
+    kind = "Empty" if refused.message == EMPTY else ERROR_TYPES.get(refused.status, "Validation")
     return json_reply({"error": refused.message, "error_type": kind}, refused.status, refused.headers)
 
 
@@ -102,12 +112,37 @@ def _pairs(inputs: str | list[str | list[str]]) -> list[list[str]]:
     return rows
 
 
-def _refuse_long(hosted: HostedBundle, texts: list[str], targets: list[str] | None, limits: Limits) -> None:
-    """Check that no text would be truncated; raises Refused: 413."""
-    for index, text in enumerate(texts):
-        if len(text) <= limits.max_chars and hosted.is_truncated(text, None if targets is None else targets[index]):
-            most = hosted.manifest.max_tokens
-            raise Refused(413, f"Input validation error: `inputs` must have at most {most} tokens. Given: more than {most}")
+def too_long(hosted: HostedBundle) -> str:
+    """The message for a text that was to be read whole, and is too long for that."""
+    most = hosted.manifest.max_tokens
+    return f"Input validation error: `inputs` must have at most {most} tokens. Given: more than {most}"
+
+
+def health(ready: bool, status: str) -> Reply:
+    """The reply to `GET /health`: nothing, if a request would be answered. Args: status, the reason if not."""
+    return Reply(200, b"", b"text/plain") if ready else json_reply({"error": status, "error_type": "Unhealthy"}, 503)
+
+
+def info(hosted: HostedBundle, limits: Limits, version: str) -> dict[str, Any]:
+    """The reply to `GET /info`, with the fields that its clients read. Args: the first bundle; limits; version of potstill."""
+    labels = hosted.manifest.labels
+    names = {"id2label": {str(i): name for i, name in enumerate(labels)}, "label2id": {name: i for i, name in enumerate(labels)}}
+    return {
+        "model_id": hosted.name,
+        "model_sha": hosted.digest,
+        "model_dtype": hosted.manifest.variant,
+        "model_type": {"classifier": names},
+        "max_concurrent_requests": limits.max_connections,
+        "max_input_length": hosted.manifest.max_tokens,
+        "max_batch_tokens": hosted.manifest.max_tokens * limits.max_texts,
+        "max_batch_requests": None,
+        "max_client_batch_size": limits.max_texts,
+        "auto_truncate": True,
+        "tokenization_workers": 1,
+        "version": version,
+        "sha": None,
+        "docker_label": None,
+    }
 
 
 def _predictions(hosted: HostedBundle, timed: TimedAnswer, *, raw: bool) -> list[LabelScore]:

@@ -8,32 +8,40 @@ from __future__ import annotations
 
 import os
 import re
+import select
+import socket
+import stat
 import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from potstill.contract.errors import MissingExtraError
 from potstill.serve.http.asgi import Message, header
 
 STDERR = 2
+MAX_LINE_BYTES = 4096  # PIPE_BUF of Linux: a pipe takes so much whole or not at all
 EXPORT_TIMEOUT_S = 5  # for the collector to accept a batch of spans
 _PARENT = re.compile(rb"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _ZEROS = b"0"
 
 
 class ServerLog:
-    """Writes lines to a descriptor. Lines that cannot be written, on a full disk for example, are lost and counted."""
+    """Writes lines to a descriptor and never waits. What cannot be written, as to a full disk or a pipe that nobody reads, is
+    lost and counted."""
 
     def __init__(self, descriptor: int = STDERR, when_lost: Callable[[], None] | None = None) -> None:
         """Args: file descriptor to write to; function to call for each lost line."""
         self._descriptor, self._when_lost = descriptor, when_lost
+        self._write = _writer(descriptor)
 
     def line(self, text: str) -> None:
-        """Write one line with a single system call; line breaks become spaces."""
+        """Write one line with a single system call; line breaks become spaces. It is cut to what a pipe takes at once."""
+        data = " ".join(text.split()).encode(errors="replace")
         try:
-            os.write(self._descriptor, (" ".join(text.split()) + "\n").encode(errors="replace"))
+            self._write(data[: MAX_LINE_BYTES - 1].decode(errors="ignore").encode() + b"\n")
         except OSError:
             if self._when_lost is not None:
                 self._when_lost()
@@ -43,6 +51,35 @@ class ServerLog:
         kind, _, trace = sys.exc_info()
         frames = "; ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(trace))
         self.line(f"bug: {where}: {kind.__name__ if kind else 'unknown'} at {frames}")
+
+
+def _writer(descriptor: int) -> Callable[[bytes], object]:
+    """A function that writes to a descriptor without waiting; it raises OSError if it cannot.
+
+    The flag for that belongs to the open file, which other processes share. So a pipe or a terminal is opened once more; where
+    that is not allowed, it is asked first.
+    """
+    try:
+        mode = os.fstat(descriptor).st_mode
+    except OSError:
+        return partial(os.write, descriptor)
+    if stat.S_ISSOCK(mode):
+        sender = socket.socket(fileno=os.dup(descriptor))
+        return lambda data: sender.send(data, socket.MSG_DONTWAIT)
+    if not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
+        return partial(os.write, descriptor)
+    try:
+        own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return partial(_write_if_ready, descriptor)
+    return partial(os.write, own)
+
+
+def _write_if_ready(descriptor: int, data: bytes) -> None:
+    """Write a line if there is room for it; raises OSError."""
+    if not select.select([], [descriptor], [], 0)[1]:
+        raise BlockingIOError
+    os.write(descriptor, data)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Counts of several processes in shared memory, without a file, a port or a lock.
 
-Each process writes to its own slot only. A slot has the number of open connections, then a sequence number that is odd during a
-write, then the length of the counts, then the counts as MessagePack. A reader checks that the sequence number has not changed.
+Each process writes to its own slot only. A slot has the number of open connections and that of turns of the event loop, then a
+sequence number that is odd during a write, then the length of the counts, then the counts as MessagePack. A reader checks that the
+sequence number has not changed.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from potstill.serve.http.telemetry.prometheus import MetricsSnapshot
 
 SLOT_BYTES = 1 << 20  # enough for some thousand histograms; untouched pages take no memory
 _OPEN = struct.Struct("<Q")  # connections
+_TURNS = struct.Struct("<Q")  # counted while the event loop runs
 _HEAD = struct.Struct("<QQ")  # sequence number (two for each write), length
-_COUNTS = _OPEN.size + _HEAD.size  # offset of the counts
+_BEFORE = _OPEN.size + _TURNS.size
+_COUNTS = _BEFORE + _HEAD.size  # offset of the counts
 _TRIES = 100
 
 
@@ -42,7 +45,7 @@ class SharedCounts:
         data = msgspec.msgpack.encode(counts)
         if len(data) > SLOT_BYTES - _COUNTS:
             return
-        start = SLOT_BYTES * self._index + _OPEN.size
+        start = SLOT_BYTES * self._index + _BEFORE
         number, length = _HEAD.unpack_from(self._memory, start)
         number += number % 2  # odd if an earlier process died during a write
         _HEAD.pack_into(self._memory, start, number + 1, length)
@@ -52,6 +55,16 @@ class SharedCounts:
     def publish_open(self, n: int) -> None:
         """Publish the number of open connections of this process."""
         _OPEN.pack_into(self._memory, SLOT_BYTES * self._index, n)
+
+    def count_turn(self) -> None:
+        """Show that the event loop of this process runs."""
+        at = SLOT_BYTES * self._index + _OPEN.size
+        _TURNS.pack_into(self._memory, at, (_TURNS.unpack_from(self._memory, at)[0] + 1) % 2**64)
+
+    def turns(self, index: int) -> int:
+        """The turns that a process has counted; a number that stays the same means that it stands still."""
+        turns: int = _TURNS.unpack_from(self._memory, SLOT_BYTES * index + _OPEN.size)[0]
+        return turns
 
     def fewest_open(self) -> int:
         """The smallest number of open connections of any process."""
@@ -68,7 +81,7 @@ class SharedCounts:
 
     def _read(self, index: int) -> MetricsSnapshot:
         """The counts in a slot; empty if none were written, or no complete read succeeds."""
-        start = SLOT_BYTES * index + _OPEN.size
+        start = SLOT_BYTES * index + _BEFORE
         for _ in range(_TRIES):
             number, length = _HEAD.unpack_from(self._memory, start)
             data = self._memory[start + _HEAD.size : start + _HEAD.size + length]

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import http.client
 import json
 import signal
+import zlib
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import pytest
 from support.serving import ServerProcess
 from support.tiny_bundle import LABELS, write_bundle
 
 from potstill.contract.decision import Conformal
+from potstill.contract.errors import UserError
 from potstill.serve.http.application.asgi_app import AppDependencies, Application
 from potstill.serve.http.config import BundleSpec
 from potstill.serve.http.hosting.bundle_registry import BundleRegistry
@@ -228,3 +232,38 @@ def test_a_client_that_sends_far_too_much_still_reads_the_error(server, chunked)
     assert (reply.status, reply.headers["connection"]) == (413, "close")
     assert json.loads(reply.read()) == {"error": "the body is larger than 1000000 bytes; send fewer texts at a time"}
     connection.close()
+
+
+@pytest.mark.parametrize("name", ["Support tickets", "\u5ba2\u6237\u610f\u56fe", "3-way stance", "50% off?#"])
+def test_a_name_may_have_any_characters_that_a_url_can_escape(folders, name):
+    with ServerProcess(f"{name}={folders['plain']}") as server:
+        place = quote(name, safe="")
+        assert server.post(f"/bundles/{place}/classify", {"text": "rise"})[1]["bundle"] == name
+        assert server.ask("GET", f"/v2/models/{place}/ready")[0] == 200
+        assert f"/bundles/{place}/classify" in json.loads(server.ask("GET", "/openapi.json")[1])["paths"]
+        assert server.count("potstill_labels_total", bundle=name, label="flat", abstain="true") == 1
+
+
+@pytest.mark.parametrize("name", ["a\x1b[0m", "..", " a", "a" * 101, "a\\b"])
+def test_a_name_that_no_url_or_terminal_can_bear_is_refused(folders, name):
+    with pytest.raises(UserError, match="cannot be part of a URL; choose one of 1 to 100 characters"):
+        BundleRegistry.open([BundleSpec(folders["plain"], name)])
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "raw deflate"])
+def test_a_compressed_body_is_decoded_within_the_limit(server, coding):
+    def packed(body):
+        return {"gzip": gzip.compress(body), "deflate": zlib.compress(body), "raw deflate": zlib.compress(body)[2:-4]}[coding]
+
+    headers, body = {"Content-Encoding": coding.split()[-1]}, b'{"text": "rise"}'
+    assert server.ask("POST", "/classify", packed(body), headers)[0] == 200
+    assert server.ask("POST", "/classify", packed(b" " * 50_000_000), headers)[0] == 413
+    for damaged in (packed(body)[:-6], body):
+        assert server.ask("POST", "/classify", damaged, headers)[0] == 400
+    if coding == "gzip":
+        assert server.ask("POST", "/classify", packed(body) * 2, headers)[0] == 400
+
+
+def test_another_coding_is_refused_with_those_that_are_known(server):
+    status, _, headers = server.ask("POST", "/classify", b"x", {"Content-Encoding": "br"})
+    assert (status, headers["accept-encoding"]) == (415, "gzip, deflate")

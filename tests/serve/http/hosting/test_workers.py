@@ -9,7 +9,7 @@ from support.tiny_bundle import write_bundle
 
 from potstill.contract.errors import UserError
 from potstill.serve.http.hosting.job import Expired, Job
-from potstill.serve.http.hosting.open_bundle import HostedBundle
+from potstill.serve.http.hosting.open_bundle import HostedBundle, Reading
 from potstill.serve.http.hosting.workers import HEADROOM, Overloaded, Workers
 
 pytestmark = pytest.mark.slow
@@ -204,3 +204,61 @@ def test_the_worker_that_was_busy_last_is_woken_first(slow):
 
     run(scenario, 3)
     assert len(names) == 6 and len(set(names)) == 1
+
+
+def costing(hosted, cost_s, n=1, timeout_s=60.0):
+    """A job that is estimated at so many seconds a text."""
+    one = job(hosted, n, timeout_s)
+    one.costs, one.units = [cost_s] * n, cost_s * n
+    return one
+
+
+def test_a_large_job_leaves_room_for_small_ones_that_come_later(slow):
+    order = []
+
+    async def scenario(workers):
+        workers.pace = 1.0
+        jobs = [
+            ("large", costing(slow, 0.02, 20, 1.0)),
+            ("small", costing(slow, 0.02, 1, 1.0)),
+            ("small", costing(slow, 0.02, 1, 1.0)),
+        ]
+        futures = []
+        for name, one in jobs:
+            futures.append(workers.submit(one))
+            futures[-1].add_done_callback(lambda _, name=name: order.append(name))
+        with pytest.raises(Overloaded):
+            workers.submit(costing(slow, 0.02, 20, 1.0))  # a second large one would be late
+        await asyncio.gather(*futures)
+
+    run(scenario)
+    assert order == ["small", "small", "large"]
+
+
+def test_what_cannot_be_met_even_alone_is_refused_except_for_rare_probes(slow):
+    async def scenario(workers):
+        workers.pace = 1.0
+        n_refused = 0
+        for _ in range(20):
+            hopeless = costing(slow, 0.005, 1000, 1.0)  # 5 s of work
+            try:
+                future = workers.submit(hopeless)
+            except Overloaded:
+                n_refused += 1
+                continue
+            with pytest.raises(Expired):  # the probe, once its first text shows that the estimate is about right
+                await future
+            assert len(hopeless.results()) < 500
+        return n_refused
+
+    assert run(scenario) >= 18
+
+
+def test_a_text_of_invisible_characters_is_priced_as_what_it_costs(slow):
+    words, invisible = "price rise fall stay " * 10_000, "\u200b\u2060" * 50_000
+    odd = "\u0b01\u0b3c" * 50_000  # marks of a script
+    (usual_s, is_usual), (odd_s, odd_is_usual) = slow.price(words), slow.price(odd)
+    assert is_usual and usual_s == slow.price(words[:2000])[0]
+    assert not odd_is_usual and odd_s - usual_s >= slow.cost.per_char_s * len(odd) / 2
+    assert slow.price(invisible)[0] > usual_s
+    assert slow.price(words, Reading(whole=True)) == (2 * usual_s, False)

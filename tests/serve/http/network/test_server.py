@@ -24,7 +24,7 @@ from potstill.serve.bench.load.open_loop import open_loop
 
 pytestmark = pytest.mark.slow
 
-HEAD = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n\r\n"
+HEAD = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16\r\n\r\n"
 BODY = b'{"text": "rise"}'
 QUICK = ("--receipt-s", "1")
 
@@ -103,7 +103,7 @@ def test_an_idle_connection_between_requests_is_left_alone(server):
 
 def test_a_flood_of_headers_is_cut_off(server):
     with server.socket() as client:
-        client.sendall(b"GET /livez HTTP/1.1\r\n")
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n")
         try:
             for number in range(5000):
                 client.sendall(b"X-%d: %s\r\n" % (number, b"y" * 100))
@@ -146,14 +146,14 @@ def test_a_client_that_closes_its_side_counts_as_disconnected(server):
 
 def test_pipelined_requests_are_answered_in_order(server):
     with server.socket() as client:
-        client.sendall((HEAD + BODY) * 3 + b"GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n")
+        client.sendall((HEAD + BODY) * 3 + b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         found = read_all(client)
     assert found.count(b"HTTP/1.1 200 ") == 4 and found.rstrip().endswith(b'{"status":"alive"}')
 
 
 def test_a_job_is_dropped_when_its_client_disconnects(slow_bundle):
     body = json.dumps({"texts": ["rise"] * 64, "timeout_ms": 60000}).encode()
-    request = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    request = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
     with ServerProcess(slow_bundle, "--workers", "1") as server:
         for _ in range(3):
             with server.socket() as client:
@@ -282,9 +282,10 @@ def test_a_process_that_cannot_start_ends_the_server_with_its_reason(bundle, tmp
     broken = tmp_path / "broken"
     shutil.copytree(bundle, broken)
     (broken / "model.onnx").write_bytes(b"other")
+    write_sums(broken)
     with ServerProcess(broken, "--processes", "2") as server:
         assert server.process.wait(60) == 1
-        assert "model.onnx: was changed" in server.line
+        assert "model.onnx: is not an ONNX file" in server.line
         assert b"exited with 1 during startup" in server.process.stderr.read()
 
 
@@ -294,10 +295,13 @@ def test_a_log_on_a_full_disk_affects_no_request(tmp_path):
     with open("/dev/full", "wb") as full, ServerProcess(folder, "--unix", path, stderr=full) as server:
         wait_until(path.exists, "the socket")
         server.process.send_signal(0)
-        assert ask_at(path, b"GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+        assert ask_at(path, b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 200 ")
         server.process.send_signal(signal.SIGHUP)
         wait_until(
-            lambda: b"potstill_lost_log_lines_total 1" in ask_at(path, b"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n"),
+            lambda: (
+                b"potstill_lost_log_lines_total 1"
+                in ask_at(path, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            ),
             "a lost line",
         )
         assert server.stop() == 0
@@ -318,7 +322,7 @@ def test_a_unix_socket_is_for_its_user_alone_and_is_removed_with_the_server(bund
     with ServerProcess(bundle, "--unix", path) as server:
         assert f" at unix:{path} with " in server.line or f"plain at unix:{path}" in server.line
         assert path.stat().st_mode & 0o777 == 0o600
-        found = ask_at(path, HEAD.replace(b"Host: x", b"Host: x\r\nConnection: close") + BODY)
+        found = ask_at(path, HEAD.replace(b"Host: localhost", b"Host: localhost\r\nConnection: close") + BODY)
         assert found.startswith(b"HTTP/1.1 200 ")
         with ServerProcess(bundle, "--unix", path) as second:
             assert second.process.wait(60) == 1
@@ -333,7 +337,7 @@ def test_a_server_without_a_network_answers(bundle, tmp_path):
         pytest.skip("no network namespace can be made here (unshare --net)")
     path = tmp_path / "socket"
     with ServerProcess(bundle, "--unix", path, prefix=alone) as server:
-        found = ask_at(path, HEAD.replace(b"Host: x", b"Host: x\r\nConnection: close") + BODY)
+        found = ask_at(path, HEAD.replace(b"Host: localhost", b"Host: localhost\r\nConnection: close") + BODY)
         assert found.startswith(b"HTTP/1.1 200 ")
         routes = Path(f"/proc/{server.process.pid}/net/route").read_text().splitlines()
         assert len(routes) <= 1  # a headline, and no way out

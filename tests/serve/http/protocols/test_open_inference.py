@@ -34,6 +34,11 @@ def tensor(name, texts, shape=None, *, binary=True):
     return made
 
 
+def request(**changes):
+    one = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"], **changes}
+    return {"inputs": [{key: value for key, value in one.items() if value is not None}]}
+
+
 def test_tritons_client_finds_everything_live_and_ready(client):
     assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("plain")
     assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
@@ -56,10 +61,48 @@ def test_tritons_client_gets_the_answers_in_binary_and_in_json(server, client, b
     np.testing.assert_allclose(found.as_numpy("probs"), [list(answer["probs"].values()) for answer in own], rtol=1e-6)
     assert found.as_numpy("abstain").tolist() == [False] * 4
     assert found.get_response()["id"] == "7" and found.get_response()["model_name"] == "plain"
-    if requested is not None:
-        logits = found.as_numpy("logits").astype(float) / 1.5  # the temperature
-        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-        np.testing.assert_allclose(found.as_numpy("probs"), weights / weights.sum(axis=1, keepdims=True), rtol=1e-5)
+    logits = found.as_numpy("logits").astype(float) / 1.5  # the temperature
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(found.as_numpy("probs"), weights / weights.sum(axis=1, keepdims=True), rtol=1e-5)
+    assert [row["name"] for row in found.get_response()["outputs"]] == names  # all that the metadata lists, if none is requested
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_tritons_client_may_compress_what_it_sends(server, client, coding):
+    found = client.infer("plain", [tensor("text", TEXTS)], request_compression_algorithm=coding)
+    own = server.classify(texts=TEXTS)[1]["answers"]
+    np.testing.assert_allclose(found.as_numpy("probs"), [list(answer["probs"].values()) for answer in own], rtol=1e-6)
+
+
+def test_null_stands_for_what_is_left_out(server):
+    nothing = {"id": None, "parameters": None, "outputs": None}
+    expected = server.post("/v2/models/plain/infer", request())
+    assert expected[0] == 200 and server.post("/v2/models/plain/infer", {**request(parameters={}), **nothing}) == expected
+    settings = {"timeout": None, "binary_data_output": None}
+    outputs = [{"name": "label", "parameters": None}, {"name": "probs", "parameters": {"binary_data": None}}]
+    status, body = server.post("/v2/models/plain/infer", {**request(), "parameters": settings, "outputs": outputs})
+    assert status == 200 and body["outputs"] == expected[1]["outputs"][:2]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        request(shape=[9_999_999_999_999_999_999] * 40_000),
+        {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [[{}] * 200_000]}]},
+        {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [[]] * 200_000}]},
+        {"inputs": [{"name": "x" * 900_000, "shape": [1], "datatype": "BYTES", "data": ["a"]}]},
+        {**request(), "outputs": [{"name": "label"}] * 40_000},
+    ],
+    ids=["sizes", "objects", "lists", "a name", "outputs"],
+)
+def test_a_hostile_request_is_refused_briefly_and_before_it_costs_anything(server, value):
+    status, body = server.post("/v2/models/plain/infer", value)
+    assert status in (400, 422) and len(body["error"]) < 1000
+
+
+def test_an_unknown_key_is_not_echoed_whole(server):
+    status, body = server.classify(text="a", **{"k" * 900_000: 1})
+    assert status == 422 and body["error"].startswith("Object contains unknown field `kkk") and len(body["error"]) < 1000
 
 
 def test_a_column_of_texts_and_targets_is_taken_too(server, client):
@@ -78,40 +121,43 @@ def test_tritons_client_gets_the_error_message(client):
         client.infer("plain", [tensor("text", ["a"])], timeout=1)  # a microsecond
 
 
-def request(**changes):
-    one = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"], **changes}
-    return {"inputs": [{key: value for key, value in one.items() if value is not None}]}
-
-
 @pytest.mark.parametrize(
     ("value", "message"),
     [
         (request(datatype="FP32"), "input 'text' has datatype FP32; BYTES is expected"),
         (request(shape=[2]), "input 'text' has shape [2] but 1 elements"),
-        (request(shape=[-1]), "input 'text' has shape [-1]; sizes must be at least 0"),
-        (request(data=[1]), "input 'text' contains a value of type int; only strings and lists of strings"),
+        (request(shape=[-1]), "Expected `int` >= 0 - at `$.inputs[0].shape[0]`"),
+        (request(shape=[1] * 9), "the shape of input 'text' has 9 sizes; at most 8 are allowed"),
+        (request(data=[1]), "the data of input 'text' may only be strings and lists of strings: Expected `str | array`, got `int`"),
+        (request(data=[[]] * 10_001), "input 'text' has more than 10000 lists"),
+        (request(data="a"), "the data of input 'text' may only be strings and lists of strings: Expected `array`, got `str`"),
         (request(data=None), "input 'text' has neither data nor binary_data_size"),
         (request(name="other"), "unknown or repeated input 'other'; the inputs are 'text' and, with a target, 'target'"),
         (request(parameters={"binary_data_size": 3}), "input 'text' must have either data or a binary_data_size"),
         (
             request(data=None, parameters={"binary_data_size": 3}),
-            "input 'text' has a binary_data_size of 3, but only 0 bytes are left",
+            "the binary_data_size of input 'text' exceeds the 0 bytes that are left",
         ),
         ({"inputs": []}, "the input 'text' is missing"),
         (
             {**request(), "outputs": [{"name": "other"}]},
             "unknown or repeated output 'other'; the outputs are label, probs, abstain",
         ),
-        ({**request(), "parameters": {"timeout": "soon"}}, "Expected `float`, got `str` - at `$.parameters.timeout`"),
-        ({**request(), "parameters": {"timeout": None}}, "Expected `float`, got `null` - at `$.parameters.timeout`"),
-        ({**request(), "parameters": {"binary_data_output": []}}, "Expected `bool`, got `array` - at `$.parameters.binary_data"),
+        ({**request(), "parameters": {"timeout": "soon"}}, "Expected `float | null`, got `str` - at `$.parameters.timeout`"),
+        (
+            {**request(), "parameters": {"binary_data_output": []}},
+            "Expected `bool | null`, got `array` - at `$.parameters.binary_data",
+        ),
         (
             {**request(), "outputs": [{"name": "probs", "parameters": {"binary_data": 1}}]},
-            "Expected `bool`, got `int` - at `$.outputs[",
+            "Expected `bool | null`, got `int` - at `$.outputs[",
         ),
         ({**request(), "parameters": {"timeout": -1}}, "timeout_ms is -0.001; it must be from 0.001 to"),
         ({"inputs": 1}, "Expected `array`, got `int` - at `$.inputs`"),
-        (request(data=[[[[[[[[[["a"]]]]]]]]]]), "input 'text' contains a value of type list; only strings and lists of strings"),
+        (
+            request(data=[[[[[[[[[["a"]]]]]]]]]]),
+            "the data of input 'text' may only be strings and lists of strings: Expected `str`",
+        ),
     ],
 )
 def test_an_invalid_request_is_refused_with_400(server, value, message):

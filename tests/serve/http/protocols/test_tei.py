@@ -82,7 +82,13 @@ def test_a_long_text_is_truncated_unless_the_request_forbids_it(server):
         ),
         (b'{"inputs": 1}', 422, "Validation", "Expected `str | array`, got `int`"),
         (b"{}", 422, "Validation", "Object missing required field `inputs`"),
-        (b"{", 400, "Empty", "the body is not valid JSON"),
+        (b"{", 400, "Validation", "the body is not valid JSON"),
+        (
+            b'{"inputs": "a", "truncation_direction": "up"}',
+            422,
+            "Validation",
+            "Invalid enum value 'up' - at `$.truncation_direction`",
+        ),
         (json.dumps({"inputs": [["a"]] * 65}).encode(), 413, "Validation", "batch size 65 > maximum allowed batch size 64"),
     ],
 )
@@ -92,3 +98,29 @@ def test_errors_have_that_servers_form(server, body, status, kind, message):
     assert (found, answer["error_type"]) == (status, kind)
     assert answer["error"].startswith(message)
     assert set(answer) == {"error", "error_type"}
+
+
+def test_the_last_tokens_are_read_where_the_start_is_truncated(server):
+    text, tail = "fall " * 30 + "rise " * 14, "rise " * 14  # the window has 14 words
+    expected = server.post("/predict", {"inputs": tail})[1]
+    assert server.post("/predict", {"inputs": text, "truncation_direction": "left"})[1] == expected
+    assert server.post("/predict", {"inputs": text, "truncation_direction": "Right"})[1] != expected
+    long = "fall " * 30_000 + tail
+    assert server.post("/predict", {"inputs": [[long], [text]], "truncation_direction": "Left"})[1] == [expected, expected]
+    pair = {"inputs": ["fall " * 300 + "rise " * 12, "stay"], "truncation_direction": "left"}
+    assert (
+        server.post("/bundles/pairs/predict", pair)[1]
+        == server.post("/bundles/pairs/predict", {"inputs": ["rise " * 12, "stay"]})[1]
+    )
+
+
+def test_that_servers_other_paths_are_there(server):
+    for path in ("/health", "/ping"):
+        assert server.ask("GET", path)[:2] == (200, b"")
+    info = json.loads(server.ask("GET", "/info")[1])
+    assert info["max_input_length"] == 16 and info["model_type"]["classifier"]["id2label"]["0"] == LABELS[0]
+    expected = server.post("/predict", {"inputs": "rise"})
+    assert (
+        expected[0] == 200 and server.post("/", {"inputs": "rise"}) == server.post("/invocations", {"inputs": "rise"}) == expected
+    )
+    assert server.ask("GET", "/")[2]["content-type"].startswith("text/html")

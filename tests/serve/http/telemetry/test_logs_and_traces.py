@@ -31,6 +31,21 @@ def test_a_log_line_is_one_line(log):
     assert lines() == ["two lines and ?"]
 
 
+def test_lines_that_a_full_pipe_does_not_take_are_counted_and_the_log_does_not_wait():
+    reading, writing = os.pipe()
+    lost = []
+    log = ServerLog(writing, lambda: lost.append(1))
+    try:
+        for _ in range(100):
+            log.line("y" * 5000)
+        assert lost and os.get_blocking(writing)  # whoever shares the pipe still waits as before
+        lines = os.read(reading, 1 << 20).splitlines()
+        assert {len(line) for line in lines} == {4095} and len(lines) + len(lost) == 100
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
 def test_a_bug_is_logged_with_its_place_and_without_its_message(log):
     written, lines = log
     try:
