@@ -59,7 +59,7 @@ def test_few_texts_are_told_and_worked_examples_are_left_out(tmp_path: Path):
     found = gold_halves(TASK, write(tmp_path, [*rows(30), ("shown up", "up"), ("text 3", "up"), ("", "up")]))
     assert len(found.texts) == 30
     assert found.notes == [
-        "skipped 2 of 33 rows: 1 duplicate, 1 empty",
+        "skipped 1 of 33 rows: 1 empty; 1 of 33 rows are further labels of a text",
         "left out 1 gold texts that are worked examples of the task",
         "30 gold texts are few: half of them select, so two or three texts decide; use 50 or more",
     ]
