@@ -48,7 +48,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _BRACKETED = re.compile(r"[\[<].{1,62}[\]>]")  # [CLS], <mask>: cannot lie inside a run of letters or of one character
 # BERT splits these into words of one character (above U+FFFF: some of them).
 _KEPT_DROPPED = 8  # characters kept at either end of a run that the normalizer drops or takes for one space
-_MAYBE_DROPPED = {"Mn", "Me", "Cc", "Cf", "Cn"}  # categories of characters that a normalizer may drop
+_MAYBE_DROPPED = {"Mn", "Me", "Cc", "Cf"}  # categories of characters that a normalizer may drop
 _PRIVATE = "\ue000-\uf8ff"  # private use, dropped with the control characters
 _SPACES = " \t\n\r\u00a0\u2000-\u200a\u3000"
 _ANY_SPACE = re.compile(f"[{_SPACES}]")
@@ -260,7 +260,7 @@ def _short_target(target: str) -> str:
 def _dropped_runs(tokenizer: Tokenizer) -> re.Pattern[str]:
     """Runs of spaces and of characters that a BERT tokenizer's normalizer drops, as it shows by dropping them; takes 20 ms."""
     every = map(chr, range(0x10000))  # with characters above these the pattern would be slow
-    maybe = [one for one in every if unicodedata.category(one) in _MAYBE_DROPPED and one not in _SPACES]
+    maybe = [one for one in every if unicodedata.category(one) in _MAYBE_DROPPED and not one.isspace()]
     kept = set(tokenizer.normalizer.normalize_str("".join(maybe)))
     dropped = [ord(character) for character in maybe if character not in kept] if kept <= set(maybe) else []
     kind = f"[{''.join(_ranges(dropped))}{_PRIVATE}{_SPACES}]"
