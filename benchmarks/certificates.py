@@ -4,7 +4,7 @@
 
 A student stands in: logistic regression on 500 texts' MiniLM embeddings. Its answers to 2,100 other texts are split again and
 again into gold to certify on, texts for the reference, and texts to come. Beside the certificate stands the point rule, the lowest
-threshold whose precision on the gold at hand is the wanted one. DATA holds a folder per set with `*.jsonl.gz` of `text` and `label`.
+threshold whose precision on the gold at hand is the wanted one. DATA holds a folder per set: `*.jsonl.gz` of `text` and `label`.
 """
 
 from __future__ import annotations
