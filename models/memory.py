@@ -109,7 +109,9 @@ def _compute_bytes(header: Header, n_cells: int, n_sequences: int, n_batch: int,
     width, heads = _size(header, "embedding_length"), _size(header, "attention.head_count")
     inner = max(_size(header, "feed_forward_length"), 2 * _size(header, "ssm.inner_size"))
     experts = _size(header, "expert_used_count") * _size(header, "expert_feed_forward_length")
-    scores = n_batch * n_cells * (2 if flash_attention else 4 * heads + 9)  # a mask of 16 bits, or all heads' scores and masks
+    n_masks = 2 if "attention.sliding_window" in header.sizes else 1  # layers with a window have one of their own
+    per_cell = 2 * n_masks if flash_attention else 4 * heads + 9 * n_masks  # masks of 16 bits, or all heads' scores and masks
+    scores = n_batch * n_cells * per_cell
     if not any(_keeps_tokens(header, layer) for layer in range(_n_layers_with_cache(header))):
         scores = 0
     activations = 4 * n_batch * (8 * width + 3 * max(inner, experts))

@@ -13,6 +13,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,9 @@ def main() -> None:
     answered: dict[str, list[TeacherPath]] = {kind: [] for kind in KV_TYPES}
     with tempfile.TemporaryDirectory() as cache:
         config = LocalConfig(options.threads, cache=Path(cache), n_gpu_layers=0)
-        teachers = {kind: open_local(options.teacher, config=replace_kv(config, kind)) for kind in KV_TYPES}
+        if options.mode == "direct":  # prompts alone need no measuring of paths
+            config = replace(config, n_batch=512, n_live_paths=24, flash_attention=True)
+        teachers = {kind: open_local(options.teacher, config=replace(config, kv_type=kind)) for kind in KV_TYPES}
         for turn in range(-1, options.turns):  # turn -1 measures settings and decodes the prefix
             part = texts[:4] if turn < 0 else texts[turn :: options.turns]
             for kind in KV_TYPES if turn % 2 == 0 else reversed(KV_TYPES):
@@ -69,15 +72,10 @@ def main() -> None:
         print(f"texts whose label changes: {(first.argmax(1) != second.argmax(1)).sum()} of {len(first)}")
     ratios = [q8 / f16 for f16, q8 in zip(*seconds.values(), strict=True)]
     for kind, taken in seconds.items():
-        found = settings[kind]
-        how = f"{found.n_live_paths} live paths, {'flash' if found.flash_attention else 'plain'} attention"
+        chosen = settings[kind]
+        how = f"{chosen.n_live_paths} live paths, {'flash' if chosen.flash_attention else 'plain'} attention"
         print(f"{kind}: {len(texts) / sum(taken):.2f} texts/s ({how})")
     print(f"q8_0 takes {statistics.mean(ratios):.2f} times as long ({min(ratios):.2f} to {max(ratios):.2f})")
-
-
-def replace_kv(config: LocalConfig, kind: str) -> LocalConfig:
-    """The configuration with that type of cache."""
-    return LocalConfig(config.n_threads, cache=config.cache, n_gpu_layers=0, kv_type=kind)  # type: ignore[arg-type]
 
 
 def answers(teacher: LocalTeacher, load: Workload, mode: str) -> list[TeacherPath]:
