@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from potstill.contract.bundle import BundleFiles, sums_digest
+from potstill.contract.bundle import BundleFiles, read_files, sums_digest
 from potstill.contract.errors import UserError
 from potstill.serve.http.config import BundleSpec
 from potstill.serve.http.hosting.open_bundle import HostedBundle
@@ -36,7 +36,7 @@ class BundleRegistry:
         """
         hosted: list[HostedBundle] = []
         for index, one in enumerate(specs):
-            opened = HostedBundle.open(one.folder, one.name) if files is None else HostedBundle.from_files(files[index], one.name)
+            opened = HostedBundle.from_files(read_files(one.folder, one.trust) if files is None else files[index], one.name)
             _check_name(opened.name, one.folder)
             if opened.name in [other.name for other in hosted]:
                 raise UserError(
@@ -81,7 +81,7 @@ def reload(current: HostedBundle, files: BundleFiles | None = None) -> ReloadRes
     try:
         if files is None and sums_digest(current.folder) == current.digest:
             return unchanged(current.name, current.version)
-        hosted = HostedBundle.open(current.folder, current.name) if files is None else HostedBundle.from_files(files, current.name)
+        hosted = HostedBundle.from_files(files or read_files(current.folder, current.trust), current.name)
     except (UserError, OSError) as error:
         return refused(current.name, current.version, error)
     line = f"{current.name}: version {hosted.version} replaces {current.version}"
