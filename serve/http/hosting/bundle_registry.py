@@ -101,9 +101,14 @@ def refused(name: str, version: str, error: BaseException) -> ReloadResult:
     return ReloadResult(name, "failed", f"{name}: keeps version {version}: {problem}")
 
 
+def is_name(name: str) -> bool:
+    """Tell whether a bundle can be served under a name, as a part of URLs, escaped where needed."""
+    return 0 < len(name) <= MAX_NAME_CHARS and not _IN_NO_NAME.search(name) and name == name.strip() and name not in (".", "..")
+
+
 def _check_name(name: str, folder: Path) -> None:
     """Check that a name can be part of a URL, escaped where needed; raises UserError."""
-    if not 0 < len(name) <= MAX_NAME_CHARS or _IN_NO_NAME.search(name) or name != name.strip() or name in (".", ".."):
+    if not is_name(name):
         raise UserError(
             f"{folder}: the name {name[:MAX_NAME_CHARS]!r} cannot be part of a URL; choose one of 1 to {MAX_NAME_CHARS} characters "
             f"without slashes and control characters with: NAME={folder}"
