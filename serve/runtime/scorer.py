@@ -13,7 +13,7 @@ from potstill.contract.bundle import BundleFiles, Cascade, Manifest
 from potstill.contract.errors import FormatError
 from potstill.contract.security.tokenizer_form import check_tokenizer
 from potstill.serve.runtime.denormals import with_denormals_as_zero
-from potstill.serve.runtime.session import OUTPUT, open_session
+from potstill.serve.runtime.session import OUTPUT, graph_errors, open_session
 from potstill.serve.runtime.tokenizer import Feeds, TextTokenizer
 
 _OUTPUTS = [OUTPUT]
@@ -98,7 +98,8 @@ def open_scorer(
         check_tokenizer(tokenizer, files.read(tokenizer.name))
         max_tokens = settings.max_tokens
     session = open_session(model, threads, read, max_tokens)
-    n_classes = session.get_outputs()[0].shape[-1]
+    with graph_errors(model):  # no dimension at all, or the name of one that is not UTF-8
+        n_classes = session.get_outputs()[0].shape[-1]
     if isinstance(n_classes, int) and n_classes != n_labels:
         raise FormatError(model, "outputs", f"has {n_classes} classes; the manifest names {n_labels} labels")
     inputs = [node.name for node in session.get_inputs()]

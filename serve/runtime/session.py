@@ -51,10 +51,11 @@ def open_session(model: Path, threads: int = 1, data: bytes | None = None, max_t
     except GRAPH_ERRORS as error:
         reason = " ".join(str(error).split())[:MAX_REASON_CHARS]
         raise FormatError(model, "", f"onnxruntime {ort.__version__} cannot load it: {reason}") from error
-    names = [node.name for node in session.get_inputs()]
+    with graph_errors(model):  # a name that is not UTF-8
+        names, outputs = ([node.name for node in nodes] for nodes in (session.get_inputs(), session.get_outputs()))
     if "input_ids" not in names or not set(names) <= set(INPUTS):
         raise FormatError(model, "inputs", f"are {', '.join(names)}; allowed: {', '.join(INPUTS)}")
-    if [node.name for node in session.get_outputs()][:1] != [OUTPUT]:
+    if outputs[:1] != [OUTPUT]:
         raise FormatError(model, "outputs", f"must begin with {OUTPUT!r}; it is not a sequence classifier")
     return session
 
