@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from potstill.contract.system.machine import usable_cores
@@ -30,7 +31,7 @@ def serve(
     Raises:
         UserError: if the address cannot be used or is open to other machines, or a bundle or the keys are invalid.
     """
-    specs = [_spec(one) for one in bundles]
+    specs = [replace(spec, trust=spec.trust or config.trust) for spec in map(_spec, bundles)]
     n_workers = config.workers or max(1, usable_cores() // config.processes)
     with open_listener(config) as listener:
         place = address_text(listener)
@@ -93,6 +94,7 @@ def _child_config(specs: list[BundleSpec], config: ServeConfig, n_workers: int) 
         workers=n_workers,
         keys=None if config.keys is None else str(config.keys),
         otlp=config.otlp,
+        trust=config.trust,
         hosts=None if access.hosts is None else sorted(access.hosts),
         origins=sorted(access.origins),
         limits=config.limits,

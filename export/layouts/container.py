@@ -13,6 +13,7 @@ from pathlib import Path
 from potstill.contract.bundle import Manifest
 from potstill.contract.system.telemetry import SWITCHES
 from potstill.export.layouts.triton import model_name
+from potstill.serve.http.hosting.bundle_registry import is_name
 
 PORT = 8080
 USER = 10001  # a user id without an account
@@ -23,7 +24,7 @@ PYTHON_IMAGE = "python:3.11-slim"
 def write_docker(bundle: Path, folder: Path, manifest: Manifest, image: str, version: str) -> None:
     """Write the bundle, a Dockerfile and a compose file into a folder; `docker compose up` also needs a file of keys."""
     shutil.copytree(bundle, folder / BUNDLE_FOLDER)
-    _write(folder / "Dockerfile", dockerfile(version))
+    _write(folder / "Dockerfile", dockerfile(manifest, version))
     _write(folder / "compose.yaml", compose(manifest, image))
     _write(folder / ".dockerignore", f"{KEYS_FILE}\n")
 
@@ -34,8 +35,9 @@ def write_kserve(bundle: Path, folder: Path, manifest: Manifest, image: str, ver
     _write(folder / "inferenceservice.yaml", inference_service(manifest, image))
 
 
-def dockerfile(version: str) -> str:
+def dockerfile(manifest: Manifest, version: str) -> str:
     """The Dockerfile; packages are installed in a first stage, so that pip is not part of the image."""
+    served = f"/{BUNDLE_FOLDER}" if is_name(manifest.name) else f"{model_name(manifest)}=/{BUNDLE_FOLDER}"
     return f"""\
 FROM {PYTHON_IMAGE} AS install
 # Another source, such as a wheel that lies beside this file: --build-arg POTSTILL=...
@@ -55,7 +57,7 @@ EXPOSE {PORT}
 HEALTHCHECK --interval=30s --timeout=3s CMD ["python", "-c", \
 "import urllib.request; urllib.request.urlopen('http://127.0.0.1:{PORT}/readyz', timeout=2)"]
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["potstill", "serve", "/{BUNDLE_FOLDER}", "--host", "0.0.0.0", "--port", "{PORT}"]
+ENTRYPOINT ["potstill", "serve", "{served}", "--host", "0.0.0.0", "--port", "{PORT}"]
 """
 
 
@@ -99,6 +101,7 @@ spec:
       runAsNonRoot: true
       runAsUser: {USER}
       runAsGroup: {USER}
+      fsGroup: {USER}
     containers:
       - name: kserve-container
         image: {json.dumps(image)}
@@ -128,12 +131,14 @@ spec:
       - name: keys
         secret:
           secretName: {name}-keys
+          defaultMode: 0440
 """
 
 
 def how_to_docker(manifest: Manifest) -> str:
-    """Usage for the card: start the container with Docker."""
-    return "\n".join(["```sh", f"openssl rand -hex 32 > {KEYS_FILE}", "docker compose up --build", "```"])
+    """Usage for the card: start the container with Docker. The file of keys belongs to the user that the container runs as."""
+    keys = [f"(umask 077 && openssl rand -hex 32 > {KEYS_FILE})", f"sudo chown {USER} {KEYS_FILE}"]
+    return "\n".join(["```sh", *keys, "docker compose up --build", "```"])
 
 
 def how_to_kserve(manifest: Manifest, image: str) -> str:

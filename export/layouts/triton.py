@@ -6,6 +6,7 @@ classification extension.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 from pathlib import Path
@@ -18,6 +19,7 @@ from potstill.export.layouts.answer_graph import PROBS, calibrated_probs
 CONFIG_FILE, LABELS_FILE, VERSION = "config.pbtxt", "labels.txt", "1"
 REPOSITORY = "models"  # the folder that Triton is started on
 MAX_BATCH = 8  # texts of one length that Triton may batch where answers do not depend on the batch
+MAX_NAME_CHARS = 50  # a DNS label has 63, and KServe adds words of its own
 
 
 def write_triton(bundle: Path, folder: Path, manifest: Manifest) -> None:
@@ -33,8 +35,18 @@ def write_triton(bundle: Path, folder: Path, manifest: Manifest) -> None:
 
 
 def model_name(manifest: Manifest) -> str:
-    """The task's name as folder and Kubernetes name: lower-case letters, digits and hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", manifest.name.lower()).strip("-") or "classifier"
+    """The task's name as folder and Kubernetes name: lower-case letters, digits and hyphens, with a letter first.
+
+    A name that is too long, or of other scripts, ends in digits of its SHA-256, so that two tasks never get one name.
+    """
+    name = re.sub(r"[^a-z0-9]+", "-", manifest.name.lower()).strip("-")
+    lost = not name or any(character.isalnum() and not character.isascii() for character in manifest.name)
+    if not name[:1].isalpha():
+        name = f"classifier-{name}".strip("-")
+    if lost or len(name) > MAX_NAME_CHARS:
+        mark = hashlib.sha256(manifest.name.encode("utf-8", "replace")).hexdigest()[:8]
+        name = f"{name[: MAX_NAME_CHARS - 9].rstrip('-')}-{mark}"
+    return name
 
 
 def config(model: onnx.ModelProto, manifest: Manifest) -> str:

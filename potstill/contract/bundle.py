@@ -13,10 +13,8 @@ model.sig              a signature, if the folder was signed; the only file that
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +26,7 @@ from potstill.contract.decision import Conformal, LabelSource, Precision, check_
 from potstill.contract.errors import FormatError
 from potstill.contract.files import decode, digest
 from potstill.contract.files.decode import Strict
+from potstill.contract.files.plain import TooLargeError, is_still_there, open_folder, read_plain
 from potstill.contract.scores.record import Scores
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.machine import Machine
@@ -38,8 +37,10 @@ FAST_MODEL_FILE, FAST_TOKENIZER_FILE = "fast.onnx", "fast_tokenizer.json"
 GOLDEN_FILE, QUALITY_FILE, SUMS_FILE = "golden.jsonl", "quality.json", "SHA256SUMS"
 REQUIRED_FILES = (MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE, QUALITY_FILE)
 PARSED_FILES = frozenset({MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, FAST_MODEL_FILE, FAST_TOKENIZER_FILE, GOLDEN_FILE})
+# Largest accepted size of a file, in bytes, far above what an export writes. A graph may have as many as its format allows.
+MAX_BYTES = {SUMS_FILE: 2**20, MANIFEST_FILE: 2**24, GOLDEN_FILE: 2**23, TOKENIZER_FILE: 2**26, FAST_TOKENIZER_FILE: 2**26}
+MAX_GOLDEN = 1000  # texts; an export writes a few dozen
 TRIES = 5  # to read a folder that is exchanged meanwhile
-_PIECE_BYTES = 1 << 20
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9_.-]*)")
 
 
@@ -133,6 +134,7 @@ class BundleFiles:
     folder: Path  # where they were read
     digest: str  # SHA-256 of SHA256SUMS, which covers every file
     contents: dict[str, bytes] = field(repr=False)  # by name, of `PARSED_FILES`
+    trust: bool = False  # whoever made them is known: any operator and tokenizer that the libraries know may be in them
 
     def has(self, name: str) -> bool:
         """Tell whether there is a file of that name among those that are parsed."""
@@ -229,6 +231,8 @@ def read_golden(source: Path | BundleFiles) -> list[Golden]:
     lines = [line for line in files.read(GOLDEN_FILE).split(b"\n") if line]
     if not lines:
         raise FormatError(path, "", "has no text; export the bundle again")
+    if len(lines) > MAX_GOLDEN:
+        raise FormatError(path, "", f"has {len(lines)} texts; at most {MAX_GOLDEN} are allowed, export the bundle again")
     return [decode.json(path, line, Golden, f"line {number}") for number, line in enumerate(lines, 1)]
 
 
@@ -259,7 +263,7 @@ def verify_files(folder: Path) -> None:
 
 def file_problems(folder: Path) -> Iterator[FormatError]:
     """Yield an error for each problem with a bundle's files, naming the file; none if every byte is unchanged."""
-    descriptor = _open_folder(folder)
+    descriptor = open_folder(folder)
     if descriptor is None:
         yield _no_bundle(folder)
         return
@@ -269,17 +273,20 @@ def file_problems(folder: Path) -> Iterator[FormatError]:
         os.close(descriptor)
 
 
-def read_files(folder: Path) -> BundleFiles:
+def read_files(folder: Path, trust: bool = False) -> BundleFiles:
     """Read a bundle once and check every file; a folder that is exchanged meanwhile is read again.
 
     The folder is opened first and its files are read through it, so they are of one version even if another one takes its place.
 
+    Args:
+        folder: the bundle.
+        trust: as :class:`BundleFiles` has it.
     Raises:
         FormatError: naming the first file that is missing, changed, unlisted, or not a plain file.
     """
     problem = _no_bundle(folder)
     for _ in range(TRIES):
-        descriptor = _open_folder(folder)
+        descriptor = open_folder(folder)
         if descriptor is None:
             raise problem
         contents: dict[str, bytes] = {}
@@ -287,9 +294,9 @@ def read_files(folder: Path) -> BundleFiles:
         try:
             found = next(_problems(folder, descriptor, contents, digests), None)
             if found is None:
-                return BundleFiles(folder, digests[0], contents)
+                return BundleFiles(folder, digests[0], contents, trust)
             problem = found
-            if _is_still_there(folder, descriptor):
+            if is_still_there(folder, descriptor):
                 raise problem
         finally:
             os.close(descriptor)
@@ -306,22 +313,9 @@ def _no_bundle(folder: Path) -> FormatError:
     return FormatError(folder, "", f"is not a bundle: it has no {SUMS_FILE}; make one with: potstill export")
 
 
-def _open_folder(folder: Path) -> int | None:
-    """A descriptor of the folder, None if it cannot be opened or is no folder."""
-    try:
-        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return None
-
-
-def _is_still_there(folder: Path, descriptor: int) -> bool:
-    """Tell whether the path still leads to the folder that was opened."""
-    opened = os.fstat(descriptor)
-    try:
-        now = folder.stat()
-    except OSError:
-        return False
-    return (now.st_dev, now.st_ino) == (opened.st_dev, opened.st_ino)
+def _too_large(path: Path) -> FormatError:
+    """The error for a file that has more bytes than one of its kind needs."""
+    return FormatError(path, "", f"is too large: at most {MAX_BYTES[path.name]} bytes are allowed; export the bundle again")
 
 
 def _problems(folder: Path, descriptor: int, contents: dict[str, bytes], digests: list[str]) -> Iterator[FormatError]:
@@ -333,7 +327,11 @@ def _problems(folder: Path, descriptor: int, contents: dict[str, bytes], digests
         contents: receives the bytes of `PARSED_FILES`.
         digests: receives the SHA-256 of the sums.
     """
-    data = _read_plain(descriptor, SUMS_FILE, [])
+    try:
+        data = read_plain(descriptor, SUMS_FILE, MAX_BYTES[SUMS_FILE])
+    except TooLargeError:
+        yield _too_large(folder / SUMS_FILE)
+        return
     if data is None:
         yield _no_bundle(folder)
         return
@@ -350,7 +348,11 @@ def _problems(folder: Path, descriptor: int, contents: dict[str, bytes], digests
         if name not in sums and name not in (SUMS_FILE, SIGNATURE_FILE):
             yield FormatError(folder / name, "", f"is not listed in {SUMS_FILE}; remove it, or export the bundle again")
     for name, expected in sums.items():
-        read = _read_plain(descriptor, name, [] if name in PARSED_FILES else None)
+        try:
+            read = read_plain(descriptor, name, MAX_BYTES.get(name), keep=name in PARSED_FILES)
+        except TooLargeError:
+            yield _too_large(folder / name)
+            continue
         if read is None:
             problem = f"is missing or not a plain file, but {SUMS_FILE} lists it; copy the whole bundle again"
             yield FormatError(folder / name, "", problem)
@@ -359,33 +361,6 @@ def _problems(folder: Path, descriptor: int, contents: dict[str, bytes], digests
             yield FormatError(folder / name, "", problem)
         elif name in PARSED_FILES:
             contents[name] = read[1]
-
-
-def _read_plain(descriptor: int, name: str, kept: list[bytes] | None) -> tuple[str, bytes] | None:
-    """(SHA-256 of a file, its bytes); None if it is missing, unreadable or not a plain file.
-
-    Args:
-        descriptor: of the folder.
-        name: of the file; a link is not followed, and a pipe does not block.
-        kept: an empty list; None: the bytes are not kept.
-    """
-    try:
-        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=descriptor)
-    except OSError:
-        return None
-    try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            return None
-        state = hashlib.sha256()
-        while piece := os.read(file, _PIECE_BYTES):
-            state.update(piece)
-            if kept is not None:
-                kept.append(piece)
-    except OSError:
-        return None
-    finally:
-        os.close(file)
-    return state.hexdigest(), b"".join(kept or [])
 
 
 def _read_sums(path: Path, data: bytes) -> dict[str, str]:

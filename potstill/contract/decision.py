@@ -12,6 +12,7 @@ from potstill.contract.files.decode import Strict
 LabelSource = Literal["gold", "teacher"]  # labels that a number was fitted on: a person's, or the teacher's majority votes
 
 SUM_TOLERANCE = 1e-6
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e6  # far beyond any that calibration finds; logits divided by one stay finite
 
 
 class Precision(Strict):
@@ -66,6 +67,9 @@ def check_decision(path: Path, decision: Decision) -> None:
         raise FormatError(path, "labels", f"are {labels}; there must be at least 2, all different")
     if not 0 < temperature < math.inf:
         raise FormatError(path, "temperature", f"is {temperature}; it must be above 0")
+    if not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
+        problem = f"is {temperature}; it must be from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}"
+        raise FormatError(path, "temperature", problem)
     for name, value in (decision.thresholds or {}).items():
         if name not in labels:
             raise FormatError(path, f"thresholds.{name}", f"is not a label; allowed: {', '.join(labels)}")

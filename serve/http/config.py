@@ -33,6 +33,7 @@ class BundleSpec:
 
     folder: Path
     name: str | None = None  # None: the name in its manifest
+    trust: bool = False  # as `BundleFiles` has it
 
 
 def parse_bundle_spec(argument: str) -> BundleSpec:
@@ -55,6 +56,7 @@ class ServeConfig:
     insecure: bool = False  # accept other machines without a key; there is no encryption either way
     keys: str | Path | None = None  # a file of API keys; None: those in the environment, if any
     otlp: str | None = None  # URL of a collector for traces; None: no traces
+    trust: bool = False  # open the bundles whatever operators and tokenizers are in them
     allow_host: tuple[str, ...] = ()  # names that requests may give the server, beside localhost, where no key is required
     allow_origin: tuple[str, ...] = ()  # of web pages that may read replies, such as https://example.org; `*`: any
     limits: Limits = field(default_factory=Limits)
@@ -72,6 +74,7 @@ class ChildConfig(msgspec.Struct, frozen=True):
     workers: int
     keys: str | None
     otlp: str | None
+    trust: bool
     hosts: list[str] | None  # as `AccessPolicy` has them
     origins: list[str]
     limits: Limits

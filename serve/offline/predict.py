@@ -22,6 +22,7 @@ class PredictConfig:
 
     workers: int | None = None  # texts answered in parallel; None: as many as usable cores
     sets: bool = False  # add the label set to every answer
+    trust: bool = False  # open the bundle whatever operators and tokenizer parts are in it
 
 
 class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -51,7 +52,7 @@ def predict_file(bundle: str | Path, path: str | Path, config: PredictConfig = _
         UserError: if the golden texts drifted, or label sets are asked for and the bundle has none; later, from the iterator, if a
             target is too long.
     """
-    classifier = Classifier.open(bundle)
+    classifier = Classifier.open(bundle, trust=config.trust)
     if config.sets:
         classifier.check_sets()
     rows = read_rows(path, target=classifier.manifest.target)

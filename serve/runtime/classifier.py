@@ -30,8 +30,8 @@ from potstill.contract.errors import UserError
 from potstill.serve.runtime.denormals import with_denormals_as_zero
 from potstill.serve.runtime.golden import replay
 from potstill.serve.runtime.scorer import Scorer, Trace, open_scorer
-from potstill.serve.runtime.session import OUTPUT
-from potstill.serve.runtime.tokenizer import Feeds
+from potstill.serve.runtime.session import OUTPUT, graph_errors
+from potstill.serve.runtime.tokenizer import Feeds, tokenizer_errors
 
 ThresholdVerdict = Literal["no threshold", "reached", "missed", "never answered"]  # the label's probability against its threshold
 SET_SLACK = 1e-8  # added to the quantile: a text whose score equals it belongs in the set, whatever the last bits
@@ -77,18 +77,20 @@ class Classifier:
         self._fast_thresholds = _in_order(manifest.cascade.thresholds if manifest.cascade is not None else None, self._labels)
 
     @classmethod
-    def open(cls, bundle: str | Path, *, threads: int = 1, check: bool = True) -> Classifier:
+    def open(cls, bundle: str | Path, *, threads: int = 1, check: bool = True, trust: bool = False) -> Classifier:
         """Open a bundle; every file is read once, and its hash checked before any parser sees its bytes.
 
         Args:
             bundle: the folder.
             threads: cores that one text may use, at least 1.
             check: replay the golden texts.
+            trust: you know who made the bundle, so open it whatever operators and tokenizer parts are in it. Otherwise only
+                those are opened that exports write, and no graph that asks for a lot of memory.
         Raises:
             FormatError: if a file is missing, changed or malformed, or the files do not fit each other.
             UserError: if the golden texts get other probabilities on this machine.
         """
-        return cls.from_files(read_files(Path(bundle)), threads=threads, check=check)
+        return cls.from_files(read_files(Path(bundle), trust), threads=threads, check=check)
 
     @classmethod
     def from_files(cls, files: BundleFiles, *, threads: int = 1, check: bool = True) -> Classifier:
@@ -109,11 +111,13 @@ class Classifier:
 
     def replay(self, bundle: Path, golden: list[Golden]) -> float:
         """The largest change of a golden probability, of either graph. Raises as :func:`potstill.serve.runtime.golden.replay`."""
-        change = replay(bundle, golden, partial(_probs, self.scorer), self.manifest.machine)
+        slow = partial(_probs, self.scorer, bundle / MODEL_FILE, bundle / TOKENIZER_FILE)
+        change = replay(bundle, golden, slow, self.manifest.machine)
         if self.fast is None:
             return change
         rows = [msgspec.structs.replace(row, probs=row.fast_probs or []) for row in golden]
-        return max(change, replay(bundle, rows, partial(_probs, self.fast), self.manifest.machine))
+        fast = partial(_probs, self.fast, bundle / FAST_MODEL_FILE, bundle / FAST_TOKENIZER_FILE)
+        return max(change, replay(bundle, rows, fast, self.manifest.machine))
 
     def classify(
         self,
@@ -250,10 +254,17 @@ def _in_order(thresholds: dict[str, float | None] | None, labels: list[str]) -> 
     return found
 
 
-def _probs(scorer: Scorer, texts: Sequence[str], targets: Sequence[str] | None) -> NDArray[np.float64]:
-    """The probabilities of one graph alone, float64 [B, C]."""
-    abouts: Sequence[str | None] = targets if targets is not None else [None] * len(texts)
-    return np.array([scorer.probs(text, about) for text, about in zip(texts, abouts, strict=True)])
+def _probs(
+    scorer: Scorer, model: Path, tokenizer: Path, texts: Sequence[str], targets: Sequence[str] | None
+) -> NDArray[np.float64]:
+    """The probabilities of one graph alone, float64 [B, C]; errors of the libraries name the graph's file or the tokenizer's."""
+    rows = []
+    for text, about in zip(texts, targets if targets is not None else [None] * len(texts), strict=True):
+        with tokenizer_errors(tokenizer):
+            feeds = scorer.tokenizer.ids(text, about)
+        with graph_errors(model):
+            rows.append(scorer.probs_of(feeds))
+    return np.array(rows)
 
 
 def softmax(logits: NDArray[np.float32], temperature: float, bias: NDArray[np.float64] | None = None) -> NDArray[np.float64]:

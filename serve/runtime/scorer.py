@@ -11,8 +11,9 @@ import onnxruntime as ort
 
 from potstill.contract.bundle import BundleFiles, Cascade, Manifest
 from potstill.contract.errors import FormatError
+from potstill.contract.security.tokenizer_form import check_tokenizer
 from potstill.serve.runtime.denormals import with_denormals_as_zero
-from potstill.serve.runtime.session import OUTPUT, open_session
+from potstill.serve.runtime.session import OUTPUT, graph_errors, open_session
 from potstill.serve.runtime.tokenizer import Feeds, TextTokenizer
 
 _OUTPUTS = [OUTPUT]
@@ -59,13 +60,17 @@ class Scorer:
             UserError: if the target is too long.
         """
         if trace is None:
-            return softmax_row(self.logits(self.tokenizer.ids(text, target)), self._temperature, self._bias)
+            return self.probs_of(self.tokenizer.ids(text, target))
         start = time.perf_counter()
         feeds = self.tokenizer.ids(text, target)
         trace.tokenize_s += time.perf_counter() - start
         trace.n_tokens += feeds["input_ids"].shape[1]
         trace.logits = self.logits(feeds)
         return softmax_row(trace.logits, self._temperature, self._bias)
+
+    def probs_of(self, feeds: Feeds) -> list[float]:
+        """Probabilities of one text's token ids, in label order; they sum to 1."""
+        return softmax_row(self.logits(feeds), self._temperature, self._bias)
 
     def logits(self, feeds: Feeds) -> list[float]:
         """Run the graph on one text's token ids; logits in label order."""
@@ -80,20 +85,26 @@ def open_scorer(
 
     Args:
         model, tokenizer: the files.
-        files: what was read of them; None: they are read now.
+        files: what was read of them; None: they were written by this program, and are read now.
         settings: the part of the manifest about this graph: max_tokens, temperature, bias.
         n_labels: number of classes that the graph must have.
         threads: cores that one text may use, at least 1.
     Raises:
         FormatError: if a file is malformed, or graph and manifest disagree.
     """
-    session = open_session(model, threads, None if files is None else files.read(model.name))
-    n_classes = session.get_outputs()[0].shape[-1]
+    read = None if files is None else files.read(model.name)
+    max_tokens = None
+    if files is not None and not files.trust:
+        check_tokenizer(tokenizer, files.read(tokenizer.name))
+        max_tokens = settings.max_tokens
+    session = open_session(model, threads, read, max_tokens)
+    with graph_errors(model):  # no dimension at all, or the name of one that is not UTF-8
+        n_classes = session.get_outputs()[0].shape[-1]
     if isinstance(n_classes, int) and n_classes != n_labels:
         raise FormatError(model, "outputs", f"has {n_classes} classes; the manifest names {n_labels} labels")
     inputs = [node.name for node in session.get_inputs()]
-    read = tokenizer if files is None else files.read(tokenizer.name)
-    return Scorer(TextTokenizer(read, settings.max_tokens, inputs, tokenizer), session, settings.temperature, settings.bias)
+    words = tokenizer if files is None else files.read(tokenizer.name)
+    return Scorer(TextTokenizer(words, settings.max_tokens, inputs, tokenizer), session, settings.temperature, settings.bias)
 
 
 def softmax_row(logits: list[float], temperature: float, bias: list[float] | None = None) -> list[float]:

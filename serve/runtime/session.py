@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +19,22 @@ from potstill.serve.runtime.denormals import thread_left_as_it_was
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the inputs that a graph may have
 OUTPUT = "logits"
-_LOAD_ERRORS = (
-    failures.Fail,
-    failures.InvalidArgument,
-    failures.InvalidGraph,
-    failures.InvalidProtobuf,
-    failures.NoSuchFile,
-    failures.NotImplemented,
-    failures.RuntimeException,
+MAX_REASON_CHARS = 300  # of an error of the library
+# onnxruntime raises these for a graph that it cannot load or run; the binding raises the last ones for errors of C++
+GRAPH_ERRORS: tuple[type[Exception], ...] = (
+    *(kind for kind in vars(failures).values() if isinstance(kind, type) and issubclass(kind, Exception)),
+    *(RuntimeError, ValueError, TypeError, MemoryError, IndexError, OverflowError),
 )
 
 
-def open_session(model: Path, threads: int = 1, data: bytes | None = None) -> ort.InferenceSession:
+def open_session(model: Path, threads: int = 1, data: bytes | None = None, max_tokens: int | None = None) -> ort.InferenceSession:
     """Open an ONNX classifier: int64 [B, T] token ids in, float32 [B, C] logits out. Many threads may run one session.
 
     Args:
         model: the ONNX file.
         threads: cores that one run may use, at least 1; answers from several threads need only 1 each.
         data: the file's bytes, if they were read; then the file is not.
+        max_tokens: longest text, in tokens; None: the file is trusted.
     Raises:
         FormatError: if the graph contains more than a classifier needs (`security/onnx_form.py`), onnxruntime cannot load it, it
             has other inputs, or no output `logits`.
@@ -42,21 +42,32 @@ def open_session(model: Path, threads: int = 1, data: bytes | None = None) -> or
     """
     if threads < 1:
         raise ValueError(f"threads is {threads}; it must be at least 1")
-    check_graph(model, data)
+    check_graph(model, data, max_tokens)
     try:
         with thread_left_as_it_was():
             session = ort.InferenceSession(
                 str(model) if data is None else data, session_options(threads), providers=["CPUExecutionProvider"]
             )
-    except _LOAD_ERRORS as error:
-        reason = " ".join(str(error).split())
+    except GRAPH_ERRORS as error:
+        reason = " ".join(str(error).split())[:MAX_REASON_CHARS]
         raise FormatError(model, "", f"onnxruntime {ort.__version__} cannot load it: {reason}") from error
-    names = [node.name for node in session.get_inputs()]
+    with graph_errors(model):  # a name that is not UTF-8
+        names, outputs = ([node.name for node in nodes] for nodes in (session.get_inputs(), session.get_outputs()))
     if "input_ids" not in names or not set(names) <= set(INPUTS):
         raise FormatError(model, "inputs", f"are {', '.join(names)}; allowed: {', '.join(INPUTS)}")
-    if [node.name for node in session.get_outputs()][:1] != [OUTPUT]:
+    if outputs[:1] != [OUTPUT]:
         raise FormatError(model, "outputs", f"must begin with {OUTPUT!r}; it is not a sequence classifier")
     return session
+
+
+@contextmanager
+def graph_errors(model: Path) -> Iterator[None]:
+    """Turn an error of running a graph, or of reading what it gave, into a FormatError that names the file."""
+    try:
+        yield
+    except GRAPH_ERRORS as error:
+        reason = " ".join(str(error).split())[:MAX_REASON_CHARS]
+        raise FormatError(model, "", f"onnxruntime {ort.__version__} cannot run it: {reason}") from error
 
 
 def session_options(threads: int) -> ort.SessionOptions:

@@ -20,7 +20,8 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +32,7 @@ from tokenizers import Encoding, Tokenizer
 
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import decode
-from potstill.serve.runtime.session import INPUTS
+from potstill.serve.runtime.session import INPUTS, MAX_REASON_CHARS
 from potstill.serve.runtime.word_cache import WordCache
 
 Feeds = dict[str, NDArray[np.int64]]
@@ -81,6 +82,18 @@ class _Layout(msgspec.Struct, frozen=True):
     added_tokens: list[_Added] = []
 
 
+@contextmanager
+def tokenizer_errors(path: Path) -> Iterator[None]:
+    """Turn the library's errors into a FormatError that names the file; its panics are no `Exception`, and are told by name."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error) in (ValueError, Exception, OverflowError, TypeError) or type(error).__module__ == "pyo3_runtime":
+            reason = " ".join(str(error).split())[:MAX_REASON_CHARS]
+            raise FormatError(path, "", f"tokenizers cannot load it: {reason}") from error
+        raise
+
+
 class TextTokenizer:
     """A tokenizer with truncation and without padding. It never changes after construction, so threads may share it."""
 
@@ -109,10 +122,8 @@ class TextTokenizer:
         layout = decode.json(path, data, _Layout)
         # Only one text is tokenized at a time; the library's thread pool would add overhead and no speed.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        try:
+        with tokenizer_errors(path):
             self._tokenizer = Tokenizer.from_buffer(data)
-        except ValueError as error:
-            raise FormatError(path, "", f"tokenizers cannot load it: {error}") from error
         if max_tokens <= self._tokenizer.num_special_tokens_to_add(is_pair=True):
             raise FormatError(path, "", f"adds special tokens that leave no room for a text in max_tokens = {max_tokens}")
         self._tokenizer.no_padding()
@@ -123,7 +134,8 @@ class TextTokenizer:
         self._cleans = bool(self._runs and layout.normalizer and layout.normalizer.clean_text)
         self._dropped: re.Pattern[str] | None = None  # made for the first long text
         self._uncut_chars = CHARS_PER_TOKEN * max_tokens
-        self._one_type = not any(self._tokenizer.encode("a").type_ids)  # of a text alone
+        with tokenizer_errors(path):
+            self._one_type = not any(self._tokenizer.encode("a").type_ids)  # of a text alone
         self._enough_words = re.compile(rf"[\W_]*+(?:[^\W_]++[\W_]++){{{max_tokens}}}")
         self._constants: dict[int, Feeds] = {}
         self._words = None

@@ -122,3 +122,78 @@ ATTACKS = [
     (a_loop, "operator Loop: is a loop; a bundle's graph must not have any"),
     (deep, "has graphs nested deeper than 8"),
 ]  # fmt: skip
+
+
+def _constant(name, **value):
+    return helper.make_node("Constant", [], [name], **value)
+
+
+def _many_from(*nodes):
+    """A tensor of ten billion numbers, whose shape `shape` the nodes make."""
+
+    def change(model):
+        model.graph.node.extend([*nodes, helper.make_node("ConstantOfShape", ["shape"], ["many"])])
+
+    return change
+
+
+filled_by_listed_numbers = _many_from(_constant("shape", value_ints=[10**5, 10**5]))
+filled_by_joined_numbers = _many_from(
+    _constant("one", value_ints=[10**5]), helper.make_node("Concat", ["one", "one"], ["shape"], axis=0)
+)
+filled_by_cast_numbers = _many_from(
+    _constant("narrow", value=numpy_helper.from_array(np.array([10**5, 10**5], np.int32))),
+    helper.make_node("Cast", ["narrow"], ["shape"], to=TensorProto.INT64),
+)
+filled_along_seventeen_axes = _many_from(_constant("shape", value_ints=[4] * 17))
+
+
+def a_range(model):
+    numbers = [_constant(name, value_int=value) for name, value in (("start", 0), ("limit", 10**9), ("step", 1))]
+    model.graph.node.extend([*numbers, helper.make_node("Range", ["start", "limit", "step"], ["many"])])
+
+
+def random_numbers(model):
+    model.graph.node.append(helper.make_node("RandomUniform", [], ["many"], shape=[10**5, 10**5]))
+
+
+def padded(model):
+    pads = _constant("pads", value_ints=[0, 0, 10**5, 10**5])
+    model.graph.node.extend([pads, _constant("small", value=numpy_helper.from_array(np.ones((1, 1), np.float32)))])
+    model.graph.node.append(helper.make_node("Pad", ["small", "pads"], ["many"]))
+
+
+def a_column_and_a_row(model):
+    for name, shape in (("a_column", (20_000, 1)), ("a_row", (1, 20_000))):
+        model.graph.initializer.append(numpy_helper.from_array(np.ones(shape, np.float32), name))
+    model.graph.node.append(helper.make_node("Add", ["a_column", "a_row"], ["many"]))
+
+
+def powers_of_a_matrix(model):
+    model.graph.node.append(_constant("shape", value_ints=[4096, 4096]))
+    model.graph.node.append(helper.make_node("ConstantOfShape", ["shape"], ["power0"]))
+    model.graph.node.extend(helper.make_node("MatMul", [f"power{at}"] * 2, [f"power{at + 1}"]) for at in range(3))
+
+
+def a_size_that_the_text_decides(model):
+    model.graph.node.append(helper.make_node("ReduceMax", ["input_ids"], ["top"], keepdims=0))
+    model.graph.node.append(_constant("axis", value_ints=[0]))
+    model.graph.node.append(helper.make_node("Unsqueeze", ["top", "axis"], ["shape"]))
+    model.graph.node.append(helper.make_node("ConstantOfShape", ["shape"], ["many"]))
+
+
+TRUST = "if you know who made the bundle, open it with --trust"
+LIMIT = f"at most {MAX_FILLED} are allowed; {TRUST}"
+
+SIZE_ATTACKS = [  # each fits its own form, and asks for too much when it is opened or run
+    (filled_by_listed_numbers, f"operator ConstantOfShape: creates 10000000000 elements; {LIMIT}"),
+    (filled_by_joined_numbers, f"operator ConstantOfShape: creates 10000000000 elements; {LIMIT}"),
+    (filled_by_cast_numbers, f"operator ConstantOfShape: creates 10000000000 elements; {LIMIT}"),
+    (filled_along_seventeen_axes, f"operator ConstantOfShape: creates 17179869184 elements; {LIMIT}"),
+    (a_range, f"operator Range: creates 1000000000 elements; {LIMIT}"),
+    (random_numbers, f"operator RandomUniform: is none that an export writes; {TRUST}"),
+    (padded, f"operator Pad: creates 10000200001 elements; {LIMIT}"),
+    (a_column_and_a_row, f"operator Add: creates 400000000 elements; {LIMIT}"),
+    (powers_of_a_matrix, f"operator MatMul: makes the graph too large to compute; {TRUST}"),
+    (a_size_that_the_text_decides, f"operator ConstantOfShape: has a result whose size cannot be told; {TRUST}"),
+]

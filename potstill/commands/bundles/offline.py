@@ -24,18 +24,23 @@ workers_option = click.option(
     help="Texts answered at the same time.  [default: usable cores]",
 )
 
+trust_option = click.option(
+    "--trust", is_flag=True, default=PredictConfig.trust, help="Open the bundle whatever operators and tokenizer parts are in it."
+)
+
 
 @click.command("predict")
 @click.argument("bundle", type=PATH)
 @click.argument("file", type=PATH)
 @workers_option
 @click.option("--sets", is_flag=True, help="List each text's label set too; the bundle must have been calibrated with --coverage.")
-def predict(bundle: Path, file: Path, workers: int | None, sets: bool) -> None:
+@trust_option
+def predict(bundle: Path, file: Path, workers: int | None, sets: bool, trust: bool) -> None:
     """Classify the texts of FILE (.jsonl, .csv, .tsv, .parquet, .json, a folder) with BUNDLE; one line of JSON a row, in order.
 
     With - as FILE, JSON lines or CSV are read from standard input.
     """
-    predictions, skipped = predict_file(bundle, file, PredictConfig(workers=workers, sets=sets))
+    predictions, skipped = predict_file(bundle, file, PredictConfig(workers=workers, sets=sets, trust=trust))
     if skipped:
         tell(skipped)
     for prediction in predictions:
@@ -49,10 +54,11 @@ def predict(bundle: Path, file: Path, workers: int | None, sets: bool) -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Public key (PEM) of whoever must have signed it.  [default: a signature is only mentioned]",
 )
+@trust_option
 @click.pass_context
-def verify(ctx: click.Context, bundle: Path, key: Path | None) -> None:
+def verify(ctx: click.Context, bundle: Path, key: Path | None, trust: bool) -> None:
     """Check the sums, the format and the golden texts of BUNDLE; print a line for each file that fails, and exit with 1 then."""
-    found = verification.verify(bundle, key)
+    found = verification.verify(bundle, key, trust=trust)
     for problem in found.problems:
         click.echo(line(problem), err=True)
     if found.problems:

@@ -43,6 +43,9 @@ from potstill.serve.run import serve
 )
 @click.option("--insecure", is_flag=True, default=ServeConfig.insecure, help="Allow other machines without a key.")
 @click.option(
+    "--trust", is_flag=True, default=ServeConfig.trust, help="Open the bundles whatever operators and tokenizer parts are in them."
+)
+@click.option(
     "--allow-host",
     metavar="NAME",
     multiple=True,

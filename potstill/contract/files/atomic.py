@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -55,8 +57,10 @@ def folder(path: Path) -> Iterator[Path]:
         if path.exists() and not path.is_dir():
             raise UserError(f"{path}: is a file; name a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_behind(path)
         staging = _beside(path, "new.")
         staging.mkdir()  # every permission less the umask
+        lock = _locked(staging)
         mode = stat.S_IMODE(staging.stat().st_mode)
         try:
             yield staging
@@ -73,6 +77,32 @@ def folder(path: Path) -> Iterator[Path]:
                 shutil.rmtree(aside)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+            if lock is not None:
+                os.close(lock)
+
+
+def _locked(folder: Path) -> int | None:
+    """A descriptor that locks a folder until it is closed or the process ends; None if it is locked, gone or cannot be locked."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_left_behind(path: Path) -> None:
+    """Remove what a process that was killed was filling; a living one holds a lock on its folder."""
+    left = re.compile(rf"\.{re.escape(path.name)}\.new\.[0-9a-f]{{12}}")
+    for other in [entry for entry in path.parent.iterdir() if left.fullmatch(entry.name)]:
+        lock = _locked(other)
+        if lock is not None:
+            shutil.rmtree(other, ignore_errors=True)
+            os.close(lock)
 
 
 def _beside(path: Path, role: str) -> Path:

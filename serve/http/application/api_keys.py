@@ -52,7 +52,8 @@ def read_keys(path: str | Path | None) -> ApiKeys:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "contains non-ASCII characters"
             raise UserError(f"{path}: cannot read keys: {reason}; write one key per line") from error
-        if path.stat().st_mode & 0o007:
+        status, read_only = path.stat(), bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+        if too_open(status.st_mode, status.st_uid, os.geteuid(), read_only=read_only):
             raise FormatError(path, "", f"is readable by everyone; fix that with: chmod o= {path}")
     else:
         text, where = os.environ.get(VARIABLE, "").replace(",", "\n"), f"environment variable {VARIABLE}"
@@ -67,6 +68,22 @@ def read_keys(path: str | Path | None) -> ApiKeys:
     if path is not None and not keys:
         raise FormatError(path, "", "contains no keys; write one key per line")
     return ApiKeys(keys)
+
+
+def too_open(mode: int, owner: int, user: int, *, read_only: bool) -> bool:
+    """Tell whether a file of keys has rights that its reader must take away.
+
+    A secret that root mounts read-only into a container is readable by everyone there: the process is not root, and cannot
+    change it.
+
+    Args:
+        mode: of the file.
+        owner: user id of the file's owner.
+        user: of this process.
+        read_only: the file system cannot be written.
+    """
+    mounted = read_only and owner == 0 and user != 0
+    return bool(mode & (0o003 if mounted else 0o007))
 
 
 def check_key(scope: Message, keys: ApiKeys) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from potstill.contract.bundle import BundleFiles, sums_digest
+from potstill.contract.bundle import BundleFiles, read_files, sums_digest
 from potstill.contract.errors import UserError
 from potstill.serve.http.config import BundleSpec
 from potstill.serve.http.hosting.open_bundle import HostedBundle
@@ -36,7 +36,7 @@ class BundleRegistry:
         """
         hosted: list[HostedBundle] = []
         for index, one in enumerate(specs):
-            opened = HostedBundle.open(one.folder, one.name) if files is None else HostedBundle.from_files(files[index], one.name)
+            opened = HostedBundle.from_files(read_files(one.folder, one.trust) if files is None else files[index], one.name)
             _check_name(opened.name, one.folder)
             if opened.name in [other.name for other in hosted]:
                 raise UserError(
@@ -81,7 +81,7 @@ def reload(current: HostedBundle, files: BundleFiles | None = None) -> ReloadRes
     try:
         if files is None and sums_digest(current.folder) == current.digest:
             return unchanged(current.name, current.version)
-        hosted = HostedBundle.open(current.folder, current.name) if files is None else HostedBundle.from_files(files, current.name)
+        hosted = HostedBundle.from_files(files or read_files(current.folder, current.trust), current.name)
     except (UserError, OSError) as error:
         return refused(current.name, current.version, error)
     line = f"{current.name}: version {hosted.version} replaces {current.version}"
@@ -101,9 +101,14 @@ def refused(name: str, version: str, error: BaseException) -> ReloadResult:
     return ReloadResult(name, "failed", f"{name}: keeps version {version}: {problem}")
 
 
+def is_name(name: str) -> bool:
+    """Tell whether a bundle can be served under a name, as a part of URLs, escaped where needed."""
+    return 0 < len(name) <= MAX_NAME_CHARS and not _IN_NO_NAME.search(name) and name == name.strip() and name not in (".", "..")
+
+
 def _check_name(name: str, folder: Path) -> None:
     """Check that a name can be part of a URL, escaped where needed; raises UserError."""
-    if not 0 < len(name) <= MAX_NAME_CHARS or _IN_NO_NAME.search(name) or name != name.strip() or name in (".", ".."):
+    if not is_name(name):
         raise UserError(
             f"{folder}: the name {name[:MAX_NAME_CHARS]!r} cannot be part of a URL; choose one of 1 to {MAX_NAME_CHARS} characters "
             f"without slashes and control characters with: NAME={folder}"

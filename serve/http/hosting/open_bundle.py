@@ -113,6 +113,7 @@ class HostedBundle:
     classifier: Classifier
     golden: list[Golden]
     cost: CostModel
+    trust: bool  # as `BundleFiles` has it
     _tokenizers: dict[str, bytes]  # their files, as the folder may have another version by the time they are needed
     _longer: list[TextTokenizer] = field(default_factory=list)  # created on first use; see `is_truncated`
     _of_tails: list[Classifier] = field(default_factory=list)  # created on first use; see `answer`
@@ -129,7 +130,7 @@ class HostedBundle:
         golden = read_golden(files)
         cost = measure_cost(classifier, golden)
         tokenizers = {name: files.read(name) for name in (TOKENIZER_FILE, FAST_TOKENIZER_FILE) if files.has(name)}
-        return cls(name or classifier.manifest.name, files.folder, files.digest, classifier, golden, cost, tokenizers)
+        return cls(name or classifier.manifest.name, files.folder, files.digest, classifier, golden, cost, files.trust, tokenizers)
 
     @property
     def manifest(self) -> Manifest:

@@ -21,6 +21,7 @@ class _Packed(msgspec.Struct, frozen=True):
     folder: str
     digest: str
     contents: dict[str, bytes]
+    trust: bool
 
 
 def pack(files: BundleFiles) -> int:
@@ -42,4 +43,4 @@ def unpack(descriptor: int) -> BundleFiles:
         pieces.append(piece)
         at += len(piece)
     packed = msgspec.msgpack.decode(b"".join(pieces), type=_Packed)
-    return BundleFiles(Path(packed.folder), packed.digest, packed.contents)
+    return BundleFiles(Path(packed.folder), packed.digest, packed.contents, packed.trust)

@@ -134,7 +134,7 @@ class Supervisor:
         earlier_wakeup = signal.set_wakeup_fd(self._wake_write)
         try:
             for folder, name in self._configs[0].bundles:
-                files = read_files(Path(folder))
+                files = read_files(Path(folder), self._configs[0].trust)
                 version = Version(files.digest, pack(files))
                 self._bundles.append(HostedFolder(Path(folder), name or read_manifest(files).name, version))
             for config in self._configs:
@@ -241,7 +241,7 @@ class Supervisor:
             if sums_digest(bundle.folder) == bundle.version.digest:
                 self._tell_outcome(index, unchanged(bundle.name, bundle.version.digest[:DIGEST_CHARS]))
                 return
-            files: BundleFiles = read_files(bundle.folder)
+            files: BundleFiles = read_files(bundle.folder, self._configs[0].trust)
         except (UserError, OSError) as error:
             self._tell_outcome(index, refused(bundle.name, bundle.version.digest[:DIGEST_CHARS], error))
             return

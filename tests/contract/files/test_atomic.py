@@ -1,11 +1,13 @@
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic
+from potstill.contract.system.child_process import environment
 
 
 def names(folder):
@@ -164,3 +166,33 @@ def test_a_full_disk_leaves_the_earlier_file_and_folder_whole(small_disk):
         (staging / "y").write_bytes(b"x" * 2_000_000)
     assert (small_disk / "a").read_bytes() == b"one"
     assert names(small_disk) == ["a", "out"] and names(small_disk / "out") == ["x"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from potstill.contract.files import atomic
+from potstill.contract.system.child_process import environment
+with atomic.folder(Path(sys.argv[1])) as staging:
+    (staging / "half").write_text("x")
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("filling", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_and_a_living_one_is_let_be(tmp_path):
+    path = tmp_path / "hub"
+    subprocess.run([sys.executable, "-c", KILLED, str(path), "killed"], env=environment(), check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".hub.new.")
+    living = [sys.executable, "-c", KILLED, str(path), "living"]
+    with subprocess.Popen(living, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "filling\n"
+        assert not left.exists()
+        with atomic.folder(path) as staging:
+            (staging / "whole").write_text("y")
+        assert len(list(tmp_path.iterdir())) == 2
+        other.communicate()
+    assert [one.name for one in tmp_path.iterdir()] == ["hub"]

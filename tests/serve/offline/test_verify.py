@@ -6,17 +6,22 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto
 from support.graph_attacks import ATTACKS as GRAPH_ATTACKS
+from support.graph_attacks import SIZE_ATTACKS
 from support.tiny_bundle import write_bundle
+from support.tokenizer_attacks import ATTACKS as TOKENIZER_ATTACKS
 
 from potstill.commands.main import run as console
 from potstill.contract.bundle import REQUIRED_FILES, write_sums
 from potstill.contract.errors import UserError
 from potstill.contract.security.signature import sign
+from potstill.contract.system.child_process import environment
 from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
 from potstill.serve.offline.verify import verify
 from potstill.serve.runtime.classifier import Classifier
@@ -217,3 +222,108 @@ def test_golden_texts_without_the_targets_of_the_task_are_refused(tmp_path):
     assert refusals(folder) == [
         f"{folder / 'golden.jsonl'}: line 1: has no target, but the task has targets; export the bundle again"
     ]
+
+
+IN_BOUNDS = """
+import resource, sys
+from pathlib import Path
+from potstill.contract.errors import UserError
+from potstill.serve.offline.verify import verify
+from potstill.serve.runtime.classifier import Classifier
+resource.setrlimit(resource.RLIMIT_AS, (3_000_000_000, 3_000_000_000))
+resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+for folder in sys.argv[1:]:
+    (problem,) = verify(folder).problems
+    try:
+        Classifier.open(folder)
+    except UserError as error:
+        assert str(error) == problem, (str(error), problem)
+    print(problem, flush=True)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_a_bundle_that_would_explode_is_refused_in_one_line_with_little_memory(tmp_path):
+    told = []
+    for at, (attack, problem) in enumerate([*SIZE_ATTACKS, *TOKENIZER_ATTACKS]):
+        folder = write_bundle(tmp_path / str(at))
+        name = "model.onnx" if at < len(SIZE_ATTACKS) else "tokenizer.json"
+        if name == "model.onnx":
+            model = onnx.load(folder / name)
+            attack(model)
+            onnx.save(model, folder / name)
+        else:
+            form = json.loads((folder / name).read_text())
+            attack(form)
+            (folder / name).write_text(json.dumps(form))
+        write_sums(folder)
+        told.append(f"{folder / name}: {problem}")
+    folders = [str(tmp_path / str(at)) for at in range(len(told))]
+    done = subprocess.run([sys.executable, "-c", IN_BOUNDS, *folders], capture_output=True, text=True, env=environment())
+    *lines, most_kb = done.stdout.splitlines()
+    assert (lines, done.stderr) == (told, "")
+    assert int(most_kb) < 500_000
+
+
+def test_files_that_are_far_too_large_are_refused_before_they_are_read(tmp_path):
+    bundle = write_bundle(tmp_path / "bundle")
+    with (bundle / "SHA256SUMS").open("r+b") as file:
+        file.truncate(300_000_000)
+    (problem,) = refusals(bundle)
+    assert problem == f"{bundle / 'SHA256SUMS'}: is too large: at most 1048576 bytes are allowed; export the bundle again"
+
+
+def test_a_bundle_of_many_golden_texts_is_refused(tmp_path):
+    bundle = write_bundle(tmp_path / "bundle")
+    (bundle / "golden.jsonl").write_bytes((bundle / "golden.jsonl").read_bytes() * 400)
+    write_sums(bundle)
+    (problem,) = refusals(bundle)
+    assert problem == f"{bundle / 'golden.jsonl'}: has 1200 texts; at most 1000 are allowed, export the bundle again"
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 5e-324, 1e300])
+def test_a_temperature_that_makes_no_probabilities_is_refused(tmp_path, temperature):
+    bundle = write_bundle(tmp_path / "bundle")
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps(manifest | {"temperature": temperature}))
+    write_sums(bundle)
+    (problem,) = refusals(bundle)
+    assert problem == f"{bundle / 'bundle.json'}: temperature: is {temperature}; it must be from 1e-06 to 1e+06"
+
+
+def test_a_graph_that_fails_when_it_runs_is_named(tmp_path):
+    bundle = write_bundle(tmp_path / "bundle")
+    model = onnx.load(bundle / "model.onnx")
+    table = model.graph.initializer[0]
+    table.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(table)[:1], table.name))
+    onnx.save(model, bundle / "model.onnx")
+    write_sums(bundle)
+    (problem,) = refusals(bundle)
+    assert problem.startswith(f"{bundle / 'model.onnx'}: onnxruntime {ort.__version__} cannot run it: ")
+
+
+def test_a_trusted_bundle_may_have_what_no_export_writes(tmp_path, capsys):
+    bundle = write_bundle(tmp_path / "bundle")
+    model = onnx.load(bundle / "model.onnx")
+    model.graph.node.append(onnx.helper.make_node("EyeLike", ["dense"], ["eye"]))
+    onnx.save(model, bundle / "model.onnx")
+    write_sums(bundle)
+    (problem,) = refusals(bundle)
+    assert problem.endswith(
+        "operator EyeLike: is none that an export writes; if you know who made the bundle, open it with --trust"
+    )
+    assert verify(bundle, trust=True).problems == []
+    (tmp_path / "texts.csv").write_text("text\nfall\n")
+    assert console(["predict", str(bundle), str(tmp_path / "texts.csv")]) == 1
+    assert console(["predict", "--trust", str(bundle), str(tmp_path / "texts.csv")]) == 0
+    with Classifier.open(bundle, trust=True) as classifier:
+        assert classifier.classify(["fall"])
+
+
+def test_control_characters_in_a_bundle_do_not_reach_the_terminal(tmp_path, capsys):
+    bundle = write_bundle(tmp_path / "bundle")
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps(manifest | {"\x1b]0;owned\x07": 1}))
+    write_sums(bundle)
+    assert console(["verify", str(bundle)]) == 1
+    assert "\x1b" not in capsys.readouterr().err

@@ -5,7 +5,7 @@ from support.serving import ServerProcess
 from support.tiny_bundle import write_bundle
 
 from potstill.contract.errors import UserError
-from potstill.serve.http.application.api_keys import ApiKeys, read_keys
+from potstill.serve.http.application.api_keys import ApiKeys, read_keys, too_open
 
 pytestmark = pytest.mark.slow
 
@@ -88,3 +88,20 @@ def test_other_machines_need_a_key_or_the_option_insecure(tmp_path, key_file, ho
     for option in (["--keys", key_file], ["--insecure"]):
         with ServerProcess(folder, "--host", "0.0.0.0", *option) as server:
             assert server.ask("GET", "/livez")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "user", "read_only", "refused"),
+    [
+        (0o600, 7, 7, False, False),
+        (0o640, 0, 7, False, False),
+        (0o644, 7, 7, False, True),
+        (0o644, 7, 7, True, True),
+        (0o644, 0, 7, False, True),
+        (0o444, 0, 0, True, True),
+        (0o444, 0, 7, True, False),  # a secret as container engines mount it
+        (0o646, 0, 7, True, True),
+    ],
+)
+def test_a_file_that_everyone_may_read_is_refused_unless_root_mounted_it_read_only(mode, owner, user, read_only, refused):
+    assert too_open(mode, owner, user, read_only=read_only) is refused
