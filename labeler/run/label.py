@@ -83,8 +83,9 @@ def label(
         except OutOfTimeError:
             in_time = False
         except KeyboardInterrupt as stop:
+            (n_stored,) = store.query("select count(*) from paths where run = ?", run.number)[0]  # the last ones may not be counted
             raise StoppedError(
-                f"stopped; {found.n_paths} of {found.total} paths are in {store_path}; the same command draws the rest"
+                f"stopped; {n_stored} of {found.total} paths are in {store_path}; the same command draws the rest"
             ) from stop
         n_cut = sum(len(" ".join(text.text.split())) > task.input.max_chars for text in texts)
         n_unlabelled = len(collector.too_long - collector.done.keys())  # a text that fits in some prompts has a label

@@ -62,7 +62,7 @@ CASES = [
     (("label", "task.toml", "texts.jsonl", "out", "--teacher", NOBODY, "--deterministic"), {}, f"in this process only; {NOBODY} is a server"),
     (("label", "task.toml", "texts.jsonl", "out", "--teacher", NOBODY, "--dry-run"), {}, f"for {NOBODY}, label a few texts and see"),
     (("label", "task.toml", "texts.jsonl", "out", "--teacher", NOBODY, "--concurrency", "0"), {}, "concurrency is 0; it must be a whole number"),
-    (("label", "task.toml", "texts.jsonl", "out", "--model", "m"), {}, "model and concurrency apply to a server only; 'smollm2-135m"),
+    (("label", "task.toml", "texts.jsonl", "out", "--model", "m"), {}, "model, api and concurrency apply to a server only; 'smollm2-135m"),
     (("task", "check", "task.toml"), {"task.toml": SMALL_TASK.replace('"down"\nm', '"up"\nm').encode()}, "labels[1].name: repeats 'up'"),
     (("task", "check", "task.toml"), {"task.toml": SMALL_TASK.encode() + b"colour = 1"}, "task.toml: examples[1]: "),
     (("labels", "summary", "labels.db"), {}, "labels.db: no such label store; make one with: potstill label"),

@@ -32,11 +32,14 @@ OPENS_NOTHING = """
 init new
 task check task.toml
 task show task.toml hello --mode direct
+doctor
 models list
+models check teacher.gguf
 models verify teacher.gguf
 models repack teacher.gguf packed.gguf --threads 1
 label task.toml texts.jsonl out --gold gold.jsonl --teacher teacher.gguf --mode direct --paths 1 --pack as-is --threads 1 --parallel 4
 task tune task.toml gold.jsonl tuned --teacher teacher.gguf --no-cot --examples given --template plain --max-texts 20 --pack as-is --threads 1 --parallel 4
+plan task.toml texts.jsonl --hours 0.001 --teacher teacher.gguf --mode direct --measure 2
 labels check out/labels.db
 labels summary out/labels.db
 labels derive out/labels.db out/again.parquet
@@ -54,6 +57,8 @@ package bundle packed-docker --layout docker
 package bundle packed-kserve --layout kserve
 sign bundle --key key.pem
 verify bundle --key public.pem
+certify bundle gold.jsonl --accuracy 0.05 --out certified
+check certified gold.jsonl
 predict bundle texts.jsonl
 adapt bundle pool.jsonl --out adapted
 cascade bundle bundle gold.jsonl joined --max-loss 1

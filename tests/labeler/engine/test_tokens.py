@@ -154,9 +154,14 @@ def test_a_mark_in_letters_is_found_over_several_tokens(named):
     assert end.rationale(written) == "It buys"
 
 
-def test_words_of_which_one_begins_another_are_refused(vocabulary):
-    with pytest.raises(UserError, match=r"^label words 'up' and 'up and away' begin alike for this teacher; change one$"):
-        LabelWords.of(vocabulary, AnswerSpec("direct", ("up", "up and away"), "", "Sentiment:", 0.5, 40))
+def test_a_word_knows_the_longest_one_that_begins_it(vocabulary):
+    spec = AnswerSpec("direct", ("up", "up and away", "down", "up and"), "", "Sentiment:", 0.5, 40)
+    assert LabelWords.of(vocabulary, spec).begun_by == (None, 3, None, 0)
+
+
+def test_words_with_the_same_tokens_are_refused(vocabulary):
+    with pytest.raises(UserError, match=r"^label words 'up' and 'up' are the same to this teacher; change one$"):
+        LabelWords.of(vocabulary, AnswerSpec("direct", ("up", "up"), "", "Sentiment:", 0.5, 40))
 
 
 def test_a_file_without_a_vocabulary_is_refused(tmp_path):
