@@ -28,7 +28,7 @@ def files(tmp_path, monkeypatch, ruled_teacher):
     """A task and texts, and a teacher that answers at a steady pace under every name."""
 
     def answering(prompt, path):
-        time.sleep(0.004)  # so 1,200 paths take longer than the 3.6 s of the smallest plan here
+        time.sleep(0.002)
         return (-0.1, -2.4)
 
     opened = []
@@ -84,6 +84,7 @@ def test_a_teacher_too_slow_to_be_measured_is_estimated(files, monkeypatch):
 
 def test_the_table_fits_a_terminal_and_its_command_labels_what_was_planned(files, capsys):
     task, texts, _ = files
+    texts.write_text("".join(json.dumps({"text": f"another text {i}"}) + "\n" for i in range(5000)))  # more than 3.6 s can label
     assert (
         console(
             [

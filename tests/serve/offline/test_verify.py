@@ -227,6 +227,7 @@ def test_golden_texts_without_the_targets_of_the_task_are_refused(tmp_path):
 IN_BOUNDS = """
 import resource, sys
 from pathlib import Path
+from potstill.contract.system.memory import peak_resident_bytes
 from potstill.contract.errors import UserError
 from potstill.serve.offline.verify import verify
 from potstill.serve.runtime.classifier import Classifier
@@ -239,7 +240,7 @@ for folder in sys.argv[1:]:
     except UserError as error:
         assert str(error) == problem, (str(error), problem)
     print(problem, flush=True)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peak_resident_bytes() // 1024)
 """
 
 
