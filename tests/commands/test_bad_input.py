@@ -100,7 +100,7 @@ def test_bad_input_is_one_line_and_exit_code_1(run, folder, args, files, message
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
-LABEL = ("--mode", "direct", "--paths", "1", "--pack", "as-is")
+LABEL = ("--mode", "direct", "--paths", "1", "--pack", "as-is", "--deterministic")  # nothing is measured first
 MEGABYTE = "up and down. " * 80_000  # about 320,000 tokens; the teacher's context holds 8192
 
 

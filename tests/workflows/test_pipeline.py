@@ -16,8 +16,10 @@ gold = "gold.jsonl"
 [label]
 mode = "direct"
 n_paths = 2
+deterministic = true # nothing is measured first
 [train]
 epochs = 2
+max_tokens = 64
 min_agreement = 0.5
 """
 
@@ -103,7 +105,7 @@ def test_a_changed_task_is_refused_by_the_store_with_what_to_do(project, console
     folder, _ = project
     changed = (folder / "task.toml").read_text(encoding="utf-8").replace("Does the author expect", "Does the writer expect")
     (folder / "other.toml").write_text(changed, encoding="utf-8")
-    args = ("label", "other.toml", "texts.jsonl", "out", "--mode", "direct", "--paths", "2")
+    args = ("label", "other.toml", "texts.jsonl", "out", "--mode", "direct", "--paths", "2", "--deterministic")
     error = potstill(console, *args, folder=folder, code=1).stderr
     assert "was labelled with another task digest, prompt digest; use --new-run" in error
 
