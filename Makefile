@@ -11,6 +11,7 @@
 SHELL := /bin/bash
 STAMP := $(shell .ci/install --stamp)
 BIN := .venv/bin
+WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-fast lint figures docs clean
 .DEFAULT_GOAL := demo
@@ -19,10 +20,10 @@ demo: $(STAMP)
 	$(BIN)/potstill demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q --durations=15 --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q --durations=15 $(WORKERS)
 
 test-fast: $(STAMP)
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" $(WORKERS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
