@@ -1,12 +1,14 @@
 """Are the label probabilities of a conversation those of the same conversation rendered by `transformers`, read one by one?
 
     python benchmarks/teacher/chat_probabilities.py [--n 120] [--paths 1] [--teacher smollm2-135m-instruct] [--pack auto] [--f16]
+                                                    [--noise]
 
 Texts of the example are labelled in the teacher's own chat template, as `potstill label --template chat --mode direct` does: shared
 prefixes, many texts in one decode, words read from the logits. Beside it, the same turns go through `transformers`' own rendering,
 with the begin and end tokens as the vocabulary spells them; llama.cpp tokenizes each whole text, and one decode of it alone gives
 the probability of every label word. Both read the same file. `--f16` unpacks the weights first: with weights of few bits the
 activations are rounded too, and one flipped rounding moves a probability in llama.cpp's own single sequence as much as here.
+`--noise` shows how much: it compares that sequence with itself too, its prompts read 64 tokens at a time instead of all at once.
 """
 
 from __future__ import annotations
@@ -40,13 +42,13 @@ from potstill.workflows.teacher import TeacherConfig
 class Alone:
     """A model that reads one whole prompt after the other."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the model, with the kind of attention that `direct` prompts have."""
+    def __init__(self, path: Path, n_together: int = 2048) -> None:
+        """Open the model, with the kind of attention that `direct` prompts have. Args: n_together, tokens computed at once."""
         self.llama = llama_cpp.Llama(
             str(path),
             n_ctx=2048,
             n_batch=2048,
-            n_ubatch=2048,
+            n_ubatch=n_together,
             n_threads=usable_cores(),
             flash_attn=True,
             logits_all=True,
@@ -57,10 +59,10 @@ class Alone:
         """How the vocabulary spells a token; empty where it has none."""
         return (llama_cpp.llama_vocab_get_text(self.llama._model.vocab, token) or b"").decode() if token >= 0 else ""
 
-    def logprobs(self, text: str, words: Sequence[str]) -> list[float]:
-        """Log-probability (nats) of each word after a space at the end of a text with control tokens."""
+    def logprobs(self, text: str, words: Sequence[str], space: str = " ") -> list[float]:
+        """Log-probability (nats) of each word at the end of a text with control tokens. Args: space, what stands between them."""
         before = self._tokens(text)
-        wholes = [self._tokens(f"{text} {word}") for word in words]
+        wholes = [self._tokens(f"{text}{space}{word}") for word in words]
         if any(whole[: len(before)] != before for whole in wholes):
             raise ValueError("a label word merges with the text before it")
         self.llama.reset()
@@ -142,6 +144,7 @@ def main() -> None:
     parser.add_argument("--teacher", default="smollm2-135m-instruct")
     parser.add_argument("--pack", default="auto")
     parser.add_argument("--f16", action="store_true")
+    parser.add_argument("--noise", action="store_true")
     options = parser.parse_args()
     folder = example_folder(DEMO_EXAMPLE)
     task = load_task(folder / "task.toml")
@@ -157,8 +160,12 @@ def main() -> None:
         with LabelStore.read(work / "out" / STORE_FILE) as store:
             paths = {(p.text_id, p.variant): p.word_logprobs for p in store.paths(store.find_run(None))}
         wanted = list(expected(Alone(path), path, task, texts, options.paths))
+        again = list(expected(Alone(path, 64), path, task, texts, options.paths)) if options.noise else []
     found = [paths[text.id, variant] for text in texts for variant in range(options.paths)]
     compare(np.exp(np.array(found)), np.exp(np.array(wanted)), task)
+    if again:
+        print("llama.cpp's single sequence against itself, in pieces of 64 tokens:")
+        compare(np.exp(np.array(again)), np.exp(np.array(wanted)), task)
     print(f"{cpu_name()}, {usable_cores()} threads; {path.name}, {len(texts)} texts, {options.paths} prompts each")
 
 

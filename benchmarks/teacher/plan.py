@@ -152,10 +152,15 @@ def table(rows: list[Measured]) -> str:
         job = JOBS[row.run]
         lines.append(
             f"| {job.kind} | {job.mode} | {job.n_paths} | {'--hours' if job.timed else 'its texts'} | {row.planned_s:.1f} | "
-            f"{row.actual_s:.1f} | {row.actual_s / row.planned_s:.2f} | {row.planned_texts} | {row.texts} |"
+            f"{row.actual_s:.1f} | {_ratio(row):.2f} | {row.planned_texts} | {row.texts} |"
         )
-    within = sum(abs(row.actual_s / row.planned_s - 1) <= WITHIN for row in rows)
+    within = sum(abs(_ratio(row) - 1) <= WITHIN for row in rows)
     return "\n".join([*lines, f"\nwithin {WITHIN:.0%}: {within} of {len(rows)}"])
+
+
+def _ratio(row: Measured) -> float:
+    """Actual over planned time; infinite where nothing was to fit."""
+    return row.actual_s / row.planned_s if row.planned_s else float("inf")
 
 
 if __name__ == "__main__":
