@@ -64,7 +64,8 @@ def _conversation(
     """One conversation; see :func:`conversations`."""
     thinking = chat.thinking if thinks(chat, mode, config) else None
     form = thinking or chat.form
-    turns = turns_of(task, selection, mode, plain.head(task, guideline=config.guideline), form, chat if thinking else None)
+    head = plain.head(task, guideline=config.guideline, order=plain.order_of(task, selection))
+    turns = turns_of(task, selection, mode, head, form, chat if thinking else None)
     try:
         prefix, starts = answer_starts(process, chat, form, turns)
         if thinking is None:

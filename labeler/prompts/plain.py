@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from potstill.contract.task import Example, Knowledge, Task
 from potstill.labeler.teacher import Mode
+
+_LEADS = ("", "Choose the answer that fits best.")  # two wordings, where prompts have no worked examples to differ in
 
 
 @dataclass(frozen=True)
@@ -54,21 +56,44 @@ def shuffled(task: Task, examples: Sequence[Example], number: int, rng: random.R
     mixed = list(examples)
     rng.shuffle(mixed)
     last_label = task.label_names[number % len(task.labels)]
-    last = next(i for i in reversed(range(len(mixed))) if mixed[i].label == last_label)
-    mixed.append(mixed.pop(last))
+    last = next((i for i in reversed(range(len(mixed))) if mixed[i].label == last_label), None)
+    if last is not None:  # a label may have no example
+        mixed.append(mixed.pop(last))
     return tuple(mixed)
+
+
+def with_rationales(selection: ExampleSelection) -> ExampleSelection:
+    """The selection without the examples that show no reasoning: a teacher that is to reason would imitate them."""
+    return replace(selection, examples=tuple(example for example in selection.examples if example.rationale.strip()))
 
 
 def prefix(task: Task, selection: ExampleSelection, mode: Mode, *, guideline: bool = True) -> str:
     """Guideline, question and worked examples; ends with a blank line."""
-    return "\n\n".join((head(task, guideline=guideline), *(worked_example(task, e, mode) for e in selection.examples))) + "\n\n"
+    own = head(task, guideline=guideline, order=order_of(task, selection))
+    return "\n\n".join((own, *(worked_example(task, e, mode) for e in selection.examples))) + "\n\n"
 
 
-def head(task: Task, *, guideline: bool = True) -> str:
-    """Guideline, question and the list of allowed answers."""
-    answers = [f"- {label.spellings[0]}: {label.meaning}" for label in task.labels]
+def order_of(task: Task, selection: ExampleSelection) -> int:
+    """The order of the answers in a prompt: the task's own, unless it has no worked examples in which prompts could differ."""
+    return 0 if task.examples else selection.number
+
+
+def head(task: Task, *, guideline: bool = True, order: int = 0) -> str:
+    """Guideline, question and the list of allowed answers.
+
+    Args:
+        order: of the answers. They take turns at every place; after as many orders as there are labels the rest are reversed, for
+            three labels and more, then the question has another wording, and then orders come again. 0 is the task's own.
+    """
+    n = len(task.labels)
+    labels = task.labels[order % n :] + task.labels[: order % n]
+    n_orders = n if n == 2 else 2 * n
+    if order % n_orders >= n:
+        labels.reverse()
+    lead = _LEADS[order // n_orders % len(_LEADS)]
+    answers = [f"- {label.spellings[0]}: {label.meaning}" if label.meaning else f"- {label.spellings[0]}" for label in labels]
     guide = task.guideline.strip() if guideline else ""
-    return "\n".join(part for part in (guide, task.question.strip(), *answers) if part)
+    return "\n".join(part for part in (guide, task.question.strip(), lead, *answers) if part)
 
 
 def worked_example(task: Task, example: Example, mode: Mode) -> str:

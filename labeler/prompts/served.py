@@ -20,7 +20,7 @@ _LEADS = ("", "Choose the option that fits best.")
 
 def conversation(task: Task, selection: ExampleSelection, mode: Mode, *, guideline: bool) -> tuple[Message, ...]:
     """The turns before a text's own: guideline, question and answers as the system message, and the worked examples."""
-    made = [Message("system", plain.head(task, guideline=guideline))]
+    made = [Message("system", plain.head(task, guideline=guideline, order=plain.order_of(task, selection)))]
     for example in selection.examples:
         word = next(label.spellings[0] for label in task.labels if label.name == example.label)
         made.append(Message("user", plain.block(task, example.text, example.target, mode)))

@@ -53,6 +53,8 @@ class PromptVariant:
         if self.nearest is None:
             return ()
         own = self.nearest.examples[text.id]
+        if self.mode == "cot":
+            own = tuple(example for example in own if example.rationale.strip())
         if self.selection == 0:
             return own
         return plain.shuffled(self.task, own, self.selection, random.Random(f"{self.seed} {self.selection}"))
@@ -68,6 +70,8 @@ def prompt_variants(task: Task, config: LabelConfig, identity: Identity, nearest
         ValueError: if examples are to be chosen by text and ``nearest`` is None.
     """
     _check_server(config, identity)
+    if config.examples == "nearest" and not task.examples:
+        raise UserError("examples nearest chooses among worked examples, and the task has none; use examples diverse")
     own = nearest if config.examples == "nearest" else None
     if own is None and config.examples == "nearest":
         raise ValueError('examples="nearest" needs the chosen examples')
@@ -75,7 +79,7 @@ def prompt_variants(task: Task, config: LabelConfig, identity: Identity, nearest
     n_selections, n_each = max(n_direct, n_cot), config.n_examples_per_label
     selections = plain.example_selections(task, n_selections, n_each, config.seed, examples=config.examples)
     asked: list[tuple[plain.ExampleSelection, Mode]] = [(selections[number], "direct") for number in range(n_direct)]
-    asked += [(selections[number], "cot") for number in range(n_cot)]
+    asked += [(plain.with_rationales(selections[number]), "cot") for number in range(n_cot)]
     made: list[PromptVariant] = []
     told = identity.api == "chat" or identity.api in DECIDING  # the server writes what stands around the texts
     frames = [_Frame("")] * len(asked) if told else _frames(task, asked, config, identity)

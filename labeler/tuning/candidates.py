@@ -70,7 +70,9 @@ def paths_name(config: LabelConfig) -> str:
 def _example_choices(task: Task, config: TuneConfig) -> list[str]:
     """The wanted ways to choose examples that differ, in the order of EXAMPLES."""
     counts = Counter(example.label for example in task.examples)
-    same = max(counts.values()) <= config.n_examples_per_label
+    same = max(counts.values(), default=0) <= config.n_examples_per_label
+    if not task.examples:
+        return ["diverse"]
     return [
         name for name in EXAMPLES if name in config.examples and not (name == "given" and same and "diverse" in config.examples)
     ]

@@ -27,7 +27,7 @@ class Label(Strict):
     """One label."""
 
     name: str
-    meaning: str
+    meaning: str = ""  # shown beside the word; empty: the word says it
     words: list[str] = []  # words the teacher may answer with; worked examples use the first. Empty: the name
 
     @property
@@ -36,11 +36,11 @@ class Label(Strict):
         return self.words or [self.name]
 
 
-class Example(Strict):
+class Example(Strict, kw_only=True):
     """A worked example: a text, the reasoning about it, and its label."""
 
     text: str
-    rationale: str
+    rationale: str = ""  # empty: it is shown where labels are asked directly, and left out where the teacher reasons first
     label: str
     target: str | None = None
 
@@ -94,15 +94,15 @@ class Prompt(Strict):
     answer: str = "Answer"  # written before the label
 
 
-class Task(Strict):
+class Task(Strict, kw_only=True):
     """A complete task. `labels` are in output order: class i of every student and bundle is labels[i]."""
 
     format: int
     name: str
     question: str
-    guideline: str
+    guideline: str = ""
     labels: list[Label]
-    examples: list[Example]
+    examples: list[Example] = []  # empty: the teacher is asked without any
     knowledge: list[Knowledge] = []
     input: Input = Input()
     prompt: Prompt = Prompt()
@@ -186,19 +186,30 @@ def _check_labels(path: Path, task: Task) -> None:
 
 
 def _check_examples(path: Path, task: Task) -> None:
-    """Check that every example is complete and has a label of the task, and that every label has an example."""
+    """Check that every example has a text, a label of the task, and a target where the task has one."""
     allowed = ", ".join(task.label_names)
     for i, example in enumerate(task.examples):
         if example.label not in task.label_names:
             raise FormatError(path, f"examples[{i}].label", f"{example.label!r} is not a label; allowed: {allowed}")
-        for field in ("text", "rationale"):
-            if not getattr(example, field).strip():
-                raise FormatError(path, f"examples[{i}].{field}", "is empty; write it out, the teacher imitates it")
+        if not example.text.strip():
+            raise FormatError(path, f"examples[{i}].text", "is empty; write it out, or delete the example")
         if task.input.target != (example.target is not None):
             found = "needs a target, because" if task.input.target else "has a target, but"
             wanted = str(task.input.target).lower()
             raise FormatError(path, f"examples[{i}].target", f"{found} input.target is {wanted}; change one of the two")
-    counts = Counter(example.label for example in task.examples)
-    for name in task.label_names:
-        if not counts[name]:
-            raise FormatError(path, "examples", f"none has the label {name!r}; write at least one, better two, for every label")
+
+
+def missing(task: Task) -> list[str]:
+    """What a task could have and has not, and what that costs; a line each."""
+    found, shown = [], Counter(example.label for example in task.examples)
+    without = [name for name in task.label_names if not shown[name]]
+    if not task.examples:
+        found.append("no worked examples: the teacher is asked without any, and prompts differ in the order of the answers alone")
+    elif without:
+        found.append(
+            f"no worked example has the label {', '.join(without[:5])}{' and others' * (len(without) > 5)}: a teacher rarely answers so"
+        )
+    n_bare = sum(not example.rationale.strip() for example in task.examples)
+    if n_bare:
+        found.append(f"{n_bare} of {len(task.examples)} worked examples have no rationale: mode cot leaves them out")
+    return found

@@ -14,10 +14,11 @@ LABELS = ["up", "flat", "down"]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz!?.", "price", "rise", "fall", "stay", "the", "will"]
 
 
-def a_graph(seed: int = 0, slow: int = 0) -> bytes:
-    """Mean of word vectors, and a dense layer: ids int64 [B, T] in, logits float32 [B, 3] out."""
+def a_graph(seed: int = 0, slow: int = 0, n_labels: int = len(LABELS)) -> bytes:
+    """Mean of word vectors, and a dense layer: ids int64 [B, T] in, logits float32 [B, n_labels] out."""
     rng = np.random.default_rng(seed)
-    weights = {"table": rng.normal(size=(len(WORDS), 8)), "dense": rng.normal(size=(8, 3)), "bias": rng.normal(size=3)}
+    weights = {"table": rng.normal(size=(len(WORDS), 8)), "dense": rng.normal(size=(8, n_labels))}
+    weights["bias"] = rng.normal(size=n_labels)
     if slow:
         weights |= {"wide": rng.normal(size=(8, slow)), "tall": rng.normal(size=(slow, 1))}
     nodes = [
@@ -43,7 +44,7 @@ def a_graph(seed: int = 0, slow: int = 0) -> bytes:
     constants = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
     constants += [numpy_helper.from_array(np.array([at]), name) for name, at in (("last", 2), ("middle", 1))]
     constants += [numpy_helper.from_array(np.float32(0), "zero")] if slow else []
-    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 3])]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", n_labels])]
     graph = helper.make_graph(nodes, "tiny", inputs, outputs, constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
 
@@ -75,11 +76,11 @@ def write_bundle(folder: Path, seed: int = 0, slow: int = 0, **changes) -> Path:
     texts = ["the price will rise!", "fall", "stay. stay?"]
     folder.mkdir()
     manifest = a_manifest(**changes)
-    (folder / "model.onnx").write_bytes(a_graph(seed, slow))
+    (folder / "model.onnx").write_bytes(a_graph(seed, slow, len(manifest.labels)))
     (folder / "tokenizer.json").write_bytes(a_tokenizer())
     (folder / "quality.json").write_bytes(b"{}\n")
     write_manifest(folder, manifest)
-    classifier = Classifier(manifest, open_scorer(folder / "model.onnx", folder / "tokenizer.json", manifest, len(LABELS)))
+    classifier = Classifier(manifest, open_scorer(folder / "model.onnx", folder / "tokenizer.json", manifest, len(manifest.labels)))
     targets = ["the price"] * len(texts) if manifest.target else None
     rows = classifier.probs(texts, targets).tolist()
     target = targets[0] if targets else None

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from potstill.commands.console.errors import tell
 from potstill.commands.console.lazy import LazyGroup, Row
-from potstill.contract.task import load_task
+from potstill.contract.task import load_task, missing
 from potstill.workflows.example_files import write_templates
 
 FILE = click.Path(path_type=Path)
@@ -37,3 +38,5 @@ def check(task: Path) -> None:
     """Check that TASK is a sound task file, and print its digest."""
     loaded = load_task(task)
     click.echo(f"{task}: sound; {len(loaded.labels)} labels, {len(loaded.examples)} worked examples, digest {loaded.digest}")
+    for line in missing(loaded):
+        tell(f"note: {line}")

@@ -3,7 +3,8 @@
     POST /classify                      potstill's own protocol (native)
     POST /predict                       as text-embeddings-inference (tei)
     /v2, /v2/models/NAME/infer, ...     the Open Inference Protocol (open_inference)
-    /bundles/NAME/classify, .../predict the same for one of several bundles
+    POST /v1/decisions                  as OpenAI's decision models (decisions)
+    /bundles/NAME/classify, .../predict, .../v1/decisions       the same for one of several bundles
     /livez, /readyz, /metrics           for operators
     /health, /ping, /info, POST /, POST /invocations    as text-embeddings-inference
     /, /openapi.json                    a page to try it, and a description

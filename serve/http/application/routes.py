@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from potstill.serve.http.protocols import native, open_inference, tei
+from potstill.serve.http.protocols import decisions, native, open_inference, tei
 from potstill.serve.http.protocols.request import WireProtocol
 
 RouteKind = Literal[
-    "classify", "predict", "infer", "live", "health", "info",
+    "classify", "predict", "infer", "decide", "live", "health", "info",
     "ready", "metrics", "openapi", "bundles", "v2", "model", "model_ready", "page",
 ]  # fmt: skip
-PROTOCOLS: dict[RouteKind, WireProtocol] = {"classify": native.PROTOCOL, "predict": tei.PROTOCOL, "infer": open_inference.PROTOCOL}
+PROTOCOLS: dict[RouteKind, WireProtocol] = {
+    "classify": native.PROTOCOL,
+    "predict": tei.PROTOCOL,
+    "infer": open_inference.PROTOCOL,
+    "decide": decisions.PROTOCOL,
+}
 GET_OR_HEAD, POST = ("GET", "HEAD"), ("POST",)
 OPEN_KINDS = {"live", "ready", "health", "openapi", "page"}  # need no key: probes and browsers send none
 
@@ -33,6 +38,7 @@ FIXED_ROUTES = {
     for route in (
         Route("classify", "/classify", POST),
         Route("predict", "/predict", POST),
+        Route("decide", "/v1/decisions", POST),
         Route("bundles", "/bundles"),
         Route("live", "/livez"),
         Route("ready", "/readyz"),
@@ -65,6 +71,8 @@ def find_route(path: str, method: str = "GET") -> Route | None:
     if fixed is not None:
         return _POSTED_ROOT if path == "/" and method == "POST" else fixed
     match path.split("/"):
+        case ["", "bundles", name, "v1", "decisions"] if name:
+            return Route("decide", "/bundles/{name}/v1/decisions", POST, name)
         case ["", "bundles", name, action] if name and action in _OF_BUNDLES:
             kind, methods = _OF_BUNDLES[action]
             return Route(kind, f"/bundles/{{name}}/{action}", methods, name)

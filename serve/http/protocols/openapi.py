@@ -7,7 +7,15 @@ from urllib.parse import quote
 from potstill.serve.http.config import Limits
 from potstill.serve.http.hosting.open_bundle import HostedBundle
 from potstill.serve.http.protocols.open_inference import DATATYPES
-from potstill.serve.http.protocols.openapi_schemas import REPLY_SCHEMAS, Json, classify_request, infer_request, predict_request, ref
+from potstill.serve.http.protocols.openapi_schemas import (
+    REPLY_SCHEMAS,
+    Json,
+    classify_request,
+    decision_request,
+    infer_request,
+    predict_request,
+    ref,
+)
 
 _ERRORS = {
     "400": "The body is not JSON; in the Open Inference Protocol, any invalid request.",
@@ -63,6 +71,7 @@ def _paths(hosted: list[HostedBundle], limits: Limits) -> Json:
     paths: Json = {
         "/classify": {"post": _ask("classify", "Classify texts.", classify_request([first], limits), ref("ClassifyReply"))},
         "/predict": {"post": _predict(predict_request([first], limits), "predict")},
+        "/v1/decisions": {"post": _decide(limits, "decisions")},
         "/invocations": {"post": _predict(predict_request([first], limits), "invocations")},
         "/health": {"get": _health("health")},
         "/ping": {"get": _health("ping")},
@@ -94,6 +103,7 @@ def _paths_of(one: HostedBundle, limits: Limits) -> Json:
     paths: Json = {
         f"/bundles/{place}/classify": {"post": _with(asked, "404")},
         f"/bundles/{place}/predict": {"post": _with(_predict(predict_request([one], limits), f"predict_{name}"), "404")},
+        f"/bundles/{place}/v1/decisions": {"post": _decide(limits, f"decisions_{name}")},
     }
     version = {"name": "version", "in": "path", "required": True, "schema": {"type": "string", "enum": [one.version]}}
     for path, parameters, suffix in (
@@ -131,6 +141,16 @@ def _predict(request: Json, operation: str) -> Json:
     for status, response in described["responses"].items():
         if status not in ("200", "401", "408", "421", "503"):
             response["content"]["application/json"]["schema"] = ref("TypedError")
+    return described
+
+
+def _decide(limits: Limits, operation: str) -> Json:
+    """`/v1/decisions`, whose errors are objects."""
+    described = _ask(operation, "As OpenAI's decision models.", decision_request(limits), ref("DecisionReply"))
+    described = _with(described, "404")
+    for status, response in described["responses"].items():
+        if status not in ("200", "408", "503"):
+            response["content"]["application/json"]["schema"] = ref("OpenAIError")
     return described
 
 

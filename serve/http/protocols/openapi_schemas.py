@@ -84,6 +84,11 @@ REPLY_SCHEMAS: Json = {
         {"name": _TEXT, "versions": _list(_TEXT), "platform": _TEXT, "inputs": _list(_TENSOR), "outputs": _list(_TENSOR)},
     ),
     "ModelReady": _object(["name", "ready"], {"name": _TEXT, "ready": {"type": "boolean"}}),
+    "OpenAIError": _object(["error"], {"error": _object(["message", "type"], {"message": _TEXT, "type": _TEXT})}),
+    "DecisionReply": _object(
+        ["answers", "model", "usage"],
+        {"answers": _list(_object(["type"], {"type": {"enum": ["choice", "predicate", "refusal"]}})), "model": _TEXT, "usage": {}},
+    ),
     "InferReply": _object(
         ["model_name", "model_version", "outputs"],
         {"model_name": _TEXT, "model_version": _TEXT, "id": _TEXT, "outputs": _list(_TENSOR)},
@@ -128,6 +133,33 @@ def predict_request(hosted: list[HostedBundle], limits: Limits) -> Json:
         "truncation_direction": {"enum": ["left", "right", "Left", "Right"]},
     }
     return _object(["inputs"], {"inputs": {"anyOf": inputs}, **options})
+
+
+def decision_request(limits: Limits) -> Json:
+    """The body of `/v1/decisions`; a bundle with targets refuses every one."""
+    instructions, name = {"anyOf": [_TEXT, {"type": "array"}]}, {"name": {"type": ["string", "null"]}}
+    message = _object(["role", "content"], {"role": {"const": "user"}, "content": _text(limits)})
+    choice = _object(["value"], {"value": {"anyOf": [_TEXT, {"type": "boolean"}]}})
+    asked: list[Json] = [
+        _object(
+            ["type", "instructions", "choices"],
+            {
+                "type": {"const": "choice"},
+                "instructions": instructions,
+                "choices": _list(choice, minItems=2, maxItems=255, uniqueItems=True),
+                **name,
+            },
+        ),
+        _object(["type", "instructions"], {"type": {"enum": ["predicate", "score"]}, "instructions": instructions, **name}),
+    ]
+    return _object(
+        ["input", "model", "questions"],
+        {
+            "input": {"anyOf": [_text(limits), _list(message, minItems=1, maxItems=1)]},
+            "model": _TEXT,
+            "questions": _list({"anyOf": asked}, minItems=1, maxItems=400),
+        },
+    )
 
 
 def infer_request(hosted: list[HostedBundle], limits: Limits, outputs: list[str]) -> Json:

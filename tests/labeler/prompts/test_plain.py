@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from potstill.contract.task import Knowledge, Task, load_task
+from potstill.contract.task import Knowledge, Label, Task, load_task
 from potstill.labeler.prompts import plain
 
 TASK = load_task(Path(__file__).parents[3] / "examples" / "market_stance" / "task.toml")
@@ -74,3 +74,37 @@ def test_a_long_text_is_shown_up_to_max_chars():
 def test_a_target_is_named_before_the_text():
     task: Task = msgspec.structs.replace(TASK, input=msgspec.structs.replace(TASK.input, target=True, target_noun="Company"))
     assert plain.block(task, "up it goes", "Acme", "cot") == "Company: Acme\nPost: up it goes\nOpinion:"
+
+
+def without_examples(n_labels: int) -> Task:
+    return msgspec.structs.replace(TASK, examples=[], labels=[Label(name=f"l{i}") for i in range(n_labels)])
+
+
+@pytest.mark.parametrize("n_labels", [2, 3, 5])
+def test_without_examples_every_label_stands_at_every_place_equally_often(n_labels):
+    task = without_examples(n_labels)
+    n_orders = n_labels if n_labels == 2 else 2 * n_labels
+    made = [plain.prefix(task, selection, "direct") for selection in plain.example_selections(task, 2 * n_orders, 2, 0)]
+    assert len(set(made)) == 2 * n_orders
+    orders = [[line[2:] for line in text.splitlines() if line.startswith("- ")] for text in made[:n_orders]]
+    assert Counter(order[0] for order in orders) == dict.fromkeys(task.label_names, n_orders // n_labels)
+    assert orders[0] == task.label_names and all(sorted(order) == task.label_names for order in orders)
+
+
+def test_with_examples_the_answers_keep_the_order_of_the_task():
+    made = [plain.prefix(TASK, selection, "direct") for selection in plain.example_selections(TASK, 8, 2, 0)]
+    assert {text.partition("\n\nPost: ")[0].partition("\n\nNote: ")[0] for text in made} == {plain.head(TASK)}
+
+
+def test_an_example_without_a_rationale_is_left_out_where_the_teacher_reasons():
+    bare = [msgspec.structs.replace(example, rationale="") if i else example for i, example in enumerate(TASK.examples)]
+    (selection,) = plain.example_selections(msgspec.structs.replace(TASK, examples=bare), 1, 2, 0)
+    assert len(selection.examples) == len(bare)
+    assert plain.with_rationales(selection).examples == (bare[0],)
+
+
+def test_a_label_without_an_example_ends_no_prompt():
+    some = msgspec.structs.replace(TASK, examples=[e for e in TASK.examples if e.label != "neutral"])
+    made = plain.example_selections(some, 7, 2, seed=0)
+    assert {e.label for selection in made for e in selection.examples} == {"bullish", "bearish"}
+    assert all(len(selection.examples) == 4 for selection in made)

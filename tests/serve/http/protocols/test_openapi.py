@@ -36,7 +36,7 @@ def test_every_fixed_path_is_described_and_no_other(server):
     document = json.loads(server.ask("GET", "/openapi.json")[1])
     assert document["openapi"] == "3.1.0"
     of_bundles = [path for path in document["paths"] if path.startswith(("/bundles/", "/v2/models/"))]
-    assert set(document["paths"]) - set(of_bundles) == set(FIXED_ROUTES) and len(of_bundles) == 2 * 8
+    assert set(document["paths"]) - set(of_bundles) == set(FIXED_ROUTES) and len(of_bundles) == 2 * 9
     for path, operations in document["paths"].items():
         for method in set(operations) - {"parameters"}:
             concrete = path.replace("{version}", "x")

@@ -1,0 +1,229 @@
+"""`POST /v1/decisions` as OpenAI's decision models answer it, so that their clients only change the base address.
+
+    {"input": "...", "questions": [{"type": "choice", "instructions": "...", "choices": [{"value": "up"}, {"value": "down"}]}]}
+        -> {"answers": [{"type": "choice", "choice", "confidence", "probabilities"}], "model", "usage"}
+
+The questions of a request are matched to what the bundle decides: a choice whose values are exactly its labels, in any order; a
+predicate with the bundle's name, if its labels are yes and no, or true and false. Every other question, and a text on which the
+bundle abstains, gets `{"type": "refusal"}`: never a guess. Instructions and descriptions are not read, the bundle has learned its
+own. `model` is not read either: `/v1/decisions` asks the first bundle, `/bundles/NAME/v1/decisions` another.
+
+The text is what the user's messages say. A student answers without writing, so usage counts no output tokens.
+Source: the Python package `openai` 3.54, `openai/types/decision_create_params.py` and `openai/types/decision.py`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import msgspec
+
+from potstill.serve.http.asgi import Message, Refused, Reply, decode_json, json_reply
+from potstill.serve.http.config import Limits
+from potstill.serve.http.hosting.job import Job
+from potstill.serve.http.hosting.open_bundle import HostedBundle
+from potstill.serve.http.protocols.request import ParsedRequest, WireProtocol, WriteReply
+from potstill.serve.runtime.classifier import Answer
+
+MAX_QUESTIONS, MAX_CHOICES = 400, 255
+_YES_NO = ({"yes": True, "no": False}, {"true": True, "false": False})  # labels of a bundle that answers predicates
+_ERROR_TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A part of a message: text, or JSON that is read as text."""
+
+    type: str
+    text: str | None = None
+    data: msgspec.Raw | None = None
+
+
+class InputItem(msgspec.Struct, frozen=True):
+    """A message, or a call of a tool or its output, which are not read."""
+
+    role: str | None = None
+    content: str | list[Part] | None = None
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """One option of a question."""
+
+    value: str | bool
+
+
+class QuestionAsked(msgspec.Struct, frozen=True):
+    """A question of a request; `levels` of scores are not read, as no bundle answers them."""
+
+    type: str
+    instructions: str | list[msgspec.Raw]
+    name: str | None = None
+    choices: list[Choice] | None = None
+
+
+class DecisionRequest(msgspec.Struct, frozen=True):
+    """The body of a request. Unknown fields are ignored, as in that API's clients new ones appear."""
+
+    input: str | list[InputItem]
+    model: str
+    questions: list[QuestionAsked]
+
+
+class ChoiceProbability(msgspec.Struct, frozen=True):
+    """An option with its probability, from 0 to 1."""
+
+    value: str | bool
+    probability: float
+
+
+class ChoiceAnswer(msgspec.Struct, frozen=True, tag_field="type", tag="choice"):
+    """The answer to a choice."""
+
+    choice: str | bool
+    confidence: float  # the probability of the choice
+    probabilities: list[ChoiceProbability]  # in the order of the request; they sum to 1
+    name: str | None = None
+
+
+class PredicateAnswer(msgspec.Struct, frozen=True, tag_field="type", tag="predicate"):
+    """The answer to a predicate."""
+
+    probability: float
+    name: str | None = None
+
+
+class Refusal(msgspec.Struct, frozen=True, tag_field="type", tag="refusal"):
+    """No answer: the bundle does not decide this question, or abstains."""
+
+    name: str | None = None
+
+
+class InputDetails(msgspec.Struct, frozen=True):
+    """Nothing is cached."""
+
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+
+
+class OutputDetails(msgspec.Struct, frozen=True):
+    """Nothing is thought."""
+
+    reasoning_tokens: int = 0
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of the text that the student read."""
+
+    input_tokens: int
+    total_tokens: int
+    output_tokens: int = 0
+    input_tokens_details: InputDetails = InputDetails()
+    output_tokens_details: OutputDetails = OutputDetails()
+
+
+class DecisionReply(msgspec.Struct, frozen=True):
+    """The body of a reply."""
+
+    answers: list[ChoiceAnswer | PredicateAnswer | Refusal]  # in the order of the questions
+    model: str  # name and version of the bundle
+    usage: Usage
+
+
+_DECODER = msgspec.json.Decoder(DecisionRequest)
+
+
+def read(scope: Message, body: bytes, hosted: HostedBundle, limits: Limits) -> tuple[ParsedRequest, WriteReply]:
+    """Read a request; raises Refused: 400 or 422."""
+    request: DecisionRequest = decode_json(_DECODER, body)
+    if hosted.manifest.target:
+        raise Refused(422, "this bundle decides about a target within the text, for which this API has no field; use /classify")
+    if not 1 <= len(request.questions) <= MAX_QUESTIONS:
+        raise Refused(422, f"questions has {len(request.questions)} entries; 1 to {MAX_QUESTIONS} are allowed")
+    for index, question in enumerate(request.questions):
+        _check(question, f"questions[{index}]")
+    return ParsedRequest([_text(request.input)]), partial(_write, request)
+
+
+def _check(question: QuestionAsked, where: str) -> None:
+    """Refuse a question that is no question; raises Refused: 422."""
+    if question.type not in ("choice", "predicate", "score"):
+        raise Refused(422, f"{where}.type is {question.type!r}; allowed: choice, predicate, score")
+    if question.type != "choice":
+        return
+    values = [(type(choice.value), choice.value) for choice in question.choices or []]
+    if not 2 <= len(values) <= MAX_CHOICES:
+        raise Refused(422, f"{where}.choices has {len(values)} entries; 2 to {MAX_CHOICES} are allowed")
+    if len(set(values)) < len(values):
+        raise Refused(422, f"{where}.choices has a value twice; each must be unique")
+
+
+def _text(asked: str | list[InputItem]) -> str:
+    """What the user says; raises Refused: 422 if that is nothing, or not text."""
+    if isinstance(asked, str):
+        return asked
+    said = [item.content for item in asked if item.role == "user" and item.content is not None]
+    if not said:
+        raise Refused(422, "input has no message of the role user; the text to decide about is what the user says")
+    return "\n\n".join(text if isinstance(text, str) else "\n".join(map(_words, text)) for text in said)
+
+
+def _words(part: Part) -> str:
+    """A part of a message as text; raises Refused: 422."""
+    if part.type == "input_text" and part.text is not None:
+        return part.text
+    if part.type == "input_json" and part.data is not None:
+        return bytes(part.data).decode()
+    raise Refused(422, f"input has a part of type {part.type!r}; this classifier reads input_text and input_json")
+
+
+def _write(request: DecisionRequest, job: Job) -> Reply:
+    """Write the answers of a job."""
+    timed = job.results()[0]
+    answers = [_answer(question, timed.answer, job.hosted) for question in request.questions]
+    usage = Usage(timed.n_tokens, timed.n_tokens)
+    return json_reply(DecisionReply(answers, f"{job.hosted.name}@{job.hosted.version}", usage))
+
+
+def _answer(question: QuestionAsked, found: Answer, hosted: HostedBundle) -> ChoiceAnswer | PredicateAnswer | Refusal:
+    """The answer to one question, or a refusal."""
+    if found.abstain:
+        return Refusal(question.name)
+    if question.type == "predicate" and question.name == hosted.name:
+        truth = _truth(hosted.manifest.labels)
+        return (
+            PredicateAnswer(sum(found.probs[name] for name in truth if truth[name]), question.name)
+            if truth
+            else Refusal(hosted.name)
+        )
+    if question.type != "choice":
+        return Refusal(question.name)
+    labels = {choice.value: _label(choice.value, hosted.manifest.labels) for choice in question.choices or []}
+    if sorted(filter(None, labels.values())) != sorted(hosted.manifest.labels) or len(labels) != len(hosted.manifest.labels):
+        return Refusal(question.name)
+    probabilities = [ChoiceProbability(value, found.probs[label]) for value, label in labels.items() if label is not None]
+    chosen = next(value for value, label in labels.items() if label == found.label)
+    return ChoiceAnswer(chosen, found.probs[found.label], probabilities, question.name)
+
+
+def _label(value: str | bool, labels: list[str]) -> str | None:
+    """The label that an option stands for; None if it is none of them."""
+    if isinstance(value, bool):
+        return next((name for name, true in _truth(labels).items() if true is value), None)
+    return value if value in labels else None
+
+
+def _truth(labels: list[str]) -> dict[str, bool]:
+    """What each label says, where they are yes and no, or true and false, in any case; else nothing."""
+    for words in _YES_NO:
+        if sorted(name.lower() for name in labels) == sorted(words):
+            return {name: words[name.lower()] for name in labels}
+    return {}
+
+
+def write_error(refused: Refused) -> Reply:
+    """Write an error in that API's form."""
+    kind = _ERROR_TYPES.get(refused.status, "server_error" if refused.status >= 500 else "invalid_request_error")
+    error = {"message": refused.message, "type": kind, "param": None, "code": None}
+    return json_reply({"error": error}, refused.status, refused.headers)
+
+
+PROTOCOL = WireProtocol(read, write_error)
