@@ -34,6 +34,7 @@ class AdaptConfig:
 
     level: float = LEVEL  # significance level, above 0 and at most 1: adapt only if the test is below it; 1 always adapts
     workers: int | None = None  # texts answered in parallel; None: as many as usable cores
+    trust: bool = False  # open the bundle whatever operators and tokenizer parts are in it
 
     def __post_init__(self) -> None:
         """Check the range of the level."""
@@ -91,7 +92,7 @@ def adapt_bundle(bundle: str | Path, texts: str | Path, out: str | Path, config:
     bundle, texts, out = Path(bundle), Path(texts), Path(out)
     if out.exists() and out.resolve() != bundle.resolve() and not (out / "bundle.json").is_file() and any(out.iterdir()):
         raise UserError(f"{out}: is a folder with other files; name a bundle or a new folder")
-    with Classifier.open(bundle) as classifier:
+    with Classifier.open(bundle, trust=config.trust) as classifier:
         if classifier.manifest.cascade is not None:
             raise UserError(f"{bundle}: is a cascade; adapt the two bundles it was made from, and join them again")
         source = _source(bundle, classifier.manifest)
@@ -112,7 +113,7 @@ def adapt_bundle(bundle: str | Path, texts: str | Path, out: str | Path, config:
             _write_card(folder / CARD_FILE, manifest, shift)
             _write_golden(folder, Classifier(manifest, classifier.scorer.with_decision(manifest)))
             write_sums(folder)
-            Classifier.open(folder).close()
+            Classifier.open(folder, trust=config.trust).close()
     return AdaptReport(out, manifest, shift, config.level, found.skipped_line(), certified)
 
 

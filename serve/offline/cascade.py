@@ -53,6 +53,7 @@ class CascadeConfig:
 
     max_loss: float = 0.005  # largest loss of macro-F1 on gold labels, or without them of agreement with the slow graph; 0 to 1
     workers: int | None = None  # texts answered in parallel; None: as many as usable cores
+    trust: bool = False  # open both bundles whatever operators and tokenizer parts are in them
 
     def __post_init__(self) -> None:
         """Check the range of the loss."""
@@ -110,7 +111,7 @@ def cascade_bundle(
     fast, slow, out = Path(fast), Path(slow), Path(out)
     if out.exists() and not (out / MANIFEST_FILE).is_file() and any(out.iterdir()):
         raise UserError(f"{out}: is a folder with other files; name a bundle or a new folder")
-    with Classifier.open(fast) as quick, Classifier.open(slow) as exact:
+    with Classifier.open(fast, trust=config.trust) as quick, Classifier.open(slow, trust=config.trust) as exact:
         _check_fit(fast, quick.manifest, slow, exact.manifest)
         found = read_texts(texts, labels=exact.manifest.labels, target=exact.manifest.target)
         answered = _answered(quick, exact, _judged(found.texts), config.workers or usable_cores())
@@ -126,7 +127,7 @@ def cascade_bundle(
             _fill(folder, fast, slow, manifest)
             write_golden(folder, _golden(read_golden(slow) + read_golden(fast), exact.scorer, quick.scorer))
             write_sums(folder)
-            Classifier.open(folder).close()
+            Classifier.open(folder, trust=config.trust).close()
     return CascadeReport(out, cascade, _scores(answered, probs), found.skipped_line())
 
 

@@ -45,6 +45,7 @@ class CertifyConfig:
     confidence: float = 0.95  # above 0 and below 1
     source: LabelSource = "gold"  # whose labels the texts bear
     workers: int | None = None  # texts answered in parallel; None: as many as usable cores
+    trust: bool = False  # open the bundle whatever operators and tokenizer parts are in it
 
     def __post_init__(self) -> None:
         """Check both shares."""
@@ -145,7 +146,7 @@ def certify_bundle(
     bundle, texts, out = Path(bundle), Path(texts), Path(bundle if out is None else out)
     if out.resolve() != bundle.resolve() and out.exists() and not (out / "bundle.json").is_file() and any(out.iterdir()):
         raise UserError(f"{out}: is a folder with other files; name a bundle or a new folder")
-    with Classifier.open(bundle) as classifier:
+    with Classifier.open(bundle, trust=config.trust) as classifier:
         manifest = classifier.manifest
         if manifest.cascade is not None:
             raise UserError(
@@ -176,7 +177,7 @@ def certify_bundle(
             write_manifest(folder, _certified(manifest, certificate))
             _write_card(folder / CARD_FILE, certificate)
             write_sums(folder)
-            Classifier.open(folder).close()
+            Classifier.open(folder, trust=config.trust).close()
     return CertifyReport(out, certificate, found.skipped_line())
 
 
@@ -273,19 +274,20 @@ class CheckReport:
         return "\n".join([*lines, f"the certificate {verdict}"])
 
 
-def check_certificate(bundle: str | Path, texts: str | Path, workers: int | None = None) -> CheckReport:
+def check_certificate(bundle: str | Path, texts: str | Path, workers: int | None = None, *, trust: bool = False) -> CheckReport:
     """Hold a bundle's certificate against new texts with labels.
 
     Args:
         bundle: the folder.
         texts: a file with gold labels.
         workers: texts answered in parallel; None: as many as usable cores.
+        trust: open the bundle whatever operators and tokenizer parts are in it.
     Raises:
         FormatError: if the bundle or the texts are malformed, or a text has no label.
         UserError: if the bundle has no certificate, or its graph is not the certified one.
     """
     bundle = Path(bundle)
-    with Classifier.open(bundle) as classifier:
+    with Classifier.open(bundle, trust=trust) as classifier:
         certificate = read_manifest(bundle).certificate
         if certificate is None:
             raise UserError(f"{bundle}: has no certificate; make one with: potstill certify {bundle} GOLD")

@@ -80,14 +80,22 @@ def verify(ctx: click.Context, bundle: Path, key: Path | None, trust: bool) -> N
 )
 @click.option("--out", type=PATH, help="Folder of the new bundle.  [default: BUNDLE is replaced]")
 @workers_option
+@trust_option
 def certify(
-    bundle: Path, gold: Path, accuracy: float, confidence: float, source: LabelSource, out: Path | None, workers: int | None
+    bundle: Path,
+    gold: Path,
+    accuracy: float,
+    confidence: float,
+    source: LabelSource,
+    out: Path | None,
+    workers: int | None,
+    trust: bool,
 ) -> None:
     """Find how many texts BUNDLE may answer so that its answers are right with a stated accuracy, and write that into it.
 
     GOLD has texts with labels that nothing was fitted to. The bundle abstains from the other texts.
     """
-    report = certify_bundle(bundle, gold, out, CertifyConfig(accuracy, confidence, source, workers))
+    report = certify_bundle(bundle, gold, out, CertifyConfig(accuracy, confidence, source, workers, trust))
     if report.skipped:
         tell(report.skipped)
     click.echo(printable(report.as_text()))
@@ -97,10 +105,11 @@ def certify(
 @click.argument("bundle", type=PATH)
 @click.argument("gold", type=PATH)
 @workers_option
+@trust_option
 @click.pass_context
-def check(ctx: click.Context, bundle: Path, gold: Path, workers: int | None) -> None:
+def check(ctx: click.Context, bundle: Path, gold: Path, workers: int | None, trust: bool) -> None:
     """Hold the certificate of BUNDLE against the new texts with labels in GOLD; exit with 1 if they show that it is broken."""
-    report = check_certificate(bundle, gold, workers)
+    report = check_certificate(bundle, gold, workers, trust=trust)
     click.echo(printable(report.as_text()))
     if report.broken:
         ctx.exit(FAILED)
@@ -114,9 +123,10 @@ def check(ctx: click.Context, bundle: Path, gold: Path, workers: int | None) -> 
     "--level", default=AdaptConfig.level, show_default=True, help="Significance level of the test, 0 to 1; 1 always adapts."
 )
 @workers_option
-def adapt(bundle: Path, texts: Path, out: Path, level: float, workers: int | None) -> None:
+@trust_option
+def adapt(bundle: Path, texts: Path, out: Path, level: float, workers: int | None, trust: bool) -> None:
     """Estimate the label shares of TEXTS, which need no labels, and write BUNDLE again for them."""
-    report = adapt_bundle(bundle, texts, out, AdaptConfig(level=level, workers=workers))
+    report = adapt_bundle(bundle, texts, out, AdaptConfig(level=level, workers=workers, trust=trust))
     if report.skipped:
         tell(report.skipped)
     click.echo(printable(report.as_text()))
@@ -134,12 +144,13 @@ def adapt(bundle: Path, texts: Path, out: Path, level: float, workers: int | Non
     help="Largest accepted loss, 0 to 1: of macro-F1 where TEXTS have gold labels, else of agreement with BUNDLE.",
 )
 @workers_option
-def cascade(fast: Path, bundle: Path, texts: Path, out: Path, max_loss: float, workers: int | None) -> None:
+@trust_option
+def cascade(fast: Path, bundle: Path, texts: Path, out: Path, max_loss: float, workers: int | None, trust: bool) -> None:
     """Write OUT, a bundle in which FAST (such as a static student) answers where it is confident, and BUNDLE answers the rest.
 
     The confidence that FAST needs is chosen on TEXTS, which neither of them was trained on.
     """
-    report = cascade_bundle(fast, bundle, texts, out, CascadeConfig(max_loss=max_loss, workers=workers))
+    report = cascade_bundle(fast, bundle, texts, out, CascadeConfig(max_loss=max_loss, workers=workers, trust=trust))
     if report.skipped:
         tell(report.skipped)
     click.echo(printable(report.as_text()))
