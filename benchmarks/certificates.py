@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from potstill.contract.scores.bounds import Promise, Rule
+from potstill.contract.scores.bounds import Promise, Rule, tail
 from potstill.contract.scores.metrics import macro_f1
 from potstill.contract.scores.switches import Answers, certify_switches, for_reference, share_at_least
 from potstill.contract.texts import Text
@@ -105,6 +105,16 @@ def best_share(top: NDArray[np.float64], right: NDArray[np.bool_], wanted: float
     hits = np.cumsum(right[np.argsort(-top, kind="stable")]) / np.arange(1, len(top) + 1)
     reached = np.flatnonzero(hits >= wanted)
     return (reached[-1] + 1) / len(top) if len(reached) else 0.0
+
+
+def reachable_share(texts: Population, wanted: float, n_gold: int) -> float:
+    """The largest share that a single test certifies on every second draw, if its switch were known beforehand."""
+    right = np.cumsum(texts.right[np.argsort(-texts.top, kind="stable")]) / np.arange(1, len(texts.gold) + 1)
+    for n in range(n_gold, 0, -max(1, n_gold // 100)):
+        expected = right[round(n / n_gold * len(right)) - 1]
+        if tail(min(n, round(expected * n)), n, wanted) <= 1 - PROMISE.confidence:
+            return n / n_gold
+    return 0.0
 
 
 @dataclass(frozen=True)
@@ -231,6 +241,8 @@ def measure(texts: Population, n_gold: int, n_splits: int, names: list[str]) -> 
                 outcomes = found[name, rule, how]
                 if rule == "bound" or (how == "draw" and len(outcomes) < N_POINT):
                     outcomes.append(MEASURES[name](gold, fresh, wanted, rule))
+    reachable = reachable_share(texts, wanted, n_gold)
+    yield f"{n_gold:5} accuracy {texts.right.mean():.3f}, wanted {wanted}; one test known beforehand would reach {reachable:.3f}"
     for (name, rule, how), outcomes in found.items():
         stated = [one for one in outcomes if not one.none]
         n, total = sum(one.exceeded for one in outcomes), len(outcomes)

@@ -104,13 +104,14 @@ def _by_disagreement(tops: NDArray[np.float64], differs: NDArray[np.bool_], max_
 
 def _by_lost_accuracy(tops: NDArray[np.float64], gain: NDArray[np.int_], max_loss: float, error: float) -> float:
     """The lowest threshold before the first that fails; above 1 if the strictest does. Args: gain 1, 0 or -1 for each text."""
-    n, sure, passed = len(tops), 2.0, (-1, -1)
-    for switch in SWITCHES:
-        at = gain[tops >= switch]
-        found = int((at < 0).sum()), int((at > 0).sum())
-        if found != passed and probability_of_less(*found, n, max_loss) > error:
+    n, sure, passed = len(tops), 2.0, -1  # harms of the last test: further gains alone cannot make one fail
+    order = np.argsort(-tops, kind="stable")
+    counts = np.searchsorted(-tops[order], -SWITCHES, side="right")
+    harms, gains = (np.concatenate([[0], np.cumsum(gain[order] == sign)])[counts] for sign in (-1, 1))
+    for switch, n_harms, n_gains in zip(SWITCHES.tolist(), harms.tolist(), gains.tolist(), strict=True):
+        if n_harms > passed and probability_of_less(n_harms, n_gains, n, max_loss) > error:
             break
-        sure, passed = float(switch), found
+        sure, passed = switch, n_harms
     return sure
 
 
