@@ -53,6 +53,11 @@ class Certificate(Strict):
         return "accuracy" if self.source == "gold" else "agreement with the teacher"
 
     @property
+    def right(self) -> str:
+        """What the answers that count are called."""
+        return "right" if self.source == "gold" else "the teacher's"
+
+    @property
     def least(self) -> float:
         """The certified share of right answers, whoever's labels count as right."""
         return (self.accuracy if self.agreement is None else self.agreement) or 0.0

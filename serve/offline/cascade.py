@@ -102,7 +102,7 @@ def _at_least(cascade: Cascade) -> str:
     """The share of texts to come that the fast graph answers at least, with the confidence of the bound; empty without one."""
     if cascade.confidence is None:
         return ""
-    least = share_at_least(round(cascade.share * cascade.n), cascade.n, cascade.confidence)
+    least = 1.0 if cascade.sure == 0 else share_at_least(round(cascade.share * cascade.n), cascade.n, cascade.confidence)
     return f" (at least {least:.1%} of texts of this kind, with {cascade.confidence:.0%} confidence)"
 
 

@@ -97,7 +97,7 @@ def _by_disagreement(tops: NDArray[np.float64], differs: NDArray[np.bool_], max_
     if allowed < 0:
         return 2.0
     if allowed >= len(wrong):
-        return float(tops.min())
+        return 0.0
     above = tops[tops > wrong[allowed]]
     return float(above.min() + wrong[allowed]) / 2 if len(above) else 2.0
 

@@ -165,13 +165,20 @@ def certificate_of(answered: Answered, graph_digest: str, config: CertifyConfig)
         texts_digest=everything.digest(),
         graph_digest=graph_digest,
         label_shares=answered.shares(),
-        answered_share=None if config.per_label else share_at_least(int(given.sum()), n, config.confidence),
+        answered_share=_answered_share(int(given.sum()), n, found, config),
         labels=found.labels,
         slices=found.slices,
         n_bounds=found.n_bounds,
         n_reference=len(reference.top),
         by_gold=counts,
     )
+
+
+def _answered_share(n_answered: int, n: int, found: _Found, config: CertifyConfig) -> float | None:
+    """The share of texts of this kind that are answered at least; None where no bound holds for the way it was chosen."""
+    if config.per_label:
+        return None
+    return share_at_least(n_answered, n, config.confidence) if found.sure > 0 else 1.0
 
 
 def _in_all(answered: Answered, reference: NDArray[np.float64], config: CertifyConfig) -> _Found:

@@ -43,7 +43,7 @@ class CertifyReport:
             [
                 f"certificate of {found.name}: {statement(found)}",
                 f"that is {found.n_answered / found.n:.1%} of {found.n} texts{least}; {found.n_right} of {found.n_answered} were "
-                f"right ({found.n_right / found.n_answered:.3f}; taken alone, at least {low:.3f})",
+                f"{found.right} ({found.n_right / found.n_answered:.3f}; taken alone, at least {low:.3f})",
                 *_part_lines(found),
                 f"{self.bundle}: abstains from the others; later: potstill check {self.bundle} NEW_GOLD",
             ]
@@ -70,11 +70,12 @@ def _part_lines(found: Certificate) -> list[str]:
 
 def _part_line(name: str, part: CertifiedPart, found: Certificate) -> str:
     """What is certified of a part."""
-    counts = f"{part.n_right} of {part.n_answered} answers right, {part.n} texts"
+    counts = f"{part.n_right} of {part.n_answered} answers {found.right}, {part.n} texts"
     if part.sure is None:
         low = "always abstains; " if found.labels is not None else ""
         fewest = fewest_answers(found.least, (1 - found.confidence) / found.n_bounds)
-        return f"{name}: {low}nothing is shown of it ({counts}; that takes at least {fewest} right ones without a wrong one)"
+        takes = f"; that takes at least {fewest} texts" if part.n < fewest else ""
+        return f"{name}: {low}nothing is shown of it ({counts}{takes})"
     if part.holds:
         return f"{name}: certified from {part.sure:.3f} on ({counts})"
     return f"{name}: not shown at {found.sure:.3f}, only from {part.sure:.3f} on ({counts})"
@@ -143,7 +144,8 @@ def _write_card(path: Path, certificate: Certificate) -> None:
     said = statement(certificate)
     note = (
         f"{said[:1].upper()}{said[1:]}: texts like the {certificate.n} that this was tested on ({by}). Of these"
-        f" {certificate.n_answered} were answered, {certificate.n_right} of them rightly; the bundle abstains from the others."
+        f" {certificate.n_answered} were answered, and {certificate.n_right} of the answers were {certificate.right};"
+        " the bundle abstains from the others."
     )
     lines = "".join(f"- {line}\n" for line in _part_lines(certificate))
     card = without_certificate(path.read_text(encoding="utf-8")).rstrip("\n")
@@ -180,7 +182,7 @@ class CheckReport:
         if n:
             low, high = (by(self.n_right, n, found.confidence) for by in (lower_bound, upper_bound))
             lines.append(
-                f"here: {self.n_right} of {n} answers right, {self.n_right / n:.3f} [{low:.3f}, {high:.3f}]; "
+                f"here: {self.n_right} of {n} answers {found.right}, {self.n_right / n:.3f} [{low:.3f}, {high:.3f}]; "
                 f"{n / self.n:.1%} of {self.n} texts answered, {found.n_answered / found.n:.1%} then"
             )
         before = found.label_shares
