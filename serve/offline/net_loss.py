@@ -9,6 +9,7 @@ it is nearly as strong as one, and stronger than a betting bound (`docs/log.md`)
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from potstill.contract.scores.bounds import upper_bound
 
 UNLIKELY = 1e-3  # probability with which the true share of gains is left out of the search; it is added to the result
 WIDTH = 0.05  # of a cell of shares that are judged together, in standard errors of the smallest loss that is tested
-MOST_CELLS = 400
+MOST_CELLS = 200
 
 
 def probability_of_less(n_harms: int, n_gains: int, n: int, loss: float) -> float:
@@ -52,20 +53,17 @@ def _largest(n: int, loss: float, statistic: float, low: NDArray[np.float64], hi
     most = min(n, math.ceil(n * changed[-1] + 8 * math.sqrt(n * changed[-1]) + 20))
     limits = _limits(np.arange(most + 1), n * loss, statistic)
     log_choose = np.concatenate([[0.0], np.cumsum(np.log(np.arange(n, n - most, -1) / np.arange(1, most + 1)))])
-    log_changed, log_same = np.log(changed), np.log1p(-np.minimum(changed, 1 - 1e-12))
-    below, at_limit = np.ones_like(harm), np.ones_like(harm)  # P(harms <= limit), P(harms = limit), of no changed text
-    total, weighed = np.zeros_like(harm), np.zeros_like(harm)
-    for k in range(most + 1):
-        if k:
-            last = limits[k - 1]
-            below = below - harm * at_limit
-            at_limit = at_limit * (1 - harm) * k / (k - last)
-            if limits[k] > last:
-                at_limit = at_limit * (k - last) / limits[k] * harm / (1 - harm)
-                below = below + at_limit
-        weight = np.exp(log_choose[k] + k * log_changed + (n - k) * log_same)
-        total, weighed = total + weight * below, weighed + weight
-    return float((total + np.maximum(0.0, 1 - weighed)).max())
+    numbers, changed = np.arange(most + 1)[:, None], np.minimum(changed, 1 - 1e-12)
+    weights = np.exp(log_choose[:, None] + numbers * np.log(changed) + (n - numbers) * np.log1p(-changed))  # [changed, cells]
+    within = np.ones_like(weights)  # P(harms <= limit); of no changed text it is 1
+    at_limit, gain = np.ones_like(harm), 1 - harm  # P(harms = limit)
+    for k, (last, limit) in enumerate(pairwise(limits.tolist()), start=1):
+        within[k] = within[k - 1] - harm * at_limit
+        at_limit = at_limit * gain * (k / (k - last))
+        if limit > last:
+            at_limit = at_limit * (harm / gain) * ((k - last) / limit)
+            within[k] += at_limit
+    return float(((weights * within).sum(axis=0) + np.maximum(0.0, 1 - weights.sum(axis=0))).max())
 
 
 def _limits(changed: NDArray[np.int64], expected: float, statistic: float) -> NDArray[np.int64]:
