@@ -238,9 +238,8 @@ def measure(texts: Population, n_gold: int, n_splits: int, names: list[str]) -> 
     for how, gold, fresh in draws(texts, n_gold, n_splits):
         for name in names:
             for rule in ("bound", "point"):
-                outcomes = found[name, rule, how]
-                if rule == "bound" or (how == "draw" and len(outcomes) < N_POINT):
-                    outcomes.append(MEASURES[name](gold, fresh, wanted, rule))
+                if rule == "bound" or (how == "draw" and len(found[name, rule, how]) < N_POINT):
+                    found[name, rule, how].append(MEASURES[name](gold, fresh, wanted, rule))
     reachable = reachable_share(texts, wanted, n_gold)
     yield f"{n_gold:5} accuracy {texts.right.mean():.3f}, wanted {wanted}; one test known beforehand would reach {reachable:.3f}"
     for (name, rule, how), outcomes in found.items():

@@ -150,12 +150,13 @@ def certificate_of(answered: Answered, graph_digest: str, config: CertifyConfig)
         raise UserError(f"there are {len(answered.top)} texts to certify on; give more, a few hundred")
     found = _by_label(answered, reference, config) if config.per_label else _in_all(answered, reference.top, config)
     given, right, n = answered.given(found.thresholds), answered.right, len(answered.top)
-    counts = {
-        name: tuple(int((where & (answered.gold == c)).sum()) for where in (np.ones(n, bool), given, given & right))
-        for c, name in enumerate(answered.labels)
-    }
+    counts = {}
+    for c, name in enumerate(answered.labels):
+        mine = answered.gold == c
+        counts[name] = int(mine.sum()), int((mine & given).sum()), int((mine & given & right).sum())
     return Certificate(
-        **{config.name: config.least},
+        accuracy=None if config.agreement is not None else config.accuracy,
+        agreement=config.agreement,
         confidence=config.confidence,
         sure=found.sure,
         n=n,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -164,13 +164,22 @@ class CheckReport:
     n_right: int
     same_texts: bool  # whether these are the texts of the certificate
     shares: dict[str, float]  # of the labels now
+    labels: dict[str, tuple[int, int]] = field(default_factory=dict)  # answers and right ones, of a certificate for each label
 
     @property
     def broken(self) -> bool:
         """True if the new texts show that answers are right less often than certified, with the certificate's own confidence."""
-        return (
-            self.n_answered > 0 and upper_bound(self.n_right, self.n_answered, self.certificate.confidence) < self.certificate.least
-        )
+        return self._shown_less(self.n_right, self.n_answered, 1) or bool(self.broken_labels)
+
+    @property
+    def broken_labels(self) -> list[str]:
+        """The labels of which they show it, with the error divided among the labels."""
+        return [name for name, (n, n_right) in self.labels.items() if self._shown_less(n_right, n, len(self.labels))]
+
+    def _shown_less(self, n_right: int, n: int, n_shared: int) -> bool:
+        """Whether the certified share is above the upper bound, with the error divided by a number."""
+        error = (1 - self.certificate.confidence) / n_shared
+        return n > 0 and upper_bound(n_right, n, 1 - error) < self.certificate.least
 
     def as_text(self) -> str:
         """What was found, in a few lines."""
@@ -185,6 +194,7 @@ class CheckReport:
                 f"here: {self.n_right} of {n} answers {found.right}, {self.n_right / n:.3f} [{low:.3f}, {high:.3f}]; "
                 f"{n / self.n:.1%} of {self.n} texts answered, {found.n_answered / found.n:.1%} then"
             )
+        lines += [f"label {name}: {n_right} of {n} answers {found.right}" for name, (n, n_right) in self.labels.items() if n]
         before = found.label_shares
         moved = max(self.shares, key=lambda name: abs(self.shares[name] - before.get(name, 0.0)))
         lines.append(
@@ -192,7 +202,8 @@ class CheckReport:
         )
         if self.same_texts:
             lines.append("these are the texts of the certificate: they say nothing new")
-        verdict = "is broken: certify again on texts of this kind" if self.broken else "is not contradicted by these texts"
+        of = f" for {', '.join(self.broken_labels)}" if self.broken_labels else ""
+        verdict = f"is broken{of}: certify again on texts of this kind" if self.broken else "is not contradicted by these texts"
         return "\n".join([*lines, f"the certificate {verdict}"])
 
 
@@ -218,6 +229,11 @@ def check_certificate(bundle: str | Path, texts: str | Path, workers: int | None
         found = read_texts(texts, labels=classifier.manifest.labels, target=classifier.manifest.target, gold=True)
         answered = answer(classifier, found.texts, workers or usable_cores())
     given = answered.given(thresholds_of(certificate, list(answered.labels)))
+    right = answered.right & given
+    labels = {}
+    if certificate.labels is not None:
+        of = [(name, answered.answers == c) for c, name in enumerate(answered.labels)]
+        labels = {name: (int((given & mine).sum()), int((right & mine).sum())) for name, mine in of}
     same = answered.digest() == certificate.texts_digest
-    n_right = int((answered.right & given).sum())
-    return CheckReport(bundle, certificate, len(given), int(given.sum()), n_right, same, answered.shares())
+    counts = len(given), int(given.sum()), int(right.sum())
+    return CheckReport(bundle, certificate, *counts, same, answered.shares(), labels)

@@ -138,6 +138,9 @@ def test_each_label_can_have_a_switch_of_its_own_and_all_are_counted(bundle, tmp
     card = (tmp_path / "out" / "README.md").read_text()
     assert "each label's answers" in card.lower() and "(of all 3 statements together)" in card
     report = check_certificate(tmp_path / "out", gold)
+    assert sum(n for n, _ in report.labels.values()) == report.n_answered and not report.broken_labels
+    bad = write_gold(tmp_path / "bad.jsonl", bundle, 1, 0.5, n=300)
+    assert check_certificate(tmp_path / "out", bad).as_text().endswith("is broken for down: certify again on texts of this kind")
     assert report.n == 900 and 0 < report.n_answered - found.n_answered <= found.n_reference == 60
 
 
