@@ -10,6 +10,7 @@ import msgspec
 from potstill.contract.checkpoint import STUDENT_FILE, read_student, student_json
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic
+from potstill.contract.scores.bounds import Promise, Rule
 from potstill.contract.texts import Text
 from potstill.trainer.calibration.label_sets import LabelSets, check_coverage, fit_label_sets
 from potstill.trainer.calibration.thresholds import Thresholds, check_precision, fit_thresholds
@@ -26,15 +27,18 @@ class ConfidenceConfig:
 
     precision: float | None = None  # share of right answers among those not abstained from, above 0 and at most 1
     coverage: float | None = None  # share of label sets that hold the label, above 0 and below 1
+    rule: Rule = Promise.rule
+    confidence: float = Promise.confidence  # of a bound
 
     def __post_init__(self) -> None:
-        """Check both values; raises UserError."""
+        """Check every value; raises UserError."""
         if self.precision is None and self.coverage is None:
             raise UserError("neither precision nor coverage is given; add, for example, --precision 0.9 or --coverage 0.9")
         if self.precision is not None:
             check_precision(self.precision)
         if self.coverage is not None:
             check_coverage(self.coverage)
+        Promise(self.rule, self.confidence)
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,12 @@ def calibrate_on_gold(checkpoint: str | Path, gold_texts: list[Text], config: Co
     student = read_student(checkpoint)
     gold = gold_classes(student, gold_texts)
     probs = predict(checkpoint, gold_texts)
-    thresholds = sets = None
+    thresholds, sets, promise = None, None, Promise(config.rule, config.confidence)
     if config.precision is not None:
-        thresholds = fit_thresholds(probs, gold, student.labels, config.precision, "gold")
+        thresholds = fit_thresholds(probs, gold, student.labels, config.precision, "gold", promise)
         student = msgspec.structs.replace(student, thresholds=thresholds.by_label, precision=thresholds.precision)
     if config.coverage is not None:
-        sets = fit_label_sets(probs, gold, config.coverage, "gold")
+        sets = fit_label_sets(probs, gold, config.coverage, "gold", promise)
         student = msgspec.structs.replace(student, conformal=sets.conformal)
     atomic.write_file(checkpoint / STUDENT_FILE, student_json(student))
     return ConfidenceReport(checkpoint, thresholds, sets)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from potstill.contract.checkpoint import Student
 from potstill.contract.errors import UserError
+from potstill.contract.scores.bounds import Promise, Rule
 
 N_FEW = 400  # training texts up to which the learning rate is that for few
 
@@ -97,6 +98,8 @@ class TrainConfig:
     validation_share: float = 0.15  # of all texts, above 0 and below 1
     precision: float | None = None  # wanted of each label's answers on held-out texts, above 0 and at most 1; None: no thresholds
     coverage: float | None = None  # wanted of the label sets there, above 0 and below 1; None: no label sets
+    rule: Rule = Promise.rule  # how both are promised
+    confidence: float = Promise.confidence  # of a bound
     seed: int = 0
     threads: int | None = None  # CPU threads; None: as many as torch takes
     save_every: float = 60.0  # least seconds between two states that a killed run resumes from
@@ -128,6 +131,7 @@ class TrainConfig:
         _check("validation_share", self.validation_share, 0 < self.validation_share < 1, "above 0 and below 1")
         _check("precision", self.precision, self.precision is None or 0 < self.precision <= 1, "above 0 and at most 1")
         _check("coverage", self.coverage, self.coverage is None or 0 < self.coverage < 1, "above 0 and below 1")
+        Promise(self.rule, self.confidence)
         _check("seed", self.seed, 0 <= self.seed < 2**32, "from 0 to 4294967295")
         _check("save_every", self.save_every, self.save_every >= 0, "at least 0")
         _check("seeds", self.seeds, self.seeds >= 1, "at least 1")
@@ -137,6 +141,11 @@ class TrainConfig:
             raise UserError("both --seeds and --from replace the teacher's labels; give one of the two")
         _check("teacher_weight", self.teacher_weight, 0 <= self.teacher_weight <= 1, "from 0 to 1")
         _check("threads", self.threads, self.threads is None or self.threads >= 1, "at least 1")
+
+    @property
+    def promise(self) -> Promise:
+        """How precision and coverage are promised."""
+        return Promise(self.rule, self.confidence)
 
     @property
     def weigh_by(self) -> str:

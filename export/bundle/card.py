@@ -89,14 +89,22 @@ def _confidence(manifest: Manifest) -> list[str]:
     lines = []
     if manifest.precision is not None:
         made = manifest.precision
-        lines.append(f"Thresholds were chosen for a precision of {made.wanted:g} on {made.n} texts, by {whose[made.source]}.")
+        held = (
+            "reached on these texts, which is no bound for others"
+            if made.confidence is None
+            else f"shown for every label of the checkpoint with a confidence of {made.confidence:g}, and carried over to this form"
+        )
+        lines.append(
+            f"Thresholds were chosen for a precision of {made.wanted:g} on {made.n} texts, by {whose[made.source]}: {held}."
+        )
     for name, least in (manifest.thresholds or {}).items():
         lines.append(f"- `{name}`: " + ("always abstained from" if least is None else f"answered at {least:.3f} and above"))
     if manifest.conformal is not None:
         sets = manifest.conformal
         lines += [
             "",
-            f"Label sets cover {sets.coverage:.0%} of texts like the {sets.n} they were made on, by {whose[sets.source]}.",
+            f"Label sets cover {sets.coverage:.0%} of texts like the {sets.n} they were made on, by {whose[sets.source]}: "
+            + ("on average." if sets.confidence is None else f"at least, with a confidence of {sets.confidence:g}."),
         ]
     return ["## Confidence", "", *lines, ""] if lines else []
 

@@ -22,7 +22,8 @@ from typing import Literal
 
 import msgspec
 
-from potstill.contract.decision import Conformal, LabelSource, Precision, check_bias, check_decision
+from potstill.contract.certificate import Certificate, check_certificate
+from potstill.contract.decision import Conformal, Precision, check_bias, check_confidence, check_decision
 from potstill.contract.errors import FormatError
 from potstill.contract.files import decode, digest
 from potstill.contract.files.decode import Strict
@@ -41,6 +42,7 @@ PARSED_FILES = frozenset({MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, FAST_MODEL_
 MAX_BYTES = {SUMS_FILE: 2**20, MANIFEST_FILE: 2**24, GOLDEN_FILE: 2**23, TOKENIZER_FILE: 2**26, FAST_TOKENIZER_FILE: 2**26}
 MAX_GOLDEN = 1000  # texts; an export writes a few dozen
 TRIES = 5  # to read a folder that is exchanged meanwhile
+Measure = Literal["macro_f1", "agreement", "accuracy"]  # whose loss a cascade limits: on gold labels, or of the slow graph's labels
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9_.-]*)")
 
 
@@ -69,30 +71,13 @@ class Cascade(Strict):
     bias: list[float] | None
     variant: str
     backbone: str
-    measure: Literal["macro_f1", "agreement"]  # on gold labels, or with the slow graph's labels
+    measure: Measure
     max_loss: float  # largest accepted loss of that measure
-    loss: float  # with the chosen threshold
-    loss_held_out: float  # mean over halves of the texts, each with the threshold chosen on the other half
+    loss: float  # with the chosen threshold, on the texts that it was chosen on
+    loss_held_out: float | None  # mean over halves of the texts, each with the threshold chosen on the other half; None for a bound
     share: float  # of the texts that the fast graph answered, 0 to 1
     n: int  # number of texts
-
-
-class Certificate(Strict):
-    """What answers at or above a confidence were shown to be right, on texts that nothing was fitted to.
-
-    With the stated confidence, a text like these that is answered is right with at least the stated accuracy.
-    """
-
-    accuracy: float  # share of right answers among those given, above 0 and below 1: a lower bound, not an estimate
-    confidence: float  # that the bound holds, above 0 and below 1
-    sure: float  # an answer is given if its probability is at least this, 0 to 1; otherwise the bundle abstains
-    n: int  # number of texts
-    n_answered: int
-    n_right: int  # of these
-    source: LabelSource  # whose labels count as right: "gold" is accuracy, "teacher" agreement with the teacher and no more
-    texts_digest: str  # SHA-256 of the texts with their labels
-    graph_digest: str  # SHA-256 of model.onnx
-    label_shares: dict[str, float]  # of the labels given by `source`, then
+    confidence: float | None = None  # that the loss on texts of this kind is at most max_loss; None: it is so on these texts only
 
 
 class Manifest(Strict):
@@ -177,22 +162,8 @@ def read_manifest(source: Path | BundleFiles) -> Manifest:
     check_decision(path, manifest)
     check_bias(path, manifest.labels, manifest.bias)
     _check_cascade(files, manifest)
-    _check_certificate(path, manifest.certificate)
+    check_certificate(path, manifest.certificate)
     return manifest
-
-
-def _check_certificate(path: Path, certificate: Certificate | None) -> None:
-    """Check that a certificate's counts and shares can be true."""
-    if certificate is None:
-        return
-    for name in ("accuracy", "confidence"):
-        if not 0 < getattr(certificate, name) < 1:
-            raise FormatError(path, f"certificate.{name}", f"is {getattr(certificate, name)}; it must be above 0 and below 1")
-    if not 0 <= certificate.sure <= 1:
-        raise FormatError(path, "certificate.sure", f"is {certificate.sure}; it must be from 0 to 1")
-    if not 0 <= certificate.n_right <= certificate.n_answered <= certificate.n:
-        found = f"{certificate.n_right} right of {certificate.n_answered} answered of {certificate.n}"
-        raise FormatError(path, "certificate", f"says {found}; each must be at most the next")
 
 
 def _check_cascade(files: BundleFiles | _Folder, manifest: Manifest) -> None:
@@ -207,6 +178,7 @@ def _check_cascade(files: BundleFiles | _Folder, manifest: Manifest) -> None:
         return
     if not 0 <= cascade.sure <= 1:
         raise FormatError(path, "cascade.sure", f"is {cascade.sure}; it must be from 0 to 1")
+    check_confidence(path, "cascade.confidence", cascade.confidence)
     try:
         check_decision(
             path,

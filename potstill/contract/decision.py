@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from potstill.contract.errors import FormatError
 from potstill.contract.files.decode import Strict
+from potstill.contract.scores.bounds import fewest_texts
 
 LabelSource = Literal["gold", "teacher"]  # labels that a number was fitted on: a person's, or the teacher's majority votes
 
@@ -21,15 +22,17 @@ class Precision(Strict):
     wanted: float  # share of correct answers among those given, above 0 and at most 1
     n: int  # number of texts they were chosen on
     source: LabelSource  # labels that counted as correct
+    confidence: float | None = None  # that every label has it on texts of this kind; None: point rule, it has it on those n texts
 
 
 class Conformal(Strict):
     """A split-conformal quantile: a label is in a text's set when one minus its probability is at most this."""
 
-    coverage: float  # share of texts whose set contains their label, above 0 and below 1; averaged over calibration sets
+    coverage: float  # share of texts whose set contains their label, above 0 and below 1
     quantile: float  # 0 to 1
     n: int  # number of calibration texts
     source: LabelSource  # labels that the sets cover
+    confidence: float | None = None  # that the coverage is reached with this quantile; None: on average over calibration texts
 
 
 class Decision(Protocol):
@@ -101,6 +104,13 @@ def _check_precision(path: Path, decision: Decision) -> None:
         raise FormatError(path, "precision.wanted", f"is {precision.wanted}; it must be above 0 and at most 1")
     if precision.n < 1:
         raise FormatError(path, "precision.n", f"is {precision.n}; it must be at least 1")
+    check_confidence(path, "precision.confidence", precision.confidence)
+
+
+def check_confidence(path: Path, place: str, confidence: float | None) -> None:
+    """Raise FormatError unless the confidence of a bound, if there is one, is above 0 and below 1."""
+    if confidence is not None and not 0 < confidence < 1:
+        raise FormatError(path, place, f"is {confidence}; it must be above 0 and below 1")
 
 
 def _check_conformal(path: Path, conformal: Conformal | None) -> None:
@@ -111,7 +121,8 @@ def _check_conformal(path: Path, conformal: Conformal | None) -> None:
         raise FormatError(path, "conformal.coverage", f"is {conformal.coverage}; it must be above 0 and below 1")
     if not 0 <= conformal.quantile <= 1:
         raise FormatError(path, "conformal.quantile", f"is {conformal.quantile}; it must be from 0 to 1")
-    least = min_calibration_texts(conformal.coverage)
+    check_confidence(path, "conformal.confidence", conformal.confidence)
+    least = min_calibration_texts(conformal.coverage, conformal.confidence)
     if conformal.n < least:
         raise FormatError(
             path, "conformal.n", f"is {conformal.n}; a coverage of {conformal.coverage:g} needs at least {least} texts"
@@ -132,11 +143,16 @@ def _check_shares(path: Path, labels: list[str], shares: dict[str, float] | None
         raise FormatError(path, "label_shares", f"sum to {total:.8f}; they must sum to 1 within {SUM_TOLERANCE}")
 
 
-def min_calibration_texts(coverage: float) -> int:
-    """Smallest number of calibration texts for a coverage (above 0, below 1); with fewer the quantile would be infinite.
+def min_calibration_texts(coverage: float, confidence: float | None = None) -> int:
+    """Smallest number of calibration texts for a coverage; with fewer the quantile would be infinite.
 
+    Args:
+        coverage: above 0 and below 1.
+        confidence: that it is reached, above 0 and below 1; None: on average.
     Source: Angelopoulos and Bates 2021, arXiv:2107.07511, section 1: the ceil((n + 1) coverage)-th smallest of n scores.
     """
+    if confidence is not None:
+        return fewest_texts(coverage, confidence)
     n = max(1, math.floor(coverage / (1 - coverage)))
     while math.ceil((n + 1) * coverage) > n:
         n += 1

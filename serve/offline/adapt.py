@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.contract.bundle import Manifest, read_golden, write_golden, write_manifest, write_sums
+from potstill.contract.certificate import Certificate
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import atomic
 from potstill.contract.scores.prior_shift import LEVEL, MIN_TEXTS, Shift, estimate
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import Text, read_texts, texts_and_targets
+from potstill.serve.offline.certified import without_certificate
 from potstill.serve.runtime.classifier import Classifier, softmax
 from potstill.serve.runtime.session import this_machine
 
@@ -34,6 +36,7 @@ class AdaptConfig:
 
     level: float = LEVEL  # significance level, above 0 and at most 1: adapt only if the test is below it; 1 always adapts
     workers: int | None = None  # texts answered in parallel; None: as many as usable cores
+    trust: bool = False  # open the bundle whatever operators and tokenizer parts are in it
 
     def __post_init__(self) -> None:
         """Check the range of the level."""
@@ -50,7 +53,7 @@ class AdaptReport:
     shift: Shift
     level: float
     skipped: str  # a line on skipped rows; empty if none was skipped
-    certified: bool = False  # whether the bundle had a certificate
+    certificate: Certificate | None = None  # that the bundle had
 
     def as_text(self) -> str:
         """A table of the label shares, and what changed in the new bundle."""
@@ -62,13 +65,27 @@ class AdaptReport:
         test = f"likelihood-ratio test on {shift.n} texts: p = {shift.p_value:.2g}"
         if self.manifest.bias is None:
             lines.append(f"{test}, not below {self.level:g}: no clear shift, so {self.bundle} answers as before")
+            if self.manifest.certificate is not None:
+                lines.append("the certificate stays, for texts of its kind: potstill check tells more, with gold labels")
             return "\n".join(lines)
         lines.append(f"{test}; {self.bundle} answers for these shares")
         if self.manifest.thresholds:
             lines.append("thresholds are unchanged; to know their precision on these texts, measure it on gold labels")
-        if self.certified:
-            lines.append("the certificate is removed: it held for other label shares; certify again on texts with these")
+        if self.certificate is not None:
+            lines.append(self._uncertified(self.certificate))
         return "\n".join([*lines, "label sets are removed: their coverage does not hold after a shift"])
+
+    def _uncertified(self, certificate: Certificate) -> str:
+        """What the shift does to a certificate."""
+        line = f"the certificate of {certificate.name} is removed: it held for other label shares, and for other probabilities"
+        found = certificate.estimate(dict(zip(self.manifest.labels, self.shift.shares.tolist(), strict=True)))
+        if found is not None:
+            then = certificate.n_right / certificate.n_answered if certificate.n_answered else 0.0
+            line += (
+                f" (an estimate: with these shares {found:.1%} of the answers of the bundle as it was would be right; "
+                f"it was {then:.1%} then, {certificate.least:.1%} certified)"
+            )
+        return f"{line}; certify again on texts with these shares"
 
 
 _ADAPT = AdaptConfig()
@@ -91,7 +108,7 @@ def adapt_bundle(bundle: str | Path, texts: str | Path, out: str | Path, config:
     bundle, texts, out = Path(bundle), Path(texts), Path(out)
     if out.exists() and out.resolve() != bundle.resolve() and not (out / "bundle.json").is_file() and any(out.iterdir()):
         raise UserError(f"{out}: is a folder with other files; name a bundle or a new folder")
-    with Classifier.open(bundle) as classifier:
+    with Classifier.open(bundle, trust=config.trust) as classifier:
         if classifier.manifest.cascade is not None:
             raise UserError(f"{bundle}: is a cascade; adapt the two bundles it was made from, and join them again")
         source = _source(bundle, classifier.manifest)
@@ -100,7 +117,7 @@ def adapt_bundle(bundle: str | Path, texts: str | Path, out: str | Path, config:
             raise FormatError(texts, "", f"has {len(found.texts)} usable texts; estimating label shares needs at least {MIN_TEXTS}")
         logits = _logits(classifier, found.texts, config.workers or usable_cores())
         shift = estimate(softmax(logits, classifier.manifest.temperature), source)
-        certified = classifier.manifest.certificate is not None
+        certificate = classifier.manifest.certificate
         manifest = _shifted(classifier.manifest, shift, config.level)
         if manifest.machine is not None:
             manifest = msgspec.structs.replace(manifest, machine=this_machine())  # it computes the new golden probabilities
@@ -112,8 +129,8 @@ def adapt_bundle(bundle: str | Path, texts: str | Path, out: str | Path, config:
             _write_card(folder / CARD_FILE, manifest, shift)
             _write_golden(folder, Classifier(manifest, classifier.scorer.with_decision(manifest)))
             write_sums(folder)
-            Classifier.open(folder).close()
-    return AdaptReport(out, manifest, shift, config.level, found.skipped_line(), certified)
+            Classifier.open(folder, trust=config.trust).close()
+    return AdaptReport(out, manifest, shift, config.level, found.skipped_line(), certificate)
 
 
 def _source(bundle: Path, manifest: Manifest) -> NDArray[np.float64]:
@@ -146,6 +163,8 @@ def _write_card(path: Path, manifest: Manifest, shift: Shift) -> None:
     if not path.is_file():
         return
     card = path.read_text(encoding="utf-8").partition(CARD_TITLE)[0]
+    if manifest.certificate is None:
+        card = without_certificate(card)
     if manifest.bias is not None:
         rows = zip(manifest.labels, shift.shares, shift.source, strict=True)
         lines = [f"- `{name}`: {here:.3f} of {shift.n} texts, {there:.3f} originally" for name, here, there in rows]

@@ -24,6 +24,7 @@ from potstill.contract.bundle import (
     Cascade,
     Golden,
     Manifest,
+    Measure,
     read_golden,
     write_golden,
     write_manifest,
@@ -32,15 +33,24 @@ from potstill.contract.bundle import (
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic
 from potstill.contract.scores import metrics
+from potstill.contract.scores.bounds import Promise, Rule, fewest_texts
+from potstill.contract.scores.switches import share_at_least
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import Text, read_texts
-from potstill.serve.offline.cascade_threshold import CascadeProbs, choose_threshold, held_out_loss, mixed
+from potstill.serve.offline.cascade_threshold import CascadeProbs, certified_threshold, choose_threshold, held_out_loss, mixed
+from potstill.serve.offline.certified import without_certificate
 from potstill.serve.runtime.classifier import Classifier
 from potstill.serve.runtime.scorer import Scorer
 from potstill.serve.runtime.session import this_machine
 
 CARD_FILE, CARD_TITLE = "README.md", "## Cascade"
+WHAT: dict[Measure, str] = {
+    "macro_f1": "macro-F1 on gold labels",
+    "accuracy": "accuracy on gold labels",
+    "agreement": "agreement with the slow graph",
+}
+LOST: dict[Measure, str] = {"macro_f1": "macro-F1", "accuracy": "accuracy", "agreement": "agreement with the slow graph"}
 
 
 @dataclass(frozen=True)
@@ -48,16 +58,20 @@ class CascadeConfig:
     """Settings for building a cascade.
 
     Raises:
-        UserError: if the loss is out of range.
+        UserError: if the loss or the confidence is out of range.
     """
 
-    max_loss: float = 0.005  # largest loss of macro-F1 on gold labels, or without them of agreement with the slow graph; 0 to 1
+    max_loss: float = 0.01  # 0 to 1, against the slow graph; of the measure that `_measure` names
     workers: int | None = None  # texts answered in parallel; None: as many as usable cores
+    trust: bool = False  # open both bundles whatever operators and tokenizer parts are in them
+    rule: Rule = Promise.rule
+    confidence: float = Promise.confidence  # of the bound
 
     def __post_init__(self) -> None:
-        """Check the range of the loss."""
+        """Check every value."""
         if not 0 <= self.max_loss <= 1:
             raise UserError(f"max-loss is {self.max_loss:g}; it must be from 0 to 1")
+        Promise(self.rule, self.confidence)
 
 
 @dataclass(frozen=True)
@@ -72,17 +86,40 @@ class CascadeReport:
     def as_text(self) -> str:
         """A summary in a few lines."""
         cascade = self.cascade
-        what = "macro-F1 on gold labels" if cascade.measure == "macro_f1" else "agreement with the slow graph"
         table = ", ".join(f"{name} {value:.4f}" for name, value in self.scores.items())
         return "\n".join(
             [
-                f"{what}, {cascade.n} texts: {table}",
-                f"the fast graph answers {cascade.share:.1%} of them, where its top probability is at least {cascade.sure:.3f}",
-                f"loss {cascade.loss:+.4f}, at most {cascade.max_loss:g} is allowed; "
-                f"held out (threshold chosen on one half, measured on the other): {cascade.loss_held_out:+.4f}",
+                f"{WHAT[cascade.measure]}, {cascade.n} texts: {table}",
+                f"the fast graph answers {cascade.share:.1%} of them, where its top probability is at least {cascade.sure:.3f}"
+                + _at_least(cascade),
+                loss_note(cascade),
                 f"{self.bundle}: keeps the label thresholds of both bundles; it has no label sets",
             ]
         )
+
+
+def _at_least(cascade: Cascade) -> str:
+    """The share of texts to come that the fast graph answers at least, with the confidence of the bound; empty without one."""
+    if cascade.confidence is None:
+        return ""
+    least = 1.0 if cascade.sure == 0 else share_at_least(round(cascade.share * cascade.n), cascade.n, cascade.confidence)
+    return f" (at least {least:.1%} of texts of this kind, with {cascade.confidence:.0%} confidence)"
+
+
+def loss_note(cascade: Cascade) -> str:
+    """A line on what is lost, and for which texts that is said."""
+    if cascade.confidence is not None:
+        return (
+            f"lost {LOST[cascade.measure]}: at most {cascade.max_loss:g} on texts of this kind, with {cascade.confidence:.0%} "
+            f"confidence; {cascade.loss:+.4f} on these"
+        )
+    held_out = ""
+    if cascade.loss_held_out is not None:
+        held_out = f" {cascade.loss_held_out:+.4f} held out (chosen on one half, measured on the other)."
+    return (
+        f"lost {LOST[cascade.measure]}: {cascade.loss:+.4f} on these texts, at most {cascade.max_loss:g} is allowed there;"
+        f"{held_out} No bound for other texts; for one: --rule bound"
+    )
 
 
 _CASCADE = CascadeConfig()
@@ -99,9 +136,10 @@ def cascade_bundle(
     Args:
         fast: the bundle that answers first, for example a static student.
         slow: the bundle that answers the rest.
-        texts: a file of texts that neither student was trained on; with gold labels, the loss is measured in macro-F1.
+        texts: a file of texts that neither student was trained on; with gold labels, the loss is one of accuracy (of macro-F1 by
+            the point rule, as no bound holds for that), without them of agreement with the slow graph.
         out: the folder to write; an existing bundle is replaced once the new one is complete.
-        config: the largest loss, and parallelism.
+        config: the largest loss, how it is promised, and parallelism.
     Raises:
         FormatError: if a bundle or the texts are malformed.
         UserError: if the bundles do not fit each other, no threshold keeps the loss within the limit, or the folder cannot be
@@ -110,24 +148,21 @@ def cascade_bundle(
     fast, slow, out = Path(fast), Path(slow), Path(out)
     if out.exists() and not (out / MANIFEST_FILE).is_file() and any(out.iterdir()):
         raise UserError(f"{out}: is a folder with other files; name a bundle or a new folder")
-    with Classifier.open(fast) as quick, Classifier.open(slow) as exact:
+    with Classifier.open(fast, trust=config.trust) as quick, Classifier.open(slow, trust=config.trust) as exact:
         _check_fit(fast, quick.manifest, slow, exact.manifest)
         found = read_texts(texts, labels=exact.manifest.labels, target=exact.manifest.target)
         answered = _answered(quick, exact, _judged(found.texts), config.workers or usable_cores())
-        cascade = _cascade(quick.manifest, answered, config.max_loss)
+        cascade = _cascade(quick.manifest, answered, config)
         if not cascade.share:
-            raise UserError(
-                f"no threshold keeps the loss within {config.max_loss:g} on {cascade.n} texts: the fast bundle is wrong even where "
-                "it is most confident; allow more with --max-loss, or train it better"
-            )
+            raise UserError(_no_threshold(cascade.n, config))
         probs = mixed(answered, cascade.sure)
         manifest = _joined(exact.manifest, quick.manifest, cascade, probs, answered.gold)
         with atomic.folder(out) as folder:
             _fill(folder, fast, slow, manifest)
             write_golden(folder, _golden(read_golden(slow) + read_golden(fast), exact.scorer, quick.scorer))
             write_sums(folder)
-            Classifier.open(folder).close()
-    return CascadeReport(out, cascade, _scores(answered, probs), found.skipped_line())
+            Classifier.open(folder, trust=config.trust).close()
+    return CascadeReport(out, cascade, _scores(answered, probs, cascade.measure), found.skipped_line())
 
 
 def _check_fit(fast: Path, quick: Manifest, slow: Path, exact: Manifest) -> None:
@@ -160,9 +195,31 @@ def _answered(quick: Classifier, exact: Classifier, texts: list[Text], workers: 
     return CascadeProbs(fast, slow, gold)
 
 
-def _cascade(quick: Manifest, answered: CascadeProbs, max_loss: float) -> Cascade:
+def _no_threshold(n: int, config: CascadeConfig) -> str:
+    """The reason why no threshold is chosen, and what to do."""
+    found = f"no threshold keeps the loss within {config.max_loss:g} on {n} texts"
+    if config.rule == "bound":
+        found = f"no threshold shows a loss within {config.max_loss:g} with a confidence of {config.confidence:g} on {n} texts"
+        fewest = fewest_texts(1 - config.max_loss, config.confidence) if 0 < config.max_loss < 1 else 0
+        if n < fewest:
+            return f"{found}; that takes at least {fewest} texts without one loss: give more texts, or allow more with --max-loss"
+    return f"{found}: the fast bundle is wrong even where it is most confident; allow more with --max-loss, or train it better"
+
+
+def _measure(answered: CascadeProbs, rule: Rule) -> Measure:
+    """What the loss is one of. There is no bound for macro-F1, which is no mean over texts."""
+    if answered.gold is None:
+        return "agreement"
+    return "accuracy" if rule == "bound" else "macro_f1"
+
+
+def _cascade(quick: Manifest, answered: CascadeProbs, config: CascadeConfig) -> Cascade:
     """The manifest entry: the chosen threshold, and how to read the fast graph's output."""
-    chosen = choose_threshold(answered, max_loss)
+    by_bound = config.rule == "bound"
+    if by_bound:
+        chosen = certified_threshold(answered, config.max_loss, config.confidence)
+    else:
+        chosen = choose_threshold(answered, config.max_loss)
     return Cascade(
         sure=chosen.sure,
         max_tokens=quick.max_tokens,
@@ -171,12 +228,13 @@ def _cascade(quick: Manifest, answered: CascadeProbs, max_loss: float) -> Cascad
         bias=quick.bias,
         variant=quick.variant,
         backbone=quick.provenance.backbone,
-        measure=answered.measure,
-        max_loss=max_loss,
+        measure=_measure(answered, config.rule),
+        max_loss=config.max_loss,
         loss=chosen.loss,
-        loss_held_out=held_out_loss(answered, max_loss),
+        loss_held_out=None if by_bound else held_out_loss(answered, config.max_loss),
         share=chosen.share,
         n=len(answered.fast),
+        confidence=config.confidence if by_bound else None,
     )
 
 
@@ -208,12 +266,13 @@ def _fill(folder: Path, fast: Path, slow: Path, manifest: Manifest) -> None:
     write_manifest(folder, manifest)
     card, cascade = folder / CARD_FILE, manifest.cascade
     if card.is_file() and cascade is not None:
+        lost = loss_note(cascade)
         note = (
             f"`{FAST_MODEL_FILE}` answers where its top probability is at least {cascade.sure:.3f}: {cascade.share:.1%} of"
-            f" {cascade.n} texts. The loss is {cascade.loss:.4f} ({cascade.measure}). The scores above are those of"
-            f" `{MODEL_FILE}` alone."
+            f" {cascade.n} texts. {lost[:1].upper()}{lost[1:]}. The scores above are those of `{MODEL_FILE}` alone."
         )
-        card.write_text(f"{card.read_text(encoding='utf-8')}\n{CARD_TITLE}\n\n{note}\n", encoding="utf-8", newline="\n")
+        kept = without_certificate(card.read_text(encoding="utf-8"))
+        card.write_text(f"{kept}\n{CARD_TITLE}\n\n{note}\n", encoding="utf-8", newline="\n")
 
 
 def _golden(rows: Sequence[Golden], exact: Scorer, quick: Scorer) -> list[Golden]:
@@ -225,9 +284,10 @@ def _golden(rows: Sequence[Golden], exact: Scorer, quick: Scorer) -> list[Golden
     ]
 
 
-def _scores(answered: CascadeProbs, probs: NDArray[np.float64]) -> dict[str, float]:
+def _scores(answered: CascadeProbs, probs: NDArray[np.float64], measure: Measure) -> dict[str, float]:
     """The measure, by answerer: fast, slow, cascade."""
     by = {"fast": answered.fast, "slow": answered.slow, "cascade": probs}
-    if answered.gold is None:
-        return {name: float(np.mean(rows.argmax(axis=1) == answered.slow.argmax(axis=1))) for name, rows in by.items()}
-    return {name: metrics.macro_f1(rows, answered.gold) for name, rows in by.items()}
+    if answered.gold is not None and measure == "macro_f1":
+        return {name: metrics.macro_f1(rows, answered.gold) for name, rows in by.items()}
+    right = answered.slow.argmax(axis=1) if answered.gold is None else answered.gold
+    return {name: float(np.mean(rows.argmax(axis=1) == right)) for name, rows in by.items()}

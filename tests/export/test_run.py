@@ -156,7 +156,7 @@ def test_measured_thresholds_and_sets_are_carried_to_int8_and_said_on_the_card_a
     assert 0 < abs(moved.conformal.quantile - 0.8) < 0.1 and abs(moved.thresholds["up"] - 0.4) < 0.1
     assert sum(moved.label_shares.values()) == pytest.approx(1)
     card = (tmp_path / "int8" / "README.md").read_text()
-    assert "Thresholds were chosen for a precision of 0.8 on 70 texts, by labels that people gave." in card
+    assert "Thresholds were chosen for a precision of 0.8 on 70 texts, by labels that people gave: reached on these texts" in card
     assert "- `flat`: always abstained from" in card
     assert "Label sets cover 90% of texts like the 70 they were made on, by the teacher's labels, not people's." in card
 

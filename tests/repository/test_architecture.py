@@ -34,7 +34,7 @@ EDGES = {
 
 # The order of the rooms of a package, and of the files beside them: each imports only from those before it.
 ORDER = {
-    "contract": "errors files system scores security decision task soft_label interchange texts checkpoint bundle project",
+    "contract": "errors files system scores security decision certificate task soft_label interchange texts checkpoint bundle project",
     "networks": "static charformer t5 register",
     "models": "gguf memory devices encoder catalog fits repack fetch verify",
     "labeler": "config teacher embeddings prompts engine store aggregation teachers run tuning bench",
@@ -64,7 +64,8 @@ EXCEPTIONS = {
     "contract/files/arrow.py": {"pyarrow"},  # inside its functions: JSON lines and CSV need no extra
     "contract/security/signature.py": {"model_signing", "cryptography"},  # inside functions: only who signs or checks needs them
     "contract/scores/metrics.py": {"numpy"},  # the scores
-    "contract/scores/prior_shift.py": {"numpy"},  # and what other label shares do to them; nothing else of contract/ computes
+    "contract/scores/prior_shift.py": {"numpy"},  # what other label shares do to them
+    "contract/scores/switches.py": {"numpy"},  # and which answers can be promised; nothing else of contract/ computes
     "models/fetch.py": {"huggingface_hub"},  # inside one function: finding a model needs no client
     "models/devices.py": {"llama_cpp"},  # inside one function: what it can compute on
     "models/repack.py": {"llama_cpp"},  # inside one function: llama.cpp quantizes

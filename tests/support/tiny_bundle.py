@@ -1,5 +1,6 @@
 """A real bundle of a few kilobytes: mean of word vectors and a dense layer, over single letters and some words."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -87,3 +88,16 @@ def write_bundle(folder: Path, seed: int = 0, slow: int = 0, **changes) -> Path:
     write_golden(folder, [Golden(text=text, probs=row, target=target) for text, row in zip(texts, rows, strict=True)])
     write_sums(folder)
     return folder
+
+
+def write_gold(path, bundle, seed, share_right, n=300):
+    """Texts whose gold label is the bundle's answer for a share of them, and another label for the rest."""
+    rng, rows = np.random.default_rng(seed), {}
+    while len(rows) < n:
+        rows.setdefault(" ".join(rng.choice(["rise", "fall", "stay", "the", "will", "price", *"abcdefgh"], rng.integers(2, 9))))
+    with Classifier.open(bundle) as classifier:
+        for text, answer in zip(rows, classifier.classify(list(rows)), strict=True):
+            others = [label for label in LABELS if label != answer.label]
+            rows[text] = answer.label if rng.random() < share_right else str(rng.choice(others))
+    path.write_text("".join(json.dumps({"text": text, "gold": gold}) + "\n" for text, gold in rows.items()))
+    return path

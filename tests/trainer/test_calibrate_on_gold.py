@@ -28,6 +28,7 @@ def trained(backbone, tmp_path_factory):
     folder = tmp_path_factory.mktemp("confidence")
     path = write_rows(folder / "soft_labels.jsonl", toy_rows(N_ROWS, a_task()))
     config = TrainConfig(**{"backbone": str(backbone), **QUICK, "epochs": 4}, validation_share=SHARE, precision=0.8, coverage=0.9)
+    assert (config.rule, config.confidence) == ("bound", 0.95)
     return train(a_task(), path, folder / "student", config)
 
 
@@ -36,10 +37,12 @@ def test_a_trained_student_has_thresholds_and_sets_by_the_teachers_majority_and_
     assert student == trained.student
     assert set(student.thresholds) == set(student.labels)
     assert (student.precision.wanted, student.precision.source, student.precision.n) == (0.8, "teacher", student.n_validation)
+    assert student.precision.confidence == student.conformal.confidence == 0.95
     assert (student.conformal.coverage, student.conformal.source, student.conformal.n) == (0.9, "teacher", student.n_validation)
     assert sum(student.label_shares.values()) == pytest.approx(1)
     assert (
-        "means agreement with the teacher" in trained.as_text() and "cover the teacher's label, not a person's" in trained.as_text()
+        "agreement with the teacher, not with people" in trained.as_text()
+        and "hold the teacher's label, not a person's" in trained.as_text()
     )
 
 
@@ -54,9 +57,9 @@ def test_vector_scaling_was_tried_and_the_checkpoint_answers_as_it_was_judged(tr
 def test_gold_takes_the_place_of_the_teacher_and_nothing_else_changes(trained):
     before = read_student(trained.checkpoint)
     texts = gold_texts()
-    report = calibrate_on_gold(trained.checkpoint, texts, ConfidenceConfig(precision=0.95))
+    report = calibrate_on_gold(trained.checkpoint, texts, ConfidenceConfig(precision=0.95, rule="point"))
     after = read_student(trained.checkpoint)
-    assert (after.precision.source, after.precision.n) == ("gold", len(texts))
+    assert (after.precision.source, after.precision.n, after.precision.confidence) == ("gold", len(texts), None)
     assert after.conformal == before.conformal  # not asked for
     assert msgspec.structs.replace(after, thresholds=before.thresholds, precision=before.precision) == before
     probs = predict(trained.checkpoint, texts)
@@ -105,6 +108,8 @@ def test_gold_that_cannot_be_used_is_refused_and_the_checkpoint_stays_as_it_was(
         ({"precision": 0.0}, "precision is 0; it must be above 0 and at most 1"),
         ({"precision": 90.0}, "precision is 90; it must be above 0 and at most 1"),
         ({"coverage": 1.0}, "coverage is 1; it must be above 0 and below 1"),
+        ({"precision": 0.9, "confidence": 0.3}, "confidence is 0.3; it must be at least 0.5 and below 1"),
+        ({"precision": 0.9, "rule": "x"}, "rule is 'x'; allowed: bound, point"),
     ],
 )
 def test_a_wish_out_of_its_range_is_refused(wanted, problem):
@@ -113,9 +118,11 @@ def test_a_wish_out_of_its_range_is_refused(wanted, problem):
     assert str(caught.value) == problem
 
 
-@pytest.mark.parametrize("changes", [{"precision": 1.5}, {"precision": 0.0}, {"coverage": 0.0}, {"coverage": 1.0}])
+@pytest.mark.parametrize(
+    "changes", [{"precision": 1.5}, {"precision": 0.0}, {"coverage": 0.0}, {"coverage": 1.0}, {"confidence": 0.0}]
+)
 def test_training_refuses_such_a_wish_before_it_starts(changes):
-    with pytest.raises(UserError, match=r"^(precision|coverage) is [\d.]+; it must be above 0 and "):
+    with pytest.raises(UserError, match=r"^(precision|coverage|confidence) is [\d.]+; it must be (above 0|at least 0.5) and "):
         TrainConfig(**changes)
 
 

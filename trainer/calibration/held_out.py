@@ -62,12 +62,13 @@ def calibrate_held_out(encoder: Encoder, labels: list[str], validation: list[Sof
         logits = encoder.logits(features).astype(np.float64)
     temperature = match_teacher_entropy(logits, targets)
     probs = apply_temperature(logits, temperature.value)
+    wanted, coverage = config.precision, config.coverage
     return HeldOutCalibration(
         temperature=temperature,
         vector=vector,
         label_shares=mean_shares(probs, labels),
-        thresholds=None if config.precision is None else fit_thresholds(probs, majority, labels, config.precision, "teacher"),
-        sets=None if config.coverage is None else fit_label_sets(probs, majority, config.coverage, "teacher"),
+        thresholds=None if wanted is None else fit_thresholds(probs, majority, labels, wanted, "teacher", config.promise),
+        sets=None if coverage is None else fit_label_sets(probs, majority, coverage, "teacher", config.promise),
         scores={"validation": metrics.scores(probs, majority)},
     )
 

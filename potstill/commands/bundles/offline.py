@@ -8,11 +8,13 @@ import click
 import msgspec
 
 from potstill.commands.console.errors import FAILED, line, printable, tell
-from potstill.contract.decision import LabelSource
+from potstill.commands.options.configs import config_of
+from potstill.commands.options.promise import confidence_option, named, rule_option
 from potstill.serve.offline import verify as verification
 from potstill.serve.offline.adapt import AdaptConfig, adapt_bundle
 from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
-from potstill.serve.offline.certify import CertifyConfig, certify_bundle, check_certificate
+from potstill.serve.offline.certified import CertifyConfig
+from potstill.serve.offline.certify import certify_bundle, check_certificate
 from potstill.serve.offline.predict import PredictConfig, predict_file
 
 PATH = click.Path(path_type=Path)
@@ -70,24 +72,31 @@ def verify(ctx: click.Context, bundle: Path, key: Path | None, trust: bool) -> N
 @click.argument("bundle", type=PATH)
 @click.argument("gold", type=PATH)
 @click.option("--accuracy", default=CertifyConfig.accuracy, show_default=True, help="Of the answers given, 0 to 1.")
-@click.option("--confidence", default=CertifyConfig.confidence, show_default=True, help="That the accuracy is reached, 0 to 1.")
 @click.option(
-    "--source",
-    type=click.Choice(["gold", "teacher"]),
-    default=CertifyConfig.source,
-    show_default=True,
-    help="Whose labels GOLD bears; a certificate on a teacher's says so.",
+    "--agreement",
+    type=float,
+    default=CertifyConfig.agreement,
+    help="In place of an accuracy, where the labels in GOLD are a teacher's; the certificate says so.",
+)
+@confidence_option
+@click.option("--per-label", is_flag=True, help="A switch for each label, so that each label's answers have the accuracy.")
+@click.option(
+    "--slice",
+    "slices",
+    metavar="NAME=REGEX",
+    multiple=True,
+    callback=named,
+    help="Say whether it is shown for the texts that match, too, ignoring case. Repeatable.",
 )
 @click.option("--out", type=PATH, help="Folder of the new bundle.  [default: BUNDLE is replaced]")
 @workers_option
-def certify(
-    bundle: Path, gold: Path, accuracy: float, confidence: float, source: LabelSource, out: Path | None, workers: int | None
-) -> None:
+@trust_option
+def certify(bundle: Path, gold: Path, out: Path | None, **options: object) -> None:
     """Find how many texts BUNDLE may answer so that its answers are right with a stated accuracy, and write that into it.
 
     GOLD has texts with labels that nothing was fitted to. The bundle abstains from the other texts.
     """
-    report = certify_bundle(bundle, gold, out, CertifyConfig(accuracy, confidence, source, workers))
+    report = certify_bundle(bundle, gold, out, config_of(CertifyConfig, options))
     if report.skipped:
         tell(report.skipped)
     click.echo(printable(report.as_text()))
@@ -97,10 +106,11 @@ def certify(
 @click.argument("bundle", type=PATH)
 @click.argument("gold", type=PATH)
 @workers_option
+@trust_option
 @click.pass_context
-def check(ctx: click.Context, bundle: Path, gold: Path, workers: int | None) -> None:
+def check(ctx: click.Context, bundle: Path, gold: Path, workers: int | None, trust: bool) -> None:
     """Hold the certificate of BUNDLE against the new texts with labels in GOLD; exit with 1 if they show that it is broken."""
-    report = check_certificate(bundle, gold, workers)
+    report = check_certificate(bundle, gold, workers, trust=trust)
     click.echo(printable(report.as_text()))
     if report.broken:
         ctx.exit(FAILED)
@@ -114,9 +124,10 @@ def check(ctx: click.Context, bundle: Path, gold: Path, workers: int | None) -> 
     "--level", default=AdaptConfig.level, show_default=True, help="Significance level of the test, 0 to 1; 1 always adapts."
 )
 @workers_option
-def adapt(bundle: Path, texts: Path, out: Path, level: float, workers: int | None) -> None:
+@trust_option
+def adapt(bundle: Path, texts: Path, out: Path, level: float, workers: int | None, trust: bool) -> None:
     """Estimate the label shares of TEXTS, which need no labels, and write BUNDLE again for them."""
-    report = adapt_bundle(bundle, texts, out, AdaptConfig(level=level, workers=workers))
+    report = adapt_bundle(bundle, texts, out, AdaptConfig(level=level, workers=workers, trust=trust))
     if report.skipped:
         tell(report.skipped)
     click.echo(printable(report.as_text()))
@@ -131,15 +142,19 @@ def adapt(bundle: Path, texts: Path, out: Path, level: float, workers: int | Non
     "--max-loss",
     default=CascadeConfig.max_loss,
     show_default=True,
-    help="Largest accepted loss, 0 to 1: of macro-F1 where TEXTS have gold labels, else of agreement with BUNDLE.",
+    help="Largest accepted loss, 0 to 1: of accuracy where TEXTS have gold labels (--rule point: of macro-F1), else of agreement "
+    "with BUNDLE.",
 )
+@rule_option
+@confidence_option
 @workers_option
-def cascade(fast: Path, bundle: Path, texts: Path, out: Path, max_loss: float, workers: int | None) -> None:
+@trust_option
+def cascade(fast: Path, bundle: Path, texts: Path, out: Path, **options: object) -> None:
     """Write OUT, a bundle in which FAST (such as a static student) answers where it is confident, and BUNDLE answers the rest.
 
     The confidence that FAST needs is chosen on TEXTS, which neither of them was trained on.
     """
-    report = cascade_bundle(fast, bundle, texts, out, CascadeConfig(max_loss=max_loss, workers=workers))
+    report = cascade_bundle(fast, bundle, texts, out, config_of(CascadeConfig, options))
     if report.skipped:
         tell(report.skipped)
     click.echo(printable(report.as_text()))

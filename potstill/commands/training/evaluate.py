@@ -9,6 +9,7 @@ import click
 from potstill.commands.console.errors import tell
 from potstill.commands.console.progress import train_progress
 from potstill.commands.options.configs import config_of
+from potstill.commands.options.promise import confidence_option, rule_option
 from potstill.contract.files import atomic
 from potstill.trainer.calibrate_on_gold import ConfidenceConfig
 from potstill.trainer.evaluation.comparison_text import as_json, as_text, notes, predictions
@@ -67,7 +68,8 @@ def evaluate(checkpoint: Path, gold: Path, as_json_: bool, predictions_file: Pat
 @click.argument("gold", type=PATH)
 @click.option("--precision", type=float, help="Wanted precision of every label's answers, above 0 and at most 1.")
 @click.option("--coverage", type=float, help="Wanted share of label sets that hold the right label, above 0 and below 1.")
-def calibrate(checkpoint: Path, gold: Path, precision: float | None, coverage: float | None) -> None:
+@rule_option
+@confidence_option
+def calibrate(checkpoint: Path, gold: Path, **options: object) -> None:
     """Choose CHECKPOINT's thresholds and label sets on the file GOLD of texts with gold labels, none of them trained on."""
-    config = ConfidenceConfig(precision=precision, coverage=coverage)
-    click.echo(evaluation.calibrate(checkpoint, gold, config, tell).as_text())
+    click.echo(evaluation.calibrate(checkpoint, gold, config_of(ConfidenceConfig, options), tell).as_text())

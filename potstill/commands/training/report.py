@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -10,18 +9,11 @@ import click
 from potstill.commands.console.errors import tell
 from potstill.commands.console.progress import train_progress
 from potstill.commands.options.configs import config_of
+from potstill.commands.options.promise import named
 from potstill.trainer.report.build import ReportConfig
 from potstill.workflows.reporting import ReportFiles, write_report
 
 FILE = click.Path(path_type=Path)
-
-
-def _named(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Mapping[str, str]:
-    """The regular expressions of NAME=REGEX options, by name."""
-    pairs = [value.partition("=") for value in values]
-    if wrong := next((value for value, (name, _, regex) in zip(values, pairs) if not name.strip() or not regex), None):
-        raise click.BadParameter(f"{wrong!r} is not NAME=REGEX", ctx, param)
-    return {name.strip(): regex for name, _, regex in pairs}
 
 
 @click.command("report")
@@ -37,7 +29,7 @@ def _named(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     "patterns",
     metavar="NAME=REGEX",
     multiple=True,
-    callback=_named,
+    callback=named,
     help="One more slice: texts that match the regular expression, ignoring case. Repeatable.",
 )
 @click.option(

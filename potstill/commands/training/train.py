@@ -9,6 +9,7 @@ import click
 from potstill.commands.console.errors import heeding_sigterm
 from potstill.commands.console.progress import train_progress
 from potstill.commands.options.configs import config_of
+from potstill.commands.options.promise import confidence_option, rule_option
 from potstill.contract.task import load_task
 from potstill.contract.texts import read_texts
 from potstill.trainer.config import RECIPES, WEIGHTINGS, TrainConfig
@@ -88,14 +89,16 @@ FILE = click.Path(path_type=Path)  # whether it exists is checked by the code th
     "--precision",
     type=float,
     default=TrainConfig.precision,
-    help="Wanted precision on the held-out texts, by the teacher's label, 0 to 1; the student abstains below it.",
+    help="Wanted precision, by the teacher's label, 0 to 1; the student abstains below it. Chosen on the held-out texts.",
 )
 @click.option(
     "--coverage",
     type=float,
     default=TrainConfig.coverage,
-    help="Wanted coverage of label sets on the held-out texts, by the teacher's label, 0 to 1.",
+    help="Wanted coverage of label sets, by the teacher's label, 0 to 1. Chosen on the held-out texts.",
 )
+@rule_option
+@confidence_option
 @click.option("--seed", default=TrainConfig.seed, show_default=True, help="Random seed of head, batches and dropout.")
 @click.option(
     "--seeds", default=TrainConfig.seeds, show_default=True, help="Number of students; the mean of several is distilled into one."

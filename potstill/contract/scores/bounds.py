@@ -6,8 +6,37 @@ Source: Clopper and Pearson 1934, Biometrika 26(4): the bounds are the shares th
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
+from potstill.contract.errors import UserError
+
+Rule = Literal["bound", "point"]  # what is stated: a bound with a confidence, or the score on the texts at hand
 _STEPS = 60  # halvings of an interval of shares: beyond the precision of a float
+
+
+@dataclass(frozen=True)
+class Promise:
+    """How a loss, a precision or a coverage is promised.
+
+    Raises:
+        UserError: if a value is not allowed.
+    """
+
+    rule: Rule = "bound"  # point: what holds on the texts at hand; on texts to come it is missed about every second time
+    confidence: float = 0.95  # that a bound holds on texts of the same kind, at least 0.5 and below 1
+
+    def __post_init__(self) -> None:
+        """Check both values."""
+        if self.rule not in ("bound", "point"):
+            raise UserError(f"rule is {self.rule!r}; allowed: bound, point")
+        if not 0.5 <= self.confidence < 1:
+            raise UserError(f"confidence is {self.confidence:g}; it must be at least 0.5 and below 1")
+
+    @property
+    def error(self) -> float | None:
+        """The probability that a bound may fail; None for the point rule, which bounds nothing."""
+        return None if self.rule == "point" else 1 - self.confidence
 
 
 def tail(n_right: int, n: int, share: float) -> float:

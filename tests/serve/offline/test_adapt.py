@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from support.tiny_bundle import LABELS, write_bundle
+from support.tiny_bundle import LABELS, write_bundle, write_gold
 
 from potstill.commands.main import run as console
 from potstill.contract.bundle import read_golden, read_manifest, verify_files, write_sums
@@ -11,6 +11,7 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.scores import prior_shift
 from potstill.contract.scores.prior_shift import estimate
 from potstill.serve.offline.adapt import AdaptConfig, adapt_bundle
+from potstill.serve.offline.certify import certify_bundle
 from potstill.serve.runtime.classifier import Classifier
 
 pytestmark = pytest.mark.slow
@@ -136,3 +137,27 @@ def test_the_console_prints_the_shares(bundle, tmp_path, capsys):
     path = write(tmp_path / "texts.jsonl", some_texts(0))
     assert console(["adapt", str(bundle), str(path), "--out", str(tmp_path / "out"), "--level", "1"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:4]] == LABELS
+
+
+def test_a_shift_takes_the_certificate_away_and_says_what_its_answers_would_be_worth(tmp_path):
+    bundle = write_bundle(tmp_path / "bundle", label_shares=OTHER)
+    (bundle / "README.md").write_text("# tiny\n\n")
+    write_sums(bundle)
+    gold = write_gold(tmp_path / "gold.jsonl", bundle, 0, 0.97)
+    certificate = certify_bundle(bundle, gold).certificate
+    texts = write(tmp_path / "texts.jsonl", some_texts(1))
+    report = adapt_bundle(bundle, texts, tmp_path / "adapted", AdaptConfig())
+    assert report.manifest.certificate is None and report.certificate == certificate
+    assert (tmp_path / "adapted" / "README.md").read_text().count("##") == 1  # on the label shares
+    weights = {name: share / certificate.label_shares[name] for name, share in zip(LABELS, report.shift.shares, strict=True)}
+    answered, right = (sum(weights[name] * counts[i] for name, counts in certificate.by_gold.items()) for i in (1, 2))
+    assert certificate.estimate(certificate.label_shares) == pytest.approx(certificate.n_right / certificate.n_answered)
+    assert f"with these shares {right / answered:.1%} of the answers of the bundle as it was would be right" in report.as_text()
+    assert "the certificate of accuracy is removed: it held for other label shares, and for other probabilities" in report.as_text()
+
+
+def test_without_a_shift_the_certificate_stays(bundle, tmp_path):
+    certificate = certify_bundle(bundle, write_gold(tmp_path / "gold.jsonl", bundle, 0, 0.97)).certificate
+    report = adapt_bundle(bundle, write(tmp_path / "texts.jsonl", some_texts(0)), tmp_path / "adapted", AdaptConfig())
+    assert read_manifest(tmp_path / "adapted").certificate == certificate
+    assert report.as_text().splitlines()[-1].startswith("the certificate stays, for texts of its kind")

@@ -39,7 +39,7 @@ def parts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cascade")
     fast, slow = write_bundle(folder / "fast", seed=3, temperature=0.7, thresholds={"up": 1.0}), write_bundle(folder / "slow")
     texts = write_texts(folder / "texts.jsonl")
-    cascade_bundle(fast, slow, texts, folder / "both", CascadeConfig(max_loss=0.25))
+    cascade_bundle(fast, slow, texts, folder / "both", CascadeConfig(max_loss=0.25, rule="point"))
     return fast, slow, texts, folder / "both"
 
 
@@ -150,6 +150,7 @@ def test_a_second_graph_without_a_cascade_and_a_cascade_without_one_are_refused(
         ({"sure": 1.5}, "cascade.sure: is 1.5; it must be from 0 to 1"),
         ({"temperature": 0.0}, "cascade.temperature: is 0.0; it must be above 0"),
         ({"thresholds": {"flat out": 0.5}}, "cascade.thresholds.flat out: is not a label; allowed: up, flat, down"),
+        ({"confidence": 1.0}, "cascade.confidence: is 1.0; it must be above 0 and below 1"),
         ({"bias": [1.0]}, "cascade.bias: has 1 numbers; there are 3 labels"),
     ],
 )
@@ -169,7 +170,9 @@ def test_the_command_keeps_macro_f1_where_there_is_gold_and_says_what_it_costs(p
     with Classifier.open(slow) as classifier:
         gold = [answer.label for answer in classifier.classify(some_texts())]
     texts = write_texts(tmp_path / "gold.jsonl", gold)
-    assert console(["cascade", str(fast), str(slow), str(texts), str(tmp_path / "out"), "--max-loss", "0.2"]) == 0
+    assert (
+        console(["cascade", str(fast), str(slow), str(texts), str(tmp_path / "out"), "--max-loss", "0.2", "--rule", "point"]) == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     cascade = read_manifest(tmp_path / "out").cascade
     assert cascade.measure == "macro_f1" and cascade.loss <= 0.2
@@ -180,11 +183,60 @@ def test_the_command_keeps_macro_f1_where_there_is_gold_and_says_what_it_costs(p
     assert read_manifest(tmp_path / "out").scores["cascade"]["macro_f1"].value == pytest.approx(1 - cascade.loss)
 
 
+def many_texts(path, slow, n=400, gold=False):
+    rng, rows = np.random.default_rng(3), {}
+    while len(rows) < n:
+        rows.setdefault(" ".join(rng.choice([*WORDS, *"abcdef"], rng.integers(3, 8))))
+    with Classifier.open(slow) as classifier:
+        labels = [answer.label for answer in classifier.classify(list(rows))]
+    path.write_text(
+        "".join(
+            json.dumps({"text": text} | ({"gold": label} if gold else {})) + "\n" for text, label in zip(rows, labels, strict=True)
+        )
+    )
+    return path
+
+
+@pytest.mark.parametrize("gold", [True, False])
+def test_by_default_the_loss_is_a_bound_and_says_of_what_with_which_confidence(parts, tmp_path, capsys, gold):
+    fast, slow, *_ = parts
+    texts = many_texts(tmp_path / "many.jsonl", slow, gold=gold)
+    assert console(["cascade", str(fast), str(slow), str(texts), str(tmp_path / "out"), "--max-loss", "0.1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    cascade = read_manifest(tmp_path / "out").cascade
+    assert (cascade.measure, cascade.confidence, cascade.loss_held_out) == ("accuracy" if gold else "agreement", 0.95, None)
+    assert 0 < cascade.loss < 0.1 and 0 < cascade.share < 1
+    what = "accuracy" if gold else "agreement with the slow graph"
+    assert lines[2] == f"lost {what}: at most 0.1 on texts of this kind, with 95% confidence; {cascade.loss:+.4f} on these"
+    assert "of texts of this kind, with 95% confidence)" in lines[1]
+    with Classifier.open(fast) as quick, Classifier.open(tmp_path / "out") as both:
+        rows = [json.loads(line)["text"] for line in texts.read_text().splitlines()]
+        assert np.mean(quick.probs(rows).max(axis=1) >= both.manifest.cascade.sure) == cascade.share
+
+
+def test_a_bound_that_the_texts_are_too_few_for_says_how_many_it_takes(parts, tmp_path):
+    fast, slow, texts, _ = parts
+    assert refusal(fast, slow, texts, tmp_path / "out", CascadeConfig(max_loss=0.01)) == (
+        f"no threshold shows a loss within 0.01 with a confidence of 0.95 on {len(some_texts())} texts; that takes at least 299 texts "
+        "without one loss: give more texts, or allow more with --max-loss"
+    )
+
+
+def test_a_cascade_of_an_earlier_version_opens(parts, tmp_path):
+    subprocess.run(["cp", "-r", parts[3], tmp_path / "old"], check=True)
+    content = json.loads((tmp_path / "old" / "bundle.json").read_text())
+    del content["cascade"]["confidence"]
+    (tmp_path / "old" / "bundle.json").write_text(json.dumps(content))
+    write_sums(tmp_path / "old")
+    with Classifier.open(tmp_path / "old") as old, Classifier.open(parts[3]) as new:
+        assert old.manifest.cascade == new.manifest.cascade and old.classify(some_texts()) == new.classify(some_texts())
+
+
 def test_what_was_measured_on_other_answers_is_not_carried_over(tmp_path, parts):
     conformal = Conformal(coverage=0.8, quantile=0.5, n=20, source="gold")
     slow = write_bundle(tmp_path / "slow", conformal=conformal, label_shares=dict.fromkeys(LABELS, 1 / 3))
     (slow / "model.sig").write_text("signed")
-    cascade_bundle(parts[0], slow, parts[2], tmp_path / "out", CascadeConfig(max_loss=0.25))
+    cascade_bundle(parts[0], slow, parts[2], tmp_path / "out", CascadeConfig(max_loss=0.25, rule="point"))
     manifest = read_manifest(tmp_path / "out")
     assert (manifest.conformal, manifest.label_shares, manifest.precision) == (None, None, None)
     assert not (tmp_path / "out" / "model.sig").exists()
@@ -198,7 +250,7 @@ def refusal(*args):
 
 def test_bundles_that_do_not_fit_and_losses_that_cannot_be_kept_are_refused_and_nothing_is_written(parts, tmp_path):
     fast, slow, texts, both = parts
-    config, out = CascadeConfig(max_loss=0.25), tmp_path / "out"
+    config, out = CascadeConfig(max_loss=0.25, rule="point"), tmp_path / "out"
     other = write_bundle(tmp_path / "other")
     write_manifest(other, read_manifest(other).__class__(**{**_fields(read_manifest(other)), "labels": ["a", "b", "c"]}))
     write_sums(other)
@@ -210,7 +262,7 @@ def test_bundles_that_do_not_fit_and_losses_that_cannot_be_kept_are_refused_and_
     assert refusal(pairs, slow, texts, out, config) == f"{pairs}: answers with a target, {slow} does not; both must be the same"
     assert refusal(both, slow, texts, out, config) == f"{both}: is already a cascade; join the two bundles it was made from again"
     sure_and_wrong = write_bundle(tmp_path / "wrong", bias=[0.0, 0.0, 50.0])
-    assert refusal(sure_and_wrong, slow, texts, out, CascadeConfig(max_loss=0)).startswith(
+    assert refusal(sure_and_wrong, slow, texts, out, CascadeConfig(max_loss=0, rule="point")).startswith(
         "no threshold keeps the loss within 0 on "
     )
     (tmp_path / "full").mkdir()
@@ -221,6 +273,8 @@ def test_bundles_that_do_not_fit_and_losses_that_cannot_be_kept_are_refused_and_
     assert not out.exists()
     with pytest.raises(UserError, match="^max-loss is -1; it must be from 0 to 1$"):
         CascadeConfig(max_loss=-1)
+    with pytest.raises(UserError, match="^confidence is 1; it must be at least 0.5 and below 1$"):
+        CascadeConfig(confidence=1.0)
 
 
 def _fields(manifest):

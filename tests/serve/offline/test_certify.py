@@ -2,91 +2,22 @@
 
 import json
 
-import numpy as np
 import pytest
-from support.tiny_bundle import LABELS, write_bundle
+from msgspec.structs import replace
+from support.tiny_bundle import LABELS, write_bundle, write_gold
 
 from potstill.commands.main import run as console
-from potstill.contract.bundle import read_manifest, verify_files
+from potstill.contract.bundle import read_manifest, verify_files, write_sums
+from potstill.contract.certificate import CertifiedPart
 from potstill.contract.errors import FormatError, UserError
-from potstill.contract.scores.bounds import fewest_texts
-from potstill.serve.offline.certify import CertifyConfig, certified_switch, certify_bundle, check_certificate
-from potstill.serve.runtime.classifier import Classifier
-
-WORDS = ["rise", "fall", "stay", "the", "will", "price"]
-
-
-# --- the rule
-
-
-def drawn(rng, n, power=3.0):
-    """(probability of the answer, whether it is right): answers are right as often as their probability says, and few are sure."""
-    top = 1 / 3 + 2 / 3 * rng.beta(1.0, 1.0, n) ** (1 / power)
-    return top, rng.random(n) < top
-
-
-@pytest.mark.parametrize("n", [150, 400])
-@pytest.mark.parametrize("accuracy", [0.8, 0.9])
-def test_the_true_accuracy_is_below_the_certified_one_no_oftener_than_the_confidence_allows(n, accuracy):
-    rng = np.random.default_rng(7)
-    fresh_top, _ = drawn(rng, 200_000)  # of which the accuracy above a switch is known: it is the mean probability
-    wrong = 0
-    for _ in range(200):
-        switch = certified_switch(*drawn(rng, n), drawn(rng, 50)[0], accuracy, 0.9)
-        wrong += switch is not None and fresh_top[fresh_top >= switch.sure].mean() < accuracy
-    assert wrong <= 200 * 0.1 + 2 * np.sqrt(200 * 0.1 * 0.9)
-
-
-def test_more_texts_certify_a_larger_share_and_hindsight_is_near():
-    rng, reached = np.random.default_rng(1), []
-    for n in (200, 1000, 8000):
-        found = [certified_switch(*drawn(rng, n), drawn(rng, 50)[0], 0.9, 0.95) for _ in range(20)]
-        reached.append(np.mean([0 if switch is None else switch.n_answered / n for switch in found]))
-    top, _ = drawn(rng, 200_000)
-    falling = np.sort(top)[::-1]
-    best = np.mean(np.cumsum(falling) / np.arange(1, len(falling) + 1) >= 0.9)
-    assert reached == sorted(reached)
-    assert best - 0.1 < reached[-1] <= best + 0.02
-
-
-def test_answers_that_are_all_right_are_all_certified_and_too_few_of_them_are_not():
-    top, reference = np.linspace(0.4, 0.99, 200), np.linspace(0.4, 0.99, 30)
-    switch = certified_switch(top, np.ones(200, bool), reference, 0.9, 0.95)
-    assert (switch.sure, switch.n_answered, switch.n_right) == (0.0, 200, 200)
-    few = fewest_texts(0.9, 1 - 0.05 / 2) - 1
-    assert certified_switch(top[:few], np.ones(few, bool), reference, 0.9, 0.95) is None
-
-
-def test_which_switches_are_tested_does_not_depend_on_the_labels():
-    rng = np.random.default_rng(3)
-    top, right = drawn(rng, 500)
-    reference = drawn(rng, 40)[0]
-    found = {certified_switch(top, rng.permutation(right), reference, 0.6, 0.95).sure for _ in range(5)}
-    assert found <= {*np.quantile(reference, np.linspace(1, 0, 400)), 0.0}
-
-
-# --- a bundle
-
-
-def write_gold(path, bundle, seed, share_right, n=300):
-    """Texts whose gold label is the bundle's answer for a share of them, and another label for the rest."""
-    rng, rows = np.random.default_rng(seed), {}
-    while len(rows) < n:
-        rows.setdefault(" ".join(rng.choice([*WORDS, *"abcdefgh"], rng.integers(2, 9))))
-    with Classifier.open(bundle) as classifier:
-        for text, answer in zip(rows, classifier.classify(list(rows)), strict=True):
-            others = [label for label in LABELS if label != answer.label]
-            rows[text] = answer.label if rng.random() < share_right else str(rng.choice(others))
-    path.write_text("".join(json.dumps({"text": text, "gold": gold}) + "\n" for text, gold in rows.items()))
-    return path
+from potstill.serve.offline.certified import CertifyConfig
+from potstill.serve.offline.certify import certify_bundle, check_certificate
 
 
 @pytest.fixture
 def bundle(tmp_path):
     folder = write_bundle(tmp_path / "bundle", precision=None)
     (folder / "README.md").write_text("# A card\n")
-    from potstill.contract.bundle import write_sums
-
     write_sums(folder)
     return folder
 
@@ -99,19 +30,37 @@ def test_a_certified_bundle_abstains_below_the_switch_and_carries_the_certificat
     found = manifest.certificate
     assert found == report.certificate
     assert manifest.thresholds == dict.fromkeys(LABELS, found.sure)
-    assert (found.n, found.source, sum(found.label_shares.values())) == (300, "gold", pytest.approx(1))
+    assert (found.n, found.n_reference, found.source, sum(found.label_shares.values())) == (260, 40, "gold", pytest.approx(1))
     assert found.n_right / found.n_answered > 0.9
-    assert "## Certificate" in (tmp_path / "out" / "README.md").read_text()
+    assert "## Certificate of accuracy\n" in (tmp_path / "out" / "README.md").read_text()
     assert read_manifest(bundle).certificate is None  # the other one is as it was
+    assert found.name == "accuracy" and found.least == found.accuracy == 0.9 and found.agreement is None
+    assert found.answered_share == 1.0 if found.sure == 0 else found.answered_share < found.n_answered / found.n
+    assert sum(counts[1] for counts in found.by_gold.values()) == found.n_answered
     assert "with 95% confidence on texts of this kind" in report.as_text()
+    assert f"and at least {found.answered_share:.1%} of texts of this kind" in report.as_text()
 
 
 def test_a_certificate_on_a_teacher_s_labels_says_so_wherever_it_is_shown(bundle, tmp_path):
     gold = write_gold(tmp_path / "gold.jsonl", bundle, 0, 0.97)
-    report = certify_bundle(bundle, gold, config=CertifyConfig(accuracy=0.9, source="teacher"))
-    assert read_manifest(bundle).certificate.source == "teacher"
+    report = certify_bundle(bundle, gold, config=CertifyConfig(agreement=0.9))
+    found = read_manifest(bundle).certificate
+    assert (found.source, found.agreement, found.accuracy, found.name) == ("teacher", 0.9, None, "agreement with the teacher")
+    assert report.as_text().startswith("certificate of agreement with the teacher: ")
     assert "which is not accuracy" in report.as_text()
-    assert "agreement, not accuracy" in (bundle / "README.md").read_text()
+    assert "## Certificate of agreement with the teacher\n" in (bundle / "README.md").read_text()
+    assert check_certificate(bundle, gold).as_text().startswith("certificate of agreement with the teacher: 90.0% of the answers")
+
+
+def test_a_certificate_of_an_earlier_version_opens_and_is_held_to(bundle, tmp_path):
+    gold = write_gold(tmp_path / "gold.jsonl", bundle, 0, 0.97)
+    certify_bundle(bundle, gold)
+    content = json.loads((bundle / "bundle.json").read_text())
+    for name in ("agreement", "answered_share", "labels", "slices", "n_bounds", "n_reference", "by_gold"):
+        del content["certificate"][name]
+    (bundle / "bundle.json").write_text(json.dumps(content))
+    write_sums(bundle)
+    assert not check_certificate(bundle, gold).broken
 
 
 def test_check_tells_texts_that_keep_the_promise_from_texts_that_break_it(bundle, tmp_path, capsys):
@@ -126,7 +75,7 @@ def test_check_tells_texts_that_keep_the_promise_from_texts_that_break_it(bundle
 def test_what_cannot_be_certified_is_one_line_that_says_why(bundle, tmp_path):
     few = write_gold(tmp_path / "few.jsonl", bundle, 0, 1.0, n=30)
     with pytest.raises(
-        UserError, match=r"^no switch shows an accuracy of 0.9 with a confidence of 0.95 on 30 texts; that takes at least 36"
+        UserError, match=r"^no switch shows an accuracy of 0.9 with a confidence of 0.95 on 24 texts; that takes at least 29"
     ):
         certify_bundle(bundle, few, tmp_path / "out")
     bad = write_gold(tmp_path / "bad.jsonl", bundle, 0, 0.5)
@@ -134,6 +83,14 @@ def test_what_cannot_be_certified_is_one_line_that_says_why(bundle, tmp_path):
         certify_bundle(bundle, bad, tmp_path / "out")
     with pytest.raises(UserError, match=r"^accuracy is 1; it must be above 0 and below 1$"):
         CertifyConfig(accuracy=1.0)
+    with pytest.raises(UserError, match=r"^agreement is 0; it must be above 0 and below 1$"):
+        CertifyConfig(agreement=0.0)
+    with pytest.raises(UserError, match=r"^confidence is 0.2; it must be at least 0.5 and below 1$"):
+        CertifyConfig(confidence=0.2)
+    with pytest.raises(UserError, match=r"^both per-label and slices are asked for"):
+        CertifyConfig(per_label=True, slices={"a": "b"})
+    with pytest.raises(UserError, match=r"^slice 'a': '\(' is not a regular expression"):
+        CertifyConfig(slices={"a": "("})
     with pytest.raises(UserError, match=r"has no certificate; make one with: potstill certify "):
         check_certificate(bundle, bad)
     assert not (tmp_path / "out").exists()
@@ -153,11 +110,53 @@ def test_another_bundle_s_certificate_is_refused(bundle, tmp_path):
         ({"accuracy": 1.0}, "certificate.accuracy: is 1.0"),
         ({"n_right": 400}, "certificate: says 400 right of"),
         ({"sure": -1.0}, "sure: is -1.0"),
+        ({"agreement": 0.9}, "certificate: has accuracy and agreement; it must have accuracy or agreement"),
+        ({"accuracy": None}, "certificate: has neither; it must have accuracy or agreement"),
+        ({"labels": {"up": CertifiedPart(sure=2.0, n=1, n_answered=1, n_right=1)}}, "certificate.labels.up.sure: is 2.0"),
+        (
+            {"slices": {"x": CertifiedPart(sure=None, n=1, n_answered=2, n_right=1)}},
+            "certificate.slices.x: says 1 right of 2 answered",
+        ),
     ],
 )
 def test_a_certificate_that_cannot_be_true_is_refused(bundle, tmp_path, change, words):
-    from msgspec.structs import replace
-
     certificate = certify_bundle(bundle, write_gold(tmp_path / "gold.jsonl", bundle, 0, 0.97)).certificate
     with pytest.raises(FormatError, match=words):
         read_manifest(write_bundle(tmp_path / "broken", certificate=replace(certificate, **change)))
+
+
+def test_each_label_can_have_a_switch_of_its_own_and_all_are_counted(bundle, tmp_path):
+    gold = write_gold(tmp_path / "gold.jsonl", bundle, 0, 0.97, n=900)
+    assert console(["certify", str(bundle), str(gold), "--per-label", "--out", str(tmp_path / "out")]) == 0
+    manifest = read_manifest(tmp_path / "out")
+    found = manifest.certificate
+    assert manifest.thresholds == {name: part.sure for name, part in found.labels.items()}
+    assert found.n_bounds == 3 and found.answered_share is None
+    assert found.sure == min(part.sure for part in found.labels.values() if part.sure is not None)
+    assert sum(part.n for part in found.labels.values()) == found.n == 840
+    assert sum(part.n_right for part in found.labels.values()) == found.n_right
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "each label's answers" in card.lower() and "(of all 3 statements together)" in card
+    report = check_certificate(tmp_path / "out", gold)
+    assert sum(n for n, _ in report.labels.values()) == report.n_answered and not report.broken_labels
+    bad = write_gold(tmp_path / "bad.jsonl", bundle, 1, 0.5, n=300)
+    assert check_certificate(tmp_path / "out", bad).as_text().endswith("is broken for down: certify again on texts of this kind")
+    assert report.n == 900 and 0 < report.n_answered - found.n_answered <= found.n_reference == 60
+
+
+def test_a_slice_is_certified_where_enough_of_its_texts_are_right_and_not_where_they_are_wrong(bundle, tmp_path, capsys):
+    gold = write_gold(tmp_path / "gold.jsonl", bundle, 0, 1.0, n=900)
+    rows = [json.loads(line) for line in gold.read_text().splitlines()]
+    for row in rows:
+        if {"rise", "c"} <= set(row["text"].split()):
+            row["gold"] = next(label for label in LABELS if label != row["gold"])  # a small slice that is answered wrongly
+    gold.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    wrong = r"(?=.*\bRISE\b)(?=.*\bc\b)"
+    slices = ["--slice", r"price=\bprice\b", "--slice", f"bad={wrong}"]
+    assert console(["certify", str(bundle), str(gold), "--accuracy", "0.85", *slices]) == 0
+    shown = capsys.readouterr().out
+    found = read_manifest(bundle).certificate
+    assert found.n_bounds == 3
+    assert found.slices["price"].holds and 100 < found.slices["price"].n < sum("price" in row["text"].split() for row in rows)
+    assert not found.slices["bad"].holds and found.slices["bad"].n_right == 0 and found.slices["bad"].sure is None
+    assert "slice bad: nothing is shown of it (0 of" in shown and "slice price: certified from" in shown

@@ -303,12 +303,17 @@ def test_a_graph_that_fails_when_it_runs_is_named(tmp_path):
     assert problem.startswith(f"{bundle / 'model.onnx'}: onnxruntime {ort.__version__} cannot run it: ")
 
 
-def test_a_trusted_bundle_may_have_what_no_export_writes(tmp_path, capsys):
-    bundle = write_bundle(tmp_path / "bundle")
+def unusual(bundle):
+    """The bundle with an operator that no export writes."""
     model = onnx.load(bundle / "model.onnx")
     model.graph.node.append(onnx.helper.make_node("EyeLike", ["dense"], ["eye"]))
     onnx.save(model, bundle / "model.onnx")
     write_sums(bundle)
+    return bundle
+
+
+def test_a_trusted_bundle_may_have_what_no_export_writes(tmp_path, capsys):
+    bundle = unusual(write_bundle(tmp_path / "bundle"))
     (problem,) = refusals(bundle)
     assert problem.endswith(
         "operator EyeLike: is none that an export writes; if you know who made the bundle, open it with --trust"
@@ -319,6 +324,26 @@ def test_a_trusted_bundle_may_have_what_no_export_writes(tmp_path, capsys):
     assert console(["predict", "--trust", str(bundle), str(tmp_path / "texts.csv")]) == 0
     with Classifier.open(bundle, trust=True) as classifier:
         assert classifier.classify(["fall"])
+
+
+def test_what_is_made_from_a_trusted_bundle_is_proved_with_the_same_trust(tmp_path, capsys):
+    bundle = unusual(write_bundle(tmp_path / "bundle", label_shares={"up": 0.2, "flat": 0.3, "down": 0.5}))
+    texts = [f"the price will {word} {n}" for n in range(20) for word in ("rise", "fall", "stay")]
+    with Classifier.open(bundle, trust=True) as classifier:
+        rows = [{"text": text, "gold": answer.label} for text, answer in zip(texts, classifier.classify(texts), strict=True)]
+    gold = tmp_path / "gold.jsonl"
+    gold.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for command in (
+        ["certify", str(bundle), str(gold), "--accuracy", "0.5", "--out", str(tmp_path / "certified")],
+        ["check", str(tmp_path / "certified"), str(gold)],
+        ["adapt", str(bundle), str(gold), "--out", str(tmp_path / "adapted")],
+        ["cascade", str(bundle), str(bundle), str(gold), str(tmp_path / "joined")],
+    ):
+        assert console(command) == 1
+        assert "EyeLike" in capsys.readouterr().err
+        assert console([*command, "--trust"]) == 0, capsys.readouterr().err
+    for name in ("certified", "adapted", "joined"):
+        assert verify(tmp_path / name, trust=True).problems == []
 
 
 def test_control_characters_in_a_bundle_do_not_reach_the_terminal(tmp_path, capsys):
