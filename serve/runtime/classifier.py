@@ -27,6 +27,7 @@ from potstill.contract.bundle import (
     read_manifest,
 )
 from potstill.contract.errors import UserError
+from potstill.contract.familiarity import FAMILIARITY_FILE, Familiarity, familiarity_score, read_familiarity
 from potstill.serve.runtime.denormals import with_denormals_as_zero
 from potstill.serve.runtime.golden import replay
 from potstill.serve.runtime.scorer import Scorer, Trace, open_scorer
@@ -46,6 +47,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     label_set: list[str] | None = None  # in output order, on request; empty if no label fits the text
     verdict: ThresholdVerdict = "no threshold"
     threshold: float | None = 0.0  # lowest probability at which the label is answered; None: never answered
+    unfamiliar: bool | None = None  # True: unlike the texts the bundle was made from; None: the bundle cannot tell
+    unfamiliarity: float | None = None  # the score behind it; above the bundle's threshold, a text is unfamiliar
 
 
 class Classifier:
@@ -60,14 +63,20 @@ class Classifier:
         True
     """
 
-    def __init__(self, manifest: Manifest, scorer: Scorer, fast: Scorer | None = None) -> None:
+    def __init__(
+        self, manifest: Manifest, scorer: Scorer, fast: Scorer | None = None, familiarity: Familiarity | None = None
+    ) -> None:
         """Put the parts together; :meth:`open` reads them from a bundle.
 
         Args:
             manifest: labels, thresholds and label sets.
             scorer: the graph; in a cascade, the slow one.
             fast: a cascade's fast graph.
+            familiarity: the tokens of the pool, as the graph's tokenizer numbers them; in a cascade the fast graph's. Without it
+                no text is called familiar or not.
         """
+        self.familiarity = familiarity
+        self._token_scores = dict(zip(familiarity.tokens, familiarity.scores, strict=True)) if familiarity is not None else {}
         self.manifest, self.scorer = manifest, scorer
         self.tokenizer, self.session = scorer.tokenizer, scorer.session
         self.fast = fast if manifest.cascade is not None else None
@@ -104,7 +113,10 @@ class Classifier:
         if manifest.cascade is not None:
             fast_files = bundle / FAST_MODEL_FILE, bundle / FAST_TOKENIZER_FILE
             fast = open_scorer(*fast_files, manifest.cascade, n_labels, threads, files)
-        classifier = cls(manifest, scorer, fast)
+        familiarity = None
+        if files.has(FAMILIARITY_FILE):
+            familiarity = read_familiarity(bundle / FAMILIARITY_FILE, files.read(FAMILIARITY_FILE))
+        classifier = cls(manifest, scorer, fast, familiarity)
         if check:
             classifier.replay(bundle, golden)
         return classifier
@@ -206,19 +218,26 @@ class Classifier:
 
     def _decide(
         self, text: str | bytes, target: str | bytes | None, trace: Trace | None = None
-    ) -> tuple[list[float], list[float | None]]:
-        """(probabilities in label order, thresholds of the graph that computed them)."""
-        if self.fast is not None:
-            probs = self.fast.probs(text, target, trace)
-            if max(probs) >= self._sure:
-                return probs, self._fast_thresholds
-        return self.scorer.probs(text, target, trace), self._thresholds
+    ) -> tuple[list[float], list[float | None], Feeds]:
+        """(probabilities in label order, thresholds of the graph that computed them, inputs of the graph that read first)."""
+        if self.fast is None:
+            feeds = self.scorer.feeds(text, target, trace)
+            return self.scorer.probs_of(feeds, trace), self._thresholds, feeds
+        feeds = self.fast.feeds(text, target, trace)
+        probs = self.fast.probs_of(feeds, trace)
+        if max(probs) >= self._sure:
+            return probs, self._fast_thresholds, feeds
+        return self.scorer.probs(text, target, trace), self._thresholds, feeds
 
     def _answer(
         self, text: str | bytes, target: str | bytes | None, sets: bool, all_scores: bool, trace: Trace | None = None
     ) -> Answer:
         """The answer to one text; a tie goes to the earlier label."""
-        probs, thresholds = self._decide(text, target, trace)
+        probs, thresholds, feeds = self._decide(text, target, trace)
+        known: tuple[bool | None, float | None] = (None, None)
+        if self.familiarity is not None:
+            score = familiarity_score(self._token_scores, self.familiarity.unseen, feeds["input_ids"][0].tolist())
+            known = score > self.familiarity.threshold, score
         prob = max(probs)
         best = probs.index(prob)
         label_set = None
@@ -228,11 +247,11 @@ class Classifier:
         label, least = self._labels[best], thresholds[best]
         scores = dict(zip(self._labels, probs, strict=True)) if all_scores else {label: prob}
         if least is None:
-            return Answer(label, scores, False, label_set)
+            return Answer(label, scores, False, label_set, "no threshold", 0.0, *known)
         if least == math.inf:
-            return Answer(label, scores, True, label_set, "never answered", None)
+            return Answer(label, scores, True, label_set, "never answered", None, *known)
         missed = prob < least
-        return Answer(label, scores, missed, label_set, "missed" if missed else "reached", least)
+        return Answer(label, scores, missed, label_set, "missed" if missed else "reached", least, *known)
 
 
 class _Closed:

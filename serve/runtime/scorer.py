@@ -59,18 +59,24 @@ class Scorer:
         Raises:
             UserError: if the target is too long.
         """
+        return self.probs_of(self.feeds(text, target, trace), trace)
+
+    def feeds(self, text: str | bytes, target: str | bytes | None = None, trace: Trace | None = None) -> Feeds:
+        """The graph's inputs for one text; arguments and errors as in :meth:`probs`."""
         if trace is None:
-            return self.probs_of(self.tokenizer.ids(text, target))
+            return self.tokenizer.ids(text, target)
         start = time.perf_counter()
         feeds = self.tokenizer.ids(text, target)
         trace.tokenize_s += time.perf_counter() - start
         trace.n_tokens += feeds["input_ids"].shape[1]
-        trace.logits = self.logits(feeds)
-        return softmax_row(trace.logits, self._temperature, self._bias)
+        return feeds
 
-    def probs_of(self, feeds: Feeds) -> list[float]:
-        """Probabilities of one text's token ids, in label order; they sum to 1."""
-        return softmax_row(self.logits(feeds), self._temperature, self._bias)
+    def probs_of(self, feeds: Feeds, trace: Trace | None = None) -> list[float]:
+        """Probabilities of one text's token ids, in label order; they sum to 1. Args: trace, which receives the logits."""
+        logits = self.logits(feeds)
+        if trace is not None:
+            trace.logits = logits
+        return softmax_row(logits, self._temperature, self._bias)
 
     def logits(self, feeds: Feeds) -> list[float]:
         """Run the graph on one text's token ids; logits in label order."""

@@ -179,7 +179,7 @@ class HostedBundle:
             cascade = manifest.cascade
             if fast is not None and cascade is not None:
                 fast = self._tail_scorer(fast, FAST_TOKENIZER_FILE, cascade.max_tokens, cascade.temperature, cascade.bias)
-            self._of_tails.append(Classifier(manifest, scorer, fast))
+            self._of_tails.append(Classifier(manifest, scorer, fast, self.classifier.familiarity))
         return self._of_tails[0]
 
     def _tail_scorer(self, scorer: Scorer, name: str, max_tokens: int, temperature: float, bias: list[float] | None) -> Scorer:
