@@ -51,9 +51,9 @@ class ExportReport:
         if found is None:
             least, n = fewest_held_out(self.unfamiliar_rate), self.quality.n_validation
             return (
-                f"unfamiliar texts are not told: a rate of {self.unfamiliar_rate:g} needs {least} validation texts, there are {n}"
+                f"unfamiliar texts are not told: a rate of {self.unfamiliar_rate:g} needs {least} validation texts, here are {n}"
             )
-        return f"unfamiliar texts are told; false alarms: on average at most {found.rate:.1%} of texts like the {found.n} for validation"
+        return f"unfamiliar texts are told, with on average at most {found.rate:.1%} false alarms, by {found.n} validation texts"
 
     def _hints(self) -> list[str]:
         """What to try next if int8 forms were tried and all refused; at most one line."""

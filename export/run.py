@@ -79,11 +79,12 @@ def export_bundle(
         manifest = manifest_of(chosen, reference, source)
         quality = _quality(manifest, source, [reference, *others], not_tried, parity, config)
         quality = msgspec.structs.replace(quality, pruned=pruned)
-        familiarity = fit_familiarity(source, config.unfamiliar_rate)
-        write_bundle(bundle, BundleContent(source.checkpoint, source.task, chosen.model, manifest, quality, familiarity))
+        known = fit_familiarity(chosen, source, config.unfamiliar_rate, scratch, config.threads)
+        content = BundleContent(source.checkpoint, source.task, known.model, manifest, quality, known.familiarity)
+        write_bundle(bundle, content)
     tell("done", 4, 4)
     size_bytes = sum(path.stat().st_size for path in bundle.iterdir())
-    return ExportReport(bundle, manifest, quality, size_bytes, familiarity, config.unfamiliar_rate)
+    return ExportReport(bundle, manifest, quality, size_bytes, known.familiarity, config.unfamiliar_rate)
 
 
 def _float(checkpoint: Path, student: Student, config: ExportConfig, scratch: Path) -> tuple[Candidate, ExportSource]:

@@ -1,13 +1,14 @@
 """What a bundle knows of the texts it was made from, so that it can tell one unlike them (`familiarity.json`, format 1).
 
 The file is optional, and stands beside `bundle.json` instead of in it: a reader that does not know it answers all the same. It
-holds a score for each token of the pool, and none of its texts. A text's score is the mean over its tokens.
+holds a score for each token of the pool, and none of its texts. A text's score is the mean over its tokens; where the graph has a
+second output, the distance of the text's middle layer from the pool's, that is added with a weight.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -33,6 +34,7 @@ class Familiarity(Strict):
     tokens: list[int]  # ids, ascending
     scores: list[float]  # one for each: log of its share elsewhere over its share here
     unseen: float  # score of every other token
+    distance_weight: float = 0.0  # of the graph's distance in the score, at least 0; 0: the graph gives none
 
 
 def write_familiarity(folder: Path, familiarity: Familiarity) -> None:
@@ -60,6 +62,8 @@ def read_familiarity(path: Path, data: bytes) -> Familiarity:
         raise FormatError(path, "scores", f"are {len(found.scores)} for {len(found.tokens)} tokens; give one for each")
     if any(low >= high for low, high in zip([-1, *found.tokens], found.tokens, strict=False)):
         raise FormatError(path, "tokens", "are not ascending ids from 0 on; export the bundle again")
+    if not 0 <= found.distance_weight <= MAX_SCORE:
+        raise FormatError(path, "distance_weight", f"is {found.distance_weight}; it must be from 0 to {MAX_SCORE:g}")
     if not all(abs(score) <= MAX_SCORE for score in [*found.scores, found.unseen, found.threshold]):  # NaN fails this too
         raise FormatError(path, "scores", f"must be from {-MAX_SCORE:g} to {MAX_SCORE:g}; export the bundle again")
     return found
@@ -81,13 +85,18 @@ def rank_of_threshold(n: int, rate: float) -> int:
     return math.ceil((n + 1) * (1 - rate) - 1e-9)  # the margin is for 0.95 not being exact
 
 
-def familiarity_score(scores: dict[int, float], unseen: float, tokens: Sequence[int]) -> float:
-    """A text's score: the mean over its tokens; 0 for a text without any.
+def unfamiliarity_of(familiarity: Familiarity) -> Callable[[Sequence[int], float], float]:
+    """The function that gives a text's score: the mean score of its tokens, plus its weighted distance.
 
-    Args:
-        scores: by token id.
-        unseen: of every other token.
-        tokens: the text's ids, in any order.
+    Its arguments are the text's token ids, in any order, and its distance from the pool, at least 0. A text without tokens has
+    the distance alone.
     """
-    of = scores.get
-    return sum([of(token, unseen) for token in tokens]) / len(tokens) if tokens else 0.0
+    score_of = dict(zip(familiarity.tokens, familiarity.scores, strict=True)).get
+    unseen, weight = familiarity.unseen, familiarity.distance_weight
+
+    def unfamiliarity(tokens: Sequence[int], distance: float) -> float:
+        """The score of one text."""
+        mean = sum([score_of(token, unseen) for token in tokens]) / len(tokens) if tokens else 0.0
+        return mean + weight * distance
+
+    return unfamiliarity

@@ -27,7 +27,7 @@ from potstill.contract.bundle import (
     read_manifest,
 )
 from potstill.contract.errors import UserError
-from potstill.contract.familiarity import FAMILIARITY_FILE, Familiarity, familiarity_score, read_familiarity
+from potstill.contract.familiarity import FAMILIARITY_FILE, Familiarity, read_familiarity, unfamiliarity_of
 from potstill.serve.runtime.denormals import with_denormals_as_zero
 from potstill.serve.runtime.golden import replay
 from potstill.serve.runtime.scorer import Scorer, Trace, open_scorer
@@ -76,7 +76,7 @@ class Classifier:
                 no text is called familiar or not.
         """
         self.familiarity = familiarity
-        self._token_scores = dict(zip(familiarity.tokens, familiarity.scores, strict=True)) if familiarity is not None else {}
+        self._unfamiliarity = None if familiarity is None else unfamiliarity_of(familiarity)
         self.manifest, self.scorer = manifest, scorer
         self.tokenizer, self.session = scorer.tokenizer, scorer.session
         self.fast = fast if manifest.cascade is not None else None
@@ -108,14 +108,17 @@ class Classifier:
         manifest = read_manifest(files)
         golden = read_golden(files)
         check_targets_of_golden(bundle, manifest, golden)
-        n_labels, fast = len(manifest.labels), None
-        scorer = open_scorer(bundle / MODEL_FILE, bundle / TOKENIZER_FILE, manifest, n_labels, threads, files)
-        if manifest.cascade is not None:
-            fast_files = bundle / FAST_MODEL_FILE, bundle / FAST_TOKENIZER_FILE
-            fast = open_scorer(*fast_files, manifest.cascade, n_labels, threads, files)
-        familiarity = None
+        n_labels, fast, cascade, familiarity = len(manifest.labels), None, manifest.cascade, None
         if files.has(FAMILIARITY_FILE):
             familiarity = read_familiarity(bundle / FAMILIARITY_FILE, files.read(FAMILIARITY_FILE))
+        distance = familiarity is not None and familiarity.distance_weight > 0  # of the graph that reads every text
+        slow_files, fast_files = (
+            (bundle / MODEL_FILE, bundle / TOKENIZER_FILE),
+            (bundle / FAST_MODEL_FILE, bundle / FAST_TOKENIZER_FILE),
+        )
+        scorer = open_scorer(*slow_files, manifest, n_labels, threads, files, distance=distance and cascade is None)
+        if cascade is not None:
+            fast = open_scorer(*fast_files, cascade, n_labels, threads, files, distance=distance)
         classifier = cls(manifest, scorer, fast, familiarity)
         if check:
             classifier.replay(bundle, golden)
@@ -218,26 +221,26 @@ class Classifier:
 
     def _decide(
         self, text: str | bytes, target: str | bytes | None, trace: Trace | None = None
-    ) -> tuple[list[float], list[float | None], Feeds]:
-        """(probabilities in label order, thresholds of the graph that computed them, inputs of the graph that read first)."""
+    ) -> tuple[list[float], list[float | None], float | None]:
+        """(probabilities in label order, thresholds of the graph that computed them, the score of unfamiliarity)."""
+        first = self.scorer if self.fast is None else self.fast
+        feeds = first.feeds(text, target, trace)
+        probs, distance = first.answer(feeds, trace)
+        score = None
+        if self._unfamiliarity is not None:
+            score = self._unfamiliarity(feeds["input_ids"][0].tolist(), distance)
         if self.fast is None:
-            feeds = self.scorer.feeds(text, target, trace)
-            return self.scorer.probs_of(feeds, trace), self._thresholds, feeds
-        feeds = self.fast.feeds(text, target, trace)
-        probs = self.fast.probs_of(feeds, trace)
+            return probs, self._thresholds, score
         if max(probs) >= self._sure:
-            return probs, self._fast_thresholds, feeds
-        return self.scorer.probs(text, target, trace), self._thresholds, feeds
+            return probs, self._fast_thresholds, score
+        return self.scorer.probs(text, target, trace), self._thresholds, score
 
     def _answer(
         self, text: str | bytes, target: str | bytes | None, sets: bool, all_scores: bool, trace: Trace | None = None
     ) -> Answer:
         """The answer to one text; a tie goes to the earlier label."""
-        probs, thresholds, feeds = self._decide(text, target, trace)
-        known: tuple[bool | None, float | None] = (None, None)
-        if self.familiarity is not None:
-            score = familiarity_score(self._token_scores, self.familiarity.unseen, feeds["input_ids"][0].tolist())
-            known = score > self.familiarity.threshold, score
+        probs, thresholds, score = self._decide(text, target, trace)
+        known = (None if score is None or self.familiarity is None else score > self.familiarity.threshold), score
         prob = max(probs)
         best = probs.index(prob)
         label_set = None

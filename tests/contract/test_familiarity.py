@@ -12,10 +12,10 @@ from support.tiny_bundle import a_familiarity
 from potstill.contract.errors import FormatError
 from potstill.contract.familiarity import (
     FAMILIARITY_FILE,
-    familiarity_score,
     fewest_held_out,
     rank_of_threshold,
     read_familiarity,
+    unfamiliarity_of,
     write_familiarity,
 )
 
@@ -38,6 +38,7 @@ def test_what_is_written_is_read_again(tmp_path):
         ({"tokens": [2, 2], "scores": [0.0, 1.0]}, "tokens: are not ascending ids from 0 on"),
         ({"tokens": [-3, 2], "scores": [0.0, 1.0]}, "tokens: are not ascending ids from 0 on"),
         ({"unseen": 1e9}, "scores: must be from -100 to 100"),
+        ({"distance_weight": -0.1}, "distance_weight: is -0.1; it must be from 0 to 100"),
         ({"threshold": -101.0}, "scores: must be from -100 to 100"),
     ],
 )
@@ -72,7 +73,10 @@ def test_texts_of_the_same_kind_are_called_unfamiliar_at_most_at_the_rate_on_ave
     assert np.mean(found) == pytest.approx(0.05, abs=0.005)
 
 
-def test_a_score_is_the_mean_over_the_tokens_in_any_order():
-    scores = {3: -1.0, 5: 2.0}
-    assert familiarity_score(scores, 0.5, [3, 5, 9, 3]) == familiarity_score(scores, 0.5, [9, 3, 3, 5]) == pytest.approx(0.125)
-    assert familiarity_score(scores, 0.5, []) == 0.0
+def test_a_score_is_the_mean_over_the_tokens_in_any_order_and_the_weighted_distance():
+    parts = {"tokens": [3, 5], "scores": [-1.0, 2.0], "unseen": 0.5}
+    score = unfamiliarity_of(a_familiarity(**parts))
+    assert score([3, 5, 9, 3], 7.0) == score([9, 3, 3, 5], 0.0) == pytest.approx(0.125)
+    assert score([], 7.0) == 0.0
+    far = unfamiliarity_of(a_familiarity(**parts, distance_weight=0.25))
+    assert far([3, 5, 9, 3], 7.0) == pytest.approx(0.125 + 1.75) and far([], 2.0) == 0.5
