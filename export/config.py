@@ -37,6 +37,7 @@ class ExportConfig:
     pool: str | None = None  # file of unlabelled texts like those to come: for the calibration set, and for the gate
     prune_vocab: str | None = None  # file of such texts: pieces that none of them uses leave the vocabulary
     qat: bool = False  # where no int8 form passes, train the checkpoint against int8 (quantization/qat.py)
+    unfamiliar_rate: float = 0.05  # share of texts like the pool's that may be called unfamiliar, above 0 and below 1
     threads: int = 2  # CPU threads while exporting
 
     def __post_init__(self) -> None:
@@ -44,6 +45,8 @@ class ExportConfig:
         for name in ("max_drop", "min_agreement", "max_change"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is {getattr(self, name):g}; it must be from 0 to 1")
+        if not 0 < self.unfamiliar_rate < 1:
+            raise UserError(f"unfamiliar_rate is {self.unfamiliar_rate:g}; it must be above 0 and below 1")
         if self.variant not in (AUTO, *VARIANTS):
             raise UserError(f"variant is {self.variant!r}; allowed: {AUTO}, {', '.join(VARIANTS)}")
         if self.cpu not in CPUS:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from potstill.contract.bundle import Manifest
+from potstill.contract.familiarity import Familiarity, fewest_held_out
 from potstill.export.config import FLOAT, FUSED, TRAINED
 from potstill.export.gate.quality import FormQuality, PrunedVocabulary, Quality
 
@@ -21,6 +22,8 @@ class ExportReport:
     manifest: Manifest
     quality: Quality
     size_bytes: int
+    familiarity: Familiarity | None = None  # None: the bundle cannot tell an unfamiliar text
+    unfamiliar_rate: float = 0.05  # that was asked for
 
     def as_text(self) -> str:
         """A table of the forms, hints, and one line on the bundle."""
@@ -37,10 +40,20 @@ class ExportReport:
         why = ""
         if self.manifest.variant == FLOAT and len(self.quality.forms) > 1:
             why = ", because no other form passed" if all(form.problem for form in self.quality.forms[1:]) else ", the fastest"
-        lines += self._hints()
+        lines += [self._familiarity_line(), *self._hints()]
         return "\n".join(
             [*lines, f"{self.bundle}: {self.manifest.variant}{why}, {self.size_bytes / 1e6:.1f} MB, answers are {invariant}"]
         )
+
+    def _familiarity_line(self) -> str:
+        """Whether the bundle can tell unfamiliar texts, and how often it may be wrong."""
+        found = self.familiarity
+        if found is None:
+            least, n = fewest_held_out(self.unfamiliar_rate), self.quality.n_validation
+            return (
+                f"unfamiliar texts are not told: a rate of {self.unfamiliar_rate:g} needs {least} validation texts, here are {n}"
+            )
+        return f"unfamiliar texts are told, with on average at most {found.rate:.1%} false alarms, by {found.n} validation texts"
 
     def _hints(self) -> list[str]:
         """What to try next if int8 forms were tried and all refused; at most one line."""

@@ -15,6 +15,7 @@ from potstill.contract.checkpoint import Student, read_student
 from potstill.contract.errors import UserError
 from potstill.contract.system import machine
 from potstill.export.bundle.assemble import BundleContent, manifest_of, write_bundle
+from potstill.export.bundle.familiarity import fit_familiarity
 from potstill.export.config import AUTO, FLOAT, FULL_RANGE, STATIC, TRAINED, ExportConfig
 from potstill.export.gate.criteria import fastest, max_chance_flips
 from potstill.export.gate.forms import Candidate, float_form, int8_and_fused_forms, pruned_float_form, time_forms, trained_form
@@ -78,9 +79,12 @@ def export_bundle(
         manifest = manifest_of(chosen, reference, source)
         quality = _quality(manifest, source, [reference, *others], not_tried, parity, config)
         quality = msgspec.structs.replace(quality, pruned=pruned)
-        write_bundle(bundle, BundleContent(source.checkpoint, source.task, chosen.model, manifest, quality))
+        known = fit_familiarity(chosen, source, config.unfamiliar_rate, scratch, config.threads)
+        content = BundleContent(source.checkpoint, source.task, known.model, manifest, quality, known.familiarity)
+        write_bundle(bundle, content)
     tell("done", 4, 4)
-    return ExportReport(bundle, manifest, quality, sum(path.stat().st_size for path in bundle.iterdir()))
+    size_bytes = sum(path.stat().st_size for path in bundle.iterdir())
+    return ExportReport(bundle, manifest, quality, size_bytes, known.familiarity, config.unfamiliar_rate)
 
 
 def _float(checkpoint: Path, student: Student, config: ExportConfig, scratch: Path) -> tuple[Candidate, ExportSource]:

@@ -22,6 +22,7 @@ from potstill.contract.bundle import (
     write_manifest,
     write_sums,
 )
+from potstill.contract.familiarity import Familiarity, write_familiarity
 from potstill.contract.files import atomic
 from potstill.contract.scores.metrics import scores
 from potstill.contract.task import Task
@@ -55,6 +56,7 @@ class BundleContent:
     model: onnx.ModelProto
     manifest: Manifest
     quality: Quality
+    familiarity: Familiarity | None = None  # None: the bundle cannot tell an unfamiliar text
 
 
 def manifest_of(chosen: Candidate, reference: Candidate, source: ExportSource) -> Manifest:
@@ -116,6 +118,8 @@ def write_bundle(bundle: Path, content: BundleContent) -> None:
         (folder / QUALITY_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(content.quality), indent=2) + b"\n")
         (folder / card.FILE).write_text(card.text(content.task, manifest, content.quality), encoding="utf-8", newline="\n")
         write_manifest(folder, manifest)
+        if content.familiarity is not None:
+            write_familiarity(folder, content.familiarity)
         write_golden(folder, _golden(folder, content))
         write_sums(folder)
         Classifier.open(folder, trust=True).close()

@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from potstill.contract.bundle import Manifest
+from potstill.export.bundle.distance import without_distance
 from potstill.serve.runtime.session import OUTPUT
 
 PROBS = "probs"
@@ -25,7 +26,7 @@ def calibrated_logits(model: Path, manifest: Manifest) -> onnx.ModelProto:
         model: the bundle's `model.onnx`.
         manifest: its temperature, bias and labels.
     """
-    graph = onnx.load(model)
+    graph = without_distance(onnx.load(model))
     return _ending_in(graph, manifest, OUTPUT, softmax=False)
 
 
@@ -36,7 +37,7 @@ def calibrated_probs(model: Path, manifest: Manifest) -> onnx.ModelProto:
         model: the bundle's `model.onnx`.
         manifest: its temperature, bias and labels.
     """
-    graph = onnx.load(model)
+    graph = without_distance(onnx.load(model))
     return _ending_in(graph, manifest, PROBS, softmax=True)
 
 

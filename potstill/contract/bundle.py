@@ -4,6 +4,7 @@ bundle.json            this file's :class:`Manifest`
 model.onnx             token ids in, logits out
 tokenizer.json         normalization and truncation included; config.json and tokenizer_config.json for other tools
 fast.onnx              in a cascade only: the graph that answers first; with fast_tokenizer.json
+familiarity.json       optional: scores of tokens, to tell a text unlike the pool's
 golden.jsonl           texts with the probabilities that the exporting machine computed
 quality.json           what the export gate measured
 README.md              model card
@@ -25,6 +26,7 @@ import msgspec
 from potstill.contract.certificate import Certificate, check_certificate
 from potstill.contract.decision import Conformal, Precision, check_bias, check_confidence, check_decision
 from potstill.contract.errors import FormatError
+from potstill.contract.familiarity import FAMILIARITY_FILE, MAX_FILE_BYTES
 from potstill.contract.files import decode, digest
 from potstill.contract.files.decode import Strict
 from potstill.contract.files.plain import TooLargeError, is_still_there, open_folder, read_plain
@@ -37,9 +39,12 @@ MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE = "bundle.json", "model.onnx", "tokeni
 FAST_MODEL_FILE, FAST_TOKENIZER_FILE = "fast.onnx", "fast_tokenizer.json"
 GOLDEN_FILE, QUALITY_FILE, SUMS_FILE = "golden.jsonl", "quality.json", "SHA256SUMS"
 REQUIRED_FILES = (MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE, QUALITY_FILE)
-PARSED_FILES = frozenset({MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, FAST_MODEL_FILE, FAST_TOKENIZER_FILE, GOLDEN_FILE})
+PARSED_FILES = frozenset(
+    {MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, FAST_MODEL_FILE, FAST_TOKENIZER_FILE, GOLDEN_FILE, FAMILIARITY_FILE}
+)
 # Largest accepted size of a file, in bytes, far above what an export writes. A graph may have as many as its format allows.
 MAX_BYTES = {SUMS_FILE: 2**20, MANIFEST_FILE: 2**24, GOLDEN_FILE: 2**23, TOKENIZER_FILE: 2**26, FAST_TOKENIZER_FILE: 2**26}
+MAX_BYTES[FAMILIARITY_FILE] = MAX_FILE_BYTES
 MAX_GOLDEN = 1000  # texts; an export writes a few dozen
 TRIES = 5  # to read a folder that is exchanged meanwhile
 Measure = Literal["macro_f1", "agreement", "accuracy"]  # whose loss a cascade limits: on gold labels, or of the slow graph's labels

@@ -31,6 +31,7 @@ from potstill.contract.bundle import (
     write_sums,
 )
 from potstill.contract.errors import UserError
+from potstill.contract.familiarity import FAMILIARITY_FILE
 from potstill.contract.files import atomic
 from potstill.contract.scores import metrics
 from potstill.contract.scores.bounds import Promise, Rule, fewest_texts
@@ -263,6 +264,9 @@ def _fill(folder: Path, fast: Path, slow: Path, manifest: Manifest) -> None:
             shutil.copyfile(path, folder / path.name)
     shutil.copyfile(fast / MODEL_FILE, folder / FAST_MODEL_FILE)
     shutil.copyfile(fast / TOKENIZER_FILE, folder / FAST_TOKENIZER_FILE)
+    (folder / FAMILIARITY_FILE).unlink(missing_ok=True)
+    if (fast / FAMILIARITY_FILE).exists():  # the fast graph reads every text
+        shutil.copyfile(fast / FAMILIARITY_FILE, folder / FAMILIARITY_FILE)
     write_manifest(folder, manifest)
     card, cascade = folder / CARD_FILE, manifest.cascade
     if card.is_file() and cascade is not None:

@@ -35,6 +35,8 @@ class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
     label_set: list[str] | None = None
     target: str | None = None
     skipped: str | None = None  # why there is no answer: the row is empty
+    unfamiliar: bool | None = None  # as `Answer` has it
+    unfamiliarity: float | None = None
 
 
 _PREDICT = PredictConfig()
@@ -73,4 +75,5 @@ def _prediction(classifier: Classifier, text: Text, reason: str, sets: bool) -> 
     if reason:
         return Prediction(text.id, None, {}, True, None, text.target, reason)
     answer = classifier.classify(*texts_and_targets([text]), sets=sets)[0]
-    return Prediction(text.id, answer.label, answer.probs, answer.abstain, answer.label_set, text.target)
+    known = answer.unfamiliar, answer.unfamiliarity
+    return Prediction(text.id, answer.label, answer.probs, answer.abstain, answer.label_set, text.target, None, *known)

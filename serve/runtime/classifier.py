@@ -27,6 +27,7 @@ from potstill.contract.bundle import (
     read_manifest,
 )
 from potstill.contract.errors import UserError
+from potstill.contract.familiarity import FAMILIARITY_FILE, Familiarity, read_familiarity, unfamiliarity_of
 from potstill.serve.runtime.denormals import with_denormals_as_zero
 from potstill.serve.runtime.golden import replay
 from potstill.serve.runtime.scorer import Scorer, Trace, open_scorer
@@ -46,6 +47,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     label_set: list[str] | None = None  # in output order, on request; empty if no label fits the text
     verdict: ThresholdVerdict = "no threshold"
     threshold: float | None = 0.0  # lowest probability at which the label is answered; None: never answered
+    unfamiliar: bool | None = None  # True: unlike the texts the bundle was made from; None: the bundle cannot tell
+    unfamiliarity: float | None = None  # the score behind it; above the bundle's threshold, a text is unfamiliar
 
 
 class Classifier:
@@ -60,14 +63,20 @@ class Classifier:
         True
     """
 
-    def __init__(self, manifest: Manifest, scorer: Scorer, fast: Scorer | None = None) -> None:
+    def __init__(
+        self, manifest: Manifest, scorer: Scorer, fast: Scorer | None = None, familiarity: Familiarity | None = None
+    ) -> None:
         """Put the parts together; :meth:`open` reads them from a bundle.
 
         Args:
             manifest: labels, thresholds and label sets.
             scorer: the graph; in a cascade, the slow one.
             fast: a cascade's fast graph.
+            familiarity: the tokens of the pool, as the graph's tokenizer numbers them; in a cascade the fast graph's. Without it
+                no text is called familiar or not.
         """
+        self.familiarity = familiarity
+        self._unfamiliarity = None if familiarity is None else unfamiliarity_of(familiarity)
         self.manifest, self.scorer = manifest, scorer
         self.tokenizer, self.session = scorer.tokenizer, scorer.session
         self.fast = fast if manifest.cascade is not None else None
@@ -99,12 +108,18 @@ class Classifier:
         manifest = read_manifest(files)
         golden = read_golden(files)
         check_targets_of_golden(bundle, manifest, golden)
-        n_labels, fast = len(manifest.labels), None
-        scorer = open_scorer(bundle / MODEL_FILE, bundle / TOKENIZER_FILE, manifest, n_labels, threads, files)
-        if manifest.cascade is not None:
-            fast_files = bundle / FAST_MODEL_FILE, bundle / FAST_TOKENIZER_FILE
-            fast = open_scorer(*fast_files, manifest.cascade, n_labels, threads, files)
-        classifier = cls(manifest, scorer, fast)
+        n_labels, fast, cascade, familiarity = len(manifest.labels), None, manifest.cascade, None
+        if files.has(FAMILIARITY_FILE):
+            familiarity = read_familiarity(bundle / FAMILIARITY_FILE, files.read(FAMILIARITY_FILE))
+        distance = familiarity is not None and familiarity.distance_weight > 0  # of the graph that reads every text
+        slow_files, fast_files = (
+            (bundle / MODEL_FILE, bundle / TOKENIZER_FILE),
+            (bundle / FAST_MODEL_FILE, bundle / FAST_TOKENIZER_FILE),
+        )
+        scorer = open_scorer(*slow_files, manifest, n_labels, threads, files, distance=distance and cascade is None)
+        if cascade is not None:
+            fast = open_scorer(*fast_files, cascade, n_labels, threads, files, distance=distance)
+        classifier = cls(manifest, scorer, fast, familiarity)
         if check:
             classifier.replay(bundle, golden)
         return classifier
@@ -206,19 +221,26 @@ class Classifier:
 
     def _decide(
         self, text: str | bytes, target: str | bytes | None, trace: Trace | None = None
-    ) -> tuple[list[float], list[float | None]]:
-        """(probabilities in label order, thresholds of the graph that computed them)."""
-        if self.fast is not None:
-            probs = self.fast.probs(text, target, trace)
-            if max(probs) >= self._sure:
-                return probs, self._fast_thresholds
-        return self.scorer.probs(text, target, trace), self._thresholds
+    ) -> tuple[list[float], list[float | None], float | None]:
+        """(probabilities in label order, thresholds of the graph that computed them, the score of unfamiliarity)."""
+        first = self.scorer if self.fast is None else self.fast
+        feeds = first.feeds(text, target, trace)
+        probs, distance = first.answer(feeds, trace)
+        score = None
+        if self._unfamiliarity is not None:
+            score = self._unfamiliarity(feeds["input_ids"][0].tolist(), distance)
+        if self.fast is None:
+            return probs, self._thresholds, score
+        if max(probs) >= self._sure:
+            return probs, self._fast_thresholds, score
+        return self.scorer.probs(text, target, trace), self._thresholds, score
 
     def _answer(
         self, text: str | bytes, target: str | bytes | None, sets: bool, all_scores: bool, trace: Trace | None = None
     ) -> Answer:
         """The answer to one text; a tie goes to the earlier label."""
-        probs, thresholds = self._decide(text, target, trace)
+        probs, thresholds, score = self._decide(text, target, trace)
+        known = (None if score is None or self.familiarity is None else score > self.familiarity.threshold), score
         prob = max(probs)
         best = probs.index(prob)
         label_set = None
@@ -228,11 +250,11 @@ class Classifier:
         label, least = self._labels[best], thresholds[best]
         scores = dict(zip(self._labels, probs, strict=True)) if all_scores else {label: prob}
         if least is None:
-            return Answer(label, scores, False, label_set)
+            return Answer(label, scores, False, label_set, "no threshold", 0.0, *known)
         if least == math.inf:
-            return Answer(label, scores, True, label_set, "never answered", None)
+            return Answer(label, scores, True, label_set, "never answered", None, *known)
         missed = prob < least
-        return Answer(label, scores, missed, label_set, "missed" if missed else "reached", least)
+        return Answer(label, scores, missed, label_set, "missed" if missed else "reached", least, *known)
 
 
 class _Closed:

@@ -11,12 +11,11 @@ import onnxruntime as ort
 
 from potstill.contract.bundle import BundleFiles, Cascade, Manifest
 from potstill.contract.errors import FormatError
+from potstill.contract.familiarity import FAMILIARITY_FILE
 from potstill.contract.security.tokenizer_form import check_tokenizer
 from potstill.serve.runtime.denormals import with_denormals_as_zero
-from potstill.serve.runtime.session import OUTPUT, graph_errors, open_session
+from potstill.serve.runtime.session import DISTANCE, OUTPUT, graph_errors, open_session
 from potstill.serve.runtime.tokenizer import Feeds, TextTokenizer
-
-_OUTPUTS = [OUTPUT]
 
 
 @dataclass(slots=True)
@@ -32,7 +31,13 @@ class Scorer:
     """An open graph. Every text runs alone and without padding; many threads may share one scorer."""
 
     def __init__(
-        self, tokenizer: TextTokenizer, session: ort.InferenceSession, temperature: float, bias: list[float] | None = None
+        self,
+        tokenizer: TextTokenizer,
+        session: ort.InferenceSession,
+        temperature: float,
+        bias: list[float] | None = None,
+        *,
+        distance: bool = False,
     ) -> None:
         """Put the parts together; :func:`open_scorer` reads them from files.
 
@@ -41,13 +46,16 @@ class Scorer:
             session: the graph.
             temperature: divides the logits; above 0.
             bias: in label order, added after that; None adds nothing.
+            distance: ask the graph for its second output, too.
         """
         self.tokenizer, self.session = tokenizer, session
+        self.distance = distance
         self._temperature, self._bias = temperature, bias
+        self._outputs = [OUTPUT, DISTANCE] if distance else [OUTPUT]
 
     def with_decision(self, manifest: Manifest) -> Scorer:
         """The same graph and tokenizer, with another manifest's temperature and bias."""
-        return Scorer(self.tokenizer, self.session, manifest.temperature, manifest.bias)
+        return Scorer(self.tokenizer, self.session, manifest.temperature, manifest.bias, distance=self.distance)
 
     def probs(self, text: str | bytes, target: str | bytes | None = None, trace: Trace | None = None) -> list[float]:
         """Probabilities in label order; they sum to 1.
@@ -59,27 +67,46 @@ class Scorer:
         Raises:
             UserError: if the target is too long.
         """
+        return self.probs_of(self.feeds(text, target, trace), trace)
+
+    def feeds(self, text: str | bytes, target: str | bytes | None = None, trace: Trace | None = None) -> Feeds:
+        """The graph's inputs for one text; arguments and errors as in :meth:`probs`."""
         if trace is None:
-            return self.probs_of(self.tokenizer.ids(text, target))
+            return self.tokenizer.ids(text, target)
         start = time.perf_counter()
         feeds = self.tokenizer.ids(text, target)
         trace.tokenize_s += time.perf_counter() - start
         trace.n_tokens += feeds["input_ids"].shape[1]
-        trace.logits = self.logits(feeds)
-        return softmax_row(trace.logits, self._temperature, self._bias)
+        return feeds
 
-    def probs_of(self, feeds: Feeds) -> list[float]:
-        """Probabilities of one text's token ids, in label order; they sum to 1."""
-        return softmax_row(self.logits(feeds), self._temperature, self._bias)
+    def probs_of(self, feeds: Feeds, trace: Trace | None = None) -> list[float]:
+        """Probabilities of one text's token ids, in label order; they sum to 1. Args: trace, which receives the logits."""
+        return self.answer(feeds, trace)[0]
+
+    def answer(self, feeds: Feeds, trace: Trace | None = None) -> tuple[list[float], float]:
+        """(probabilities as :meth:`probs_of` gives them, distance from the pool: at least 0, and 0 if it is not asked for)."""
+        found = with_denormals_as_zero(self.session.run, self._outputs, feeds)
+        logits: list[float] = found[0][0].tolist()
+        if trace is not None:
+            trace.logits = logits
+        distance = math.sqrt(max(0.0, found[1].item(0))) if self.distance else 0.0
+        return softmax_row(logits, self._temperature, self._bias), distance
 
     def logits(self, feeds: Feeds) -> list[float]:
         """Run the graph on one text's token ids; logits in label order."""
-        logits: list[float] = with_denormals_as_zero(self.session.run, _OUTPUTS, feeds)[0][0].tolist()
+        logits: list[float] = with_denormals_as_zero(self.session.run, [OUTPUT], feeds)[0][0].tolist()
         return logits
 
 
 def open_scorer(
-    model: Path, tokenizer: Path, settings: Manifest | Cascade, n_labels: int, threads: int = 1, files: BundleFiles | None = None
+    model: Path,
+    tokenizer: Path,
+    settings: Manifest | Cascade,
+    n_labels: int,
+    threads: int = 1,
+    files: BundleFiles | None = None,
+    *,
+    distance: bool = False,
 ) -> Scorer:
     """Open a graph from a bundle's files, whose hashes have been checked.
 
@@ -89,6 +116,7 @@ def open_scorer(
         settings: the part of the manifest about this graph: max_tokens, temperature, bias.
         n_labels: number of classes that the graph must have.
         threads: cores that one text may use, at least 1.
+        distance: the graph must give a distance, too.
     Raises:
         FormatError: if a file is malformed, or graph and manifest disagree.
     """
@@ -102,9 +130,12 @@ def open_scorer(
         n_classes = session.get_outputs()[0].shape[-1]
     if isinstance(n_classes, int) and n_classes != n_labels:
         raise FormatError(model, "outputs", f"has {n_classes} classes; the manifest names {n_labels} labels")
+    if distance and DISTANCE not in [node.name for node in session.get_outputs()]:
+        raise FormatError(model, "outputs", f"have no {DISTANCE!r}, which {FAMILIARITY_FILE} needs; export the bundle again")
     inputs = [node.name for node in session.get_inputs()]
     words = tokenizer if files is None else files.read(tokenizer.name)
-    return Scorer(TextTokenizer(words, settings.max_tokens, inputs, tokenizer), session, settings.temperature, settings.bias)
+    reader = TextTokenizer(words, settings.max_tokens, inputs, tokenizer)
+    return Scorer(reader, session, settings.temperature, settings.bias, distance=distance)
 
 
 def softmax_row(logits: list[float], temperature: float, bias: list[float] | None = None) -> list[float]:

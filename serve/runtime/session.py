@@ -19,6 +19,7 @@ from potstill.serve.runtime.denormals import thread_left_as_it_was
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the inputs that a graph may have
 OUTPUT = "logits"
+DISTANCE = "distance"  # a second output that a graph may have: how far a text's middle layer is from the pool's, squared [B]
 MAX_REASON_CHARS = 300  # of an error of the library
 # onnxruntime raises these for a graph that it cannot load or run; the binding raises the last ones for errors of C++
 GRAPH_ERRORS: tuple[type[Exception], ...] = (

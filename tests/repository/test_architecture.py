@@ -34,7 +34,7 @@ EDGES = {
 
 # The order of the rooms of a package, and of the files beside them: each imports only from those before it.
 ORDER = {
-    "contract": "errors files system scores security decision certificate task soft_label interchange texts checkpoint bundle project",
+    "contract": "errors files system scores security decision familiarity certificate task soft_label interchange texts checkpoint bundle project",
     "networks": "static charformer t5 register",
     "models": "gguf memory devices encoder catalog fits repack fetch verify",
     "labeler": "config teacher embeddings prompts engine store aggregation teachers run tuning bench",

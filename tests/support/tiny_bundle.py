@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from potstill.contract.bundle import Golden, Manifest, Provenance, write_golden, write_manifest, write_sums
+from potstill.contract.familiarity import Familiarity, write_familiarity
 from potstill.serve.runtime.classifier import Classifier
 from potstill.serve.runtime.scorer import open_scorer
 
@@ -73,7 +74,14 @@ def a_manifest(**changes) -> Manifest:
     return Manifest(**{**parts, "variant": "float", "batch_invariant": True, "scores": {}, "provenance": origin, **changes})
 
 
-def write_bundle(folder: Path, seed: int = 0, slow: int = 0, **changes) -> Path:
+def a_familiarity(**changes) -> Familiarity:
+    known = {WORDS.index(word): -1.0 for word in ("price", "rise", "fall", "stay", "the", "will", "?", "!", ".")}
+    tokens = {2: 0.0, 3: 0.0, **known}
+    parts = {"format": 1, "rate": 0.05, "threshold": 0.0, "n": 40, "n_counted": 300, "unseen": 0.7}
+    return Familiarity(**{**parts, "tokens": sorted(tokens), "scores": [tokens[i] for i in sorted(tokens)], **changes})
+
+
+def write_bundle(folder: Path, seed: int = 0, slow: int = 0, familiarity: Familiarity | None = None, **changes) -> Path:
     texts = ["the price will rise!", "fall", "stay. stay?"]
     folder.mkdir()
     manifest = a_manifest(**changes)
@@ -81,6 +89,8 @@ def write_bundle(folder: Path, seed: int = 0, slow: int = 0, **changes) -> Path:
     (folder / "tokenizer.json").write_bytes(a_tokenizer())
     (folder / "quality.json").write_bytes(b"{}\n")
     write_manifest(folder, manifest)
+    if familiarity is not None:
+        write_familiarity(folder, familiarity)
     classifier = Classifier(manifest, open_scorer(folder / "model.onnx", folder / "tokenizer.json", manifest, len(manifest.labels)))
     targets = ["the price"] * len(texts) if manifest.target else None
     rows = classifier.probs(texts, targets).tolist()

@@ -52,6 +52,12 @@ from potstill.export.run import export_bundle
 @click.option(
     "--qat", is_flag=True, help="If no int8 form passes, train the student with simulated int8 for one epoch and try again."
 )
+@click.option(
+    "--unfamiliar-rate",
+    default=ExportConfig.unfamiliar_rate,
+    show_default=True,
+    help="Share of texts like the pool's that may be called unfamiliar, above 0 and below 1.",
+)
 @click.option("--threads", default=ExportConfig.threads, show_default=True, help="CPU threads while exporting.")
 def command(checkpoint: Path, bundle: Path, **options: object) -> None:
     """Write CHECKPOINT as a BUNDLE in the fastest form that still agrees with it, and prove it."""

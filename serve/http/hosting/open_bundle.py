@@ -179,11 +179,11 @@ class HostedBundle:
             cascade = manifest.cascade
             if fast is not None and cascade is not None:
                 fast = self._tail_scorer(fast, FAST_TOKENIZER_FILE, cascade.max_tokens, cascade.temperature, cascade.bias)
-            self._of_tails.append(Classifier(manifest, scorer, fast))
+            self._of_tails.append(Classifier(manifest, scorer, fast, self.classifier.familiarity))
         return self._of_tails[0]
 
     def _tail_scorer(self, scorer: Scorer, name: str, max_tokens: int, temperature: float, bias: list[float] | None) -> Scorer:
         """A scorer with a tokenizer of its own. Args: of the head; its tokenizer's file; the settings of the graph."""
         inputs = [node.name for node in scorer.session.get_inputs()]
         tokenizer = TextTokenizer(self._tokenizers[name], max_tokens, inputs, self.folder / name, keep="tail")
-        return Scorer(tokenizer, scorer.session, temperature, bias)
+        return Scorer(tokenizer, scorer.session, temperature, bias, distance=scorer.distance)

@@ -49,7 +49,8 @@ function bar(name, prob, threshold, best) {
 function show(answer, timing, tripMs) {
   const bundle = chosen();
   const reason = answer.threshold === null ? "this bundle always abstains from it" : `it is below its threshold of ${answer.threshold.toFixed(2)}`;
-  by("verdict").textContent = answer.abstain ? `Not sure: ${answer.label} is the most probable label, but ${reason}.` : answer.label;
+  const verdict = answer.abstain ? `Not sure: ${answer.label} is the most probable label, but ${reason}.` : answer.label;
+  by("verdict").textContent = answer.unfamiliar ? `${verdict} (The text is unlike those that this bundle was made from.)` : verdict;
   const rows = Object.entries(answer.probs).sort((a, b) => b[1] - a[1]);
   by("bars").replaceChildren(...rows.map(([name, prob]) => bar(name, prob, bundle.thresholds[name], name === answer.label)));
   const parts = `tokenize ${timing.tokenize_ms.toFixed(2)} ms, model ${timing.infer_ms.toFixed(2)} ms, queue ${timing.queue_ms.toFixed(2)} ms`;

@@ -1,6 +1,7 @@
 """`POST /classify`: potstill's own protocol, the only one that carries everything a bundle can say.
 
-{"text": "..."}                 -> {"answer": {"label", "probs", "threshold", "abstain"}, "bundle", "version"}
+{"text": "..."}                 -> {"answer": {"label", "probs", "threshold", "abstain", "unfamiliar", "unfamiliarity"},
+                                    "bundle", "version"}
 {"texts": ["...", ...]}         -> {"answers": [...], ...}, in order
 "target" or "targets"           where the task has a target
 "sets": true                    each answer has "label_set" too
@@ -41,6 +42,8 @@ class Verdict(msgspec.Struct, frozen=True):
     probs: dict[str, float]  # by label, in output order; sums to 1
     threshold: float | None  # of this label's probability, from 0 to 1; null: always abstain
     abstain: bool  # the probability is below the threshold
+    unfamiliar: bool | None  # the text is unlike those the bundle was made from; null: this bundle cannot tell
+    unfamiliarity: float | None  # the score behind it
     label_set: list[str] | UnsetType = UNSET  # in output order, if requested
 
 
@@ -111,7 +114,8 @@ def _verdict(timed: TimedAnswer) -> Verdict:
     """The reply's form of one answer."""
     answer = timed.answer
     label_set = UNSET if answer.label_set is None else answer.label_set
-    return Verdict(answer.label, answer.probs, answer.threshold, answer.abstain, label_set)
+    known = answer.unfamiliar, answer.unfamiliarity
+    return Verdict(answer.label, answer.probs, answer.threshold, answer.abstain, *known, label_set)
 
 
 def _timing(job: Job, timed: list[TimedAnswer]) -> Timing:
@@ -126,7 +130,7 @@ def _timing(job: Job, timed: list[TimedAnswer]) -> Timing:
 
 def describe(hosted: HostedBundle) -> dict[str, object]:
     """A bundle as `GET /bundles` shows it: what is needed to send requests and to read the answers."""
-    manifest = hosted.manifest
+    manifest, known = hosted.manifest, hosted.classifier.familiarity
     return {
         "bundle": hosted.name,
         "version": hosted.version,
@@ -135,6 +139,7 @@ def describe(hosted: HostedBundle) -> dict[str, object]:
         "target": manifest.target,
         "thresholds": {name: (manifest.thresholds or {}).get(name, 0.0) for name in manifest.labels},
         "sets": manifest.conformal is not None,
+        "unfamiliar": None if known is None else {"rate": known.rate, "threshold": known.threshold, "n": known.n},
         "max_tokens": manifest.max_tokens,
         "variant": manifest.variant,
         "examples": [{"text": row.text, "target": row.target} for row in hosted.golden[:N_EXAMPLES]],

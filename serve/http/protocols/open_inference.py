@@ -1,7 +1,8 @@
 """The Open Inference Protocol, version 2, over HTTP, as Triton, KServe and MLServer have it.
 
     inputs    `text` BYTES, and `target` BYTES where the task has one, both of the same shape
-    outputs   `label` BYTES [B], `probs` FP32 [B, C] in label order, `abstain` BOOL [B], `logits` FP32 [B, C]; by default all
+    outputs   `label` BYTES [B], `probs` FP32 [B, C] in label order, `abstain` BOOL [B], `logits` FP32 [B, C]; by default all.
+              Of a bundle that can tell, `unfamiliar` BOOL [B] and `unfamiliarity` FP32 [B], too
 
 The parameter `timeout` is in microseconds, as in Triton. Errors are {"error"}, with status 400 for an invalid request.
 """
@@ -23,7 +24,10 @@ from potstill.serve.http.protocols.open_inference_tensors import Tensor, binary_
 from potstill.serve.http.protocols.request import ParsedRequest, WireProtocol, WriteReply
 
 HEADER_LENGTH = b"inference-header-content-length"
-DATATYPES = {"label": "BYTES", "probs": "FP32", "abstain": "BOOL", "logits": "FP32"}
+DATATYPES = {
+    "label": "BYTES", "probs": "FP32", "abstain": "BOOL", "logits": "FP32", "unfamiliar": "BOOL", "unfamiliarity": "FP32",
+}  # fmt: skip
+BY_LABEL = frozenset({"probs", "logits"})  # outputs with a column for each label
 
 
 class OutputParameters(msgspec.Struct, frozen=True):
@@ -77,13 +81,13 @@ def read(scope: Message, body: bytes, hosted: HostedBundle, limits: Limits) -> t
         raise Refused(400, f"the last {len(body) - at} bytes of the body belong to no input")
     if "text" not in tensors:
         raise Refused(400, "the input 'text' is missing")
-    _check_outputs(request.outputs or [])
+    _check_outputs(request.outputs or [], outputs_of(hosted))
     return ParsedRequest(tensors["text"], tensors.get("target"), timeout_ms=_timeout_ms(request)), partial(_write, request)
 
 
 def _write(request: InferRequest, job: Job) -> Reply:
     """Write the outputs that were requested, or all."""
-    requested = request.outputs or [RequestedOutput(name) for name in DATATYPES]
+    requested = request.outputs or [RequestedOutput(name) for name in outputs_of(job.hosted)]
     binary_default = request.parameters is not None and bool(request.parameters.binary_data_output)
     outputs, tail = [], []
     for one in requested:
@@ -125,7 +129,9 @@ def model_metadata(hosted: HostedBundle) -> Reply:
     names = ["text", "target"] if hosted.manifest.target else ["text"]
     inputs = [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in names]
     wide = [-1, len(hosted.manifest.labels)]
-    outputs = [{"name": name, "datatype": kind, "shape": wide if kind == "FP32" else [-1]} for name, kind in DATATYPES.items()]
+    outputs = [
+        {"name": name, "datatype": DATATYPES[name], "shape": wide if name in BY_LABEL else [-1]} for name in outputs_of(hosted)
+    ]
     parameters = {"labels": hosted.manifest.labels, "digest": hosted.digest}
     return json_reply(
         {
@@ -144,16 +150,19 @@ def _json_size(body: bytes, header_length: bytes | None) -> int:
     return int(header_length)
 
 
-def _check_outputs(requested: list[RequestedOutput]) -> None:
-    """Check the requested outputs; raises Refused: 400."""
-    if len(requested) > len(DATATYPES):
-        raise Refused(400, f"{len(requested)} outputs are requested; there are {len(DATATYPES)}")
+def outputs_of(hosted: HostedBundle) -> list[str]:
+    """The outputs that a bundle has; the last two only if it can tell unfamiliar texts."""
+    return [name for name in DATATYPES if hosted.classifier.familiarity is not None or not name.startswith("unfamiliar")]
+
+
+def _check_outputs(requested: list[RequestedOutput], outputs: list[str]) -> None:
+    """Check the requested outputs; raises Refused: 400. Args: outputs, of the bundle."""
+    if len(requested) > len(outputs):
+        raise Refused(400, f"{len(requested)} outputs are requested; there are {len(outputs)}")
     names = [one.name for one in requested]
     for one in requested:
-        if one.name not in DATATYPES or names.count(one.name) > 1:
-            raise Refused(
-                400, f"unknown or repeated output {one.name!r}; the outputs are {', '.join(DATATYPES)}, each at most once"
-            )
+        if one.name not in outputs or names.count(one.name) > 1:
+            raise Refused(400, f"unknown or repeated output {one.name!r}; the outputs are {', '.join(outputs)}, each at most once")
         if one.parameters is not None and one.parameters.classification not in (UNSET, None):
             raise Refused(400, "the classification extension is not supported; request the outputs label and probs")
 
@@ -167,7 +176,7 @@ def _timeout_ms(request: InferRequest) -> float | None:
 def _shape(job: Job, name: str) -> list[int]:
     """The shape of an output."""
     n_texts = len(job.texts)
-    return [n_texts, len(job.hosted.manifest.labels)] if DATATYPES[name] == "FP32" else [n_texts]
+    return [n_texts, len(job.hosted.manifest.labels)] if name in BY_LABEL else [n_texts]
 
 
 _VALUES: dict[str, Callable[[Job], list[Any]]] = {
@@ -175,4 +184,6 @@ _VALUES: dict[str, Callable[[Job], list[Any]]] = {
     "probs": lambda job: [list(one.answer.probs.values()) for one in job.results()],
     "abstain": lambda job: [one.answer.abstain for one in job.results()],
     "logits": lambda job: [one.logits for one in job.results()],
+    "unfamiliar": lambda job: [bool(one.answer.unfamiliar) for one in job.results()],
+    "unfamiliarity": lambda job: [one.answer.unfamiliarity for one in job.results()],
 }

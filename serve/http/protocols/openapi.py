@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from potstill.serve.http.config import Limits
 from potstill.serve.http.hosting.open_bundle import HostedBundle
-from potstill.serve.http.protocols.open_inference import DATATYPES
+from potstill.serve.http.protocols.open_inference import outputs_of
 from potstill.serve.http.protocols.openapi_schemas import (
     REPLY_SCHEMAS,
     Json,
@@ -156,7 +156,8 @@ def _decide(limits: Limits, operation: str) -> Json:
 
 def _infer(hosted: list[HostedBundle], limits: Limits, operation: str) -> Json:
     """`/infer`, whose bodies may end in binary data."""
-    described = _ask(operation, "The Open Inference Protocol.", infer_request(hosted, limits, list(DATATYPES)), ref("InferReply"))
+    common = [name for name in outputs_of(hosted[0]) if all(name in outputs_of(one) for one in hosted)]
+    described = _ask(operation, "The Open Inference Protocol.", infer_request(hosted, limits, common), ref("InferReply"))
     described["responses"]["200"]["content"]["application/octet-stream"] = {}
     described["parameters"] = [
         _TRACE,

@@ -29,12 +29,14 @@ def _list(of: Json, **more: Any) -> Json:
 _TEXT: Json = {"type": "string"}
 _NUMBER: Json = {"type": "number"}
 _VERDICT = _object(
-    ["label", "probs", "threshold", "abstain"],
+    ["label", "probs", "threshold", "abstain", "unfamiliar", "unfamiliarity"],
     {
         "label": _TEXT,
         "probs": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1}},
         "threshold": {"type": ["number", "null"]},
         "abstain": {"type": "boolean"},
+        "unfamiliar": {"type": ["boolean", "null"]},
+        "unfamiliarity": {"type": ["number", "null"]},
         "label_set": _list(_TEXT),
     },
 )
@@ -61,6 +63,7 @@ _BUNDLE = _object(
         "labels": _list(_TEXT),
         "target": {"type": "boolean"},
         "thresholds": {"type": "object", "additionalProperties": {"type": ["number", "null"]}},
+        "unfamiliar": {"type": ["object", "null"]},
         "max_tokens": {"type": "integer"},
     },
 )

@@ -31,6 +31,9 @@ class ServerMetrics:
         self.total = MetricFamily("potstill_request_seconds", "From the receipt of a request to its reply.", ("bundle",), SECONDS)
         self.tokens = MetricFamily("potstill_text_tokens", "Tokens of one text, after truncation.", ("bundle",), TOKENS)
         self.labels = MetricFamily("potstill_labels_total", "Texts by label and abstention.", ("bundle", "label", "abstain"))
+        self.unfamiliar = MetricFamily(
+            "potstill_unfamiliar_total", "Texts unlike those that the bundle was made from, by label.", ("bundle", "label")
+        )
         self.confidence = MetricFamily(
             "potstill_confidence", "Probability of a text's most probable label.", ("bundle",), CONFIDENCE
         )
@@ -39,8 +42,8 @@ class ServerMetrics:
         )
         self.lost_lines = MetricFamily("potstill_lost_log_lines_total", "Log lines that could not be written.")
         self._all = (
-            self.requests, self.shed, self.tokenize, self.queue, self.infer, self.total, self.tokens, self.labels, self.confidence,
-            self.reloads, self.lost_lines,
+            self.requests, self.shed, self.tokenize, self.queue, self.infer, self.total, self.tokens, self.labels, self.unfamiliar,
+            self.confidence, self.reloads, self.lost_lines,
         )  # fmt: skip
         self._shared = shared
         if shared is not None:  # a process that replaces a dead one continues its counts
@@ -58,6 +61,8 @@ class ServerMetrics:
             self.infer.observe(timed.infer_s, bundle)
             self.tokens.observe(timed.n_tokens, bundle)
             self.labels.add(bundle, answer.label, "true" if answer.abstain else "false")
+            if answer.unfamiliar:
+                self.unfamiliar.add(bundle, answer.label)
             self.confidence.observe(answer.probs[answer.label], bundle)
 
     def publish(self) -> None:

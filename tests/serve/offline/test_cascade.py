@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.tiny_bundle import LABELS, write_bundle
+from support.tiny_bundle import LABELS, a_familiarity, write_bundle
 
 from potstill.commands.main import run as console
 from potstill.contract.bundle import read_golden, read_manifest, verify_files, write_golden, write_manifest, write_sums
@@ -41,6 +41,21 @@ def parts(tmp_path_factory):
     texts = write_texts(folder / "texts.jsonl")
     cascade_bundle(fast, slow, texts, folder / "both", CascadeConfig(max_loss=0.25, rule="point"))
     return fast, slow, texts, folder / "both"
+
+
+def test_a_cascade_tells_unfamiliar_texts_as_its_fast_bundle_does(parts, tmp_path):
+    texts, loose = parts[2], CascadeConfig(max_loss=0.25)
+    known = a_familiarity(threshold=0.1)
+    fast = write_bundle(tmp_path / "fast", seed=3, temperature=0.7, thresholds={"up": 1.0}, familiarity=known)
+    slow = write_bundle(tmp_path / "slow", familiarity=a_familiarity())
+    cascade_bundle(fast, parts[1], texts, tmp_path / "told", loose)
+    with Classifier.open(fast) as first, Classifier.open(tmp_path / "told") as both:
+        assert both.familiarity == known
+        asked = [*some_texts(), "zzz", ""]
+        assert [answer.unfamiliarity for answer in both.classify(asked)] == [one.unfamiliarity for one in first.classify(asked)]
+    cascade_bundle(parts[0], slow, texts, tmp_path / "untold", loose)
+    with Classifier.open(tmp_path / "untold") as both:
+        assert both.classify(["zzz"])[0].unfamiliar is None
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 from support.serving import ServerProcess
-from support.tiny_bundle import LABELS, write_bundle
+from support.tiny_bundle import LABELS, a_familiarity, write_bundle
 from tritonclient.utils import InferenceServerException
 
 TEXTS = ["the price will rise", "fall", "", "\N{ROCKET} \u05d0"]
@@ -17,7 +17,8 @@ TEXTS = ["the price will rise", "fall", "", "\N{ROCKET} \u05d0"]
 def server(tmp_path_factory):
     root = tmp_path_factory.mktemp("bundles")
     plain, pairs = write_bundle(root / "plain"), write_bundle(root / "pairs", target=True)
-    with ServerProcess(f"plain={plain}", f"pairs={pairs}") as server:
+    told = write_bundle(root / "told", familiarity=a_familiarity())
+    with ServerProcess(f"plain={plain}", f"pairs={pairs}", f"told={told}") as server:
         yield server
 
 
@@ -65,6 +66,23 @@ def test_tritons_client_gets_the_answers_in_binary_and_in_json(server, client, b
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     np.testing.assert_allclose(found.as_numpy("probs"), weights / weights.sum(axis=1, keepdims=True), rtol=1e-5)
     assert [row["name"] for row in found.get_response()["outputs"]] == names  # all that the metadata lists, if none is requested
+
+
+def test_a_bundle_that_can_tell_unfamiliar_texts_has_two_outputs_more(server, client):
+    texts = ["the price will rise", "zzz qqq"]
+    found = client.infer("told", [tensor("text", texts)])
+    assert found.as_numpy("unfamiliar").tolist() == [False, True]
+    own = server.post("/bundles/told/classify", {"texts": texts})[1]["answers"]
+    assert [answer["unfamiliar"] for answer in own] == [False, True]
+    np.testing.assert_allclose(found.as_numpy("unfamiliarity"), [-4 / 6, 0.7 * 2 / 4], rtol=1e-6)
+    shapes = {row["name"]: row["shape"] for row in client.get_model_metadata("told")["outputs"]}
+    assert shapes["unfamiliar"] == shapes["unfamiliarity"] == [-1]
+    body = {**request(), "outputs": [{"name": "unfamiliar"}]}
+    status, refused = server.post("/v2/models/plain/infer", body)
+    assert status == 400 and "the outputs are label, probs, abstain, logits, each" in refused["error"]
+    assert server.post("/v2/models/told/infer", body)[1]["outputs"][0] == {
+        "name": "unfamiliar", "datatype": "BOOL", "shape": [1], "data": [True],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])

@@ -5,7 +5,7 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.serving import ServerProcess, wait_until
-from support.tiny_bundle import write_bundle
+from support.tiny_bundle import a_familiarity, write_bundle
 
 from potstill.serve.http.telemetry.prometheus import MetricFamily, merge
 from potstill.serve.http.telemetry.shared_counts import SharedCounts
@@ -49,6 +49,18 @@ def test_prometheus_reads_the_counts_of_requests_and_answers(server):
     (info,) = [labels for (name, labels), value in after.items() if name == "potstill_bundle_info" and value == 1]
     assert re.fullmatch("[0-9a-f]{64}", dict(info)["digest"])
     assert after[("potstill_ready", ())] == 1 and after[("process_resident_memory_bytes", ())] > 1e7
+
+
+def test_unfamiliar_texts_are_counted_and_named_in_the_reply(tmp_path):
+    bundle = write_bundle(tmp_path / "told", familiarity=a_familiarity())
+    with ServerProcess(bundle) as server:
+        _, found = server.classify(texts=["the price will rise", "zzz qqq", "xxx"])
+        described = server.ask("GET", "/bundles")[1]
+        counted = sum(value for (name, _), value in server.metrics().items() if name == "potstill_unfamiliar_total")
+    assert [answer["unfamiliar"] for answer in found["answers"]] == [False, True, True]
+    assert [answer["unfamiliarity"] > 0 for answer in found["answers"]] == [False, True, True]
+    assert b'"unfamiliar":{"rate":0.05,"threshold":0.0,"n":40}' in described
+    assert counted == 2
 
 
 def test_memory_and_cpu_of_several_processes_are_summed(tmp_path):
