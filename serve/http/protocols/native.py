@@ -1,6 +1,6 @@
 """`POST /classify`: potstill's own protocol, the only one that carries everything a bundle can say.
 
-{"text": "..."}                 -> {"answer": {"label", "probs", "threshold", "abstain"}, "bundle", "version"}
+{"text": "..."}                 -> {"answer": {"label", "probs", "threshold", "abstain", "answered_by"}, "bundle", "version"}
 {"texts": ["...", ...]}         -> {"answers": [...], ...}, in order
 "target" or "targets"           where the task has a target
 "sets": true                    each answer has "label_set" too
@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -41,6 +42,8 @@ class Verdict(msgspec.Struct, frozen=True):
     probs: dict[str, float]  # by label, in output order; sums to 1
     threshold: float | None  # of this label's probability, from 0 to 1; null: always abstain
     abstain: bool  # the probability is below the threshold
+    answered_by: Literal["bundle", "teacher"] = "bundle"  # whose label and probabilities these are
+    teacher: str | UnsetType = UNSET  # why the teacher's are not given, where they were wanted
     label_set: list[str] | UnsetType = UNSET  # in output order, if requested
 
 
@@ -111,7 +114,8 @@ def _verdict(timed: TimedAnswer) -> Verdict:
     """The reply's form of one answer."""
     answer = timed.answer
     label_set = UNSET if answer.label_set is None else answer.label_set
-    return Verdict(answer.label, answer.probs, answer.threshold, answer.abstain, label_set)
+    by: Literal["bundle", "teacher"] = "bundle" if timed.own is None else "teacher"
+    return Verdict(answer.label, answer.probs, answer.threshold, answer.abstain, by, timed.teacher or UNSET, label_set)
 
 
 def _timing(job: Job, timed: list[TimedAnswer]) -> Timing:

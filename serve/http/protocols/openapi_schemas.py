@@ -29,12 +29,14 @@ def _list(of: Json, **more: Any) -> Json:
 _TEXT: Json = {"type": "string"}
 _NUMBER: Json = {"type": "number"}
 _VERDICT = _object(
-    ["label", "probs", "threshold", "abstain"],
+    ["label", "probs", "threshold", "abstain", "answered_by"],
     {
         "label": _TEXT,
         "probs": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1}},
         "threshold": {"type": ["number", "null"]},
         "abstain": {"type": "boolean"},
+        "answered_by": {"enum": ["bundle", "teacher"]},
+        "teacher": {"enum": ["late", "dead", "failed", "busy", "budget", "nonsense", "too long"]},
         "label_set": _list(_TEXT),
     },
 )
