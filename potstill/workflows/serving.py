@@ -10,13 +10,14 @@ from potstill.contract.audit import AuditFile
 from potstill.contract.bundle import Manifest, read_files, read_golden, read_manifest
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.task import Task, load_task
-from potstill.contract.texts import Text
+from potstill.contract.texts import Text, read_texts
 from potstill.serve.http.config import AuditSettings, BundleSpec, ServeConfig, TeacherLimits, TeacherLink, parse_bundle_spec
 from potstill.serve.http.telemetry.logs_and_traces import ServerLog
 from potstill.serve.run import serve
 from potstill.workflows.behind.config import BehindConfig, ProcessConfig
 from potstill.workflows.behind.keeper import TeacherKeeper
 
+N_POOL = 96  # texts of a file on which a teacher is calibrated, evenly spaced: more of them only lengthen the start
 _SERVE, _LIMITS = ServeConfig(), TeacherLimits()
 
 
@@ -49,12 +50,15 @@ def serve_with_teacher(
         audit: which share of all texts is sent to the teacher as well, and where both answers are kept; None: none.
         announce: called with one line, with the address, once connections are accepted.
     Raises:
-        FormatError: if the task is malformed, or no bundle has its labels.
+        FormatError: if the task or the pool is malformed, or no bundle has the task's labels.
         UserError: if the teacher cannot be opened; else as :func:`potstill.serve.run.serve`.
     """
     task, log = load_task(task_file), ServerLog()
     specs = [replace(spec, trust=spec.trust or config.trust) for spec in map(parse_bundle_spec, bundles)]
     pool = _pool(specs, task, Path(task_file))
+    if teacher.pool is not None:
+        texts = read_texts(teacher.pool, target=task.input.target).texts
+        pool = replace(pool, texts=texts[:: max(1, len(texts) // N_POOL)])
     if pool.task_digest != task.digest:
         log.line(f"note: {task_file} has changed since the bundle was made: the teacher decides by what it says now")
     settings = ProcessConfig("", -1, teacher, task, pool.texts, pool.prior, limits.concurrency)

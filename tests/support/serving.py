@@ -79,11 +79,12 @@ class ServerProcess:
 
 LINKED = """
 import json, sys
+import msgspec
 from potstill.serve.http.config import ServeConfig, TeacherLink
 from potstill.serve.http.telemetry.logs_and_traces import ServerLog
 from potstill.serve.run import serve
 
-config = ServeConfig(**json.loads(sys.argv[2]), teacher=TeacherLink(**json.loads(sys.argv[1])))
+config = ServeConfig(**json.loads(sys.argv[2]), teacher=msgspec.json.decode(sys.argv[1], type=TeacherLink))
 serve(sys.argv[3:], config, announce=ServerLog().line)
 """
 

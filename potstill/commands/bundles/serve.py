@@ -107,8 +107,6 @@ def command(bundles: tuple[str, ...], timeout_ms: float, teacher: str | None, ta
         check_behind(teacher, task)
         serve(bundles, config, announce=ServerLog().line)
         return
-    behind = BehindConfig(
-        teacher, options["teacher_model"], options["teacher_api"], options["teacher_paths"], options["teacher_threads"]
-    )
+    own = {name: options[f"teacher_{name}"] for name in ("model", "api", "paths", "threads", "pool")}
     limits = TeacherLimits(options["teacher_wait_ms"], options["teacher_concurrency"], options["teacher_per_minute"])
-    serve_with_teacher(bundles, task, behind, config, limits, kept, announce=ServerLog().line)
+    serve_with_teacher(bundles, task, BehindConfig(teacher, **own), config, limits, kept, announce=ServerLog().line)

@@ -46,6 +46,13 @@ _BEHIND = (
         help="CPU threads of a teacher on this machine.  [default: usable cores]",
     ),
     click.option(
+        "--teacher-pool",
+        metavar="FILE",
+        default=BehindConfig.pool,
+        help="Texts like those to come, on which the teacher's preference for single labels is measured.  [default: the bundle's "
+        "golden texts]",
+    ),
+    click.option(
         "--teacher-wait-ms",
         type=click.FloatRange(min=0, min_open=True),
         default=TeacherLimits.wait_ms,

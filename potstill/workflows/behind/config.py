@@ -24,6 +24,7 @@ class BehindConfig:
     api: str = "auto"  # how a server is asked
     paths: int = 1  # prompts with different worked examples that are averaged for each text, at least 1
     threads: int | None = None  # CPU threads of a model on this machine; None: all usable cores
+    pool: str | None = None  # file of texts like those to come, on which it is calibrated; None: the bundle's golden texts
 
     def __post_init__(self) -> None:
         """Refuse what asks nothing."""

@@ -1,7 +1,8 @@
 """Which texts the teacher behind the server is asked about, and what becomes of them when it does not answer well or in time.
 
-A text goes to the teacher if the bundle's own answer should not stand: it abstains. All hard texts of a request are asked at once.
-The request waits for them no longer than its deadline allows; whatever the teacher did by then, it is answered.
+A text goes to the teacher if the bundle's own answer should not stand: it abstains, or the text is unlike those it was made from.
+All hard texts of a request are asked at once. The request waits for them no longer than its deadline allows; whatever the teacher
+did by then, it is answered.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from typing import Literal
+
+import msgspec
 
 from potstill.contract.teacher_wire import TeacherReply
 from potstill.serve.http.config import TeacherLink
@@ -30,7 +33,7 @@ Outcome = Literal["answered", "late", "dead", "failed", "busy", "budget", "nonse
 
 def wants_teacher(answer: Answer) -> bool:
     """Whether an answer of the bundle should be given by the teacher instead."""
-    return answer.abstain
+    return answer.abstain or getattr(answer, "unfamiliar", None) is True
 
 
 class TeacherBudget:
@@ -150,7 +153,8 @@ class TeacherDesk:
         own = timed.answer
         probs = {name: reply.probs[name] for name in job.hosted.manifest.labels}
         label = max(probs, key=probs.__getitem__)
-        timed.own, timed.answer = own, Answer(label, probs, False, own.label_set)
+        given = msgspec.structs.replace(own, label=label, probs=probs, abstain=False, verdict="no threshold", threshold=0.0)
+        timed.own, timed.answer = own, given
         self._metrics.teacher.add("answered")
         self._metrics.teacher_s.observe(time.monotonic() - asked_s)
 
