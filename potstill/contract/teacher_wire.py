@@ -60,7 +60,7 @@ def encode(frame: Greeting | TeacherQuestion | TeacherReply) -> bytes:
     """A frame with its length in front; lone surrogates in a text become question marks."""
     if isinstance(frame, TeacherQuestion):
         target = None if frame.target is None else encodable(frame.target)
-        frame = msgspec.structs.replace(frame, text=encodable(frame.text)[:MAX_CHARS], target=target)
+        frame = msgspec.structs.replace(frame, text=encodable(frame.text[:MAX_CHARS]), target=target)
     data = msgspec.json.encode(frame)
     return HEAD.pack(len(data)) + data
 

@@ -47,13 +47,14 @@ class TeacherKeeper:
         self._thread = threading.Thread(target=self._keep, name="teacher-keeper", daemon=True)
 
     def __enter__(self) -> TeacherKeeper:
-        """Start the first process, and wait until it has found the teacher.
+        """Start the first process, and wait until it has found a teacher on this machine; a server elsewhere may come later.
 
         Raises:
-            UserError: if there is no such teacher on this machine; a server elsewhere is waited for in the background.
+            UserError: if there is no such teacher on this machine.
         """
         self._thread.start()
-        self._opened.wait()
+        if not self._config.teacher.is_address:
+            self._opened.wait()
         if self._failed:
             self.__exit__(None, None, None)
             raise UserError("the teacher behind the server could not be opened; the reason is above")

@@ -30,6 +30,8 @@ from potstill.workflows.behind.session import AT_ONCE, TeacherSession
 BEAT_S = 0.5  # between two signs of life
 STUCK_S = 120.0  # a call of the teacher that lasts longer ends the signs of life, and so the process
 MOST_WAITING = 256  # questions of all connections; more are refused
+SMOOTHING, FORGET = 0.3, 0.8  # of the time that a call takes: share of the newest one; factor for each time that nobody was asked
+QUIET_S = 60.0  # between two lines about failures
 NICENESS = 19  # everybody else on the machine comes first, above all the server
 OOM_SCORE = 800  # of at most 1000: where memory runs out, this process goes first
 SCORE_FILE = Path("/proc/self/oom_score_adj")
@@ -81,6 +83,8 @@ class TeacherProcess:
         self._labels = config.task.label_names
         self._loop = asyncio.new_event_loop()
         self._busy_since: dict[int, float] = {}  # by the number of the thread that asks the teacher
+        self._takes_s = 0.0  # seconds of a call of the teacher, smoothed
+        self._told_s = -QUIET_S  # moment of the last line about a failure
 
     def run(self) -> None:
         """Listen, answer and give signs of life, for ever."""
@@ -121,14 +125,17 @@ class TeacherProcess:
         while True:
             taken = self._queue.take(at_once)
             now = time.monotonic()
+            timely = [waiting for waiting in taken if waiting.question.until_s > now + self._takes_s]
             for waiting in taken:
-                if waiting.question.until_s <= now:
+                if waiting not in timely:  # work for nothing would make the next ones late, too
                     self._reply(waiting, None, "late")
-            timely = [waiting for waiting in taken if waiting.question.until_s > now]
-            if timely:
-                self._busy_since[number] = now
-                self._ask(timely)
-                del self._busy_since[number]
+            if not timely:
+                self._takes_s *= FORGET  # a guess that was too high would refuse everything for ever
+                continue
+            self._busy_since[number] = now
+            self._ask(timely)
+            del self._busy_since[number]
+            self._takes_s += SMOOTHING * (time.monotonic() - now - self._takes_s)
 
     def _ask(self, taken: list[QueuedQuestion]) -> None:
         """Ask the teacher about some questions, and send each reply as soon as it is there."""
@@ -137,8 +144,11 @@ class TeacherProcess:
         try:
             for index, probs in self._session.answers(texts):
                 self._reply(left.pop(index), None if probs is None else probs.tolist(), "too long")
-        except UserError as error:
-            ServerLog().line(f"potstill: teacher: {error}")
+        except UserError:
+            now = time.monotonic()
+            if now - self._told_s >= QUIET_S:  # what the error says might quote the text
+                self._told_s = now
+                _tell(ServerLog(), "a question could not be answered; failures of the next minute are not told")
             if not self._config.teacher.is_address:
                 os._exit(1)  # what is left of a model that failed is not to be trusted; a new process takes over
         for waiting in left.values():

@@ -104,7 +104,8 @@ class TeacherConnection:
                 await self._read_replies()
             except NonsenseError as error:
                 failure = "nonsense"
-                self._tell(f"the teacher sent nonsense, {error}; connecting anew")
+                kind = str(error).partition(":")[0]  # what follows might quote a text
+                self._tell(f"the teacher sent nonsense, {kind}; connecting anew")
             except (OSError, EOFError, TimeoutError):  # it is not there, or has ended, or sends no greeting
                 pass
             self._end(failure)
