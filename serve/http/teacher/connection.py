@@ -8,6 +8,7 @@ any more keeps its place until the teacher has dealt with it, so one that stands
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +19,7 @@ from potstill.contract.teacher_wire import NonsenseError, TeacherQuestion, Teach
 RETRY_S = (0.1, 2.0)  # before the next try to connect: first, then doubled up to this
 GREETING_S = 5.0  # from connecting to the greeting
 FRAME_S = 5.0  # for a frame to arrive whole, from its first byte
+QUIET_S = 60.0  # between two lines about nonsense
 LOST_S = 30.0  # after its time: a question without a reply shows that the connection is of no use
 
 Failure = Literal["dead", "nonsense"]  # why a connection has ended
@@ -47,6 +49,7 @@ class TeacherConnection:
         self._asked: dict[int, Asked] = {}  # by the questions' ids
         self._next_id = 0
         self._n_failures = 0  # since the last reply
+        self._told_s = -math.inf  # moment of the last line about nonsense, by the loop's clock
         self.teacher = ""  # name of the model that answers, or answered last
         self._task: asyncio.Task[None] | None = None
 
@@ -104,14 +107,20 @@ class TeacherConnection:
                 await self._read_replies()
             except NonsenseError as error:
                 failure = "nonsense"
-                kind = str(error).partition(":")[0]  # what follows might quote a text
-                self._tell(f"the teacher sent nonsense, {kind}; connecting anew")
+                self._tell_of_nonsense(error)
             except (OSError, EOFError, TimeoutError):  # it is not there, or has ended, or sends no greeting
                 pass
             self._end(failure)
             first_s, longest_s = RETRY_S
             await asyncio.sleep(min(longest_s, first_s * 2.0**self._n_failures))
             self._n_failures = min(self._n_failures + 1, 16)
+
+    def _tell_of_nonsense(self, error: NonsenseError) -> None:
+        """Log what kind of nonsense came, without what might quote a text, and not every time."""
+        now = asyncio.get_running_loop().time()
+        if now - self._told_s >= QUIET_S:
+            self._told_s = now
+            self._tell(f"the teacher sent nonsense ({str(error).partition(':')[0]}); connecting anew, for a minute without a line")
 
     async def _read_replies(self) -> None:
         """Connect, and read replies until the connection ends; raises NonsenseError, OSError, EOFError or TimeoutError."""

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from support.serving import ServerProcess, wait_until
 from support.teachers.model_servers import decisions_server
 from support.tiny_bundle import LABELS, write_bundle
 
+from potstill.contract import teacher_wire as wire
 from potstill.contract.audit import read_audit
 from potstill.contract.task import load_task
 from potstill.contract.texts import Text, write_texts
@@ -211,6 +214,44 @@ def test_a_process_that_stands_still_is_replaced(folder, scripted_server, monkey
         wait_until(lambda: len(children(os.getpid())) == 1, "another one starts")
         os.kill(child := children(os.getpid())[0], 0)
     assert not Path(keeper.socket).parent.exists() and not Path(f"/proc/{child}").exists()
+
+
+def test_texts_of_requests_come_before_the_background_and_late_ones_are_not_asked(folder, scripted_server):
+    asked, go_on = [], threading.Event()
+
+    def slow(text, options):
+        asked.append(text.rpartition(": ")[2])
+        if asked[-1] == "first":
+            go_on.wait(30)
+        return decide(text, options)
+
+    teacher = scripted_server(decisions_server(slow))
+    config = msgspec.structs.replace(settings(folder, teacher.url), concurrency=1)
+    with TeacherKeeper(config, ServerLog()) as keeper, socket.socket(socket.AF_UNIX) as link:
+        wait_until(lambda: link.connect_ex(keeper.socket) == 0, "the teacher listens")
+        stream = link.makefile("rb")
+
+        def send(number, text, until_s=1e9, background=False):
+            link.sendall(wire.encode(wire.TeacherQuestion(id=number, text=text, until_s=until_s, background=background)))
+
+        def receive():
+            return stream.read(wire.length(stream.read(4)))
+
+        assert wire.read_greeting(receive()).labels == LABELS
+        send(1, "first")
+        wait_until(lambda: "first" in asked, "the teacher is busy")
+        send(2, "background", background=True)
+        send(3, "over", until_s=time.monotonic() - 1)
+        send(4, "fall")
+        for number in range(5, 5 + 300):
+            send(number, "more", until_s=0)
+        go_on.set()
+        replies = [wire.read_reply(receive(), frozenset(LABELS)) for _ in range(304)]
+        stream.close()
+    assert asked[asked.index("first") :] == ["first", "fall", "background"]
+    by_id = {one.id: one for one in replies}
+    assert by_id[3].problem == "late" and by_id[4].probs["down"] > 0.7 and by_id[1].probs is not None
+    assert {one.problem for one in replies} == {"", "late", "busy"}
 
 
 def test_the_real_teacher_says_of_single_texts_what_a_labelling_run_says(folder, smollm2):
