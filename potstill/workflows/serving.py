@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from potstill.contract.audit import AuditFile
 from potstill.contract.bundle import Manifest, read_files, read_golden, read_manifest
-from potstill.contract.errors import FormatError, UserError
+from potstill.contract.errors import FormatError, MissingExtraError, UserError
 from potstill.contract.task import Task, load_task
 from potstill.contract.texts import Text, read_texts
 from potstill.serve.http.config import AuditSettings, BundleSpec, ServeConfig, TeacherLimits, TeacherLink, parse_bundle_spec
@@ -51,8 +52,12 @@ def serve_with_teacher(
         announce: called with one line, with the address, once connections are accepted.
     Raises:
         FormatError: if the task or the pool is malformed, or no bundle has the task's labels.
+        MissingExtraError: if what asks teachers is not installed.
         UserError: if the teacher cannot be opened; else as :func:`potstill.serve.run.serve`.
     """
+    for module in ("scipy", "httpx" if teacher.is_address else "llama_cpp"):  # the server itself needs neither
+        if find_spec(module) is None:
+            raise MissingExtraError(module, "label")
     task, log = load_task(task_file), ServerLog()
     specs = [replace(spec, trust=spec.trust or config.trust) for spec in map(parse_bundle_spec, bundles)]
     pool = _pool(specs, task, Path(task_file))
