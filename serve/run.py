@@ -49,7 +49,9 @@ def serve(
         try:
             with EarlySignals() as early:
                 access = access_policy(config)
-                app = build_application(specs, config.limits, n_workers, config.keys, config.otlp, access=access)
+                app = build_application(
+                    specs, config.limits, n_workers, config.keys, config.otlp, access=access, teacher=config.teacher
+                )
                 HttpServer(app, config.limits, announce=announce_address, early=early).run(sockets=[listener])
         except (KeyboardInterrupt, Stopped):
             pass  # uvicorn has shut down in order, and raises the signal again for its caller
@@ -98,4 +100,5 @@ def _child_config(specs: list[BundleSpec], config: ServeConfig, n_workers: int) 
         hosts=None if access.hosts is None else sorted(access.hosts),
         origins=sorted(access.origins),
         limits=config.limits,
+        teacher=config.teacher,
     )

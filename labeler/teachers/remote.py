@@ -50,6 +50,7 @@ class OpenAITeacher:
     def __init__(self, model: ServedModel) -> None:
         """Take over a model and its client; :meth:`close` closes the client."""
         self._model = model
+        self._variants: dict[tuple[str, int, AnswerSpec, int], RemoteVariant] = {}  # whose prefix is measured
 
     @property
     def identity(self) -> Identity:
@@ -70,8 +71,12 @@ class OpenAITeacher:
         """
         if not requests:
             return
-        remote = remote_variant(self._model, prefix, variant, spec, run_seed)
-        self._model.client.wait(remote.measure_prefix())
+        key = (prefix, variant, spec, run_seed)
+        remote = self._variants.get(key)
+        if remote is None:
+            remote = remote_variant(self._model, prefix, variant, spec, run_seed)
+            self._model.client.wait(remote.measure_prefix())
+            self._variants = {**self._variants, key: remote}
         yield from _Schedule(self._model.client, remote, requests, enough).run()
 
 

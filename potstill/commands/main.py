@@ -65,6 +65,12 @@ COMMANDS: dict[str, Row] = {
     "check": Row(
         "potstill.commands.bundles.offline", "Hold a bundle's certificate against new texts with labels.", "serve", "check"
     ),
+    "audit": Row(
+        "potstill.commands.bundles.offline",
+        "Say whether a bundle still agrees with the teacher behind its server.",
+        "serve",
+        "audit",
+    ),
     "adapt": Row("potstill.commands.bundles.offline", "Adapt a bundle to texts with other label shares.", "serve", "adapt"),
     "serve": Row("potstill.commands.bundles.serve", "Answer over HTTP with a bundle.", "serve"),
     "bench": Row("potstill.commands.bench.group", "Measure latency, throughput, start-up and memory.", "serve"),

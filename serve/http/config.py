@@ -28,6 +28,41 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class TeacherLimits:
+    """How much a teacher behind the server is asked, by all its processes together."""
+
+    wait_ms: float = 800.0  # that a hard text waits for the teacher, within the deadline of its request
+    concurrency: int = 8  # questions that the teacher has not answered yet, at least 1
+    per_minute: int = 600  # questions in any minute, at least 0
+
+
+class AuditSettings(msgspec.Struct, frozen=True):
+    """Which share of all texts is sent to the teacher as well, and where both answers are kept."""
+
+    share: float  # above 0 and at most 1
+    file: str
+    max_bytes: int = 100_000_000  # size of the file from which on nothing is added
+
+
+class TeacherLink(msgspec.Struct, frozen=True):
+    """Where the teacher behind the server listens, and this process's part of what it may be asked."""
+
+    socket: str  # path of its Unix socket
+    labels: list[str]  # of its task: it answers for the bundles with these labels
+    target: bool  # whether its task asks about a target
+    wait_ms: float = TeacherLimits.wait_ms
+    concurrency: int = TeacherLimits.concurrency
+    per_minute: int = TeacherLimits.per_minute
+    audit: AuditSettings | None = None
+
+    def part(self, index: int, n: int) -> TeacherLink:
+        """The link of one of `n` processes. Together they ask no more than one would; each may ask one question at a time."""
+        concurrency = max(1, self.concurrency // n + (index < self.concurrency % n))
+        per_minute = self.per_minute // n + (index < self.per_minute % n)
+        return msgspec.structs.replace(self, concurrency=concurrency, per_minute=per_minute)
+
+
+@dataclass(frozen=True)
 class BundleSpec:
     """A bundle to serve, and the name to serve it under."""
 
@@ -59,6 +94,7 @@ class ServeConfig:
     trust: bool = False  # open the bundles whatever operators and tokenizers are in them
     allow_host: tuple[str, ...] = ()  # names that requests may give the server, beside localhost, where no key is required
     allow_origin: tuple[str, ...] = ()  # of web pages that may read replies, such as https://example.org; `*`: any
+    teacher: TeacherLink | None = None  # behind the server; None: there is none
     limits: Limits = field(default_factory=Limits)
 
 
@@ -78,3 +114,4 @@ class ChildConfig(msgspec.Struct, frozen=True):
     hosts: list[str] | None  # as `AccessPolicy` has them
     origins: list[str]
     limits: Limits
+    teacher: TeacherLink | None = None  # of the whole server

@@ -60,6 +60,7 @@ verify bundle --key public.pem
 certify bundle gold.jsonl --accuracy 0.05 --out certified
 check certified gold.jsonl
 predict bundle texts.jsonl
+audit audit.jsonl --hard hard.jsonl
 adapt bundle pool.jsonl --out adapted
 cascade bundle bundle gold.jsonl joined --max-loss 1
 bench bundle bundle --n 2
@@ -133,6 +134,8 @@ def folder(tmp_path_factory, tiny_models):
     write_backbone(folder / "backbone", [*VOCABULARY, *(f"w{i}" for i in range(2100 - len(VOCABULARY)))])  # enough for int8
     (folder / "teacher.gguf").write_bytes(tiny_models["dense"].read_bytes())
     (folder / "project.toml").write_text(PROJECT)
+    record = {"at": 0.0, "bundle": "b", "version": "v", "text": "price", "probs": {"up": 1.0}, "abstain": True, "teacher": "m"}
+    (folder / "audit.jsonl").write_text(json.dumps({"format": 1, **record, "teacher_probs": {"up": 1.0}}) + "\n")
     (folder / "lines").write_text(OPENS_NOTHING)
     for command in ("ecparam -name prime256v1 -genkey -noout -out key.pem", "ec -in key.pem -pubout -out public.pem"):
         subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)

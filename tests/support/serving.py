@@ -22,6 +22,8 @@ class ServerProcess:
         command = [*prefix, sys.executable, "-m", "potstill.commands.main", "serve", *map(str, args), *place]
         self.process = subprocess.Popen(command, stderr=stderr, cwd=ROOT, env={**os.environ, **(env or {})})
         self.line = self.process.stderr.readline().decode() if stderr == subprocess.PIPE else ""
+        while "--teacher" in args and self.line and "stop it with Ctrl-C" not in self.line:  # the teacher's lines come first
+            self.line = self.process.stderr.readline().decode()
         self.port = int(self.line.split(" with ")[0].rpartition(":")[2]) if "http://" in self.line else None
 
     def __enter__(self):
@@ -73,6 +75,28 @@ class ServerProcess:
         """Send a signal; returns the exit code."""
         self.process.send_signal(sig)
         return self.process.wait(PATIENCE_S)
+
+
+LINKED = """
+import json, sys
+import msgspec
+from potstill.serve.http.config import ServeConfig, TeacherLink
+from potstill.serve.http.telemetry.logs_and_traces import ServerLog
+from potstill.serve.run import serve
+
+config = ServeConfig(**json.loads(sys.argv[2]), teacher=msgspec.json.decode(sys.argv[1], type=TeacherLink))
+serve(sys.argv[3:], config, announce=ServerLog().line)
+"""
+
+
+class LinkedServer(ServerProcess):
+    """A server of bundles whose teacher listens at a socket, whoever that is. Args: fields of the link; `config`, of the server."""
+
+    def __init__(self, *bundles, config=None, **link):
+        command = [sys.executable, "-c", LINKED, json.dumps(link), json.dumps({"port": 0, **(config or {})}), *map(str, bundles)]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=ROOT)
+        self.line = self.process.stderr.readline().decode()
+        self.port = int(self.line.split(" with ")[0].rpartition(":")[2])
 
 
 def wait_until(true, what):

@@ -1,4 +1,4 @@
-"""`potstill predict`, `verify`, `certify`, `check`, `adapt` and `cascade`: bundles on files of texts, without a server."""
+"""`potstill predict`, `verify`, `certify`, `check`, `adapt`, `cascade` and `audit`: bundles on files of texts, without a server."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from potstill.commands.options.configs import config_of
 from potstill.commands.options.promise import confidence_option, named, rule_option
 from potstill.serve.offline import verify as verification
 from potstill.serve.offline.adapt import AdaptConfig, adapt_bundle
+from potstill.serve.offline.audit import AuditConfig
+from potstill.serve.offline.audit import audit as read_audit
 from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
 from potstill.serve.offline.certified import CertifyConfig
 from potstill.serve.offline.certify import certify_bundle, check_certificate
@@ -158,3 +160,26 @@ def cascade(fast: Path, bundle: Path, texts: Path, out: Path, **options: object)
     if report.skipped:
         tell(report.skipped)
     click.echo(printable(report.as_text()))
+
+
+@click.command("audit")
+@click.argument("file", type=PATH)
+@click.option("--bundle", type=PATH, help="Bundle whose stated agreement must hold.  [default: none; the newest version's records]")
+@click.option("--hard", type=PATH, help="File (.jsonl) for the texts on which the two differ or the bundle is not sure.")
+@click.option("--confidence", default=AuditConfig.confidence, show_default=True, help="Of the intervals, above 0 and below 1.")
+@click.option(
+    "--margin", default=AuditConfig.margin, show_default=True, help="By which agreement may be lower than stated, 0 to 1."
+)
+@click.option("--stated", type=float, help="Agreement that must hold, 0 to 1, in place of the bundle's.")
+@click.pass_context
+def audit(
+    ctx: click.Context, file: Path, bundle: Path | None, hard: Path | None, confidence: float, margin: float, stated: float | None
+) -> None:
+    """Say whether a bundle still agrees with its teacher on the texts in FILE, which `potstill serve --audit` wrote.
+
+    Exits with 1 if the agreement is shown not to hold any more. --hard writes the texts that are worth labelling next.
+    """
+    report = read_audit(file, bundle, hard, AuditConfig(confidence, margin, stated))
+    click.echo(printable(report.as_text()))
+    if report.broken:
+        ctx.exit(FAILED)

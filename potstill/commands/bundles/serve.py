@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from potstill.commands.options.behind import audit_settings, behind_options, check_behind
 from potstill.commands.options.configs import config_of
-from potstill.serve.http.config import Limits, ServeConfig
+from potstill.serve.http.config import Limits, ServeConfig, TeacherLimits
 from potstill.serve.http.telemetry.logs_and_traces import ServerLog
 from potstill.serve.run import serve
+from potstill.workflows.behind.config import BehindConfig
+from potstill.workflows.serving import serve_with_teacher
 
 
 @click.command("serve")
@@ -88,12 +92,21 @@ from potstill.serve.run import serve
 @click.option(
     "--otlp", metavar="URL", help="Send traces to this collector, such as http://127.0.0.1:4318/v1/traces.  [default: nowhere]"
 )
-def command(bundles: tuple[str, ...], timeout_ms: float, **options: object) -> None:
+@behind_options
+def command(bundles: tuple[str, ...], timeout_ms: float, teacher: str | None, task: Path | None, **options: Any) -> None:
     """Answer over HTTP with bundles; the first one answers where a request names none.
 
     POST /classify, POST /predict (as text-embeddings-inference), /v2 (the Open Inference Protocol), and a page to try it at /.
-    SIGTERM finishes what was accepted and stops; SIGHUP loads new versions of the bundles.
+    SIGTERM finishes what was accepted and stops; SIGHUP loads new versions of the bundles. With --teacher, texts on which a bundle
+    abstains are answered by the teacher, if it does so in time.
     """
     wait = {"timeout_ms": timeout_ms, "max_timeout_ms": max(timeout_ms, Limits.max_timeout_ms)}
     config = config_of(ServeConfig, {**options, "limits": config_of(Limits, {**options, **wait})})
-    serve(bundles, config, announce=ServerLog().line)
+    kept = audit_settings(teacher, options["audit"], options["audit_to"], options["audit_max"])
+    if teacher is None or task is None:
+        check_behind(teacher, task)
+        serve(bundles, config, announce=ServerLog().line)
+        return
+    own = {name: options[f"teacher_{name}"] for name in ("model", "api", "paths", "threads", "pool")}
+    limits = TeacherLimits(options["teacher_wait_ms"], options["teacher_concurrency"], options["teacher_per_minute"])
+    serve_with_teacher(bundles, task, BehindConfig(teacher, **own), config, limits, kept, announce=ServerLog().line)

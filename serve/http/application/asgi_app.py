@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from potstill.serve.http.application.api_keys import ApiKeys, check_key, read_ke
 from potstill.serve.http.application.lookups import ServerView, find_hosted, look_up, read_page
 from potstill.serve.http.application.routes import FIXED_ROUTES, OPEN_KINDS, PROTOCOLS, Route, find_route
 from potstill.serve.http.asgi import Disconnected, Message, Receive, Refused, Reply, Send, read_body, send_reply
-from potstill.serve.http.config import BundleSpec, Limits
+from potstill.serve.http.config import BundleSpec, Limits, TeacherLink
 from potstill.serve.http.hosting.bundle_registry import BundleRegistry, ReloadResult, refused, reload
 from potstill.serve.http.hosting.job import Expired, Job
 from potstill.serve.http.hosting.open_bundle import Truncated
@@ -40,6 +41,7 @@ from potstill.serve.http.hosting.workers import HEADROOM, Overloaded, Workers
 from potstill.serve.http.protocols import native
 from potstill.serve.http.protocols.request import make_job
 from potstill.serve.http.protocols.tei import too_long
+from potstill.serve.http.teacher.consulting import TeacherDesk
 from potstill.serve.http.telemetry.logs_and_traces import OtlpTracer, ServerLog, request_span
 from potstill.serve.http.telemetry.metrics import ServerMetrics
 
@@ -61,6 +63,7 @@ class AppDependencies:
     version: str = "0"  # of potstill
     tracer: OtlpTracer | None = None  # None: no spans
     access: AccessPolicy = field(default_factory=AccessPolicy)
+    teacher: TeacherLink | None = None  # this process's; None: there is no teacher behind the server
 
 
 class Application:
@@ -74,6 +77,8 @@ class Application:
         self._bundles, self._limits, self._metrics = dependencies.bundles, dependencies.limits, dependencies.metrics
         self._access = dependencies.access
         self._workers = Workers(dependencies.n_workers)
+        link, tell = dependencies.teacher, dependencies.log.line
+        self._teacher = None if link is None else TeacherDesk(link, dependencies.metrics, tell)
         read_page()
         self._opener = ThreadPoolExecutor(1, "open-bundle")  # always the same thread, as each has memory of its own to free
         self._started = False
@@ -145,6 +150,8 @@ class Application:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 self._workers.start()
+                if self._teacher is not None:
+                    self._teacher.start()
                 publishing = asyncio.get_running_loop().create_task(self._publish())
                 self._started = True
                 await send({"type": "lifespan.startup.complete"})
@@ -153,6 +160,8 @@ class Application:
                 if publishing is not None:
                     publishing.cancel()
                 await asyncio.to_thread(self._workers.close)
+                if self._teacher is not None:
+                    await self._teacher.close()
                 self._opener.shutdown(wait=False, cancel_futures=True)
                 if self.dependencies.tracer is not None:
                     await asyncio.to_thread(self.dependencies.tracer.close)
@@ -241,11 +250,19 @@ class Application:
         request, write = PROTOCOLS[route.kind].read(scope, body, hosted, self._limits)
         job = make_job(request, hosted, self._limits, start_s)
         await self._work(job, receive)
+        if self._teacher is not None and self._teacher.is_wanted(job):
+            await self._teacher.consult(job)
         reply = write(job)
         now = time.monotonic()
         reply.headers.append((b"server-timing", _server_timing(job, now)))
-        reply.afterwards = lambda: self._metrics.answered(job, now)
+        reply.afterwards = partial(self._afterwards, job, now)
         return reply
+
+    def _afterwards(self, job: Job, now: float) -> None:
+        """Count an answered job, and draw from it for the audit. Args: now, in seconds, by `time.monotonic`."""
+        self._metrics.answered(job, now)
+        if self._teacher is not None:
+            self._teacher.audit(job)
 
     async def _work(self, job: Job, receive: Receive) -> None:
         """Wait until the job is done; raises Refused or Disconnected."""
@@ -296,6 +313,7 @@ def build_application(
     *,
     access: AccessPolicy = _ANYBODY,
     files: Sequence[BundleFiles] | None = None,
+    teacher: TeacherLink | None = None,
 ) -> Application:
     """Open and check the bundles, and build an application that answers with them.
 
@@ -308,6 +326,7 @@ def build_application(
         metrics: None: new ones, of this process alone.
         access: the hosts and origins that are accepted; any host by default.
         files: what was read of the bundles' folders; None: they are read now.
+        teacher: behind the server, as far as this process may ask it; None: there is none.
     Raises:
         UserError: if a bundle or the keys are invalid, or the extra `otlp` is not installed.
     """
@@ -323,6 +342,7 @@ def build_application(
             version=version,
             tracer=None if otlp is None else OtlpTracer(otlp, version),
             access=access,
+            teacher=teacher,
         )
     )
 

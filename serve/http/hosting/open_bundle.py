@@ -80,11 +80,13 @@ def _seconds(classifier: Classifier, text: str, target: str | None) -> float:
 class TimedAnswer:
     """The answer for one text, and the time it took."""
 
-    answer: Answer
+    answer: Answer  # that is given
     n_tokens: int
     tokenize_s: float
     infer_s: float  # the rest: session, probabilities, threshold
-    logits: list[float]  # [C], in label order, of the graph that gave the answer
+    logits: list[float]  # [C], in label order, of the graph that gave the bundle's answer
+    own: Answer | None = None  # the bundle's answer, where a teacher's is given instead
+    teacher: str = ""  # why the teacher's is not given, where it was wanted
 
 
 class Truncated(UserError):

@@ -117,7 +117,10 @@ def _application(config: ChildConfig, counts: SharedCounts) -> Application:
     files = [unpack(descriptor) for descriptor in config.versions]
     for descriptor in config.versions:
         os.close(descriptor)
-    return build_application(bundles, config.limits, config.workers, keys, config.otlp, metrics, access=access, files=files)
+    teacher = None if config.teacher is None else config.teacher.part(config.index, config.n_processes)
+    return build_application(
+        bundles, config.limits, config.workers, keys, config.otlp, metrics, access=access, files=files, teacher=teacher
+    )
 
 
 def _first_line() -> bytes:

@@ -1,7 +1,7 @@
 """`POST /classify`: potstill's own protocol, the only one that carries everything a bundle can say.
 
-{"text": "..."}                 -> {"answer": {"label", "probs", "threshold", "abstain", "unfamiliar", "unfamiliarity"},
-                                    "bundle", "version"}
+{"text": "..."}                 -> {"answer": {"label", "probs", "threshold", "abstain", "unfamiliar", "unfamiliarity",
+                                    "answered_by"}, "bundle", "version"}
 {"texts": ["...", ...]}         -> {"answers": [...], ...}, in order
 "target" or "targets"           where the task has a target
 "sets": true                    each answer has "label_set" too
@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -44,6 +45,8 @@ class Verdict(msgspec.Struct, frozen=True):
     abstain: bool  # the probability is below the threshold
     unfamiliar: bool | None  # the text is unlike those the bundle was made from; null: this bundle cannot tell
     unfamiliarity: float | None  # the score behind it
+    answered_by: Literal["bundle", "teacher"] = "bundle"  # whose label and probabilities these are
+    teacher: str | UnsetType = UNSET  # why the teacher's are not given, where they were wanted
     label_set: list[str] | UnsetType = UNSET  # in output order, if requested
 
 
@@ -115,7 +118,9 @@ def _verdict(timed: TimedAnswer) -> Verdict:
     answer = timed.answer
     label_set = UNSET if answer.label_set is None else answer.label_set
     known = answer.unfamiliar, answer.unfamiliarity
-    return Verdict(answer.label, answer.probs, answer.threshold, answer.abstain, *known, label_set)
+    by: Literal["bundle", "teacher"] = "bundle" if timed.own is None else "teacher"
+    teacher = timed.teacher or UNSET
+    return Verdict(answer.label, answer.probs, answer.threshold, answer.abstain, *known, by, teacher, label_set)
 
 
 def _timing(job: Job, timed: list[TimedAnswer]) -> Timing:

@@ -29,7 +29,7 @@ def _list(of: Json, **more: Any) -> Json:
 _TEXT: Json = {"type": "string"}
 _NUMBER: Json = {"type": "number"}
 _VERDICT = _object(
-    ["label", "probs", "threshold", "abstain", "unfamiliar", "unfamiliarity"],
+    ["label", "probs", "threshold", "abstain", "unfamiliar", "unfamiliarity", "answered_by"],
     {
         "label": _TEXT,
         "probs": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1}},
@@ -37,6 +37,8 @@ _VERDICT = _object(
         "abstain": {"type": "boolean"},
         "unfamiliar": {"type": ["boolean", "null"]},
         "unfamiliarity": {"type": ["number", "null"]},
+        "answered_by": {"enum": ["bundle", "teacher"]},
+        "teacher": {"enum": ["late", "dead", "failed", "busy", "budget", "nonsense", "too long"]},
         "label_set": _list(_TEXT),
     },
 )

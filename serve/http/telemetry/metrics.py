@@ -40,10 +40,13 @@ class ServerMetrics:
         self.reloads = MetricFamily(
             "potstill_reloads_total", "Checks for a new version of a bundle, by outcome.", ("bundle", "outcome")
         )
+        self.teacher = MetricFamily("potstill_teacher_total", "Texts that the teacher was to answer, by outcome.", ("outcome",))
+        self.teacher_s = MetricFamily("potstill_teacher_seconds", "From asking the teacher to its answer.", (), SECONDS)
+        self.audit = MetricFamily("potstill_audit_total", "Texts that were drawn for the audit, by outcome.", ("outcome",))
         self.lost_lines = MetricFamily("potstill_lost_log_lines_total", "Log lines that could not be written.")
         self._all = (
             self.requests, self.shed, self.tokenize, self.queue, self.infer, self.total, self.tokens, self.labels, self.unfamiliar,
-            self.confidence, self.reloads, self.lost_lines,
+            self.confidence, self.reloads, self.teacher, self.teacher_s, self.audit, self.lost_lines,
         )  # fmt: skip
         self._shared = shared
         if shared is not None:  # a process that replaces a dead one continues its counts
@@ -56,7 +59,7 @@ class ServerMetrics:
         self.queue.observe(job.queue_s, bundle)
         self.total.observe(now - job.start_s, bundle)
         for timed in job.results():
-            answer = timed.answer
+            answer = timed.own or timed.answer  # drift shows in what the bundle says, whoever answers
             self.tokenize.observe(timed.tokenize_s, bundle)
             self.infer.observe(timed.infer_s, bundle)
             self.tokens.observe(timed.n_tokens, bundle)
