@@ -206,9 +206,8 @@ def missing(task: Task) -> list[str]:
     if not task.examples:
         found.append("no worked examples: the teacher is asked without any, and prompts differ in the order of the answers alone")
     elif without:
-        found.append(
-            f"no worked example has the label {', '.join(without[:5])}{' and others' * (len(without) > 5)}: a teacher rarely answers so"
-        )
+        names = ", ".join(without[:5]) + " and others" * (len(without) > 5)
+        found.append(f"no worked example has the label {names}: a teacher rarely answers so")
     n_bare = sum(not example.rationale.strip() for example in task.examples)
     if n_bare:
         found.append(f"{n_bare} of {len(task.examples)} worked examples have no rationale: mode cot leaves them out")

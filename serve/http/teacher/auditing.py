@@ -129,7 +129,7 @@ class Auditor:
             target=None if drawn.target is None else encodable(drawn.target),
             probs=drawn.answer.probs,
             abstain=drawn.answer.abstain,
-            unfamiliar=getattr(drawn.answer, "unfamiliar", None),
+            unfamiliar=drawn.answer.unfamiliar,
             teacher=self._connection.teacher,
             teacher_probs=teacher_probs,
         )

@@ -33,7 +33,7 @@ Outcome = Literal["answered", "late", "dead", "failed", "busy", "budget", "nonse
 
 def wants_teacher(answer: Answer) -> bool:
     """Whether an answer of the bundle should be given by the teacher instead."""
-    return answer.abstain or getattr(answer, "unfamiliar", None) is True
+    return answer.abstain or answer.unfamiliar is True
 
 
 class TeacherBudget:
