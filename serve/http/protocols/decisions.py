@@ -35,7 +35,7 @@ class Part(msgspec.Struct, frozen=True):
 
     type: str
     text: str | None = None
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = msgspec.Raw()  # empty: there is none
 
 
 class InputItem(msgspec.Struct, frozen=True):
@@ -170,7 +170,7 @@ def _words(part: Part) -> str:
     """A part of a message as text; raises Refused: 422."""
     if part.type == "input_text" and part.text is not None:
         return part.text
-    if part.type == "input_json" and part.data is not None:
+    if part.type == "input_json" and bytes(part.data):
         return bytes(part.data).decode()
     raise Refused(422, f"input has a part of type {part.type!r}; this classifier reads input_text and input_json")
 
