@@ -76,11 +76,14 @@ def population(folder: Path, cache: Path | None) -> Population:
     if place is not None and place.is_file():
         return Population(**np.load(place))
     lines = [line for file in sorted(folder.glob("*.jsonl.gz")) for line in gzip.decompress(file.read_bytes()).splitlines()]
-    rows = {row["text"]: str(row["label"]) for row in map(json.loads, lines) if row.get("label") is not None}  # each text once
-    texts = sorted(rows)
-    random.Random(0).shuffle(texts)
-    texts = texts[: N_TRAIN + N_ANSWERED]
-    labels = np.array([rows[text] for text in texts])
+    rows = [json.loads(line) for line in lines]
+    random.Random(0).shuffle(rows)
+    label_of: dict[str, str] = {}  # each text once
+    for row in rows:
+        if row.get("label") is not None:
+            label_of.setdefault(row["text"], str(row["label"]))
+    texts = list(label_of)[: N_TRAIN + N_ANSWERED]
+    labels = np.array([label_of[text] for text in texts])
     vectors = embeddings([Text(text, str(i)) for i, text in enumerate(texts)], find_backbone("all-minilm-l6-v2").path)
     grams = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True).fit(texts[:N_TRAIN])
     fast, slow = (
@@ -222,9 +225,9 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-def draws(texts: Population, n_gold: int, n_splits: int) -> Iterator[tuple[str, Population, Population]]:
+def draws(texts: Population, n_gold: int, n_splits: int, seed: int = 0) -> Iterator[tuple[str, Population, Population]]:
     """(how, gold texts, texts to come) of every draw."""
-    rng, n = np.random.default_rng(0), len(texts.gold)
+    rng, n = np.random.default_rng(seed), len(texts.gold)
     for _ in range(n_splits):
         yield "draw", texts.at(rng.integers(0, n, n_gold)), texts
         order = rng.permutation(n)
