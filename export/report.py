@@ -50,9 +50,7 @@ class ExportReport:
         found = self.familiarity
         if found is None:
             least, n = fewest_held_out(self.unfamiliar_rate), self.quality.n_validation
-            return (
-                f"unfamiliar texts are not told: a rate of {self.unfamiliar_rate:g} needs {least} validation texts, here are {n}"
-            )
+            return f"unfamiliar texts are not told: a rate of {self.unfamiliar_rate:g} needs {least} validation texts, here are {n}"
         return f"unfamiliar texts are told, with on average at most {found.rate:.1%} false alarms, by {found.n} validation texts"
 
     def _hints(self) -> list[str]:
