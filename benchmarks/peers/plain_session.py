@@ -42,7 +42,7 @@ class PlainSession:
         """Probabilities by label."""
         ids = self.tokenizer.encode(text)
         arrays = {"input_ids": ids.ids, "attention_mask": ids.attention_mask, "token_type_ids": ids.type_ids}
-        (logits,) = self.session.run(None, {name: np.array([arrays[name]], dtype=np.int64) for name in self.inputs})
+        logits = self.session.run(["logits"], {name: np.array([arrays[name]], dtype=np.int64) for name in self.inputs})[0]
         weights = np.exp((logits[0] - logits[0].max()) / self.temperature)
         return dict(zip(self.labels, (weights / weights.sum()).tolist(), strict=True))
 

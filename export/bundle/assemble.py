@@ -116,7 +116,8 @@ def write_bundle(bundle: Path, content: BundleContent) -> None:
         (folder / CONFIG_FILE).write_bytes(config_json(checkpoint, manifest.labels))
         (folder / TOKENIZER_CONFIG_FILE).write_bytes(tokenizer_config_json(checkpoint, manifest.max_tokens))
         (folder / QUALITY_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(content.quality), indent=2) + b"\n")
-        (folder / card.FILE).write_text(card.text(content.task, manifest, content.quality), encoding="utf-8", newline="\n")
+        text = card.text(content.task, manifest, content.quality, content.familiarity)
+        (folder / card.FILE).write_text(text, encoding="utf-8", newline="\n")
         write_manifest(folder, manifest)
         if content.familiarity is not None:
             write_familiarity(folder, content.familiarity)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from potstill.contract.bundle import Manifest
+from potstill.contract.familiarity import Familiarity
 from potstill.contract.task import Task
 from potstill.export.gate.quality import Quality
 
@@ -16,7 +17,7 @@ METRICS = {
 }
 
 
-def text(task: Task, manifest: Manifest, quality: Quality) -> str:
+def text(task: Task, manifest: Manifest, quality: Quality, familiarity: Familiarity | None = None) -> str:
     """The card. It depends on the bundle's content alone, so every export writes the same."""
     return "\n".join(
         [
@@ -28,6 +29,7 @@ def text(task: Task, manifest: Manifest, quality: Quality) -> str:
             *_labels(task),
             *_scores(manifest, quality),
             *_confidence(manifest),
+            *_familiarity(familiarity),
             *_use(manifest),
             *_origin(manifest),
         ]
@@ -107,6 +109,19 @@ def _confidence(manifest: Manifest) -> list[str]:
             + ("on average." if sets.confidence is None else f"at least, with a confidence of {sets.confidence:g}."),
         ]
     return ["## Confidence", "", *lines, ""] if lines else []
+
+
+def _familiarity(known: Familiarity | None) -> list[str]:
+    """What the mark of unfamiliar texts promises."""
+    if known is None:
+        return []
+    return [
+        "## Texts unlike these",
+        "",
+        "A text unlike those that the model was made from is marked `unfamiliar`. The threshold was chosen so that on average at most "
+        f"{known.rate:.1%} of texts like the {known.n} it was chosen on are marked.",
+        "",
+    ]
 
 
 def _use(manifest: Manifest) -> list[str]:

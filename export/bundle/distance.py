@@ -50,7 +50,7 @@ class PoolGaussian:
 def fit_gaussian(states: NDArray[np.float32]) -> PoolGaussian | None:
     """Fit to the pool's states [N, H]; None if they are too few, or hardly vary."""
     n, width = states.shape
-    n_directions = min(MAX_DIRECTIONS, n // TEXTS_PER_DIRECTION, width - 1)
+    n_directions = min(MAX_DIRECTIONS, n // TEXTS_PER_DIRECTION, width // 2)
     if n_directions < 1:
         return None
     mean = states.mean(axis=0, dtype=np.float64)

@@ -53,7 +53,7 @@ def run(model, outputs, ids):
 def test_the_distance_is_mahalanobis_with_one_variance_for_what_is_not_kept():
     pool = states(300)
     found = fit_gaussian(pool)
-    assert len(found.directions) == min(MAX_DIRECTIONS, 300 // TEXTS_PER_DIRECTION, WIDTH - 1)
+    assert len(found.directions) == min(MAX_DIRECTIONS, 300 // TEXTS_PER_DIRECTION, WIDTH // 2)
     kept = found.directions.T @ np.diag(found.variances - found.rest) @ found.directions
     covariance = kept + found.rest * np.eye(WIDTH)
     fresh = states(20, seed=3).astype(np.float64) - found.mean
