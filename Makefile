@@ -19,6 +19,9 @@ WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-r
 demo: $(STAMP)
 	$(BIN)/potstill demo
 
+# Where no bytecode is written, each of the hundreds of programs that the tests start compiles ours anew.
+test test-fast: export PYTHONDONTWRITEBYTECODE =
+
 test: $(STAMP)
 	$(BIN)/python -m pytest -q --durations=15 $(WORKERS)
 

@@ -161,11 +161,13 @@ class _Reader:
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path, self.file, self.size = path, file, path.stat().st_size
+        self.at = 0  # bytes read; asking the file would be a call of the system for each of a vocabulary's strings
 
     def header(self) -> Header:
         """Read everything before the tensor data, and check it against the length of the file."""
         if self.file.read(len(MAGIC)) != MAGIC:
             raise FormatError(self.path, "", "is not a GGUF file: it does not start with 'GGUF'; name a .gguf file")
+        self.at = len(MAGIC)
         version = self.number("<I")
         if version not in VERSIONS:
             raise FormatError(self.path, "", f"is GGUF version {version}; versions 2 and 3 are read; fetch a newer file")
@@ -175,15 +177,9 @@ class _Reader:
             key = self.string()
             fields[key] = self.value(self.number("<I"), keep=key == _TOKENS)
         tensors = [self.tensor() for _ in range(n_tensors)]
-        n_data = max((tensor.end for tensor in tensors), default=0)
-        alignment = fields.get("general.alignment") or _DEFAULT_ALIGNMENT
-        if not isinstance(alignment, int) or alignment < 1:
-            raise self.damaged(f"its alignment is {alignment!r}")
-        n_head = self.file.tell()
-        start = -(-n_head // alignment) * alignment if n_tensors else n_head  # a vocabulary alone is not padded
-        n_bytes = start + n_data
-        if n_bytes > self.size:
-            raise self.short(n_bytes)
+        start, n_data = self.data_start(fields, padded=n_tensors > 0), max((tensor.end for tensor in tensors), default=0)
+        if start + n_data > self.size:
+            raise self.short(start + n_data)
         architecture = str(fields.get("general.architecture", ""))
         n_ctx = fields.get(f"{architecture}.context_length")
         file_type = FILE_TYPES.get(fields.get("general.file_type", -1))
@@ -192,7 +188,7 @@ class _Reader:
             architecture=architecture,
             n_ctx_train=n_ctx if isinstance(n_ctx, int) else None,
             n_tensors=n_tensors,
-            n_bytes=n_bytes,
+            n_bytes=start + n_data,
             file_type=file_type,
             chat_template=template if isinstance(template, str) else "",
             weights_bytes=n_data if all(tensor.known for tensor in tensors) else self.size - start,
@@ -206,6 +202,13 @@ class _Reader:
             eos=_spelling(fields, "eos"),
             adds_bos=_adds_bos(fields),
         )
+
+    def data_start(self, fields: Mapping[str, Any], *, padded: bool) -> int:
+        """Where the tensor data begins, in bytes, once the head is read; a file of a vocabulary alone is not padded."""
+        alignment = fields.get("general.alignment") or _DEFAULT_ALIGNMENT
+        if not isinstance(alignment, int) or alignment < 1:
+            raise self.damaged(f"its alignment is {alignment!r}")
+        return -(-self.at // alignment) * alignment if padded else self.at
 
     def tensor(self) -> _Tensor:
         """Read a tensor's description."""
@@ -250,8 +253,9 @@ class _Reader:
 
     def take(self, n_bytes: int) -> bytes:
         """Read bytes; checks the file's length first, so that a damaged length allocates nothing."""
-        if self.file.tell() + n_bytes > self.size:
-            raise self.short(self.file.tell() + n_bytes)
+        if self.at + n_bytes > self.size:
+            raise self.short(self.at + n_bytes)
+        self.at += n_bytes
         return self.file.read(n_bytes)
 
     def count(self, fields: Mapping[str, Any], key: str, default: int) -> int:

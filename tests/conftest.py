@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import ctypes
 import ctypes.util
+import fcntl
 import http.server
 import json
 import math
@@ -18,6 +19,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -34,6 +36,13 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 settings.register_profile("untimed", deadline=None)  # an example that a busy machine makes slow is no failure
 settings.load_profile("untimed")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where slow tests are left out, do not load the files that have no others: most of them import torch."""
+    if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
+        return None
+    return "\npytestmark = pytest.mark.slow\n" in collection_path.read_text(encoding="utf-8") or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -70,15 +79,35 @@ def smollm2() -> Path:
 
 
 @pytest.fixture(scope="session")
-def half_floats(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], Any]], Path]:
+    """The folder of that name, filled by the first of the workers that needs it; nobody may change it. Args: name, how it is filled."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def folder(name: str, fill: Callable[[Path], Any]) -> Path:
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (shared / name).exists():
+                staging = tmp_path_factory.mktemp(name)
+                fill(staging)
+                staging.rename(shared / name)
+        return shared / name
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def half_floats(smollm2: Path, made_once: Callable[..., Path]) -> Path:
     """The real teacher unpacked to 16-bit floats, in which rounding is small."""
     import llama_cpp
 
-    path = tmp_path_factory.mktemp("teacher") / "f16.gguf"
-    params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype, params.allow_requantize, params.nthread = llama_cpp.LLAMA_FTYPE_MOSTLY_F16, True, 2
-    assert llama_cpp.llama_model_quantize(str(smollm2).encode(), str(path).encode(), ctypes.byref(params)) == 0
-    return path
+    def fill(folder: Path) -> None:
+        params = llama_cpp.llama_model_quantize_default_params()
+        params.ftype, params.allow_requantize, params.nthread = llama_cpp.LLAMA_FTYPE_MOSTLY_F16, True, 2
+        target = str(folder / "f16.gguf").encode()
+        assert llama_cpp.llama_model_quantize(str(smollm2).encode(), target, ctypes.byref(params)) == 0
+
+    return made_once("half_floats", fill) / "f16.gguf"
 
 
 @pytest.fixture(scope="session")
@@ -91,11 +120,12 @@ def minilm() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_models(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def tiny_models(smollm2: Path, made_once: Callable[..., Path]) -> dict[str, Path]:
     """A random model of a megabyte or two for each kind of memory that llama.cpp has, by the names of `support.teachers.tiny_gguf.KINDS`."""
-    from support.teachers.tiny_gguf import write_tiny_models  # a session without such tests need not read the vocabulary
+    from support.teachers.tiny_gguf import KINDS, write_tiny_models  # a session without such tests need not read the vocabulary
 
-    return write_tiny_models(smollm2, tmp_path_factory.mktemp("tiny"))
+    folder = made_once("tiny_models", lambda folder: write_tiny_models(smollm2, folder))
+    return {kind: folder / f"{kind}.gguf" for kind in KINDS}
 
 
 @pytest.fixture(scope="session")
@@ -200,6 +230,7 @@ class ScriptedServer:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # or a reply's content waits 40 ms for the client to acknowledge its head
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "null")

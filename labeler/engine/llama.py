@@ -102,7 +102,8 @@ class LlamaEngine(Vocabulary):
         capture_log()
         llama_cpp.llama_backend_init()
         clear_errors()
-        params = model_params(model_path, load.n_gpu_layers)
+        self._header = _header(model_path)  # once: every context that is measured asks for it
+        params = model_params(self._header, load.n_gpu_layers)
         self._model = self._calls.run(llama_cpp.llama_model_load_from_file, str(model_path).encode(), params)
         if not self._model:
             self._calls.close()
@@ -236,20 +237,18 @@ class LlamaEngine(Vocabulary):
 
     def _check_memory(self, config: EngineConfig) -> None:
         """Refuse a context that does not fit into the free memory, before the system would kill the process for it."""
-        try:
-            header = gguf.read_header(self._path)
-        except FormatError:  # a form that llama.cpp knows and we do not
+        if self._header is None:
             return
         need = memory_needed(
-            header,
+            self._header,
             config.n_cells,
             self.load.kv_type,
             n_sequences=config.n_sequences,
             n_batch=config.n_batch,
             flash_attention=config.flash_attention,
         )
-        need = share_in_ram(need, self.load.n_off_ram, header)
-        if is_rewritten(self._path):
+        need = share_in_ram(need, self.load.n_off_ram, self._header)
+        if is_rewritten(self._header):
             need = replace(need, weights_bytes=0)  # they are taken already; those of a mapped file still count as free
         free = free_memory_bytes()
         if need.total_bytes > free:
@@ -285,6 +284,14 @@ class LlamaEngine(Vocabulary):
         for i, token in enumerate(tokens):
             batch.token[i], batch.pos[i], batch.logits[i] = token.token, token.position, token.wants_logits
             batch.n_seq_id[i], batch.seq_id[i][0] = 1, token.sequence
+
+
+def _header(path: Path) -> gguf.Header | None:
+    """The file's header; None for a form that llama.cpp may know and we do not."""
+    try:
+        return gguf.read_header(path)
+    except FormatError:
+        return None
 
 
 def _context_params(config: EngineConfig, kv_type: KvType) -> llama_cpp.llama_context_params:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from pathlib import Path
 from typing import Any, TypeVar
 
 import llama_cpp
 
-from potstill.contract.errors import FormatError
 from potstill.models import gguf
 
 REPACKED = ("Q4_0", "Q4_K_M")  # types that llama.cpp rewrites in memory for wide registers
@@ -25,7 +23,7 @@ T = TypeVar("T")
 # Load parameters
 
 
-def model_params(model: Path, n_gpu_layers: int = 0) -> llama_cpp.llamamodel_params:
+def model_params(header: gguf.Header | None, n_gpu_layers: int = 0) -> llama_cpp.llamamodel_params:
     """Default load parameters, but without AMX kernels and without a second copy of weights that are rewritten in memory.
 
     GCC 12 drops stores to the tile configuration that AMX kernels load, and the process dies of a general protection fault; a
@@ -33,25 +31,21 @@ def model_params(model: Path, n_gpu_layers: int = 0) -> llama_cpp.llamamodel_par
     rewritten weights.
 
     Args:
-        model: a GGUF file; llama.cpp itself refuses any other.
+        header: of the model; None for a form that llama.cpp may know and we do not.
         n_gpu_layers: layers that go to the GPU, from the last one on; llama.cpp's own default is all of them, fit or not.
     """
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = n_gpu_layers
     if b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info():
         params.use_extra_bufts = False
-    elif is_rewritten(model):
+    elif is_rewritten(header):
         params.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
     return params
 
 
-def is_rewritten(model: Path) -> bool:
+def is_rewritten(header: gguf.Header | None) -> bool:
     """Whether llama.cpp rewrites the weights in memory, so that they are no mapped file."""
-    try:
-        header = gguf.read_header(model)
-    except FormatError:  # llama.cpp itself will refuse it
-        return False
-    return header.file_type in REPACKED and b"AMX_INT8 = 1" not in llama_cpp.llama_print_system_info()
+    return header is not None and header.file_type in REPACKED and b"AMX_INT8 = 1" not in llama_cpp.llama_print_system_info()
 
 
 # Log messages: the only place where llama.cpp says why it failed

@@ -21,9 +21,9 @@ def demo(out: Path) -> None:
     """Label, train, export and measure on the example's posts, with the two embedded models, in a few minutes."""
     with heeding_sigterm():
         finished = run_project(write_demo_project(out), click.echo, SHOWN)
-        measured = results.measure(finished)
-        results.write_demo_summary(out, finished, measured)
-        click.echo(results.demo_report(out, finished, measured))
+        scored, bench = results.score(finished), results.time_bundle(finished)
+        results.write_demo_summary(out, finished, scored, bench)
+        click.echo(results.demo_report(out, finished, scored, bench))
 
 
 @click.command("run")
@@ -33,6 +33,6 @@ def run(project: Path) -> None:
     with heeding_sigterm():
         finished = run_project(project, click.echo, SHOWN)
         if finished.plan.gold:
-            click.echo(results.table(results.measure(finished)))
+            click.echo(results.table(results.score(finished)))
     bundle = finished.bundle
     click.echo(f"\nthe bundle is in {bundle}; try it: potstill predict {bundle} TEXTS, or: potstill serve {bundle}")

@@ -120,19 +120,8 @@ def run_project(
             return exporting.export_bundle(out / CHECKPOINT_FOLDER, out / BUNDLE_FOLDER, export_config, progress).as_text()
 
     files = [here / project.texts, *([here / project.gold] if project.gold else [])]
-    asked: list[Any] = [
-        plan.task.digest,
-        teacher_digest,
-        dataclasses.asdict(plan.config),
-        dataclasses.asdict(plan.derive),
-        plan.teacher.pack,
-    ]
-    if plan.teacher.kv_type != TeacherConfig.kv_type:
-        asked.append(plan.teacher.kv_type)
-    if plan.then:
-        then = plan.then
-        asked += [_teacher_digest(then.teacher), dataclasses.asdict(then.rule), then.mode, then.n_paths]
-    stages.run("label", [*asked, *map(digest.of_path, files)], [SOFT_LABELS_FILE, *gold_files], label_stage)
+    asked = [*_asked(plan, teacher_digest), *map(digest.of_path, files)]
+    stages.run("label", asked, [SOFT_LABELS_FILE, *gold_files], label_stage)
     made_of = [plan.task.digest, digest.of_file(out / SOFT_LABELS_FILE), file_digests(train_config)]
     student_files = [f"{CHECKPOINT_FOLDER}/{name}" for name in (STUDENT_FILE, "model.safetensors")]
     stages.run("train", [*made_of, dataclasses.asdict(train_config)], student_files, train_stage)
@@ -153,6 +142,17 @@ def _label_plan(path: Path, project: Project) -> LabelPlan:
     then = second_teacher(settings(path, "label", then_table, ThenSettings), teacher)
     gold = here / project.gold if project.gold else None
     return plan_labelling(here / project.task, here / project.texts, config, gold=gold, teacher=teacher, derive=derive, then=then)
+
+
+def _asked(plan: LabelPlan, teacher_digest: str) -> list[Any]:
+    """What decides the labels beside the texts."""
+    derive = dataclasses.asdict(plan.derive)
+    asked = [plan.task.digest, teacher_digest, dataclasses.asdict(plan.config), derive, plan.teacher.pack]
+    if plan.teacher.kv_type != TeacherConfig.kv_type:  # only where it is set, so that the records of other projects still fit
+        asked.append(plan.teacher.kv_type)
+    if then := plan.then:
+        asked += [_teacher_digest(then.teacher), dataclasses.asdict(then.rule), then.mode, then.n_paths]
+    return asked
 
 
 def _teacher_digest(teacher: TeacherConfig) -> str:

@@ -32,15 +32,14 @@ LIVE_TEXTS = (
 
 @dataclass(frozen=True)
 class ProjectScores:
-    """Scores by who answered, and the bundle's speed."""
+    """Scores by who answered."""
 
     n_gold: int
     scores: dict[str, Scores]  # teacher, student, int8
-    bench: BundleBenchReport
 
 
-def measure(finished: ProjectRun) -> ProjectScores:
-    """Score all three on the gold texts that the teacher could label, and time the bundle on them."""
+def score(finished: ProjectRun) -> ProjectScores:
+    """Score all three on the gold texts that the teacher could label."""
     labels = finished.plan.task.label_names
     rows = read_soft_labels(finished.out / GOLD_LABELS_FILE, labels=labels)
     by_id = {text.id: text for text in finished.plan.all_texts}
@@ -53,14 +52,18 @@ def measure(finished: ProjectRun) -> ProjectScores:
         "student": predict(finished.checkpoint, texts),
         "int8": int8,
     }
-    report = bench_bundle(finished.bundle, BundleBenchConfig(texts=finished.plan.gold_file))
-    return ProjectScores(len(rows), {name: metrics.scores(values, gold) for name, values in probs.items()}, report)
+    return ProjectScores(len(rows), {name: metrics.scores(values, gold) for name, values in probs.items()})
 
 
-def table(measured: ProjectScores) -> str:
+def time_bundle(finished: ProjectRun) -> BundleBenchReport:
+    """Time the bundle on the gold texts, which takes ten seconds."""
+    return bench_bundle(finished.bundle, BundleBenchConfig(texts=finished.plan.gold_file))
+
+
+def table(scored: ProjectScores) -> str:
     """The scores for a person, each with its 95 % interval."""
-    lines = [f"\non {measured.n_gold} gold texts   accuracy               macro-F1"]
-    for name, values in measured.scores.items():
+    lines = [f"\non {scored.n_gold} gold texts   accuracy               macro-F1"]
+    for name, values in scored.scores.items():
         lines.append(f"  {name:<18} {values['accuracy'].as_text():<22} {values['macro_f1'].as_text()}")
     return "\n".join(lines)
 
@@ -70,32 +73,32 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def write_demo_summary(out: Path, finished: ProjectRun, measured: ProjectScores) -> None:
+def write_demo_summary(out: Path, finished: ProjectRun, scored: ProjectScores, bench: BundleBenchReport) -> None:
     """Write `summary.json`: the demo's figures for machines. Times in seconds, latencies in milliseconds per text."""
     teacher = find_teacher(TEACHER)
     summary = {
         "teacher": {"name": teacher.name, "sha256": teacher.sha256},
         "n_texts": len(finished.plan.all_texts),
         "n_paths": len(finished.plan.all_texts) * finished.plan.config.n_paths,
-        "n_gold": measured.n_gold,
+        "n_gold": scored.n_gold,
         "label_s": finished.seconds["label"],
         "train_s": finished.seconds["train"],
         "export_s": finished.seconds["export"],
-        **{metric: {who: values[metric].value for who, values in measured.scores.items()} for metric in ("accuracy", "macro_f1")},
+        **{metric: {who: values[metric].value for who, values in scored.scores.items()} for metric in ("accuracy", "macro_f1")},
         "intervals": {
-            metric: {who: [values[metric].low, values[metric].high] for who, values in measured.scores.items()}
+            metric: {who: [values[metric].low, values[metric].high] for who, values in scored.scores.items()}
             for metric in ("accuracy", "macro_f1")
         },
-        "latency_ms": {"p50": measured.bench.p50_ms, "p99": measured.bench.p99_ms},
+        "latency_ms": {"p50": bench.p50_ms, "p99": bench.p99_ms},
         "bundle_bytes": folder_bytes(finished.bundle),
     }
     atomic.write_file(out / SUMMARY_FILE, msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
 
 
-def demo_report(out: Path, finished: ProjectRun, measured: ProjectScores) -> str:
+def demo_report(out: Path, finished: ProjectRun, scored: ProjectScores, bench: BundleBenchReport) -> str:
     """The demo's last lines: scores, costs, three live answers, and what to type next."""
     teacher = find_teacher(TEACHER)
-    seconds, bench = finished.seconds, measured.bench
+    seconds = finished.seconds
     megabytes = {
         "teacher": teacher.path.stat().st_size / 1e6,
         "student": folder_bytes(finished.checkpoint) / 1e6,
@@ -108,7 +111,7 @@ def demo_report(out: Path, finished: ProjectRun, measured: ProjectScores) -> str
     ]
     return "\n".join(
         [
-            table(measured),
+            table(scored),
             "\n" + ", ".join(f"{name} {size:.0f} MB" for name, size in megabytes.items()),
             f"one text takes {bench.p50_ms:.1f} ms (p50), {bench.p99_ms:.1f} ms (p99), so {bench.texts_per_s:.0f} texts/s a core",
             "  ".join(f"{name} {seconds[name]:.0f} s" for name in ("label", "train", "export")),

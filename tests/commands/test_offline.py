@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -112,6 +113,7 @@ for line in sys.stdin.read().split("\\n"):
 Path("found.json").write_text(json.dumps(found))
 sys.exit("\\n".join(["failed:", *failed]) if failed else 0)
 """
+KEPT_OPEN = "import sys, time, potstill\nwith potstill.Classifier.open(sys.argv[1]) as one: one.classify(['rise']); time.sleep(13)"
 
 
 def surroundings(home: Path, **more: str) -> dict[str, str]:
@@ -151,7 +153,17 @@ def write_task(path, task):
 
 
 @pytest.fixture(scope="module")
-def ran(folder):
+def kept_open(tmp_path_factory):
+    """What will be seen of a program that keeps a classifier open, and its home; onnxruntime waits ten seconds before it looks up the
+    host of its collector, so the others are asked meanwhile."""
+    folder = tmp_path_factory.mktemp("kept")
+    command = [sys.executable, "-c", KEPT_OPEN, str(write_bundle(folder / "bundle"))]
+    with ThreadPoolExecutor(1) as beside:
+        yield beside.submit(lambda: (watch(command, env=surroundings(folder / "home"), cwd=folder), folder / "home"))
+
+
+@pytest.fixture(scope="module")
+def ran(folder, kept_open):
     """What was seen of all commands of the table, run one after the other in one process of the console."""
     env = surroundings(folder / "home", OMP_NUM_THREADS="2", HF_HUB_OFFLINE="0")  # what is not asked must be so without that, too
     command = ["sh", "-c", f'exec "{sys.executable}" -c "$0" < lines', DRIVER]
@@ -201,16 +213,11 @@ def test_only_models_fetch_asks_for_the_hub(folder, tmp_path):
 
 
 @needs_namespace
-def test_a_program_that_keeps_a_classifier_open_asks_for_nothing(tmp_path):
-    """onnxruntime waits ten seconds before it looks up the host of its collector."""
-    bundle = write_bundle(tmp_path / "bundle")
-    program = (
-        "import sys, time, potstill\nwith potstill.Classifier.open(sys.argv[1]) as one: one.classify(['rise']); time.sleep(13)"
-    )
-    seen = watch([sys.executable, "-c", program, str(bundle)], env=surroundings(tmp_path / "home"), cwd=tmp_path)
+def test_a_program_that_keeps_a_classifier_open_asks_for_nothing(kept_open):
+    seen, home = kept_open.result()
     assert seen.code == 0, seen.err
     assert (seen.names, seen.n_strays) == ([], 0)
-    assert not (tmp_path / "home").exists()
+    assert not home.exists()
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ print(json.dumps([path, error, steps]))
 @pytest.fixture
 def hub():
     server = Hub()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 
 import pytest
@@ -109,16 +110,19 @@ def tree(path):
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache  # many rules ask for them
 def imports(path):
     """(module, line) of every import in the file at any depth, and of every module of ours that a string names, as `-m` and lazy tables do."""
+    found = []
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
+            found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name(path)}:{node.lineno} imports relatively; write the package's name"
-            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+            found += [(f"{node.module}.{alias.name}", node.lineno) for alias in node.names]
         elif isinstance(node, ast.Constant) and re.fullmatch(r"potstill(\.\w+)+(:\w+)?", str(node.value)):
-            yield node.value.partition(":")[0], node.lineno
+            found.append((node.value.partition(":")[0], node.lineno))
+    return found
 
 
 def our_imports(path):
@@ -268,13 +272,14 @@ def test_the_figures_of_the_tree_keep_their_promises():
 
 def test_a_file_neither_prints_nor_asserts_nor_swallows():
     for path in FILES:
-        for node in ast.walk(tree(path)):
+        module = tree(path)
+        for node in ast.walk(module):
             place = f"{name(path)}:{getattr(node, 'lineno', 0)}"
             assert not isinstance(node, ast.Assert), f"{place} asserts; it vanishes under -O, raise an error"
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id != "print", f"{place} prints; return the text, or click.echo in commands/"
         if name(path) not in CATCH_ALL:
-            lines = list(broad_excepts(tree(path)))
+            lines = list(broad_excepts(module))
             assert not lines, f"{name(path)}:{lines} catches everything; name what is expected, or raise the rest again"
 
 

@@ -65,7 +65,7 @@ def test_every_setting_that_is_compared_is_written_down():
 
 
 def few(folder: Path, n_per_label: int) -> Path:
-    """So many gold texts of each label, as short as can be: every token takes milliseconds."""
+    """So many gold texts of each label."""
     texts = {"bullish": "up {}%, love it", "bearish": "down {}%, sold", "neutral": "which day? {}"}
     rows = [{"text": text.format(i), "gold": name} for i in range(n_per_label) for name, text in texts.items()]
     file = folder / "gold.jsonl"
@@ -73,12 +73,13 @@ def few(folder: Path, n_per_label: int) -> Path:
     return file
 
 
-def test_the_real_teacher_is_tuned_and_called_again_is_asked_nothing(smollm2, tmp_path: Path, capsys, monkeypatch):
+def test_a_teacher_is_tuned_and_called_again_is_asked_nothing(tiny_models, tmp_path: Path, capsys, monkeypatch):
     task, file, out = tmp_path / "task.toml", few(tmp_path, 7), tmp_path / "out"
     text = (EXAMPLE / "task.toml").read_text()
     task.write_text(re.sub(r'guideline = """.*?"""', 'guideline = ""', text.partition("[[knowledge]]")[0], flags=re.S))
     command = ["task", "tune", str(task), str(file), str(out), "--template", "plain", "--examples", "diverse", "--no-cot"]
     command += ["--examples-per-label", "1", "--backbone", "none", "--threads", "2", "--parallel", "24"]
+    command += ["--teacher", str(tiny_models["dense"])]
     assert console(command) == 0
     first = capsys.readouterr()
     assert [line for line in first.err.splitlines() if line.startswith("trying")] == [
@@ -92,9 +93,14 @@ def test_the_real_teacher_is_tuned_and_called_again_is_asked_nothing(smollm2, tm
     found = read_scores(out)
     assert found.chosen in [way.settings for way in found.ways]
     assert all(0 <= way.macro_f1.low <= way.macro_f1.value <= way.macro_f1.high <= 1 for way in found.ways)
-    assert (out / "tuned.toml").read_text().startswith(
-        "# The [label] table of a project.toml, chosen by: potstill task tune\n# teacher smollm2-135m-instruct, 21 texts of gold.jsonl: direct, "
-    )  # fmt: skip
+    assert (
+        (out / "tuned.toml")
+        .read_text()
+        .startswith(
+            "# The [label] table of a project.toml, chosen by: potstill task tune\n"
+            f"# teacher {tiny_models['dense']}, 21 texts of gold.jsonl: direct, "
+        )
+    )
     monkeypatch.setattr("potstill.labeler.teachers.local.LocalTeacher.answer", None)  # it must not be asked
     assert console(command) == 0
     assert capsys.readouterr().out == first.out

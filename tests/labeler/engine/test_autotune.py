@@ -36,10 +36,16 @@ def test_a_folder_that_cannot_be_made_is_no_error(tmp_path: Path):
     assert autotune.remembered(tmp_path / "file" / "engine", "a") is None
 
 
-@pytest.fixture
-def teacher(smollm2: Path, tmp_path: Path):
-    opened: list[LocalTeacher] = []
+@pytest.fixture(scope="module")
+def engine(smollm2: Path):
     engine = LlamaEngine(smollm2)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def teacher(engine: LlamaEngine, tmp_path: Path):
+    opened: list[LocalTeacher] = []
 
     def open_teacher(**config: object) -> LocalTeacher:
         said: list[str] = []
@@ -47,8 +53,7 @@ def teacher(smollm2: Path, tmp_path: Path):
         opened[-1].said = said
         return opened[-1]
 
-    yield open_teacher
-    engine.close()
+    return open_teacher
 
 
 def test_a_teacher_measures_once_and_says_so_and_measures_again_when_the_file_is_damaged(teacher, tmp_path: Path, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 
 from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, Token
 from potstill.labeler.engine.llama_bindings import LongCalls, Sampler, model_params
+from potstill.models.gguf import read_header
 
 pytestmark = pytest.mark.slow
 
@@ -128,5 +129,6 @@ def test_a_sampler_interrupted_while_it_is_freed_is_not_freed_twice(monkeypatch)
 
 
 def test_layers_for_the_gpu_reach_llama_cpp_and_without_a_wish_there_are_none(smollm2):
-    assert [model_params(smollm2, n).n_gpu_layers for n in (0, 7)] == [0, 7]
-    assert model_params(smollm2).n_gpu_layers == 0
+    header = read_header(smollm2)
+    assert [model_params(header, n).n_gpu_layers for n in (0, 7)] == [0, 7]
+    assert model_params(header).n_gpu_layers == model_params(None).n_gpu_layers == 0

@@ -47,14 +47,14 @@ from potstill.labeler.run.label import label
 path_collector.COMMIT_SECONDS = 0.0  # every path is a commit, so that a kill can fall between any two
 path_collector.N_BLOCK, path_collector.N_PILOT = 2, 4
 for line in sys.stdin:
-    store, n_texts, settings = json.loads(line)
+    store, model, n_texts, settings = json.loads(line)
     child = os.fork()
     if child:
         print(child, flush=True)
         print(os.waitpid(child, 0)[1], flush=True)
         continue
     config = LabelConfig(**{{"mode": "cot"}} | settings, max_rationale_tokens=6, deterministic=True)
-    teacher = open_local({TEACHER!r}, config=LocalConfig(deterministic=True, cache=Path(store).parent / "cache"))
+    teacher = open_local(model, config=LocalConfig(deterministic=True, cache=Path(store).parent / "cache"))
     label(load_task(Path("task.toml")), [Text(text, str(i)) for i, text in enumerate({TEXTS!r}[:n_texts])], Path(store), teacher, config)
     os._exit(0)
 """
@@ -71,9 +71,9 @@ class Labeller:
             [sys.executable, "-c", SERVER], cwd=folder, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
-    def begin(self, store: Path, settings: dict[str, object], n_texts: int = 6) -> int:
+    def begin(self, store: Path, settings: dict[str, object], n_texts: int = 6, model: str | Path = TEACHER) -> int:
         """The process that labels."""
-        self._server.stdin.write(json.dumps([str(store), n_texts, settings]) + "\n")
+        self._server.stdin.write(json.dumps([str(store), str(model), n_texts, settings]) + "\n")
         self._server.stdin.flush()
         return int(self._server.stdout.readline())
 
@@ -106,24 +106,26 @@ def stored(file: Path, table: str = "paths") -> Table:
 
 
 @pytest.mark.parametrize(
-    ("settings", "n_texts", "n_kills"),
+    ("settings", "n_texts", "n_kills", "real"),
     [
-        ({"n_paths": 4}, 20, 20),
-        ({"n_paths": 6, "bound": 0.9}, 8, 4),
-        ({"n_paths": 2, "mode": "cascade", "n_direct": 2, "uncertain": 0.5}, 6, 4),
-        ({"n_paths": 4, "mode": "direct", "bound": 0.8}, 6, 3),
+        ({"n_paths": 4}, 20, 20, False),
+        ({"n_paths": 6, "bound": 0.9}, 8, 4, False),
+        ({"n_paths": 2, "mode": "cascade", "n_direct": 2, "uncertain": 0.5}, 6, 4, False),
+        ({"n_paths": 4, "mode": "direct", "bound": 0.8}, 6, 3, True),
     ],
     ids=["cot", "adaptive", "cascade", "adaptive direct"],
 )
 def test_a_run_killed_again_and_again_ends_bit_for_bit_as_an_unbroken_one(
-    labeller: Labeller, tmp_path: Path, settings, n_texts, n_kills
+    labeller: Labeller, tmp_path: Path, tiny_models, settings, n_texts, n_kills, real
 ):
+    """Args: real, whether the 135M teacher labels, or a tiny one, with which most of the time is not spent on tokens."""
+    model = TEACHER if real else tiny_models["dense"]
     rng, file = random.Random(5), tmp_path / "killed.db"
     n_in_work = 0
     before: Table = []
     for _ in range(n_kills):
         n_more, seconds = rng.choice([(0, rng.uniform(0, 0.4)), (rng.randrange(1, 5), rng.uniform(0, 0.02))])
-        child = labeller.begin(file, settings, n_texts)
+        child = labeller.begin(file, settings, n_texts, model)
         while n_more and len(stored(file)) < len(before) + n_more and running(child):
             time.sleep(0.002)
         time.sleep(seconds)
@@ -134,7 +136,7 @@ def test_a_run_killed_again_and_again_ends_bit_for_bit_as_an_unbroken_one(
         before = after
     assert n_in_work >= n_kills * 0.7, "too few of the kills hit a run in work"
     for name in ("killed.db", "unbroken.db"):
-        labeller.begin(tmp_path / name, settings, n_texts)
+        labeller.begin(tmp_path / name, settings, n_texts, model)
         assert labeller.end() == 0
     assert set(before) <= set(stored(file))
     for table in ("paths", "runs", "texts"):

@@ -19,12 +19,6 @@ QUICK = ServerConfig(n_tries=3, first_wait_s=0.01, timeout_s=5.0)
 UP_OR_DOWN = ToyModel({" positive": 0.6, " negative": 0.3, " I see": 0.1})
 
 
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch):
-    for name in ("POTSTILL_API_KEY", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture
 def opened(scripted_server):
     teachers = []

@@ -32,12 +32,6 @@ def by_truth(_text, options):
     return [TRUTH[option] for option in options]
 
 
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch):
-    for name in ("POTSTILL_API_KEY", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture
 def opened(scripted_server):
     teachers = []

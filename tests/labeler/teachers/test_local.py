@@ -300,5 +300,5 @@ def test_auto_packs_an_unknown_file_to_q8_0_where_its_type_is_slow_in_batches_an
 def test_a_file_that_llama_cpp_rewrites_in_memory_is_read_and_not_mapped(pack, copied):
     if b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info():
         pytest.skip("this build rewrites nothing: its AMX kernels are switched off with the others")
-    mode = model_params(packed_file(NAME, pack).path).load_mode
+    mode = model_params(gguf.read_header(packed_file(NAME, pack).path)).load_mode
     assert mode == (llama_cpp.LLAMA_LOAD_MODE_NONE if copied else llama_cpp.LLAMA_LOAD_MODE_AUTO)

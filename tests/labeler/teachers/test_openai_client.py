@@ -19,12 +19,6 @@ KEPT = "paths drawn so far are kept, and the same command goes on from there"
 START = "start one, for example: llama-server -m MODEL.gguf --port 8000"
 
 
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch):
-    for name in ("POTSTILL_API_KEY", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture
 def client():
     """Makes clients, and closes them with the test."""

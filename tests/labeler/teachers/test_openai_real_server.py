@@ -36,12 +36,6 @@ def drawn(teacher, mode: str, paths: int = 1, words: tuple[str, ...] = WORDS, se
     return sorted(results, key=lambda path: (path.text_id, path.path))
 
 
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch):
-    for name in ("POTSTILL_API_KEY", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture(scope="module")
 def real_url(smollm2: Path, tmp_path_factory: pytest.TempPathFactory):
     """The address of a llama_cpp.server that this module starts and ends."""
@@ -176,35 +170,33 @@ def conversing(real_url: str):
 
 
 @pytest.fixture(scope="module")
-def first_word(smollm2: Path):
-    """Log-probability (nats) of a word at the beginning of the turn after these messages, from the logits of one sequence alone."""
+def first_words(smollm2: Path):
+    """Log-probabilities (nats) of words at the beginning of the turn after these messages, from the logits of one sequence alone."""
     reference = SingleSequence(smollm2, n_ctx=N_CONTEXT)
     llama = reference.llama
     template, eos = llama.metadata["tokenizer.chat_template"], llama.detokenize([llama.token_eos()], special=True).decode()
     render = Jinja2ChatFormatter(template=template, eos_token=eos, bos_token="")
 
-    def logprob(messages: tuple[Message, ...], word: str) -> float:
+    def logprobs(messages: tuple[Message, ...], words: tuple[str, ...]) -> list[float]:
         turns = [{"role": message.role, "content": message.content} for message in messages]
         prompt = llama.tokenize(render(messages=turns).prompt.encode(), add_bos=False, special=True)
-        both = []
-        for spelling in (word, f" {word}"):
-            tokens = llama.tokenize(spelling.encode(), add_bos=False, special=False)
-            llama.reset()
-            llama.eval(prompt + tokens)
-            rows = log_softmax(np.asarray(llama.scores[len(prompt) - 1 : len(prompt) + len(tokens) - 1], dtype=np.float64), axis=1)
-            both.append(rows[0, tokens[0]])  # this server does not go on from a turn, so the first token stands for the word
-        return float(np.logaddexp(*both))
+        llama.reset()
+        llama.eval(prompt)
+        row = log_softmax(np.asarray(llama.scores[len(prompt) - 1], dtype=np.float64))
+        # this server does not go on from a turn, so the first token stands for the word
+        first = [[llama.tokenize(word.encode(), add_bos=False, special=False)[0] for word in (w, f" {w}")] for w in words]
+        return [float(np.logaddexp(*row[tokens])) for tokens in first]
 
-    yield logprob
+    yield logprobs
     reference.close()
 
 
-def test_a_conversation_is_read_as_the_same_file_reads_it_in_this_process(conversing, first_word):
+def test_a_conversation_is_read_as_the_same_file_reads_it_in_this_process(conversing, first_words):
     assert conversing.identity.build == "uvicorn; chat, 100 likely tokens"
     asked = requests("direct")
     for path in conversing.answer("", 0, asked, in_turns("direct"), 0):
         turns = (*TURNS, Message("user", asked[int(path.text_id)].prompt))
-        listed = [(found, first_word(turns, word)) for found, word in zip(path.word_logprobs, WORDS, strict=True)]
+        listed = list(zip(path.word_logprobs, first_words(turns, WORDS), strict=True))
         np.testing.assert_allclose(*zip(*[pair for pair in listed if pair[1] > -7], strict=True), atol=0.4)
         assert all(found >= expected - 0.4 for found, expected in listed)  # what is not listed has a bound from above
 

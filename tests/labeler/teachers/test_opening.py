@@ -10,12 +10,6 @@ from potstill.labeler.teachers.opening import is_server, open_local, open_teache
 from potstill.models.devices import Gpu, LlamaBuild, installed_llama
 
 
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch):
-    for name in ("POTSTILL_API_KEY", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def one_model(path, body):
     """The smallest server: a list of one model, and a completion of one word."""
     choice = {"text": " up", "index": 0, "logprobs": None}

@@ -22,12 +22,6 @@ spec = partial(answer_spec, max_rationale_tokens=8)
 QUICK = ServerConfig(n_tries=3, first_wait_s=0.01, timeout_s=5.0)
 
 
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch):
-    for name in ("POTSTILL_API_KEY", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def completion(*texts: str, listed: dict[str, float] | None = None, n_prompt: int = 50, n_generated: int = 7):
     logprobs = {"tokens": ["x"], "top_logprobs": [listed]} if listed else None
     choices = [{"text": text, "index": i, "logprobs": logprobs} for i, text in enumerate(texts)]

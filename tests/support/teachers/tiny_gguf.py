@@ -21,25 +21,29 @@ WORDS = ("Ġpositive", "Ġnegative", "Ġneutral", "Ċ")
 Tensors = dict[str, np.ndarray]
 
 
-def write_tiny_models(vocabulary: Path, folder: Path) -> dict[str, Path]:
-    """One model of each kind. Args: vocabulary, a GGUF file whose tokenizer they take."""
-    reader = gguf.GGUFReader(vocabulary)
-    tokenizer = {name: field for name, field in reader.fields.items() if name.startswith("tokenizer.ggml.")}
-    tokens = tokenizer["tokenizer.ggml.tokens"].contents()
-    return {kind: _write(folder / f"{kind}.gguf", kind, tokenizer, tokens) for kind in KINDS}
+def write_tiny_models(vocabulary: Path, folder: Path) -> None:
+    """One model of each kind, named after it. Args: vocabulary, a GGUF file whose tokenizer they take."""
+    tokenizer = _tokenizer(vocabulary)
+    for kind in KINDS:
+        _write(folder / f"{kind}.gguf", kind, tokenizer)
 
 
 def write_encoder(vocabulary: Path, path: Path) -> Path:
     """A model whose tokens attend to later ones, as those of encoders do. Args: as for :func:`write_tiny_models`."""
-    tokenizer = {name: field for name, field in gguf.GGUFReader(vocabulary).fields.items() if name.startswith("tokenizer.ggml.")}
-    return _write(path, "dense", tokenizer, tokenizer["tokenizer.ggml.tokens"].contents(), causal=False)
+    return _write(path, "dense", _tokenizer(vocabulary), causal=False)
 
 
-def _write(path: Path, kind: str, tokenizer: dict[str, Any], tokens: list[str], *, causal: bool = True) -> Path:
+def _tokenizer(path: Path) -> dict[str, tuple[Any, ...]]:
+    """(value, type, type of its items) of each field of a file's tokenizer; the lists of tokens take a second to read."""
+    fields = {name: field for name, field in gguf.GGUFReader(path).fields.items() if name.startswith("tokenizer.ggml.")}
+    return {name: (field.contents(), field.types[0], *field.types[1:2]) for name, field in fields.items()}
+
+
+def _write(path: Path, kind: str, tokenizer: dict[str, tuple[Any, ...]], *, causal: bool = True) -> Path:
     """One model."""
     writer = gguf.GGUFWriter(path, KINDS[kind])
     for name, field in tokenizer.items():
-        writer.add_key_value(name, field.contents(), field.types[0], field.types[1] if len(field.types) > 1 else None)
+        writer.add_key_value(name, *field)
     writer.add_context_length(1024)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(N_LAYERS[kind])
@@ -56,7 +60,7 @@ def _write(path: Path, kind: str, tokenizer: dict[str, Any], tokens: list[str], 
         writer.add_ssm_inner_size(2 * WIDTH)
         writer.add_ssm_state_size(STATE)
         writer.add_ssm_time_step_rank(RANK)
-    for name, values in _tensors(kind, tokens).items():
+    for name, values in _tensors(kind, tokenizer["tokenizer.ggml.tokens"][0]).items():
         writer.add_tensor(name, values.astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
