@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -27,12 +28,15 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from potstill.contract.errors import FormatError
 from potstill.networks.register import is_own, register
+from potstill.serve.runtime.session import GRAPH_ERRORS
 
 GRAPH_NAME = "classifier"
 CONTRIB_DOMAIN = "com.microsoft"  # onnxruntime's contributed operators
 # Model types whose exported attention, layer norms and GELUs match onnxruntime's BERT fusion patterns.
 FUSED_FAMILIES = frozenset({"bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra"})
 OPSET = 17  # the first with a LayerNormalization operator
+# What onnxruntime's tools raise on networks that they do not know, a bare Exception aside.
+TOOL_ERRORS = (*GRAPH_ERRORS, AssertionError, AttributeError, LookupError, ArithmeticError)
 EXAMPLE_LENGTH = 21  # tokens of the traced text; any length works, this one is not a multiple of a block
 
 
@@ -151,7 +155,7 @@ def fuse(model: onnx.ModelProto, checkpoint: Path, scratch: Path) -> onnx.ModelP
     options.enable_embed_layer_norm = False  # would hide the embedding tables from the quantizer
     path = scratch / "unfused.onnx"
     onnx.save(model, path)
-    with quiet():
+    with quiet(), tool_errors(), temporary_files_in(scratch):
         fused = optimize_model(
             str(path), "bert", num_heads=heads, hidden_size=hidden, optimization_options=options, opt_level=0
         ).model
@@ -165,7 +169,7 @@ def fuse(model: onnx.ModelProto, checkpoint: Path, scratch: Path) -> onnx.ModelP
 
 def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     """Infer the type and shape of every value, contributed operators included."""
-    with quiet():
+    with quiet(), tool_errors():
         inferred: onnx.ModelProto = SymbolicShapeInference.infer_shapes(model, auto_merge=True, guess_output_rank=False)
     return inferred
 
@@ -178,6 +182,32 @@ def strip_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
         if hasattr(holder, "metadata_props"):
             del holder.metadata_props[:]
     return model
+
+
+class NoFormError(Exception):
+    """A library cannot make a form of this network; the message is its reason."""
+
+
+@contextmanager
+def tool_errors() -> Iterator[None]:
+    """Turn what onnxruntime's tools raise inside the block into NoFormError."""
+    try:
+        yield
+    except Exception as error:
+        if not (type(error) is Exception or isinstance(error, TOOL_ERRORS)):
+            raise
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise NoFormError(f"onnxruntime cannot make it of this network ({reason or type(error).__name__})") from error
+
+
+@contextmanager
+def temporary_files_in(folder: Path) -> Iterator[None]:
+    """Let libraries put their temporary files into a folder of ours, which the next export removes if this process is killed."""
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import onnxruntime as ort
 from potstill.contract.bundle import Manifest
 from potstill.contract.checkpoint import Student, read_student
 from potstill.contract.errors import UserError
+from potstill.contract.files import atomic
 from potstill.contract.system import machine
 from potstill.export.bundle.assemble import BundleContent, manifest_of, write_bundle
 from potstill.export.bundle.familiarity import fit_familiarity
@@ -22,7 +22,7 @@ from potstill.export.gate.forms import Candidate, float_form, int8_and_fused_for
 from potstill.export.gate.graph_checks import check_parity
 from potstill.export.gate.quality import PrunedVocabulary, Quality
 from potstill.export.gate.source import ExportSource, read_source
-from potstill.export.graph import export_float
+from potstill.export.graph import NoFormError, export_float
 from potstill.export.quantization.smoothing import weight_products
 from potstill.export.report import ExportReport
 from potstill.export.tokenizer.prune import KeptPieces, prune_checkpoint
@@ -54,8 +54,7 @@ def export_bundle(
     """
     checkpoint, bundle = Path(checkpoint), Path(bundle)
     tell = progress or (lambda stage, done, total: None)
-    with tempfile.TemporaryDirectory(prefix="potstill-export-") as folder:
-        scratch = Path(folder)
+    with atomic.scratch("potstill-export") as scratch:
         tell("export", 0, 4)
         student = read_student(checkpoint)
         whole, whole_source = _float(checkpoint, student, config, scratch)
@@ -70,7 +69,7 @@ def export_bundle(
                 not_tried[TRAINED] = reason
             else:
                 tell("train", 1, 4)
-                others.append(trained_form(reference, source, config, scratch))
+                others += _trained(reference, source, config, scratch, not_tried)
         tell("measure", 2, 4)
         (reference, *others), whole_ms = time_forms([reference, *others], source, (whole, whole_source) if kept else None)
         pruned = _pruning_effect(kept, reference, whole, source, whole_source, whole_ms) if kept else None
@@ -138,6 +137,17 @@ def _pruning_effect(
 
 
 # The choice and its evidence
+
+
+def _trained(
+    reference: Candidate, source: ExportSource, config: ExportConfig, scratch: Path, not_tried: dict[str, str]
+) -> list[Candidate]:
+    """The form that was trained against int8; none, with the reason in `not_tried`, if it cannot be made."""
+    try:
+        return [trained_form(reference, source, config, scratch)]
+    except NoFormError as error:
+        not_tried[TRAINED] = str(error)
+        return []
 
 
 def _why_not_trained(reference: Candidate, others: list[Candidate]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from potstill.contract.errors import MissingExtraError, UserError
-from potstill.contract.files import digest
+from potstill.contract.files import atomic, digest
 from potstill.models import gguf
 from potstill.models.catalog import SUMS_FILE, ModelFile, Packing, cache_folder, make_cache_folder, record_sums, recorded_sums
 
@@ -79,8 +78,8 @@ def _neighbour(target: Path) -> Iterator[Path]:
     """A temporary file beside the target; renamed to the target if the block succeeds, deleted if it does not."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
-            staging = Path(folder) / "repacked.gguf"
+        with atomic.scratch(f".{target.name}", target.parent) as folder:
+            staging = folder / "repacked.gguf"
             yield staging
             staging.replace(target)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from potstill.export.gate.measurement import form_logits, measure_form
 from potstill.export.gate.quality import FormQuality
 from potstill.export.gate.source import ExportSource, batch_by_length
 from potstill.export.gate.speed import answer_times
-from potstill.export.graph import export_float, fuse
+from potstill.export.graph import NoFormError, export_float, fuse, tool_errors
 from potstill.export.quantization.int8 import dynamic_int8, static_int8
 from potstill.export.quantization.qat import train_against_int8
 from potstill.export.quantization.rounding import NO_PAIR_LIMIT, PAIR_LIMIT, has_int32_sums
@@ -56,8 +57,11 @@ def int8_and_fused_forms(
     Returns:
         (the forms, not yet timed; the reason for each that could not be built, by name).
     """
-    fused = fuse(reference.model, source.checkpoint, scratch)
     made, not_tried = [], {}
+    try:
+        fused = fuse(reference.model, source.checkpoint, scratch)
+    except NoFormError:
+        fused = None
     for variant in config.wanted:
         if variant == FLOAT:
             continue
@@ -65,8 +69,11 @@ def int8_and_fused_forms(
         if reason:
             not_tried[variant] = reason
             continue
-        model = _build(variant, reference.model, fused, source, scratch)
-        made.append(_measure(variant, model, reference, source, config, scratch))
+        try:
+            model = _build(variant, reference.model, fused, source, scratch)
+            made.append(_measure(variant, model, reference, source, config, scratch))
+        except NoFormError as error:
+            not_tried[variant] = str(error)
     return made, not_tried
 
 
@@ -78,6 +85,8 @@ def trained_form(reference: Candidate, source: ExportSource, config: ExportConfi
         source: the checkpoint's content; the gate's texts are not trained on.
         config: the limits.
         scratch: a folder for files.
+    Raises:
+        NoFormError: if onnxruntime cannot make it.
     """
     checkpoint, graph = scratch / "trained", scratch / "trained-graph"
     checkpoint.mkdir()
@@ -159,8 +168,9 @@ def _measure(
     """Write, load, measure and judge a form; without a reference it is the reference, and passes."""
     path = scratch / f"{variant}.model.onnx"
     path.write_bytes(model.SerializeToString(deterministic=True))
-    operators = loaded_operators(model, scratch)
-    logits = form_logits(path, source.gate.feeds, config.threads)
+    with tool_errors() if reference is not None else nullcontext():
+        operators = loaded_operators(model, scratch)
+        logits = form_logits(path, source.gate.feeds, config.threads)
     compared = logits if reference is None else reference.logits
     form = measure_form(variant, path, logits, compared, source.gate, source.student.temperature)
     form = msgspec.structs.replace(form, operators=operators)

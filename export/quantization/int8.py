@@ -18,7 +18,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
-from potstill.export.graph import CONTRIB_DOMAIN, infer_shapes, quiet, strip_metadata
+from potstill.export.graph import CONTRIB_DOMAIN, infer_shapes, quiet, strip_metadata, temporary_files_in, tool_errors
 from potstill.export.quantization.rounding import PAIR_LIMIT, Float64Array, best_steps, round_compensated
 from potstill.export.quantization.smoothing import smooth, weight_products
 from potstill.serve.runtime.tokenizer import Feeds
@@ -42,7 +42,7 @@ def static_int8(model: onnx.ModelProto, feeds: Sequence[Feeds], scratch: Path, p
     overrides = {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in smoothed.ranges.items()}
     overrides |= _rounded_weights(typed, smoothed.grams, pair_limit)
     target = scratch / "static.onnx"
-    with quiet():
+    with quiet(), tool_errors(), temporary_files_in(scratch):
         quantize_static(
             typed,
             target,
@@ -77,7 +77,7 @@ def dynamic_int8(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
     if not weight_products(model):
         return int8_embeddings(model)
     target = scratch / "dynamic.onnx"
-    with quiet():
+    with quiet(), tool_errors(), temporary_files_in(scratch):
         quantize_dynamic(
             int8_embeddings(model),
             target,

@@ -7,13 +7,12 @@ The paths are drawn and stored as in a real run, in a temporary store, so the pa
 from __future__ import annotations
 
 import random
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from potstill.contract.errors import UserError
+from potstill.contract.files import atomic
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.soft_labels import soft_labels
@@ -148,12 +147,12 @@ def _timed(
     def watch(live: RunProgress) -> None:
         calls.append((time.monotonic(), live.n_drawn))
 
-    with tempfile.TemporaryDirectory(prefix="potstill-pilot-") as folder:
-        store_path = Path(folder) / "labels.db"
+    with atomic.scratch("potstill-pilot") as folder:
+        store_path = folder / "labels.db"
         # One text pays for what is measured once; with another seed, so that the prompt's shared part is still to be read.
         warm = replace(config, n_paths=1, seed=config.seed + 1)
         warming = time.monotonic()
-        label(task, texts[:1], Path(folder) / "warm.db", teacher, warm, nearest=nearest)
+        label(task, texts[:1], folder / "warm.db", teacher, warm, nearest=nearest)
         began = time.monotonic()
         report = label(task, texts, store_path, teacher, config, watch, nearest, ends_at=began + seconds)
         with LabelStore.read(store_path) as store:

@@ -121,6 +121,7 @@ async def _read_raw(scope: Message, receive: Receive, max_bytes: int) -> bytes:
     if message["type"] == "http.request" and not message.get("more_body", False) and len(body) <= max_bytes:
         return body  # nearly every request arrives in one piece
     pieces = bytearray(body)
+    body = b""
     while message["type"] != "http.disconnect":
         if len(pieces) > max_bytes:
             if message.get("more_body", False):
@@ -128,6 +129,7 @@ async def _read_raw(scope: Message, receive: Receive, max_bytes: int) -> bytes:
             raise Refused(413, too_large, [(b"connection", b"close")])
         if not message.get("more_body", False):
             return bytes(pieces)
+        message.clear()  # while more is waited for, what has arrived is kept once
         message = await receive()
         pieces += message.get("body", b"")
     raise Disconnected

@@ -52,6 +52,7 @@ def open_session(model: Path, threads: int = 1, data: bytes | None = None, max_t
     except GRAPH_ERRORS as error:
         reason = " ".join(str(error).split())[:MAX_REASON_CHARS]
         raise FormatError(model, "", f"onnxruntime {ort.__version__} cannot load it: {reason}") from error
+    session._model_bytes = None  # the file once more, which onnxruntime keeps for a change of providers
     with graph_errors(model):  # a name that is not UTF-8
         names, outputs = ([node.name for node in nodes] for nodes in (session.get_inputs(), session.get_outputs()))
     if "input_ids" not in names or not set(names) <= set(INPUTS):

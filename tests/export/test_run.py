@@ -14,7 +14,11 @@ import pytest
 import torch
 from support.tiny_checkpoint import LABELS, LOOSE, N_VALIDATION, WORDS, write_checkpoint
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 import potstill
 from potstill.contract.bundle import read_golden, read_manifest
@@ -26,6 +30,7 @@ from potstill.export.config import ExportConfig
 from potstill.export.gate.criteria import fastest
 from potstill.export.gate.quality import Quality
 from potstill.export.run import export_bundle
+from potstill.serve.offline.verify import verify
 from potstill.serve.runtime.classifier import Classifier
 
 pytestmark = pytest.mark.slow
@@ -127,6 +132,30 @@ def test_a_form_that_cannot_be_made_says_why(tmp_path, checkpoint, monkeypatch):
     ):
         export_bundle(checkpoint, tmp_path / "bundle", ExportConfig(variant="static_int8_full_range", threads=1))
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # which DeBERTa's file calls
+def test_where_onnxruntime_cannot_make_int8_of_a_network_another_form_is_taken_and_that_is_said(tmp_path, checkpoint):
+    from transformers import DebertaConfig, DebertaForSequenceClassification
+
+    folder = tmp_path / "deberta"
+    shutil.copytree(checkpoint, folder)
+    own = json.loads((folder / "config.json").read_text())
+    kept = {
+        name: own[name] for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    }
+    relative = {"relative_attention": True, "max_relative_positions": -1, "pos_att_type": ["c2p", "p2c"]}
+    torch.manual_seed(0)
+    config = DebertaConfig(
+        **kept, **relative, position_biased_input=False, type_vocab_size=0, id2label=own["id2label"], label2id=own["label2id"]
+    )
+    DebertaForSequenceClassification(config).save_pretrained(folder)
+    loose = dataclasses.replace(LOOSE, variant="auto", max_drop=1, min_agreement=0, max_change=1)
+    report = export_bundle(folder, tmp_path / "bundle", loose)
+    assert "onnxruntime cannot make it of this network (" in report.quality.not_tried["static_int8"]
+    assert verify(tmp_path / "bundle").problems == []
+    with pytest.raises(UserError, match=r"static_int8 cannot be made: onnxruntime cannot make it of this network \("):
+        export_bundle(folder, tmp_path / "asked", dataclasses.replace(loose, variant="static_int8"))
 
 
 def test_a_pool_gives_calibration_and_more_texts_to_see_labels_change_on(checkpoint, tmp_path):

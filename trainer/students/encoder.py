@@ -77,7 +77,7 @@ def from_backbone(folder: Path, labels: list[str], *, max_tokens: int, pair: boo
     model, absent = load_classifier(folder, config)
     draw_head(model)
     check_encoder(folder, model, absent)
-    return Encoder(model, load_tokenizer(folder, config, max_tokens, pair=pair))
+    return Encoder(model, load_tokenizer(folder, model, max_tokens, pair=pair))
 
 
 def from_checkpoint(folder: Path, labels: list[str], *, max_tokens: int, pair: bool, family: str | None = None) -> Encoder:
@@ -100,7 +100,7 @@ def from_checkpoint(folder: Path, labels: list[str], *, max_tokens: int, pair: b
     model, absent = load_classifier(folder, config)
     if absent:
         raise FormatError(folder, "", f"lacks {len(absent)} weights, {absent[0]} for one; train the checkpoint again")
-    return Encoder(model, load_tokenizer(folder, config, max_tokens, pair=pair))
+    return Encoder(model, load_tokenizer(folder, model, max_tokens, pair=pair))
 
 
 def answer_with(config: PretrainedConfig, labels: list[str]) -> None:
@@ -169,10 +169,22 @@ def check_encoder(folder: Path, model: PreTrainedModel, absent: list[str]) -> No
         raise FormatError(folder, "", problem)
 
 
-def load_tokenizer(folder: Path, config: PretrainedConfig, max_tokens: int, *, pair: bool) -> PreTrainedTokenizerFast:
+def load_tokenizer(folder: Path, model: PreTrainedModel, max_tokens: int, *, pair: bool) -> PreTrainedTokenizerFast:
     """The folder's tokenizer, within the encoder's position limit; raises as tokenizer.load_tokenizer does."""
-    n_positions = getattr(config, "max_position_embeddings", None)
-    return tokens.load_tokenizer(folder, max_tokens, pair=pair, n_positions=n_positions)
+    return tokens.load_tokenizer(folder, max_tokens, pair=pair, n_positions=n_positions(model))
+
+
+def n_positions(model: PreTrainedModel) -> int | None:
+    """Most tokens that the encoder has positions for; None if nothing limits them.
+
+    RoBERTa, MPNet and their kin count positions from behind the id of the padding token, so their table has that many more.
+    """
+    stated = getattr(model.config, "max_position_embeddings", None)
+    if not isinstance(stated, int) or stated < 1:  # XLNet's positions are relative, and it states -1
+        return None
+    tables = [part for name, part in model.named_modules() if name.endswith("position_embeddings")]
+    unused = [table.padding_idx + 1 for table in tables if isinstance(table, nn.Embedding) and table.padding_idx is not None]
+    return stated - max(unused, default=0)
 
 
 def last_layer(model: nn.Module) -> nn.Linear | None:

@@ -158,7 +158,7 @@ def from_init(folder: Path, labels: list[str], config: TrainConfig, *, pair: boo
         found.pair = pair
     model, absent = encoder.load_classifier(folder, found)
     encoder.check_encoder(folder, model, absent)
-    student = Encoder(model, encoder.load_tokenizer(folder, found, config.max_ids, pair=pair))
+    student = Encoder(model, encoder.load_tokenizer(folder, model, config.max_ids, pair=pair))
     if why is None and any(not name.startswith(f"{model.base_model_prefix}.") or ".pooler." in name for name in absent):
         why = "it has none" if was_pair == pair else f"it was trained on texts {'with' if was_pair else 'without'} a target"
     if why is None and order != list(range(len(labels))) and not _reordered(student, order, labels):

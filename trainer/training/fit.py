@@ -5,7 +5,6 @@ Axes: N texts, B texts in a batch, T tokens, C classes.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from potstill.contract.files import atomic
 from potstill.trainer.calibration.temperature import minimize_nll
 from potstill.trainer.config import TrainConfig, find_recipe
 from potstill.trainer.students import tokenizer
@@ -88,7 +88,7 @@ def fit(
     n_epochs = config.n_epochs(len(training.features))
     epochs = KeepBest(config.patience) if len(validation.features) >= config.min_validation else KeepLast()
     callbacks: list[TrainerCallback] = [epochs, *([SaveStates(states)] if states else [])]  # in this order, see SaveStates
-    with tempfile.TemporaryDirectory() as scratch:  # the loop insists on a folder
+    with atomic.scratch("potstill-train") as scratch:  # the loop insists on a folder
         loop = DistillationTrainer(  # it sets the seeds of batches and dropout
             objective=find_objective(config.loss),
             temperature=config.distill_temperature,
@@ -96,7 +96,7 @@ def fit(
             part_cost=find_recipe(config.family).part_cost,
             epochs=epochs,
             model=student.model,
-            args=loop_arguments(config, scratch, num_train_epochs=n_epochs, eval_strategy="epoch", label_names=["labels"]),
+            args=loop_arguments(config, str(scratch), num_train_epochs=n_epochs, eval_strategy="epoch", label_names=["labels"]),
             train_dataset=training.rows(),
             eval_dataset=sorted(validation.rows(), key=lambda row: len(row["input_ids"])),  # similar lengths share a batch
             data_collator=lambda rows: _collate(rows, student.pad_id),

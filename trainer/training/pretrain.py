@@ -6,7 +6,6 @@ The ids are tokens or bytes, see `masking.py`. Axes: B texts in a batch, T ids.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from potstill.contract.files import atomic
 from potstill.trainer.config import TrainConfig, find_recipe
 from potstill.trainer.students import tokenizer
 from potstill.trainer.students.encoder import BATCH_SIZE, Encoder
@@ -120,7 +120,7 @@ def _run(
     """(held-out loss before, after) the loop."""
     stage, n_steps = config.pretraining
     larger = replace(config, batch_size=TIMES_BATCH * config.batch_size)
-    with tempfile.TemporaryDirectory() as scratch:  # the loop insists on a folder
+    with atomic.scratch("potstill-train") as scratch:  # the loop insists on a folder
         loop = MaskedTrainer(
             mask_ids=objective.mask_ids,
             states=states,
@@ -128,7 +128,7 @@ def _run(
             stage=stage,
             model=objective.predictor,
             # safetensors refuses weights that body and head share
-            args=loop_arguments(larger, scratch, max_steps=n_steps, save_safetensors=False),
+            args=loop_arguments(larger, str(scratch), max_steps=n_steps, save_safetensors=False),
             train_dataset=texts.training,
             data_collator=lambda rows: tokenizer.pad(rows, student.pad_id),
             optimizers=(torch.optim.AdamW(objective.groups, weight_decay=config.weight_decay), None),

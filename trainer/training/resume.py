@@ -161,7 +161,7 @@ class WorkFolder:
         """Remove the states of a finished training. Args: name, of its folder."""
         if self.writes:
             for folder in (name, name + PRETRAINING):
-                shutil.rmtree(self.folder / folder, ignore_errors=True)
+                atomic.remove_folder(self.folder / folder)  # half of a state must not be resumed from
 
 
 @contextmanager
@@ -181,6 +181,8 @@ def work_folder(
     with recorded_signals() as stop:
         work = WorkFolder(checkpoint.with_name(checkpoint.name + SUFFIX), fingerprint, stop, save_every_s, writes)
         try:
+            if writes:
+                atomic.remove_left_behind(work.folder)
             if work.folder.exists():
                 _take_up(work, unfinished)  # a folder that this refuses is not ours to remove
             with _kept_if_resumable(work):
@@ -224,13 +226,18 @@ def _take_up(work: WorkFolder, unfinished: Unfinished) -> None:
         raise UserError(
             f"{work.folder}: holds an unfinished run with other settings ({changed}); finish that run, or add --restart"
         )
-    if work.writes and found is None and unfinished == "resume" and any(work.folder.iterdir()):
+    if work.writes and found is None and unfinished == "resume" and not all(_is_own(path.name) for path in work.folder.iterdir()):
         raise UserError(f"{work.folder}: is not the work folder of a training; name another checkpoint, or add --restart")
     work.claim()
     if work.writes:
         for path in work.folder.iterdir():
             if path.name not in (LOCK_FILE, RUN_FILE):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_own(name: str) -> bool:
+    """Whether a file is one that a run begins with; one that was killed while it began left no more than these."""
+    return name in (LOCK_FILE, RUN_FILE) or name.startswith(f".{RUN_FILE}.")
 
 
 def _short(value: object) -> str:
@@ -242,4 +249,4 @@ def _short(value: object) -> str:
 def _remove(work: WorkFolder) -> None:
     """Remove the folder, if this process holds its lock."""
     if work.writes and work._held:
-        shutil.rmtree(work.folder, ignore_errors=True)
+        atomic.remove_folder(work.folder)

@@ -1,4 +1,8 @@
-"""Write a file or a folder atomically: a crash or a full disk never leaves half of one."""
+"""Write a file or a folder atomically: a crash or a full disk never leaves half of one.
+
+A killed process leaves behind what it was filling, under a hidden name beside the place. Whoever writes to that place next removes
+it: what a living process fills is locked, what a dead one left is not.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,9 @@ import secrets
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from potstill.contract.errors import UserError
@@ -28,15 +33,15 @@ def write_file(path: Path, data: bytes) -> None:
     """
     with _as_user_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = _beside(path, "")
-        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)  # less the umask
+        _remove_left_behind(path.parent, f".{path.name}.")
+        new, handle = _new_file(path)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            _keep_permissions(path, new)
-            os.replace(new, path)
+                _keep_permissions(path, new)
+                os.replace(new, path)  # while it is still locked
         except BaseException:
             new.unlink(missing_ok=True)
             raise
@@ -57,10 +62,8 @@ def folder(path: Path) -> Iterator[Path]:
         if path.exists() and not path.is_dir():
             raise UserError(f"{path}: is a file; name a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left_behind(path)
-        staging = _beside(path, "new.")
-        staging.mkdir()  # every permission less the umask
-        lock = _locked(staging)
+        _remove_left_behind(path.parent, f".{path.name}.new.")
+        staging, lock = _new_folder(path.parent, f".{path.name}.new.", 0o777)  # less the umask
         mode = stat.S_IMODE(staging.stat().st_mode)
         try:
             yield staging
@@ -70,7 +73,7 @@ def folder(path: Path) -> Iterator[Path]:
             if not path.exists():
                 os.rename(staging, path)
             elif not _exchange(staging, path):
-                aside = _beside(path, "old.")
+                aside = _beside(path.parent, f".{path.name}.old.")
                 aside.mkdir()
                 os.rename(path, aside / path.name)
                 os.rename(staging, path)
@@ -81,33 +84,104 @@ def folder(path: Path) -> Iterator[Path]:
                 os.close(lock)
 
 
-def _locked(folder: Path) -> int | None:
-    """A descriptor that locks a folder until it is closed or the process ends; None if it is locked, gone or cannot be locked."""
+def remove_folder(path: Path) -> None:
+    """Remove a folder, if it is there, in one step: whenever this process is killed, it is whole or gone.
+
+    It is renamed first; what a kill leaves of it under the other name is removed by :func:`remove_left_behind`.
+    """
+    gone = _beside(path.parent, f".{path.name}.gone.")
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
+        os.rename(path, gone)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(gone, ignore_errors=True)
 
 
-def _remove_left_behind(path: Path) -> None:
-    """Remove what a process that was killed was filling; a living one holds a lock on its folder."""
-    left = re.compile(rf"\.{re.escape(path.name)}\.new\.[0-9a-f]{{12}}")
-    for other in [entry for entry in path.parent.iterdir() if left.fullmatch(entry.name)]:
-        lock = _locked(other)
+def remove_left_behind(path: Path) -> None:
+    """Remove what killed processes left of folders that they were removing from ``path``."""
+    _remove_left_behind(path.parent, f".{path.name}.gone.")
+
+
+@contextmanager
+def scratch(name: str, place: Path | None = None) -> Iterator[Path]:
+    """Yield an empty folder for this user alone, which is removed with all in it when the block ends.
+
+    Args:
+        name: the folder's is `name-` and some random letters. What killed processes of this user left under such names goes first.
+        place: the folder it is made in; None: the system's for temporary files.
+    """
+    parent = Path(tempfile.gettempdir()) if place is None else place
+    _remove_left_behind(parent, f"{name}-")
+    folder, lock = _new_folder(parent, f"{name}-", 0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
-            shutil.rmtree(other, ignore_errors=True)
             os.close(lock)
 
 
-def _beside(path: Path, role: str) -> Path:
-    """A free name for a temporary file or folder next to ``path``. `tempfile` gives everybody but the owner no access at all."""
-    return path.parent / f".{path.name}.{role}{secrets.token_hex(6)}"
+def _new_file(path: Path) -> tuple[Path, int]:
+    """(a new file beside ``path``, its open and locked descriptor)."""
+    while True:
+        new = _beside(path.parent, f".{path.name}.")
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)  # less the umask
+        if _still_there(new, handle):
+            return new, handle
+        os.close(handle)
+
+
+def _new_folder(parent: Path, prefix: str, mode: int) -> tuple[Path, int | None]:
+    """(a new folder, a descriptor that locks it until it is closed, None where the file system has no locks)."""
+    while True:
+        new = _beside(parent, prefix)
+        new.mkdir(mode)
+        lock = _opened(new)
+        if lock is None or _still_there(new, lock):
+            return new, lock
+        os.close(lock)
+
+
+def _still_there(new: Path, descriptor: int) -> bool:
+    """Lock what was just made; False if another process took it for left behind before the lock was there, and removed it."""
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return new.exists()
+
+
+def _opened(path: Path) -> int | None:
+    """A descriptor of a file or folder, for its lock; None if it is gone, a link, or may not be read."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
+def _remove_left_behind(parent: Path, prefix: str) -> None:
+    """Remove what a process of this user that was killed was filling; a living one holds a lock on it."""
+    name = re.compile(re.escape(prefix) + "[0-9a-f]{12}")
+    try:
+        found_here = [entry for entry in parent.iterdir() if name.fullmatch(entry.name)]
+    except (FileNotFoundError, PermissionError):  # a folder may be written without being read
+        return
+    for left in found_here:
+        descriptor = _opened(left)
+        if descriptor is None:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = os.fstat(descriptor)
+            if found.st_uid == os.geteuid():  # anybody may write to the system's folder for temporary files
+                shutil.rmtree(left, ignore_errors=True) if stat.S_ISDIR(found.st_mode) else left.unlink(missing_ok=True)
+        except OSError:
+            continue  # it is locked, or cannot be
+        finally:
+            os.close(descriptor)
+
+
+def _beside(parent: Path, prefix: str) -> Path:
+    """A free name. `tempfile`'s own would give everybody but the owner no access at all."""
+    return parent / f"{prefix}{secrets.token_hex(6)}"
 
 
 def _keep_permissions(path: Path, new: Path) -> None:

@@ -46,6 +46,7 @@ from potstill.serve.http.telemetry.logs_and_traces import OtlpTracer, ServerLog,
 from potstill.serve.http.telemetry.metrics import ServerMetrics
 
 PUBLISH_S = 1.0  # how often this process publishes its counts to the others
+GIVE_BACK_S = 1.0  # after a new version has come; the requests that the old one answers have ended by then, or nearly all
 _ANYBODY = AccessPolicy()
 _CLOSE = (b"connection", b"close")
 
@@ -111,8 +112,8 @@ class Application:
         """Reload one bundle after the other, so that at most one is in memory twice."""
         while True:
             self._reload_again = False
-            for hosted in self._bundles.all:
-                await self.take(hosted.name)
+            for name in [hosted.name for hosted in self._bundles.all]:
+                await self.take(name)
             if not self._reload_again:
                 return
 
@@ -134,9 +135,14 @@ class Application:
         if result.hosted is not None:
             self._bundles.put(result.hosted)
             del current
-            loop.run_in_executor(self._opener, give_back_memory)
+            loop.call_later(GIVE_BACK_S, self._give_back_memory)
         self.count_reload(result)
         return result
+
+    def _give_back_memory(self) -> None:
+        """Return the memory of the old version to the system, in the thread that opened it."""
+        if not self.draining:
+            self._opener.submit(give_back_memory)
 
     def count_reload(self, result: ReloadResult) -> None:
         """Count and log the result of a look for a new version."""

@@ -179,6 +179,7 @@ class Workers:
             except BaseException as error:  # noqa: BLE001 whatever it is, the request's own task raises it
                 job.failure = error
             self._done(job, index, time.monotonic() - start)
+            del taken, job  # while it waits for the next one, this thread must not keep an old version of a bundle
 
     def _take(self, wake: threading.Lock) -> tuple[Job, int] | None:
         """Wait for the next text; None when the workers close. Args: wake, the worker's own lock, locked."""

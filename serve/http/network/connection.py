@@ -23,6 +23,7 @@ QUIET_S = 1.0  # after a reply; a client that keeps sending has sent its next re
 STUCK_S = 30.0  # for a client to read its reply
 MAX_EMPTY_BYTES = 16  # of line breaks before a request
 UNCOUNTED_BYTES = 4096  # of an unfinished request: so much is nothing beside what any connection takes
+MAX_AHEAD_BYTES = 65_536  # read of what follows a request; more of it waits in the system's buffers
 END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -129,6 +130,7 @@ class LimitedConnection(HttpToolsProtocol):
         self._body_left, self._n_body = 0, 0  # bytes to come, bytes received
         self._chunks: ChunkDecoder | None = None
         self._counted = False  # among the held bodies
+        self._full = False  # nothing more is read before some of what is here is parsed
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Refuse the connection if there are too many."""
@@ -159,7 +161,8 @@ class LimitedConnection(HttpToolsProtocol):
             while self._at < len(self._unread) and not self.transport.is_closing():
                 if self._in_head:
                     if self._answering():
-                        self.flow.pause_reading()
+                        if not self._full:
+                            self.flow.pause_reading()
                         return
                     if not self._take_head():
                         return
@@ -174,6 +177,7 @@ class LimitedConnection(HttpToolsProtocol):
             if self._at >= len(self._unread):
                 self._unread, self._at = b"", 0
             self._note_held()
+            self._bound_ahead()
 
     def _note_held(self) -> None:
         """Count what is kept for requests that are not complete, or not begun."""
@@ -186,6 +190,19 @@ class LimitedConnection(HttpToolsProtocol):
         elif self._counted:
             self._counted = False
             self.held.release(self)
+
+    def _bound_ahead(self) -> None:
+        """Read no more while much is here that must wait, whoever else wishes to read on."""
+        if self.transport.is_closing():
+            return
+        if len(self._unread) - self._at > MAX_AHEAD_BYTES:
+            self._full = True
+            self.flow.read_paused = False  # so that its `resume_reading` does nothing
+            self.transport.pause_reading()
+        elif self._full:
+            self._full = False
+            if not self.flow.read_paused:
+                self.transport.resume_reading()
 
     def _take_head(self) -> bool:
         """Give the parser the next head; returns False if it is not complete yet. Raises Malformed."""
@@ -319,7 +336,16 @@ class LimitedConnection(HttpToolsProtocol):
             self.transport.write(reply_bytes(status, message))
         self.waiting_since = None
         self.held.release(self)
+        self._forget_request()
         self.transport.close()
+
+    def _forget_request(self) -> None:
+        """Let go of what has arrived at once: the event loop may read from hundreds of connections before it ends this one."""
+        self._unread, self._at = b"", 0
+        if self._answering():
+            self.cycle.body = bytearray()
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()  # the application ends its reading, and frees what it has
 
 
 def connection_class(limits: Limits, metrics: ServerMetrics) -> type[HttpToolsProtocol]:

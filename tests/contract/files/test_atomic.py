@@ -1,3 +1,4 @@
+import fcntl
 import os
 import shutil
 import subprocess
@@ -196,3 +197,69 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_a_living_one_is_l
         assert len(list(tmp_path.iterdir())) == 2
         other.communicate()
     assert [one.name for one in tmp_path.iterdir()] == ["hub"]
+
+
+KILLED_WRITING = """
+import os, signal, sys
+from pathlib import Path
+from potstill.contract.files import atomic
+if sys.argv[2] == "file":
+    os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+    atomic.write_file(Path(sys.argv[1]), b"half")
+with atomic.scratch("work", Path(sys.argv[1]).parent) as folder:
+    (folder / "half").write_text("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "scratch"])
+def test_a_killed_process_leaves_no_file_or_scratch_folder_for_longer_than_to_the_next_time(tmp_path, kind):
+    path = tmp_path / "answers.json"
+    subprocess.run([sys.executable, "-c", KILLED_WRITING, str(path), kind], env=environment(), check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".answers.json." if kind == "file" else "work-")
+    other = tmp_path / left.name.replace("answers", "questions").replace("work", "works")  # of another name, so nobody's here
+    other.mkdir()
+    if kind == "file":
+        atomic.write_file(path, b"whole")
+        assert path.read_bytes() == b"whole"
+    else:
+        with atomic.scratch("work", tmp_path) as mine, atomic.scratch("work", tmp_path) as second:
+            assert mine.is_dir() and second.is_dir() and oct(mine.stat().st_mode)[-3:] == "700"
+    assert {one.name for one in tmp_path.iterdir()} == {other.name} | ({path.name} if kind == "file" else set())
+
+
+def test_what_another_takes_for_left_behind_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    path, lock, n_locked = tmp_path / "a", fcntl.flock, 0
+
+    def removed_first(descriptor, how):
+        nonlocal n_locked
+        n_locked += 1
+        if n_locked == 1:
+            next(tmp_path.glob(".a.*")).unlink()
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", removed_first)
+    atomic.write_file(path, b"whole")
+    assert (path.read_bytes(), n_locked, names(tmp_path)) == (b"whole", 2, ["a"])
+
+
+KILLED_REMOVING = """
+import os, shutil, signal, sys
+from pathlib import Path
+from potstill.contract.files import atomic
+shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+atomic.remove_folder(Path(sys.argv[1]))
+"""
+
+
+def test_a_folder_whose_removal_is_killed_is_gone_at_its_place_and_soon_elsewhere(tmp_path):
+    path = tmp_path / "work"
+    path.mkdir()
+    (path / "state").write_text("whole")
+    subprocess.run([sys.executable, "-c", KILLED_REMOVING, str(path)], env=environment(), check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".work.gone.") and names(left) == ["state"]
+    atomic.remove_left_behind(path)
+    assert names(tmp_path) == []
+    atomic.remove_folder(path)  # which is not there

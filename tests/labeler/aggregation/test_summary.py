@@ -6,6 +6,7 @@ from scipy.special import softmax
 
 from potstill.contract.errors import UserError
 from potstill.contract.scores import metrics
+from potstill.labeler.aggregation.calibration import batch_calibrated
 from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig
 from potstill.labeler.aggregation.soft_labels import soft_labels
 from potstill.labeler.aggregation.summary import summary
@@ -119,3 +120,16 @@ def test_it_fits_in_100_columns(run, config):
 def test_a_prior_that_makes_no_sense_is_refused(run):
     with pytest.raises(UserError, match="prior: lacks 'neutral'"):
         summary(*run, DeriveConfig(prior={"bullish": 0.5, "bearish": 0.5}))
+
+
+def test_paths_are_calibrated_once_for_all_methods(run, monkeypatch):
+    """Over 200,000 paths that was most of a summary's time."""
+    seen = []
+
+    def noted(logprobs, prior, *weights):
+        seen.append((logprobs.tobytes(), prior.tobytes()))
+        return batch_calibrated(logprobs, prior, *weights)
+
+    monkeypatch.setattr("potstill.labeler.aggregation.soft_labels.batch_calibrated", noted)
+    summary(*run, DeriveConfig(prior=PRIOR))
+    assert len(seen) >= 3 and len(seen) == len(set(seen))

@@ -13,8 +13,18 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertModel,
+    CamembertConfig,
+    CamembertModel,
     DistilBertConfig,
     DistilBertModel,
+    ElectraConfig,
+    ElectraModel,
+    MPNetConfig,
+    MPNetModel,
+    RobertaConfig,
+    RobertaModel,
+    XLNetConfig,
+    XLNetModel,
 )
 
 from potstill.contract.errors import FormatError, UserError
@@ -149,6 +159,36 @@ def test_padding_is_masked(bert_folder):
 def test_more_tokens_than_the_encoder_has_places_and_too_few_are_refused(bert_folder, max_tokens):
     with pytest.raises(UserError, match=f"^max_tokens is {max_tokens}; .* allows 6 to 64$"):
         student(bert_folder, max_tokens=max_tokens)
+
+
+@pytest.mark.parametrize(
+    ("kind", "places", "most"),
+    [
+        (RobertaModel(RobertaConfig(**SHAPE, **SIZE | {"pad_token_id": 1})), 64, 62),  # positions begin behind the padding id
+        (CamembertModel(CamembertConfig(**SHAPE, **SIZE | {"pad_token_id": 0})), 64, 63),
+        (MPNetModel(MPNetConfig(**SHAPE, **SIZE)), 64, 62),
+        (ElectraModel(ElectraConfig(**SHAPE, **SIZE)), 64, 64),
+    ],
+    ids=["roberta", "camembert", "mpnet", "electra"],
+)
+def test_an_encoder_reads_a_text_of_the_most_tokens_that_it_is_said_to_allow(tmp_path, kind, places, most):
+    kind.save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    assert kind.config.max_position_embeddings == places
+    with pytest.raises(UserError, match=f"^max_tokens is {most + 1}; .* allows 6 to {most}$"):
+        student(tmp_path, max_tokens=most + 1)
+    opened = student(tmp_path, max_tokens=most)
+    features = opened.encode([("the price will rise " * 40, None)])
+    assert len(features[0]["input_ids"]) == most
+    assert np.isfinite(opened.logits(features)).all()
+
+
+def test_an_encoder_of_relative_positions_sets_no_limit(tmp_path):
+    kind = XLNetModel(XLNetConfig(vocab_size=SIZE["vocab_size"], d_model=32, n_layer=1, n_head=2, d_inner=64))
+    kind.save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    assert kind.config.max_position_embeddings == -1
+    assert students.n_positions(student(tmp_path, max_tokens=300).model) is None
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,25 @@ def test_two_processes_do_not_train_the_same_student_at_once(start, backbone, so
     assert (tmp_path / "student.partial" / "student").exists()
 
 
+@pytest.mark.parametrize("left", [["lock"], ["lock", ".run.json.0123456789ab"]], ids=["before run.json", "within run.json"])
+def test_a_run_that_was_killed_while_it_made_its_work_folder_is_begun_again_by_the_same_command(
+    left, backbone, soft_labels, tmp_path
+):
+    work = tmp_path / "student.partial"
+    work.mkdir()
+    for name in left:
+        (work / name).write_text("")
+    config = TrainConfig(**(QUICK | {"epochs": 1}), backbone=str(backbone))
+    train(a_task(), soft_labels, tmp_path / "student", config)
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+
+
+def test_what_is_left_of_a_work_folder_whose_removal_was_killed_goes_with_the_next_run(backbone, soft_labels, tmp_path):
+    (tmp_path / ".student.partial.gone.0123456789ab" / "student").mkdir(parents=True)
+    train(a_task(), soft_labels, tmp_path / "student", TrainConfig(**(QUICK | {"epochs": 1}), backbone=str(backbone)))
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+
+
 def test_a_folder_of_that_name_that_is_not_a_work_folder_is_left_alone(backbone, soft_labels, tmp_path):
     (tmp_path / "student.partial").mkdir()
     (tmp_path / "student.partial" / "diary.txt").write_text("mine")

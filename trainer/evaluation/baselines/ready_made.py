@@ -16,7 +16,7 @@ from scipy.special import softmax
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
 from potstill.contract.errors import FormatError
-from potstill.trainer.students.encoder import quiet, read_transformers_config
+from potstill.trainer.students.encoder import n_positions, quiet, read_transformers_config
 from potstill.trainer.students.tokenizer import first_line, open_tokenizer
 
 MAX_TOKENS = 512  # the usual limit of such models; less if the model or its tokenizer allows less
@@ -63,8 +63,7 @@ def predict_ready_made(classifier: ReadyMade, texts: list[str]) -> NDArray[np.fl
     config = read_transformers_config(folder, "classifier")
     tokenizer = open_tokenizer(folder)
     model = _model(folder, config)
-    n_positions = getattr(config, "max_position_embeddings", None) or MAX_TOKENS
-    longest = min(MAX_TOKENS, n_positions, tokenizer.model_max_length)
+    longest = min(MAX_TOKENS, n_positions(model) or MAX_TOKENS, tokenizer.model_max_length)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # texts of similar length share a batch
     logits = np.empty((len(texts), len(classifier.labels)))
     with torch.inference_mode():

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 from support.tiny_bundle import write_bundle
@@ -262,3 +264,20 @@ def test_a_text_of_invisible_characters_is_priced_as_what_it_costs(slow):
     assert not odd_is_usual and odd_s - usual_s >= slow.cost.per_char_s * len(odd) / 2
     assert slow.price(invisible)[0] > usual_s
     assert slow.price(words, Reading(whole=True)) == (2 * usual_s, False)
+
+
+def test_a_waiting_worker_keeps_no_bundle(tmp_path):
+    """An old version of a bundle would stay in memory until the next request."""
+    hosted = [HostedBundle.open(write_bundle(tmp_path / "bundle"))]
+
+    async def scenario(workers):
+        await workers.submit(job(hosted[0]))
+        kept = weakref.ref(hosted.pop())
+        for _ in range(200):
+            gc.collect()
+            if kept() is None:
+                return True
+            await asyncio.sleep(0.01)
+        return False
+
+    assert run(scenario)

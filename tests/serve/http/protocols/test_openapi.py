@@ -4,11 +4,11 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from api_fuzz import fuzz
 from schemathesis import GenerationMode
 from support.serving import ServerProcess
 from support.tiny_bundle import write_bundle
 
-from benchmarks.api_fuzz import fuzz
 from potstill.serve.http.application.routes import FIXED_ROUTES, PROTOCOLS, find_route
 
 pytestmark = pytest.mark.slow

@@ -6,6 +6,9 @@ import pytest
 from support.serving import ServerProcess
 from support.tiny_bundle import LABELS, write_bundle
 
+from potstill.serve.http.config import Limits
+from potstill.serve.http.hosting.open_bundle import HostedBundle
+from potstill.serve.http.protocols import tei
 from potstill.serve.runtime.classifier import Classifier
 
 NO_PAIRS = (
@@ -124,3 +127,16 @@ def test_that_servers_other_paths_are_there(server):
         expected[0] == 200 and server.post("/", {"inputs": "rise"}) == server.post("/invocations", {"inputs": "rise"}) == expected
     )
     assert server.ask("GET", "/")[2]["content-type"].startswith("text/html")
+
+
+def test_no_text_is_tokenized_before_its_request_is_admitted(folders, monkeypatch):
+    """What is not to be truncated must be counted, which takes long: a worker does it, not the event loop that reads the request."""
+    hosted = HostedBundle.open(folders["plain"])
+
+    def count(*_):
+        raise AssertionError("a text was tokenized while its request was read")
+
+    monkeypatch.setattr(HostedBundle, "is_truncated", count)
+    body = json.dumps({"inputs": "rise " * 3000, "truncate": False}).encode()
+    request, _ = tei.read({"headers": []}, body, hosted, Limits())
+    assert list(request.texts) == ["rise " * 3000]

@@ -4,9 +4,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from support.tiny_backbone import write_backbone
+from support.tiny_backbone import SHAPE, sizes, write_backbone, write_tokenizer
 from support.toy_task import LABELS, gold_texts, write_gold
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, RobertaConfig, RobertaForSequenceClassification
 
 from potstill.contract.checkpoint import read_student
 from potstill.contract.errors import FormatError, UserError
@@ -174,3 +174,11 @@ def test_a_classifier_says_that_it_reads_no_target(classifier, gold):
         open_ready_made(classifier(FINBERT)), "x", type(found)(found.path, about, found.label_map, found.names)
     )
     assert system.note.endswith("it reads no target")
+
+
+def test_a_long_text_is_cut_to_the_places_that_a_roberta_has(tmp_path):
+    model = RobertaForSequenceClassification(RobertaConfig(**SHAPE, **sizes() | {"pad_token_id": 1}, num_labels=2))
+    model.save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    probs = predict_ready_made(open_ready_made(tmp_path), ["the price will rise " * 60])  # 64 places, of which two are never used
+    assert probs.sum() == pytest.approx(1)

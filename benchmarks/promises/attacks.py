@@ -1,6 +1,6 @@
 """What clients without a key can do to a server: memory and the longest time that its event loop stands still, attack by attack.
 
-    python benchmarks/attacks.py out/bundle --seconds 2
+    python benchmarks/promises/attacks.py out/bundle --seconds 2
 
 A server is started for each attack, on loopback. A process of its own sends the attack, for a few seconds and with a bound on its
 bytes. Meanwhile this process asks for /livez over one connection, again and again, and reads the server's resident memory. The

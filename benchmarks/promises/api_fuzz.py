@@ -1,7 +1,7 @@
 """Fuzz a running server against its own OpenAPI description, with schemathesis: valid and invalid requests to every operation.
 
     potstill serve out/bundle
-    python benchmarks/api_fuzz.py http://127.0.0.1:8080 [--cases 2000] [--seed 1]
+    python benchmarks/promises/api_fuzz.py http://127.0.0.1:8080 [--cases 2000] [--seed 1]
 
 Prints a Markdown table of operations, cases and statuses, then the problems. Exits with 1 on a server error, or on a reply that
 contradicts the description: an undocumented status, header or body, a valid request refused, an invalid one accepted. The server
