@@ -32,7 +32,7 @@ from potstill.workflows.behind.config import BehindConfig
 AT_ONCE = 4  # texts that a model on this machine reads together: more of them make the first one wait longer
 SERVER_TIMEOUT_S, SERVER_TRIES = 20.0, 2  # a server is given up sooner than by a labelling run, as somebody waits
 
-Reading = tuple[int, NDArray[np.float64] | None]  # (number of a text, its probabilities; None: too long)
+NumberedProbs = tuple[int, NDArray[np.float64] | None]  # (number of a text, its probabilities; None: too long)
 
 
 class TeacherSession:
@@ -109,7 +109,7 @@ class TeacherSession:
             corrected = batch_calibrated(evidence, wanted)
             self._shifts[variant.number] = (corrected - evidence)[0]  # the same for each row, but for a constant
 
-    def answers(self, texts: Sequence[Text]) -> Iterator[Reading]:
+    def answers(self, texts: Sequence[Text]) -> Iterator[NumberedProbs]:
         """Probabilities of each text, float64 [C] in the task's order, as soon as all its paths are complete.
 
         Raises:
@@ -129,7 +129,7 @@ class TeacherSession:
                 if left[index] == 0:
                     yield index, sums[index] / sums[index].sum()
 
-    def _paths(self, variant: PromptVariant, texts: Sequence[Text]) -> Iterator[Reading]:
+    def _paths(self, variant: PromptVariant, texts: Sequence[Text]) -> Iterator[NumberedProbs]:
         """(number of a text, its sharpened log-probabilities float64 [C], None if it is too long), as the teacher gives them."""
         requests = [PathRequest(str(i), variant.prompt(text), variant.paths) for i, text in enumerate(texts)]
         for path in self._teacher.answer(variant.prefix, variant.number, requests, variant.spec, self._config.seed):
