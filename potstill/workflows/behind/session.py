@@ -92,17 +92,18 @@ class TeacherSession:
             pool: at least one text; those that are too long are left out.
             prior: share of each label among them, [C], above 0; None means even.
         Raises:
-            UserError: if the teacher fails, or no text fits into its context.
+            UserError: if the teacher fails, or can answer no text.
         """
         longest = "word " * (self._task.input.max_chars // 5 + 1)
         target = pool[0].target
         filler = [Text(longest, target=target), *[pool[0]] * (AT_ONCE - 1)]
         for variant in self._variants:
             list(self._paths(variant, filler))
-            found = [row for _, row in self._paths(variant, pool) if row is not None]
+            found = [row for _, row in self._paths(variant, pool) if row is not None and np.isfinite(row).all()]
             if not found:
                 raise UserError(
-                    "none of the bundle's golden texts fits into the teacher's context; show it less with input.max_chars"
+                    f"the teacher can answer none of {len(pool)} texts to be calibrated on: they do not fit into its context, for "
+                    "which input.max_chars is there, or it gives no label a probability"
                 )
             evidence = np.stack(found)
             wanted = None if prior is None else np.asarray(prior, np.float64)
