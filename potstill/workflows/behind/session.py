@@ -86,7 +86,7 @@ class TeacherSession:
     def calibrate(self, pool: Sequence[Text], prior: Sequence[float] | None) -> None:
         """Measure the preference for single labels on texts like those to come, and correct it from now on.
 
-        It reads a text of the greatest visible length too, so that later texts find a context of their size.
+        A model on this machine reads a text of the greatest visible length first, so that later texts find a context of their size.
 
         Args:
             pool: at least one text; those that are too long are left out.
@@ -98,7 +98,8 @@ class TeacherSession:
         target = pool[0].target
         filler = [Text(longest, target=target), *[pool[0]] * (AT_ONCE - 1)]
         for variant in self._variants:
-            list(self._paths(variant, filler))
+            if not self._teacher.identity.api:  # a model on this machine
+                list(self._paths(variant, filler))
             found = [row for _, row in self._paths(variant, pool) if row is not None and np.isfinite(row).all()]
             if not found:
                 raise UserError(
