@@ -162,7 +162,7 @@ def _report(
 
     total = agreement("all texts", lambda one: True)
     floor = None if stated is None else max(0.0, stated.value - config.margin)
-    verdict = "nothing stated" if floor is None else _verdict(total, floor)
+    verdict: AuditVerdict = "nothing stated" if floor is None else _verdict(total, floor)
     labels = list(records[-1].probs)
     n_damaged, n_others, n_hard = counts
     return AuditReport(

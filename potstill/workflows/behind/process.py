@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from potstill.contract import teacher_wire as wire
 from potstill.contract.errors import UserError
@@ -100,7 +101,7 @@ class TeacherProcess:
         await asyncio.start_unix_server(self._connected, self._config.socket, limit=wire.MAX_FRAME_BYTES)
         report(self._config.status, READY)
         while True:
-            oldest = min(self._busy_since.values(), default=time.monotonic())
+            oldest = min(list(self._busy_since.values()), default=time.monotonic())  # a copy: threads write to it
             if time.monotonic() - oldest < STUCK_S:
                 report(self._config.status, ALIVE)
             await asyncio.sleep(BEAT_S)
@@ -143,7 +144,11 @@ class TeacherProcess:
         texts = [Text(one.question.text, target=one.question.target) for one in taken]
         try:
             for index, probs in self._session.answers(texts):
-                self._reply(left.pop(index), None if probs is None else probs.tolist(), "too long")
+                waiting = left.pop(index)
+                if probs is not None and not np.isfinite(probs).all():  # a server may give every label a probability of 0
+                    self._reply(waiting, None, "failed")
+                else:
+                    self._reply(waiting, None if probs is None else probs.tolist(), "too long")
         except UserError:
             now = time.monotonic()
             if now - self._told_s >= QUIET_S:  # what the error says might quote the text

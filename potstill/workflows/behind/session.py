@@ -32,7 +32,7 @@ from potstill.workflows.behind.config import BehindConfig
 AT_ONCE = 4  # texts that a model on this machine reads together: more of them make the first one wait longer
 SERVER_TIMEOUT_S, SERVER_TRIES = 20.0, 2  # a server is given up sooner than by a labelling run, as somebody waits
 
-Reading = tuple[int, NDArray[np.float64] | None]  # (number of a text, its probabilities; None: too long)
+NumberedProbs = tuple[int, NDArray[np.float64] | None]  # (number of a text, its probabilities; None: too long)
 
 
 class TeacherSession:
@@ -86,30 +86,32 @@ class TeacherSession:
     def calibrate(self, pool: Sequence[Text], prior: Sequence[float] | None) -> None:
         """Measure the preference for single labels on texts like those to come, and correct it from now on.
 
-        It reads a text of the greatest visible length too, so that later texts find a context of their size.
+        A model on this machine reads a text of the greatest visible length first, so that later texts find a context of their size.
 
         Args:
             pool: at least one text; those that are too long are left out.
             prior: share of each label among them, [C], above 0; None means even.
         Raises:
-            UserError: if the teacher fails, or no text fits into its context.
+            UserError: if the teacher fails, or can answer no text.
         """
         longest = "word " * (self._task.input.max_chars // 5 + 1)
         target = pool[0].target
         filler = [Text(longest, target=target), *[pool[0]] * (AT_ONCE - 1)]
         for variant in self._variants:
-            list(self._paths(variant, filler))
-            found = [row for _, row in self._paths(variant, pool) if row is not None]
+            if not self._teacher.identity.api:  # a model on this machine
+                list(self._paths(variant, filler))
+            found = [row for _, row in self._paths(variant, pool) if row is not None and np.isfinite(row).all()]
             if not found:
                 raise UserError(
-                    "none of the bundle's golden texts fits into the teacher's context; show it less with input.max_chars"
+                    f"the teacher can answer none of {len(pool)} texts to be calibrated on: they do not fit into its context, for "
+                    "which input.max_chars is there, or it gives no label a probability"
                 )
             evidence = np.stack(found)
             wanted = None if prior is None else np.asarray(prior, np.float64)
             corrected = batch_calibrated(evidence, wanted)
             self._shifts[variant.number] = (corrected - evidence)[0]  # the same for each row, but for a constant
 
-    def answers(self, texts: Sequence[Text]) -> Iterator[Reading]:
+    def answers(self, texts: Sequence[Text]) -> Iterator[NumberedProbs]:
         """Probabilities of each text, float64 [C] in the task's order, as soon as all its paths are complete.
 
         Raises:
@@ -129,7 +131,7 @@ class TeacherSession:
                 if left[index] == 0:
                     yield index, sums[index] / sums[index].sum()
 
-    def _paths(self, variant: PromptVariant, texts: Sequence[Text]) -> Iterator[Reading]:
+    def _paths(self, variant: PromptVariant, texts: Sequence[Text]) -> Iterator[NumberedProbs]:
         """(number of a text, its sharpened log-probabilities float64 [C], None if it is too long), as the teacher gives them."""
         requests = [PathRequest(str(i), variant.prompt(text), variant.paths) for i, text in enumerate(texts)]
         for path in self._teacher.answer(variant.prefix, variant.number, requests, variant.spec, self._config.seed):
