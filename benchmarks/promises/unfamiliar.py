@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from potstill.contract.bundle import MODEL_FILE, write_sums
 from potstill.contract.checkpoint import VALIDATION_FILE
-from potstill.contract.familiarity import FAMILIARITY_FILE, rank_of_threshold
+from potstill.contract.familiarity import FAMILIARITY_FILE, rank_of_threshold, unfamiliarity_of
 from potstill.contract.soft_label import SoftLabel, read_soft_labels, write_soft_labels
 from potstill.contract.task import Example, Label, Task
 from potstill.contract.texts import Text, read_texts, write_texts
@@ -88,14 +88,14 @@ def make_bundle(rows: list[tuple[str, str]], name: str, out: Path, family: str) 
 
 def scores(classifier: Classifier, texts: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """By name, a score of each text, float64 [N]; higher is more unfamiliar."""
-    known = classifier.familiarity
+    known, tokens_of = classifier.familiarity, unfamiliarity_of(classifier.familiarity)
     found: dict[str, list[float]] = {name: [] for name in SCORES}
     for text in texts:
-        feeds = classifier.scorer.feeds(text)
-        logits = np.array(classifier.scorer.logits(feeds), np.float64)
-        probs, distance = classifier.scorer.answer(feeds)
-        score = classifier.classify([text])[0].unfamiliarity or 0.0
-        row = (score, score - known.distance_weight * distance, distance, -float(np.log(np.exp(logits).sum())), -max(probs))
+        answer, trace = classifier.traced(text)
+        tokens = tokens_of(classifier.tokenizer.ids(text)["input_ids"][0].tolist(), 0.0)
+        distance = (answer.unfamiliarity - tokens) / (known.distance_weight or 1.0)
+        energy = -float(np.log(np.exp(trace.logits).sum()))
+        row = (answer.unfamiliarity, tokens, distance, energy, -answer.probs[answer.label])
         for name, value in zip(SCORES, row, strict=True):
             found[name].append(value)
     return {name: np.array(values) for name, values in found.items()}

@@ -118,8 +118,8 @@ def _familiarity(known: Familiarity | None) -> list[str]:
     return [
         "## Texts unlike these",
         "",
-        "A text unlike those that the model was made from is marked `unfamiliar`. The threshold was chosen so that on average at most "
-        f"{known.rate:.1%} of texts like the {known.n} it was chosen on are marked.",
+        "A text unlike those that the model was made from is marked `unfamiliar`. The threshold was chosen so that on average at "
+        f"most {known.rate:.1%} of texts like the {known.n} it was chosen on are marked.",
         "",
     ]
 

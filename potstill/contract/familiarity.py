@@ -20,6 +20,7 @@ from potstill.contract.files.decode import Strict
 FORMAT = 1
 FAMILIARITY_FILE = "familiarity.json"
 MAX_FILE_BYTES = 2**24  # far above what an export writes
+MAX_TOKEN = 2**21  # the largest id, several times what the largest vocabularies have
 MAX_SCORE = 100.0  # of a token, either way; logarithms of a ratio of shares stay far below
 
 
@@ -62,6 +63,8 @@ def read_familiarity(path: Path, data: bytes) -> Familiarity:
         raise FormatError(path, "scores", f"are {len(found.scores)} for {len(found.tokens)} tokens; give one for each")
     if any(low >= high for low, high in zip([-1, *found.tokens], found.tokens, strict=False)):
         raise FormatError(path, "tokens", "are not ascending ids from 0 on; export the bundle again")
+    if found.tokens and found.tokens[-1] > MAX_TOKEN:
+        raise FormatError(path, "tokens", f"go up to {found.tokens[-1]}; ids above {MAX_TOKEN} are no vocabulary's")
     if not 0 <= found.distance_weight <= MAX_SCORE:
         raise FormatError(path, "distance_weight", f"is {found.distance_weight}; it must be from 0 to {MAX_SCORE:g}")
     if not all(abs(score) <= MAX_SCORE for score in [*found.scores, found.unseen, found.threshold]):  # NaN fails this too
@@ -91,12 +94,20 @@ def unfamiliarity_of(familiarity: Familiarity) -> Callable[[Sequence[int], float
     Its arguments are the text's token ids, in any order, and its distance from the pool, at least 0. A text without tokens has
     the distance alone.
     """
-    score_of = dict(zip(familiarity.tokens, familiarity.scores, strict=True)).get
     unseen, weight = familiarity.unseen, familiarity.distance_weight
+    scores = [unseen] * (familiarity.tokens[-1] + 1 if familiarity.tokens else 0)  # a list is looked up faster than a dictionary
+    for token, score in zip(familiarity.tokens, familiarity.scores, strict=True):
+        scores[token] = score
+    score_of, n_listed = scores.__getitem__, len(scores)
 
     def unfamiliarity(tokens: Sequence[int], distance: float) -> float:
         """The score of one text."""
-        mean = sum([score_of(token, unseen) for token in tokens]) / len(tokens) if tokens else 0.0
-        return mean + weight * distance
+        if not tokens:
+            return weight * distance
+        try:
+            total = sum(map(score_of, tokens))
+        except IndexError:  # a token beyond the list
+            total = sum([score_of(token) if token < n_listed else unseen for token in tokens])
+        return total / len(tokens) + weight * distance
 
     return unfamiliarity

@@ -37,6 +37,7 @@ def test_what_is_written_is_read_again(tmp_path):
         ({"tokens": [1, 2], "scores": [0.0]}, "scores: are 1 for 2 tokens; give one for each"),
         ({"tokens": [2, 2], "scores": [0.0, 1.0]}, "tokens: are not ascending ids from 0 on"),
         ({"tokens": [-3, 2], "scores": [0.0, 1.0]}, "tokens: are not ascending ids from 0 on"),
+        ({"tokens": [2, 2**40], "scores": [0.0, 1.0]}, "tokens: go up to 1099511627776; ids above 2097152 are no vocabulary's"),
         ({"unseen": 1e9}, "scores: must be from -100 to 100"),
         ({"distance_weight": -0.1}, "distance_weight: is -0.1; it must be from 0 to 100"),
         ({"threshold": -101.0}, "scores: must be from -100 to 100"),
