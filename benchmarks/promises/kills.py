@@ -277,13 +277,18 @@ class Killer:
     def litter(self) -> list[str]:
         """Names of what was left in the temporary folder and in the cache; the first is emptied."""
         temporary, cache = Path(os.environ["TMPDIR"]), Path(os.environ["XDG_CACHE_HOME"])
-        found = [f"TMPDIR/{path.name}" for path in temporary.iterdir()]
+        found = [f"TMPDIR/{path.name}" for path in temporary.iterdir() if not is_probe(path)]
         for path in temporary.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         left = [path for path in cache.rglob("*") if LITTER.fullmatch(path.name)]
         for path in left:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         return found + [f"cache/{path.name}" for path in left]
+
+
+def is_probe(path: Path) -> bool:
+    """Whether it is the file with which Python's tempfile tries once whether it may write: a moment of every program."""
+    return path.is_file() and re.fullmatch("[a-z0-9_]{8}", path.name) is not None and path.read_bytes() in (b"", b"blat")
 
 
 def kill_all(tally: Tally, wanted: dict[str, int], seed: int, seconds: float, after: Callable[[], None]) -> Tally:

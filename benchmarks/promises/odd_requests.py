@@ -81,9 +81,9 @@ def changed(value: Value, rng: random.Random) -> Value:
     return odd_value(rng)
 
 
-def encoded(value: Value) -> bytes:
-    """JSON, with NaN and lone surrogates as Python writes them."""
-    text = json.dumps(value, ensure_ascii=False)
+def encoded(value: Value, *, escaped: bool = False) -> bytes:
+    """JSON, with NaN and lone surrogates as Python writes them. Args: escaped, whether all that is not ASCII is."""
+    text = json.dumps(value, ensure_ascii=escaped)
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -135,7 +135,7 @@ def json_of(*choices: tuple[str, Value]) -> Callable[[random.Random], bytes]:
         path, value = rng.choice(choices)
         for _ in range(rng.choice([0, 1, 1, 1, 2, 3])):
             value = changed(value, rng)
-        body = encoded(value)[:900_000]
+        body = encoded(value, escaped=rng.random() < 0.3)[:900_000]
         return varied(rng, b"POST", path.encode(), damaged(body, rng) if rng.random() < 0.25 else body)
 
     return make

@@ -43,8 +43,11 @@ PARSED_FILES = frozenset(
     {MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, FAST_MODEL_FILE, FAST_TOKENIZER_FILE, GOLDEN_FILE, FAMILIARITY_FILE}
 )
 # Largest accepted size of a file, in bytes, far above what an export writes. A graph may have as many as its format allows.
-MAX_BYTES = {SUMS_FILE: 2**20, MANIFEST_FILE: 2**24, GOLDEN_FILE: 2**23, TOKENIZER_FILE: 2**26, FAST_TOKENIZER_FILE: 2**26}
-MAX_BYTES[FAMILIARITY_FILE] = MAX_FILE_BYTES
+MAX_BYTES = {
+    **{SUMS_FILE: 2**20, MANIFEST_FILE: 2**24, GOLDEN_FILE: 2**23, TOKENIZER_FILE: 2**26, FAST_TOKENIZER_FILE: 2**26},
+    **{FAMILIARITY_FILE: MAX_FILE_BYTES, MODEL_FILE: 2**31 - 1, FAST_MODEL_FILE: 2**31 - 1},
+}
+MAX_OTHER_BYTES = 2**26  # of a file that is only hashed
 MAX_GOLDEN = 1000  # texts; an export writes a few dozen
 TRIES = 5  # to read a folder that is exchanged meanwhile
 Measure = Literal["macro_f1", "agreement", "accuracy"]  # whose loss a cascade limits: on gold labels, or of the slow graph's labels
@@ -292,7 +295,8 @@ def _no_bundle(folder: Path) -> FormatError:
 
 def _too_large(path: Path) -> FormatError:
     """The error for a file that has more bytes than one of its kind needs."""
-    return FormatError(path, "", f"is too large: at most {MAX_BYTES[path.name]} bytes are allowed; export the bundle again")
+    most = MAX_BYTES.get(path.name, MAX_OTHER_BYTES)
+    return FormatError(path, "", f"is too large: at most {most} bytes are allowed; export the bundle again")
 
 
 def _problems(folder: Path, descriptor: int, contents: dict[str, bytes], digests: list[str]) -> Iterator[FormatError]:
@@ -326,7 +330,7 @@ def _problems(folder: Path, descriptor: int, contents: dict[str, bytes], digests
             yield FormatError(folder / name, "", f"is not listed in {SUMS_FILE}; remove it, or export the bundle again")
     for name, expected in sums.items():
         try:
-            read = read_plain(descriptor, name, MAX_BYTES.get(name), keep=name in PARSED_FILES)
+            read = read_plain(descriptor, name, MAX_BYTES.get(name, MAX_OTHER_BYTES), keep=name in PARSED_FILES)
         except TooLargeError:
             yield _too_large(folder / name)
             continue

@@ -50,8 +50,11 @@ def read_plain(descriptor: int, name: str, max_bytes: int | None = None, *, keep
     except OSError:
         return None
     try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
             return None
+        if max_bytes is not None and found.st_size > max_bytes:
+            raise TooLargeError
         state = hashlib.sha256()
         while piece := os.read(file, _PIECE_BYTES):
             n_bytes += len(piece)

@@ -126,6 +126,7 @@ class LimitedConnection(HttpToolsProtocol):
         self.last_s = self.loop.time()  # of its start, or of its last reply
         self._unread, self._at = b"", 0  # received and not parsed yet, from this position on
         self._in_head = True
+        self._wants_body = True  # of replies: its last request is no HEAD
         self._n_heads = 0  # that the parser has seen of the bytes it was given; exactly one
         self._body_left, self._n_body = 0, 0  # bytes to come, bytes received
         self._chunks: ChunkDecoder | None = None
@@ -224,6 +225,7 @@ class LimitedConnection(HttpToolsProtocol):
             return False
         end += len(END_OF_HEAD)
         head, self._at, self._n_heads = self._unread[self._at : end], end, 0
+        self._wants_body = not head.startswith(b"HEAD ")
         self._feed(without_upgrade(head))
         if self._n_heads != 1:
             raise Malformed("the request is not valid HTTP")
@@ -333,7 +335,8 @@ class LimitedConnection(HttpToolsProtocol):
         self.metrics.requests.add("none", status[:3].decode())
         unanswered = self._in_head if not self._answering() else not self.cycle.response_started
         if self.cycle is None or unanswered:
-            self.transport.write(reply_bytes(status, message))
+            reply = reply_bytes(status, message)
+            self.transport.write(reply if self._wants_body else reply[: reply.index(END_OF_HEAD) + len(END_OF_HEAD)])
         self.waiting_since = None
         self.held.release(self)
         self._forget_request()

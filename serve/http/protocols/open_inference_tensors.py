@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 import struct
 from math import prod
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
+from potstill.contract.files import decode
 from potstill.serve.http.asgi import Refused
 
 _LENGTH = struct.Struct("<I")
@@ -120,15 +121,19 @@ def _split(name: str, data: bytes) -> list[str]:
 def _strings(name: str, data: bytes) -> list[str]:
     """The strings of JSON data, a list or nested lists; raises Refused: 400."""
     try:
-        return _FLAT.decode(data)
+        return cast(list[str], decode.from_json(_FLAT.decode, data))
     except msgspec.ValidationError:
         pass  # nested, or not of strings
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # strings, which nobody has read before
+        raise Refused(400, f"the data of input {name!r} is not valid JSON: {error}") from error
     if data.count(b"[") > MAX_LISTS and _STRING.sub(b"", data).count(b"[") > MAX_LISTS:
         raise Refused(400, f"input {name!r} has more than {MAX_LISTS} lists")
     try:
-        return _flat(_NESTED.decode(data))
+        return _flat(decode.from_json(_NESTED.decode, data))
     except msgspec.ValidationError as error:
         raise Refused(400, f"the data of input {name!r} may only be strings and lists of strings: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refused(400, f"the data of input {name!r} is not valid JSON: {error}") from error
 
 
 def _flat(values: list[Any]) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import onnx
 import onnxruntime as ort
@@ -266,12 +267,25 @@ def test_a_bundle_that_would_explode_is_refused_in_one_line_with_little_memory(t
     assert int(most_kb) < 500_000
 
 
-def test_files_that_are_far_too_large_are_refused_before_they_are_read(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("SHA256SUMS", 2**20),
+        ("bundle.json", 2**24),
+        ("golden.jsonl", 2**23),
+        ("tokenizer.json", 2**26),
+        ("model.onnx", 2**31 - 1),
+        ("quality.json", 2**26),
+    ],
+)
+def test_files_that_are_far_too_large_are_refused_before_they_are_read(tmp_path, name, most):
     bundle = write_bundle(tmp_path / "bundle")
-    with (bundle / "SHA256SUMS").open("r+b") as file:
-        file.truncate(300_000_000)
+    with (bundle / name).open("r+b") as file:
+        file.truncate(20_000_000_000)  # of which the disk holds nothing; reading it would take a minute
+    began = time.process_time()
     (problem,) = refusals(bundle)
-    assert problem == f"{bundle / 'SHA256SUMS'}: is too large: at most 1048576 bytes are allowed; export the bundle again"
+    assert problem == f"{bundle / name}: is too large: at most {most} bytes are allowed; export the bundle again"
+    assert time.process_time() - began < 2
 
 
 def test_a_bundle_of_many_golden_texts_is_refused(tmp_path):

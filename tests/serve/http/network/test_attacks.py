@@ -207,6 +207,11 @@ def test_malformed_http_is_refused_in_json_and_counted(server, request_bytes, st
     assert server.count("potstill_requests_total", path="none", status=str(status)) >= 1
 
 
+def test_a_refused_head_gets_a_reply_without_a_body(server):
+    found = replies(server, b"HEAD /livez HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n")
+    assert statuses(found) == [400] and found.endswith(b"\r\n\r\n")
+
+
 def test_a_whole_request_is_answered_though_half_of_another_follows_it(server):
     assert statuses(replies(server, WHOLE + WHOLE[:-5])) == [200, 408]
 

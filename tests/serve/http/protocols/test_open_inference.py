@@ -184,6 +184,24 @@ def test_an_invalid_request_is_refused_with_400(server, value, message):
 
 
 @pytest.mark.parametrize(
+    ("data", "read"),
+    [
+        (b'["half \\ud83d"]', 200),
+        (b'[["half \\ud83d"]]', 200),
+        (b'["\xa9 is no UTF-8"]', 400),
+        (b'[["\xa9 is no UTF-8"]]', 400),
+        (b'["\\x is no escape"]', 400),
+    ],
+)
+def test_strings_that_are_no_text_are_read_as_elsewhere_or_refused(server, data, read):
+    body = json.dumps(request(data="HERE")).encode().replace(b'"HERE"', data)
+    status, answer, _ = server.ask("POST", "/v2/models/plain/infer", body)
+    assert status == read, answer
+    if read == 400:
+        assert " is not valid JSON: " in json.loads(answer)["error"]
+
+
+@pytest.mark.parametrize(
     ("tail", "message"),
     [
         (b"\x01", "input 'text' ends inside the length of an element"),
