@@ -44,8 +44,14 @@ PARSED_FILES = frozenset(
 )
 # Largest accepted size of a file, in bytes, far above what an export writes. A graph may have as many as its format allows.
 MAX_BYTES = {
-    **{SUMS_FILE: 2**20, MANIFEST_FILE: 2**24, GOLDEN_FILE: 2**23, TOKENIZER_FILE: 2**26, FAST_TOKENIZER_FILE: 2**26},
-    **{FAMILIARITY_FILE: MAX_FILE_BYTES, MODEL_FILE: 2**31 - 1, FAST_MODEL_FILE: 2**31 - 1},
+    SUMS_FILE: 2**20,
+    MANIFEST_FILE: 2**24,
+    GOLDEN_FILE: 2**23,
+    TOKENIZER_FILE: 2**26,
+    FAST_TOKENIZER_FILE: 2**26,
+    FAMILIARITY_FILE: MAX_FILE_BYTES,
+    MODEL_FILE: 2**31 - 1,
+    FAST_MODEL_FILE: 2**31 - 1,
 }
 MAX_OTHER_BYTES = 2**26  # of a file that is only hashed
 MAX_GOLDEN = 1000  # texts; an export writes a few dozen
