@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from potstill.contract.bundle import Manifest
-from potstill.contract.familiarity import Familiarity, fewest_held_out
+from potstill.contract.promises.familiarity import Familiarity, fewest_held_out
 from potstill.export.config import FLOAT, FUSED, TRAINED
 from potstill.export.gate.quality import FormQuality, PrunedVocabulary, Quality
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from potstill.contract.bundle import MODEL_FILE, write_sums
 from potstill.contract.checkpoint import VALIDATION_FILE
-from potstill.contract.familiarity import FAMILIARITY_FILE, rank_of_threshold, unfamiliarity_of
+from potstill.contract.promises.familiarity import FAMILIARITY_FILE, rank_of_threshold, unfamiliarity_of
 from potstill.contract.soft_label import SoftLabel, read_soft_labels, write_soft_labels
 from potstill.contract.task import Example, Label, Task
 from potstill.contract.texts import Text, read_texts, write_texts

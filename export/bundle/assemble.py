@@ -22,8 +22,8 @@ from potstill.contract.bundle import (
     write_manifest,
     write_sums,
 )
-from potstill.contract.familiarity import Familiarity, write_familiarity
 from potstill.contract.files import atomic
+from potstill.contract.promises.familiarity import Familiarity, write_familiarity
 from potstill.contract.scores.metrics import scores
 from potstill.contract.task import Task
 from potstill.export.bundle import card

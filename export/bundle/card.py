@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from potstill.contract.bundle import Manifest
-from potstill.contract.familiarity import Familiarity
+from potstill.contract.promises.familiarity import Familiarity
 from potstill.contract.task import Task
 from potstill.export.gate.quality import Quality
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from potstill.contract.bundle import TOKENIZER_FILE
-from potstill.contract.familiarity import FORMAT, Familiarity, fewest_held_out, rank_of_threshold, unfamiliarity_of
+from potstill.contract.promises.familiarity import FORMAT, Familiarity, fewest_held_out, rank_of_threshold, unfamiliarity_of
 from potstill.export.bundle.distance import STATE, fit_gaussian, with_distance, with_state
 from potstill.export.gate.forms import Candidate
 from potstill.export.gate.source import ExportSource

@@ -23,13 +23,13 @@ from typing import Literal
 
 import msgspec
 
-from potstill.contract.certificate import Certificate, check_certificate
 from potstill.contract.decision import Conformal, Precision, check_bias, check_confidence, check_decision
 from potstill.contract.errors import FormatError
-from potstill.contract.familiarity import FAMILIARITY_FILE, MAX_FILE_BYTES
 from potstill.contract.files import decode, digest
 from potstill.contract.files.decode import Strict
 from potstill.contract.files.plain import TooLargeError, is_still_there, open_folder, read_plain
+from potstill.contract.promises.certificate import Certificate, check_certificate
+from potstill.contract.promises.familiarity import FAMILIARITY_FILE, MAX_FILE_BYTES
 from potstill.contract.scores.record import Scores
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.machine import Machine

@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from potstill.contract.audit import AuditFile
 from potstill.contract.bundle import Manifest, read_files, read_golden, read_manifest
 from potstill.contract.errors import FormatError, MissingExtraError, UserError
+from potstill.contract.fallback.audit import AuditFile
 from potstill.contract.task import Task, load_task
 from potstill.contract.texts import Text, read_texts
 from potstill.serve.http.config import AuditSettings, BundleSpec, ServeConfig, TeacherLimits, TeacherLink, parse_bundle_spec
 from potstill.serve.http.telemetry.logs_and_traces import ServerLog
 from potstill.serve.run import serve
-from potstill.workflows.behind.config import BehindConfig, ProcessConfig
-from potstill.workflows.behind.keeper import TeacherKeeper
+from potstill.workflows.fallback.config import FallbackConfig, ProcessConfig
+from potstill.workflows.fallback.keeper import TeacherKeeper
 
 N_POOL = 96  # texts of a file on which a teacher is calibrated, evenly spaced: more of them only lengthen the start
 _SERVE, _LIMITS = ServeConfig(), TeacherLimits()
@@ -34,7 +34,7 @@ class PoolTexts:
 def serve_with_teacher(
     bundles: Sequence[str],
     task_file: str | Path,
-    teacher: BehindConfig,
+    teacher: FallbackConfig,
     config: ServeConfig = _SERVE,
     limits: TeacherLimits = _LIMITS,
     audit: AuditSettings | None = None,

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.contract.bundle import Manifest, read_golden, write_golden, write_manifest, write_sums
-from potstill.contract.certificate import Certificate
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import atomic
+from potstill.contract.promises.certificate import Certificate
 from potstill.contract.scores.prior_shift import LEVEL, MIN_TEXTS, Shift, estimate
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.machine import usable_cores

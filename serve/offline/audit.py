@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from potstill.contract.audit import PRIVATE, AuditRecord, read_audit
 from potstill.contract.bundle import Manifest, read_manifest, sums_digest, verify_files
 from potstill.contract.errors import UserError
+from potstill.contract.fallback.audit import PRIVATE, AuditRecord, read_audit
 from potstill.contract.files import atomic
 from potstill.contract.scores.bounds import lower_bound, upper_bound
 from potstill.contract.scores.record import Score

@@ -31,8 +31,8 @@ from potstill.contract.bundle import (
     write_sums,
 )
 from potstill.contract.errors import UserError
-from potstill.contract.familiarity import FAMILIARITY_FILE
 from potstill.contract.files import atomic
+from potstill.contract.promises.familiarity import FAMILIARITY_FILE
 from potstill.contract.scores import metrics
 from potstill.contract.scores.bounds import Promise, Rule, fewest_texts
 from potstill.contract.scores.switches import share_at_least

@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 
 from potstill.contract.bundle import MODEL_FILE, Manifest, read_manifest, write_manifest, write_sums
-from potstill.contract.certificate import Certificate, CertifiedPart
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import atomic, digest
+from potstill.contract.promises.certificate import Certificate, CertifiedPart
 from potstill.contract.scores.bounds import lower_bound, upper_bound
 from potstill.contract.scores.switches import fewest_answers
 from potstill.contract.security.signature import SIGNATURE_FILE

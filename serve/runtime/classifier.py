@@ -27,7 +27,7 @@ from potstill.contract.bundle import (
     read_manifest,
 )
 from potstill.contract.errors import UserError
-from potstill.contract.familiarity import FAMILIARITY_FILE, Familiarity, read_familiarity, unfamiliarity_of
+from potstill.contract.promises.familiarity import FAMILIARITY_FILE, Familiarity, read_familiarity, unfamiliarity_of
 from potstill.serve.runtime.denormals import with_denormals_as_zero
 from potstill.serve.runtime.golden import replay
 from potstill.serve.runtime.scorer import Scorer, Trace, open_scorer

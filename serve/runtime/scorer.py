@@ -11,7 +11,7 @@ import onnxruntime as ort
 
 from potstill.contract.bundle import BundleFiles, Cascade, Manifest
 from potstill.contract.errors import FormatError
-from potstill.contract.familiarity import FAMILIARITY_FILE
+from potstill.contract.promises.familiarity import FAMILIARITY_FILE
 from potstill.contract.security.tokenizer_form import check_tokenizer
 from potstill.serve.runtime.denormals import with_denormals_as_zero
 from potstill.serve.runtime.session import DISTANCE, OUTPUT, graph_errors, open_session

@@ -35,8 +35,8 @@ EDGES = {
 
 # The order of the rooms of a package, and of the files beside them: each imports only from those before it.
 ORDER = {
-    "contract": "errors files system scores security decision familiarity certificate teacher_wire task soft_label interchange texts "
-    "audit checkpoint bundle project",
+    "contract": "errors files system scores security decision promises task soft_label interchange texts "
+    "fallback checkpoint bundle project",
     "networks": "static charformer t5 register",
     "models": "gguf memory devices encoder catalog fits repack fetch verify",
     "labeler": "config teacher embeddings prompts engine store aggregation teachers run tuning bench",
@@ -44,7 +44,7 @@ ORDER = {
     "export": "config graph quantization tokenizer gate bundle report run layouts bench",
     "serve": "runtime offline http bench run",
     "serve/http": "config asgi hosting telemetry teacher protocols application network",
-    "workflows": "behind serving example_files teacher soft_labels asking labelling evaluation reporting tuning planning pipeline results doctor",
+    "workflows": "fallback serving example_files teacher soft_labels asking labelling evaluation reporting tuning planning pipeline results doctor",
     "commands": "console options labelling training bundles bench models doctor pipeline main reference",
 }
 

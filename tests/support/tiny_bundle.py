@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from potstill.contract.bundle import Golden, Manifest, Provenance, write_golden, write_manifest, write_sums
-from potstill.contract.familiarity import Familiarity, write_familiarity
+from potstill.contract.promises.familiarity import Familiarity, write_familiarity
 from potstill.serve.runtime.classifier import Classifier
 from potstill.serve.runtime.scorer import open_scorer
 

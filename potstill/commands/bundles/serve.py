@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from potstill.commands.options.behind import audit_settings, behind_options, check_behind
 from potstill.commands.options.configs import config_of
+from potstill.commands.options.fallback import audit_settings, behind_options, check_behind
 from potstill.serve.http.config import Limits, ServeConfig, TeacherLimits
 from potstill.serve.http.telemetry.logs_and_traces import ServerLog
 from potstill.serve.run import serve
-from potstill.workflows.behind.config import BehindConfig
+from potstill.workflows.fallback.config import FallbackConfig
 from potstill.workflows.serving import serve_with_teacher
 
 
@@ -109,4 +109,4 @@ def command(bundles: tuple[str, ...], timeout_ms: float, teacher: str | None, ta
         return
     own = {name: options[f"teacher_{name}"] for name in ("model", "api", "paths", "threads", "pool")}
     limits = TeacherLimits(options["teacher_wait_ms"], options["teacher_concurrency"], options["teacher_per_minute"])
-    serve_with_teacher(bundles, task, BehindConfig(teacher, **own), config, limits, kept, announce=ServerLog().line)
+    serve_with_teacher(bundles, task, FallbackConfig(teacher, **own), config, limits, kept, announce=ServerLog().line)

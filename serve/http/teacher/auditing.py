@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from potstill.contract.audit import FORMAT, AuditFile, AuditRecord
+from potstill.contract.fallback.audit import FORMAT, AuditFile, AuditRecord
+from potstill.contract.fallback.wire import MAX_CHARS, TeacherReply
 from potstill.contract.files.decode import encodable
-from potstill.contract.teacher_wire import MAX_CHARS, TeacherReply
 from potstill.serve.http.config import AuditSettings
 from potstill.serve.http.hosting.job import Job
 from potstill.serve.http.teacher.connection import TeacherConnection

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from potstill.contract import teacher_wire as wire
-from potstill.contract.teacher_wire import NonsenseError, TeacherQuestion, TeacherReply
+from potstill.contract.fallback import wire
+from potstill.contract.fallback.wire import NonsenseError, TeacherQuestion, TeacherReply
 
 RETRY_S = (0.1, 2.0)  # before the next try to connect: first, then doubled up to this
 GREETING_S = 5.0  # from connecting to the greeting

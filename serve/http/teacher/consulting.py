@@ -15,7 +15,7 @@ from typing import Literal
 
 import msgspec
 
-from potstill.contract.teacher_wire import TeacherReply
+from potstill.contract.fallback.wire import TeacherReply
 from potstill.serve.http.config import TeacherLink
 from potstill.serve.http.hosting.job import Job
 from potstill.serve.http.hosting.open_bundle import HostedBundle, TimedAnswer

@@ -6,9 +6,9 @@ import pytest
 from scipy.stats import binomtest
 from support.tiny_bundle import LABELS, write_bundle
 
-from potstill.contract.audit import AuditRecord
 from potstill.contract.bundle import sums_digest
 from potstill.contract.errors import UserError
+from potstill.contract.fallback.audit import AuditRecord
 from potstill.contract.scores.record import Score
 from potstill.contract.texts import read_texts
 from potstill.serve.offline.audit import Agreement, AuditConfig, audit

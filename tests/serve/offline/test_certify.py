@@ -8,8 +8,8 @@ from support.tiny_bundle import LABELS, write_bundle, write_gold
 
 from potstill.commands.main import run as console
 from potstill.contract.bundle import read_manifest, verify_files, write_sums
-from potstill.contract.certificate import CertifiedPart
 from potstill.contract.errors import FormatError, UserError
+from potstill.contract.promises.certificate import CertifiedPart
 from potstill.serve.offline.certified import CertifyConfig
 from potstill.serve.offline.certify import certify_bundle, check_certificate
 

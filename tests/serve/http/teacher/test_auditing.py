@@ -7,10 +7,10 @@ import time
 
 import pytest
 from support.serving import LinkedServer, wait_until
-from support.teachers.behind_stand_in import FIRST, StandIn
+from support.teachers.fallback_stand_in import FIRST, StandIn
 from support.tiny_bundle import LABELS, write_bundle
 
-from potstill.contract.audit import read_audit
+from potstill.contract.fallback.audit import read_audit
 
 pytestmark = pytest.mark.slow
 

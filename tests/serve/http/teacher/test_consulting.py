@@ -7,7 +7,7 @@ import time
 
 import pytest
 from support.serving import LinkedServer, wait_until
-from support.teachers.behind_stand_in import FIRST, MANNERS, StandIn
+from support.teachers.fallback_stand_in import FIRST, MANNERS, StandIn
 from support.tiny_bundle import LABELS, write_bundle
 
 from potstill.contract.decision import Conformal

@@ -1,6 +1,6 @@
 """A server under load while the teacher behind it is killed, held and talks nonsense; and what easy texts pay for a teacher.
 
-    python benchmarks/promises/teacher_behind.py out/bundle --task task.toml --texts texts.jsonl --teacher smollm2-135m-instruct
+    python benchmarks/promises/fallback_teacher.py out/bundle --task task.toml --texts texts.jsonl --teacher smollm2-135m-instruct
 
 The bundle is copied, with thresholds from which on it abstains from a share of the texts (--hard). Clients in processes of their
 own send one request after the other, easy texts and hard ones, with a pause. A request is lost if it gets no reply, or one that is
@@ -31,8 +31,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from potstill.contract import teacher_wire as wire
 from potstill.contract.bundle import read_manifest, write_manifest, write_sums
+from potstill.contract.fallback import wire
 from potstill.contract.system.child_process import environment
 from potstill.contract.texts import read_texts
 from potstill.serve.runtime.classifier import Classifier

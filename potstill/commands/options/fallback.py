@@ -12,7 +12,7 @@ from potstill.commands.options.configs import stacked
 from potstill.contract.errors import UserError
 from potstill.labeler.teacher import APIS
 from potstill.serve.http.config import AuditSettings, TeacherLimits
-from potstill.workflows.behind.config import BehindConfig
+from potstill.workflows.fallback.config import FallbackConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 MEGABYTE = 1_000_000
@@ -30,25 +30,25 @@ _BEHIND = (
     ),
     click.option("--teacher-model", help="Id of the teacher's model on a server.  [default: its only one]"),
     click.option(
-        "--teacher-api", type=click.Choice(APIS), default=BehindConfig.api, show_default=True, help="How a server is asked."
+        "--teacher-api", type=click.Choice(APIS), default=FallbackConfig.api, show_default=True, help="How a server is asked."
     ),
     click.option(
         "--teacher-paths",
         type=click.IntRange(min=1),
-        default=BehindConfig.paths,
+        default=FallbackConfig.paths,
         show_default=True,
         help="Prompts with different worked examples that are averaged for each text; each one costs the same again.",
     ),
     click.option(
         "--teacher-threads",
         type=click.IntRange(min=1),
-        default=BehindConfig.threads,
+        default=FallbackConfig.threads,
         help="CPU threads of a teacher on this machine.  [default: usable cores]",
     ),
     click.option(
         "--teacher-pool",
         metavar="FILE",
-        default=BehindConfig.pool,
+        default=FallbackConfig.pool,
         help="Texts like those to come, on which the teacher's preference for single labels is measured.  [default: the bundle's "
         "golden texts]",
     ),

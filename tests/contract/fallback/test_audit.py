@@ -3,8 +3,8 @@ import os
 import msgspec
 import pytest
 
-from potstill.contract.audit import AuditFile, AuditRecord, read_audit
 from potstill.contract.errors import FormatError, UserError
+from potstill.contract.fallback.audit import AuditFile, AuditRecord, read_audit
 
 
 def a_record(**changes):

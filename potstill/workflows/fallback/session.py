@@ -27,7 +27,7 @@ from potstill.labeler.teachers.local import LocalConfig
 from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.opening import open_local
 from potstill.labeler.teachers.remote import open_remote
-from potstill.workflows.behind.config import BehindConfig
+from potstill.workflows.fallback.config import FallbackConfig
 
 AT_ONCE = 4  # texts that a model on this machine reads together: more of them make the first one wait longer
 SERVER_TIMEOUT_S, SERVER_TRIES = 20.0, 2  # a server is given up sooner than by a labelling run, as somebody waits
@@ -47,7 +47,7 @@ class TeacherSession:
         self._shifts = np.zeros((len(self._variants), len(task.labels)))  # nats, added to the sharpened log-probabilities
 
     @classmethod
-    def open(cls, config: BehindConfig, task: Task, concurrency: int, tell: Callable[[str], None]) -> TeacherSession:
+    def open(cls, config: FallbackConfig, task: Task, concurrency: int, tell: Callable[[str], None]) -> TeacherSession:
         """Load the teacher, or connect to it.
 
         Args:

@@ -12,7 +12,7 @@ from potstill.contract.texts import Text
 
 
 @dataclass(frozen=True)
-class BehindConfig:
+class FallbackConfig:
     """The teacher behind a server.
 
     Raises:
@@ -43,7 +43,7 @@ class ProcessConfig(msgspec.Struct, frozen=True):
 
     socket: str  # path of the Unix socket on which it answers
     status: int  # descriptor to which it reports
-    teacher: BehindConfig
+    teacher: FallbackConfig
     task: Task
     pool: list[Text]  # texts on which its preference for single labels is measured, at least one
     prior: list[float] | None  # share of each label among them, in the task's order; None: even

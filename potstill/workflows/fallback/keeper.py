@@ -21,7 +21,7 @@ import msgspec
 from potstill.contract.errors import UserError
 from potstill.contract.system.child_process import environment
 from potstill.serve.http.telemetry.logs_and_traces import STDERR, ServerLog
-from potstill.workflows.behind.config import OPENED, READY, ProcessConfig
+from potstill.workflows.fallback.config import OPENED, READY, ProcessConfig
 
 HUNG_S = 20.0  # without a sign of life from a teacher that was ready, its process is killed
 RESTART_S = (1.0, 60.0)  # before the next start: first, then doubled up to this
@@ -96,7 +96,7 @@ class TeacherKeeper:
         self._status, theirs = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "potstill.workflows.behind.process"],
+                [sys.executable, "-m", "potstill.workflows.fallback.process"],
                 stdin=subprocess.PIPE,
                 stdout=STDERR,
                 bufsize=0,

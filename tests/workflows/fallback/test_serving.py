@@ -18,16 +18,16 @@ from support.serving import ServerProcess, wait_until
 from support.teachers.model_servers import decisions_server
 from support.tiny_bundle import LABELS, write_bundle
 
-from potstill.contract import teacher_wire as wire
-from potstill.contract.audit import read_audit
+from potstill.contract.fallback import wire
+from potstill.contract.fallback.audit import read_audit
 from potstill.contract.task import load_task
 from potstill.contract.texts import Text, write_texts
 from potstill.labeler.config import LabelConfig
 from potstill.serve.http.telemetry.logs_and_traces import ServerLog
-from potstill.workflows.behind import keeper as keeping
-from potstill.workflows.behind.config import BehindConfig, ProcessConfig
-from potstill.workflows.behind.keeper import TeacherKeeper
-from potstill.workflows.behind.session import TeacherSession
+from potstill.workflows.fallback import keeper as keeping
+from potstill.workflows.fallback.config import FallbackConfig, ProcessConfig
+from potstill.workflows.fallback.keeper import TeacherKeeper
+from potstill.workflows.fallback.session import TeacherSession
 from potstill.workflows.labelling import label
 from potstill.workflows.teacher import TeacherConfig
 
@@ -84,7 +84,7 @@ def children(pid):
     return found
 
 
-def test_the_teacher_behind_an_address_answers_and_an_audit_keeps_both_answers(folder, scripted_server, console):
+def test_the_fallback_teacher_an_address_answers_and_an_audit_keeps_both_answers(folder, scripted_server, console):
     teacher = scripted_server(decisions_server(decide))
     audit = folder / "audit.jsonl"
     options = arguments(folder, teacher.url, "--teacher-api", "decisions", "--audit", "1", "--audit-to", audit)
@@ -199,7 +199,7 @@ def test_what_cannot_be_served_is_said_in_one_line(folder, console, options, mes
 
 def settings(folder, url, **changes):
     pool = [Text("the price will rise"), Text("fall"), Text("stay")]
-    teacher = BehindConfig(url, api="decisions")
+    teacher = FallbackConfig(url, api="decisions")
     return ProcessConfig("", -1, teacher, load_task(folder / "task.toml"), pool, None, 2, **changes)
 
 
@@ -275,7 +275,7 @@ def test_the_real_teacher_says_of_single_texts_what_a_labelling_run_says(folder,
     )
     expected = {row.id: [row.probs[name] for name in LABELS] for row in report.for_training}
     session = TeacherSession.open(
-        BehindConfig(str(smollm2), paths=2, threads=2), load_task(folder / "task.toml"), 1, lambda _: None
+        FallbackConfig(str(smollm2), paths=2, threads=2), load_task(folder / "task.toml"), 1, lambda _: None
     )
     try:
         session.calibrate(texts, None)

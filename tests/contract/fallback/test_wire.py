@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.contract import teacher_wire as wire
-from potstill.contract.teacher_wire import Greeting, NonsenseError, TeacherQuestion, TeacherReply, read_greeting, read_reply
+from potstill.contract.fallback import wire
+from potstill.contract.fallback.wire import Greeting, NonsenseError, TeacherQuestion, TeacherReply, read_greeting, read_reply
 
 LABELS = frozenset({"up", "down"})
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.tiny_bundle import a_familiarity
 
 from potstill.contract.errors import FormatError
-from potstill.contract.familiarity import (
+from potstill.contract.promises.familiarity import (
     FAMILIARITY_FILE,
     fewest_held_out,
     rank_of_threshold,

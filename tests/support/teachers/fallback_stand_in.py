@@ -1,6 +1,6 @@
 """A process in the place of the teacher behind a server, that answers well or in one of many bad ways.
 
-    python behind_stand_in.py SOCKET LABELS MANNER [SECONDS]
+    python fallback_stand_in.py SOCKET LABELS MANNER [SECONDS]
 
 It writes a line to stdout once it listens, and then one for each question. `Answers well` gives the first label 0.7.
 """
