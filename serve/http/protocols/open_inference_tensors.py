@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from math import prod
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -121,7 +121,7 @@ def _split(name: str, data: bytes) -> list[str]:
 def _strings(name: str, data: bytes) -> list[str]:
     """The strings of JSON data, a list or nested lists; raises Refused: 400."""
     try:
-        return cast(list[str], decode.from_json(_FLAT.decode, data))
+        return decode.from_json(_FLAT.decode, data)
     except msgspec.ValidationError:
         pass  # nested, or not of strings
     except (msgspec.DecodeError, UnicodeDecodeError) as error:  # strings, which nobody has read before
