@@ -96,9 +96,9 @@ from potstill.workflows.serving import serve_with_teacher
 def command(bundles: tuple[str, ...], timeout_ms: float, teacher: str | None, task: Path | None, **options: Any) -> None:
     """Answer over HTTP with bundles; the first one answers where a request names none.
 
-    POST /classify, POST /predict (as text-embeddings-inference), /v2 (the Open Inference Protocol), and a page to try it at /.
+    POST /classify, POST /predict (as text-embeddings-inference), /v2 (the Open Inference Protocol), POST /v1/decisions (as decision models), and a page to try it at /.
     SIGTERM finishes what was accepted and stops; SIGHUP loads new versions of the bundles. With --teacher, texts on which a bundle
-    abstains are answered by the teacher, if it does so in time.
+    abstains, or that are unfamiliar to it, are answered by the teacher, if it does so in time.
     """
     wait = {"timeout_ms": timeout_ms, "max_timeout_ms": max(timeout_ms, Limits.max_timeout_ms)}
     config = config_of(ServeConfig, {**options, "limits": config_of(Limits, {**options, **wait})})

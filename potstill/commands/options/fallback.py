@@ -22,7 +22,7 @@ _BEHIND = (
     click.option(
         "--teacher",
         metavar="TEACHER",
-        help="Teacher for the texts on which a bundle abstains: a name of `potstill models list`, a GGUF file, or a server's "
+        help="Teacher for the texts on which a bundle abstains, or which are unfamiliar to it: a name of `potstill models list`, a GGUF file, or a server's "
         "address.  [default: none]",
     ),
     click.option(
