@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from potstill.commands.options.configs import config_of
-from potstill.commands.options.fallback import audit_settings, behind_options, check_behind
+from potstill.commands.options.fallback import audit_settings, fallback_options, check_fallback
 from potstill.serve.http.config import Limits, ServeConfig, TeacherLimits
 from potstill.serve.http.telemetry.logs_and_traces import ServerLog
 from potstill.serve.run import serve
@@ -92,19 +92,19 @@ from potstill.workflows.serving import serve_with_teacher
 @click.option(
     "--otlp", metavar="URL", help="Send traces to this collector, such as http://127.0.0.1:4318/v1/traces.  [default: nowhere]"
 )
-@behind_options
+@fallback_options
 def command(bundles: tuple[str, ...], timeout_ms: float, teacher: str | None, task: Path | None, **options: Any) -> None:
     """Answer over HTTP with bundles; the first one answers where a request names none.
 
-    POST /classify, POST /predict (as text-embeddings-inference), /v2 (the Open Inference Protocol), POST /v1/decisions (as decision models), and a page to try it at /.
-    SIGTERM finishes what was accepted and stops; SIGHUP loads new versions of the bundles. With --teacher, texts on which a bundle
-    abstains, or that are unfamiliar to it, are answered by the teacher, if it does so in time.
+    POST /classify, POST /predict (as text-embeddings-inference), /v2 (the Open Inference Protocol), POST /v1/decisions (as decision
+    models), and a page to try it at /. SIGTERM finishes what was accepted and stops; SIGHUP loads new versions of the bundles. With
+    --teacher, texts on which a bundle abstains, or that are unfamiliar to it, are answered by the teacher, if it does so in time.
     """
     wait = {"timeout_ms": timeout_ms, "max_timeout_ms": max(timeout_ms, Limits.max_timeout_ms)}
     config = config_of(ServeConfig, {**options, "limits": config_of(Limits, {**options, **wait})})
     kept = audit_settings(teacher, options["audit"], options["audit_to"], options["audit_max"])
     if teacher is None or task is None:
-        check_behind(teacher, task)
+        check_fallback(teacher, task)
         serve(bundles, config, announce=ServerLog().line)
         return
     own = {name: options[f"teacher_{name}"] for name in ("model", "api", "paths", "threads", "pool")}

@@ -18,12 +18,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 MEGABYTE = 1_000_000
 AUDIT_MB = AuditSettings(0, "").max_bytes // MEGABYTE
 
-_BEHIND = (
+_FALLBACK = (
     click.option(
         "--teacher",
         metavar="TEACHER",
-        help="Teacher for the texts on which a bundle abstains, or which are unfamiliar to it: a name of `potstill models list`, a GGUF file, or a server's "
-        "address.  [default: none]",
+        help="Teacher for the texts on which a bundle abstains, or which are unfamiliar to it: a name of `potstill models list`, a "
+        "GGUF file, or a server's address.  [default: none]",
     ),
     click.option(
         "--task", type=click.Path(path_type=Path), help="Task that the teacher decides: the one that the bundle was made for."
@@ -91,12 +91,12 @@ _BEHIND = (
 )
 
 
-def behind_options(command: F) -> F:
+def fallback_options(command: F) -> F:
     """The command with the options about the teacher behind the server."""
-    return stacked(command, _BEHIND)
+    return stacked(command, _FALLBACK)
 
 
-def check_behind(teacher: str | None, task: Path | None) -> None:
+def check_fallback(teacher: str | None, task: Path | None) -> None:
     """Refuse a teacher without a task, and the reverse; raises UserError."""
     if teacher is not None:
         raise UserError("--teacher is given without --task; name the task.toml that the bundle was made for: the teacher reads it")
