@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from potstill.commands.options.configs import config_of
-from potstill.commands.options.fallback import audit_settings, fallback_options, check_fallback
+from potstill.commands.options.fallback import audit_settings, check_fallback, fallback_options
 from potstill.serve.http.config import Limits, ServeConfig, TeacherLimits
 from potstill.serve.http.telemetry.logs_and_traces import ServerLog
 from potstill.serve.run import serve
