@@ -53,9 +53,9 @@ def example(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def report(example) -> LabelBenchReport:
-    parts = ("loop", "same_file", "direct", "efficiency")
-    return bench(example, LabelBenchConfig(n=2, n_paths=2, n_per_turn=1, parts=parts, threads=2, local=STATED))
+def report(example, tiny_models) -> LabelBenchReport:
+    parts, tiny = ("loop", "same_file", "direct", "efficiency"), str(tiny_models["dense"])
+    return bench(example, LabelBenchConfig(n=2, n_paths=2, n_per_turn=1, parts=parts, threads=2, teacher=tiny, local=STATED))
 
 
 def test_the_figures_have_the_agreed_keys(report):
