@@ -147,7 +147,7 @@ def _label_plan(path: Path, project: Project) -> LabelPlan:
 def _asked(plan: LabelPlan, teacher_digest: str) -> list[Any]:
     """What decides the labels beside the texts."""
     derive = dataclasses.asdict(plan.derive)
-    asked = [plan.task.digest, teacher_digest, dataclasses.asdict(plan.config), derive, plan.teacher.pack]
+    asked: list[Any] = [plan.task.digest, teacher_digest, dataclasses.asdict(plan.config), derive, plan.teacher.pack]
     if plan.teacher.kv_type != TeacherConfig.kv_type:  # only where it is set, so that the records of other projects still fit
         asked.append(plan.teacher.kv_type)
     if then := plan.then:
