@@ -121,11 +121,11 @@ def minilm() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_models(smollm2: Path, made_once: Callable[..., Path]) -> dict[str, Path]:
-    """A random model of a megabyte or two for each kind of memory that llama.cpp has, by the names of `support.teachers.tiny_gguf.KINDS`."""
+    """A random model of a megabyte or two for each kind of memory that llama.cpp has, by the names of `support.teachers.tiny_gguf.KINDS`; and an `encoder`."""
     from support.teachers.tiny_gguf import KINDS, write_tiny_models  # a session without such tests need not read the vocabulary
 
     folder = made_once("tiny_models", lambda folder: write_tiny_models(smollm2, folder))
-    return {kind: folder / f"{kind}.gguf" for kind in KINDS}
+    return {kind: folder / f"{kind}.gguf" for kind in (*KINDS, "encoder")}
 
 
 @pytest.fixture(scope="session")

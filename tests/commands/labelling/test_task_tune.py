@@ -89,7 +89,7 @@ def test_a_teacher_is_tuned_and_called_again_is_asked_nothing(tiny_models, tmp_p
     lines = first.out.splitlines()
     assert "21 gold texts, with 95 % intervals; the column `choice` is macro-F1 on the 11 texts that select," in lines
     assert lines[-2] == f"wrote {out}/tuned.toml, a table for project.toml; as options of potstill label:"
-    assert lines[-1].startswith("  --mode direct --paths ")
+    assert lines[-1].startswith(f"  --teacher {tiny_models['dense']} --mode direct --paths ")
     found = read_scores(out)
     assert found.chosen in [way.settings for way in found.ways]
     assert all(0 <= way.macro_f1.low <= way.macro_f1.value <= way.macro_f1.high <= 1 for way in found.ways)

@@ -8,7 +8,7 @@ import llama_cpp
 import numpy as np
 import pytest
 from support.teachers.llama_reference import SingleSequence
-from support.teachers.tiny_gguf import KINDS, write_encoder
+from support.teachers.tiny_gguf import KINDS
 
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, NoContextError, Token
@@ -93,7 +93,7 @@ def expected(alone: dict[str, SingleSequence], path: TeacherPath, mode: str) -> 
     """What one sequence says of the same text and rationale."""
     rationale = f" {path.rationale}" if path.rationale else ""
     text = PREFIX + requests(mode, 1)[int(path.text_id)].prompt + (f"{rationale}\nSentiment:" if mode == "cot" else "")
-    return [alone[mode].logprob(text, word) for word in WORDS]
+    return alone[mode].logprobs(text, WORDS)
 
 
 def assert_same(paths: list[TeacherPath], others: list[TeacherPath]) -> None:
@@ -203,8 +203,8 @@ class TestMessages:
         assert "invalid token" not in str(caught.value)
 
 
-def test_an_encoder_is_no_teacher(smollm2, tmp_path):
-    path = write_encoder(smollm2, tmp_path / "encoder.gguf")
+def test_an_encoder_is_no_teacher(tiny_models):
+    path = tiny_models["encoder"]
     with pytest.raises(UserError) as caught:
         LlamaEngine(path)
     assert str(caught.value) == f"{path}: is an encoder, which reads texts and writes none; a teacher is a model that writes"

@@ -103,7 +103,7 @@ def words_after(alone: SingleSequence, engine: LlamaEngine, text: str) -> list[f
     before = engine.tokenize(text, control=True)
     wholes = [engine.tokenize(f"{text} {word}", control=True) for word in WORDS]
     assert all(whole[: len(before)] == before for whole in wholes)
-    return [alone.logprob_after(before, whole[len(before) :]) for whole in wholes]
+    return alone.logprobs_after(before, [whole[len(before) :] for whole in wholes])
 
 
 @pytest.mark.parametrize("written", ["Buys.\n</think>", "Buys.", "Buys</think>\n\n", "Buys.\n</think> and"])
@@ -183,7 +183,7 @@ def test_every_sampled_thought_ends_at_its_mark_and_its_label_is_read_after_its_
         assert path.rationale == (written + engine.piece(last)).decode("utf-8", "replace").partition(".")[0].strip()
         end = RationaleEnd(engine, spec(SENTENCE), 0).after(written, last, engine.piece(last), is_last=True)
         prompt = engine.tokenize(f"{PREFIX}Post: {TEXTS[int(path.text_id)]}{ANSWER}<think>\n", control=True)
-        expected = [alone.logprob_after([*prompt, *before, *(end or [])], list(word)) for word in words]
+        expected = alone.logprobs_after([*prompt, *before, *(end or [])], words)
         np.testing.assert_allclose(path.word_logprobs, expected, **TOLERANCE)
 
 

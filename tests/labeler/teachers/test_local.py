@@ -60,14 +60,14 @@ def reference(half_floats: Path) -> SingleSequence:
 
 def test_direct_reads_the_probabilities_that_one_sequence_alone_has(engine, reference):
     for path, request in zip(drawn(engine, "direct"), requests("direct"), strict=True):
-        expected = [reference.logprob(PREFIX["direct"] + request.prompt, word) for word in WORDS]
+        expected = reference.logprobs(PREFIX["direct"] + request.prompt, WORDS)
         np.testing.assert_allclose(path.word_logprobs, expected, **TOLERANCE)
 
 
 def test_words_of_several_tokens_are_walked_exactly(engine, reference):
     words = ("positive", "up and away", "going down the drain")
     for path, request in zip(drawn(engine, "direct", words=words), requests("direct"), strict=True):
-        expected = [reference.logprob(PREFIX["direct"] + request.prompt, word) for word in words]
+        expected = reference.logprobs(PREFIX["direct"] + request.prompt, words)
         np.testing.assert_allclose(path.word_logprobs, expected, **TOLERANCE)
 
 
@@ -75,7 +75,7 @@ def test_a_sampled_path_is_read_after_its_own_rationale(engine, reference):
     for path in drawn(engine, "cot", paths=2):
         request = requests("cot")[int(path.text_id)]
         text = f"{PREFIX['cot']}{request.prompt} {path.rationale}\nSentiment:"
-        np.testing.assert_allclose(path.word_logprobs, [reference.logprob(text, word) for word in WORDS], **TOLERANCE)
+        np.testing.assert_allclose(path.word_logprobs, reference.logprobs(text, WORDS), **TOLERANCE)
         assert 0 < path.n_generated <= 12
         assert "\n" not in path.rationale
 
@@ -84,7 +84,7 @@ def test_long_words_are_walked_after_a_rationale_too(engine, reference):
     words = ("positive", "going down the drain")
     path = drawn(engine, "cot", paths=2, words=words)[0]
     text = f"{PREFIX['cot']}{requests('cot')[0].prompt} {path.rationale}\nSentiment:"
-    np.testing.assert_allclose(path.word_logprobs, [reference.logprob(text, word) for word in words], **TOLERANCE)
+    np.testing.assert_allclose(path.word_logprobs, reference.logprobs(text, words), **TOLERANCE)
 
 
 @pytest.mark.parametrize("mode", ["direct", "cot"])
@@ -159,7 +159,7 @@ def test_a_word_that_begins_another_keeps_what_does_not_go_on_to_the_longer_one(
     for path in drawn(engine, mode, words=words):
         text = PREFIX[mode] + requests(mode)[int(path.text_id)].prompt
         text += f" {path.rationale}\nSentiment:" if mode == "cot" else ""
-        all_that_begin = np.exp([reference.logprob(text, word) for word in words])
+        all_that_begin = np.exp(reference.logprobs(text, words))
         found = np.exp(path.word_logprobs)
         expected = [all_that_begin[0] - all_that_begin[1], all_that_begin[1] - all_that_begin[2], *all_that_begin[2:]]
         np.testing.assert_allclose(found, expected, rtol=0.02)
@@ -170,7 +170,7 @@ def test_a_scale_from_0_to_10_is_read_with_each_number_counted_once(engine, refe
     words = tuple(str(i) for i in range(11))
     (path, *_) = drawn(engine, "direct", words=words)
     text = PREFIX["direct"] + requests("direct")[0].prompt
-    found, begin = np.exp(path.word_logprobs), np.exp([reference.logprob(text, word) for word in words])
+    found, begin = np.exp(path.word_logprobs), np.exp(reference.logprobs(text, words))
     np.testing.assert_allclose(found[[0, *range(2, 11)]], begin[[0, *range(2, 11)]], rtol=0.02)
     assert found[1] + found[10] == pytest.approx(begin[1], rel=0.02)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import llama_cpp
@@ -39,22 +40,23 @@ class SingleSequence:
             str(model), n_ctx=n_ctx, logits_all=True, n_threads=2, flash_attn=flash_attention, verbose=False
         )
 
-    def logprob(self, text: str, word: str) -> float:
-        """Log-probability (nats) of the word after the text and a space."""
+    def logprobs(self, text: str, words: Sequence[str]) -> list[float]:
+        """Log-probabilities (nats) of the words after the text and a space."""
         before = self.llama.tokenize(text.encode(), special=False)
-        whole = self.llama.tokenize(f"{text} {word}".encode(), special=False)
-        assert whole[: len(before)] == before
-        self.llama.reset()
-        self.llama.eval(whole)
-        rows = np.asarray(self.llama.scores[len(before) - 1 : len(whole) - 1], dtype=np.float64)
-        return float(sum(row[token] for row, token in zip(log_softmax(rows, axis=1), whole[len(before) :], strict=True)))
+        wholes = [self.llama.tokenize(f"{text} {word}".encode(), special=False) for word in words]
+        assert all(whole[: len(before)] == before for whole in wholes)
+        return self.logprobs_after(before, [whole[len(before) :] for whole in wholes])
 
-    def logprob_after(self, tokens: list[int], word: list[int]) -> float:
-        """Log-probability (nats) of the word's tokens after these."""
-        self.llama.reset()
-        self.llama.eval([*tokens, *word])
-        rows = np.asarray(self.llama.scores[len(tokens) - 1 : len(tokens) + len(word) - 1], dtype=np.float64)
-        return float(sum(row[token] for row, token in zip(log_softmax(rows, axis=1), word, strict=True)))
+    def logprobs_after(self, tokens: Sequence[int], words: Sequence[Sequence[int]]) -> list[float]:
+        """Log-probabilities (nats) of the words' tokens after these."""
+        rows: dict[tuple[int, ...], np.ndarray] = {}  # of what comes next, by the beginning of a word
+        for beginning in sorted((tuple(word[:-1]) for word in words), key=len, reverse=True):
+            if beginning not in rows:  # words of one token are read where a longer one begins
+                self.llama.reset()
+                self.llama.eval([*tokens, *beginning])
+                for n in range(len(beginning) + 1):
+                    rows[beginning[:n]] = log_softmax(np.asarray(self.llama.scores[len(tokens) - 1 + n], dtype=np.float64))
+        return [float(sum(rows[tuple(word[:n])][token] for n, token in enumerate(word))) for word in words]
 
     def close(self) -> None:
         """Give its memory back."""

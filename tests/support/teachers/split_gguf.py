@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import gguf
@@ -9,7 +10,7 @@ import gguf
 
 def write_pieces(source: Path, folder: Path, n_tensors_each: int, name: str = "model") -> list[Path]:
     """The model in pieces of so many tensors, NAME-00001-of-0000N.gguf and so on; the first one has the header's fields."""
-    reader = gguf.GGUFReader(source)
+    reader = _reader(source)
     architecture = reader.fields["general.architecture"].contents()
     writer = gguf.GGUFWriter(folder / f"{name}.gguf", architecture, split_max_tensors=n_tensors_each)
     for key, field in reader.fields.items():
@@ -22,3 +23,9 @@ def write_pieces(source: Path, folder: Path, n_tensors_each: int, name: str = "m
     writer.write_tensors_to_file()
     writer.close()
     return sorted(folder.glob(f"{name}-*-of-*.gguf"))
+
+
+@cache  # a vocabulary takes seconds to read
+def _reader(source: Path) -> gguf.GGUFReader:
+    """The file, open to read."""
+    return gguf.GGUFReader(source)

@@ -22,15 +22,15 @@ Tensors = dict[str, np.ndarray]
 
 
 def write_tiny_models(vocabulary: Path, folder: Path) -> None:
-    """One model of each kind, named after it. Args: vocabulary, a GGUF file whose tokenizer they take."""
+    """One model of each kind, named after it, and an encoder, whose tokens attend to later ones.
+
+    Args:
+        vocabulary: a GGUF file whose tokenizer they take.
+    """
     tokenizer = _tokenizer(vocabulary)
     for kind in KINDS:
         _write(folder / f"{kind}.gguf", kind, tokenizer)
-
-
-def write_encoder(vocabulary: Path, path: Path) -> Path:
-    """A model whose tokens attend to later ones, as those of encoders do. Args: as for :func:`write_tiny_models`."""
-    return _write(path, "dense", _tokenizer(vocabulary), causal=False)
+    _write(folder / "encoder.gguf", "dense", tokenizer, causal=False)
 
 
 def _tokenizer(path: Path) -> dict[str, tuple[Any, ...]]:
@@ -39,7 +39,7 @@ def _tokenizer(path: Path) -> dict[str, tuple[Any, ...]]:
     return {name: (field.contents(), field.types[0], *field.types[1:2]) for name, field in fields.items()}
 
 
-def _write(path: Path, kind: str, tokenizer: dict[str, tuple[Any, ...]], *, causal: bool = True) -> Path:
+def _write(path: Path, kind: str, tokenizer: dict[str, tuple[Any, ...]], *, causal: bool = True) -> None:
     """One model."""
     writer = gguf.GGUFWriter(path, KINDS[kind])
     for name, field in tokenizer.items():
@@ -66,7 +66,6 @@ def _write(path: Path, kind: str, tokenizer: dict[str, tuple[Any, ...]], *, caus
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
 
 
 def _tensors(kind: str, tokens: list[str]) -> Tensors:

@@ -1,3 +1,6 @@
+import sys
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -253,8 +256,10 @@ from potstill.trainer.config import TrainConfig
 from potstill.trainer.run import train
 
 def slowly(stage, done, total, loss):
-    print((100 if stage == "train" else 0) + done, flush=True)
-    time.sleep(0.02)
+    step = (100 if stage == "train" else 0) + done
+    print(step, flush=True)
+    if step >= {slow_from}:
+        time.sleep(0.02)
 
 train(a_task(), Path({soft_labels!r}), Path({checkpoint!r}), TrainConfig(**{settings!r}, save_every=0.0), slowly)
 """
@@ -270,13 +275,13 @@ def parent():
 def test_a_run_that_is_killed_during_pretraining_and_after_ends_with_the_weights_of_one_that_was_not(
     parent, backbone, soft_labels, tmp_path, family
 ):
-    settings = QUICK | {"family": family, "backbone": str(backbone), "tapt" if family == "encoder" else "pretrain": 30}
+    settings = QUICK | {"family": family, "backbone": str(backbone), "tapt" if family == "encoder" else "pretrain": 16}
     whole = train(a_task(), soft_labels, tmp_path / "whole", TrainConfig(**settings))
-    run = RUN.format(settings=settings, soft_labels=str(soft_labels), checkpoint=str(tmp_path / "student"))
-    for wanted in (9, 21, 105):
-        with parent.start(run) as process:  # is killed at the end
+    run = partial(RUN.format, settings=settings, soft_labels=str(soft_labels), checkpoint=str(tmp_path / "student"))
+    for wanted in (4, 11, 105):
+        with parent.start(run(slow_from=wanted)) as process:  # is killed at the end
             until_step(process, wanted)
-    with parent.start(run) as process:
+    with parent.start(run(slow_from=sys.maxsize)) as process:
         output, errors = process.communicate()
     assert process.returncode == 0, errors
     assert int(output.split()[0]) > 103  # pretraining did not start over

@@ -28,7 +28,8 @@ from potstill.trainer.run import train
 
 def slowly(stage, done, total, loss):
     print(done, flush=True)
-    time.sleep(0.02)
+    if done >= {slow_from}:
+        time.sleep(0.02)
 
 config = TrainConfig(**(QUICK | {changes!r}), backbone={backbone!r}, save_every=0.0)
 try:
@@ -46,13 +47,22 @@ def parent():
         yield parent
 
 
+@pytest.fixture(scope="module")
+def soft_labels(tmp_path_factory):
+    """Few enough for short trainings: a state is saved after every step here."""
+    return write_rows(tmp_path_factory.mktemp("labels") / "soft_labels.jsonl", toy_rows(160, a_task()))
+
+
 @pytest.fixture
 def start(parent, backbone, soft_labels):
     running = []
 
-    def begin(checkpoint, **changes):
+    def begin(checkpoint, until=None, **changes):
+        """Train; with a step, return when that is done, and go on slowly from there, so that a signal comes before the end."""
         paths = {"backbone": str(backbone), "soft_labels": str(soft_labels), "checkpoint": str(checkpoint)}
-        running.append(parent.start(RUN.format(changes=changes, **paths)))
+        running.append(parent.start(RUN.format(changes=changes, slow_from=until or sys.maxsize, **paths)))
+        if until:
+            until_step(running[-1], until)
         return running[-1]
 
     yield begin
@@ -77,9 +87,8 @@ def whole(backbone, soft_labels, tmp_path):
 def test_a_run_that_is_killed_again_and_again_ends_with_the_weights_of_one_that_was_not(start, whole, tmp_path, changes):
     expected = whole(**changes)
     checkpoint = tmp_path / "student"
-    for wanted in (5, 31, 52):
-        process = start(checkpoint, **changes)
-        until_step(process, wanted)
+    for wanted in (5, 13, 23):
+        process = start(checkpoint, until=wanted, **changes)
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not checkpoint.exists()
@@ -87,21 +96,20 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_weights_of_one_that_
     process = start(checkpoint, **changes)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    assert int(output.split()[0]) > 50  # it resumed, it did not start over
+    assert int(output.split()[0]) > 21  # it resumed, it did not start over
     assert (checkpoint / "model.safetensors").read_bytes() == expected
     assert sorted(path.name for path in tmp_path.iterdir()) == ["student", "whole"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_after_the_step_and_says_how_to_go_on(start, tmp_path, number):
-    process = start(tmp_path / "student", epochs=2)
-    until_step(process, 4)
+    process = start(tmp_path / "student", until=4, epochs=2)
     process.send_signal(number)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     step = int(output.split()[-1])
     assert errors.splitlines()[-1] == (
-        f"stopped at step {step} of 90; what is trained is kept in {tmp_path / 'student.partial'}; the same command goes on from there"
+        f"stopped at step {step} of 36; what is trained is kept in {tmp_path / 'student.partial'}; the same command goes on from there"
     )
     assert list((tmp_path / "student.partial" / "student").glob(f"checkpoint-{step}/kept.pt"))
 
@@ -109,8 +117,7 @@ def test_a_signal_saves_after_the_step_and_says_how_to_go_on(start, tmp_path, nu
 @pytest.fixture
 def stopped(start, tmp_path):
     """A work folder of a run that was killed."""
-    process = start(tmp_path / "student", epochs=2)
-    until_step(process, 3)
+    process = start(tmp_path / "student", until=3, epochs=2)
     process.kill()
     process.wait()
     return tmp_path / "student.partial"
@@ -138,8 +145,7 @@ def test_the_number_of_threads_and_the_interval_may_change_on_the_way(stopped, b
 
 
 def test_two_processes_do_not_train_the_same_student_at_once(start, backbone, soft_labels, tmp_path):
-    process = start(tmp_path / "student", epochs=2)
-    until_step(process, 3)
+    start(tmp_path / "student", until=3, epochs=2)
     config = TrainConfig(**(QUICK | {"epochs": 2}), backbone=str(backbone))
     with pytest.raises(UserError, match=r"student.partial: another process is training this student; wait for it, or stop it$"):
         train(a_task(), soft_labels, tmp_path / "student", config)
