@@ -69,4 +69,4 @@ def _largest(n: int, loss: float, statistic: float, low: NDArray[np.float64], hi
 def _limits(changed: NDArray[np.int64], expected: float, statistic: float) -> NDArray[np.int64]:
     """For each number of changed texts the most harms with at least this statistic, int [changed]; it rises by 0 or 1."""
     most = (expected + changed - statistic * np.sqrt(changed + expected / 2)) / 2
-    return np.clip(np.floor(most + 1e-9).astype(np.int64), 0, changed)
+    return np.asarray(np.clip(np.floor(most + 1e-9).astype(np.int64), 0, changed))
