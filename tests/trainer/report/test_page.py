@@ -210,7 +210,7 @@ def test_a_report_without_the_teacher_says_what_is_missing(sources):
 def test_the_page_says_what_the_thresholds_promise(report):
     promise = Precision(wanted=0.9, n=70, source="gold", confidence=0.95)
     promised = replace(report, student=msgspec.structs.replace(report.student, precision=promise))
-    said = "The thresholds&#39; precision 0.9 holds for every label on texts of this kind, with 95% confidence (70 texts)"
+    said = "The thresholds' precision 0.9 holds for every label on texts of this kind, with 95% confidence (70 texts)"
     assert said in report_page(promised).decode() and "The thresholds" not in report_page(report).decode()
 
 
