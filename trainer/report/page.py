@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from potstill.contract.scores.record import Score
+from potstill.trainer.calibration.thresholds import precision_note
 from potstill.trainer.report.build import Report
 from potstill.trainer.report.plot_style import DARK, LIGHT, Plot, inline_svg
 from potstill.trainer.report.slices import MIN_TEXTS, SliceScores
@@ -37,6 +38,7 @@ def report_page(report: Report) -> bytes:
         slice_groups=[(kind, list(group)) for kind, group in groupby(report.slices, key=lambda part: part.kind)],
         overall=report.scored[0].scores["accuracy"].value,
         track=interval_style,
+        promise=precision_note(report.student.precision) if report.student.precision else "",
         knowledge=as_knowledge(report.terms),
         min_texts=MIN_TEXTS,
         max_fdr=MAX_FDR,

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from potstill.contract.scores.bounds import fewest_texts, tail
 
-SWITCHES = np.append(1 / (1 + np.exp(-np.linspace(9.2, -4.6, 400))), 0.0)  # that can be certified, from the strictest on
+SWITCHES: NDArray[np.float64] = np.append(
+    1 / (1 + np.exp(-np.linspace(9.2, -4.6, 400))), 0.0
+)  # that can be certified, from the strictest on
 START_SHARE = 0.25  # of answers, at which the tests begin: stricter switches leave too few answers to show anything
 N_REFERENCE = 40  # texts that only tell where to begin, and twenty more for each group beyond the second
 MIN_REFERENCE = 10  # answers of a group that tell where its tests begin; with fewer, those of all groups do
@@ -71,7 +73,7 @@ def certify_switches(answers: Answers, accuracy: float, error: float) -> Tested:
     """
     falling = np.sort(answers.top)[::-1]
     hits = np.concatenate([[0], np.cumsum(answers.right[np.argsort(-answers.top, kind="stable")])])
-    counts = np.searchsorted(-falling, -SWITCHES, side="right")
+    counts: NDArray[np.intp] = np.searchsorted(-falling, -SWITCHES, side="right")
     passed: list[Switch] = []
     for at in range(_start(answers.reference, len(answers.top), fewest_answers(accuracy, error)), len(SWITCHES)):
         n, n_right = int(counts[at]), int(hits[counts[at]])
@@ -95,7 +97,7 @@ def _start(reference: NDArray[np.float64], n: int, fewest: int) -> int:
 def for_reference(n: int, n_groups: int = 1) -> NDArray[np.bool_]:
     """Which of some texts only tell where to begin, bool [n]: up to a fifth of them, evenly spread."""
     n_reference = min(n // 5, N_REFERENCE + 20 * max(0, n_groups - 2))
-    chosen = np.zeros(n, dtype=bool)
+    chosen: NDArray[np.bool_] = np.zeros(n, dtype=bool)
     chosen[np.linspace(0, n - 1, n_reference).round().astype(int)] = True
     return chosen
 

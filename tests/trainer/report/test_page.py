@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from xml.etree import ElementTree
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ from support.browser import recorded_requests
 from support.sample_texts import LABELS, a_soft_label, a_task, a_text
 
 from potstill.contract.checkpoint import Student
+from potstill.contract.decision import Precision
 from potstill.contract.errors import UserError
 from potstill.contract.scores.record import Score
 from potstill.contract.soft_label import write_soft_labels
@@ -203,6 +205,13 @@ def test_a_report_without_the_teacher_says_what_is_missing(sources):
     assert [scored.who for scored in bare.scored] == ["student"] and len(bare.notes) == 3
     assert {part.kind for part in bare.slices} == {"Length", "Knowledge term"}
     assert report_page(bare)
+
+
+def test_the_page_says_what_the_thresholds_promise(report):
+    promise = Precision(wanted=0.9, n=70, source="gold", confidence=0.95)
+    promised = replace(report, student=msgspec.structs.replace(report.student, precision=promise))
+    said = "The thresholds' precision 0.9 holds for every label on texts of this kind, with 95% confidence (70 texts)"
+    assert said in report_page(promised).decode() and "The thresholds" not in report_page(report).decode()
 
 
 def test_thresholds_decide_what_is_answered(report):
