@@ -1,6 +1,6 @@
 """Damage a bundle in thousands of ways, with sums that fit, and count what `potstill verify` makes of it.
 
-    python benchmarks/bundle_fuzz.py out/bundle --cases 2000
+    python benchmarks/promises/bundle_fuzz.py out/bundle --cases 2000
 
 Each case changes some bytes of one file: at random places, by cutting, or by repeating a piece. A child process with bounded memory
 verifies them one after the other, and another takes over where one dies. Counted are: refused in one line, sound (the change did
