@@ -216,7 +216,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     come_last()
-    config = msgspec.json.decode(sys.stdin.buffer.raw.readline(), type=ProcessConfig)  # type: ignore[attr-defined]
+    config = msgspec.json.decode(sys.stdin.buffer.raw.readline(), type=ProcessConfig)  # type: ignore[union-attr]  # it is a BufferedReader
     threading.excepthook = end_with_thread
     threading.Thread(target=end_with_parent, args=[Path(config.socket)], name="parent", daemon=True).start()
     tell = partial(_tell, ServerLog())
