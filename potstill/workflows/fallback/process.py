@@ -1,4 +1,4 @@
-"""The process of the teacher behind a server: `python -m potstill.workflows.behind.process`, with settings on stdin's first line.
+"""The process of the teacher behind a server: `python -m potstill.workflows.fallback.process`, with settings on stdin's first line.
 
 An event loop reads questions and writes replies; threads ask the teacher. Questions of requests come before those in the
 background, and one whose time is over is not asked at all. The process ends with its parent, at once: there is nothing to save.
@@ -20,13 +20,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from potstill.contract import teacher_wire as wire
 from potstill.contract.errors import UserError
-from potstill.contract.teacher_wire import Greeting, NonsenseError, Problem, TeacherQuestion, TeacherReply
+from potstill.contract.fallback import wire
+from potstill.contract.fallback.wire import Greeting, NonsenseError, Problem, TeacherQuestion, TeacherReply
 from potstill.contract.texts import Text
 from potstill.serve.http.telemetry.logs_and_traces import ServerLog
-from potstill.workflows.behind.config import ALIVE, OPENED, READY, ProcessConfig
-from potstill.workflows.behind.session import AT_ONCE, TeacherSession
+from potstill.workflows.fallback.config import ALIVE, OPENED, READY, ProcessConfig
+from potstill.workflows.fallback.session import AT_ONCE, TeacherSession
 
 BEAT_S = 0.5  # between two signs of life
 STUCK_S = 120.0  # a call of the teacher that lasts longer ends the signs of life, and so the process
