@@ -23,6 +23,7 @@ import numpy as np
 from potstill.contract.errors import UserError
 from potstill.contract.fallback import wire
 from potstill.contract.fallback.wire import Greeting, NonsenseError, Problem, TeacherQuestion, TeacherReply
+from potstill.contract.files import atomic
 from potstill.contract.texts import Text
 from potstill.serve.http.telemetry.logs_and_traces import ServerLog
 from potstill.workflows.fallback.config import ALIVE, OPENED, READY, ProcessConfig
@@ -35,6 +36,7 @@ SMOOTHING, FORGET = 0.3, 0.8  # of the time that a call takes: share of the newe
 QUIET_S = 60.0  # between two lines about failures
 NICENESS = 19  # everybody else on the machine comes first, above all the server
 OOM_SCORE = 800  # of at most 1000: where memory runs out, this process goes first
+CORRECTION_FILE = "correction.json"  # beside the socket: a process that replaces another is ready sooner
 SCORE_FILE = Path("/proc/self/oom_score_adj")
 
 
@@ -184,12 +186,13 @@ def end_with_parent(socket: Path) -> None:
     """End this process at once when stdin ends, as it does with its parent; for a thread of its own.
 
     Args:
-        socket: removed with its folder, as a parent that was killed has not done it.
+        socket: removed with what else is in its folder, as a parent that was killed has not done it.
     """
     while os.read(0, 4096):
         pass
     try:
-        socket.unlink(missing_ok=True)
+        for path in (socket, socket.with_name(CORRECTION_FILE)):
+            path.unlink(missing_ok=True)
         socket.parent.rmdir()
     except OSError:
         pass
@@ -211,6 +214,16 @@ def come_last() -> None:
         pass  # not Linux, or a container that does not allow it
 
 
+def calibrate(session: TeacherSession, config: ProcessConfig) -> None:
+    """Calibrate the teacher, or take what an earlier process of the same server has found; raises as `TeacherSession.calibrate`."""
+    kept = Path(config.socket).with_name(CORRECTION_FILE)
+    try:
+        session.correct_with(msgspec.json.decode(kept.read_bytes(), type=list[list[float]]))
+    except (OSError, msgspec.MsgspecError, ValueError):
+        session.calibrate(config.pool, config.prior)
+        atomic.write_file(kept, msgspec.json.encode(session.correction))
+
+
 def main() -> int:
     """Answer until the parent is gone; returns the exit code if the teacher cannot be opened."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -223,7 +236,7 @@ def main() -> int:
     try:
         session = TeacherSession.open(config.teacher, config.task, config.concurrency, tell)
         report(config.status, OPENED)
-        session.calibrate(config.pool, config.prior)
+        calibrate(session, config)
     except UserError as error:
         tell(str(error))
         return 1

@@ -111,6 +111,19 @@ class TeacherSession:
             corrected = batch_calibrated(evidence, wanted)
             self._shifts[variant.number] = (corrected - evidence)[0]  # the same for each row, but for a constant
 
+    @property
+    def correction(self) -> list[list[float]]:
+        """What :meth:`calibrate` has found, for :meth:`correct_with`: nats, a row for each prompt."""
+        found: list[list[float]] = self._shifts.tolist()
+        return found
+
+    def correct_with(self, correction: list[list[float]]) -> None:
+        """Take the correction of an earlier session of the same teacher and task; raises ValueError if it does not fit."""
+        found = np.array(correction, np.float64)
+        if found.shape != self._shifts.shape:
+            raise ValueError(f"a correction of shape {found.shape}; this teacher needs {self._shifts.shape}")
+        self._shifts = found
+
     def answers(self, texts: Sequence[Text]) -> Iterator[NumberedProbs]:
         """Probabilities of each text, float64 [C] in the task's order, as soon as all its paths are complete.
 

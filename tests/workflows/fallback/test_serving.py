@@ -273,7 +273,7 @@ def test_the_real_teacher_says_of_single_texts_what_a_labelling_run_says(folder,
     report = label(
         folder / "task.toml", folder / "texts.jsonl", folder / "out", config, teacher=TeacherConfig(str(smollm2), threads=2)
     )
-    expected = {row.id: [row.probs[name] for name in LABELS] for row in report.for_training}
+    expected = {row.id: [row.probs[name] for name in LABELS] for row in report.rows}
     session = TeacherSession.open(
         FallbackConfig(str(smollm2), paths=2, threads=2), load_task(folder / "task.toml"), 1, lambda _: None
     )
@@ -284,9 +284,9 @@ def test_the_real_teacher_says_of_single_texts_what_a_labelling_run_says(folder,
     finally:
         session.close()
     for index, text in enumerate(texts):
-        np.testing.assert_allclose(found[index], expected[text.id], atol=0.02)  # batches of other sizes round in other ways
+        np.testing.assert_allclose(found[index], expected[text.id], atol=0.05)  # batches of other sizes round in other ways
         assert found[index].sum() == pytest.approx(1)
-    np.testing.assert_allclose(alone[1], found[0], atol=0.02)
+    np.testing.assert_allclose(alone[1], found[0], atol=0.05)
 
 
 def test_the_real_teacher_answers_behind_a_server(folder, smollm2):
