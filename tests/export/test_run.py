@@ -187,7 +187,7 @@ def test_measured_thresholds_and_sets_are_carried_to_int8_and_said_on_the_card_a
     card = (tmp_path / "int8" / "README.md").read_text()
     assert "Thresholds were chosen for a precision of 0.8 on 70 texts, by labels that people gave: reached on these texts" in card
     assert "- `flat`: always abstained from" in card
-    assert "Label sets cover 90% of texts like the 70 they were made on, by the teacher's labels, not people's." in card
+    assert "Label sets cover 90% of texts like the 70 they were made on, by the teacher's labels, not people's: on average." in card
 
 
 def test_dynamic_int8_is_measured_as_dependent_on_its_batch(checkpoint, tmp_path):

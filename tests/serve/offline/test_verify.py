@@ -351,7 +351,7 @@ def test_what_is_made_from_a_trusted_bundle_is_proved_with_the_same_trust(tmp_pa
         ["certify", str(bundle), str(gold), "--accuracy", "0.5", "--out", str(tmp_path / "certified")],
         ["check", str(tmp_path / "certified"), str(gold)],
         ["adapt", str(bundle), str(gold), "--out", str(tmp_path / "adapted")],
-        ["cascade", str(bundle), str(bundle), str(gold), str(tmp_path / "joined")],
+        ["cascade", str(bundle), str(bundle), str(gold), str(tmp_path / "joined"), "--max-loss", "0.1"],
     ):
         assert console(command) == 1
         assert "EyeLike" in capsys.readouterr().err
