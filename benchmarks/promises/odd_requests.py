@@ -156,6 +156,36 @@ tei = json_of(
 )
 
 
+def asked(*values: Value) -> dict[str, Value]:
+    """A question of a decision model."""
+    return {"type": "choice", "name": "stance", "instructions": "Where to?", "choices": [{"value": value} for value in values]}
+
+
+STANCES = ("bullish", "bearish", "neutral")
+decisions = json_of(
+    ("/v1/decisions", {"model": "m", "input": "rise", "questions": [asked(*STANCES), asked(True, False)]}),
+    (
+        "/bundles/two/v1/decisions",
+        {
+            "model": "m",
+            "input": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": [{"type": "input_text", "text": "rise"}, {"type": "input_json", "data": {"a": [1]}}]},
+            ],
+            "questions": [asked("up", "flat", "down"), {"type": "predicate", "name": "two", "instructions": "It rises."}],
+        },
+    ),
+    (
+        "/v1/decisions",
+        {
+            "model": "m",
+            "input": [{"type": "message", "role": "user", "content": "fall"}],
+            "questions": [{"type": "score", "instructions": [], "levels": [{"label": "low"}, {"label": "high"}]}],
+        },
+    ),
+)
+
+
 def tensor(n: int) -> dict[str, Value]:
     """An input of n texts."""
     return {"name": "text", "shape": [n, 1], "datatype": "BYTES", "data": TEXTS[:n], "parameters": {"content_type": "str"}}
@@ -225,7 +255,7 @@ def http(rng: random.Random) -> bytes:
             b"POST /classify HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\nX-T: a\r\n\r\n"
         )
     else:
-        whole = rng.choice([native, tei, lookups])(rng)[:20_000]
+        whole = rng.choice([native, tei, decisions, lookups])(rng)[:20_000]
     way = rng.random()
     if way < 0.6:
         return damaged(whole, rng)
@@ -253,6 +283,7 @@ def http(rng: random.Random) -> bytes:
 
 PROTOCOLS = {
     "native": native,
+    "decision models": decisions,
     "text-embeddings-inference": tei,
     "Open Inference, JSON": inference,
     "Open Inference, binary": binary,
