@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +14,15 @@ from numpy.typing import NDArray
 
 from potstill.contract.bundle import (
     FORMAT,
+    MAX_GOLDEN,
+    MAX_GOLDEN_CHARS,
     MODEL_FILE,
     QUALITY_FILE,
     TOKENIZER_FILE,
     Golden,
     Manifest,
     Provenance,
+    golden_chars,
     write_golden,
     write_manifest,
     write_sums,
@@ -25,7 +30,7 @@ from potstill.contract.bundle import (
 from potstill.contract.files import atomic
 from potstill.contract.promises.familiarity import Familiarity, write_familiarity
 from potstill.contract.scores.metrics import scores
-from potstill.contract.task import Task
+from potstill.contract.task import Example, Task
 from potstill.export.bundle import card
 from potstill.export.bundle.recalibration import carry_label_sets, carry_thresholds, correct_temperature
 from potstill.export.gate.criteria import is_batch_invariant
@@ -45,6 +50,7 @@ EDGE_CASES = (  # texts that tokenizers and kernels trip over; fixed, because a 
     "naïve café — “quotes”, tabs\tand\nlines, 1.5 % of $TSLA & co. <b>bold</b> [MASK]",
     "It went up, then down, and then nobody could say any more which way it would go. " * 40,
 )
+EDGE_TARGET = "it"  # of an edge case, where the task has targets and no worked example
 
 
 @dataclass(frozen=True)
@@ -133,12 +139,27 @@ def _label_shares(labels: list[str], probs: NDArray[np.float64]) -> dict[str, fl
 
 
 def _golden(folder: Path, content: BundleContent) -> list[Golden]:
-    """The task's worked examples and the edge cases, with the answers of this machine."""
+    """The task's worked examples, as many as a reader takes, and the edge cases, with the answers of this machine."""
     manifest, examples = content.manifest, content.task.examples
     scorer = open_scorer(folder / MODEL_FILE, folder / TOKENIZER_FILE, manifest, len(manifest.labels))
-    target = examples[0].target
-    pairs = [(example.text, example.target) for example in examples] + [(text, target) for text in EDGE_CASES]
+    target = examples[0].target if examples else EDGE_TARGET if manifest.target else None
+    pairs = [(example.text, example.target) for example in _in_bounds(examples)] + [(text, target) for text in EDGE_CASES]
     with Classifier(manifest, scorer) as classifier:
         targets = [one or "" for _, one in pairs] if manifest.target else None
         probs = classifier.probs([text for text, _ in pairs], targets).tolist()
     return [Golden(text=text, target=one, probs=row) for (text, one), row in zip(pairs, probs, strict=True)]
+
+
+def _in_bounds(examples: Sequence[Example]) -> list[Example]:
+    """The examples that a reader takes beside the edge cases: of each label the first, then of each the second, and so on."""
+    left, n_before, turns = MAX_GOLDEN_CHARS - sum(map(golden_chars, EDGE_CASES)), Counter[str](), []
+    for index, example in enumerate(examples):
+        turns.append((n_before[example.label], index))
+        n_before[example.label] += 1
+    kept: list[int] = []
+    for _, index in sorted(turns)[: MAX_GOLDEN - len(EDGE_CASES)]:
+        left -= golden_chars(examples[index].text)
+        if left < 0:
+            break
+        kept.append(index)
+    return [examples[index] for index in sorted(kept)]

@@ -55,6 +55,9 @@ MAX_BYTES = {
 }
 MAX_OTHER_BYTES = 2**26  # of a file that is only hashed
 MAX_GOLDEN = 1000  # texts; an export writes a few dozen
+# All of them are answered before the first request, so together they may have so many characters; of each only the first ones
+# count, as a model reads no more. A MiniLM reads them in about 2 s.
+MAX_GOLDEN_CHARS, GOLDEN_TEXT_CHARS = 60_000, 1_000
 TRIES = 5  # to read a folder that is exchanged meanwhile
 Measure = Literal["macro_f1", "agreement", "accuracy"]  # whose loss a cascade limits: on gold labels, or of the slow graph's labels
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9_.-]*)")
@@ -219,7 +222,18 @@ def read_golden(source: Path | BundleFiles) -> list[Golden]:
         raise FormatError(path, "", "has no text; export the bundle again")
     if len(lines) > MAX_GOLDEN:
         raise FormatError(path, "", f"has {len(lines)} texts; at most {MAX_GOLDEN} are allowed, export the bundle again")
-    return [decode.json(path, line, Golden, f"line {number}") for number, line in enumerate(lines, 1)]
+    rows = [decode.json(path, line, Golden, f"line {number}") for number, line in enumerate(lines, 1)]
+    n_chars = sum(golden_chars(row.text) for row in rows)
+    if n_chars > MAX_GOLDEN_CHARS:
+        raise FormatError(
+            path, "", f"has {n_chars} characters to answer; at most {MAX_GOLDEN_CHARS} are allowed, export the bundle again"
+        )
+    return rows
+
+
+def golden_chars(text: str) -> int:
+    """How many characters of a golden text count against `MAX_GOLDEN_CHARS`."""
+    return min(len(text), GOLDEN_TEXT_CHARS)
 
 
 def check_targets_of_golden(folder: Path, manifest: Manifest, golden: list[Golden]) -> None:

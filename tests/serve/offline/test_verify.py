@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import msgspec
 import onnx
 import onnxruntime as ort
 import pytest
@@ -294,6 +295,17 @@ def test_a_bundle_of_many_golden_texts_is_refused(tmp_path):
     write_sums(bundle)
     (problem,) = refusals(bundle)
     assert problem == f"{bundle / 'golden.jsonl'}: has 1200 texts; at most 1000 are allowed, export the bundle again"
+
+
+def test_a_bundle_whose_golden_texts_take_long_to_answer_is_refused(tmp_path):
+    bundle = write_bundle(tmp_path / "bundle")
+    row = msgspec.json.decode((bundle / "golden.jsonl").read_bytes().splitlines()[0])
+    (bundle / "golden.jsonl").write_bytes(b"\n".join([msgspec.json.encode({**row, "text": "rise " * 2000})] * 61))
+    write_sums(bundle)
+    (problem,) = refusals(bundle)
+    assert (
+        problem == f"{bundle / 'golden.jsonl'}: has 61000 characters to answer; at most 60000 are allowed, export the bundle again"
+    )
 
 
 @pytest.mark.parametrize("temperature", [1e-320, 5e-324, 1e300])
