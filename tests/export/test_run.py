@@ -25,7 +25,9 @@ from potstill.contract.bundle import read_golden, read_manifest
 from potstill.contract.checkpoint import read_student, write_student
 from potstill.contract.decision import Conformal, Precision
 from potstill.contract.errors import FormatError, UserError
+from potstill.contract.task import task_from_json, task_to_json
 from potstill.contract.texts import Text, write_texts
+from potstill.export.bundle.assemble import EDGE_CASES
 from potstill.export.config import ExportConfig
 from potstill.export.gate.criteria import fastest
 from potstill.export.gate.quality import Quality
@@ -85,6 +87,14 @@ def test_the_gate_reports_every_form_with_its_numbers(exported, bundle):
     assert f"on {N_VALIDATION} validation texts and {more} others that the quantizer has not seen" in exported.as_text()
     assert found.forms[1].bytes < found.forms[0].bytes
     assert "static_int8" in exported.as_text() and "answers are the same in any batch" in exported.as_text()
+
+
+def test_a_task_without_worked_examples_gives_golden_texts_too(checkpoint, tmp_path):
+    bare = shutil.copytree(checkpoint, tmp_path / "bare")
+    task = task_from_json(bare / "task.json", (bare / "task.json").read_bytes())
+    (bare / "task.json").write_bytes(task_to_json(msgspec.structs.replace(task, examples=[])))
+    found = export_bundle(bare, tmp_path / "bundle", dataclasses.replace(LOOSE, variant="float"))
+    assert [row.text for row in read_golden(found.bundle)] == list(EDGE_CASES)
 
 
 def test_a_second_export_elsewhere_gives_the_same_bytes(checkpoint, bundle, tmp_path):
