@@ -24,7 +24,7 @@ from support.graph_attacks import SIZE_ATTACKS
 from support.tiny_bundle import write_bundle
 from support.tokenizer_attacks import ATTACKS as TOKENIZERS
 
-from potstill.contract.bundle import write_sums
+from potstill.contract.bundle import GOLDEN_TEXT_CHARS, MAX_GOLDEN_CHARS, write_sums
 from potstill.contract.system.child_process import environment
 
 PATIENCE_S = 120
@@ -101,7 +101,7 @@ def long_golden(folder: Path) -> None:
     """Texts as many and as long as the file may be."""
     row = json.loads((folder / "golden.jsonl").read_text().splitlines()[0])
     line = json.dumps({**row, "text": "the price will rise " * 300}) + "\n"
-    (folder / "golden.jsonl").write_text(line * 999)
+    (folder / "golden.jsonl").write_text(line * (MAX_GOLDEN_CHARS // GOLDEN_TEXT_CHARS))
 
 
 def measure(source: Path | None, change: Callable[[Path], None]) -> tuple[float, float, str]:
