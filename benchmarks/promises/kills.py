@@ -197,8 +197,8 @@ class Killer:
         write_backbone(self.inputs / "backbone")
         (self.inputs / "checkpoint").mkdir()
         write_checkpoint(self.inputs / "checkpoint")
-        models = write_tiny_models(find_teacher(EMBEDDED).path, self.inputs)
-        models["dense"].rename(self.inputs / "teacher.gguf")
+        write_tiny_models(find_teacher(EMBEDDED).path, self.inputs)
+        (self.inputs / "dense.gguf").rename(self.inputs / "teacher.gguf")
 
     def begin(self, kind: str, folder: Path, old: bool = False, kill_at: int = 0) -> Child:
         """A command in a child."""

@@ -28,6 +28,7 @@ from potstill.contract.bundle import (
     write_sums,
 )
 from potstill.contract.errors import UserError
+from potstill.contract.promises.familiarity import FAMILIARITY_FILE
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.child_process import environment
 from potstill.contract.texts import Text
@@ -140,7 +141,7 @@ def peers_of(
 
 def _float_bundle(model: onnx.ModelProto, bundle: Path, folder: Path) -> Path:
     """Copy the bundle with the float graph in place of its own, and with this machine's answers to the golden texts."""
-    shutil.copytree(bundle, folder, ignore=shutil.ignore_patterns("fast*", SIGNATURE_FILE))
+    shutil.copytree(bundle, folder, ignore=shutil.ignore_patterns("fast*", SIGNATURE_FILE, FAMILIARITY_FILE))
     (folder / MODEL_FILE).write_bytes(model.SerializeToString(deterministic=True))
     manifest = msgspec.structs.replace(read_manifest(bundle), variant=FLOAT, cascade=None)
     write_manifest(folder, manifest)

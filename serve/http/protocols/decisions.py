@@ -132,47 +132,47 @@ _DECODER = msgspec.json.Decoder(DecisionRequest)
 
 
 def read(scope: Message, body: bytes, hosted: HostedBundle, limits: Limits) -> tuple[ParsedRequest, WriteReply]:
-    """Read a request; raises Refused: 400 or 422."""
+    """Read a request; raises Refused: 400, or 422 where the JSON has another form."""
     request: DecisionRequest = decode_json(_DECODER, body)
     if hosted.manifest.target:
-        raise Refused(422, "this bundle decides about a target within the text, for which this API has no field; use /classify")
+        raise Refused(400, "this bundle decides about a target within the text, for which this API has no field; use /classify")
     if not 1 <= len(request.questions) <= MAX_QUESTIONS:
-        raise Refused(422, f"questions has {len(request.questions)} entries; 1 to {MAX_QUESTIONS} are allowed")
+        raise Refused(400, f"questions has {len(request.questions)} entries; 1 to {MAX_QUESTIONS} are allowed")
     for index, question in enumerate(request.questions):
         _check(question, f"questions[{index}]")
     return ParsedRequest([_text(request.input)]), partial(_write, request)
 
 
 def _check(question: QuestionAsked, where: str) -> None:
-    """Refuse a question that is no question; raises Refused: 422."""
+    """Refuse a question that is no question; raises Refused: 400."""
     if question.type not in ("choice", "predicate", "score"):
-        raise Refused(422, f"{where}.type is {question.type!r}; allowed: choice, predicate, score")
+        raise Refused(400, f"{where}.type is {question.type!r}; allowed: choice, predicate, score")
     if question.type != "choice":
         return
     values = [(type(choice.value), choice.value) for choice in question.choices or []]
     if not 2 <= len(values) <= MAX_CHOICES:
-        raise Refused(422, f"{where}.choices has {len(values)} entries; 2 to {MAX_CHOICES} are allowed")
+        raise Refused(400, f"{where}.choices has {len(values)} entries; 2 to {MAX_CHOICES} are allowed")
     if len(set(values)) < len(values):
-        raise Refused(422, f"{where}.choices has a value twice; each must be unique")
+        raise Refused(400, f"{where}.choices has a value twice; each must be unique")
 
 
 def _text(asked: str | list[InputItem]) -> str:
-    """What the user says; raises Refused: 422 if that is nothing, or not text."""
+    """What the user says; raises Refused: 400 if that is nothing, or not text."""
     if isinstance(asked, str):
         return asked
     said = [item.content for item in asked if item.role == "user" and item.content is not None]
     if not said:
-        raise Refused(422, "input has no message of the role user; the text to decide about is what the user says")
+        raise Refused(400, "input has no message of the role user; the text to decide about is what the user says")
     return "\n\n".join(text if isinstance(text, str) else "\n".join(map(_words, text)) for text in said)
 
 
 def _words(part: Part) -> str:
-    """A part of a message as text; raises Refused: 422."""
+    """A part of a message as text; raises Refused: 400."""
     if part.type == "input_text" and part.text is not None:
         return part.text
     if part.type == "input_json" and bytes(part.data):
         return bytes(part.data).decode()
-    raise Refused(422, f"input has a part of type {part.type!r}; this classifier reads input_text and input_json")
+    raise Refused(400, f"input has a part of type {part.type!r}; this classifier reads input_text and input_json")
 
 
 def _write(request: DecisionRequest, job: Job) -> Reply:

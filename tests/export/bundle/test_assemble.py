@@ -21,7 +21,8 @@ def test_of_many_long_examples_each_label_keeps_its_first_ones_as_far_as_a_reade
     assert sum(golden_chars(text) for text in [*EDGE_CASES, *(one.text for one in kept)]) <= MAX_GOLDEN_CHARS
     by_label = [[one.text.split()[0] for one in kept if one.label == label] for label in "abc"]
     assert all(own == [str(i) for i in range(len(own))] for own in by_label)
-    assert {len(own) for own in by_label} <= {19, 18}
+    n_kept = [len(own) for own in by_label]
+    assert min(n_kept) >= 15 and max(n_kept) - min(n_kept) <= 1
 
 
 def test_of_very_many_short_examples_so_many_are_kept_as_a_reader_takes():

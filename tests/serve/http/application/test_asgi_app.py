@@ -132,7 +132,7 @@ def test_the_bundles_are_described(server):
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "message"),
     [
-        ("GET", "/nothing", b"", 404, "unknown path; the paths are /classify, /predict, /bundles, /livez,"),
+        ("GET", "/nothing", b"", 404, "unknown path; the paths are /classify, /predict, /v1/decisions, /bundles, /livez,"),
         ("GET", "/classify", b"", 405, "/classify accepts POST, not GET"),
         ("POST", "/livez", b"", 405, "/livez accepts GET, HEAD, not POST"),
         ("POST", "/classify", b"", 400, "the body is not valid JSON"),

@@ -147,13 +147,13 @@ def test_messages_and_json_are_read_in_order(client, folders):
     ],
 )
 def test_what_is_no_question_about_a_text_is_an_error_that_the_client_shows(client, said, questions, message):
-    with pytest.raises(openai.UnprocessableEntityError) as error:
+    with pytest.raises(openai.BadRequestError) as error:
         client.decisions.create(model="gpt-6-luna", input=said, questions=questions)
     assert error.value.body == {"message": message, "type": "invalid_request_error", "param": None, "code": None}
 
 
 def test_a_bundle_with_targets_is_refused(client):
-    with pytest.raises(openai.UnprocessableEntityError, match="this API has no field; use /classify"):
+    with pytest.raises(openai.BadRequestError, match="this API has no field; use /classify"):
         decide(at(client, "pairs"))
 
 
