@@ -75,7 +75,7 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Question:
+class PutQuestion:
     """A question for a server that decides instead of writing."""
 
     instructions: str
@@ -96,7 +96,7 @@ class AnswerSpec:
     tail: str = ""  # of a conversation: what follows every text, up to the cue
     thought: Thought | None = None  # mode `cot`, chat: rationales are thoughts; the tail ends where one begins
     messages: tuple[Message, ...] = ()  # for a chat server: the turns before the text's; the prefix is then only a picture of them
-    question: Question | None = None  # for a decision server: what is asked; the prefix is then only a picture of it
+    question: PutQuestion | None = None  # for a decision server: what is asked; the prefix is then only a picture of it
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnx
-from support.graph_attacks import ATTACKS as GRAPHS
-from support.graph_attacks import SIZE_ATTACKS
+from support.attacks.graph import ATTACKS as GRAPHS
+from support.attacks.graph import SIZE_ATTACKS
+from support.attacks.tokenizer import ATTACKS as TOKENIZERS
 from support.tiny_bundle import write_bundle
-from support.tokenizer_attacks import ATTACKS as TOKENIZERS
 
 from potstill.contract.bundle import GOLDEN_TEXT_CHARS, MAX_GOLDEN_CHARS, write_sums
 from potstill.contract.system.child_process import environment

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.contract.decision import Conformal
+from potstill.contract.questions.decision import Conformal
 
 MIN_PASSING = 10  # texts at or above a threshold; with fewer, the lowest of them says too little to move it
 MIN_TEXTS = 30  # on fewer texts a temperature says more about chance than about quantization

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from potstill.contract.task import Task
 from potstill.labeler.prompts import plain
 from potstill.labeler.prompts.plain import ExampleSelection
-from potstill.labeler.teacher import Message, Mode, Question
+from potstill.labeler.teacher import Message, Mode, PutQuestion
 
 # Two ways to put the question, each with the guideline and without: a decision model gives other probabilities after other words.
 _LEADS = ("", "Choose the option that fits best.")
@@ -31,7 +31,7 @@ def conversation(task: Task, selection: ExampleSelection, mode: Mode, *, guideli
     return tuple(made)
 
 
-def question(task: Task, number: int, *, guideline: bool) -> Question:
+def question(task: Task, number: int, *, guideline: bool) -> PutQuestion:
     """The question of one prompt variant. Variants differ in the order of the options and in the wording.
 
     Orders and wordings take turns, so that every label stands at every place equally often, with each wording. Number 0 has the
@@ -50,15 +50,15 @@ def question(task: Task, number: int, *, guideline: bool) -> Question:
     if number // (n_orders * n_wordings) % 2:
         labels.reverse()
     instructions = "\n".join(part for part in (own_guide, task.question.strip(), lead) if part)
-    return Question(instructions, tuple((label.spellings[0], label.meaning) for label in labels))
+    return PutQuestion(instructions, tuple((label.spellings[0], label.meaning) for label in labels))
 
 
-def picture(messages: tuple[Message, ...], asked: Question | None) -> str:
+def picture(messages: tuple[Message, ...], asked: PutQuestion | None) -> str:
     """The turns, or the question, as text: for a reader, and for the digest of the prompt."""
     return "".join(_lines(messages, asked))
 
 
-def _lines(messages: tuple[Message, ...], asked: Question | None) -> Iterator[str]:
+def _lines(messages: tuple[Message, ...], asked: PutQuestion | None) -> Iterator[str]:
     """The parts of the picture."""
     for message in messages:
         yield f"[{message.role}]\n{message.content}\n\n"

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from potstill.contract.files import decode
-from potstill.labeler.teacher import Identity, Question
+from potstill.labeler.teacher import Identity, PutQuestion
 from potstill.labeler.teachers.replies import LEAST_LOGPROB, Completion, count, parsed
 from potstill.labeler.teachers.served_model import Prompt, Served, ServedModel, read_reply
 from potstill.labeler.teachers.terms import Terms
@@ -25,7 +25,7 @@ DECISIONS, SYSTEMONE = "/decisions", "/systemone"
 DECLINED = 0.01  # label mass of a path whose question the model declined to answer: kept, and shown as unreadable
 _NAME = "label"  # of the question, by which its answer is found
 _SUM_TOLERANCE = 0.02  # of the probabilities, which servers round
-_PROBE = Question("Is the text about the weather?", (("yes", "It is about the weather."), ("no", "It is about something else.")))
+_PROBE = PutQuestion("Is the text about the weather?", (("yes", "It is about the weather."), ("no", "It is about something else.")))
 _PROBE_TEXT = "It rains all day."
 _Number = int | float
 
@@ -47,7 +47,7 @@ class DecidingModel(ServedModel):
         raise TypeError("a decision server writes nothing")
 
     @abstractmethod
-    async def decide(self, question: Question, text: str, *, quick: bool = False) -> DecidedAnswer:
+    async def decide(self, question: PutQuestion, text: str, *, quick: bool = False) -> DecidedAnswer:
         """Have the question answered about a text.
 
         Args:
@@ -88,7 +88,7 @@ class _SystemOneReply(msgspec.Struct):
 class DecisionsModel(DecidingModel):
     """A model behind `POST /decisions`."""
 
-    async def decide(self, question: Question, text: str, *, quick: bool = False) -> DecidedAnswer:
+    async def decide(self, question: PutQuestion, text: str, *, quick: bool = False) -> DecidedAnswer:
         """See :meth:`DecidingModel.decide`."""
         choices = [{"value": word, "description": decode.encodable(meaning)} for word, meaning in question.options]
         asked = {"type": "choice", "name": _NAME, "instructions": decode.encodable(question.instructions), "choices": choices}
@@ -100,7 +100,7 @@ class DecisionsModel(DecidingModel):
 class SystemOneModel(DecidingModel):
     """A model behind `POST /systemone`."""
 
-    async def decide(self, question: Question, text: str, *, quick: bool = False) -> DecidedAnswer:
+    async def decide(self, question: PutQuestion, text: str, *, quick: bool = False) -> DecidedAnswer:
         """See :meth:`DecidingModel.decide`."""
         criteria = {word: decode.encodable(meaning) or None for word, meaning in question.options}
         asked = {"type": "choice", "instructions": decode.encodable(question.instructions), "criteria": criteria}
@@ -130,7 +130,7 @@ async def _identity(model: DecisionsModel | SystemOneModel, api: Any) -> Identit
     return model.served.identity(api, "", f"{api}{by}")
 
 
-def _decided(body: bytes, question: Question) -> DecidedAnswer:
+def _decided(body: bytes, question: PutQuestion) -> DecidedAnswer:
     """Decode a reply to `POST /decisions`; raises ValueError."""
     found = parsed(body, _DecisionsReply)
     if len(found.answers) != 1:
@@ -138,13 +138,13 @@ def _decided(body: bytes, question: Question) -> DecidedAnswer:
     return _answer(found.answers[0], question, found)
 
 
-def _system_one(body: bytes, question: Question) -> DecidedAnswer:
+def _system_one(body: bytes, question: PutQuestion) -> DecidedAnswer:
     """Decode a reply to `POST /systemone`, which leaves out a question that the model did not answer; raises ValueError."""
     found = parsed(body, _SystemOneReply)
     return _answer(found.answers.get(_NAME, _Answer("refusal")), question, found)
 
 
-def _answer(answer: _Answer, question: Question, reply: _DecisionsReply | _SystemOneReply) -> DecidedAnswer:
+def _answer(answer: _Answer, question: PutQuestion, reply: _DecisionsReply | _SystemOneReply) -> DecidedAnswer:
     """The probability of every option; raises ValueError where one is missing or is none."""
     n_tokens, words = count(reply.usage.input_tokens) if reply.usage else 0, [word for word, _ in question.options]
     if answer.type == "refusal":

@@ -1,4 +1,5 @@
-"""The bundle: a folder that needs only onnxruntime and tokenizers to answer on a CPU (`bundle.json`, format 1).
+"""The bundle: a folder that needs only onnxruntime and tokenizers to answer on a CPU (`bundle.json`, format 1;
+2 where it answers several questions).
 
 bundle.json            this file's :class:`Manifest`
 model.onnx             token ids in, logits out
@@ -23,18 +24,20 @@ from typing import Literal
 
 import msgspec
 
-from potstill.contract.decision import Conformal, Precision, check_bias, check_confidence, check_decision
 from potstill.contract.errors import FormatError
 from potstill.contract.files import decode, digest
 from potstill.contract.files.decode import Strict
 from potstill.contract.files.plain import TooLargeError, is_still_there, open_folder, read_plain
 from potstill.contract.promises.certificate import Certificate, check_certificate
 from potstill.contract.promises.familiarity import FAMILIARITY_FILE, MAX_FILE_BYTES
+from potstill.contract.questions.decision import Conformal, Precision, check_bias, check_confidence, check_decision
+from potstill.contract.questions.head import Head, check_heads
 from potstill.contract.scores.record import Scores
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.machine import Machine
 
 FORMAT = 1
+WITH_HEADS = 2  # the format of a bundle that answers several questions
 MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE = "bundle.json", "model.onnx", "tokenizer.json"
 FAST_MODEL_FILE, FAST_TOKENIZER_FILE = "fast.onnx", "fast_tokenizer.json"
 GOLDEN_FILE, QUALITY_FILE, SUMS_FILE = "golden.jsonl", "quality.json", "SHA256SUMS"
@@ -102,7 +105,7 @@ class Manifest(Strict):
 
     format: int
     name: str
-    labels: list[str]  # in output order
+    labels: list[str]  # in output order; of several questions `question/label`
     target: bool  # True: the input is a pair of text and target
     max_tokens: int
     temperature: float
@@ -118,6 +121,7 @@ class Manifest(Strict):
     machine: Machine | None = None  # the one that computed the golden probabilities
     cascade: Cascade | None = None  # in a bundle with two graphs
     certificate: Certificate | None = None  # of the answers that the thresholds let through
+    heads: list[Head] | None = None  # by question, with the settings above for each; None: one choice
 
 
 class Golden(Strict):
@@ -166,7 +170,10 @@ class _Folder:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `bundle.json` into a folder that is being filled."""
-    (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    plain = msgspec.to_builtins(manifest)
+    if manifest.heads is None:  # earlier versions read one question, and know no such field
+        del plain["heads"]
+    (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n")
 
 
 def read_manifest(source: Path | BundleFiles) -> Manifest:
@@ -174,10 +181,17 @@ def read_manifest(source: Path | BundleFiles) -> Manifest:
     files = _Folder(source) if isinstance(source, Path) else source
     path = files.folder / MANIFEST_FILE
     manifest = decode.json(path, files.read(MANIFEST_FILE), Manifest)
-    if manifest.format != FORMAT:
-        raise FormatError(path, "format", f"is {manifest.format}; this version reads {FORMAT}")
-    check_decision(path, manifest)
-    check_bias(path, manifest.labels, manifest.bias)
+    wanted = FORMAT if manifest.heads is None else WITH_HEADS
+    if manifest.format != wanted:
+        raise FormatError(
+            path, "format", f"is {manifest.format}; this version reads {wanted}{' with heads' * (wanted == WITH_HEADS)}"
+        )
+    check_heads(path, manifest)
+    if manifest.heads is None:
+        check_decision(path, manifest)
+        check_bias(path, manifest.labels, manifest.bias)
+    elif manifest.cascade is not None or manifest.certificate is not None:
+        raise FormatError(path, "heads", "are given with a cascade or a certificate, which a bundle of one choice alone can have")
     _check_cascade(files, manifest)
     check_certificate(path, manifest.certificate)
     return manifest

@@ -1,4 +1,5 @@
-"""The checkpoint: a `transformers` folder plus the settings that turn its logits into a decision (`student.json`, format 1).
+"""The checkpoint: a `transformers` folder plus the settings that turn its logits into a decision (`student.json`, format 1;
+2 where it answers several questions).
 
 student.json        this file's :class:`Student`
 task.json           the parsed task that the student was trained on
@@ -14,13 +15,15 @@ from pathlib import Path
 
 import msgspec
 
-from potstill.contract.decision import Conformal, Precision, check_decision
 from potstill.contract.errors import FormatError
 from potstill.contract.files import decode
 from potstill.contract.files.decode import Strict
+from potstill.contract.questions.decision import Conformal, Precision, check_decision
+from potstill.contract.questions.head import Head, check_heads
 from potstill.contract.scores.record import Scores
 
 FORMAT = 1
+WITH_HEADS = 2  # the format of a student of several questions
 FAMILIES = ("encoder", "static", "charformer")
 STUDENT_FILE, TASK_FILE = "student.json", "task.json"
 CALIBRATION_FILE, VALIDATION_FILE, GATE_FILE = "calibration.jsonl", "validation.jsonl", "gate.jsonl"
@@ -31,7 +34,7 @@ class Student(Strict):
 
     format: int
     task_name: str
-    labels: list[str]  # in output order
+    labels: list[str]  # in output order; of several questions `question/label`
     family: str  # one of FAMILIES
     target: bool  # True: the student reads text and target as a pair
     max_tokens: int  # longer texts are truncated; special tokens included
@@ -54,6 +57,7 @@ class Student(Strict):
     kept_epoch: int = 0  # the epoch, from 1, whose weights were kept; 0: not recorded
     init: str | None = None  # the folder that training started from, if not the backbone's
     init_digest: str | None = None  # SHA-256 of that folder's weights
+    heads: list[Head] | None = None  # by question, with the settings above for each; None: one choice
 
 
 def write_student(folder: Path, student: Student) -> None:
@@ -63,7 +67,10 @@ def write_student(folder: Path, student: Student) -> None:
 
 def student_json(student: Student) -> bytes:
     """Encode the content of `student.json`."""
-    return msgspec.json.format(msgspec.json.encode(student), indent=2) + b"\n"
+    plain = msgspec.to_builtins(student)
+    if student.heads is None:  # earlier versions read one question, and know no such field
+        del plain["heads"]
+    return msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n"
 
 
 def read_student(folder: Path) -> Student:
@@ -76,9 +83,14 @@ def read_student(folder: Path) -> Student:
     if not folder.is_dir() or not path.exists():
         raise FormatError(folder, "", f"is not a checkpoint: it has no {STUDENT_FILE}; make one with: potstill train")
     student = decode.json(path, decode.read_bytes(path), Student)
-    if student.format != FORMAT:
-        raise FormatError(path, "format", f"is {student.format}; this version reads {FORMAT}")
+    wanted = FORMAT if student.heads is None else WITH_HEADS
+    if student.format != wanted:
+        raise FormatError(
+            path, "format", f"is {student.format}; this version reads {wanted}{' with heads' * (wanted == WITH_HEADS)}"
+        )
     if student.family not in FAMILIES:
         raise FormatError(path, "family", f"is {student.family!r}; allowed: {', '.join(FAMILIES)}")
-    check_decision(path, student)
+    check_heads(path, student)
+    if student.heads is None:
+        check_decision(path, student)
     return student

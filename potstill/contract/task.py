@@ -118,6 +118,12 @@ class Task(Strict, kw_only=True):
         return [label.name for label in self.labels]
 
 
+class _Stated(msgspec.Struct):
+    """The one field that is read first: another format has other fields."""
+
+    format: int
+
+
 def load_task(path: str | Path) -> Task:
     """Read a task from a `task.toml`.
 
@@ -128,13 +134,20 @@ def load_task(path: str | Path) -> Task:
         FormatError: if the file is missing, malformed, of another format, or contradicts itself.
     """
     path = Path(path)
+    stated = decode.toml(path, _Stated).format
+    if stated != FORMAT:
+        several = f", and {FORMAT + 1} for several questions, which this step does not take" if stated == FORMAT + 1 else ""
+        raise FormatError(path, "format", f"is {stated}; this version reads {FORMAT}{several}")
     task = decode.toml(path, Task)
-    if task.format != FORMAT:
-        raise FormatError(path, "format", f"is {task.format}; this version reads {FORMAT}")
+    check_task(path, task)
+    return task
+
+
+def check_task(path: Path, task: Task) -> None:
+    """Check that a task is whole and does not contradict itself; raises FormatError naming the field."""
     _check_texts(path, task)
     _check_labels(path, task)
     _check_examples(path, task)
-    return task
 
 
 def as_task(task: Task | str | Path) -> Task:

@@ -19,6 +19,7 @@ from potstill.contract.interchange import argilla, dataset_folder, label_studio
 from potstill.contract.interchange.annotation import TIED, AnnotatedText
 
 COLUMNS = ("text", "id", "target", "gold")
+GOLD_OF = "gold."  # begins a column with the gold answers to one of several questions: `gold.stance`
 EMPTY = "empty"  # reason why a row has no answer
 MARKS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _STDIN = ("-", "/dev/stdin")
@@ -34,7 +35,7 @@ class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
     id: str = ""  # a missing id is the SHA-256 of text and target
     target: str | None = None
-    gold: str | None = None
+    gold: str | None = None  # of a task of several questions: JSON, an answer by question (contract/questions/gold.py)
 
 
 class _RawText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,7 +44,7 @@ class _RawText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str | None
     id: str | int | None = None
     target: str | None = None
-    gold: str | int | None = None
+    gold: str | int | dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -341,12 +342,22 @@ def _parquet_rows(path: Path) -> Iterator[_Row]:
 
 def _own(path: Path, place: str, row: dict[str, Any]) -> _Row:
     """A row of our own columns; raises FormatError for a value of another type."""
+    given = {column.removeprefix(GOLD_OF): value for column, value in row.items() if column.startswith(GOLD_OF)}
+    if given:
+        row = {column: value for column, value in row.items() if not column.startswith(GOLD_OF)}
+        answers = {name: value for name, value in given.items() if value not in (None, "")}
+        row["gold"] = answers or None
     return _plain(path, place, decode.convert(path, row, _RawText, place))
+
+
+def _several(answers: dict[str, Any]) -> str:
+    """The answers to several questions as JSON, equal answers with equal letters."""
+    return msgspec.json.encode(answers, order="sorted").decode()
 
 
 def _plain(path: Path, place: str, raw: _RawText) -> _Row:
     """The row that a raw text is, with one person's label at most."""
-    gold = None if raw.gold in (None, "") else str(raw.gold)
+    gold = None if raw.gold in (None, "", {}) else _several(raw.gold) if isinstance(raw.gold, dict) else str(raw.gold)
     name = "" if raw.id is None else str(raw.id)
     return _Row(path, place, _text(raw.text or "", name, raw.target, gold), (gold,) if gold else ())
 
@@ -369,5 +380,5 @@ def _check_columns(path: Path, columns: list[str], delimiter: str = "") -> None:
     for i, column in enumerate(columns):
         if column in columns[:i]:
             raise FormatError(path, "header", f"repeats column {column!r}; name each once")
-        if column not in COLUMNS:
+        if column not in COLUMNS and not (column.startswith(GOLD_OF) and "gold" not in columns):
             raise FormatError(path, "header", f"unknown column {column!r}; allowed: {', '.join(COLUMNS)}")

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.contract.decision import LabelSource
 from potstill.contract.errors import UserError
 from potstill.contract.files import digest
 from potstill.contract.promises.certificate import Certificate, CertifiedPart
+from potstill.contract.questions.decision import LabelSource
 from potstill.contract.scores.bounds import Promise
 from potstill.contract.scores.switches import Answers, Tested, certify_groups, fewest_answers, for_reference, share_at_least
 from potstill.contract.texts import Text

@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from potstill.contract.checkpoint import Student, read_student, write_student
-from potstill.contract.decision import Conformal, Precision, min_calibration_texts
 from potstill.contract.errors import FormatError
+from potstill.contract.questions.decision import Conformal, Precision, min_calibration_texts
 from potstill.contract.scores.record import Score
 
 STUDENT = Student(

@@ -104,7 +104,10 @@ BROKEN = [
     ("", "object missing required field `format`"),
     ("format = \n", "not valid TOML: Invalid value (at line 1, column 10)"),
     ("x = " + "[" * 5000, None),  # nested deeper than the parser goes
-    (WHOLE.replace("format = 1", "format = 2"), "format: is 2; this version reads 1"),
+    (
+        WHOLE.replace("format = 1", "format = 2"),
+        "format: is 2; this version reads 1, and 2 for several questions, which this step does not take",
+    ),
     (WHOLE.replace("format = 1", 'format = "1"'), "format: expected `int`, got `str`"),
     (WHOLE.replace("question =", "qestion ="), "object contains unknown field `qestion`"),
     (WHOLE.replace("question = ", "guidelin = 1\nquestion = "), "object contains unknown field `guidelin`"),

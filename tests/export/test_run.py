@@ -23,8 +23,8 @@ from transformers import (
 import potstill
 from potstill.contract.bundle import read_golden, read_manifest
 from potstill.contract.checkpoint import read_student, write_student
-from potstill.contract.decision import Conformal, Precision
 from potstill.contract.errors import FormatError, UserError
+from potstill.contract.questions.decision import Conformal, Precision
 from potstill.contract.task import task_from_json, task_to_json
 from potstill.contract.texts import Text, write_texts
 from potstill.export.bundle.assemble import EDGE_CASES

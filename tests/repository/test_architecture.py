@@ -35,7 +35,7 @@ EDGES = {
 
 # The order of the rooms of a package, and of the files beside them: each imports only from those before it.
 ORDER = {
-    "contract": "errors files system scores security decision promises task soft_label interchange texts "
+    "contract": "errors files system scores security task soft_label questions promises interchange texts "
     "fallback checkpoint bundle project",
     "networks": "static charformer t5 register",
     "models": "gguf memory devices encoder catalog fits repack fetch verify",
@@ -67,6 +67,7 @@ EXCEPTIONS = {
     "contract/security/signature.py": {"model_signing", "cryptography"},  # inside functions: only who signs or checks needs them
     "contract/scores/metrics.py": {"numpy"},  # the scores
     "contract/scores/prior_shift.py": {"numpy"},  # what other label shares do to them
+    "contract/questions/kind_scores.py": {"numpy"},  # the scores of each kind of question
     "contract/scores/switches.py": {"numpy"},  # and which answers can be promised; nothing else of contract/ computes
     "models/fetch.py": {"huggingface_hub"},  # inside one function: finding a model needs no client
     "models/devices.py": {"llama_cpp"},  # inside one function: what it can compute on

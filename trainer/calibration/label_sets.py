@@ -12,8 +12,8 @@ import numpy as np
 from mapie.conformity_scores import LACConformityScore
 from numpy.typing import NDArray
 
-from potstill.contract.decision import Conformal, LabelSource, min_calibration_texts
 from potstill.contract.errors import UserError
+from potstill.contract.questions.decision import Conformal, LabelSource, min_calibration_texts
 from potstill.contract.scores.bounds import Promise, lower_bound
 
 _PROMISE = Promise()

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.contract.decision import LabelSource, Precision
 from potstill.contract.errors import UserError
+from potstill.contract.questions.decision import LabelSource, Precision
 from potstill.contract.scores.bounds import Promise
 from potstill.contract.scores.switches import Answers, certify_groups, fewest_answers, for_reference
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import msgspec
 
-from potstill.contract.decision import SUM_TOLERANCE
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import decode
 from potstill.contract.files.decode import Strict
+from potstill.contract.questions.decision import SUM_TOLERANCE
 
 FORMAT = 1
 PRIVATE = 0o600

@@ -13,8 +13,8 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from potstill.contract.decision import SUM_TOLERANCE
 from potstill.contract.files.decode import Strict, encodable
+from potstill.contract.questions.decision import SUM_TOLERANCE
 
 FORMAT = 1
 HEAD = struct.Struct(">I")

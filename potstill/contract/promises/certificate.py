@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from potstill.contract.decision import LabelSource
 from potstill.contract.errors import FormatError
 from potstill.contract.files.decode import Strict
+from potstill.contract.questions.decision import LabelSource
 
 
 class CertifiedPart(Strict):

@@ -176,7 +176,7 @@ BROKEN = [
         lambda path: hub(path, "a.parquet", {"text": ["one"], "label": [2]}, {"text": STRING, "label": CLASSES}),
         "d/a.parquet: row 1: label: is 2; the features name 2 classes, from 0 to 1, and -1 is a missing label",
     ),
-    (lambda path: hub(path, "a.parquet", {"text": ["one"], "label": [0.5]}), "d/a.parquet: row 1: gold: expected `int | str | null`, got `float`"),
+    (lambda path: hub(path, "a.parquet", {"text": ["one"], "label": [0.5]}), "d/a.parquet: row 1: gold: expected `int | str | object | null`, got `float`"),
     (lambda path: hub(path, "a.parquet", {"text": [3]}), "d/a.parquet: row 1: text: expected `str | null`, got `int`"),
     (lambda path: hub(path, "a.parquet", {"text": ["a"], "gold": ["flat"]}), "d/a.parquet: row 1: gold: 'flat' is not a label; allowed: up, down"),
     (lambda path: hub(path, "a.parquet", {"text": [" "]}), "d: has no usable text (1 empty); each row needs a text"),

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from support.graph_attacks import SIZE_ATTACKS
+from support.attacks.graph import SIZE_ATTACKS
 from support.tiny_bundle import a_graph
 
 from potstill.contract.errors import FormatError

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from support.graph_attacks import (
+from support.attacks.graph import (
     ATTACKS,
     filled,
 )

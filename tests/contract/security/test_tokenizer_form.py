@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from support.attacks.tokenizer import ATTACKS
 from support.tiny_bundle import a_tokenizer
-from support.tokenizer_attacks import ATTACKS
 
 from potstill.contract.errors import FormatError
 from potstill.contract.security.tokenizer_form import check_tokenizer

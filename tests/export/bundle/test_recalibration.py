@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from potstill.contract.decision import Conformal
+from potstill.contract.questions.decision import Conformal
 from potstill.export.bundle.recalibration import (
     MIN_TEXTS,
     best_on_grid,

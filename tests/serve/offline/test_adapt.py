@@ -6,8 +6,8 @@ from support.tiny_bundle import LABELS, write_bundle, write_gold
 
 from potstill.commands.main import run as console
 from potstill.contract.bundle import read_golden, read_manifest, verify_files, write_sums
-from potstill.contract.decision import Conformal
 from potstill.contract.errors import FormatError, UserError
+from potstill.contract.questions.decision import Conformal
 from potstill.contract.scores import prior_shift
 from potstill.contract.scores.prior_shift import estimate
 from potstill.serve.offline.adapt import AdaptConfig, adapt_bundle

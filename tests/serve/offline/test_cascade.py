@@ -12,8 +12,8 @@ from support.tiny_bundle import LABELS, a_familiarity, write_bundle
 
 from potstill.commands.main import run as console
 from potstill.contract.bundle import read_golden, read_manifest, verify_files, write_golden, write_manifest, write_sums
-from potstill.contract.decision import Conformal
 from potstill.contract.errors import FormatError, UserError
+from potstill.contract.questions.decision import Conformal
 from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
 from potstill.serve.runtime.classifier import Classifier
 

@@ -9,8 +9,8 @@ import pytest
 from support.tiny_bundle import LABELS, write_bundle
 
 from potstill.commands.main import run
-from potstill.contract.decision import Conformal
 from potstill.contract.errors import FormatError
+from potstill.contract.questions.decision import Conformal
 from potstill.serve.offline.predict import PredictConfig, predict_file
 from potstill.serve.runtime.classifier import Classifier
 

@@ -14,10 +14,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto
-from support.graph_attacks import ATTACKS as GRAPH_ATTACKS
-from support.graph_attacks import SIZE_ATTACKS
+from support.attacks.graph import ATTACKS as GRAPH_ATTACKS
+from support.attacks.graph import SIZE_ATTACKS
+from support.attacks.tokenizer import ATTACKS as TOKENIZER_ATTACKS
 from support.tiny_bundle import write_bundle
-from support.tokenizer_attacks import ATTACKS as TOKENIZER_ATTACKS
 
 from potstill.commands.main import run as console
 from potstill.contract.bundle import REQUIRED_FILES, write_sums

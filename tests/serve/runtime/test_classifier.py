@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from support.tiny_bundle import LABELS, a_manifest, write_bundle
 
 from potstill.contract.bundle import Golden, read_golden, read_manifest, write_golden, write_manifest, write_sums
-from potstill.contract.decision import Conformal
 from potstill.contract.errors import FormatError, UserError
+from potstill.contract.questions.decision import Conformal
 from potstill.serve.runtime.classifier import Answer, Classifier, softmax
 from potstill.serve.runtime.golden import TOLERANCE_ELSEWHERE
 from potstill.serve.runtime.scorer import softmax_row

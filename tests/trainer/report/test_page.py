@@ -13,8 +13,8 @@ from support.browser import recorded_requests
 from support.sample_texts import LABELS, a_soft_label, a_task, a_text
 
 from potstill.contract.checkpoint import Student
-from potstill.contract.decision import Precision
 from potstill.contract.errors import UserError
+from potstill.contract.questions.decision import Precision
 from potstill.contract.scores.record import Score
 from potstill.contract.soft_label import write_soft_labels
 from potstill.trainer.data.rows import TrainingRows

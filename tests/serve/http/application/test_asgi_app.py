@@ -13,8 +13,8 @@ import pytest
 from support.serving import ServerProcess
 from support.tiny_bundle import LABELS, write_bundle
 
-from potstill.contract.decision import Conformal
 from potstill.contract.errors import UserError
+from potstill.contract.questions.decision import Conformal
 from potstill.serve.http.application.asgi_app import AppDependencies, Application
 from potstill.serve.http.config import BundleSpec
 from potstill.serve.http.hosting.bundle_registry import BundleRegistry

@@ -10,7 +10,7 @@ from support.serving import LinkedServer, wait_until
 from support.teachers.fallback_stand_in import FIRST, MANNERS, StandIn
 from support.tiny_bundle import LABELS, write_bundle
 
-from potstill.contract.decision import Conformal
+from potstill.contract.questions.decision import Conformal
 from potstill.serve.http.config import TeacherLink
 from potstill.serve.http.teacher.consulting import MINUTE_S, TeacherBudget
 
