@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto
 from support.graph_attacks import ATTACKS as GRAPH_ATTACKS
 from support.graph_attacks import SIZE_ATTACKS
-from support.tiny_bundle import write_bundle
+from support.tiny_bundle import unusual, write_bundle
 from support.tokenizer_attacks import ATTACKS as TOKENIZER_ATTACKS
 
 from potstill.commands.main import run as console
@@ -327,15 +327,6 @@ def test_a_graph_that_fails_when_it_runs_is_named(tmp_path):
     write_sums(bundle)
     (problem,) = refusals(bundle)
     assert problem.startswith(f"{bundle / 'model.onnx'}: onnxruntime {ort.__version__} cannot run it: ")
-
-
-def unusual(bundle):
-    """The bundle with an operator that no export writes."""
-    model = onnx.load(bundle / "model.onnx")
-    model.graph.node.append(onnx.helper.make_node("EyeLike", ["dense"], ["eye"]))
-    onnx.save(model, bundle / "model.onnx")
-    write_sums(bundle)
-    return bundle
 
 
 def test_a_trusted_bundle_may_have_what_no_export_writes(tmp_path, capsys):
