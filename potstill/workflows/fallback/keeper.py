@@ -123,7 +123,7 @@ class TeacherKeeper:
                 pass  # it has ended, as `_look_after` will see
 
     def _look_after(self) -> bool:
-        """Read reports until the process ends; kill it if it stands still or is too large. Returns whether it opened the teacher."""
+        """Read reports until the process ends; kill it if it stands still or is too large. Whether it has opened the teacher."""
         opened, is_ready, heard_s = False, False, time.monotonic()
         while self._process is not None:
             if select.select([self._status], [], [], LOOK_S)[0]:
