@@ -185,9 +185,8 @@ def gather(live: list[Stream], limit: int, n_outputs: int) -> tuple[list[tuple[S
             break
         first = stream.position
         tokens += [Token(t, first + i, stream.sequence) for i, t in enumerate(stream.pending[:n])]
-        if n == len(stream.pending):
-            if stream.reads:
-                tokens[-1] = replace(tokens[-1], wants_logits=True)
-                n_outputs -= 1
+        if n == len(stream.pending) and stream.reads:
+            tokens[-1] = replace(tokens[-1], wants_logits=True)
+            n_outputs -= 1
         chosen.append((stream, n))
     return chosen, tokens

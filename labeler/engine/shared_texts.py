@@ -251,9 +251,7 @@ class SharedTokens:
         return groups, too_long
 
 
-def shared_tokens(
-    engine: LlamaEngine, prefix: str, variant: int, asked: Sequence[QuestionRequests], run_seed: int
-) -> SharedTokens:
+def shared_tokens(engine: LlamaEngine, prefix: str, variant: int, asked: Sequence[QuestionRequests], run_seed: int) -> SharedTokens:
     """Tokenize the prompts of several questions, each as a whole with the prefix.
 
     Args:
@@ -272,9 +270,7 @@ def shared_tokens(
         after = tokens.shared[n:]  # what only this question's prompts have in common
         without = partial(_without_rationale, tokens, after)
         contexts.append(VariantContext(engine, own, one.spec, variant, run_seed, n, without, one.question))
-        parts.append(
-            [Part(contexts[-1], request, after + rest) for request, rest in zip(one.requests, tokens.rests, strict=True)]
-        )
+        parts.append([Part(contexts[-1], request, after + rest) for request, rest in zip(one.requests, tokens.rests, strict=True)])
     return SharedTokens(prompts[0].shared[:n], contexts, parts)
 
 

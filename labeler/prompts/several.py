@@ -124,7 +124,7 @@ def _head(task: Questionnaire, asks: Sequence[Ask], number: int, config: LabelCo
             parts.append(own)
         parts.append(f"{field(ask)}: {ask.task.question}")
         labels = plain.in_order(ask.task, number)
-        if ask.tag is not None or ask.question.kind == "yesno" and not any(label.meaning for label in labels):
+        if ask.tag is not None or (ask.question.kind == "yesno" and not any(label.meaning for label in labels)):
             parts[-1] += f" ({' or '.join(label.spellings[0] for label in labels)})"
         else:
             parts += [plain.answer_line(label) for label in labels]
@@ -160,7 +160,7 @@ def _answered(task: Questionnaire, asks: Sequence[Ask], mode: Mode) -> list[dict
         answers = answers_of(Path(), "", task.questions, example.answers)
         for ask in asks:
             labels, rationale = answers.get(ask.question.name), example.rationales.get(ask.question.name, "")
-            if labels is None or mode == "cot" and not rationale.strip():
+            if labels is None or (mode == "cot" and not rationale.strip()):
                 continue
             label = labels[0] if ask.tag is None else YES if ask.tag in labels else NO
             word = next(own.spellings[0] for own in ask.task.labels if own.name == label)

@@ -6,15 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from potstill.labeler.engine.llama import EngineConfig, LlamaEngine
-from potstill.labeler.engine.shared_texts import SharedTextScheduler, packed
-from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest, QuestionRequests, TeacherPath, TooLong
+from potstill.labeler.engine.llama import LlamaEngine
+from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest, QuestionRequests, TeacherPath
 from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 
 pytestmark = pytest.mark.slow
 
 PREFIX = "Posts and what they say:\n\nPost: I bought.\nStance: positive\nSure: high\n\n"
-TEXTS = ["Loaded up on calls before the print.", "My uncle works there. It is late!", "up", "The chart looks fine to me; volume is up."]
+TEXTS = [
+    "Loaded up on calls before the print.",
+    "My uncle works there. It is late!",
+    "up",
+    "The chart looks fine to me; volume is up.",
+]
 FIELDS = {
     "stance": ("Stance", ("positive", "negative", "going down the drain")),
     "asks": ("Asks", ("yes", "no")),
@@ -46,9 +50,7 @@ def asked(mode: str, n_paths: int = 1, texts: list[str] = TEXTS) -> list[Questio
 
 
 def alone(opened: LocalTeacher, wanted: list[QuestionRequests]) -> list[TeacherPath]:
-    return [
-        replace(path, question=one.question) for one in wanted for path in opened.answer(PREFIX, 0, one.requests, one.spec, 0)
-    ]
+    return [replace(path, question=one.question) for one in wanted for path in opened.answer(PREFIX, 0, one.requests, one.spec, 0)]
 
 
 def ordered(paths):
