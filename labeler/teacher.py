@@ -41,6 +41,7 @@ class TeacherPath:
     word_logprobs: tuple[float, ...]  # log-probability (nats) of each label word, in the task's word order
     n_prompt_tokens: int  # after the shared prefix
     n_generated: int
+    question: str = ""  # its key, where several questions were asked together
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class TooLong:
     text_id: str
     n_tokens: int  # of the text, after the shared prefix
     n_free: int  # tokens that the context has left after the prefix and the answer
+    question: str = ""  # its key, where several questions were asked together
 
 
 def path_seed(run_seed: int, text_id: str, path: int) -> int:
@@ -97,6 +99,15 @@ class AnswerSpec:
     thought: Thought | None = None  # mode `cot`, chat: rationales are thoughts; the tail ends where one begins
     messages: tuple[Message, ...] = ()  # for a chat server: the turns before the text's; the prefix is then only a picture of them
     question: PutQuestion | None = None  # for a decision server: what is asked; the prefix is then only a picture of it
+
+
+@dataclass(frozen=True)
+class QuestionRequests:
+    """The paths wanted for one of several questions that are asked together: they share the prefix, and the tokens of each text."""
+
+    question: str  # its key; copied into the paths
+    spec: AnswerSpec
+    requests: Sequence[PathRequest]  # each prompt: the text, then what is asked about it
 
 
 @dataclass(frozen=True)

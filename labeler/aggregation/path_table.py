@@ -15,6 +15,7 @@ from scipy.special import log_softmax, logsumexp
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.texts import Text
 from potstill.labeler.store.database import LabelStore, PathColumns, Run, RunSettings
+from potstill.labeler.store.questions import own_gold
 from potstill.labeler.teacher import TeacherPath
 
 NO_GOLD = -1
@@ -144,11 +145,10 @@ def label_logprobs(word_logprobs: NDArray[np.float64], word_labels: Sequence[int
 
 def _gold(store: LabelStore, run: Run, text: Text) -> int:
     """Index of the text's gold label."""
-    if text.gold is None:
+    gold = own_gold(store.path, run.settings, text)
+    if gold is None:
         return NO_GOLD
-    if text.gold not in run.settings.labels:
+    if gold not in run.settings.labels:
         allowed = ", ".join(run.settings.labels)
-        raise FormatError(
-            store.path, f"text {text.id!r}", f"gold {text.gold!r} is not a label of run {run.number}; it has {allowed}"
-        )
-    return run.settings.labels.index(text.gold)
+        raise FormatError(store.path, f"text {text.id!r}", f"gold {gold!r} is not a label of run {run.number}; it has {allowed}")
+    return run.settings.labels.index(gold)

@@ -84,8 +84,9 @@ class TextInWork:
 
     def begin(self, number: int) -> TeacherPath:
         """Start a path, without rationale and label so far."""
-        seed = path_seed(self.context.run_seed, self.request.text_id, number)
-        return TeacherPath(self.request.text_id, number, self.context.variant, seed, "", (), len(self.prompt), 0)
+        context, text_id = self.context, self.request.text_id
+        seed = path_seed(context.run_seed, text_id, number)
+        return TeacherPath(text_id, number, context.variant, seed, "", (), len(self.prompt), 0, context.question)
 
     def wants(self, member: Member) -> bool:
         """Whether the path is wanted already, not held back."""
@@ -149,6 +150,7 @@ class Stream(ABC):
     sequence: int
     position: int
     pending: list[int]
+    reads = True  # whether it uses the logits after its last pending token
 
     def advance(self, n_tokens: int) -> None:
         """Record that the first ``n_tokens`` pending tokens are decoded."""
@@ -160,7 +162,7 @@ class Stream(ABC):
         """Use the logits after the last pending token; either set ``pending`` again or end the stream.
 
         Args:
-            row: index of the logits in the engine's last decode.
+            row: index of the logits in the engine's last decode; -1 for a stream that does not read.
         """
 
     def close(self) -> None:  # noqa: B027  # most streams hold nothing outside the cache

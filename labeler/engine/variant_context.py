@@ -27,13 +27,20 @@ class VariantContext:
         run_seed: int,
         prefix_length: int,
         without_rationale: Callable[[str], list[int]] | None = None,
+        question: str = "",
     ) -> None:
-        """Args: prefix_length, in tokens; without_rationale, see :class:`potstill.labeler.engine.tokens.PromptTokens`."""
+        """Set up what the paths share.
+
+        Args:
+            prefix_length: in tokens.
+            without_rationale: see :class:`potstill.labeler.engine.tokens.PromptTokens`.
+            question: the key of the one that is asked, where several are asked together.
+        """
         self.engine, self.words, self.spec = engine, words, spec
         self.sequences: Sequences = engine
         self.variant, self.run_seed, self.prefix_length = variant, run_seed, prefix_length
         self.end = RationaleEnd(engine, spec, words.n_back)
-        self.without_rationale = without_rationale
+        self.without_rationale, self.question = without_rationale, question
         self._pieces: dict[int, bytes] = {}
 
     @property
@@ -106,7 +113,7 @@ def engine_config(settings: EngineSettings, context: VariantContext, requests: l
     else:  # prompts live for one batch only
         cells = settings.n_batch + max(lengths) + average + n_texts * context.n_cells(0, 1, 1)
     return EngineConfig(
-        n_cells=_rounded(context.prefix_length + cells),
+        n_cells=rounded(context.prefix_length + cells),
         n_batch=max(settings.n_batch, 1 + n_texts * sequences_per_text),
         n_sequences=1 + n_texts * sequences_per_text,
         n_threads=settings.n_threads,
@@ -120,7 +127,7 @@ def single_sequence_config(
     """The size of a context of one sequence, for the longest text and one path at a time. Args: as for :func:`engine_config`."""
     longest = max(len(tokens) for _, tokens in requests)
     return EngineConfig(
-        n_cells=_rounded(context.prefix_length + context.n_cells(longest, 1, 1)),
+        n_cells=rounded(context.prefix_length + context.n_cells(longest, 1, 1)),
         n_batch=settings.n_batch,
         n_sequences=1,
         n_threads=settings.n_threads,
@@ -128,6 +135,6 @@ def single_sequence_config(
     )
 
 
-def _rounded(n_cells: int) -> int:
+def rounded(n_cells: int) -> int:
     """The cell count, rounded up to llama.cpp's block size."""
     return -(-n_cells // CELL_BLOCK) * CELL_BLOCK

@@ -13,14 +13,14 @@ from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts.variants import PromptVariant
 from potstill.labeler.run.adaptive import N_FIRST, N_PILOT, Ballot, calibration_shift, least_certain, undecided
-from potstill.labeler.run.progress import RunProgress
+from potstill.labeler.run.progress import LiveRun, RunProgress
 from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.teacher import Enough, PathRequest, Teacher, TeacherPath, TooLong, never
 
 N_BLOCK = 32  # texts that a deterministic run asks together, from an empty context
 COMMIT_SECONDS = 0.5  # paths of that time share a commit: one commit per path would cost more than the path
 
-RunCallback = Callable[[RunProgress], None]
+RunCallback = Callable[[LiveRun], None]
 T = TypeVar("T")
 
 
@@ -48,7 +48,7 @@ class PathCollector:
             on_progress: called after every commit and every variant.
             ends_at: moment on the clock `time.monotonic()`, in seconds, at which drawing ends; None: never.
         """
-        self._clock = _Clock(ends_at)
+        self._clock = DrawingClock(ends_at)
         self._store, self._run, self._teacher, self._config, self._texts = store, run, teacher, config, texts
         self._on_progress: RunCallback = on_progress or (lambda _: None)
         gold = {text.id: text.gold for text in texts if text.gold is not None}
@@ -178,7 +178,7 @@ class PathCollector:
             self._clock.look()
 
 
-class _Clock:
+class DrawingClock:
     """Ends drawing in time: when the next paths would probably arrive too late."""
 
     def __init__(self, ends_at: float | None) -> None:

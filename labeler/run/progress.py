@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -45,6 +45,25 @@ class _LabelFigures(NamedTuple):
 
 
 _NO_PATHS = _LabelFigures({}, None, None, None, 0)
+
+
+class LiveRun(Protocol):
+    """What is known about a run while it goes on."""
+
+    @property
+    def n_paths(self) -> int:
+        """Number of stored paths."""
+
+    @property
+    def n_drawn(self) -> int:
+        """Number of paths drawn in this process."""
+
+    @property
+    def total(self) -> int:
+        """Upper bound of the paths when the run is complete."""
+
+    def snapshot(self) -> RunSnapshot:
+        """The state now."""
 
 
 class RunProgress:

@@ -66,6 +66,9 @@ class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     kv_type: str = "f16"  # of the teacher's cached keys and values
     gpu_layers: int = 0  # of the teacher, when the run began; goes on with others, unless it is deterministic
     api: str = ""  # how a server was asked; empty: by /completions, or the model ran in this process
+    question: str = ""  # of a task of several questions: the one that this run asks, or question/tag
+    kind: str = ""  # of that question
+    values: list[float] = []  # of a degree: what each level is worth
 
     def mode_of(self, variant: int) -> str:
         """The mode of one prompt variant: `direct` or `cot`."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from potstill.contract.bundle import Manifest, read_files, read_golden, read_manifest
 from potstill.contract.errors import FormatError, MissingExtraError, UserError
 from potstill.contract.fallback.audit import AuditFile
-from potstill.contract.task import Task, load_task
+from potstill.contract.questions.questionnaire import as_single
+from potstill.contract.task import Task
 from potstill.contract.texts import Text, read_texts
 from potstill.serve.http.config import AuditSettings, BundleSpec, ServeConfig, TeacherLimits, TeacherLink, parse_bundle_spec
 from potstill.serve.http.telemetry.logs_and_traces import ServerLog
@@ -58,7 +59,7 @@ def serve_with_teacher(
     for module in ("scipy", "httpx" if teacher.is_address else "llama_cpp"):  # the server itself needs neither
         if find_spec(module) is None:
             raise MissingExtraError(module, "label")
-    task, log = load_task(task_file), ServerLog()
+    task, log = as_single(task_file, "a teacher behind the server"), ServerLog()
     specs = [replace(spec, trust=spec.trust or config.trust) for spec in map(parse_bundle_spec, bundles)]
     pool = _pool(specs, task, Path(task_file))
     if teacher.pool is not None:
