@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from potstill.contract.task import Example, Knowledge, Task
+from potstill.contract.task import Example, Knowledge, Label, Task
 from potstill.labeler.teacher import Mode
 
 _LEADS = ("", "Choose the answer that fits best.")  # two wordings, where prompts have no worked examples to differ in
@@ -85,15 +85,26 @@ def head(task: Task, *, guideline: bool = True, order: int = 0) -> str:
         order: of the answers. They take turns at every place; after as many orders as there are labels the rest are reversed, for
             three labels and more, then the question has another wording, and then orders come again. 0 is the task's own.
     """
-    n = len(task.labels)
+    n = len(task.labels) or 1  # none where every text has its own candidates
     labels = task.labels[order % n :] + task.labels[: order % n]
     n_orders = n if n == 2 else 2 * n
     if order % n_orders >= n:
         labels.reverse()
     lead = _LEADS[order // n_orders % len(_LEADS)]
-    answers = [f"- {label.spellings[0]}: {label.meaning}" if label.meaning else f"- {label.spellings[0]}" for label in labels]
+    answers = map(_line, labels)
     guide = task.guideline.strip() if guideline else ""
     return "\n".join(part for part in (guide, task.question.strip(), lead, *answers) if part)
+
+
+def offer(task: Task, labels: Sequence[int]) -> str:
+    """The answers that one text may have, a line each. Args: labels, their indices."""
+    lines = [task.labels[label] for label in labels]
+    return "\n".join(["Possible answers:", *(_line(label) for label in lines)])
+
+
+def _line(label: Label) -> str:
+    """One answer, and what it means."""
+    return f"- {label.spellings[0]}: {label.meaning}" if label.meaning else f"- {label.spellings[0]}"
 
 
 def worked_example(task: Task, example: Example, mode: Mode) -> str:

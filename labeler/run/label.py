@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -13,6 +13,7 @@ from potstill.contract.errors import StoppedError, UserError
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig, with_mode
+from potstill.labeler.narrowing import as_shown, is_narrowed
 from potstill.labeler.prompts.variants import Nearest, PromptVariant, prompt_variants, prompts_digest
 from potstill.labeler.run.path_collector import OutOfTimeError, PathCollector, RunCallback
 from potstill.labeler.store.database import LabelStore, Run, RunSettings
@@ -74,6 +75,7 @@ def label(
         settings = run_settings(task, variants, teacher, config)
         run = _begin(store, msgspec.structs.replace(settings, after=after.settings.digest if after else ""), config)
         store.add_texts(texts)
+        variants = _with_stored_candidates(store, run, texts, variants)
         collector = PathCollector(store, run, teacher, config, texts, variants, progress, ends_at)
         found = collector.progress
         began, in_time = time.monotonic(), True
@@ -97,7 +99,8 @@ def run_settings(task: Task, variants: Sequence[PromptVariant], teacher: Teacher
     """Everything that decides the paths. The number of paths is not part of it: asking for more adds to the same run."""
     identity, specs = teacher.identity, [variant.spec for variant in variants]
     # a server that decides is asked about labels, not about words: each by its first one
-    spellings = [label.spellings[:1] if identity.api in DECIDING else label.spellings for label in task.labels]
+    shown = as_shown(task) if is_narrowed(task, config) else task
+    spellings = [label.spellings[:1] if identity.api in DECIDING else label.spellings for label in shown.labels]
     return RunSettings(
         task_digest=task.digest,
         prompt_digest=prompts_digest(variants),
@@ -125,7 +128,19 @@ def run_settings(task: Task, variants: Sequence[PromptVariant], teacher: Teacher
         kv_type=identity.kv_type,
         gpu_layers=identity.gpu_layers,
         api="" if identity.api == "completions" else identity.api,
+        candidates=config.candidates if is_narrowed(task, config) else 0,
     )
+
+
+def _with_stored_candidates(
+    store: LabelStore, run: Run, texts: Sequence[Text], variants: Sequence[PromptVariant]
+) -> list[PromptVariant]:
+    """The variants with each text's stored candidates: a resumed run asks about those that it began with."""
+    chosen = variants[0].nearest
+    if not run.settings.candidates or chosen is None:
+        return list(variants)
+    stored = store.add_candidates(run, {text.id: chosen.candidates[text.id] for text in texts})
+    return [replace(variant, nearest=replace(chosen, candidates=stored)) for variant in variants]
 
 
 def _begin(store: LabelStore, settings: RunSettings, config: LabelConfig) -> Run:
