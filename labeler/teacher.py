@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
@@ -11,6 +12,7 @@ Mode = Literal["direct", "cot"]
 ServerApi = Literal["completions", "chat", "ollama", "decisions", "systemone"]  # how a server is asked
 APIS: tuple[str, ...] = ("auto", *get_args(ServerApi))
 DECIDING: frozenset[str] = frozenset({"decisions", "systemone"})  # answer a question with probabilities, and write nothing
+NOT_ASKED = -math.inf  # stands for the log-probability of a label word that was not among the candidates of its text
 Enough = Callable[[str], bool]  # whether the text with that id is decided, so that no further path of it is started
 
 
@@ -22,6 +24,7 @@ class PathRequest:
     prompt: str  # what follows the shared prefix, up to the cue that the teacher continues
     paths: tuple[int, ...]  # numbers of the wanted paths in drawing order; each has its own seed
     n_first: int = 0  # paths that are always drawn; the others one by one while the text is undecided. 0: all of them
+    words: tuple[int, ...] = ()  # label words that are asked, by their index in the answer spec; empty: all
 
     @property
     def n_at_once(self) -> int:
@@ -38,7 +41,7 @@ class TeacherPath:
     variant: int  # number of the prompt variant
     seed: int
     rationale: str  # empty in mode `direct`
-    word_logprobs: tuple[float, ...]  # log-probability (nats) of each label word, in the task's word order
+    word_logprobs: tuple[float, ...]  # log-probability (nats) of each label word, in the task's word order; or NOT_ASKED
     n_prompt_tokens: int  # after the shared prefix
     n_generated: int
     question: str = ""  # its key, where several questions were asked together

@@ -28,6 +28,7 @@ class VariantContext:
         prefix_length: int,
         without_rationale: Callable[[str], list[int]] | None = None,
         question: str = "",
+        n_asked: int = 0,
     ) -> None:
         """Set up what the paths share.
 
@@ -35,12 +36,15 @@ class VariantContext:
             prefix_length: in tokens.
             without_rationale: see :class:`potstill.labeler.engine.tokens.PromptTokens`.
             question: the key of the one that is asked, where several are asked together.
+            n_asked: most words that one text is asked about; 0: all.
         """
         self.engine, self.words, self.spec = engine, words, spec
         self.sequences: Sequences = engine
         self.variant, self.run_seed, self.prefix_length = variant, run_seed, prefix_length
         self.end = RationaleEnd(engine, spec, words.n_back)
         self.without_rationale, self.question = without_rationale, question
+        lengths = sorted((len(words.tokens[i]) for i in words.long_words), reverse=True)
+        self._long_words = lengths[: n_asked or None]  # tokens of the longest words that one text may be asked about
         self._pieces: dict[int, bytes] = {}
 
     @property
@@ -56,7 +60,7 @@ class VariantContext:
     @property
     def n_sequences_per_path(self) -> int:
         """Sequences that one path may need: its own, and one for each label word of several tokens."""
-        return 1 + len(self.words.long_words)
+        return 1 + len(self._long_words)
 
     def n_sequences(self, n_paths: int) -> int:
         """Sequences that one text may need; one of its paths continues in the sequence of the prompt."""
@@ -68,7 +72,7 @@ class VariantContext:
         Paths that are held back stop where they branched off: all of them together are given the cells of one path. If that is
         too little, the scheduler evicts the youngest text.
         """
-        n_words = sum(len(self.words.tokens[i]) for i in self.words.long_words)
+        n_words = sum(self._long_words)
         n_branches = min(n_paths, n_at_once + 1) if self.samples and not self.sequences.one_at_a_time else 1
         return n_prompt_tokens + n_branches * (self._n_rationale + n_words)
 

@@ -93,7 +93,7 @@ def head(task: Task, *, guideline: bool = True, order: int = 0) -> str:
 
 def in_order(task: Task, order: int) -> list[Label]:
     """The labels in one of their orders, see :func:`head`."""
-    n = len(task.labels)
+    n = len(task.labels) or 1  # none where every text has its own candidates
     labels = task.labels[order % n :] + task.labels[: order % n]
     if order % _n_orders(task) >= n:
         labels.reverse()
@@ -102,8 +102,14 @@ def in_order(task: Task, order: int) -> list[Label]:
 
 def _n_orders(task: Task) -> int:
     """Number of orders of the labels; reversing two labels would give an order again."""
-    n = len(task.labels)
+    n = len(task.labels) or 1
     return n if n == 2 else 2 * n
+
+
+def offer(task: Task, labels: Sequence[int]) -> str:
+    """The answers that one text may have, a line each. Args: labels, their indices."""
+    lines = [task.labels[label] for label in labels]
+    return "\n".join(["Possible answers:", *(answer_line(label) for label in lines)])
 
 
 def answer_line(label: Label) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -13,6 +13,7 @@ from potstill.contract.errors import StoppedError, UserError
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig, with_mode
+from potstill.labeler.narrowing import as_shown, is_narrowed
 from potstill.labeler.prompts.variants import Nearest, PromptVariant, prompt_variants, prompts_digest
 from potstill.labeler.run.path_collector import OutOfTimeError, PathCollector, RunCallback
 from potstill.labeler.store.database import LabelStore, Run, RunSettings
@@ -79,6 +80,7 @@ def label(
             settings = question.named(settings)
         run = begin(store, msgspec.structs.replace(settings, after=after.settings.digest if after else ""), config)
         store.add_texts(texts)
+        variants = _with_stored_candidates(store, run, texts, variants)
         own = own_texts(texts, run.settings, store_path)
         collector = PathCollector(store, run, teacher, config, own, variants, progress, ends_at)
         found = collector.progress
@@ -114,7 +116,8 @@ def settings_of(
 ) -> RunSettings:
     """The settings of a run. Args: specs, of all prompt variants."""
     # a server that decides is asked about labels, not about words: each by its first one
-    spellings = [label.spellings[:1] if identity.api in DECIDING else label.spellings for label in task.labels]
+    shown = as_shown(task) if is_narrowed(task, config) else task
+    spellings = [label.spellings[:1] if identity.api in DECIDING else label.spellings for label in shown.labels]
     return RunSettings(
         task_digest=task.digest,
         prompt_digest=prompt_digest,
@@ -142,7 +145,19 @@ def settings_of(
         kv_type=identity.kv_type,
         gpu_layers=identity.gpu_layers,
         api="" if identity.api == "completions" else identity.api,
+        candidates=config.candidates if is_narrowed(task, config) else 0,
     )
+
+
+def _with_stored_candidates(
+    store: LabelStore, run: Run, texts: Sequence[Text], variants: Sequence[PromptVariant]
+) -> list[PromptVariant]:
+    """The variants with each text's stored candidates: a resumed run asks about those that it began with."""
+    chosen = variants[0].nearest
+    if not run.settings.candidates or chosen is None:
+        return list(variants)
+    stored = store.add_candidates(run, {text.id: chosen.candidates[text.id] for text in texts})
+    return [replace(variant, nearest=replace(chosen, candidates=stored)) for variant in variants]
 
 
 def begin(store: LabelStore, settings: RunSettings, config: LabelConfig) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -76,7 +77,7 @@ class PathCollector:
         for text_id in self._open.keys() - {text.id for text in chosen}:
             self._close(text_id)
         if variant.mode == "direct" or not self._config.bound:
-            self._request_paths(variant, [PathRequest(text.id, variant.prompt(text), variant.paths) for text in chosen])
+            self._request_paths(variant, [variant.request(text, variant.paths) for text in chosen])
         else:
             self._draw_until_decided(variant, chosen)
         for text_id in list(self._open):
@@ -101,7 +102,7 @@ class PathCollector:
         """Draw a pilot that shows which label the teacher prefers, then ask about every text until it is decided."""
         first, rest = variant.paths[:N_FIRST], variant.paths[N_FIRST:]
         pilot = texts[:N_PILOT]
-        self._request_paths(variant, [PathRequest(text.id, variant.prompt(text), first) for text in pilot])
+        self._request_paths(variant, [variant.request(text, first) for text in pilot])
         pilot_ids, settings = {text.id for text in pilot}, self._run.settings
         stored = [p for p in self._store.paths(self._run) if p.variant == variant.number and p.path in variant.paths]
         pilot_paths = [p for p in stored if p.text_id in pilot_ids and p.path in first]
@@ -115,7 +116,7 @@ class PathCollector:
         for text in texts:
             wanted, n_first = (rest, 1) if text.id in pilot_ids else (variant.paths, N_FIRST)
             if wanted and not ballot.decided(text.id):
-                requests.append(PathRequest(text.id, variant.prompt(text), wanted, n_first=min(n_first, len(wanted))))
+                requests.append(variant.request(text, wanted, n_first=min(n_first, len(wanted))))
             else:
                 self._close(text.id)
         self._request_paths(variant, requests, known, ballot)
@@ -146,7 +147,7 @@ class PathCollector:
     def _missing(self, request: PathRequest) -> PathRequest:
         """The request without the paths that are stored."""
         left = tuple(n for n in request.paths if n not in self.done.get(request.text_id, ()))
-        return PathRequest(request.text_id, request.prompt, left, min(request.n_first, len(left)))
+        return replace(request, paths=left, n_first=min(request.n_first, len(left)))
 
     def _n_missing(self, text_id: str, paths: Sequence[int]) -> int:
         """The number of these paths that are not stored."""

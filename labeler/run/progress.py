@@ -30,7 +30,7 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     shares: dict[str, float]  # of the paths' most probable labels after calibration, by label
     agreement: float | None  # mean over texts with at least two paths
     unreadable: float | None
-    accuracy: float | None  # on the gold texts that have a path
+    accuracy: float | None  # on the gold texts that have a path; None where labels are narrowed, and only calibrated ones mean much
     n_gold: int
 
 
@@ -127,7 +127,7 @@ class RunProgress:
         variants, places = np.array(self._variants), np.array(self._places)
         for variant in np.unique(variants):
             rows = variants == variant
-            if rows.sum() >= _MIN_TO_CALIBRATE:
+            if rows.sum() >= _MIN_TO_CALIBRATE and not self.settings.candidates:
                 logprobs[rows] = batch_calibrated(logprobs[rows])
         favourites = logprobs.argmax(axis=1)
         n_texts, n_labels = len(self._texts), len(labels)
@@ -141,6 +141,6 @@ class RunProgress:
             shares=dict(zip(labels, shares.tolist(), strict=True)),
             agreement=float((several.max(axis=1) / several.sum(axis=1)).mean()) if len(several) else None,
             unreadable=float(np.mean(np.exp(raw).sum(axis=1) < UNREADABLE_MASS)),
-            accuracy=float(np.mean(right)) if right else None,
+            accuracy=float(np.mean(right)) if right and not self.settings.candidates else None,
             n_gold=len(right),
         )

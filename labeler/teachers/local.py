@@ -111,7 +111,9 @@ class LocalTeacher:
             return
         words = LabelWords.of(engine, spec)
         prompts = PromptTokens(engine, prefix, [request.prompt for request in requests], spec, words.n_back)
-        context = VariantContext(engine, words, spec, variant, run_seed, len(prompts.shared), prompts.without_rationale)
+        n_asked = max(len(request.words) for request in requests)
+        shared = len(prompts.shared)
+        context = VariantContext(engine, words, spec, variant, run_seed, shared, prompts.without_rationale, n_asked=n_asked)
         n_free = engine.n_ctx_train - len(prompts.shared) - context.n_after_prompt
         if n_free < 1:
             raise UserError(
