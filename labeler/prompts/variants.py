@@ -52,7 +52,8 @@ class PromptVariant:
             return lines
         offer = plain.offer(self.task, self._order(text)) if self._candidates(text) else ""
         if self.spec.chat or self.spec.messages:
-            return f"{offer}\n\n{lines}" if offer else lines
+            shown = lines if self.spec.chat else plain.block(self.task, text.text, text.target, self.mode)
+            return f"{offer}\n\n{shown}" if offer else shown
         if offer:
             return self._narrowed_prompt(text, offer)
         worked = [plain.worked_example(self.task, example, self.mode) for example in self._own_examples(text)]
