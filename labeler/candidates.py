@@ -40,8 +40,8 @@ def many_labels(task: Task, config: LabelConfig) -> list[str]:
     if not is_narrowed(task, config):
         return []
     return [
-        f"{len(task.labels)} labels: a teacher is asked about each text among at most {config.candidates} labels whose words, meanings "
-        "and examples are most similar to it; a meaning and an example or two of each label make that sure"
+        f"{len(task.labels)} labels: a teacher is asked about each text among at most {config.candidates}, those whose words, "
+        "meanings and examples are most similar to it; a meaning and an example or two of each label make that sure"
     ]
 
 
