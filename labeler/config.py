@@ -34,7 +34,7 @@ class LabelConfig:
     uncertain: float = 0.3  # mode `cascade`: share of the texts, the least certain ones, that the teacher reasons about
     bound: float = 0.0  # above 0: a text gets no further path once its leading label is the leader with this probability
     n_examples_per_label: int = 2
-    candidates: int = 10  # labels that one text is asked among, where the task has more than 20; 0: always all labels
+    candidates: int = 10  # labels that one text is asked among at most, where the task has more than 20; 0: always all labels
     examples: ExampleChoice = "diverse"
     guideline: bool = True  # whether the prompt holds the task's guideline
     template: Template = "plain"

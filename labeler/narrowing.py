@@ -9,54 +9,24 @@ Axes: N texts, C labels, H width.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from potstill.contract.task import Example, Label, Task
 from potstill.contract.texts import Text
-from potstill.labeler.config import LabelConfig
+from potstill.labeler.candidates import Candidates, as_shown
 from potstill.models.catalog import ModelFolder
 
-MANY_LABELS = 20  # a task with more of them is asked about candidates; as many fit into a prompt with their worked examples
 # Similarity (cosine) that makes a label e times as probable: with it the stated probability of what is no candidate was the share
 # of texts whose label was none (docs/results.md).
 TEMPERATURE = 0.05
+COVERED = 0.98  # a text has fewer candidates where they have that probability together: reading them is what a path costs
+_LEAST = 2
 _DIGITS = 4  # of a log-probability in the store: 0.01 %
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """The labels that the teacher is asked among about one text, and what is believed before it is asked."""
-
-    labels: tuple[int, ...]  # indices in the task's order, most probable first
-    log_prior: tuple[float, ...]  # of every label of the task, nats, normalised
-
-    @property
-    def outside(self) -> float:
-        """Probability that the right label is no candidate, from 0 to 1."""
-        return float(1 - np.exp(np.asarray(self.log_prior)[list(self.labels)]).sum())
-
-
-def is_narrowed(task: Task, config: LabelConfig) -> bool:
-    """Whether the teacher is asked about candidates: the task has many labels, more than the wanted candidates."""
-    return bool(config.candidates) and len(task.labels) > max(MANY_LABELS, config.candidates)
-
-
-def readable(name: str) -> str:
-    """A label's name as words: `card_notWorking` becomes `card not Working`."""
-    return " ".join(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"[_\-/.]+", " ", name)).split())
-
-
-def as_shown(task: Task) -> Task:
-    """The task as it is shown where there are candidates: a label without words of its own has its name, made readable."""
-    labels = [msgspec.structs.replace(label, words=label.words or [readable(label.name) or label.name]) for label in task.labels]
-    return msgspec.structs.replace(task, labels=labels)
 
 
 @dataclass(frozen=True)
@@ -99,12 +69,15 @@ def chosen(texts: Sequence[Text], similarities: NDArray[np.float32], n_candidate
 
     Args:
         similarities: float [N, C], cosines.
+        n_candidates: the most; a text has those that it takes to have COVERED of the probability, two at least.
     """
     log_prior = np.round(log_softmax(similarities.astype(np.float64) / TEMPERATURE, axis=1), _DIGITS)  # [N, C]
     order = np.argsort(-log_prior, axis=1, kind="stable")[:, :n_candidates]
+    covered = np.cumsum(np.exp(np.take_along_axis(log_prior, order, axis=1)), axis=1)
+    n_each = np.clip((covered < COVERED).sum(axis=1) + 1, _LEAST, n_candidates)
     return {
-        text.id: Candidates(tuple(own), tuple(prior))
-        for text, own, prior in zip(texts, order.tolist(), log_prior.tolist(), strict=True)
+        text.id: Candidates(tuple(own[:n]), tuple(prior))
+        for text, own, n, prior in zip(texts, order.tolist(), n_each.tolist(), log_prior.tolist(), strict=True)
     }
 
 

@@ -306,8 +306,8 @@ def label_warnings(table: PathTable, settings: RunSettings, config: DeriveConfig
     if table.asked is not None and table.log_prior is not None:
         outside = outside_probs(table.asked, table.log_prior[table.owners]).mean()
         return [
-            f"each text was asked among {settings.candidates} of {len(settings.labels)} labels; the others keep what similarity "
-            f"gives them, {outside:.1%} together on average"
+            f"each text was asked among at most {settings.candidates} of {len(settings.labels)} labels; the others keep what "
+            f"similarity gives them, {outside:.1%} together on average"
         ]
     lines = []
     if config.method not in UNCALIBRATED:

@@ -57,7 +57,9 @@ def _narrowing(summary: Summary) -> list[str]:
     row = summary.narrowing
     if row is None:
         return []
-    lines = [f"each text was asked among {row.n_candidates} of {row.n_labels} labels; the others keep {row.outside:.1%} together"]
+    lines = [
+        f"each text was asked among at most {row.n_candidates} of {row.n_labels} labels; the others keep {row.outside:.1%} together"
+    ]
     if row.recall and row.first_right:
         lines.append(f"  the gold label is a candidate: {_cell(row.recall)}; it is the likeliest one: {_cell(row.first_right)}")
     return [*lines, f"  the teacher's label is the likeliest candidate for {row.first_kept:.0%} of the texts"]

@@ -15,8 +15,8 @@ from potstill.contract.errors import UserError
 from potstill.contract.files import digest
 from potstill.contract.task import Example, Task
 from potstill.contract.texts import Text
+from potstill.labeler.candidates import Candidates, as_shown, is_narrowed
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.narrowing import Candidates, as_shown, is_narrowed, narrowed
 from potstill.labeler.prompts import plain, served
 from potstill.labeler.teacher import DECIDING, AnswerSpec, Identity, Mode, PathRequest, Thought
 from potstill.models.catalog import ModelFolder
@@ -48,16 +48,18 @@ class PromptVariant:
     def prompt(self, text: Text) -> str:
         """One text's part of the prompt: what follows the prefix, up to the tail of the answer spec."""
         lines = plain.text_lines(self.task, text.text, text.target)
+        block = plain.block(self.task, text.text, text.target, self.mode)
         if self.spec.question:
             return lines
-        offer = plain.offer(self.task, self._order(text)) if self._candidates(text) else ""
+        if not self._candidates(text):
+            return lines if self.spec.chat else "\n\n".join((*self._nearest_examples(text), block))
+        offer = plain.offer(self.task, self._order(text))
         if self.spec.chat or self.spec.messages:
-            shown = lines if self.spec.chat else plain.block(self.task, text.text, text.target, self.mode)
-            return f"{offer}\n\n{shown}" if offer else shown
-        if offer:
-            return self._narrowed_prompt(text, offer)
-        worked = [plain.worked_example(self.task, example, self.mode) for example in self._own_examples(text)]
-        return "\n\n".join((*worked, plain.block(self.task, text.text, text.target, self.mode)))
+            return f"{offer}\n\n{lines if self.spec.chat else block}"
+        worked = self._candidate_examples(text)
+        if len(worked) < len(self._candidates(text)):
+            worked.append(offer)
+        return "\n\n".join((*worked, block))
 
     def request(self, text: Text, paths: tuple[int, ...], n_first: int = 0) -> PathRequest:
         """The request for these paths of a text."""
@@ -82,16 +84,17 @@ class PromptVariant:
             random.Random(f"{self.seed} {self.selection} {text.id}").shuffle(labels)
         return labels
 
-    def _narrowed_prompt(self, text: Text, offer: str) -> str:
-        """A document with a worked example of every candidate before the text; in mode `cot` of those that have a rationale."""
+    def _candidate_examples(self, text: Text) -> list[str]:
+        """A worked example of every candidate, in this variant's order; in mode `cot` of those that have a rationale."""
         shown = {example.label: example for example in self.nearest.examples[text.id]} if self.nearest else {}
         names = self.task.label_names
         own = [shown[names[place]] for place in self._order(text) if names[place] in shown]
-        reasons = self.mode == "cot"
-        worked = [plain.worked_example(self.task, e, self.mode) for e in own if e.rationale.strip() or not reasons]
-        if len(worked) < len(own):
-            worked.append(offer)
-        return "\n\n".join((*worked, plain.block(self.task, text.text, text.target, self.mode)))
+        kept = [example for example in own if self.mode == "direct" or example.rationale.strip()]
+        return [plain.worked_example(self.task, example, self.mode) for example in kept]
+
+    def _nearest_examples(self, text: Text) -> list[str]:
+        """The worked examples of this text alone, where the configuration chooses them by similarity."""
+        return [plain.worked_example(self.task, example, self.mode) for example in self._own_examples(text)]
 
     def _own_examples(self, text: Text) -> tuple[Example, ...]:
         """Worked examples of this text alone: the most similar one last in the first selection, shuffled in the others."""
@@ -109,7 +112,8 @@ def prompt_variants(task: Task, config: LabelConfig, identity: Identity, nearest
     """The prompt variants of a run, direct ones first.
 
     Args:
-        nearest: required if the configuration chooses examples by text (`examples="nearest"`), ignored otherwise.
+        nearest: required if the configuration chooses examples by text (`examples="nearest"`), or the task is narrowed to
+            candidates; ignored otherwise.
     Raises:
         UserError: if a chat template is wanted that the teacher lacks, or its server takes no such prompts.
         ValueError: if examples are to be chosen by text and ``nearest`` is None.
@@ -167,7 +171,7 @@ def _narrowed_variants(task: Task, config: LabelConfig, identity: Identity, near
     """
     if nearest is None or not nearest.candidates:
         raise UserError(
-            f"the task has {len(task.labels)} labels, of which each text is asked among {config.candidates} candidates, and this "
+            f"the task has {len(task.labels)} labels, of which each text is asked among at most {config.candidates}, and this "
             "command finds none; use potstill label, or candidates 0 to show every prompt all labels"
         )
     n_direct, n_cot = config.direct_variants, config.cot_variants
@@ -234,6 +238,8 @@ def chosen_by_similarity(task: Task, texts: Sequence[Text], config: LabelConfig,
         ModuleNotFoundError: if torch or transformers is not installed.
     """
     if is_narrowed(task, config):
+        from potstill.labeler.narrowing import narrowed  # numpy is loaded only here
+
         found = narrowed(task, texts, config.candidates, backbone)
         return Nearest(found.examples, digest.of_value([config.candidates, backbone.sha256]), found.candidates)
     if config.examples != "nearest":

@@ -12,8 +12,8 @@ import msgspec
 from potstill.contract.errors import StoppedError, UserError
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
+from potstill.labeler.candidates import as_shown, is_narrowed
 from potstill.labeler.config import LabelConfig, with_mode
-from potstill.labeler.narrowing import as_shown, is_narrowed
 from potstill.labeler.prompts.variants import Nearest, PromptVariant, prompt_variants, prompts_digest
 from potstill.labeler.run.path_collector import OutOfTimeError, PathCollector, RunCallback
 from potstill.labeler.store.database import LabelStore, Run, RunSettings

@@ -140,7 +140,7 @@ class RunProgress:
         return _LabelFigures(
             shares=dict(zip(labels, shares.tolist(), strict=True)),
             agreement=float((several.max(axis=1) / several.sum(axis=1)).mean()) if len(several) else None,
-            unreadable=float(np.mean(np.exp(raw).sum(axis=1) < UNREADABLE_MASS)),
+            unreadable=None if self.settings.candidates else float(np.mean(np.exp(raw).sum(axis=1) < UNREADABLE_MASS)),
             accuracy=float(np.mean(right)) if right and not self.settings.candidates else None,
             n_gold=len(right),
         )

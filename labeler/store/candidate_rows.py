@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from potstill.contract.errors import FormatError
-from potstill.labeler.narrowing import Candidates
+from potstill.labeler.candidates import Candidates
 from potstill.labeler.teacher import NOT_ASKED
 
 SCHEMA = """

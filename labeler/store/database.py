@@ -17,7 +17,7 @@ import msgspec
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import decode, digest
 from potstill.contract.texts import Text
-from potstill.labeler.narrowing import Candidates
+from potstill.labeler.candidates import Candidates
 from potstill.labeler.store import candidate_rows, sqlite_file
 from potstill.labeler.teacher import TeacherPath, TooLong
 

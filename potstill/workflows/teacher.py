@@ -11,8 +11,8 @@ from potstill.contract.project import TEACHER
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.config import check_embedding_libraries
+from potstill.labeler.candidates import is_narrowed
 from potstill.labeler.config import AUTO, LabelConfig, RunMode, with_mode
-from potstill.labeler.narrowing import is_narrowed
 from potstill.labeler.prompts.variants import Nearest, chosen_by_similarity
 from potstill.labeler.run.second_teacher import DEFAULT_RULE, UncertainRule
 from potstill.labeler.teacher import APIS, DECIDING, Teacher

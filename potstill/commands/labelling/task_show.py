@@ -12,8 +12,8 @@ from potstill.commands.options.labelling import backbone_option, mode_option, pr
 from potstill.contract.project import TEACHER
 from potstill.contract.task import Task, load_task
 from potstill.contract.texts import Text
+from potstill.labeler.candidates import is_narrowed
 from potstill.labeler.config import LabelConfig, with_mode
-from potstill.labeler.narrowing import is_narrowed
 from potstill.labeler.prompts.check import asked_how, identity_of
 from potstill.labeler.prompts.variants import Nearest, chosen_by_similarity, one_variant
 from potstill.labeler.teacher import Identity

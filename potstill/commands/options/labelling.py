@@ -39,8 +39,8 @@ _PROMPT = (
         "--candidates",
         default=LabelConfig.candidates,
         show_default=True,
-        help="Labels that one text is asked among, where the task has more than 20: those most similar to it (needs the extra "
-        "train); 0: always all labels.",
+        help="Labels that one text is asked among at most, where the task has more than 20: those most similar to it (needs the "
+        "extra train); 0: always all labels.",
     ),
     click.option(
         "--examples",
