@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 import numpy as np
@@ -30,30 +30,30 @@ from potstill.contract.errors import UserError
 from potstill.contract.promises.familiarity import FAMILIARITY_FILE, Familiarity, read_familiarity, unfamiliarity_of
 from potstill.serve.runtime.denormals import with_denormals_as_zero
 from potstill.serve.runtime.golden import replay
+from potstill.serve.runtime.heads import QuestionAnswer, ThresholdVerdict, labels_in_set, thresholds_in_order
 from potstill.serve.runtime.scorer import Scorer, Trace, open_scorer
 from potstill.serve.runtime.session import OUTPUT, graph_errors
 from potstill.serve.runtime.tokenizer import Feeds, tokenizer_errors
 
-ThresholdVerdict = Literal["no threshold", "reached", "missed", "never answered"]  # the label's probability against its threshold
-SET_SLACK = 1e-8  # added to the quantile: a text whose score equals it belongs in the set, whatever the last bits
-
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer to one text."""
+    """The answer to one text. Of a bundle with several questions they are in `questions`, and `label` and `probs` are empty."""
 
     label: str  # the most probable one
     probs: dict[str, float]  # by label, in output order, summing to 1; only the label's own with all_scores=False
-    abstain: bool  # True: the label's probability is below its threshold, so the text should go to a person
+    abstain: bool  # True: the label's probability is below its threshold, so a person should see the text; or all questions abstain
     label_set: list[str] | None = None  # in output order, on request; empty if no label fits the text
     verdict: ThresholdVerdict = "no threshold"
     threshold: float | None = 0.0  # lowest probability at which the label is answered; None: never answered
     unfamiliar: bool | None = None  # True: unlike the texts the bundle was made from; None: the bundle cannot tell
     unfamiliarity: float | None = None  # the score behind it; above the bundle's threshold, a text is unfamiliar
+    questions: dict[str, QuestionAnswer] | None = None  # by question, in order; None: the bundle answers one choice
 
 
 class Classifier:
     """An open bundle. Every text runs alone and without padding, so its answer never depends on other texts in the call.
 
+    A bundle with several questions answers all of them in one pass of the graph.
     In a cascade the fast graph reads every text; where it is not confident enough, the slow graph answers.
     Many threads may share one classifier.
 
@@ -81,9 +81,10 @@ class Classifier:
         self.tokenizer, self.session = scorer.tokenizer, scorer.session
         self.fast = fast if manifest.cascade is not None else None
         self._labels = manifest.labels
-        self._thresholds = _in_order(manifest.thresholds, self._labels)
+        self._thresholds = thresholds_in_order(manifest.thresholds, self._labels)
         self._sure = manifest.cascade.sure if manifest.cascade is not None else math.inf
-        self._fast_thresholds = _in_order(manifest.cascade.thresholds if manifest.cascade is not None else None, self._labels)
+        fast_thresholds = None if manifest.cascade is None else manifest.cascade.thresholds
+        self._fast_thresholds = thresholds_in_order(fast_thresholds, self._labels)
 
     @classmethod
     def open(cls, bundle: str | Path, *, threads: int = 1, check: bool = True, trust: bool = False) -> Classifier:
@@ -147,8 +148,8 @@ class Classifier:
         Args:
             texts: B texts of any length, as characters or as UTF-8; they are truncated to the manifest's max_tokens.
             targets: B targets if the task asks about a target, else None.
-            sets: add the label set to every answer.
-            all_scores: list the probabilities of all labels; False lists only the answered label's own.
+            sets: add the label set to every answer, or to those of the questions that have one.
+            all_scores: list the probabilities of all labels; False lists only those of the answered label or tags.
         Raises:
             UserError: if targets are missing, unexpected, too long, or not as many as the texts, or the bundle has no label sets.
             TypeError: if texts is one string instead of a list.
@@ -170,7 +171,10 @@ class Classifier:
         return self._answer(text, target, sets, True, trace), trace
 
     def probs(self, texts: Sequence[str | bytes], targets: Sequence[str | bytes] | None = None) -> NDArray[np.float64]:
-        """Calibrated probabilities, float64 [B, C] in label order; rows sum to 1. Raises as :meth:`classify`."""
+        """Calibrated probabilities, float64 [B, C] in label order, of all questions side by side. Raises as :meth:`classify`.
+
+        Rows sum to 1; with several questions, the part of each that is not about tags does.
+        """
         self.check_targets(texts, targets)
         abouts: Sequence[str | bytes | None] = targets if targets is not None else [None] * len(texts)
         rows = [self._decide(text, about)[0] for text, about in zip(texts, abouts, strict=True)]
@@ -189,8 +193,9 @@ class Classifier:
         return logits
 
     def check_sets(self) -> None:
-        """Raise UserError if the bundle has no conformal quantile and so no label sets."""
-        if self.manifest.conformal is None:
+        """Raise UserError if the bundle, or each of its questions, has no conformal quantile and so no label sets."""
+        found = [head.conformal for head in self.manifest.heads or []] or [self.manifest.conformal]
+        if not any(found):
             raise UserError(
                 "label sets are asked for, but this bundle has no conformal quantile; make one with: potstill calibrate --coverage"
             )
@@ -241,12 +246,15 @@ class Classifier:
         """The answer to one text; a tie goes to the earlier label."""
         probs, thresholds, score = self._decide(text, target, trace)
         known = (None if score is None or self.familiarity is None else score > self.familiarity.threshold), score
+        if self.scorer.heads is not None:
+            questions = self.scorer.heads.answers(probs, sets=sets, all_scores=all_scores)
+            abstain = all(one.abstain for one in questions.values())
+            return Answer("", {}, abstain, None, "no threshold", 0.0, *known, questions)
         prob = max(probs)
         best = probs.index(prob)
         label_set = None
         if sets and self.manifest.conformal is not None:
-            most = self.manifest.conformal.quantile + SET_SLACK
-            label_set = [name for name, prob in zip(self._labels, probs, strict=True) if 1 - prob <= most]
+            label_set = labels_in_set(self._labels, probs, self.manifest.conformal.quantile)
         label, least = self._labels[best], thresholds[best]
         scores = dict(zip(self._labels, probs, strict=True)) if all_scores else {label: prob}
         if least is None:
@@ -263,17 +271,6 @@ class _Closed:
     def __getattr__(self, name: str) -> NoReturn:
         """Raise ValueError, as a closed file does."""
         raise ValueError("this classifier is closed; open the bundle again with Classifier.open")
-
-
-def _in_order(thresholds: dict[str, float | None] | None, labels: list[str]) -> list[float | None]:
-    """Each label's threshold, in label order: infinite for a label never answered, None for one without a threshold."""
-    found: list[float | None] = []
-    for name in labels:
-        if thresholds is None or name not in thresholds:
-            found.append(None)
-        else:
-            found.append(math.inf if (least := thresholds[name]) is None else least)
-    return found
 
 
 def _probs(

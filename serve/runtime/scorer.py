@@ -14,6 +14,7 @@ from potstill.contract.errors import FormatError
 from potstill.contract.promises.familiarity import FAMILIARITY_FILE
 from potstill.contract.security.tokenizer_form import check_tokenizer
 from potstill.serve.runtime.denormals import with_denormals_as_zero
+from potstill.serve.runtime.heads import HeadReader, softmax_row
 from potstill.serve.runtime.session import DISTANCE, OUTPUT, graph_errors, open_session
 from potstill.serve.runtime.tokenizer import Feeds, TextTokenizer
 
@@ -38,6 +39,7 @@ class Scorer:
         bias: list[float] | None = None,
         *,
         distance: bool = False,
+        heads: HeadReader | None = None,
     ) -> None:
         """Put the parts together; :func:`open_scorer` reads them from files.
 
@@ -47,18 +49,21 @@ class Scorer:
             temperature: divides the logits; above 0.
             bias: in label order, added after that; None adds nothing.
             distance: ask the graph for its second output, too.
+            heads: reads the logits of several questions, each with a temperature and bias of its own; None: they are one choice's.
         """
         self.tokenizer, self.session = tokenizer, session
-        self.distance = distance
+        self.distance, self.heads = distance, heads
         self._temperature, self._bias = temperature, bias
         self._outputs = [OUTPUT, DISTANCE] if distance else [OUTPUT]
 
     def with_decision(self, manifest: Manifest) -> Scorer:
         """The same graph and tokenizer, with another manifest's temperature and bias."""
-        return Scorer(self.tokenizer, self.session, manifest.temperature, manifest.bias, distance=self.distance)
+        return Scorer(
+            self.tokenizer, self.session, manifest.temperature, manifest.bias, distance=self.distance, heads=_reader(manifest)
+        )
 
     def probs(self, text: str | bytes, target: str | bytes | None = None, trace: Trace | None = None) -> list[float]:
-        """Probabilities in label order; they sum to 1.
+        """Probabilities in label order; they sum to 1, with heads as `HeadReader.probs` gives them.
 
         Args:
             text: of any length, as characters or as UTF-8.
@@ -80,7 +85,7 @@ class Scorer:
         return feeds
 
     def probs_of(self, feeds: Feeds, trace: Trace | None = None) -> list[float]:
-        """Probabilities of one text's token ids, in label order; they sum to 1. Args: trace, which receives the logits."""
+        """Probabilities of one text's token ids, as :meth:`probs` gives them. Args: trace, which receives the logits."""
         return self.answer(feeds, trace)[0]
 
     def answer(self, feeds: Feeds, trace: Trace | None = None) -> tuple[list[float], float]:
@@ -90,6 +95,8 @@ class Scorer:
         if trace is not None:
             trace.logits = logits
         distance = math.sqrt(max(0.0, found[1].item(0))) if self.distance else 0.0
+        if self.heads is not None:
+            return self.heads.probs(logits), distance
         return softmax_row(logits, self._temperature, self._bias), distance
 
     def logits(self, feeds: Feeds) -> list[float]:
@@ -113,7 +120,7 @@ def open_scorer(
     Args:
         model, tokenizer: the files.
         files: what was read of them; None: they were written by this program, and are read now.
-        settings: the part of the manifest about this graph: max_tokens, temperature, bias.
+        settings: the part of the manifest about this graph: max_tokens, temperature, bias, heads.
         n_labels: number of classes that the graph must have.
         threads: cores that one text may use, at least 1.
         distance: the graph must give a distance, too.
@@ -135,23 +142,9 @@ def open_scorer(
     inputs = [node.name for node in session.get_inputs()]
     words = tokenizer if files is None else files.read(tokenizer.name)
     reader = TextTokenizer(words, settings.max_tokens, inputs, tokenizer)
-    return Scorer(reader, session, settings.temperature, settings.bias, distance=distance)
+    return Scorer(reader, session, settings.temperature, settings.bias, distance=distance, heads=_reader(settings))
 
 
-def softmax_row(logits: list[float], temperature: float, bias: list[float] | None = None) -> list[float]:
-    """Probabilities of one text's logits; they sum to 1. Raises ValueError if bias and logits differ in length.
-
-    For the few labels of a task, plain floats are faster than arrays: 1 microsecond for three labels, where arrays take 10.
-
-    Args:
-        logits: C numbers.
-        temperature: divides the logits; above 0.
-        bias: C numbers, added after that; None adds nothing.
-    """
-    scaled = [logit / temperature for logit in logits]
-    if bias is not None:
-        scaled = [value + more for value, more in zip(scaled, bias, strict=True)]
-    top = max(scaled)  # the shift keeps exp() finite
-    weights = [math.exp(value - top) for value in scaled]
-    total = sum(weights)
-    return [weight / total for weight in weights]
+def _reader(settings: Manifest | Cascade) -> HeadReader | None:
+    """The reader of a bundle's heads, None if it has none."""
+    return HeadReader(settings.heads) if isinstance(settings, Manifest) and settings.heads is not None else None

@@ -1,4 +1,5 @@
-"""A real bundle of a few kilobytes: mean of word vectors and a dense layer, over single letters and some words."""
+"""A real bundle of a few kilobytes: mean of word vectors and a dense layer, over single letters and some words. With one question,
+or with several."""
 
 import json
 from pathlib import Path
@@ -9,6 +10,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from potstill.contract.bundle import Golden, Manifest, Provenance, write_golden, write_manifest, write_sums
 from potstill.contract.promises.familiarity import Familiarity, write_familiarity
+from potstill.contract.questions.decision import Conformal
+from potstill.contract.questions.head import Head, flat_labels
 from potstill.serve.runtime.classifier import Classifier
 from potstill.serve.runtime.scorer import open_scorer
 
@@ -16,8 +19,8 @@ LABELS = ["up", "flat", "down"]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz!?.", "price", "rise", "fall", "stay", "the", "will"]
 
 
-def a_graph(seed: int = 0, slow: int = 0, n_labels: int = len(LABELS)) -> bytes:
-    """Mean of word vectors, and a dense layer: ids int64 [B, T] in, logits float32 [B, n_labels] out."""
+def a_graph(seed: int = 0, slow: int = 0, n_labels: int = len(LABELS), heads: list[Head] | None = None) -> bytes:
+    """Mean of word vectors, and a dense layer: ids int64 [B, T] in, logits float32 [B, n_labels] out, and those of each head."""
     rng = np.random.default_rng(seed)
     weights = {"table": rng.normal(size=(len(WORDS), 8)), "dense": rng.normal(size=(8, n_labels))}
     weights["bias"] = rng.normal(size=n_labels)
@@ -47,6 +50,14 @@ def a_graph(seed: int = 0, slow: int = 0, n_labels: int = len(LABELS)) -> bytes:
     constants += [numpy_helper.from_array(np.array([at]), name) for name, at in (("last", 2), ("middle", 1))]
     constants += [numpy_helper.from_array(np.float32(0), "zero")] if slow else []
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", n_labels])]
+    if heads:
+        names = [f"logits.{head.name}" for head in heads]
+        nodes.append(helper.make_node("Split", ["logits", "widths"], names, axis=1))
+        constants.append(numpy_helper.from_array(np.array([len(head.labels) for head in heads]), "widths"))
+        outputs += [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", len(head.labels)])
+            for name, head in zip(names, heads, strict=True)
+        ]
     graph = helper.make_graph(nodes, "tiny", inputs, outputs, constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
 
@@ -56,6 +67,18 @@ def a_tokenizer() -> bytes:
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     return tokenizer.to_str().encode()
+
+
+def some_heads(**changes) -> list[Head]:
+    """One question of each kind, named as in `toy_questions`. Args: changes, by question a dict of fields."""
+    sets = Conformal(coverage=0.9, quantile=0.8, n=100, source="teacher")
+    parts = {
+        "move": {"kind": "choice", "labels": LABELS, "temperature": 1.5, "bias": [0.25, 0.0, -0.25], "conformal": sets},
+        "asks": {"kind": "yesno", "labels": ["yes", "no"], "bias": [-3.5, 0.0], "thresholds": {"yes": 0.75}},
+        "topics": {"kind": "tags", "labels": ["news", "chart", "people"], "temperature": 0.5, "thresholds": {"chart": 0.95}},
+        "sure": {"kind": "degree", "labels": ["low", "middle", "high"], "values": [0.0, 0.5, 1.0]},
+    }
+    return [Head(name=name, **{**fields, **changes.get(name, {})}) for name, fields in parts.items()]
 
 
 def a_manifest(**changes) -> Manifest:
@@ -71,6 +94,8 @@ def a_manifest(**changes) -> Manifest:
         "temperature": 1.5,
         "thresholds": None,
     }
+    if changes.get("heads"):
+        parts |= {"format": 2, "labels": flat_labels(changes["heads"]), "temperature": 1.0}
     return Manifest(**{**parts, "variant": "float", "batch_invariant": True, "scores": {}, "provenance": origin, **changes})
 
 
@@ -85,7 +110,7 @@ def write_bundle(folder: Path, seed: int = 0, slow: int = 0, familiarity: Famili
     texts = ["the price will rise!", "fall", "stay. stay?"]
     folder.mkdir()
     manifest = a_manifest(**changes)
-    (folder / "model.onnx").write_bytes(a_graph(seed, slow, len(manifest.labels)))
+    (folder / "model.onnx").write_bytes(a_graph(seed, slow, len(manifest.labels), manifest.heads))
     (folder / "tokenizer.json").write_bytes(a_tokenizer())
     (folder / "quality.json").write_bytes(b"{}\n")
     write_manifest(folder, manifest)

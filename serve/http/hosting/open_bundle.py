@@ -188,4 +188,4 @@ class HostedBundle:
         """A scorer with a tokenizer of its own. Args: of the head; its tokenizer's file; the settings of the graph."""
         inputs = [node.name for node in scorer.session.get_inputs()]
         tokenizer = TextTokenizer(self._tokenizers[name], max_tokens, inputs, self.folder / name, keep="tail")
-        return Scorer(tokenizer, scorer.session, temperature, bias, distance=scorer.distance)
+        return Scorer(tokenizer, scorer.session, temperature, bias, distance=scorer.distance, heads=scorer.heads)

@@ -18,7 +18,7 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.questions.decision import Conformal
 from potstill.serve.runtime.classifier import Answer, Classifier, softmax
 from potstill.serve.runtime.golden import TOLERANCE_ELSEWHERE
-from potstill.serve.runtime.scorer import softmax_row
+from potstill.serve.runtime.heads import softmax_row
 from potstill.serve.runtime.session import this_machine
 
 
