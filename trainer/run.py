@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from potstill.contract import checkpoint as record
 from potstill.contract.checkpoint import Student
 from potstill.contract.files import digest
-from potstill.contract.task import Task, as_task
+from potstill.contract.questions.questionnaire import AnyTask, Questionnaire, as_any_task
+from potstill.contract.task import Task
 from potstill.trainer.calibration.held_out import HeldOutCalibration
 from potstill.trainer.config import TrainConfig
+from potstill.trainer.data.answered import AnsweredRows, read_answers, select_answers
 from potstill.trainer.data.rows import TrainingRows, read_rows, select_rows
 from potstill.trainer.data.selection import Selection, label_warnings
+from potstill.trainer.joint.student import JointTraining, check_joint, joint_student, train_joint
 from potstill.trainer.students.checkpoint import save_checkpoint
 from potstill.trainer.students.start import backbone_of, file_digests, find_start
 from potstill.trainer.training.ensemble import EnsembleAnswers
@@ -67,22 +70,50 @@ class TrainReport:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class JointReport:
+    """A finished run on several questions: the checkpoint, and how it was made."""
+
+    checkpoint: Path
+    student: Student
+    rows: AnsweredRows
+    training: JointTraining
+    seconds: float
+
+    def as_text(self) -> str:
+        """A few lines for each question, the checkpoint last."""
+        rows, left_out = self.rows, []
+        for name, n_disagreed in rows.n_disagreed.items():
+            if n_disagreed + rows.n_unread[name]:
+                left_out.append(f"{name} {n_disagreed} below the minimum agreement, {rows.n_unread[name]} that no path could label")
+        lines = [
+            f"trained on {len(rows.training)} texts with loss {self.student.loss}; {len(rows.validation)} were held out",
+            *([f"left out of the answers: {'; '.join(left_out)}"] if left_out else []),
+            *self.training.fit.notes,
+            f"kept {self.training.fit.as_text()}",
+            *(one.as_text() for one in self.training.calibrations),
+            f"wrote {self.checkpoint} in {self.seconds:.0f} s",
+        ]
+        return "\n".join(lines)
+
+
 _TRAIN = TrainConfig()
 
 
 def train(
-    task: Task | str | Path,
+    task: AnyTask | str | Path,
     soft_labels: str | Path,
     checkpoint: str | Path,
     config: TrainConfig = _TRAIN,
     progress: TrainProgress | None = None,
     unfinished: Unfinished = "resume",
-) -> TrainReport:
+) -> TrainReport | JointReport:
     """Train a student on soft labels and write it to ``checkpoint``.
 
     Validation texts are all texts on their side of the hash split that any path could label, whatever their agreement: the student
     will meet contested texts too. With the same seed and number of threads on the same machine without an accelerator, the weights
-    come out the same, also when the run was killed and resumed.
+    come out the same, also when the run was killed and resumed. A task of several questions gets one student, with a range of
+    outputs for each; a row of its soft labels may answer some of the questions only.
 
         >>> config = potstill.TrainConfig(epochs=2, max_tokens=64)
         >>> report = potstill.train("task.toml", "out/soft_labels.parquet", "student", config)
@@ -101,9 +132,11 @@ def train(
             there is an unfinished run with other settings.
         StoppedError: if Ctrl-C or SIGTERM came; the same call goes on from there.
     """
-    task, soft_labels, checkpoint = as_task(task), Path(soft_labels), Path(checkpoint)
+    task, soft_labels, checkpoint = as_any_task(task), Path(soft_labels), Path(checkpoint)
     began = time.perf_counter()
     find_objective(config.loss)  # a wrong name is found before anything is read
+    if isinstance(task, Questionnaire):
+        return _train_several(TrainingJob(task, find_start(config), config, progress), task, soft_labels, checkpoint, unfinished)
     start = find_start(config)
     rows, selection = select_rows(str(soft_labels), read_rows(soft_labels, task), config.validation_share, config.min_agreement)
     main = is_main_process()
@@ -111,7 +144,7 @@ def train(
     with work_folder(checkpoint, fingerprint, unfinished, config.save_every, writes=main) as work, torch_threads(config.threads):
         job = TrainingJob(task, start, config, progress if main else None)
         trained = train_student(job, rows, work)
-        student = _student(job, rows, trained, digest.of_file(soft_labels))
+        student = _student(task, job, rows, trained, digest.of_file(soft_labels))
         if main:
             save_checkpoint(checkpoint, trained.encoder, student, task, rows)
     return TrainReport(
@@ -126,12 +159,30 @@ def train(
     )
 
 
+def _train_several(
+    job: TrainingJob, task: Questionnaire, soft_labels: Path, checkpoint: Path, unfinished: Unfinished
+) -> JointReport:
+    """Train a student of several questions; raises as :func:`train`."""
+    began, config = time.perf_counter(), job.config
+    check_joint(config)
+    answers = read_answers(soft_labels, task)
+    rows = select_answers(str(soft_labels), answers, task.questions, config.validation_share, config.min_agreement)
+    main = is_main_process()
+    fingerprint = _fingerprint(task, soft_labels, config)
+    with work_folder(checkpoint, fingerprint, unfinished, config.save_every, writes=main) as work:
+        made = train_joint(replace(job, progress=job.progress if main else None), task, rows, work)
+        student = joint_student(job, task, rows, made, soft_labels)
+        if main:
+            save_checkpoint(checkpoint, made.encoder, student, task, rows)
+    return JointReport(checkpoint, student, rows, made, time.perf_counter() - began)
+
+
 def is_main_process() -> bool:
     """Whether this process writes and prints: the first of those that `accelerate launch` started, or the only one."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def _fingerprint(task: Task, soft_labels: Path, config: TrainConfig) -> Fingerprint:
+def _fingerprint(task: AnyTask, soft_labels: Path, config: TrainConfig) -> Fingerprint:
     """Everything that decides the student, except the machine."""
     settings = asdict(config)
     for name in ("threads", "save_every"):
@@ -139,9 +190,9 @@ def _fingerprint(task: Task, soft_labels: Path, config: TrainConfig) -> Fingerpr
     return settings | {"task": task.digest, "soft labels": digest.of_file(soft_labels)} | file_digests(config)
 
 
-def _student(job: TrainingJob, rows: TrainingRows, trained: TrainedStudent, soft_labels_digest: str) -> Student:
+def _student(task: Task, job: TrainingJob, rows: TrainingRows, trained: TrainedStudent, soft_labels_digest: str) -> Student:
     """The record that goes into `student.json`."""
-    task, config = job.task, job.config
+    config = job.config
     backbone, calibration = backbone_of(job.start), trained.calibration
     thresholds, sets = calibration.thresholds, calibration.sets
     return Student(

@@ -14,6 +14,7 @@ from potstill.contract.texts import Text, text_id
 TAGS = {"news": ["report", "press"], "chart": ["candle", "trend"], "people": ["ceo", "crowd"]}
 LEVELS = {"low": ["perhaps", "might"], "middle": ["likely", "think"], "high": ["surely", "certain"]}
 ASKS = ["what", "why"]  # words of a text that is a question
+WORDS = [*ASKS, *(word for words in (*TAGS.values(), *LEVELS.values()) for word in words)]  # beside those of the toy task
 
 
 def a_questionnaire(*, target=False, **changes):

@@ -15,8 +15,7 @@ from transformers import PretrainedConfig
 from potstill.contract.checkpoint import STUDENT_FILE, read_student
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import digest
-from potstill.contract.soft_label import SoftLabel
-from potstill.contract.task import Task
+from potstill.contract.questions.questionnaire import AnyTask
 from potstill.models.catalog import ModelFolder, find_backbone
 from potstill.models.encoder import find_weights
 from potstill.networks.charformer import CharformerConfig, CharformerForSequenceClassification
@@ -36,7 +35,7 @@ class InitialStudent:
 
     student: Encoder
     has_trained_head: bool = False  # whether its head already answers the task's labels
-    note: str = ""  # a line for the report
+    notes: tuple[str, ...] = ()  # lines for the report
 
 
 # --- where the weights come from
@@ -86,7 +85,7 @@ def file_digests(config: TrainConfig) -> dict[str, str]:
 
 
 def new_student(
-    task: Task, start: ModelFolder, config: TrainConfig, teacher: Encoder | None, rows: Sequence[SoftLabel]
+    task: AnyTask, start: ModelFolder, config: TrainConfig, teacher: Encoder | None, texts: Sequence[tuple[str, str | None]]
 ) -> InitialStudent:
     """Build a student of the configured family, ready to be trained.
 
@@ -94,7 +93,7 @@ def new_student(
         start: from :func:`find_start`. An encoder starts from it, and so does a static student without a teacher; a charformer
             starts from random weights.
         teacher: the student whose answers are trained on, if there is one; a static student takes its token vectors from it.
-        rows: texts of the task; their labels are not used.
+        texts: (text, target) of the task.
     Raises:
         FormatError: if the folder is malformed.
         UserError: if ``max_tokens`` does not suit it, or ``init`` is of another family.
@@ -109,7 +108,7 @@ def new_student(
     else:
         source = encoder.from_backbone(start.path, labels, max_tokens=config.max_ids, pair=pair)
     if config.family == "static":
-        return InitialStudent(static.from_encoder(source, [(row.text, row.target) for row in rows], labels, pair=pair))
+        return InitialStudent(static.from_encoder(source, texts, labels, pair=pair))
     return InitialStudent(source)
 
 
@@ -165,9 +164,9 @@ def from_init(folder: Path, labels: list[str], config: TrainConfig, *, pair: boo
         why = "its labels are in another order, and its last layer cannot be reordered"
     if why is not None:
         encoder.draw_head(model)
-        return InitialStudent(student, note=f"started from {folder} under a new head, because {why}")
+        return InitialStudent(student, notes=(f"started from {folder} under a new head, because {why}",))
     moved = "" if order == list(range(len(labels))) else ", with its labels put into the task's order"
-    return InitialStudent(student, has_trained_head=True, note=f"started from {folder} and its head{moved}")
+    return InitialStudent(student, has_trained_head=True, notes=(f"started from {folder} and its head{moved}",))
 
 
 def _check_family(folder: Path, found: PretrainedConfig, config: TrainConfig) -> None:

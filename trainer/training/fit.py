@@ -5,12 +5,13 @@ Axes: N texts, B texts in a batch, T tokens, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
@@ -31,7 +32,7 @@ from potstill.trainer.training.loop import (
     loop_arguments,
     run_loop,
 )
-from potstill.trainer.training.losses import Objective, find_objective
+from potstill.trainer.training.losses import find_objective
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class WeightedExamples:
     """Encoded texts with their target distributions and weights."""
 
     features: list[EncodedText]  # [N]
-    targets: list[list[float]]  # [N][C]
+    targets: list[list[float]]  # [N][C], or what else the goal takes
     weights: list[float]  # [N], at least 0, not all 0
 
     def rows(self) -> list[dict[str, Any]]:
@@ -52,10 +53,30 @@ class WeightedExamples:
 
 
 @dataclass(frozen=True)
+class Goal:
+    """What logits are held against in training, and on the held-out texts after each epoch."""
+
+    loss: Callable[[Tensor, Tensor], Tensor]  # (logits [B, C], targets [B, ...]) -> [B]
+    held_out_loss: Callable[[NDArray[np.float64], NDArray[np.float64]], float]  # the same for all held-out texts -> in nats
+
+
+def one_choice(config: TrainConfig) -> Goal:
+    """The configured objective; held out, cross-entropy at the temperature that makes it lowest.
+
+    A temperature is fitted after training anyway; without it the least confident epoch would win.
+    """
+    objective, temperature = find_objective(config.loss), config.distill_temperature
+    return Goal(
+        loss=lambda logits, targets: objective.loss(logits, targets, temperature),
+        held_out_loss=lambda logits, targets: minimize_nll(logits, targets)[1],
+    )
+
+
+@dataclass(frozen=True)
 class FitResult:
     """The course of a training."""
 
-    validation_losses: list[float]  # one for each epoch: see _calibrated_loss
+    validation_losses: list[float]  # one for each epoch: the goal's held-out loss
     kept_epoch: int  # from 1; the student has the weights after it
     n_planned: int  # epochs
     notes: tuple[str, ...] = ()  # lines on initial weights and pretraining
@@ -73,6 +94,7 @@ def fit(
     config: TrainConfig,
     progress: TrainProgress | None = None,
     states: StateFolder | None = None,
+    goal: Goal | None = None,
 ) -> FitResult:
     """Train the student in place, and leave it with the weights of its best epoch, or of its last if too few texts could choose.
 
@@ -81,17 +103,18 @@ def fit(
         training, validation: at least one example each.
         progress: called with ("train", steps done, steps planned, loss of the last step).
         states: where states are kept and looked for; None: nowhere, and no signal stops the loop.
+        goal: what the targets are for; None: one choice, by the configured objective.
     Raises:
         UserError: if the loss stops being a number, or the disk refuses a state.
         StoppedError: if a signal came; the same call goes on from there.
     """
+    goal = goal or one_choice(config)
     n_epochs = config.n_epochs(len(training.features))
     epochs = KeepBest(config.patience) if len(validation.features) >= config.min_validation else KeepLast()
     callbacks: list[TrainerCallback] = [epochs, *([SaveStates(states)] if states else [])]  # in this order, see SaveStates
     with atomic.scratch("potstill-train") as scratch:  # the loop insists on a folder
         loop = DistillationTrainer(  # it sets the seeds of batches and dropout
-            objective=find_objective(config.loss),
-            temperature=config.distill_temperature,
+            goal=goal,
             states=states,
             part_cost=find_recipe(config.family).part_cost,
             epochs=epochs,
@@ -101,7 +124,7 @@ def fit(
             eval_dataset=sorted(validation.rows(), key=lambda row: len(row["input_ids"])),  # similar lengths share a batch
             data_collator=lambda rows: _collate(rows, student.pad_id),
             optimizers=(_optimizer(student, *config.rates(len(training.features)), config.weight_decay), None),
-            compute_metrics=_calibrated_loss,
+            compute_metrics=lambda prediction: _held_out_loss(goal, prediction),
             callbacks=callbacks,
         )
         if progress is not None:
@@ -113,12 +136,12 @@ def fit(
 
 
 class DistillationTrainer(ResumableTrainer):
-    """The loop with the objective's loss."""
+    """The loop with the goal's loss."""
 
-    def __init__(self, *, objective: Objective, temperature: float, epochs: KeepLast, **arguments: Any) -> None:
-        """Args: temperature, of distillation; epochs, whose losses and weights go into every state; the rest is the loop's."""
+    def __init__(self, *, goal: Goal, epochs: KeepLast, **arguments: Any) -> None:
+        """Args: epochs, whose losses and weights go into every state; the rest is the loop's."""
         super().__init__(**arguments)
-        self.objective, self.temperature, self.epochs = objective, temperature, epochs
+        self.goal, self.epochs = goal, epochs
 
     def extra_state(self) -> dict[str, Any]:
         """The losses of the epochs so far, and the weights of the best."""
@@ -138,7 +161,7 @@ class DistillationTrainer(ResumableTrainer):
         """The weighted loss of a batch, a scalar; raises UserError if not finite. Args: inputs int64 [B, T], labels [B, C]."""
         targets, weights = inputs.pop("labels"), inputs.pop("weight")
         logits = logits_in_parts(model, inputs, self.part_cost)
-        loss = (weights * self.objective.loss(logits, targets, self.temperature)).mean()
+        loss = (weights * self.goal.loss(logits, targets)).mean()
         self.note(loss)
         return (loss, SequenceClassifierOutput(logits=logits)) if return_outputs else loss
 
@@ -186,13 +209,10 @@ class KeepBest(KeepLast):
             control.should_save = False  # training is over: no state is needed
 
 
-def _calibrated_loss(prediction: EvalPrediction) -> dict[str, float]:
-    """Cross-entropy against the targets, in nats, at the temperature that makes it lowest.
-
-    A temperature is fitted after training anyway; without it the least confident epoch would win.
-    """
+def _held_out_loss(goal: Goal, prediction: EvalPrediction) -> dict[str, float]:
+    """The goal's loss on the held-out texts, in nats."""
     logits, targets = (np.asarray(values, dtype=np.float64) for values in (prediction.predictions, prediction.label_ids))
-    return {"calibrated_loss": minimize_nll(logits, targets)[1]}
+    return {"calibrated_loss": goal.held_out_loss(logits, targets)}
 
 
 def _optimizer(student: Encoder, rate: float, head_rate: float, weight_decay: float) -> torch.optim.Optimizer:

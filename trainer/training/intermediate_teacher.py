@@ -13,8 +13,8 @@ import msgspec
 
 from potstill.contract.checkpoint import read_student
 from potstill.contract.errors import UserError
+from potstill.contract.questions.questionnaire import AnyTask
 from potstill.contract.soft_label import SoftLabel, entropy
-from potstill.contract.task import Task
 from potstill.contract.texts import Text, read_texts
 from potstill.trainer.calibration.temperature import calibrated_probs
 from potstill.trainer.students import encoder as students
@@ -30,7 +30,7 @@ class IntermediateTeacher:
     labels: list[str]  # [C], in output order
 
 
-def open_intermediate_teacher(checkpoint: Path, task: Task) -> IntermediateTeacher:
+def open_intermediate_teacher(checkpoint: Path, task: AnyTask) -> IntermediateTeacher:
     """Load a checkpoint that was trained for this task.
 
     Raises:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from transformers import set_seed
 
 from potstill.contract.errors import UserError
+from potstill.contract.questions.questionnaire import AnyTask
 from potstill.contract.soft_label import SoftLabel
 from potstill.contract.task import Task
 from potstill.models.catalog import ModelFolder
@@ -26,8 +27,7 @@ from potstill.trainer.data.rows import TrainingRows, select_rows
 from potstill.trainer.data.selection import is_validation
 from potstill.trainer.data.targets import certainty, majority_classes, mixed_target, smoothed
 from potstill.trainer.students.encoder import Encoder
-from potstill.trainer.students.start import find_start, new_student
-from potstill.trainer.students.tokenizer import EncodedText
+from potstill.trainer.students.start import InitialStudent, find_start, new_student
 from potstill.trainer.training.ensemble import EnsembleAnswers, MemberProbs, train_ensemble
 from potstill.trainer.training.fit import FitResult, WeightedExamples, fit
 from potstill.trainer.training.intermediate_teacher import open_intermediate_teacher, relabelled, unlabelled_rows
@@ -37,12 +37,14 @@ from potstill.trainer.training.masking import masked_objective
 from potstill.trainer.training.pretrain import PretrainingTexts, pretrain
 from potstill.trainer.training.resume import WorkFolder
 
+Texts = Sequence[tuple[str, str | None]]  # (text, target)
+
 
 @dataclass(frozen=True)
 class TrainingJob:
     """The settings that all students of a run share."""
 
-    task: Task
+    task: AnyTask
     start: ModelFolder  # the weights that they start from, see students.start.find_start
     config: TrainConfig
     progress: TrainProgress | None = None
@@ -113,23 +115,47 @@ def fit_student(
     set_seed(config.seed)
     teacher = open_intermediate_teacher(Path(config.from_student), job.task) if config.from_student else None
     pool = _pool(config, rows)
-    start = new_student(job.task, job.start, config, teacher.encoder if teacher else None, [*rows.training, *pool])
+    sides = _texts([*rows.training, *pool]), _texts(rows.validation)
+    start = begin(job, *sides, states, teacher.encoder if teacher else None)
     encoder = start.student
-    notes = [start.note] if start.note else []
-    if config.pretraining[1]:
-        texts = PretrainingTexts(_encoded(encoder, [*rows.training, *pool]), _encoded(encoder, rows.validation))
-        objective = masked_objective(encoder, job.start.path, config)
-        notes.append(pretrain(encoder, objective, texts, config, job.progress, states).as_text())
     training, validation = rows.training, rows.validation
     if teacher:  # validation rows choose the epoch only: the student is scored on the soft labels
         training, validation = relabelled(teacher, [*training, *pool]), relabelled(teacher, validation)
     labels = job.task.label_names
     examples = _examples(encoder, labels, training, config, ensemble.training if ensemble else None)
     held_out = _examples(encoder, labels, validation, config, ensemble.validation if ensemble else None)
-    if start.has_trained_head and config.head_rate is None:  # no new head that has to catch up
-        config = replace(config, head_rate=config.rates(len(training))[0])
-    fitted = fit(encoder, examples, held_out, config, job.progress, states)
-    return encoder, replace(fitted, notes=tuple(notes))
+    fitted = fit(encoder, examples, held_out, with_head_rate(config, start, len(training)), job.progress, states)
+    return encoder, replace(fitted, notes=start.notes)
+
+
+def begin(
+    job: TrainingJob, training: Texts, validation: Texts, states: StateFolder | None = None, teacher: Encoder | None = None
+) -> InitialStudent:
+    """A student with its first weights, after masked pretraining where that is configured.
+
+    Args:
+        training, validation: (text, target) of the two sides.
+        states: where states of the pretraining are kept and looked for; None: nowhere.
+        teacher: the student whose answers are trained on, if there is one.
+    Raises:
+        as :func:`train_student`.
+    """
+    config = job.config
+    start = new_student(job.task, job.start, config, teacher, training)
+    if not config.pretraining[1]:
+        return start
+    encoder = start.student
+    texts = PretrainingTexts(encoder.encode(training), encoder.encode(validation))
+    objective = masked_objective(encoder, job.start.path, config)
+    pretrained = pretrain(encoder, objective, texts, config, job.progress, states)
+    return replace(start, notes=(*start.notes, pretrained.as_text()))
+
+
+def with_head_rate(config: TrainConfig, start: InitialStudent, n_texts: int) -> TrainConfig:
+    """The settings with the body's rate for a head that is trained already: it has nothing to catch up with."""
+    if start.has_trained_head and config.head_rate is None:
+        return replace(config, head_rate=config.rates(n_texts)[0])
+    return config
 
 
 def _train_members(job: TrainingJob, rows: TrainingRows, work: WorkFolder | None) -> EnsembleAnswers:
@@ -142,9 +168,7 @@ def _train_members(job: TrainingJob, rows: TrainingRows, work: WorkFolder | None
         encoder, fitted = fit_student(replace(job, config=config), seen, states)
         uncertain = replace(config, precision=None, coverage=None)
         student = TrainedStudent(encoder, fitted, calibrate_held_out(encoder, labels, rows.validation, uncertain))
-        on_training, on_validation = (
-            student.probs([(row.text, row.target) for row in side]) for side in (rows.training, rows.validation)
-        )
+        on_training, on_validation = (student.probs(_texts(side)) for side in (rows.training, rows.validation))
         return on_training, on_validation
 
     labels = job.task.label_names
@@ -161,9 +185,9 @@ def _pool(config: TrainConfig, rows: TrainingRows) -> list[SoftLabel]:
     return [row for row in found if (row.text, row.target) not in known and not is_validation(row.text, config.validation_share)]
 
 
-def _encoded(encoder: Encoder, rows: list[SoftLabel]) -> list[EncodedText]:
-    """The rows' texts as token ids."""
-    return encoder.encode([(row.text, row.target) for row in rows])
+def _texts(rows: Sequence[SoftLabel]) -> Texts:
+    """The rows' (text, target)."""
+    return [(row.text, row.target) for row in rows]
 
 
 def _examples(
@@ -178,7 +202,7 @@ def _examples(
     weights = [certainty(row, len(labels)) if config.weigh_by == "certainty" else 1.0 for row in rows]
     if not any(weights):
         raise UserError(f"all {len(rows)} soft labels are even shares, so every weight is 0; use --weighting even, or label again")
-    return WeightedExamples(_encoded(encoder, rows), targets, weights)
+    return WeightedExamples(encoder.encode(_texts(rows)), targets, weights)
 
 
 @contextmanager

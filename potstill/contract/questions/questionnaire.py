@@ -67,6 +67,11 @@ class Questionnaire(Strict, kw_only=True):
         """Names in the task's order."""
         return [question.name for question in self.questions]
 
+    @property
+    def label_names(self) -> list[str]:
+        """All labels as flat names, `stance/bullish`: the outputs of a student, in order."""
+        return names_of(self.questions)
+
     def find(self, name: str) -> Question:
         """The question of that name; raises UserError."""
         for question in self.questions:

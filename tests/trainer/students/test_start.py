@@ -66,7 +66,7 @@ def test_a_student_that_starts_from_another_goes_on_where_that_one_was(students,
 def test_a_head_of_other_labels_is_drawn_anew_and_the_rest_stays(students, family):
     initial = start(students / family, ["bull", "bear"], family=family)
     assert not initial.has_trained_head
-    assert initial.note == f"started from {students / family} under a new head, because its labels are up, flat, down"
+    assert initial.notes == (f"started from {students / family} under a new head, because its labels are up, flat, down",)
     assert list(initial.student.model.config.id2label.values()) == ["bull", "bear"]
     saved = AutoModelForSequenceClassification.from_pretrained(students / family)
     torch.testing.assert_close(initial.student.model.base_model.state_dict(), saved.base_model.state_dict(), atol=0, rtol=0)
@@ -78,7 +78,7 @@ def test_a_head_of_other_labels_is_drawn_anew_and_the_rest_stays(students, famil
 def test_a_head_whose_labels_are_in_another_order_is_put_into_the_tasks(students, family):
     whole, turned = start(students / family, family=family), start(students / family, LABELS[::-1], family=family)
     assert turned.has_trained_head
-    assert turned.note == f"started from {students / family} and its head, with its labels put into the task's order"
+    assert turned.notes == (f"started from {students / family} and its head, with its labels put into the task's order",)
     np.testing.assert_allclose(logits(turned.student), logits(whole.student)[:, ::-1], atol=1e-6)
 
 
@@ -93,14 +93,14 @@ def test_labels_that_differ_in_case_alone_are_the_same(students, tmp_path):
 
 def test_a_bare_encoder_gets_a_new_head_as_a_backbone_does(backbone):
     initial = start(backbone)
-    assert initial.note == f"started from {backbone} under a new head, because it has none"
+    assert initial.notes == (f"started from {backbone} under a new head, because it has none",)
 
 
 def test_a_classifier_of_any_number_of_labels_gets_a_new_head(students, tmp_path):
     folder = shutil.copytree(students / "encoder", tmp_path / "student")
     content = (folder / "config.json").read_text().replace("single_label", "multi_label")
     (folder / "config.json").write_text(content)
-    assert start(folder).note.endswith("under a new head, because it chooses any number of labels")
+    assert start(folder).notes[0].endswith("under a new head, because it chooses any number of labels")
 
 
 def test_a_classifier_that_transformers_saved_keeps_its_head_and_is_its_own_backbone(backbone, soft_labels, tmp_path):
@@ -116,7 +116,7 @@ def test_a_classifier_that_transformers_saved_keeps_its_head_and_is_its_own_back
 
 def test_a_static_student_of_texts_alone_gets_a_new_head_where_texts_have_targets(students):
     initial = start(students / "static", family="static", pair=True)
-    assert initial.note.endswith("under a new head, because it was trained on texts without a target")
+    assert initial.notes[0].endswith("under a new head, because it was trained on texts without a target")
     model = initial.student.model
     assert model.dense.in_features == 2 * 3 * model.config.hidden_size
     assert initial.student.encode([("rise", "acme")])[0]["token_type_ids"][-1] == 1
