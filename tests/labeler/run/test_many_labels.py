@@ -4,7 +4,7 @@ import sqlite3
 
 import numpy as np
 import pytest
-from support.many_labels import NAMES, TASK, TEXTS, made_up
+from support.teachers.many_labels import NAMES, TASK, TEXTS, made_up
 
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.task import Example
