@@ -8,7 +8,8 @@ import click
 
 from potstill.commands.console.errors import tell
 from potstill.commands.console.lazy import LazyGroup, Row
-from potstill.contract.task import load_task, missing
+from potstill.contract.questions.questionnaire import Questionnaire, load_any_task, missing_of
+from potstill.contract.task import missing
 from potstill.workflows.example_files import write_templates
 
 FILE = click.Path(path_type=Path)
@@ -36,7 +37,8 @@ def command() -> None:
 @click.argument("task", type=FILE)
 def check(task: Path) -> None:
     """Check that TASK is a sound task file, and print its digest."""
-    loaded = load_task(task)
-    click.echo(f"{task}: sound; {len(loaded.labels)} labels, {len(loaded.examples)} worked examples, digest {loaded.digest}")
-    for line in missing(loaded):
+    loaded = load_any_task(task)
+    asked = f"{len(loaded.questions)} questions" if isinstance(loaded, Questionnaire) else f"{len(loaded.labels)} labels"
+    click.echo(f"{task}: sound; {asked}, {len(loaded.examples)} worked examples, digest {loaded.digest}")
+    for line in missing_of(loaded) if isinstance(loaded, Questionnaire) else missing(loaded):
         tell(f"note: {line}")
