@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
@@ -11,6 +12,7 @@ Mode = Literal["direct", "cot"]
 ServerApi = Literal["completions", "chat", "ollama", "decisions", "systemone"]  # how a server is asked
 APIS: tuple[str, ...] = ("auto", *get_args(ServerApi))
 DECIDING: frozenset[str] = frozenset({"decisions", "systemone"})  # answer a question with probabilities, and write nothing
+NOT_ASKED = -math.inf  # stands for the log-probability of a label word that was not among the candidates of its text
 Enough = Callable[[str], bool]  # whether the text with that id is decided, so that no further path of it is started
 
 
@@ -22,6 +24,7 @@ class PathRequest:
     prompt: str  # what follows the shared prefix, up to the cue that the teacher continues
     paths: tuple[int, ...]  # numbers of the wanted paths in drawing order; each has its own seed
     n_first: int = 0  # paths that are always drawn; the others one by one while the text is undecided. 0: all of them
+    words: tuple[int, ...] = ()  # label words that are asked, by their index in the answer spec; empty: all
 
     @property
     def n_at_once(self) -> int:
@@ -38,9 +41,10 @@ class TeacherPath:
     variant: int  # number of the prompt variant
     seed: int
     rationale: str  # empty in mode `direct`
-    word_logprobs: tuple[float, ...]  # log-probability (nats) of each label word, in the task's word order
+    word_logprobs: tuple[float, ...]  # log-probability (nats) of each label word, in the task's word order; or NOT_ASKED
     n_prompt_tokens: int  # after the shared prefix
     n_generated: int
+    question: str = ""  # its key, where several questions were asked together
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class TooLong:
     text_id: str
     n_tokens: int  # of the text, after the shared prefix
     n_free: int  # tokens that the context has left after the prefix and the answer
+    question: str = ""  # its key, where several questions were asked together
 
 
 def path_seed(run_seed: int, text_id: str, path: int) -> int:
@@ -97,6 +102,15 @@ class AnswerSpec:
     thought: Thought | None = None  # mode `cot`, chat: rationales are thoughts; the tail ends where one begins
     messages: tuple[Message, ...] = ()  # for a chat server: the turns before the text's; the prefix is then only a picture of them
     question: PutQuestion | None = None  # for a decision server: what is asked; the prefix is then only a picture of it
+
+
+@dataclass(frozen=True)
+class QuestionRequests:
+    """The paths wanted for one of several questions that are asked together: they share the prefix, and the tokens of each text."""
+
+    question: str  # its key; copied into the paths
+    spec: AnswerSpec
+    requests: Sequence[PathRequest]  # each prompt: the text, then what is asked about it
 
 
 @dataclass(frozen=True)

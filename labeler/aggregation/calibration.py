@@ -38,6 +38,16 @@ def batch_calibrated(
     Returns:
         float [N, C], normalised over C; the weighted column means of the probabilities equal the prior within 1e-6.
     """
+    return np.asarray(log_softmax(logprobs + label_shift(logprobs, prior, weights), axis=1), dtype=np.float64)
+
+
+def label_shift(
+    logprobs: NDArray[np.float64], prior: NDArray[np.float64] | None = None, weights: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """What :func:`batch_calibrated` adds to each label's log-probabilities, float [C], with mean 0; its arguments.
+
+    A label may have the logarithm -inf in some rows, if not in all, and no row may lack them all.
+    """
     n, n_labels = logprobs.shape
     prior = np.full(n_labels, 1 / n_labels) if prior is None else prior
     weights = np.full(n, 1 / n) if weights is None else weights / weights.sum()
@@ -61,7 +71,7 @@ def batch_calibrated(
             there = _fit(by_label, shift + change, weights, prior)
         shift, here = shift + change, there
         shift -= shift.mean()  # an equal shift of all labels moves neither probabilities nor height
-    return np.asarray(log_softmax(logprobs + shift, axis=1), dtype=np.float64)
+    return shift
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ METHODS: tuple[str, ...] = get_args(Method)
 WEIGHTINGS: tuple[str, ...] = get_args(Weighting)
 UNCALIBRATED = ("votes", "mean")  # methods that keep the teacher's preference for single labels
 VOTING = ("votes", "majority")  # methods that count votes
+QUESTION_MARK = ":"  # in a prior, between a question's name and its label: `stance:bullish`
 PRIOR_TOLERANCE = 1e-3  # shares are typed by hand
 EMBEDDING_LIBRARIES = ("torch", "transformers", "safetensors")  # imported by labeler/embeddings.py
 
@@ -90,6 +91,7 @@ def check_derive(config: DeriveConfig, labels: Sequence[str]) -> None:
         for label in labels:
             if label not in config.prior:
                 raise UserError(f"prior: lacks {label!r}; state a share for each of {', '.join(labels)}")
+        _check_sum(config.prior)
     elif config.method == "matched":
         example = ",".join(f"{label}={1 / len(labels):.2g}" for label in labels[:4]) + (",..." if len(labels) > 4 else "")
         raise UserError(f"method matched needs the labels' shares; state them, for example: --prior {example}")
@@ -114,10 +116,16 @@ def prior_shares(config: DeriveConfig, labels: Sequence[str]) -> NDArray[np.floa
 
 
 def _check_shares(prior: dict[str, float]) -> None:
-    """Check that the shares are proper fractions that sum to 1; raises UserError."""
+    """Check that the shares are proper fractions, and sum to 1 unless they are of several questions; raises UserError."""
     for name, share in prior.items():
         if not 0 < share < 1:
             raise UserError(f"prior: {name} is {share:g}; each share must be above 0 and below 1")
+    if not any(QUESTION_MARK in name for name in prior):
+        _check_sum(prior)
+
+
+def _check_sum(prior: dict[str, float]) -> None:
+    """Check that the shares sum to 1; raises UserError."""
     total = math.fsum(prior.values())
     if abs(total - 1) > PRIOR_TOLERANCE:
         raise UserError(f"prior: the shares of {', '.join(prior)} sum to {total:g}; they must sum to 1")

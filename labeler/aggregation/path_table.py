@@ -14,7 +14,9 @@ from scipy.special import log_softmax, logsumexp
 
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.texts import Text
+from potstill.labeler.aggregation.narrowed import per_letter, with_rest
 from potstill.labeler.store.database import LabelStore, PathColumns, Run, RunSettings
+from potstill.labeler.store.questions import own_gold
 from potstill.labeler.teacher import TeacherPath
 
 NO_GOLD = -1
@@ -38,11 +40,13 @@ class PathTable:
     gold: NDArray[np.int64]  # [N], index of the gold label, or NO_GOLD
     owners: NDArray[np.int64]  # [P], index of each path's text
     variants: NDArray[np.int64]  # [P]
-    logprobs: NDArray[np.float64]  # [P, C], normalised over the labels
+    logprobs: NDArray[np.float64]  # [P, C], normalised over the labels; among candidates per letter, the others as before
     mass: NDArray[np.float64]  # [P], total probability of all label words, 0 to 1
     n_prompt_tokens: NDArray[np.int64]  # [P], after the shared prefix
     n_generated: NDArray[np.int64]  # [P]
     origins: Mapping[int, VariantOrigin]  # by variant; those of a second teacher are numbered after those of the first
+    asked: NDArray[np.bool_] | None = None  # [P, C], whether a path was asked about a label; None: about all
+    log_prior: NDArray[np.float64] | None = None  # [N, C], nats, before the teacher was asked; where it was asked among candidates
 
     @property
     def n_paths(self) -> NDArray[np.int64]:
@@ -100,19 +104,37 @@ def _table(store: LabelStore, run: Run, columns: PathColumns) -> PathTable:
         if text_id not in stored:
             raise FormatError(store.path, "", f"has paths of an unknown text {text_id!r}; look with: potstill labels check")
     texts = [stored[text_id] for text_id in index]
-    words = np.array(columns.word_logprobs, dtype=np.float64)
-    logprobs = label_logprobs(words, run.settings.word_labels, len(run.settings.labels))
+    words, settings = np.array(columns.word_logprobs, dtype=np.float64), run.settings
+    logprobs = label_logprobs(words, settings.word_labels, len(settings.labels))
+    owners = np.array([index[text_id] for text_id in columns.text_ids])
+    asked = log_prior = None
+    known = log_softmax(logprobs, axis=1)
+    if settings.candidates:
+        asked, log_prior = np.isfinite(logprobs), _log_prior(store, run, list(index))
+        fair = label_logprobs(per_letter(words, settings.words), settings.word_labels, len(settings.labels))
+        known = with_rest(log_softmax(fair, axis=1), log_prior[owners])
     return PathTable(
         texts=texts,
         gold=np.array([_gold(store, run, text) for text in texts]),
-        owners=np.array([index[text_id] for text_id in columns.text_ids]),
+        owners=owners,
         variants=np.array(columns.variants),
-        logprobs=np.asarray(log_softmax(logprobs, axis=1)),
+        logprobs=np.asarray(known),
         mass=np.exp(logsumexp(logprobs, axis=1)),
         n_prompt_tokens=np.array(columns.n_prompt_tokens),
         n_generated=np.array(columns.n_generated),
         origins=_origins(run, set(columns.variants)),
+        asked=asked,
+        log_prior=log_prior,
     )
+
+
+def _log_prior(store: LabelStore, run: Run, text_ids: Sequence[str]) -> NDArray[np.float64]:
+    """What was believed of each text before the teacher was asked, float [N, C]; raises FormatError if a text's is missing."""
+    found = store.candidates(run)
+    for text_id in text_ids:
+        if text_id not in found:
+            raise FormatError(store.path, f"text {text_id!r}", "has paths and no candidates; look with: potstill labels check")
+    return np.array([found[text_id].log_prior for text_id in text_ids], dtype=np.float64)
 
 
 def _origins(run: Run, variants: set[int], offset: int = 0) -> dict[int, VariantOrigin]:
@@ -144,11 +166,10 @@ def label_logprobs(word_logprobs: NDArray[np.float64], word_labels: Sequence[int
 
 def _gold(store: LabelStore, run: Run, text: Text) -> int:
     """Index of the text's gold label."""
-    if text.gold is None:
+    gold = own_gold(store.path, run.settings, text)
+    if gold is None:
         return NO_GOLD
-    if text.gold not in run.settings.labels:
+    if gold not in run.settings.labels:
         allowed = ", ".join(run.settings.labels)
-        raise FormatError(
-            store.path, f"text {text.id!r}", f"gold {text.gold!r} is not a label of run {run.number}; it has {allowed}"
-        )
-    return run.settings.labels.index(text.gold)
+        raise FormatError(store.path, f"text {text.id!r}", f"gold {gold!r} is not a label of run {run.number}; it has {allowed}")
+    return run.settings.labels.index(gold)

@@ -16,6 +16,7 @@ from potstill.contract.soft_label import SoftLabel, entropy
 from potstill.labeler.aggregation.calibration import as_sure_as, batch_calibrated, sharpened
 from potstill.labeler.aggregation.config import DEFAULTS, UNCALIBRATED, VOTING, DeriveConfig, check_derive, prior_shares
 from potstill.labeler.aggregation.gold_calibration import affine, check_gold
+from potstill.labeler.aggregation.narrowed import outside_probs, posterior
 from potstill.labeler.aggregation.path_table import UNREADABLE_MASS, PathTable, read_paths
 from potstill.labeler.aggregation.smoothing import Neighbours, nearest, smoothed
 from potstill.labeler.aggregation.variant_weights import ABSENT, MIN_VARIANTS, variant_weights
@@ -81,9 +82,15 @@ def teachers_digest(run: Run, first: Run | None) -> str:
     return own if first is None else f"{first.settings.teacher_digest}+{own}"
 
 
+def method_name(config: DeriveConfig, settings: RunSettings) -> str:
+    """The method as soft labels carry it; `+among10` where each text was asked among 10 candidates."""
+    name = config.name(adaptive=settings.bound > 0)
+    return f"{name}+among{settings.candidates}" if settings.candidates else name
+
+
 def _method_names(table: PathTable, config: DeriveConfig, run: Run) -> list[str]:
     """The method name of every text's soft label, [N]; `+then` follows where a second teacher was asked."""
-    name = config.name(adaptive=run.settings.bound > 0)
+    name = method_name(config, run.settings)
     if not run.settings.after:
         return [name] * len(table.texts)
     asked = np.bincount(table.owners, weights=table.runs == run.number, minlength=len(table.texts)) > 0
@@ -120,7 +127,7 @@ def distributions(
     """
     if config.method == "affine":
         check_gold(table.gold, settings.labels)
-    prior = prior_shares(config, settings.labels)
+    prior = wanted_shares(table, config, settings.labels)
     raw = config.method in UNCALIBRATED
     if raw and config.weighting == "even":
         tamed = table.logprobs
@@ -142,20 +149,27 @@ def distributions(
     return Distributions(probs / probs.sum(axis=1, keepdims=True), np.rint(table.per_text(favourites)).astype(np.int64))
 
 
+def wanted_shares(table: PathTable, config: DeriveConfig, labels: Sequence[str]) -> NDArray[np.float64] | None:
+    """The prior of a configuration, float [C]; None where texts have candidates and no share is stated: each has its own prior."""
+    return None if table.asked is not None and config.prior is None else prior_shares(config, labels)
+
+
 def calibrated(table: PathTable, prior: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
     """Sharpen the paths and calibrate them within each prompt variant, because each variant prefers labels in its own way.
 
     Variants are calibrated in the order in which they were asked. A variant that was asked about all texts is brought to the prior.
     One that was asked only about some (the uncertain texts of a cascade or of a second teacher, the undecided ones of an adaptive
     run) is brought to the mean that the earlier variants give for exactly those texts, whose label shares differ. Within a variant
-    every text has the same weight, however many paths it has.
+    every text has the same weight, however many paths it has. Paths that were asked among candidates are combined with what was
+    believed before, as `aggregation/narrowed.py` says.
 
     Args:
-        prior: float [C], share of each label among all texts; None means even shares.
+        prior: float [C], share of each label among all texts; None means even shares, or what is believed of each text.
     Returns:
         Log-probabilities (nats), float [P, C], normalised over C.
     """
     n_texts, n_labels = len(table.texts), table.logprobs.shape[1]
+    log_prior = table.log_prior if table.log_prior is None or prior is None else batch_calibrated(table.log_prior, prior)
     prior = np.full(n_labels, 1 / n_labels) if prior is None else prior
     out = np.empty_like(table.logprobs)
     sums, counts = np.zeros((n_texts, len(prior))), np.zeros(n_texts)  # of the earlier variants, by text
@@ -170,8 +184,12 @@ def calibrated(table: PathTable, prior: NDArray[np.float64] | None = None) -> ND
             expected = np.where(known[:, None], sums / np.where(known, counts, 1)[:, None], prior)  # [N, C]
             target = np.maximum(expected[asked].mean(axis=0), _MIN_SHARE)
             target = target / target.sum()
+        weights = 1 / n_paths[owners]
+        if table.asked is not None and log_prior is not None:
+            out[rows] = posterior(table.logprobs[rows], table.asked[rows], log_prior[owners], weights)
+            continue
         evidence = sharpened(table.logprobs[rows], SHARPNESS[table.origins[int(variant)].mode])  # first: it would sharpen the prior
-        out[rows] = batch_calibrated(evidence, target, 1 / n_paths[owners])
+        out[rows] = batch_calibrated(evidence, target, weights)
         np.add.at(sums, owners, np.exp(out[rows]))
         counts += n_paths
     return out
@@ -285,6 +303,12 @@ def _soft_label(
 
 def label_warnings(table: PathTable, settings: RunSettings, config: DeriveConfig) -> list[str]:
     """Notes on the estimated prior, and warnings about unsuitable label words and a teacher that prefers or avoids a label."""
+    if table.asked is not None and table.log_prior is not None:
+        outside = outside_probs(table.asked, table.log_prior[table.owners]).mean()
+        return [
+            f"each text was asked among at most {settings.candidates} of {len(settings.labels)} labels; the others keep what "
+            f"similarity gives them, {outside:.1%} together on average"
+        ]
     lines = []
     if config.method not in UNCALIBRATED:
         shares = "even; state known shares with --prior" if config.prior is None else "the stated ones"

@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 from potstill.contract.errors import UserError
 from potstill.contract.scores import metrics
 from potstill.contract.scores.record import Score, Scores
-from potstill.labeler.aggregation.config import METHODS, UNCALIBRATED, DeriveConfig, check_derive, prior_shares
+from potstill.labeler.aggregation.config import METHODS, UNCALIBRATED, DeriveConfig, check_derive
+from potstill.labeler.aggregation.narrowing_figures import NarrowingRow, narrowing_row
 from potstill.labeler.aggregation.path_table import NO_GOLD, PathTable, read_paths
 from potstill.labeler.aggregation.soft_labels import (
     Distributions,
     calibrated,
     distributions,
     label_warnings,
+    method_name,
     neighbours,
     variant_votes,
+    wanted_shares,
 )
 from potstill.labeler.aggregation.variant_weights import ABSENT, MIN_VARIANTS, variant_weights
 from potstill.labeler.store.database import LabelStore, Run, RunSettings
@@ -82,6 +85,7 @@ class Summary:
     variants: list[VariantRow]
     agreement: dict[str, int]  # number of texts by the share of paths for the calibrated majority label, in tenths (upper ends)
     cost: list[CostRow]
+    narrowing: NarrowingRow | None  # of a task with many labels; None: each text was asked about all
     doubts: list[str]  # warnings, a line each; the JSON output has this name
 
 
@@ -99,7 +103,7 @@ def summary(store: LabelStore, run: Run, config: DeriveConfig) -> Summary:
     table = read_paths(store, run)
     near = neighbours(table, config)
     even = replace(config, method="calibrated", weighting="even", smooth=0)
-    known = calibrated(table, prior_shares(even, labels))  # once: every method that calibrates takes this prior
+    known = calibrated(table, wanted_shares(table, even, labels))  # once: every method that calibrates takes this prior
     rows, left_out = [], []
     for wanted in _wanted(table, config):
         try:
@@ -108,7 +112,7 @@ def summary(store: LabelStore, run: Run, config: DeriveConfig) -> Summary:
         except UserError as error:
             left_out.append(str(error))
             continue
-        rows.append(_method_row(table, found, wanted.name(adaptive=run.settings.bound > 0), labels))
+        rows.append(_method_row(table, found, method_name(wanted, run.settings), labels))
     first = store.first_run(run)
     votes = distributions(table, run.settings, even, known=known).votes
     return Summary(
@@ -125,6 +129,7 @@ def summary(store: LabelStore, run: Run, config: DeriveConfig) -> Summary:
         variants=_variant_rows(table, run.settings, known),
         agreement=_agreement(votes, table.n_paths),
         cost=_cost_rows(table),
+        narrowing=narrowing_row(table, run.settings, known),
         doubts=label_warnings(table, run.settings, even),
     )
 

@@ -16,7 +16,15 @@ _MAX_LABELS = 6  # labels shown per method, the most common ones
 
 def as_text(summary: Summary) -> str:
     """The summary in blocks, with a blank line between them."""
-    blocks = [_head(summary), _scores(summary), _shares(summary), _variants(summary), _agreement(summary), _cost(summary)]
+    blocks = [
+        _head(summary),
+        _narrowing(summary),
+        _scores(summary),
+        _shares(summary),
+        _variants(summary),
+        _agreement(summary),
+        _cost(summary),
+    ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
@@ -42,6 +50,19 @@ def _teacher_lines(number: int, run: RunSettings) -> list[str]:
         f"  mode {run.mode}{adaptive}{asked}, {run.n_variants} variants, temperature {run.temperature:g}, seed {run.seed}",
         *([f"  {', '.join(machine)}"] if machine else []),
     ]
+
+
+def _narrowing(summary: Summary) -> list[str]:
+    """The candidates of a task with many labels: how often the right one is among them, and how often the likeliest one is kept."""
+    row = summary.narrowing
+    if row is None:
+        return []
+    lines = [
+        f"each text was asked among at most {row.n_candidates} of {row.n_labels} labels; the others keep {row.outside:.1%} together"
+    ]
+    if row.recall and row.first_right:
+        lines.append(f"  the gold label is a candidate: {_cell(row.recall)}; it is the likeliest one: {_cell(row.first_right)}")
+    return [*lines, f"  the teacher's label is the likeliest candidate for {row.first_kept:.0%} of the texts"]
 
 
 def _scores(summary: Summary) -> list[str]:

@@ -17,7 +17,7 @@ from potstill.labeler.aggregation.soft_labels import soft_labels
 from potstill.labeler.bench.turns import BenchProgress
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.run.label import label
-from potstill.labeler.run.progress import RunProgress
+from potstill.labeler.run.progress import LiveRun
 from potstill.labeler.store.database import LabelStore
 from potstill.labeler.teacher import Teacher
 
@@ -60,7 +60,7 @@ def _labelled(
 ) -> tuple[int, NDArray[np.float64]]:
     """Number of paths drawn, and probabilities float [N, C] in the order of the texts."""
 
-    def show(now: RunProgress) -> None:
+    def show(now: LiveRun) -> None:
         if progress:
             progress("adaptive" if config.bound else "fixed", now.n_paths // config.n_paths, now.total // config.n_paths)
 

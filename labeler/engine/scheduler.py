@@ -55,16 +55,29 @@ class Scheduler:
             UserError: if one text alone overfills the cache, or llama.cpp fails; the paths yielded before are complete.
         """
         try:
-            while self._waiting or self._live:
+            while self._waits or self._live:
                 self._admit()
                 yield from self._step()
         finally:
             for stream in self._live:
                 stream.close()
-            for text in self._texts:
-                text.close()
+            self._close_texts()
         if self._n_refused:
             tell(f"the KV cache had no room for {self._n_refused} decodes; smaller ones were used instead, which is slower")
+
+    @property
+    def _waits(self) -> bool:
+        """Whether a text is queued."""
+        return bool(self._waiting)
+
+    def _close_texts(self) -> None:
+        """Free what the texts in progress hold outside the cache."""
+        for text in self._texts:
+            text.close()
+
+    def _retire(self, text: TextInWork) -> None:
+        """Forget a text whose paths are all complete."""
+        self._texts.remove(text)
 
     def _admit(self) -> None:
         """Start as many queued texts as keep a batch full, within the free sequences and cells."""
@@ -97,8 +110,9 @@ class Scheduler:
         for stream, n_tokens in chosen:
             stream.advance(n_tokens)
         ready = [stream for stream, _ in chosen if not stream.pending]
-        for stream, row in zip(ready, rows, strict=True):
-            step = stream.on_logits(row)
+        left = iter(rows)
+        for stream in ready:
+            step = stream.on_logits(next(left) if stream.reads else -1)
             # Followers go right behind the stream they branch from: with one sequence, most of it is still in the context.
             at = self._live.index(stream)
             self._live[at : at + 1] = [follower for follower in (stream, *step.followers) if follower.pending]
@@ -108,7 +122,7 @@ class Scheduler:
                 self._live.extend(step.followers)
                 yield from step.finished
             if not stream.text.open:
-                self._texts.remove(stream.text)
+                self._retire(stream.text)
 
     def _decode(self) -> tuple[list[tuple[Stream, int]], list[int]]:
         """Decode as many pending tokens as the cache takes; (streams with their numbers of tokens, rows with logits)."""
@@ -171,7 +185,7 @@ def gather(live: list[Stream], limit: int, n_outputs: int) -> tuple[list[tuple[S
             break
         first = stream.position
         tokens += [Token(t, first + i, stream.sequence) for i, t in enumerate(stream.pending[:n])]
-        if n == len(stream.pending):
+        if n == len(stream.pending) and stream.reads:
             tokens[-1] = replace(tokens[-1], wants_logits=True)
             n_outputs -= 1
         chosen.append((stream, n))

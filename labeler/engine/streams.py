@@ -2,7 +2,7 @@
 
 TextInWork ─ PromptStream ─ direct ───────────────────────────────> label read
                           └ cot: RationaleStream, which branches ──> label read
-label read: done at once, or one WordStream for each label word of several tokens
+label read: done at once, or a WordStream for each label word of several tokens; candidates that begin alike share one
 
 The sampled paths of a text are decoded as a tree: paths with the same tokens so far are one stream, which branches where their
 samples differ. Each path still samples every token with its own sampler and seed, from the logits it would have had alone.
@@ -84,8 +84,9 @@ class TextInWork:
 
     def begin(self, number: int) -> TeacherPath:
         """Start a path, without rationale and label so far."""
-        seed = path_seed(self.context.run_seed, self.request.text_id, number)
-        return TeacherPath(self.request.text_id, number, self.context.variant, seed, "", (), len(self.prompt), 0)
+        context, text_id = self.context, self.request.text_id
+        seed = path_seed(context.run_seed, text_id, number)
+        return TeacherPath(text_id, number, context.variant, seed, "", (), len(self.prompt), 0, context.question)
 
     def wants(self, member: Member) -> bool:
         """Whether the path is wanted already, not held back."""
@@ -149,6 +150,7 @@ class Stream(ABC):
     sequence: int
     position: int
     pending: list[int]
+    reads = True  # whether it uses the logits after its last pending token
 
     def advance(self, n_tokens: int) -> None:
         """Record that the first ``n_tokens`` pending tokens are decoded."""
@@ -160,7 +162,7 @@ class Stream(ABC):
         """Use the logits after the last pending token; either set ``pending`` again or end the stream.
 
         Args:
-            row: index of the logits in the engine's last decode.
+            row: index of the logits in the engine's last decode; -1 for a stream that does not read.
         """
 
     def close(self) -> None:  # noqa: B027  # most streams hold nothing outside the cache
@@ -258,15 +260,15 @@ class _Reader:
     def __init__(self, text: TextInWork, paths: list[TeacherPath], sequence: int) -> None:
         """Args: sequence, which holds everything before the label."""
         self.text, self._paths, self._sequence = text, paths, sequence
+        self.words = text.context.words.among(text.request.words)
         self.logprobs: list[float] = []  # by word
         self.n_open = 0  # words whose tokens are not all read
 
     def read(self, row: int, position: int) -> Step:
-        """Read every word's first token from the row, and start a stream for each longer word."""
-        context = self.text.context
-        self.logprobs = context.words.first_logprobs(context.engine.logits(row))
-        walkers = [WordStream(self, index, self.text.branch(self._sequence), position) for index in context.words.long_words]
-        self.n_open = len(walkers)
+        """Read every word's first token from the row, and start a stream for each group of longer words."""
+        self.logprobs = self.words.first_logprobs(self.text.context.engine.logits(row))
+        walkers = [WordStream(self, group, self.text.branch(self._sequence), position, 0) for group in self.words.walks]
+        self.n_open = len(self.words.long_words)
         return Step([*walkers], self.finished())
 
     def finished(self) -> list[TeacherPath]:
@@ -274,26 +276,33 @@ class _Reader:
         if self.n_open:
             return []
         self.text.give_back(self._sequence)
-        found = self.text.context.words.apart(self.logprobs)
+        found = self.words.apart(self.logprobs)
         return self.text.finish([replace(path, word_logprobs=found) for path in self._paths])
 
 
 class WordStream(Stream):
-    """A label word of several tokens, read one by one."""
+    """Label words of several tokens that begin alike, read token by token; it branches where they part."""
 
-    def __init__(self, reader: _Reader, index: int, sequence: int, position: int) -> None:
-        """Args: index of the word; sequence, which already holds everything before the word."""
-        self.reader, self.index, self.text, self.sequence, self.position = reader, index, reader.text, sequence, position
-        self._tokens = list(reader.text.context.words.tokens[index])
-        self.pending = [self._tokens.pop(0)]
+    def __init__(self, reader: _Reader, words: list[int], sequence: int, position: int, n_read: int) -> None:
+        """Args: words, by index; sequence, which holds everything up to their first ``n_read`` tokens."""
+        self.reader, self.text, self.sequence, self.position = reader, reader.text, sequence, position
+        self._words, self._n_read = words, n_read + 1
+        self.pending = [reader.words.tokens[words[0]][n_read]]
 
     def on_logits(self, row: int) -> Step:
-        """Add the next token's log-probability; the last token closes the word."""
-        token = self._tokens.pop(0)
-        self.reader.logprobs[self.index] += logprobs(self.text.context.engine.logits(row), [token])[0]
-        if self._tokens:
-            self.pending = [token]
-            return Step()
+        """Add the next token's log-probability to every word that goes on; the last token closes a word."""
+        reader, words = self.reader, self.reader.words
+        longer = [index for index in self._words if len(words.tokens[index]) > self._n_read]
+        found = logprobs(self.text.context.engine.logits(row), [words.tokens[index][self._n_read] for index in longer])
+        for index, value in zip(longer, found, strict=True):
+            reader.logprobs[index] += value
+        # The last token of a word is never decoded: nothing is read after it.
+        goes_on = [index for index in longer if len(words.tokens[index]) > self._n_read + 1]
+        reader.n_open -= len(longer) - len(goes_on)
+        own, *others = words.parted(goes_on, self._n_read) or [[]]
+        followers = [WordStream(reader, group, self.text.branch(self.sequence), self.position, self._n_read) for group in others]
+        if own:
+            self._words, self.pending, self._n_read = own, [words.tokens[own[0]][self._n_read]], self._n_read + 1
+            return Step([*followers])
         self.text.give_back(self.sequence)
-        self.reader.n_open -= 1
-        return Step(finished=self.reader.finished())
+        return Step(finished=reader.finished())

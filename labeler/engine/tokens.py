@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.vocabulary import Parted, Vocabulary
-from potstill.labeler.teacher import AnswerSpec
+from potstill.labeler.teacher import NOT_ASKED, AnswerSpec
 
 LEAST_SHARE = 1e-6  # of a word's probability that is its own; logits of 32 bits say no less
 _BREAK = "\n"  # ends a rationale that is no thought
@@ -165,11 +165,16 @@ class LabelWords:
 
     One word's tokens may begin another's, as those of "billing" begin "billing dispute". What is read for the short word is then
     the probability of every answer that begins with it, the long word included; :meth:`apart` takes the long word's share out.
+
+    Where a text has candidates, :meth:`among` gives the words of those alone. Words that begin alike are then read as a tree: what
+    they have in common is decoded once.
     """
 
     tokens: tuple[tuple[int, ...], ...]  # by word
     begun_by: tuple[int | None, ...]  # by word: the longest other word whose tokens begin this one's
     n_back: int = 0  # tokens at the end of the answer cue that merge with a word: they belong to the words, not to the prompt
+    places: tuple[int, ...] = ()  # of candidates: their indices among all words
+    n_all: int = 0  # of candidates: number of all words
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, spec: AnswerSpec) -> LabelWords:
@@ -204,9 +209,36 @@ class LabelWords:
         for longer, shorter in enumerate(self.begun_by):
             if shorter is not None:
                 gone_on[shorter] += math.exp(min(0.0, logprobs[longer] - logprobs[shorter]))
-        return tuple(
+        own = tuple(
             value + math.log(max(LEAST_SHARE, 1.0 - gone)) if gone else value for value, gone in zip(logprobs, gone_on, strict=True)
         )
+        if not self.places:
+            return own
+        found = dict(zip(self.places, own, strict=True))
+        return tuple(found.get(place, NOT_ASKED) for place in range(self.n_all))
+
+    def among(self, places: Sequence[int]) -> LabelWords:
+        """The words at these places alone, to be read as a tree; all words if there is no place."""
+        if not places:
+            return self
+        tokens = tuple(self.tokens[place] for place in places)
+        begun_by = tuple(map(partial(_longest_beginning, tokens), tokens))
+        return LabelWords(tokens, begun_by, self.n_back, tuple(places), len(self.tokens))
+
+    @property
+    def walks(self) -> list[list[int]]:
+        """The words of several tokens, in groups that are read together: of candidates those with the same first token."""
+        if not self.places:
+            return [[i] for i in self.long_words]
+        return self.parted(self.long_words, 0)
+
+    def parted(self, words: Sequence[int], n_read: int) -> list[list[int]]:
+        """Those of the words that have more tokens, in groups by the next one. Args: n_read, tokens that all have in common."""
+        groups: dict[int, list[int]] = {}
+        for word in words:
+            if len(self.tokens[word]) > n_read:
+                groups.setdefault(self.tokens[word][n_read], []).append(word)
+        return [*groups.values()]
 
     @property
     def long_words(self) -> list[int]:

@@ -27,13 +27,24 @@ class VariantContext:
         run_seed: int,
         prefix_length: int,
         without_rationale: Callable[[str], list[int]] | None = None,
+        question: str = "",
+        n_asked: int = 0,
     ) -> None:
-        """Args: prefix_length, in tokens; without_rationale, see :class:`potstill.labeler.engine.tokens.PromptTokens`."""
+        """Set up what the paths share.
+
+        Args:
+            prefix_length: in tokens.
+            without_rationale: see :class:`potstill.labeler.engine.tokens.PromptTokens`.
+            question: the key of the one that is asked, where several are asked together.
+            n_asked: most words that one text is asked about; 0: all.
+        """
         self.engine, self.words, self.spec = engine, words, spec
         self.sequences: Sequences = engine
         self.variant, self.run_seed, self.prefix_length = variant, run_seed, prefix_length
         self.end = RationaleEnd(engine, spec, words.n_back)
-        self.without_rationale = without_rationale
+        self.without_rationale, self.question = without_rationale, question
+        lengths = sorted((len(words.tokens[i]) for i in words.long_words), reverse=True)
+        self._long_words = lengths[: n_asked or None]  # tokens of the longest words that one text may be asked about
         self._pieces: dict[int, bytes] = {}
 
     @property
@@ -49,7 +60,7 @@ class VariantContext:
     @property
     def n_sequences_per_path(self) -> int:
         """Sequences that one path may need: its own, and one for each label word of several tokens."""
-        return 1 + len(self.words.long_words)
+        return 1 + len(self._long_words)
 
     def n_sequences(self, n_paths: int) -> int:
         """Sequences that one text may need; one of its paths continues in the sequence of the prompt."""
@@ -61,7 +72,7 @@ class VariantContext:
         Paths that are held back stop where they branched off: all of them together are given the cells of one path. If that is
         too little, the scheduler evicts the youngest text.
         """
-        n_words = sum(len(self.words.tokens[i]) for i in self.words.long_words)
+        n_words = sum(self._long_words)
         n_branches = min(n_paths, n_at_once + 1) if self.samples and not self.sequences.one_at_a_time else 1
         return n_prompt_tokens + n_branches * (self._n_rationale + n_words)
 
@@ -106,7 +117,7 @@ def engine_config(settings: EngineSettings, context: VariantContext, requests: l
     else:  # prompts live for one batch only
         cells = settings.n_batch + max(lengths) + average + n_texts * context.n_cells(0, 1, 1)
     return EngineConfig(
-        n_cells=_rounded(context.prefix_length + cells),
+        n_cells=rounded(context.prefix_length + cells),
         n_batch=max(settings.n_batch, 1 + n_texts * sequences_per_text),
         n_sequences=1 + n_texts * sequences_per_text,
         n_threads=settings.n_threads,
@@ -120,7 +131,7 @@ def single_sequence_config(
     """The size of a context of one sequence, for the longest text and one path at a time. Args: as for :func:`engine_config`."""
     longest = max(len(tokens) for _, tokens in requests)
     return EngineConfig(
-        n_cells=_rounded(context.prefix_length + context.n_cells(longest, 1, 1)),
+        n_cells=rounded(context.prefix_length + context.n_cells(longest, 1, 1)),
         n_batch=settings.n_batch,
         n_sequences=1,
         n_threads=settings.n_threads,
@@ -128,6 +139,6 @@ def single_sequence_config(
     )
 
 
-def _rounded(n_cells: int) -> int:
+def rounded(n_cells: int) -> int:
     """The cell count, rounded up to llama.cpp's block size."""
     return -(-n_cells // CELL_BLOCK) * CELL_BLOCK

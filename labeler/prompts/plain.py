@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from potstill.contract.task import Example, Knowledge, Task
+from potstill.contract.task import Example, Knowledge, Label, Task
 from potstill.labeler.teacher import Mode
 
 _LEADS = ("", "Choose the answer that fits best.")  # two wordings, where prompts have no worked examples to differ in
@@ -85,15 +85,36 @@ def head(task: Task, *, guideline: bool = True, order: int = 0) -> str:
         order: of the answers. They take turns at every place; after as many orders as there are labels the rest are reversed, for
             three labels and more, then the question has another wording, and then orders come again. 0 is the task's own.
     """
-    n = len(task.labels)
-    labels = task.labels[order % n :] + task.labels[: order % n]
-    n_orders = n if n == 2 else 2 * n
-    if order % n_orders >= n:
-        labels.reverse()
-    lead = _LEADS[order // n_orders % len(_LEADS)]
-    answers = [f"- {label.spellings[0]}: {label.meaning}" if label.meaning else f"- {label.spellings[0]}" for label in labels]
+    lead = _LEADS[order // _n_orders(task) % len(_LEADS)]
+    answers = [answer_line(label) for label in in_order(task, order)]
     guide = task.guideline.strip() if guideline else ""
     return "\n".join(part for part in (guide, task.question.strip(), lead, *answers) if part)
+
+
+def in_order(task: Task, order: int) -> list[Label]:
+    """The labels in one of their orders, see :func:`head`."""
+    n = len(task.labels) or 1  # none where every text has its own candidates
+    labels = task.labels[order % n :] + task.labels[: order % n]
+    if order % _n_orders(task) >= n:
+        labels.reverse()
+    return labels
+
+
+def _n_orders(task: Task) -> int:
+    """Number of orders of the labels; reversing two labels would give an order again."""
+    n = len(task.labels) or 1
+    return n if n == 2 else 2 * n
+
+
+def offer(task: Task, labels: Sequence[int]) -> str:
+    """The answers that one text may have, a line each. Args: labels, their indices."""
+    lines = [task.labels[label] for label in labels]
+    return "\n".join(["Possible answers:", *(answer_line(label) for label in lines)])
+
+
+def answer_line(label: Label) -> str:
+    """An allowed answer as the prompt lists it: `- bullish: expects a rise`."""
+    return f"- {label.spellings[0]}: {label.meaning}" if label.meaning else f"- {label.spellings[0]}"
 
 
 def worked_example(task: Task, example: Example, mode: Mode) -> str:

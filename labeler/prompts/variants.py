@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from potstill.contract.errors import UserError
 from potstill.contract.files import digest
 from potstill.contract.task import Example, Task
 from potstill.contract.texts import Text
+from potstill.labeler.candidates import Candidates, as_shown, is_narrowed
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts import plain, served
-from potstill.labeler.teacher import DECIDING, AnswerSpec, Identity, Mode, Thought
+from potstill.labeler.teacher import DECIDING, AnswerSpec, Identity, Mode, PathRequest, Thought
 from potstill.models.catalog import ModelFolder
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """Worked examples chosen for each text."""
+    """What similarity chose for each text: worked examples, and the candidates of a task with many labels."""
 
     examples: Mapping[str, tuple[Example, ...]]  # by text id, the most similar one last
     key: str  # digest of what decided the choice besides task and text
+    candidates: Mapping[str, Candidates] = field(default_factory=dict)  # by text id; empty: the teacher is asked about all labels
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,54 @@ class PromptVariant:
 
     def prompt(self, text: Text) -> str:
         """One text's part of the prompt: what follows the prefix, up to the tail of the answer spec."""
-        if self.spec.chat or self.spec.question:
-            return plain.text_lines(self.task, text.text, text.target)
-        worked = [plain.worked_example(self.task, example, self.mode) for example in self._own_examples(text)]
-        return "\n\n".join((*worked, plain.block(self.task, text.text, text.target, self.mode)))
+        lines = plain.text_lines(self.task, text.text, text.target)
+        block = plain.block(self.task, text.text, text.target, self.mode)
+        if self.spec.question:
+            return lines
+        if not self._candidates(text):
+            return lines if self.spec.chat else "\n\n".join((*self._nearest_examples(text), block))
+        offer = plain.offer(self.task, self._order(text))
+        if self.spec.chat or self.spec.messages:
+            return f"{offer}\n\n{lines if self.spec.chat else block}"
+        worked = self._candidate_examples(text)
+        if len(worked) < len(self._candidates(text)):
+            worked.append(offer)
+        return "\n\n".join((*worked, block))
+
+    def request(self, text: Text, paths: tuple[int, ...], n_first: int = 0) -> PathRequest:
+        """The request for these paths of a text."""
+        labels = set(self._candidates(text))
+        words: tuple[int, ...] = ()
+        if labels:
+            n_each = [1 if self.spec.question else len(label.spellings) for label in self.task.labels]
+            owners = [place for place, n in enumerate(n_each) for _ in range(n)]
+            words = tuple(i for i, owner in enumerate(owners) if owner in labels)
+        return PathRequest(text.id, self.prompt(text), paths, n_first, words)
+
+    def _candidates(self, text: Text) -> tuple[int, ...]:
+        """The labels that the teacher is asked among, the likeliest first; empty: all."""
+        return self.nearest.candidates[text.id].labels if self.nearest and self.nearest.candidates else ()
+
+    def _order(self, text: Text) -> list[int]:
+        """The candidates in this variant's order: the likeliest last, then first, then in random orders."""
+        labels = list(self._candidates(text))
+        if self.selection == 0:
+            labels.reverse()
+        elif self.selection > 1:
+            random.Random(f"{self.seed} {self.selection} {text.id}").shuffle(labels)
+        return labels
+
+    def _candidate_examples(self, text: Text) -> list[str]:
+        """A worked example of every candidate, in this variant's order; in mode `cot` of those that have a rationale."""
+        shown = {example.label: example for example in self.nearest.examples[text.id]} if self.nearest else {}
+        names = self.task.label_names
+        own = [shown[names[place]] for place in self._order(text) if names[place] in shown]
+        kept = [example for example in own if self.mode == "direct" or example.rationale.strip()]
+        return [plain.worked_example(self.task, example, self.mode) for example in kept]
+
+    def _nearest_examples(self, text: Text) -> list[str]:
+        """The worked examples of this text alone, where the configuration chooses them by similarity."""
+        return [plain.worked_example(self.task, example, self.mode) for example in self._own_examples(text)]
 
     def _own_examples(self, text: Text) -> tuple[Example, ...]:
         """Worked examples of this text alone: the most similar one last in the first selection, shuffled in the others."""
@@ -64,12 +112,15 @@ def prompt_variants(task: Task, config: LabelConfig, identity: Identity, nearest
     """The prompt variants of a run, direct ones first.
 
     Args:
-        nearest: required if the configuration chooses examples by text (`examples="nearest"`), ignored otherwise.
+        nearest: required if the configuration chooses examples by text (`examples="nearest"`), or the task is narrowed to
+            candidates; ignored otherwise.
     Raises:
         UserError: if a chat template is wanted that the teacher lacks, or its server takes no such prompts.
         ValueError: if examples are to be chosen by text and ``nearest`` is None.
     """
     _check_server(config, identity)
+    if is_narrowed(task, config):
+        return _narrowed_variants(task, config, identity, nearest)
     if config.examples == "nearest" and not task.examples:
         raise UserError("examples nearest chooses among worked examples, and the task has none; use examples diverse")
     own = nearest if config.examples == "nearest" else None
@@ -80,22 +131,53 @@ def prompt_variants(task: Task, config: LabelConfig, identity: Identity, nearest
     selections = plain.example_selections(task, n_selections, n_each, config.seed, examples=config.examples)
     asked: list[tuple[plain.ExampleSelection, Mode]] = [(selections[number], "direct") for number in range(n_direct)]
     asked += [(plain.with_rationales(selections[number]), "cot") for number in range(n_cot)]
+    return _framed(task, asked, config, identity, own)
+
+
+def _framed(
+    task: Task,
+    asked: Sequence[tuple[plain.ExampleSelection, Mode]],
+    config: LabelConfig,
+    identity: Identity,
+    own: Nearest | None,
+) -> list[PromptVariant]:
+    """The variants for each choice of worked examples and mode. Args: own, what each text has of its own."""
+    around = msgspec.structs.replace(task, labels=[], examples=[]) if own and own.candidates else task
     made: list[PromptVariant] = []
     told = identity.api == "chat" or identity.api in DECIDING  # the server writes what stands around the texts
-    frames = [_Frame("")] * len(asked) if told else _frames(task, asked, config, identity)
+    frames = [_Frame("")] * len(asked) if told else _frames(around, asked, config, identity)
     for number, ((selection, mode), frame) in enumerate(zip(asked, frames, strict=True)):
         # Variants beyond the number of paths belong to the run too: a later command may ask for more paths.
-        paths = range(number, min(number + 1, config.most_paths)) if mode == "direct" else range(number, config.most_paths, n_cot)
+        end, step = (min(number + 1, config.most_paths), 1) if mode == "direct" else (config.most_paths, config.cot_variants)
         spec, prefix = _answer_spec(task, mode, frame, config), frame.prefix
         if identity.api == "chat":
-            messages = served.conversation(task, selection, mode, guideline=config.guideline)
+            messages = served.conversation(around, selection, mode, guideline=config.guideline)
             spec, prefix = replace(spec, messages=messages, chat=False), served.picture(messages, None)
         elif identity.api in DECIDING:
             question = served.question(task, number, guideline=config.guideline)
             words = tuple(label.spellings[0] for label in task.labels)
             spec, prefix = replace(spec, question=question, words=words, chat=False), served.picture((), question)
-        made.append(PromptVariant(number, mode, prefix, spec, tuple(paths), task, selection.number, config.seed, own))
+        made.append(
+            PromptVariant(number, mode, prefix, spec, tuple(range(number, end, step)), task, selection.number, config.seed, own)
+        )
     return made
+
+
+def _narrowed_variants(task: Task, config: LabelConfig, identity: Identity, nearest: Nearest | None) -> list[PromptVariant]:
+    """The variants of a task with many labels: the candidates stand with their worked examples in each text's own part.
+
+    Raises:
+        UserError: if nothing says which candidates each text has.
+    """
+    if nearest is None or not nearest.candidates:
+        raise UserError(
+            f"the task has {len(task.labels)} labels, of which each text is asked among at most {config.candidates}, and this "
+            "command finds none; use potstill label, or candidates 0 to show every prompt all labels"
+        )
+    n_direct, n_cot = config.direct_variants, config.cot_variants
+    asked: list[tuple[plain.ExampleSelection, Mode]] = [(plain.ExampleSelection(i, ()), "direct") for i in range(n_direct)]
+    asked += [(plain.ExampleSelection(i, ()), "cot") for i in range(n_cot)]
+    return _framed(as_shown(task), asked, replace(config, examples="diverse"), identity, nearest)
 
 
 def one_variant(task: Task, number: int, config: LabelConfig, identity: Identity, nearest: Nearest | None = None) -> PromptVariant:
@@ -146,6 +228,23 @@ def nearest_examples(task: Task, texts: Sequence[Text], n_per_label: int, backbo
         kept = [i for own in by_label for i in sorted(own, key=lambda i: (-row[i], i))[:n_per_label]]
         chosen[text.id] = tuple(task.examples[i] for i in sorted(kept, key=lambda i: (row[i], -i)))
     return Nearest(chosen, digest.of_value([n_per_label, backbone.sha256]))
+
+
+def chosen_by_similarity(task: Task, texts: Sequence[Text], config: LabelConfig, backbone: ModelFolder) -> Nearest | None:
+    """What each text has of its own: candidates with their worked examples, or worked examples alone; None where it has neither.
+
+    Raises:
+        FormatError: if the backbone cannot be read.
+        ModuleNotFoundError: if torch or transformers is not installed.
+    """
+    if is_narrowed(task, config):
+        from potstill.labeler.narrowing import narrowed  # numpy is loaded only here
+
+        found = narrowed(task, texts, config.candidates, backbone)
+        return Nearest(found.examples, digest.of_value([config.candidates, backbone.sha256]), found.candidates)
+    if config.examples != "nearest":
+        return None
+    return nearest_examples(task, texts, config.n_examples_per_label, backbone)
 
 
 @dataclass(frozen=True)

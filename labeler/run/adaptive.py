@@ -115,6 +115,8 @@ def calibration_shift(paths: Sequence[TeacherPath], settings: RunSettings) -> ND
     Args:
         paths: of one variant, at least one.
     """
+    if settings.candidates:  # a pilot is too small to say which of many labels is preferred
+        return np.zeros(len(settings.labels))
     raw = np.asarray(log_softmax(path_logprobs(paths, settings), axis=1))
     return np.asarray((batch_calibrated(raw) - raw)[0])  # the same for every path, up to a constant that changes no vote
 

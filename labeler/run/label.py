@@ -5,18 +5,20 @@ from __future__ import annotations
 import pathlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from potstill.contract.errors import StoppedError, UserError
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
+from potstill.labeler.candidates import as_shown, is_narrowed
 from potstill.labeler.config import LabelConfig, with_mode
 from potstill.labeler.prompts.variants import Nearest, PromptVariant, prompt_variants, prompts_digest
 from potstill.labeler.run.path_collector import OutOfTimeError, PathCollector, RunCallback
 from potstill.labeler.store.database import LabelStore, Run, RunSettings
-from potstill.labeler.teacher import DECIDING, Teacher
+from potstill.labeler.store.questions import OneQuestion, own_texts
+from potstill.labeler.teacher import DECIDING, AnswerSpec, Identity, Teacher
 from potstill.models.catalog import best_mode
 
 
@@ -56,6 +58,7 @@ def label(
     *,
     after: Run | None = None,
     ends_at: float | None = None,
+    question: OneQuestion | None = None,
 ) -> LabelReport:
     """Draw every path that the store does not hold yet. After a kill at any moment, the same call resumes the run.
 
@@ -64,6 +67,7 @@ def label(
         nearest: worked examples for each text, where the configuration chooses them by similarity.
         after: the run of a first teacher, about whose uncertain texts this one is asked.
         ends_at: moment on the clock `time.monotonic()`, in seconds, at which drawing ends, whatever is missing; None: never.
+        question: of a larger task, which the task is one question of; None: the task is all there is.
     Raises:
         UserError: if the store holds a run that differs (and `new_run` is off), or the teacher fails.
         StoppedError: on KeyboardInterrupt; everything drawn so far is stored.
@@ -72,9 +76,13 @@ def label(
     variants = prompt_variants(task, config, teacher.identity, nearest)
     with LabelStore.create(store_path) as store:
         settings = run_settings(task, variants, teacher, config)
-        run = _begin(store, msgspec.structs.replace(settings, after=after.settings.digest if after else ""), config)
+        if question is not None:
+            settings = question.named(settings)
+        run = begin(store, msgspec.structs.replace(settings, after=after.settings.digest if after else ""), config)
         store.add_texts(texts)
-        collector = PathCollector(store, run, teacher, config, texts, variants, progress, ends_at)
+        variants = _with_stored_candidates(store, run, texts, variants)
+        own = own_texts(texts, run.settings, store_path)
+        collector = PathCollector(store, run, teacher, config, own, variants, progress, ends_at)
         found = collector.progress
         began, in_time = time.monotonic(), True
         try:
@@ -87,20 +95,32 @@ def label(
             raise StoppedError(
                 f"stopped; {n_stored} of {found.total} paths are in {store_path}; the same command draws the rest"
             ) from stop
-        n_cut = sum(len(" ".join(text.text.split())) > task.input.max_chars for text in texts)
+        n_cut = n_cut_texts(texts, task.input.max_chars)
         n_unlabelled = len(collector.too_long - collector.done.keys())  # a text that fits in some prompts has a label
         seconds = time.monotonic() - began
         return LabelReport(run, len(texts), found.n_paths, found.n_drawn, n_unlabelled, n_cut, seconds, in_time)
 
 
+def n_cut_texts(texts: Sequence[Text], max_chars: int) -> int:
+    """Number of texts of which the teacher sees only the beginning."""
+    return sum(len(" ".join(text.text.split())) > max_chars for text in texts)
+
+
 def run_settings(task: Task, variants: Sequence[PromptVariant], teacher: Teacher, config: LabelConfig) -> RunSettings:
     """Everything that decides the paths. The number of paths is not part of it: asking for more adds to the same run."""
-    identity, specs = teacher.identity, [variant.spec for variant in variants]
+    return settings_of(task, prompts_digest(variants), [variant.spec for variant in variants], teacher.identity, config)
+
+
+def settings_of(
+    task: Task, prompt_digest: str, specs: Sequence[AnswerSpec], identity: Identity, config: LabelConfig
+) -> RunSettings:
+    """The settings of a run. Args: specs, of all prompt variants."""
     # a server that decides is asked about labels, not about words: each by its first one
-    spellings = [label.spellings[:1] if identity.api in DECIDING else label.spellings for label in task.labels]
+    shown = as_shown(task) if is_narrowed(task, config) else task
+    spellings = [label.spellings[:1] if identity.api in DECIDING else label.spellings for label in shown.labels]
     return RunSettings(
         task_digest=task.digest,
-        prompt_digest=prompts_digest(variants),
+        prompt_digest=prompt_digest,
         labels=task.label_names,
         words=[word for own in spellings for word in own],
         word_labels=[i for i, own in enumerate(spellings) for _ in own],
@@ -125,13 +145,29 @@ def run_settings(task: Task, variants: Sequence[PromptVariant], teacher: Teacher
         kv_type=identity.kv_type,
         gpu_layers=identity.gpu_layers,
         api="" if identity.api == "completions" else identity.api,
+        candidates=config.candidates if is_narrowed(task, config) else 0,
     )
 
 
-def _begin(store: LabelStore, settings: RunSettings, config: LabelConfig) -> Run:
-    """The run to continue or start; refuses to mix with a run that differs."""
-    kind = bool(settings.after)  # a second teacher's run stands beside the first one's
+def _with_stored_candidates(
+    store: LabelStore, run: Run, texts: Sequence[Text], variants: Sequence[PromptVariant]
+) -> list[PromptVariant]:
+    """The variants with each text's stored candidates: a resumed run asks about those that it began with."""
+    chosen = variants[0].nearest
+    if not run.settings.candidates or chosen is None:
+        return list(variants)
+    stored = store.add_candidates(run, {text.id: chosen.candidates[text.id] for text in texts})
+    return [replace(variant, nearest=replace(chosen, candidates=stored)) for variant in variants]
+
+
+def begin(store: LabelStore, settings: RunSettings, config: LabelConfig) -> Run:
+    """The run to continue or start; raises UserError rather than mix with a run that differs.
+
+    Beside it stand the runs of a second teacher, and those of other questions of the same task.
+    """
+    kind, question = bool(settings.after), settings.question
     earlier = [run for run in store.runs() if bool(run.settings.after) == kind]
+    earlier = [run for run in earlier if question == run.settings.question or not (question and run.settings.question)]
     if earlier and not config.new_run and not any(run.settings.is_same_run(settings) for run in earlier):
         last = earlier[-1].settings
         fields = [name for name in RunSettings.__struct_fields__ if getattr(last, name) != getattr(settings, name)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -13,14 +14,14 @@ from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts.variants import PromptVariant
 from potstill.labeler.run.adaptive import N_FIRST, N_PILOT, Ballot, calibration_shift, least_certain, undecided
-from potstill.labeler.run.progress import RunProgress
+from potstill.labeler.run.progress import LiveRun, RunProgress
 from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.teacher import Enough, PathRequest, Teacher, TeacherPath, TooLong, never
 
 N_BLOCK = 32  # texts that a deterministic run asks together, from an empty context
 COMMIT_SECONDS = 0.5  # paths of that time share a commit: one commit per path would cost more than the path
 
-RunCallback = Callable[[RunProgress], None]
+RunCallback = Callable[[LiveRun], None]
 T = TypeVar("T")
 
 
@@ -48,7 +49,7 @@ class PathCollector:
             on_progress: called after every commit and every variant.
             ends_at: moment on the clock `time.monotonic()`, in seconds, at which drawing ends; None: never.
         """
-        self._clock = _Clock(ends_at)
+        self._clock = DrawingClock(ends_at)
         self._store, self._run, self._teacher, self._config, self._texts = store, run, teacher, config, texts
         self._on_progress: RunCallback = on_progress or (lambda _: None)
         gold = {text.id: text.gold for text in texts if text.gold is not None}
@@ -76,7 +77,7 @@ class PathCollector:
         for text_id in self._open.keys() - {text.id for text in chosen}:
             self._close(text_id)
         if variant.mode == "direct" or not self._config.bound:
-            self._request_paths(variant, [PathRequest(text.id, variant.prompt(text), variant.paths) for text in chosen])
+            self._request_paths(variant, [variant.request(text, variant.paths) for text in chosen])
         else:
             self._draw_until_decided(variant, chosen)
         for text_id in list(self._open):
@@ -101,7 +102,7 @@ class PathCollector:
         """Draw a pilot that shows which label the teacher prefers, then ask about every text until it is decided."""
         first, rest = variant.paths[:N_FIRST], variant.paths[N_FIRST:]
         pilot = texts[:N_PILOT]
-        self._request_paths(variant, [PathRequest(text.id, variant.prompt(text), first) for text in pilot])
+        self._request_paths(variant, [variant.request(text, first) for text in pilot])
         pilot_ids, settings = {text.id for text in pilot}, self._run.settings
         stored = [p for p in self._store.paths(self._run) if p.variant == variant.number and p.path in variant.paths]
         pilot_paths = [p for p in stored if p.text_id in pilot_ids and p.path in first]
@@ -115,7 +116,7 @@ class PathCollector:
         for text in texts:
             wanted, n_first = (rest, 1) if text.id in pilot_ids else (variant.paths, N_FIRST)
             if wanted and not ballot.decided(text.id):
-                requests.append(PathRequest(text.id, variant.prompt(text), wanted, n_first=min(n_first, len(wanted))))
+                requests.append(variant.request(text, wanted, n_first=min(n_first, len(wanted))))
             else:
                 self._close(text.id)
         self._request_paths(variant, requests, known, ballot)
@@ -146,7 +147,7 @@ class PathCollector:
     def _missing(self, request: PathRequest) -> PathRequest:
         """The request without the paths that are stored."""
         left = tuple(n for n in request.paths if n not in self.done.get(request.text_id, ()))
-        return PathRequest(request.text_id, request.prompt, left, min(request.n_first, len(left)))
+        return replace(request, paths=left, n_first=min(request.n_first, len(left)))
 
     def _n_missing(self, text_id: str, paths: Sequence[int]) -> int:
         """The number of these paths that are not stored."""
@@ -178,7 +179,7 @@ class PathCollector:
             self._clock.look()
 
 
-class _Clock:
+class DrawingClock:
     """Ends drawing in time: when the next paths would probably arrive too late."""
 
     def __init__(self, ends_at: float | None) -> None:

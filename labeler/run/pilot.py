@@ -19,7 +19,7 @@ from potstill.labeler.aggregation.soft_labels import soft_labels
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts.variants import Nearest
 from potstill.labeler.run.label import label
-from potstill.labeler.run.progress import RunProgress
+from potstill.labeler.run.progress import LiveRun
 from potstill.labeler.store.database import LabelStore
 from potstill.labeler.teacher import Teacher, TeacherPath
 from potstill.labeler.teachers.local import LocalTeacher
@@ -144,7 +144,7 @@ def _timed(
     """
     calls: list[tuple[float, int]] = []
 
-    def watch(live: RunProgress) -> None:
+    def watch(live: LiveRun) -> None:
         calls.append((time.monotonic(), live.n_drawn))
 
     with atomic.scratch("potstill-pilot") as folder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -30,7 +30,7 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     shares: dict[str, float]  # of the paths' most probable labels after calibration, by label
     agreement: float | None  # mean over texts with at least two paths
     unreadable: float | None
-    accuracy: float | None  # on the gold texts that have a path
+    accuracy: float | None  # on the gold texts that have a path; None where labels are narrowed, and only calibrated ones mean much
     n_gold: int
 
 
@@ -45,6 +45,25 @@ class _LabelFigures(NamedTuple):
 
 
 _NO_PATHS = _LabelFigures({}, None, None, None, 0)
+
+
+class LiveRun(Protocol):
+    """What is known about a run while it goes on."""
+
+    @property
+    def n_paths(self) -> int:
+        """Number of stored paths."""
+
+    @property
+    def n_drawn(self) -> int:
+        """Number of paths drawn in this process."""
+
+    @property
+    def total(self) -> int:
+        """Upper bound of the paths when the run is complete."""
+
+    def snapshot(self) -> RunSnapshot:
+        """The state now."""
 
 
 class RunProgress:
@@ -108,7 +127,7 @@ class RunProgress:
         variants, places = np.array(self._variants), np.array(self._places)
         for variant in np.unique(variants):
             rows = variants == variant
-            if rows.sum() >= _MIN_TO_CALIBRATE:
+            if rows.sum() >= _MIN_TO_CALIBRATE and not self.settings.candidates:
                 logprobs[rows] = batch_calibrated(logprobs[rows])
         favourites = logprobs.argmax(axis=1)
         n_texts, n_labels = len(self._texts), len(labels)
@@ -121,7 +140,7 @@ class RunProgress:
         return _LabelFigures(
             shares=dict(zip(labels, shares.tolist(), strict=True)),
             agreement=float((several.max(axis=1) / several.sum(axis=1)).mean()) if len(several) else None,
-            unreadable=float(np.mean(np.exp(raw).sum(axis=1) < UNREADABLE_MASS)),
-            accuracy=float(np.mean(right)) if right else None,
+            unreadable=None if self.settings.candidates else float(np.mean(np.exp(raw).sum(axis=1) < UNREADABLE_MASS)),
+            accuracy=float(np.mean(right)) if right and not self.settings.candidates else None,
             n_gold=len(right),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pathlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ import msgspec
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import decode, digest
 from potstill.contract.texts import Text
-from potstill.labeler.store import sqlite_file
+from potstill.labeler.candidates import Candidates
+from potstill.labeler.store import candidate_rows, sqlite_file
 from potstill.labeler.teacher import TeacherPath, TooLong
 
 _SCHEMA = """
@@ -66,6 +67,10 @@ class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     kv_type: str = "f16"  # of the teacher's cached keys and values
     gpu_layers: int = 0  # of the teacher, when the run began; goes on with others, unless it is deterministic
     api: str = ""  # how a server was asked; empty: by /completions, or the model ran in this process
+    question: str = ""  # of a task of several questions: the one that this run asks, or question/tag
+    kind: str = ""  # of that question
+    values: list[float] = []  # of a degree: what each level is worth
+    candidates: int = 0  # labels that each text was asked among; 0: all
 
     def mode_of(self, variant: int) -> str:
         """The mode of one prompt variant: `direct` or `cot`."""
@@ -255,11 +260,28 @@ class LabelStore:
             if isinstance(r, TooLong):
                 too_long.append((run.number, r.text_id, r.n_tokens, r.n_free))
                 continue
-            rationale, logprobs = _storable(r.rationale), msgspec.json.encode(r.word_logprobs).decode()
+            words = candidate_rows.storable(r.word_logprobs) if run.settings.candidates else r.word_logprobs
+            rationale, logprobs = _storable(r.rationale), msgspec.json.encode(words).decode()
             key = (run.number, r.text_id, r.path, r.variant, r.seed)
             paths.append((*key, rationale, logprobs, r.n_prompt_tokens, r.n_generated))
         self._write("insert into paths values (?, ?, ?, ?, ?, ?, ?, ?, ?)", paths)
         self._write("insert or replace into too_long values (?, ?, ?, ?)", too_long)
+
+    def add_candidates(self, run: Run, found: Mapping[str, Candidates]) -> dict[str, Candidates]:
+        """Store the candidates of texts, and return the stored ones: a text keeps those that it was first asked among."""
+        with sqlite_file.located(self.path):
+            self._connection.execute(candidate_rows.SCHEMA)
+        rows = [candidate_rows.row(run.number, text_id, own) for text_id, own in found.items()]
+        self._write("insert or ignore into candidates values (?, ?, ?, ?)", rows)
+        return self.candidates(run)
+
+    def candidates(self, run: Run) -> dict[str, Candidates]:
+        """The candidates of each text, by text id; none where a run asks about all labels; raises FormatError if damaged."""
+        if not run.settings.candidates or not self.query(candidate_rows.EXISTS):
+            return {}
+        with sqlite_file.located(self.path):
+            rows = self._connection.execute(candidate_rows.QUERY, (run.number,)).fetchall()
+        return dict(candidate_rows.read(self.path, row, len(run.settings.labels)) for row in rows)
 
     def too_long(self, run: Run) -> set[str]:
         """Ids of the texts that did not fit in the teacher's context."""
@@ -280,7 +302,7 @@ class LabelStore:
         )
         with sqlite_file.located(self.path):
             for row in self._connection.execute(query, (run.number,)):
-                words = _word_logprobs(self.path, row[0], row[1], row[5], len(run.settings.words))
+                words = _word_logprobs(self.path, row[0], row[1], row[5], run.settings)
                 yield TeacherPath(row[0], row[1], row[2], row[3], row[4], words, row[6], row[7])
 
     def path_columns(self, run: Run) -> PathColumns:
@@ -294,12 +316,16 @@ class LabelStore:
         text_ids, variants, stored, n_prompt_tokens, n_generated, numbers = zip(*rows, strict=True)
         n_words = len(run.settings.words)
         try:
-            words = msgspec.json.decode(f"[{','.join(stored)}]", type=list[list[float]])
+            together = f"[{','.join(stored)}]"
+            if run.settings.candidates:
+                words = candidate_rows.words(together)
+            else:
+                words = msgspec.json.decode(together, type=list[list[float]])
             if len(words) != len(rows) or any(len(row) != n_words for row in words):
                 raise msgspec.ValidationError("not one number for each word")
         except (msgspec.MsgspecError, TypeError):  # find the path that is damaged, which raises
             words = [
-                list(_word_logprobs(self.path, text_id, number, row, n_words))
+                list(_word_logprobs(self.path, text_id, number, row, run.settings))
                 for text_id, number, row in zip(text_ids, numbers, stored, strict=True)
             ]
         return PathColumns(text_ids, variants, words, n_prompt_tokens, n_generated)
@@ -338,13 +364,17 @@ def _settings(path: pathlib.Path, number: int, stored: str) -> RunSettings:
         raise FormatError(path, f"settings of run {number}", problem) from error
 
 
-def _word_logprobs(path: pathlib.Path, text_id: str, number: int, stored: str, n_words: int) -> tuple[float, ...]:
+def _word_logprobs(path: pathlib.Path, text_id: str, number: int, stored: str, settings: RunSettings) -> tuple[float, ...]:
     """Decode a path's log-probabilities."""
+    words: tuple[float, ...] = ()
     try:
-        words = msgspec.json.decode(stored, type=tuple[float, ...])
+        if settings.candidates:
+            words = tuple(candidate_rows.words(f"[{stored}]")[0])
+        else:
+            words = msgspec.json.decode(stored, type=tuple[float, ...])
     except msgspec.MsgspecError:
-        words = ()
-    if len(words) != n_words:
+        pass
+    if len(words) != len(settings.words):
         problem = f"is damaged: its log-probabilities are {stored[:60]!r}; restore a copy, or label into another folder"
         raise FormatError(path, f"path {number} of text {text_id!r}", problem)
     return words

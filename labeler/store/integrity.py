@@ -10,9 +10,11 @@ from typing import Any
 
 import msgspec
 
+from potstill.contract.errors import FormatError
 from potstill.contract.files import digest
-from potstill.labeler.store.database import LabelStore, RunSettings
-from potstill.labeler.teacher import path_seed
+from potstill.labeler.store import candidate_rows
+from potstill.labeler.store.database import LabelStore, Run, RunSettings
+from potstill.labeler.teacher import NOT_ASKED, path_seed
 
 _MAX_LOGPROB = 1e-6  # rounding may put the logarithm of a probability of 1 above 0
 _RESTORE = "restore a copy of the store, or label into another folder"
@@ -67,9 +69,24 @@ def check_store(store: LabelStore) -> StoreCheck:
         wrong = Counter(fault for row in rows for fault in _faults(settings, row))
         faults += [f"run {number}: {count} of {len(rows)} paths {fault}; {_DRAW_AGAIN}" for fault, count in wrong.items()]
         n_labelled = len({row[0] for row in rows})
+        faults += _without_candidates(store, settings, number)
         ((n_too_long,),) = store.query("select count(*) from too_long where run = ?", number)
         counts.append(f"run {number}: mode {settings.mode}, {len(rows)} paths of {n_labelled} texts, {n_too_long} texts too long")
     return StoreCheck(counts, faults)
+
+
+def _without_candidates(store: LabelStore, settings: RunSettings, number: int) -> Iterator[str]:
+    """What is wrong with the candidates of a run that asks about them."""
+    if not settings.candidates:
+        return
+    try:
+        known = store.candidates(Run(number, settings))
+    except FormatError as error:
+        yield f"run {number}: {error}"
+        return
+    rows = store.query("select distinct text_id from paths where run = ?", number)
+    if n_missing := sum(row[0] not in known for row in rows):
+        yield f"run {number}: {n_missing} texts have paths and no candidates; {_DRAW_AGAIN}"
 
 
 def _unknown_parents(store: LabelStore) -> Iterator[str]:
@@ -83,13 +100,17 @@ def _faults(settings: RunSettings, row: tuple[Any, ...]) -> Iterator[str]:
     """What is wrong with one path."""
     try:
         path = msgspec.convert(row, _PathRow)
-        logprobs = msgspec.json.decode(path.word_logprobs, type=list[float])
+        asked = candidate_rows.words(f"[{path.word_logprobs}]")[0] if settings.candidates else None
+        logprobs = msgspec.json.decode(path.word_logprobs, type=list[float]) if asked is None else asked
     except msgspec.MsgspecError:
         yield "hold a value that cannot be read"
         return
     if len(logprobs) != len(settings.words):
         yield f"do not have one log-probability for each of the run's {len(settings.words)} label words"
-    if not all(math.isfinite(value) and value <= _MAX_LOGPROB for value in logprobs):
+    known = [value for value in logprobs if value != NOT_ASKED] if settings.candidates else logprobs
+    if not known:
+        yield "were asked about no label"
+    if not all(math.isfinite(value) and value <= _MAX_LOGPROB for value in known):
         yield "hold a log-probability that is above 0 or not finite"
     if not 0 <= path.variant < settings.n_variants:
         yield f"have a variant that the run lacks (it has 0 to {settings.n_variants - 1})"

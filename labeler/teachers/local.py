@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -25,9 +26,10 @@ from potstill.labeler.engine.llama import ON_THE_CPU, EngineConfig, LlamaEngine,
 from potstill.labeler.engine.pace import Pace, thread_candidates
 from potstill.labeler.engine.scheduler import Scheduler
 from potstill.labeler.engine.sequences import PREFIX, Sequences, TimeSharedSequences
+from potstill.labeler.engine.shared_texts import SharedTextScheduler, shared_config, shared_single_config, shared_tokens
 from potstill.labeler.engine.tokens import LabelWords, PromptTokens
 from potstill.labeler.engine.variant_context import VariantContext, engine_config, single_sequence_config
-from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, TeacherPath, TooLong, never
+from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, QuestionRequests, TeacherPath, TooLong, never
 from potstill.models.devices import GpuLayers
 from potstill.models.memory import KvType
 
@@ -109,7 +111,9 @@ class LocalTeacher:
             return
         words = LabelWords.of(engine, spec)
         prompts = PromptTokens(engine, prefix, [request.prompt for request in requests], spec, words.n_back)
-        context = VariantContext(engine, words, spec, variant, run_seed, len(prompts.shared), prompts.without_rationale)
+        n_asked = max(len(request.words) for request in requests)
+        shared = len(prompts.shared)
+        context = VariantContext(engine, words, spec, variant, run_seed, shared, prompts.without_rationale, n_asked=n_asked)
         n_free = engine.n_ctx_train - len(prompts.shared) - context.n_after_prompt
         if n_free < 1:
             raise UserError(
@@ -120,10 +124,52 @@ class LocalTeacher:
         yield from (TooLong(request.text_id, len(tokens), n_free) for request, tokens in tokenized if len(tokens) > n_free)
         fitting = [(request, tokens) for request, tokens in tokenized if len(tokens) <= n_free]
         if fitting:
-            found = self._begin(prompts.shared, context, fitting)
+            found = self._begin(
+                prompts.shared,
+                [context],
+                lambda settings: engine_config(settings, context, fitting),
+                lambda settings: single_sequence_config(settings, context, fitting),
+            )
             self._loaded = None  # until all streams have ended, the cache holds more than the prefix
             yield from Scheduler(context, fitting, found.n_live_paths, enough, self._pace).paths(self._tell)
             self._loaded = prompts.shared
+
+    def answer_together(
+        self, prefix: str, variant: int, asked: Sequence[QuestionRequests], run_seed: int
+    ) -> Iterator[TeacherPath | TooLong]:
+        """Draw the requested paths of several questions; what they share of a text is decoded once.
+
+        Each path is what :meth:`answer` gives for the same prompt, and names its question.
+
+        Args:
+            prefix: the part of the prompt that all requests of all questions share.
+            asked: at least one question, each under its own key.
+        Raises:
+            UserError: as :meth:`answer`.
+        """
+        engine = self._engine
+        asked = [one for one in asked if one.requests]
+        if not asked:
+            return
+        tokens = shared_tokens(engine, prefix, variant, asked, run_seed)
+        n_free = engine.n_ctx_train - len(tokens.shared) - max(context.n_after_prompt for context in tokens.contexts)
+        if n_free < 1:
+            raise UserError(
+                f"the prompt's shared part takes {len(tokens.shared)} of the model's {engine.n_ctx_train} tokens and leaves none "
+                "for a text; shorten the guidelines or the examples, or use a teacher with a longer context"
+            )
+        fitting, too_long = tokens.fitting(n_free)
+        yield from too_long
+        for texts in fitting:
+            found = self._begin(
+                tokens.shared,
+                tokens.contexts,
+                partial(shared_config, texts=texts),
+                partial(shared_single_config, texts=texts),
+            )
+            self._loaded = None  # until all streams have ended, the cache holds more than the prefix
+            yield from SharedTextScheduler(texts, found.n_live_paths, self._pace).paths(self._tell)
+            self._loaded = tokens.shared
 
     def count_tokens(self, prefix: str, prompts: Sequence[str], spec: AnswerSpec | None) -> tuple[int, list[int]]:
         """Number of tokens of the shared part, and of each prompt after it; without a spec, of plain texts on their own.
@@ -189,18 +235,29 @@ class LocalTeacher:
         )
         return self._settings
 
-    def _begin(self, prefix: list[int], context: VariantContext, requests: list[tuple[PathRequest, list[int]]]) -> EngineSettings:
-        """Make a context with the prefix in it, for as many live paths as memory and model allow; returns the settings in use."""
+    def _begin(
+        self,
+        prefix: list[int],
+        contexts: Sequence[VariantContext],
+        many: Callable[[EngineSettings], EngineConfig],
+        single: Callable[[EngineSettings], EngineConfig],
+    ) -> EngineSettings:
+        """Make a context with the prefix in it, for as many live paths as memory and model allow; returns the settings in use.
+
+        Args:
+            contexts: that will decode in it.
+            many, single: the size of a context for many sequences, and for one.
+        """
         found, refusal = self.engine_settings(prefix), ""
         while found.n_live_paths > 1:
             try:
-                self._load(prefix, engine_config(found, context, requests))
+                self._load(prefix, many(found))
                 break
             except NoContextError as error:
                 refusal = str(error)
                 found = replace(found, n_live_paths=found.n_live_paths // 2)
         if found.n_live_paths == 1:
-            self._load(prefix, single_sequence_config(found, context, requests))
+            self._load(prefix, single(found))
             if not self._told_one_by_one:
                 self._tell(
                     f"drawing paths one at a time in a context of one sequence, which is slower: {refusal or '--parallel 1'}"
@@ -208,7 +265,9 @@ class LocalTeacher:
             self._told_one_by_one = True
         elif refusal:
             self._tell(f"drawing {found.n_live_paths} paths at once, which is slower than more: {refusal}")
-        self._settings, context.sequences = found, self._sequences
+        self._settings = found
+        for context in contexts:
+            context.sequences = self._sequences
         self._choose_pace(found.n_threads)
         return found
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from potstill.contract.errors import UserError
-from potstill.labeler.teacher import AnswerSpec, Message, PathRequest, TeacherPath, path_seed
+from potstill.labeler.teacher import NOT_ASKED, AnswerSpec, Message, PathRequest, TeacherPath, path_seed
 from potstill.labeler.teachers.decisions import DecidingModel
 from potstill.labeler.teachers.replies import RefusedError
 from potstill.labeler.teachers.served_model import Prompt, ServedModel, refused
@@ -134,11 +134,14 @@ class RemoteVariant:
             RefusedError: if the server rejects the prompt, most likely because rationale and cue no longer fit.
         """
         prompt = self.label_prompt(draft)
+        places = draft.request.words or range(len(self.spec.words))
+        words = [self.spec.words[place] for place in places]
         if self.model.list_length:
-            draft, logprobs = await self._from_lists(draft, prompt)
+            draft, logprobs = await self._from_lists(draft, prompt, words)
         else:
-            draft, logprobs = await self._from_writing(draft, prompt)
-        return self._path(draft, logprobs)
+            draft, logprobs = await self._from_writing(draft, prompt, words)
+        found = dict(zip(places, logprobs, strict=True))
+        return self._path(draft, tuple(found.get(place, NOT_ASKED) for place in range(len(self.spec.words))))
 
     def _path(self, draft: DraftPath, logprobs: tuple[float, ...]) -> TeacherPath:
         """The finished path."""
@@ -153,7 +156,7 @@ class RemoteVariant:
             n_generated=draft.n_generated,
         )
 
-    async def _from_lists(self, draft: DraftPath, prompt: Prompt) -> tuple[DraftPath, tuple[float, ...]]:
+    async def _from_lists(self, draft: DraftPath, prompt: Prompt, words: Sequence[str]) -> tuple[DraftPath, tuple[float, ...]]:
         """Read the label words from lists of likely tokens. Nothing is sampled."""
         n_prompt_tokens: list[int] = []
 
@@ -173,15 +176,15 @@ class RemoteVariant:
                     break
             return listed
 
-        logprobs = await word_logprobs(fetch_list, self.spec.words, spaced=self.model.spaced)
+        logprobs = await word_logprobs(fetch_list, words, spaced=self.model.spaced)
         return self._counted(draft, n_prompt_tokens[0]), logprobs
 
-    async def _from_writing(self, draft: DraftPath, prompt: Prompt) -> tuple[DraftPath, tuple[float, ...]]:
+    async def _from_writing(self, draft: DraftPath, prompt: Prompt, words: Sequence[str]) -> tuple[DraftPath, tuple[float, ...]]:
         """Read a vote: the word that the model writes, sampled with the path's own seed."""
         seed = self.start(draft.request, draft.path).seed
         found = await self.model.complete(prompt, MOST_WORD_TOKENS, temperature=self.spec.temperature, seed=seed, stop=["\n"])
         counted = self._counted(replace(draft, n_generated=draft.n_generated + found.n_generated), found.n_prompt_tokens)
-        return counted, written_logprobs(found.choices[0].text, self.spec.words)
+        return counted, written_logprobs(found.choices[0].text, words)
 
     def _counted(self, draft: DraftPath, n_prompt_tokens: int) -> DraftPath:
         """The draft with its number of prompt tokens, unless the rationale's request counted them."""
@@ -223,6 +226,11 @@ class DecisionVariant(RemoteVariant):
         question = self.spec.question
         if question is None:
             raise TypeError("a decision server was given a prompt without a question")
+        if draft.request.words:
+            asked = {self.spec.words[place] for place in draft.request.words}
+            question = replace(question, options=tuple(option for option in question.options if option[0] in asked))
         found = await self.model.decide(question, draft.request.prompt)
         by_word = dict(zip((word for word, _ in question.options), found.logprobs, strict=True))
-        return self._path(replace(draft, n_prompt_tokens=found.n_prompt_tokens), tuple(by_word[word] for word in self.spec.words))
+        return self._path(
+            replace(draft, n_prompt_tokens=found.n_prompt_tokens), tuple(by_word.get(word, NOT_ASKED) for word in self.spec.words)
+        )

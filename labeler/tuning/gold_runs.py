@@ -17,7 +17,7 @@ from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts.variants import Nearest, prompt_variants
 from potstill.labeler.run.label import label, run_settings
 from potstill.labeler.run.path_collector import RunCallback
-from potstill.labeler.run.progress import RunProgress
+from potstill.labeler.run.progress import LiveRun
 from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.teacher import Teacher, TeacherPath
 from potstill.labeler.tuning.comparison import token_cost
@@ -108,7 +108,7 @@ class Stopwatch:
         self._progress = progress
         self._calls = [PathTiming(time.monotonic(), 0)]  # time and paths drawn so far: at the start, the first and the last call
 
-    def __call__(self, live: RunProgress) -> None:
+    def __call__(self, live: LiveRun) -> None:
         """Record that some paths were stored."""
         self._calls = [*self._calls[:2], PathTiming(time.monotonic(), live.n_drawn)]
         if self._progress:

@@ -21,8 +21,9 @@ from potstill.contract.errors import MissingExtraError, UserError
 from potstill.contract.task import Task
 from potstill.labeler.aggregation.config import DeriveConfig, check_embedding_libraries
 from potstill.labeler.aggregation.variant_weights import MIN_VARIANTS
+from potstill.labeler.candidates import is_narrowed
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.prompts.variants import nearest_examples
+from potstill.labeler.prompts.variants import chosen_by_similarity
 from potstill.labeler.run.adaptive import least_certain
 from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.store.database import LabelStore, Run
@@ -74,12 +75,18 @@ def tune(
     """
     config = replace(config, cot=config.cot and teacher.identity.api not in DECIDING)
     backbone, reason = _backbone(config.backbone)
+    narrow = is_narrowed(task, LabelConfig())
+    if narrow:  # the candidates' worked examples are chosen for each text already
+        config = replace(config, examples=("diverse",), templates=("plain",))
     prompts, left_out = prompt_choices(task, config, teacher.identity, similar=backbone is not None)
+    if narrow and backbone is None:
+        raise UserError(f"the task has {len(task.labels)} labels, and an encoder chooses each text's candidates: {reason}")
     if backbone is None:
         left_out.append(f"examples nearest and smoothing: {reason}")
     nearest = None
-    if backbone and any(prompt.examples == "nearest" for prompt in prompts):
-        nearest = nearest_examples(task, halves.texts, config.n_examples_per_label, backbone)
+    if backbone and (narrow or any(prompt.examples == "nearest" for prompt in prompts)):
+        similar = replace(prompts[0], examples="nearest")
+        nearest = chosen_by_similarity(task, halves.texts, similar, backbone)
     runs = GoldRuns(task, halves.texts, out, teacher, nearest, progress)
     comparison = TrialComparison(runs.store_path, halves)
     steps = _steps(len(prompts) + 1 + config.cot, tell)

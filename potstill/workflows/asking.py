@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from potstill.contract.errors import MissingExtraError, UserError
+from potstill.contract.questions.questionnaire import AnyTask, Questionnaire
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
-from potstill.labeler.aggregation.config import check_embedding_libraries
+from potstill.labeler.aggregation.config import DeriveConfig, check_embedding_libraries
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts.variants import Nearest
 from potstill.labeler.run.budget import Settle, TimeBudget, label_in_time
@@ -17,12 +19,14 @@ from potstill.labeler.run.forecast import forecast
 from potstill.labeler.run.label import LabelReport
 from potstill.labeler.run.label import label as label_texts
 from potstill.labeler.run.path_collector import RunCallback
+from potstill.labeler.run.questions import QuestionsJob, label_questions
 from potstill.labeler.run.text_order import spread, with_gold_between
 from potstill.labeler.store.database import LabelStore, Run
+from potstill.labeler.store.questions import labelling
 from potstill.labeler.teacher import Teacher
 from potstill.labeler.teachers.local import LocalTeacher
 from potstill.models.catalog import ModelFolder, find_backbone
-from potstill.workflows.teacher import TeacherConfig, configured_teacher, with_possible_mode
+from potstill.workflows.teacher import TeacherConfig, configured_teacher, nearest_worked_examples, with_possible_mode
 
 EMBEDDING_SHARE = 0.05  # of the budget may go into finding out which texts are alike
 LEAST_EMBEDDING_S = 10.0  # with less, loading the encoder would already take more
@@ -36,7 +40,7 @@ Tell = Callable[[str], None]
 class Asking:
     """What a teacher is asked about, and how."""
 
-    task: Task
+    task: AnyTask
     texts: Sequence[Text]
     config: LabelConfig  # with a real mode
     teacher: TeacherConfig
@@ -44,6 +48,7 @@ class Asking:
     nearest: Nearest | None = None
     mode_note: str = ""  # a line that says which mode was taken, where none was stated
     after: Run | None = None  # of a first teacher, whose uncertain texts these are, the least certain one first
+    backbone: str = DeriveConfig.backbone  # the encoder that chooses worked examples for the single questions of a task
 
 
 def ask_all(asking: Asking, progress: RunCallback | None, tell: Tell) -> LabelReport:
@@ -100,6 +105,9 @@ def _label(
     asking: Asking, teacher: Teacher, texts: Sequence[Text], progress: RunCallback | None, ends_at: float | None = None
 ) -> LabelReport:
     """Draw the missing paths of some of the texts."""
+    if isinstance(asking.task, Questionnaire):
+        job = QuestionsJob(asking.task, asking.store_path, asking.config, partial(_nearest, asking))
+        return label_questions(job, texts, teacher, progress, ends_at=ends_at)
     return label_texts(
         asking.task,
         texts,
@@ -113,9 +121,14 @@ def _label(
     )
 
 
+def _nearest(asking: Asking, task: Task, texts: Sequence[Text]) -> Nearest | None:
+    """The worked examples for each text of one of the questions, where they are chosen by similarity."""
+    return nearest_worked_examples(task, texts, asking.config, asking.backbone, lambda _: None)
+
+
 def _seconds_a_text(asking: Asking, teacher: Teacher) -> float | None:
-    """A guess from this machine's measured speed; None for a server's, which only a run shows."""
-    if not isinstance(teacher, LocalTeacher):
+    """A guess from this machine's measured speed; None for a server's or several questions, which only a run shows."""
+    if not isinstance(teacher, LocalTeacher) or isinstance(asking.task, Questionnaire):
         return None
     sample = asking.texts[:: max(1, len(asking.texts) // _N_GUESS)]
     found = forecast(asking.task, sample, teacher, asking.config, asking.nearest)
@@ -130,9 +143,11 @@ def _begun(asking: Asking) -> tuple[list[Text], list[Text]]:
         return [], list(texts)
     with LabelStore.read(asking.store_path) as store:
         after = asking.after.settings.digest if asking.after else ""
-        runs = [run for run in store.runs() if run.settings.after == after]
-        query = "select text_id, count(*) from paths where run = ? group by text_id"
-        counts = dict(store.query(query, runs[-1].number)) if runs else {}
+        runs = [run for run in store.runs() if run.settings.after == after][-1:]
+        if runs and runs[0].settings.question:
+            runs = labelling(store, runs[0])
+        numbers = ", ".join(str(run.number) for run in runs)
+        counts = dict(store.query(f"select text_id, count(*) from paths where run in ({numbers}) group by text_id"))
     begun = sorted((text for text in texts if text.id in counts), key=lambda text: -counts[text.id])
     return begun, [text for text in texts if text.id not in counts]
 

@@ -39,6 +39,7 @@ class EvaluateConfig:
     """Who is scored beside the student, and how."""
 
     bundle: str | Path | None = None
+    trust: bool = False  # open the bundle whatever operators and tokenizer parts are in it
     teacher: str | Path | None = None  # the teacher's soft labels of the gold texts
     soft_labels: str | Path | None = None  # those that the student was trained on
     baselines: tuple[str, ...] = ()  # of potstill.trainer.evaluation.baselines.find.BUILT_IN, or folders
@@ -74,7 +75,7 @@ def evaluate(
         student = read_student(checkpoint)
         label_map = parse_label_map(config.label_map, student.labels)
         others = find_ready_made(list(config.baselines))
-        classifier = held.enter_context(open_bundle(Path(config.bundle), student)) if config.bundle else None
+        classifier = held.enter_context(open_bundle(Path(config.bundle), student, trust=config.trust)) if config.bundle else None
         texts = read_gold(gold_file, student, label_map)
         label_map.check_used({str(gold_file): texts.names, **{name: each.labels for name, each in others.items()}})
         for each in others.values():
@@ -129,8 +130,12 @@ def bundle_answers(classifier: Classifier, texts: list[Text], student: Student) 
         return np.concatenate(list(rows))[:, order]
 
 
-def open_bundle(folder: Path, student: Student) -> Classifier:
-    """Open a bundle; raises FormatError if it decides between other labels than the student, or reads another input."""
+def open_bundle(folder: Path, student: Student, *, trust: bool = False) -> Classifier:
+    """Open a bundle. Args: trust, as `Classifier.open` has it.
+
+    Raises:
+        FormatError: if it decides between other labels than the student, or reads another input.
+    """
     verify_files(folder)
     manifest = read_manifest(folder)
     if set(manifest.labels) != set(student.labels):
@@ -138,7 +143,7 @@ def open_bundle(folder: Path, student: Student) -> Classifier:
     if manifest.target != student.target:
         wanted = "text and target" if student.target else "the text alone"
         raise FormatError(folder, "target", f"is {str(manifest.target).lower()}, but the student reads {wanted}; export it again")
-    return Classifier.open(folder)
+    return Classifier.open(folder, trust=trust)
 
 
 def _own(name: str, probs: NDArray[np.float64], label_map: LabelMap, notes: list[str]) -> System:

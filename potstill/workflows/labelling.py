@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from potstill.contract.errors import FormatError, StoppedError, UserError
+from potstill.contract.questions.gold import parse_gold
+from potstill.contract.questions.questionnaire import AnyTask, Questionnaire, as_any_task, as_single
+from potstill.contract.questions.soft_answers import SoftAnswers, write_soft_answers
 from potstill.contract.soft_label import SoftLabel, write_soft_labels
-from potstill.contract.task import Task, as_task
 from potstill.contract.texts import Text, Texts, read_texts
 from potstill.labeler.aggregation import soft_labels
 from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig, check_derive
-from potstill.labeler.aggregation.soft_labels import Derived
+from potstill.labeler.aggregation.questions import derive_questions, priors_of
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.run.budget import TimeBudget
 from potstill.labeler.run.forecast import Forecast, forecast
@@ -40,7 +43,7 @@ _LABEL, _TEACHER = LabelConfig(), TeacherConfig()
 class LabelPlan:
     """What to label and how, with its files read and its settings checked."""
 
-    task: Task
+    task: AnyTask
     texts: Texts
     gold: Texts | None
     config: LabelConfig  # with a real mode
@@ -63,8 +66,8 @@ class LabellingReport:
 
     labels: LabelReport
     skipped: list[str]  # a line for each file of which rows were skipped
-    rows: list[SoftLabel]  # for training
-    gold_rows: list[SoftLabel]  # of texts with a gold label: for scores only
+    rows: Sequence[SoftLabel] | Sequence[SoftAnswers]  # for training; of a task of several questions the latter
+    gold_rows: Sequence[SoftLabel] | Sequence[SoftAnswers]  # of texts with a gold label: for scores only
     out: Path
     then: LabelReport | None = None  # of a second teacher; None: there is none, or no text was uncertain
     n_wanted: int = 0  # texts that were to be labelled
@@ -83,7 +86,7 @@ class LabellingReport:
 
 
 def label(
-    task: Task | str | Path,
+    task: AnyTask | str | Path,
     texts: str | Path,
     out: str | Path,
     config: LabelConfig = _LABEL,
@@ -131,7 +134,7 @@ def label(
 
 
 def label_forecast(
-    task: Task | str | Path,
+    task: AnyTask | str | Path,
     texts: str | Path,
     config: LabelConfig = _LABEL,
     *,
@@ -143,21 +146,22 @@ def label_forecast(
     """Estimate tokens and seconds that :func:`label` would need from its beginning; its arguments, and its errors.
 
     Raises:
-        UserError: if the teacher is a server, whose speed cannot be measured from here.
+        UserError: if the teacher is a server, whose speed cannot be measured from here, or the task has several questions.
     """
-    plan = plan_labelling(task, texts, config, gold=gold, teacher=teacher, derive=derive)
+    single = as_single(task, "a dry run")
+    plan = plan_labelling(single, texts, config, gold=gold, teacher=teacher, derive=derive)
     opened = configured_local_teacher(plan.teacher, tell, deterministic=plan.config.deterministic)
     if plan.mode_note:
         tell(plan.mode_note)
     try:
-        nearest = nearest_worked_examples(plan.task, plan.all_texts, plan.config, plan.derive.backbone, tell)
-        return forecast(plan.task, plan.all_texts, opened, plan.config, nearest)
+        nearest = nearest_worked_examples(single, plan.all_texts, plan.config, plan.derive.backbone, tell)
+        return forecast(single, plan.all_texts, opened, plan.config, nearest)
     finally:
         opened.close()
 
 
 def plan_labelling(
-    task: Task | str | Path,
+    task: AnyTask | str | Path,
     texts: str | Path,
     config: LabelConfig = _LABEL,
     *,
@@ -173,13 +177,16 @@ def plan_labelling(
         FormatError: if a file is malformed, or a text is in both.
         UserError: if a setting makes no sense.
     """
-    task = as_task(task)
+    task = as_any_task(task)
     config, mode_note = with_best_mode(config, teacher.name)
-    check_derive(derive, task.label_names)
-    read = read_texts(texts, labels=task.label_names, target=task.input.target)
+    if isinstance(task, Questionnaire):
+        _check_questions(task, derive, then)
+    else:
+        check_derive(derive, task.label_names)
+    read = _read(task, texts)
     read_gold = None
     if gold is not None:
-        read_gold = read_texts(gold, labels=task.label_names, target=task.input.target, gold=True)
+        read_gold = _read(task, gold, gold=True)
         _check_apart(Path(texts), read, Path(gold), read_gold)
     if config.deterministic and teacher.parallel:
         raise UserError("a deterministic run fixes how many paths are stepped at once; leave out --parallel or --deterministic")
@@ -189,6 +196,25 @@ def plan_labelling(
         raise UserError("a deterministic run labels fixed blocks, whatever the time; leave out --hours or --deterministic")
     gold_file = None if gold is None else Path(gold)
     return LabelPlan(task, read, read_gold, config, derive, teacher, gold_file, mode_note, then, hours)
+
+
+def _read(task: AnyTask, file: str | Path, *, gold: bool = False) -> Texts:
+    """The texts of a file, whose gold answers fit the task; raises FormatError. Args: gold, whether they must have some."""
+    labels = None if isinstance(task, Questionnaire) else task.label_names
+    found = read_texts(file, labels=labels, target=task.input.target, gold=gold)
+    if isinstance(task, Questionnaire):
+        for text in found.texts:
+            parse_gold(Path(file), f"text {text.id!r}", task.questions, text.gold)
+    return found
+
+
+def _check_questions(task: Questionnaire, derive: DeriveConfig, then: ThenConfig | None) -> None:
+    """Refuse what several questions cannot be labelled with; raises UserError."""
+    priors = priors_of(derive, task.questions)
+    for ask in task.asks():
+        check_derive(replace(derive, prior=priors.get(ask.key)), ask.task.label_names)
+    if then is not None:
+        raise UserError("a second teacher is asked about tasks of one choice only; leave out --then")
 
 
 def label_plan(
@@ -208,9 +234,11 @@ def _labelled(plan: LabelPlan, out: Path, progress: RunCallback | None, tell: Te
     store_path = out / STORE_FILE
     if store_path.exists():
         LabelStore.create(store_path).close()  # a store that is in use or damaged is found before the teacher is loaded
-    nearest = nearest_worked_examples(plan.task, plan.all_texts, plan.config, plan.derive.backbone, tell)
+    nearest = None  # of several questions each has its own
+    if not isinstance(plan.task, Questionnaire):
+        nearest = nearest_worked_examples(plan.task, plan.all_texts, plan.config, plan.derive.backbone, tell)
     texts = without_copies(plan.all_texts) if budget else plan.all_texts
-    asking = Asking(plan.task, texts, plan.config, plan.teacher, store_path, nearest, mode_note=plan.mode_note)
+    asking = Asking(plan.task, texts, plan.config, plan.teacher, store_path, nearest, plan.mode_note, backbone=plan.derive.backbone)
     written = _Written(plan, out)
     first_budget = budget.first_part(FIRST_TEACHER_SHARE) if budget and plan.then else budget
     report = _asked(asking, first_budget, written, progress, tell)
@@ -220,7 +248,7 @@ def _labelled(plan: LabelPlan, out: Path, progress: RunCallback | None, tell: Te
             "show the teacher less of each with input.max_chars in the task"
         )
     then = _then_asked(plan.then, report.run, asking, budget, written, progress, tell) if plan.then else None
-    for warning in written.derived.warnings:
+    for warning in written.warnings:
         tell(f"note: {warning}")
     skipped = [line for read in (plan.texts, plan.gold) if read and (line := read.skipped_line())]
     if n_copies := len(plan.all_texts) - len(texts):
@@ -268,20 +296,40 @@ class _Written:
 
     def __init__(self, plan: LabelPlan, out: Path) -> None:
         self.plan, self._out = plan, out
-        self.derived = Derived([], [])
-        self.for_training: list[SoftLabel] = []
-        self.with_gold: list[SoftLabel] = []
+        self.warnings: list[str] = []
+        self.for_training: Sequence[SoftLabel] | Sequence[SoftAnswers] = []
+        self.with_gold: Sequence[SoftLabel] | Sequence[SoftAnswers] = []
 
     def write(self, run: Run) -> None:
-        """Derive the soft labels of a run, and write them."""
+        """Derive the soft labels of a run, and write them.
+
+        Rows that carry a gold label are for scores: a student trained on them would have seen its exam.
+        """
+        plan, ids = self.plan, [text.id for text in self.plan.all_texts]
+        soft, scored = self._out / SOFT_LABELS_FILE, self._out / GOLD_LABELS_FILE
         with LabelStore.read(self._out / STORE_FILE) as store:
-            self.derived = soft_labels.derive(store, run, self.plan.derive, [text.id for text in self.plan.all_texts])
-        # rows that carry a gold label are for scores: a student trained on them would have seen its exam
-        self.for_training = [row for row in self.derived.rows if row.gold is None]
-        self.with_gold = [row for row in self.derived.rows if row.gold is not None]
-        write_soft_labels(self._out / SOFT_LABELS_FILE, self.for_training)
-        if self.with_gold:
-            write_soft_labels(self._out / GOLD_LABELS_FILE, self.with_gold)
+            if isinstance(plan.task, Questionnaire):
+                answers = derive_questions(store, run, plan.derive, ids)
+                self.warnings = answers.warnings
+                self.for_training = train_rows = [row for row in answers.rows if row.gold is None]
+                self.with_gold = gold_rows = [row for row in answers.rows if row.gold is not None]
+                _write_both(write_soft_answers, (soft, train_rows), (scored, gold_rows))
+            else:
+                derived = soft_labels.derive(store, run, plan.derive, ids)
+                self.warnings = derived.warnings
+                self.for_training = rows = [row for row in derived.rows if row.gold is None]
+                self.with_gold = golden = [row for row in derived.rows if row.gold is not None]
+                _write_both(write_soft_labels, (soft, rows), (scored, golden))
+
+
+R = TypeVar("R")
+
+
+def _write_both(write: Callable[[Path, list[R]], None], training: tuple[Path, list[R]], scored: tuple[Path, list[R]]) -> None:
+    """Write the rows for training, and those with gold if there are any."""
+    write(*training)
+    if scored[1]:
+        write(*scored)
 
 
 def _check_apart(file: Path, texts: Texts, gold_file: Path, gold: Texts) -> None:

@@ -12,8 +12,9 @@ import msgspec
 
 from potstill.contract.errors import UserError
 from potstill.contract.project import TEACHER
+from potstill.contract.questions.questionnaire import AnyTask, as_single
 from potstill.contract.system.machine import cpu_name, free_memory_bytes, usable_cores
-from potstill.contract.task import Task, as_task
+from potstill.contract.task import Task
 from potstill.contract.texts import Text, read_texts
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import LabelConfig, RunMode
@@ -117,7 +118,7 @@ class HoursPlan:
 
 
 def plan(
-    task: Task | str | Path,
+    task: AnyTask | str | Path,
     texts: str | Path,
     config: PlanConfig,
     label: LabelConfig = _LABEL,
@@ -141,8 +142,8 @@ def plan(
         FormatError: if a file is malformed.
         UserError: if a named teacher is not on this machine, or no pace could be measured.
     """
-    task_file = "task.toml" if isinstance(task, Task) else str(task)
-    task = as_task(task)
+    task_file = str(task) if isinstance(task, str | Path) else "task.toml"
+    task = as_single(task, "potstill plan")
     read = read_texts(texts, labels=task.label_names, target=task.input.target)
     different, notes = without_copies(read.texts), list[str]()
     scores = {found.teacher: found for found in map(read_scores, map(Path, tuned))}

@@ -10,6 +10,7 @@ import numpy as np
 
 from potstill.contract.files import atomic
 from potstill.contract.project import TEACHER
+from potstill.contract.questions.questionnaire import as_single
 from potstill.contract.scores import metrics
 from potstill.contract.scores.record import Scores
 from potstill.contract.soft_label import read_soft_labels
@@ -40,7 +41,7 @@ class ProjectScores:
 
 def score(finished: ProjectRun) -> ProjectScores:
     """Score all three on the gold texts that the teacher could label."""
-    labels = finished.plan.task.label_names
+    labels = as_single(finished.plan.task, "potstill demo").label_names
     rows = read_soft_labels(finished.out / GOLD_LABELS_FILE, labels=labels)
     by_id = {text.id: text for text in finished.plan.all_texts}
     texts = [by_id[row.id] for row in rows]

@@ -11,8 +11,9 @@ from potstill.contract.project import TEACHER
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.config import check_embedding_libraries
+from potstill.labeler.candidates import is_narrowed
 from potstill.labeler.config import AUTO, LabelConfig, RunMode, with_mode
-from potstill.labeler.prompts.variants import Nearest, nearest_examples
+from potstill.labeler.prompts.variants import Nearest, chosen_by_similarity
 from potstill.labeler.run.second_teacher import DEFAULT_RULE, UncertainRule
 from potstill.labeler.teacher import APIS, DECIDING, Teacher
 from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
@@ -158,15 +159,17 @@ def with_possible_mode(config: LabelConfig, note: str, teacher: Teacher) -> tupl
 def nearest_worked_examples(
     task: Task, texts: Sequence[Text], config: LabelConfig, backbone: str, tell: Callable[[str], None]
 ) -> Nearest | None:
-    """The worked examples most similar to each text; None where the configuration chooses them in another way.
+    """What each text has of its own by similarity: candidates, worked examples; None where it has neither.
 
     Raises:
         UserError: if the backbone is unknown or not on this machine.
         ModuleNotFoundError: if torch or transformers is not installed.
     """
-    if config.examples != "nearest":
+    narrow = is_narrowed(task, config)
+    if config.examples != "nearest" and not narrow:
         return None
     check_embedding_libraries()
     encoder = find_backbone(backbone)
-    tell(f"choosing the worked examples for {len(texts)} texts with {encoder.name}")
-    return nearest_examples(task, texts, config.n_examples_per_label, encoder)
+    what = f"{config.candidates} of {len(task.labels)} labels" if narrow else "the worked examples"
+    tell(f"choosing {what} for {len(texts)} texts with {encoder.name}")
+    return chosen_by_similarity(task, texts, config, encoder)

@@ -9,7 +9,7 @@ from typing import Any
 
 from potstill.contract.errors import StoppedError
 from potstill.contract.files import atomic
-from potstill.contract.task import Task, as_task
+from potstill.contract.questions.questionnaire import AnyTask, as_single
 from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.tuning.candidates import TuneConfig
 from potstill.labeler.tuning.gold_split import MOST, gold_halves
@@ -36,7 +36,7 @@ class TunedPrompt:
 
 
 def tune_prompt(
-    task: Task | str | Path,
+    task: AnyTask | str | Path,
     gold: str | Path,
     out: str | Path,
     config: TuneConfig = _TUNE,
@@ -62,7 +62,7 @@ def tune_prompt(
         UserError: if there is nothing to try, or the teacher fails.
         StoppedError: on KeyboardInterrupt; every answer so far is stored.
     """
-    task, gold, out = as_task(task), Path(gold), Path(out)
+    task, gold, out = as_single(task, "potstill task tune"), Path(gold), Path(out)
     halves = gold_halves(task, gold, max_texts)
     try:
         opened = configured_teacher(teacher, tell)

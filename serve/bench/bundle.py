@@ -22,7 +22,7 @@ from potstill.contract.system.child_process import environment
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import Text, texts_and_targets
 from potstill.serve.bench.bundle_report import MIX, BundleBenchReport, Facts, Peer, Times, VariantFigures, milliseconds, summary
-from potstill.serve.bench.fresh_process import FreshProcess
+from potstill.serve.bench.fresh_process import TRUST, FreshProcess
 from potstill.serve.bench.load.in_process import in_process_rps
 from potstill.serve.bench.texts import LENGTHS, texts_as_given, texts_of
 from potstill.serve.runtime.classifier import Classifier, softmax
@@ -47,6 +47,7 @@ class BundleBenchConfig:
     n_warm_up: int = 10  # answers before timing starts
     n_starts: int = 3  # fresh processes; start-up time and memory are their medians
     threads: int = 1  # cores that one answer may use
+    trust: bool = False  # open every bundle whatever operators and tokenizer parts are in it
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,9 @@ def bench_bundle(
         UserError: if a fresh process cannot answer.
     """
     bundle = Path(bundle)
-    with Classifier.open(bundle, threads=config.threads) as classifier:
-        more = {name: Classifier.open(path, threads=config.threads) for name, path in (others or {}).items()}
+    opened = partial(Classifier.open, threads=config.threads, trust=config.trust)
+    with opened(bundle) as classifier:
+        more = {name: opened(path) for name, path in (others or {}).items()}
         groups = _groups(classifier, bundle, config)
         own = own_name(classifier.manifest)
         answers: dict[str, _Answering] = {LIMIT: lambda text, feed: classifier.run(feed), own: _classifying(classifier)}
@@ -92,7 +94,7 @@ def bench_bundle(
         for other in more.values():
             other.close()
     texts = groups[0].texts
-    facts = {name: _facts(path, texts, config.n_starts, changes[name]) for name, path in {own: bundle, **(others or {})}.items()}
+    facts = {name: _facts(path, texts, config, changes[name]) for name, path in {own: bundle, **(others or {})}.items()}
     facts[LIMIT] = msgspec.structs.replace(facts[own], batch_change_max=changes[LIMIT])
     facts |= {peer.name: peer.facts(texts) for peer in peers}
     tokens = int(median(feed["input_ids"].shape[1] for feed in groups[0].feeds))
@@ -184,25 +186,25 @@ def _scaling(classifier: Classifier, texts: list[Text]) -> float | None:
     return median(two / one for two, one in rates)
 
 
-def _facts(bundle: Path, texts: list[Text], n_starts: int, change: float) -> Facts:
+def _facts(bundle: Path, texts: list[Text], config: BundleBenchConfig, change: float) -> Facts:
     """Start-up time and memory as medians over fresh processes, and the bundle's size."""
-    starts = _starts(bundle, texts, n_starts)
+    starts = _starts(bundle, texts, config)
     size = sum(path.stat().st_size for path in bundle.iterdir())
     return Facts(median(start_s for start_s, _ in starts), median(rss for _, rss in starts) / 1e6, size, change)
 
 
-def _starts(bundle: Path, texts: list[Text], n_starts: int) -> list[tuple[float, int]]:
+def _starts(bundle: Path, texts: list[Text], config: BundleBenchConfig) -> list[tuple[float, int]]:
     """(seconds to the first answer, resident bytes) of each fresh process."""
     unique = list(dict.fromkeys((text.text, text.target) for text in texts))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "texts.json"
         file.write_bytes(msgspec.json.encode(unique))
-        return [_start(bundle, file) for _ in range(n_starts)]
+        return [_start(bundle, file, trust=config.trust) for _ in range(config.n_starts)]
 
 
-def _start(bundle: Path, texts: Path) -> tuple[float, int]:
+def _start(bundle: Path, texts: Path, *, trust: bool) -> tuple[float, int]:
     """(seconds to the first answer, resident bytes) of one fresh process."""
-    command = [sys.executable, "-m", "potstill.serve.bench.fresh_process", str(bundle), str(texts)]
+    command = [sys.executable, "-m", "potstill.serve.bench.fresh_process", str(bundle), str(texts), *([TRUST] if trust else [])]
     start_s = time.monotonic()
     done = subprocess.run(command, capture_output=True, env=environment(), check=False)
     if done.returncode != 0:

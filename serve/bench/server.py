@@ -48,6 +48,7 @@ class ServerBenchConfig:
     n_soak: int = 5000  # requests over which memory growth is measured
     n_signals: int = 0  # number of SIGHUP, and of SIGTERM, under load
     processes: int = 1  # of a server that is started
+    trust: bool = False  # open the bundle whatever operators and tokenizer parts are in it, here and in servers that are started
 
 
 class _Load:
@@ -91,10 +92,11 @@ def bench_server(server: str, config: ServerBenchConfig, serve_command: Sequence
     folder = config.bundle if "://" in server else Path(server)
     if folder is None and config.n_signals:
         raise UserError("signals need a server that this command starts; name its bundle: --bundle BUNDLE")
+    serve_command = [*serve_command, *(["--trust"] if config.trust else [])]
     key = next((one.strip() for one in os.environ.get(VARIABLE, "").replace(",", "\n").splitlines() if one.strip()), None)
     with ExitStack() as stack:
         address = stack.enter_context(_address(server, config, serve_command))
-        classifier = None if folder is None else stack.enter_context(Classifier.open(folder))
+        classifier = None if folder is None else stack.enter_context(Classifier.open(folder, trust=config.trust))
         texts = _texts(address, folder, config, key)
         load = _Load(address, [_request(address, text, key) for text in shuffled(texts)], key)
         report = _measure(server, load, classifier, texts, config)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -123,6 +124,15 @@ def write_bundle(folder: Path, seed: int = 0, slow: int = 0, familiarity: Famili
     write_golden(folder, [Golden(text=text, probs=row, target=target) for text, row in zip(texts, rows, strict=True)])
     write_sums(folder)
     return folder
+
+
+def unusual(bundle: Path) -> Path:
+    """The bundle with an operator that no export writes."""
+    model = onnx.load(bundle / "model.onnx")
+    model.graph.node.append(onnx.helper.make_node("EyeLike", [model.graph.output[0].name], ["eye"]))
+    onnx.save(model, bundle / "model.onnx")
+    write_sums(bundle)
+    return bundle
 
 
 def write_gold(path, bundle, seed, share_right, n=300):

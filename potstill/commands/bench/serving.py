@@ -10,6 +10,7 @@ from typing import Any
 import click
 import msgspec
 
+from potstill.commands.options.bundle import trust_option
 from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
 from potstill.serve.bench.bundle_report import BundleBenchReport
 from potstill.serve.bench.load_report import plot
@@ -35,10 +36,11 @@ SERVE_COMMAND = (sys.executable, "-m", "potstill", "serve")
     type=FOLDER,
     help="BUNDLE's checkpoint: its float graph, and pipelines of optimum and torch, are timed too.  [default: none]",
 )
+@trust_option
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of a table.")
-def bundle_command(bundle: Path, texts: Path | None, n: int, threads: int, against: Path | None, as_json: bool) -> None:
+def bundle_command(bundle: Path, against: Path | None, as_json: bool, **options: Any) -> None:
     """Time the answers of BUNDLE next to the bare session, by number of tokens, and its start-up in a fresh process."""
-    config = BundleBenchConfig(texts=texts, n=n, threads=threads)
+    config = BundleBenchConfig(**options)
     report = bench_bundle(bundle, config) if against is None else _against(bundle, against, config)
     click.echo(msgspec.json.encode(report) if as_json else report.as_text())
 
@@ -70,6 +72,7 @@ def _against(bundle: Path, checkpoint: Path, config: BundleBenchConfig) -> Bundl
     help="SIGHUP, and as many SIGTERM, under load, to servers that are started for it.",
 )
 @click.option("--processes", type=COUNT, default=SERVER.processes, show_default=True, help="Processes of a server that is started.")
+@trust_option
 @click.option("--plot", "picture", type=FOLDER, help="SVG file to write: latency over rate.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of a table.")
 def server_command(server: str, picture: Path | None, as_json: bool, **options: Any) -> None:

@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from potstill.commands.console.errors import FAILED, line, printable, tell
+from potstill.commands.options.bundle import trust_option, workers_option
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.promise import confidence_option, named, rule_option
 from potstill.serve.offline import verify as verification
@@ -20,17 +21,6 @@ from potstill.serve.offline.certify import certify_bundle, check_certificate
 from potstill.serve.offline.predict import PredictConfig, predict_file
 
 PATH = click.Path(path_type=Path)
-# every configuration has the same default
-workers_option = click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=PredictConfig.workers,
-    help="Texts answered at the same time.  [default: usable cores]",
-)
-
-trust_option = click.option(
-    "--trust", is_flag=True, default=PredictConfig.trust, help="Open the bundle whatever operators and tokenizer parts are in it."
-)
 
 
 @click.command("predict")

@@ -107,6 +107,6 @@ def command(bundles: tuple[str, ...], timeout_ms: float, teacher: str | None, ta
         check_fallback(teacher, task)
         serve(bundles, config, announce=ServerLog().line)
         return
-    own = {name: options[f"teacher_{name}"] for name in ("model", "api", "paths", "threads", "pool")}
+    own = {name: options[f"teacher_{name}"] for name in ("model", "api", "paths", "threads", "memory_mb", "pool")}
     limits = TeacherLimits(options["teacher_wait_ms"], options["teacher_concurrency"], options["teacher_per_minute"])
     serve_with_teacher(bundles, task, FallbackConfig(teacher, **own), config, limits, kept, announce=ServerLog().line)

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 if TYPE_CHECKING:  # training and export do without the labeler
-    from potstill.labeler.run.progress import RunProgress, RunSnapshot
+    from potstill.labeler.run.progress import LiveRun, RunSnapshot
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_LOOKS = 1.0  # on a terminal; what the labels look like is computed from all paths
@@ -141,7 +141,7 @@ def _loss_lines() -> Callable[[str, int, int, float], None]:
 
 
 @contextmanager
-def label_progress() -> Iterator[Callable[[RunProgress], None]]:
+def label_progress() -> Iterator[Callable[[LiveRun], None]]:
     """A callback that shows how far a labelling run is."""
     if not sys.stderr.isatty():
         yield _label_lines()
@@ -158,7 +158,7 @@ def label_progress() -> Iterator[Callable[[RunProgress], None]]:
     bar = bars.add_task("label", total=None, speed="", looks="")
     next_look = 0.0
 
-    def show(live: RunProgress) -> None:
+    def show(live: LiveRun) -> None:
         nonlocal next_look
         bars.start()  # now and not before, so that what is told about the start stands above the bar
         bars.update(bar, completed=live.n_paths, total=live.total)
@@ -187,11 +187,11 @@ def looks(now: RunSnapshot) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _label_lines() -> Callable[[RunProgress], None]:
+def _label_lines() -> Callable[[LiveRun], None]:
     """A JSON line now and then."""
     shown = time.monotonic()
 
-    def show(live: RunProgress) -> None:
+    def show(live: LiveRun) -> None:
         nonlocal shown
         if time.monotonic() - shown >= SECONDS_BETWEEN_LINES:
             shown = time.monotonic()

@@ -9,6 +9,8 @@ import click
 from potstill.commands.console.errors import tell
 from potstill.commands.console.lazy import LazyGroup, Row
 from potstill.contract.task import load_task, missing
+from potstill.labeler.candidates import many_labels
+from potstill.labeler.config import LabelConfig
 from potstill.workflows.example_files import write_templates
 
 FILE = click.Path(path_type=Path)
@@ -38,5 +40,5 @@ def check(task: Path) -> None:
     """Check that TASK is a sound task file, and print its digest."""
     loaded = load_task(task)
     click.echo(f"{task}: sound; {len(loaded.labels)} labels, {len(loaded.examples)} worked examples, digest {loaded.digest}")
-    for line in missing(loaded):
+    for line in [*missing(loaded), *many_labels(loaded, LabelConfig())]:
         tell(f"note: {line}")

@@ -12,9 +12,10 @@ from potstill.commands.options.labelling import backbone_option, mode_option, pr
 from potstill.contract.project import TEACHER
 from potstill.contract.task import Task, load_task
 from potstill.contract.texts import Text
+from potstill.labeler.candidates import is_narrowed
 from potstill.labeler.config import LabelConfig, with_mode
 from potstill.labeler.prompts.check import asked_how, identity_of
-from potstill.labeler.prompts.variants import Nearest, nearest_examples, one_variant
+from potstill.labeler.prompts.variants import Nearest, chosen_by_similarity, one_variant
 from potstill.labeler.teacher import Identity
 from potstill.models.catalog import best_mode, find_backbone, find_teacher
 from potstill.models.gguf import read_header
@@ -61,7 +62,7 @@ def command(task: Path, text: str, target: str | None, variant: int, teacher: st
 
 
 def _nearest(task: Task, text: Text, config: LabelConfig, backbone: str) -> Nearest | None:
-    """The worked examples most similar to the text; None where the configuration chooses them in another way."""
-    if config.examples != "nearest":
+    """What the text has of its own by similarity: candidates, worked examples; None where it has neither."""
+    if config.examples != "nearest" and not is_narrowed(task, config):
         return None
-    return nearest_examples(task, [text], config.n_examples_per_label, find_backbone(backbone))
+    return chosen_by_similarity(task, [text], config, find_backbone(backbone))

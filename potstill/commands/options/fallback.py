@@ -46,6 +46,13 @@ _FALLBACK = (
         help="CPU threads of a teacher on this machine.  [default: usable cores]",
     ),
     click.option(
+        "--teacher-memory-mb",
+        type=click.IntRange(min=1),
+        default=FallbackConfig.memory_mb,
+        help="Megabytes that the teacher's process may hold, its model's file aside; one that holds more is replaced.  "
+        "[default: no limit; the system ends it first where memory runs out]",
+    ),
+    click.option(
         "--teacher-pool",
         metavar="FILE",
         default=FallbackConfig.pool,

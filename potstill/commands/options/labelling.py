@@ -36,6 +36,13 @@ examples_per_label_option = click.option(
 )
 _PROMPT = (
     click.option(
+        "--candidates",
+        default=LabelConfig.candidates,
+        show_default=True,
+        help="Labels that one text is asked among at most, where the task has more than 20: those most similar to it (needs the "
+        "extra train); 0: always all labels.",
+    ),
+    click.option(
         "--examples",
         type=click.Choice(EXAMPLES),
         default=LabelConfig.examples,

@@ -8,6 +8,7 @@ import click
 
 from potstill.commands.console.errors import tell
 from potstill.commands.console.progress import train_progress
+from potstill.commands.options.bundle import trust_option
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.promise import confidence_option, rule_option
 from potstill.contract.files import atomic
@@ -23,6 +24,7 @@ PATH = click.Path(path_type=Path)  # whether it exists is checked by the code th
 @click.argument("checkpoint", type=PATH)
 @click.argument("gold", type=PATH)
 @click.option("--bundle", type=PATH, help="Folder of a bundle to score too.")
+@trust_option
 @click.option("--teacher", type=PATH, help="Soft labels of the gold texts, to score the teacher.")
 @click.option("--soft-labels", type=PATH, help="File that the student was trained on; the baseline tfidf learns from it.")
 @click.option(

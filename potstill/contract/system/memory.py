@@ -1,4 +1,4 @@
-"""Resident memory of a process, in bytes: now, and at its peak; and how to give back what is free."""
+"""Memory of a process, in bytes: resident now and at its peak, or held by itself; and how to give back what is free."""
 
 from __future__ import annotations
 
@@ -24,6 +24,24 @@ def resident_bytes(process: int | str = "self", proc: Path = PROC) -> int:
     except (OSError, ValueError):
         return peak_resident_bytes(proc)
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def own_bytes(process: int, proc: Path = PROC) -> int | None:
+    """Memory that a process holds itself, in RAM or swapped out; mapped files, which the system may drop, do not count.
+
+    Args:
+        process: its id.
+        proc: where the proc file system is mounted.
+    Returns:
+        Bytes; None if there is no such process, or the system does not say.
+    Source: proc_pid_status(5).
+    """
+    try:
+        lines = (proc / str(process) / "status").read_text(encoding="ascii", errors="replace").splitlines()
+        found = [int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "RssShmem:", "VmSwap:"))]
+    except (OSError, ValueError, IndexError):
+        return None
+    return sum(found) * 1024 if found else None
 
 
 def peak_resident_bytes(proc: Path = PROC) -> int:

@@ -24,12 +24,13 @@ class FallbackConfig:
     api: str = "auto"  # how a server is asked
     paths: int = 1  # prompts with different worked examples that are averaged for each text, at least 1
     threads: int | None = None  # CPU threads of a model on this machine; None: all usable cores
+    memory_mb: int | None = None  # megabytes that its process may hold beside mapped files, at least 1; None: no limit
     pool: str | None = None  # file of texts like those to come, on which it is calibrated; None: the bundle's golden texts
 
     def __post_init__(self) -> None:
         """Refuse what asks nothing."""
-        for name, value in (("paths", self.paths), ("threads", self.threads or 1)):
-            if value < 1:
+        for name, value in (("paths", self.paths), ("threads", self.threads), ("megabytes of memory", self.memory_mb)):
+            if value is not None and value < 1:
                 raise UserError(f"the teacher's {name} are {value}; there must be at least 1")
 
     @property

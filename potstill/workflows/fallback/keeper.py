@@ -1,4 +1,4 @@
-"""Keep the teacher behind a server alive: start its process, look for signs of life, and replace it when it dies or stands still.
+"""Keep the teacher behind a server alive: start its process, and replace it when it dies, stands still or grows.
 
 The server does not depend on it: a teacher that is away only leaves hard texts to the bundle.
 """
@@ -20,6 +20,7 @@ import msgspec
 
 from potstill.contract.errors import UserError
 from potstill.contract.system.child_process import environment
+from potstill.contract.system.memory import own_bytes
 from potstill.serve.http.telemetry.logs_and_traces import STDERR, ServerLog
 from potstill.workflows.fallback.config import OPENED, READY, ProcessConfig
 
@@ -28,13 +29,20 @@ RESTART_S = (1.0, 60.0)  # before the next start: first, then doubled up to this
 STEADY_S = 60.0  # of life, after which a death counts as the first one
 LOOK_S = 0.5  # between two looks at the process
 SOCKET_NAME = "teacher.sock"
+MEGABYTE = 1_000_000
 
 
 class TeacherKeeper:
     """One teacher process at a time; a `with` block ends it."""
 
     def __init__(self, config: ProcessConfig, log: ServerLog) -> None:
-        """Start nothing yet. Args: settings, whose socket and status are filled in here; the log."""
+        """Start nothing yet. Args: settings, whose socket and status are filled in here; the log.
+
+        Raises:
+            UserError: if its memory is to be limited, and this system does not say what a process holds.
+        """
+        if config.teacher.memory_mb is not None and own_bytes(os.getpid()) is None:
+            raise UserError("this system does not say how much memory a process holds, so the teacher's cannot be limited")
         self._folder = Path(tempfile.mkdtemp(prefix="potstill-teacher-"))  # which only this user may enter
         self.socket = str(self._folder / SOCKET_NAME)
         self._config = msgspec.structs.replace(config, socket=self.socket)
@@ -115,7 +123,7 @@ class TeacherKeeper:
                 pass  # it has ended, as `_look_after` will see
 
     def _look_after(self) -> bool:
-        """Read reports until the process ends, and kill it if it stands still; returns whether it has opened the teacher."""
+        """Read reports until the process ends; kill it if it stands still or is too large. Whether it has opened the teacher."""
         opened, is_ready, heard_s = False, False, time.monotonic()
         while self._process is not None:
             if select.select([self._status], [], [], LOOK_S)[0]:
@@ -130,7 +138,18 @@ class TeacherKeeper:
                 self._log.line("the teacher's process stands still and is killed")
                 self._process.kill()
                 break
+            if self._is_too_large(self._process.pid):
+                self._process.kill()
+                break
         return opened
+
+    def _is_too_large(self, process: int) -> bool:
+        """Whether the process holds more memory than it may; the log says so."""
+        most_mb, held = self._config.teacher.memory_mb, own_bytes(process)
+        if most_mb is None or held is None or held <= most_mb * MEGABYTE:
+            return False
+        self._log.line(f"the teacher's process holds {held / MEGABYTE:.0f} MB, where {most_mb} MB are allowed, and is killed")
+        return True
 
     def _end(self) -> int:
         """Wait for the process, and close what it used; returns its exit code."""

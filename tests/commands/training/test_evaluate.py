@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 from support.tiny_backbone import trained_student
+from support.tiny_bundle import unusual
 from support.toy_task import LABELS, a_task, gold_texts, soft_label, write_gold
 
 from potstill.commands.main import run as console
@@ -139,6 +140,16 @@ def test_a_bundle_of_another_student_and_with_another_order_of_labels_is_read_by
     found = json.loads(out)["systems"]
     assert found["bundle"]["note"] == f"{manifest.variant}; exported from another student"
     assert found["bundle"]["accuracy"]["value"] < 0.5 < found["student"]["accuracy"]["value"]
+
+
+def test_a_bundle_with_what_no_export_writes_is_scored_only_where_it_is_trusted(potstill, place):
+    shutil.copytree(place / "bundle", place / "unusual")
+    unusual(place / "unusual")
+    code, _, err = potstill("student", "gold.jsonl", "--bundle", "unusual")
+    assert code == 1 and "operator EyeLike: is none that an export writes" in err
+    answers = [json.loads(potstill("student", "gold.jsonl", "--bundle", *options, "--json")[1])["systems"]["bundle"]
+               for options in (["unusual", "--trust"], ["bundle"])]  # fmt: skip
+    assert answers[0] == answers[1]
 
 
 WRONG = [

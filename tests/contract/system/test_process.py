@@ -1,12 +1,13 @@
 """The memory of a process, and the environment in which a child process finds our packages."""
 
+import mmap
 import os
 import resource
 import subprocess
 import sys
 
 from potstill.contract.system.child_process import environment
-from potstill.contract.system.memory import max_rss_bytes, peak_resident_bytes, resident_bytes
+from potstill.contract.system.memory import max_rss_bytes, own_bytes, peak_resident_bytes, resident_bytes
 
 MIB = 2**20
 
@@ -30,6 +31,24 @@ def test_a_small_child_of_a_large_process_has_a_peak_of_its_own():
 
 def test_another_process_is_named_by_its_id():
     assert resident_bytes(os.getpid()) >= MIB
+
+
+def test_a_process_holds_what_it_has_written_and_not_what_it_has_mapped_of_a_file(tmp_path):
+    (tmp_path / "file").write_bytes(os.urandom(MIB) * 64)
+    before = own_bytes(os.getpid())
+    with open(tmp_path / "file", "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        assert sum(mapped[:: mmap.PAGESIZE]) >= 0  # every page is in RAM now
+        assert resident_bytes(os.getpid()) > 64 * MIB
+        assert own_bytes(os.getpid()) < before + 16 * MIB
+    block = bytearray(os.urandom(1)) * (64 * MIB)
+    assert before + 60 * MIB < own_bytes(os.getpid()) < before + len(block) + 16 * MIB
+
+
+def test_what_a_process_holds_is_unknown_where_the_system_does_not_say(tmp_path):
+    assert own_bytes(os.getpid(), tmp_path) is None
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "status").write_text("Name:\tx\nVmRSS:\t  100 kB\n")  # of a kernel before 4.5
+    assert own_bytes(7, tmp_path) is None
 
 
 def test_without_a_proc_file_system_the_peak_is_the_one_that_getrusage_reports(tmp_path):

@@ -4,6 +4,7 @@ Unpacked to 16-bit floats, in which rounding is small: with 4-bit weights the ac
 rounding moves a log-probability by a tenth of a nat, in llama.cpp's own single sequence as much as here.
 """
 
+import dataclasses
 import math
 import os
 import shutil
@@ -18,7 +19,7 @@ from support.teachers.llama_reference import PREFIX, TEXTS, WORDS, SingleSequenc
 from potstill.contract.errors import UserError
 from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, NoContextError, OutOfCellsError, Token
 from potstill.labeler.engine.llama_bindings import model_params
-from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest, TeacherPath, TooLong
+from potstill.labeler.teacher import NOT_ASKED, AnswerSpec, Identity, PathRequest, TeacherPath, TooLong
 from potstill.labeler.teachers import local
 from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.opening import open_local, packed_file
@@ -302,3 +303,49 @@ def test_a_file_that_llama_cpp_rewrites_in_memory_is_read_and_not_mapped(pack, c
         pytest.skip("this build rewrites nothing: its AMX kernels are switched off with the others")
     mode = model_params(gguf.read_header(packed_file(NAME, pack).path)).load_mode
     assert mode == (llama_cpp.LLAMA_LOAD_MODE_NONE if copied else llama_cpp.LLAMA_LOAD_MODE_AUTO)
+
+
+# Candidates
+
+ALIKE = ("up", "up and away", "up and running", "up and running late", "going down", "going down the drain", "neutral")
+
+
+def asked_among(engine: LlamaEngine, places: tuple[int, ...], mode: str = "direct", paths: int = 1) -> list[TeacherPath]:
+    wanted = [dataclasses.replace(request, words=places) for request in requests(mode, paths)]
+    return sorted(
+        teacher(engine).answer(PREFIX[mode], 0, wanted, answer_spec(mode, ALIKE), 0), key=lambda path: (path.text_id, path.path)
+    )
+
+
+@pytest.mark.parametrize("mode", ["direct", "cot"])
+def test_candidates_that_begin_alike_have_the_probabilities_that_words_walked_alone_have(engine, mode):
+    places = (1, 3, 4, 5)
+    for path, alone in zip(
+        asked_among(engine, places, mode, 2 - (mode == "direct")), drawn(engine, mode, 2 - (mode == "direct"), ALIKE), strict=True
+    ):
+        for place, value in enumerate(path.word_logprobs):
+            if place not in places:
+                assert value == NOT_ASKED
+            elif ALIKE[place] != "going down":
+                assert value == pytest.approx(alone.word_logprobs[place], abs=0.02)
+
+
+def test_what_candidates_have_in_common_is_decoded_once(engine, monkeypatch):
+    counts = []
+    decode = engine.decode
+
+    def counting(tokens):
+        counts.append(len(tokens))
+        return decode(tokens)
+
+    monkeypatch.setattr(engine, "decode", counting)
+    numbers = []
+    for places in ((1,), (1, 2), (1, 2, 3)):
+        counts.clear()
+        asked_among(engine, places)
+        numbers.append(sum(counts))
+    words = [engine.tokenize(f" {word}") for word in ALIKE]
+    assert words[1][:2] == words[2][:2] and words[2] == words[3][: len(words[2])]
+    # the second word shares all that is decoded of it; the third one adds its tokens but for the last
+    assert numbers[1] - numbers[0] == len(TEXTS) * (len(words[2]) - 1 - 2)
+    assert numbers[2] - numbers[1] == len(TEXTS) * (len(words[3]) - len(words[2]))

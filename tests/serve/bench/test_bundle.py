@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.tiny_bundle import write_bundle
+from support.tiny_bundle import unusual, write_bundle
 
 from potstill.commands.main import run as console
 from potstill.contract.texts import Text
@@ -45,6 +45,14 @@ def test_the_command_prints_every_figure_as_json(bundle, capsys):
     assert {key: found["variants"]["float"][key] for key in KEYS[:9]} == {key: found[key] for key in KEYS[:9]}
     assert found["variants"]["limit"]["over_limit"] == {"mix": 1.0, "8": 1.0, "16": 1.0}
     assert found["variants"]["float"]["over_limit"]["8"] >= 1
+
+
+def test_a_bundle_with_what_no_export_writes_is_timed_only_where_it_is_trusted(tmp_path, capsys):
+    command = ["bench", "bundle", str(unusual(write_bundle(tmp_path / "bundle"))), "--n", "5", "--json"]
+    assert console(command) == 1
+    assert "operator EyeLike: is none that an export writes" in capsys.readouterr().err
+    assert console([*command, "--trust"]) == 0
+    assert json.loads(capsys.readouterr().out)["start_s"] > 0  # in a process of its own, which trusts it, too
 
 
 def test_texts_of_a_file_are_timed_instead_of_the_golden_ones(bundle, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -147,6 +148,39 @@ def test_killing_the_teacher_under_load_loses_no_request(folder, scripted_server
     assert {status for _, status, _, _ in found} == {200}
     assert max(seconds for text, _, _, seconds in found if text == EASY) < 1.0
     assert log[0] == 0 and log[1].count("the teacher's process ended with -9; a new one starts in") == 2
+
+
+def test_a_teacher_that_holds_too_much_memory_is_replaced_and_the_bundle_answers_meanwhile(folder, scripted_server):
+    script, huge = decisions_server(decide), threading.Event()
+
+    def growing(path, body):
+        if huge.is_set() and path.endswith("/decisions"):
+            huge.clear()
+            return 200, {"Content-Length": "1000000000"}, b"x" * 400_000_000  # the rest never comes
+        return script(path, body)
+
+    teacher = scripted_server(growing)
+    options = ("--teacher-api", "decisions", "--teacher-memory-mb", "350")
+    with ServerProcess(*arguments(folder, teacher.url, *options)) as server:
+        wait_until(lambda: answered_by(server) == "teacher", "the teacher answers")
+        (child,) = children(server.process.pid)
+        huge.set()
+        answer = server.classify(text=HARD)[1]["answer"]
+        assert answer["answered_by"] == "bundle" and answer["teacher"] in ("late", "dead")
+        wait_until(lambda: child not in children(server.process.pid), "the process is killed")
+        line = server.process.stderr.readline().decode()
+        assert re.fullmatch(r"the teacher's process holds \d+ MB, where 350 MB are allowed, and is killed\n", line)
+        assert b"a new one starts in 1 s, until then the bundle answers" in server.process.stderr.readline()
+        wait_until(lambda: answered_by(server) == "teacher", "a new teacher answers")
+        assert server.stop() == 0
+
+
+def test_a_model_that_does_not_fit_into_what_it_may_hold_is_one_line(folder, smollm2, console):
+    command = [*console, "serve", *map(str, arguments(folder, smollm2, "--teacher-memory-mb", "30")), "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    *_, said, error = done.stderr.splitlines()
+    assert done.returncode == 1 and said.endswith("MB, where 30 MB are allowed, and is killed")
+    assert error == "potstill: the teacher behind the server could not be opened; the reason is above"
 
 
 def test_a_server_elsewhere_that_is_not_there_yet_is_waited_for(folder, scripted_server, tmp_path):

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 from support.serving import ServerProcess
-from support.tiny_bundle import write_bundle
+from support.tiny_bundle import unusual, write_bundle
 
 from potstill.contract.errors import UserError
 from potstill.serve.bench.load import client
@@ -160,10 +160,13 @@ def test_the_command_measures_a_running_server_and_draws_its_ladder(tmp_path, co
     assert len(svg.findall("{http://www.w3.org/2000/svg}polyline")) == 4
 
 
-def test_the_command_starts_a_server_and_signals_to_it(tmp_path, console):
-    folder = write_bundle(tmp_path / "plain")
+def test_the_command_starts_a_server_and_signals_to_it_which_takes_trust_where_the_bundle_does(tmp_path, console):
+    folder = unusual(write_bundle(tmp_path / "plain"))
     quick = ["--seconds", "0.2", "--overload-s", "0.2", "--n-alone", "5", "--n-soak", "50", "--n-signals", "2"]
-    done = subprocess.run([*console, "bench", "server", folder, *quick, "--json"], capture_output=True, text=True, timeout=180)
+    command = [*console, "bench", "server", folder, *quick, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 1 and "operator EyeLike: is none that an export writes" in done.stderr
+    done = subprocess.run([*command, "--trust"], capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert (report["lost"], report["errors_5xx"], report["n_signals"]) == (0, 0, 2)

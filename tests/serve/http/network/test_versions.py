@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 
+import onnx
 import pytest
 from support.serving import ServerProcess, wait_until
 from support.tiny_bundle import write_bundle
@@ -121,18 +122,33 @@ def test_a_broken_version_is_refused_once_for_all_processes(tmp_path, versions):
         assert server.process.wait(60) == 0 and server.process.stderr.read() == b""
 
 
-def test_whatever_a_new_version_does_the_old_one_answers_and_the_next_bundle_is_renewed(tmp_path, versions):
+def no_pattern(bundle):
+    """A tokenizer whose regular expression is none."""
+    tokenizer = json.loads((bundle / "tokenizer.json").read_bytes())
+    tokenizer["pre_tokenizer"] = {"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": False}
+    (bundle / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
+def no_vector(bundle):
+    """A graph that loads, and then lacks the vector of nearly every token."""
+    model = onnx.load(bundle / "model.onnx")
+    table = model.graph.initializer[0]
+    table.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(table)[:1], table.name))
+    onnx.save(model, bundle / "model.onnx")
+
+
+@pytest.mark.parametrize("spoil", [no_pattern, no_vector])
+def test_whatever_a_new_version_does_the_old_one_answers_and_the_next_bundle_is_renewed(tmp_path, versions, spoil):
     folders, _ = versions
     first, second = tmp_path / "first", tmp_path / "second"
     put(folders[0], first)
     put(folders[1], second)
     with ServerProcess(f"first={first}", f"second={second}") as server:
-        tokenizer = json.loads((first / "tokenizer.json").read_bytes())
-        tokenizer["pre_tokenizer"] = {"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": False}
-        (first / "tokenizer.json").write_text(json.dumps(tokenizer))
+        spoil(first)
         write_sums(first)
         put(folders[2], second)
         server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: server.count("potstill_reloads_total", bundle="first", outcome="refused") == 1, "a refusal")
         assert server.process.stderr.readline().startswith(b"first: keeps version ")
         assert b"second: version " in server.process.stderr.readline()
         assert server.classify(text="rise")[0] == 200
