@@ -165,8 +165,11 @@ class _Folder:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `bundle.json` into a folder that is being filled."""
-    (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    """Write `bundle.json` into a folder that is being filled; versions that know no certificates read it, too, if there is none."""
+    content = msgspec.to_builtins(manifest)
+    if manifest.certificate is None:
+        del content["certificate"]
+    (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
 
 
 def read_manifest(source: Path | BundleFiles) -> Manifest:
