@@ -2,9 +2,9 @@
 
     python benchmarks/questions/several.py POSTS.jsonl.gz [--texts 200] [--paths 4] [--turns 5]
 
-Four and one take turns over the same texts with the same number of paths, mode direct, each into a new store, with one open teacher;
-each turn includes decoding the prompts' prefixes. The ratio is the geometric mean over the turns with a 95 % t interval. Then 60 texts
-are asked again through the very same prompts, each question alone, and once more together in another order.
+Four and one take turns over the same texts with the same number of paths, mode direct, each into a new store, with one open
+teacher; each turn includes decoding the prompts' prefixes. The ratio is the geometric mean over the turns with a 95 % t interval.
+Then 60 texts are asked again through the very same prompts, each question alone, and once more together in another order.
 """
 
 from __future__ import annotations
@@ -110,9 +110,8 @@ def compare(task: Questionnaire, texts: list[Text], config: LabelConfig, teacher
         alone |= {(one.question, text_id): values for (_, text_id), values in found.items()}
     for name, others in (("each question alone", alone), ("together in another order", again)):
         apart = np.array([np.abs(together[key] - others[key]).max() for key in together])
-        print(
-            f"together against {name}: mean {apart.mean():.4f}, 99th percentile {np.quantile(apart, 0.99):.4f}, {len(apart)} answers"
-        )
+        far = np.quantile(apart, 0.99)
+        print(f"together against {name}: mean {apart.mean():.4f}, 99th percentile {far:.4f}, {len(apart)} answers")
 
 
 def probs(results: object) -> dict[tuple[str, str], np.ndarray]:

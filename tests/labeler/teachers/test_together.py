@@ -78,7 +78,6 @@ def test_questions_that_share_a_text_have_the_paths_that_each_has_alone(engine, 
     assert_same(together, alone(opened, wanted))
 
 
-@pytest.mark.parametrize("engine", ["dense"], indirect=True)
 def test_the_real_model_says_the_same_about_a_shared_text(half_floats):
     engine = LlamaEngine(half_floats)
     try:
