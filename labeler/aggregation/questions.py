@@ -18,8 +18,8 @@ from potstill.labeler.aggregation.soft_labels import STATED, derive, teachers_di
 from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.store.questions import labelling, questions_of, tag_name
 
-# A tag whose share nobody has stated is taken to hold for a quarter of the texts: tags mostly do not hold, and with even shares every
-# one would hold for half. The teacher's own shares and mixtures of its log-odds were no nearer to the truth (docs/log.md).
+# A tag whose share nobody has stated is taken to hold for a quarter of the texts: tags mostly do not hold, and with even shares
+# every one would hold for half. The teacher's own shares and mixtures of its log-odds were no nearer to the truth (docs/log.md).
 TAG_SHARE = 0.25
 ASSUMING = ("calibrated", "majority", "affine")  # methods that do so
 

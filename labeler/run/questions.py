@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from potstill.contract.errors import StoppedError
+from potstill.contract.questions.question import NO, YES
 from potstill.contract.questions.questionnaire import Ask, Questionnaire
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
@@ -107,12 +108,10 @@ class SeveralRuns:
     def snapshot(self) -> RunSnapshot:
         """The state now; label shares are named `question=label`, and of yes-or-no questions only the share of yes is told."""
         found = {key: run.snapshot() for key, run in self._runs.items()}
-        shares = {
-            key if name == "yes" else f"{key}={name}": share
-            for key, one in found.items()
-            for name, share in one.shares.items()
-            if not (set(one.shares) == {"yes", "no"} and name == "no")
-        }
+        shares: dict[str, float] = {}
+        for key, one in found.items():
+            yes_or_no = set(one.shares) == {YES, NO}
+            shares |= {key: one.shares[YES]} if yes_or_no else {f"{key}={name}": share for name, share in one.shares.items()}
         seconds = max(one.seconds for one in found.values())
         speeds = [one.texts_per_s for one in found.values() if one.texts_per_s]
         left = [one.seconds_left for one in found.values() if one.seconds_left is not None]

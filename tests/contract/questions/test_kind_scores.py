@@ -67,3 +67,9 @@ def test_the_difference_of_equal_answers_is_nothing_and_of_better_ones_above_it(
 def test_no_text_is_no_score():
     with pytest.raises(ValueError, match="no text to score"):
         scores_of("yesno", np.empty((0, 2)), np.empty(0, dtype=int))
+
+
+def test_where_no_text_has_a_tag_average_precision_is_unknown_and_nothing_warns():
+    found = scores_of("tags", np.full((5, 2), 0.3), np.zeros((5, 2), dtype=np.int64))
+    assert np.isnan([found["map"].value, found["map"].low, found["map"].high]).all()
+    assert found["subset_accuracy"].value == 1.0

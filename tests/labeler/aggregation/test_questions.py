@@ -127,7 +127,7 @@ def test_the_summary_scores_every_question_by_its_kind(filled):
     text = as_text(found)
     assert max(map(len, text.split("\n"))) <= 100
     assert "sure (degree): 60 texts, 240 paths; label mass 1.00, agreement 1.00" in text
-    assert "40 texts at their level, 0 at a level beside it, 0 further away; rows gold, columns most probable:" in text
+    assert "40 texts at their level, 0 at one beside it, 0 further away; rows gold, columns most probable:" in text
 
 
 def test_without_gold_the_summary_says_how_to_get_scores(filled):
