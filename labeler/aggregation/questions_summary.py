@@ -170,7 +170,7 @@ def _block(one: QuestionSummary) -> list[str]:
         lines.append(f"  and {len(one.shares) - len(common)} others")
     if one.scores is None:
         return [*lines, "  no gold, so no scores; label some texts with --gold"]
-    cells = [f"{name} {_cell(one.scores[name])}" for name in SHOWN[one.kind]]
+    cells = [f"{name} {_cell(one.scores[name])}" for name in SHOWN[one.kind] if name in one.scores]
     lines.append(f"  on {one.n_gold} gold texts, with 95 % intervals:")
     lines += [f"    {',  '.join(cells[i : i + 2])}" for i in range(0, len(cells), 2)]
     return lines + (_confused(one) if one.confusions else [])
