@@ -153,6 +153,8 @@ tei = json_of(
     ("/", {"inputs": [["rise", "acme"], ["fall"]], "truncate": True}),
     ("/invocations", {"inputs": [[one] for one in TEXTS], "parameters": None}),
     ("/bundles/two/predict", {"inputs": TEXTS[:2]}),
+    ("/bundles/two/questions/topics/predict", {"inputs": [[one] for one in TEXTS], "raw_scores": False}),
+    ("/questions/sure/predict", {"inputs": "rise"}),
 )
 
 
@@ -181,6 +183,23 @@ decisions = json_of(
             "model": "m",
             "input": [{"type": "message", "role": "user", "content": "fall"}],
             "questions": [{"type": "score", "instructions": [], "levels": [{"label": "low"}, {"label": "high"}]}],
+        },
+    ),
+    (
+        "/v1/decisions",
+        {
+            "model": "m",
+            "input": "fall",
+            "questions": [
+                {"type": "predicate", "name": "topics/chart", "instructions": "It has a chart."},
+                {"type": "predicate", "name": "asks", "instructions": "It asks."},
+                {
+                    "type": "score",
+                    "name": "sure",
+                    "instructions": "?",
+                    "levels": [{"label": one} for one in ("low", "middle", "high")],
+                },
+            ],
         },
     ),
 )

@@ -9,6 +9,7 @@ from support.browser import recorded_requests
 from support.serving import ServerProcess
 from support.tiny_bundle import some_heads, write_bundle
 
+from potstill.contract.questions.head import Head
 from potstill.serve.http.application.lookups import FOLDER
 
 pytestmark = pytest.mark.slow
@@ -31,7 +32,7 @@ INTENTS = [f"intent {n}" for n in range(77)]
 @pytest.fixture(scope="module")
 def several(tmp_path_factory):
     root = tmp_path_factory.mktemp("several")
-    intent = some_heads(move={"name": "intent", "labels": INTENTS, "bias": None})[0]
+    intent = Head(name="intent", kind="choice", labels=INTENTS)
     four, many = write_bundle(root / "four", heads=some_heads()), write_bundle(root / "many", heads=[intent, *some_heads()])
     one = write_bundle(root / "intents", labels=INTENTS)
     with ServerProcess(f"four={four}", f"many={many}", f"intents={one}") as server:
