@@ -26,7 +26,7 @@ def predict(checkpoint: str | Path, texts: list[Text]) -> NDArray[np.float64]:
 
     Raises:
         FormatError: if the folder is not a checkpoint, or is damaged.
-        UserError: if a text lacks a target that the student needs, or has one that it cannot read.
+        UserError: if it answers several questions, or a text lacks a target that the student needs, or has one that it cannot read.
     """
     checkpoint = Path(checkpoint)
     return _predict(checkpoint, read_student(checkpoint), texts)
@@ -82,6 +82,9 @@ def shifted(checkpoint: Path, student: Student, probs: NDArray[np.float64]) -> N
 
 def _predict(checkpoint: Path, student: Student, texts: list[Text]) -> NDArray[np.float64]:
     """float64 [N, C]: calibrated probabilities."""
+    if student.heads is not None:
+        asked = ", ".join(f"{head.name} ({head.kind})" for head in student.heads)
+        raise UserError(f"{checkpoint}: answers {asked}, and this is for one choice; score each question with potstill evaluate")
     check_targets(student, texts)
     encoder = students.from_checkpoint(
         checkpoint, student.labels, max_tokens=student.max_tokens, pair=student.target, family=student.family

@@ -10,7 +10,7 @@ from potstill.commands.console.errors import heeding_sigterm
 from potstill.commands.console.progress import train_progress
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.promise import confidence_option, rule_option
-from potstill.contract.task import load_task
+from potstill.contract.questions.questionnaire import as_single
 from potstill.contract.texts import read_texts
 from potstill.trainer.config import RECIPES, WEIGHTINGS, TrainConfig
 from potstill.trainer.run import is_main_process, train
@@ -139,7 +139,7 @@ def command(
     config = config_of(TrainConfig, options)
     with heeding_sigterm(), train_progress() as progress:
         if sweeps:
-            read = load_task(task)
+            read = as_single(task, "potstill train --sweep")
             texts = read_texts(gold, labels=read.label_names, target=read.input.target, gold=True).texts if gold else []
             text = sweep(read, soft_labels, checkpoint, config, texts, progress).as_text()
         else:

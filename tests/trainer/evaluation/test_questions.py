@@ -5,6 +5,7 @@ import pytest
 from support.tiny_backbone import joint_student
 from support.toy_questions import a_questionnaire, answer_rows, answered_gold
 
+from potstill.commands.main import run as console
 from potstill.contract.checkpoint import read_student
 from potstill.contract.errors import UserError
 from potstill.contract.questions.kind_scores import MAIN, scores_of
@@ -13,9 +14,11 @@ from potstill.contract.texts import Text, write_texts
 from potstill.export.config import ExportConfig
 from potstill.export.run import export_bundle
 from potstill.trainer.calibrate_on_gold import ConfidenceConfig
+from potstill.trainer.evaluation.checkpoint_scores import predict
 from potstill.trainer.evaluation.comparison_text import as_json, as_text, notes, predictions
 from potstill.trainer.evaluation.questions import read_gold_answers, student_answers
 from potstill.workflows.evaluation import EvaluateConfig, calibrate, evaluate
+from potstill.workflows.reporting import ReportFiles, write_report
 
 pytestmark = pytest.mark.slow
 
@@ -109,3 +112,33 @@ def test_a_file_without_an_answer_is_refused(files, tmp_path):
     (tmp_path / "gold.jsonl").write_bytes(write_texts([Text("calls", "1", gold="{}")]))
     with pytest.raises(UserError, match="no gold answer to any of the questions; add some"):
         evaluate(files[0], tmp_path / "gold.jsonl")
+
+
+def test_a_page_and_its_plots_are_written(files, tmp_path):
+    checkpoint, gold, taught, bundle = files
+    write_report(checkpoint, gold, tmp_path / "page.html", ReportFiles(bundle=bundle, teacher=taught, plots=tmp_path / "plots"))
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "student minus teacher" in page and "no text has a gold answer to sure" in page
+    assert (tmp_path / "plots" / "topics-reliability.png").stat().st_size > 1000
+
+
+def test_a_page_of_several_questions_shows_no_rationales(files, tmp_path):
+    with pytest.raises(UserError, match="answers several questions, and --store is for a student of one choice; leave it out"):
+        write_report(files[0], files[1], tmp_path / "page.html", ReportFiles(store=tmp_path / "labels.db"))
+
+
+def test_probabilities_of_one_choice_are_not_made_of_several_questions(files):
+    with pytest.raises(UserError) as caught:
+        predict(files[0], [Text("calls", "1")])
+    assert str(caught.value) == (
+        f"{files[0]}: answers move (choice), asks (yesno), topics (tags), sure (degree), and this is for one choice; score each question "
+        "with potstill evaluate"
+    )
+
+
+def test_a_sweep_is_for_one_choice(tmp_path, capsys):
+    (tmp_path / "task.toml").write_text(
+        'format = 2\nname = "t"\n[[questions]]\nname = "asks"\nkind = "yesno"\nquestion = "Does it ask?"\n', encoding="utf-8"
+    )
+    assert console(["train", str(tmp_path / "task.toml"), "none.jsonl", str(tmp_path / "student"), "--sweep"]) == 1
+    assert "potstill train --sweep takes a task of one choice" in capsys.readouterr().err

@@ -129,3 +129,36 @@ def test_one_question_of_another_kind_is_trained_alone(tmp_path, backbone):
     write_soft_answers(path, rows)
     student = train(task, path, tmp_path / "student", quick(backbone, epochs=6)).student
     assert [head.name for head in student.heads] == ["topics"]
+
+
+def test_a_run_that_was_broken_off_goes_on_to_the_weights_of_one_that_was_not(tmp_path, backbone):
+    task, path = a_questionnaire(), tmp_path / "rows.jsonl"
+    write_soft_answers(path, answer_rows(120, task, left_out=["asks"]))
+    config = quick(backbone, epochs=2, save_every=0.0)
+    seen = []
+
+    def until(stage, done, total, loss):
+        seen.append(done)
+        if done == 15:
+            raise KeyboardInterrupt
+
+    train(task, path, tmp_path / "whole", config)
+    with pytest.raises(KeyboardInterrupt):
+        train(task, path, tmp_path / "student", config, until)
+    seen.clear()
+    train(task, path, tmp_path / "student", config, lambda stage, done, total, loss: seen.append(done))
+    assert seen[0] == 15 or seen[0] == 16
+    for name in ("model.safetensors", "student.json", "validation.jsonl"):
+        assert (tmp_path / "student" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_student_of_the_same_questions_is_gone_on_from_and_one_of_others_gets_a_new_head(tmp_path, backbone):
+    task, path = a_questionnaire(), tmp_path / "rows.jsonl"
+    write_soft_answers(path, answer_rows(120, task))
+    train(task, path, tmp_path / "first", quick(backbone, epochs=1))
+    again = train(task, path, tmp_path / "again", quick(backbone, epochs=1, init=str(tmp_path / "first")))
+    assert f"started from {tmp_path / 'first'} and its head" in again.as_text()
+    other = a_questionnaire(questions=[task.find("topics"), task.find("asks")], examples=[])
+    write_soft_answers(tmp_path / "other.jsonl", answer_rows(120, other))
+    config = quick(backbone, epochs=1, init=str(tmp_path / "first"))
+    assert "under a new head" in train(other, tmp_path / "other.jsonl", tmp_path / "other", config).as_text()
