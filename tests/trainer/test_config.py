@@ -65,3 +65,9 @@ def test_the_body_learns_slower_from_many_texts_and_the_head_always_fast():
 @pytest.mark.parametrize("family", sorted(RECIPES))
 def test_stated_rates_are_taken_as_they_are(family):
     assert TrainConfig(family=family, learning_rate=3e-4, head_rate=7e-3).rates(10_000) == (3e-4, 7e-3)
+
+
+def test_with_many_labels_thousands_of_texts_get_more_epochs_and_a_stated_number_stays():
+    few, many = (TrainConfig().n_epochs(3000, n_labels) for n_labels in (20, 21))
+    assert (few, many) == (2, 6)
+    assert TrainConfig(epochs=1).n_epochs(3000, 77) == 1

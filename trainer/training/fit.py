@@ -109,7 +109,7 @@ def fit(
         StoppedError: if a signal came; the same call goes on from there.
     """
     goal = goal or one_choice(config)
-    n_epochs = config.n_epochs(len(training.features))
+    n_epochs = config.n_epochs(len(training.features), student.model.config.num_labels)
     epochs = KeepBest(config.patience) if len(validation.features) >= config.min_validation else KeepLast()
     callbacks: list[TrainerCallback] = [epochs, *([SaveStates(states)] if states else [])]  # in this order, see SaveStates
     with atomic.scratch("potstill-train") as scratch:  # the loop insists on a folder
