@@ -83,8 +83,8 @@ def shifted(checkpoint: Path, student: Student, probs: NDArray[np.float64]) -> N
 def _predict(checkpoint: Path, student: Student, texts: list[Text]) -> NDArray[np.float64]:
     """float64 [N, C]: calibrated probabilities."""
     if student.heads is not None:
-        answered = ", ".join(f"{head.name} ({head.kind})" for head in student.heads)
-        raise UserError(f"{checkpoint}: answers {answered}, and this is for one choice; score each question with potstill evaluate")
+        questions = ", ".join(f"{head.name} ({head.kind})" for head in student.heads)
+        raise UserError(f"{checkpoint}: answers {questions}, and this is for one choice; score each with potstill evaluate")
     check_targets(student, texts)
     encoder = students.from_checkpoint(
         checkpoint, student.labels, max_tokens=student.max_tokens, pair=student.target, family=student.family

@@ -131,7 +131,7 @@ def test_probabilities_of_one_choice_are_not_made_of_several_questions(files):
     with pytest.raises(UserError) as caught:
         predict(files[0], [Text("calls", "1")])
     assert str(caught.value) == (
-        f"{files[0]}: answers move (choice), asks (yesno), topics (tags), sure (degree), and this is for one choice; score each question "
+        f"{files[0]}: answers move (choice), asks (yesno), topics (tags), sure (degree), and this is for one choice; score each "
         "with potstill evaluate"
     )
 
