@@ -29,11 +29,12 @@ class ExportReport:
         """A table of the forms, hints, and one line on the bundle."""
         n, more = self.quality.n_validation, self.quality.forms[0].n - self.quality.n_validation
         texts = f"on {n} validation texts" + (f" and {more} others that the quantizer has not seen" if more else "")
+        score = "macro-F1" if self.quality.forms[0].questions is None else "score"
         head = (
-            f"{'form':<23}{'ms':>7}{'MB':>7}{'macro-F1':>10}{'log-loss':>9}{'same label':>11}{'most change':>12}{'in a batch':>11}"
+            f"{'form':<23}{'ms':>7}{'MB':>7}{score:>10}{'log-loss':>9}{'same label':>11}{'most change':>12}{'in a batch':>11}"
             f"{'padded':>9}  verdict"
         )
-        lines = [f"{texts}:", head, *(_row(form) for form in self.quality.forms)]
+        lines = [f"{texts}:", head, *(line for form in self.quality.forms for line in [_row(form), *_questions(form)])]
         lines += [f"not tried: {variant}, because {reason}" for variant, reason in self.quality.not_tried.items()]
         lines += [_pruning_line(self.quality.pruned)] if self.quality.pruned else []
         invariant = "the same in any batch" if self.manifest.batch_invariant else "not the same in every batch"
@@ -69,6 +70,14 @@ def _pruning_line(vocabulary: PrunedVocabulary) -> str:
         f"{v.ms_p50_before:.2f} -> {v.ms_p50:.2f} ms, macro-F1 {v.macro_f1_before:.4f} -> {v.macro_f1:.4f}; "
         f"{v.respelled} of {v.n} texts are tokenized differently, {v.flips} change their label"
     )
+
+
+def _questions(form: FormQuality) -> list[str]:
+    """A line for each of several questions."""
+    return [
+        f"  {one.name:<35}{one.score:>10.4f}{one.log_loss:>9.4f}{one.agreement:>11.4f}  {one.metric} on {one.n_validation} texts"
+        for one in form.questions or []
+    ]
 
 
 def _row(form: FormQuality) -> str:

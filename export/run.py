@@ -16,6 +16,7 @@ from potstill.contract.files import atomic
 from potstill.contract.system import machine
 from potstill.export.bundle.assemble import BundleContent, manifest_of, write_bundle
 from potstill.export.bundle.familiarity import fit_familiarity
+from potstill.export.bundle.heads import with_question_outputs
 from potstill.export.config import AUTO, FLOAT, FULL_RANGE, STATIC, TRAINED, ExportConfig
 from potstill.export.gate.criteria import fastest, max_chance_flips
 from potstill.export.gate.forms import Candidate, float_form, int8_and_fused_forms, pruned_float_form, time_forms, trained_form
@@ -58,14 +59,14 @@ def export_bundle(
         tell("export", 0, 4)
         student = read_student(checkpoint)
         whole, whole_source = _float(checkpoint, student, config, scratch)
-        parity = check_parity(checkpoint, whole_source.gate.feeds, whole.logits)
+        parity = check_parity(checkpoint, whole_source.gate.feeds, whole.logits, student.heads)
         reference, source, kept = whole, whole_source, None
         if config.prune_vocab:
             reference, source, kept = _pruned_float(whole, whole_source, config, scratch)
         tell("quantize", 1, 4)
         others, not_tried = int8_and_fused_forms(reference, source, config, scratch)
         if config.qat:
-            if reason := _why_not_trained(reference, others):
+            if reason := _why_not_trained(student, reference, others):
                 not_tried[TRAINED] = reason
             else:
                 tell("train", 1, 4)
@@ -76,6 +77,8 @@ def export_bundle(
         chosen = _choose(checkpoint, config, reference, others, not_tried)
         tell("prove", 3, 4)
         manifest = manifest_of(chosen, reference, source)
+        if manifest.heads is not None:
+            chosen = replace(chosen, model=with_question_outputs(chosen.model, manifest.heads))
         quality = _quality(manifest, source, [reference, *others], not_tried, parity, config)
         quality = msgspec.structs.replace(quality, pruned=pruned)
         known = fit_familiarity(chosen, source, config.unfamiliar_rate, scratch, config.threads)
@@ -150,8 +153,10 @@ def _trained(
         return []
 
 
-def _why_not_trained(reference: Candidate, others: list[Candidate]) -> str:
+def _why_not_trained(student: Student, reference: Candidate, others: list[Candidate]) -> str:
     """Why quantization-aware training is not needed or not possible; empty if it should run."""
+    if student.heads is not None:
+        return "a student of several questions is not trained against int8"
     static = [one.form for one in others if one.form.variant in (STATIC, FULL_RANGE)]
     if not static:
         return "static int8 was not asked for"

@@ -102,6 +102,12 @@ def infer(tensor: dict[str, object]) -> bytes:
     return whole(b"/v2/models/%s/infer" % NAME, json.dumps({"inputs": [one]}).encode())
 
 
+def decision(**changes: object) -> bytes:
+    """A request of the decision protocol with one question."""
+    question = {"type": "choice", "instructions": "?", "choices": [{"value": "a"}, {"value": "b"}]}
+    return whole(b"/v1/decisions", json.dumps({"model": "m", "input": "a", "questions": [question], **changes}).encode())
+
+
 NAME = b"bundle"
 
 
@@ -124,6 +130,14 @@ def attacks() -> Iterator[tuple[str, int, Sender | None]]:
     yield "a key of 900 KB", 1, asked(whole(ask, json.dumps({"text": "a", "k" * 900_000: 1}).encode()))
     yield "200,000 texts", 1, asked(whole(ask, json.dumps({"texts": ["aa"] * 160_000}).encode()))
     yield "64 texts of a megabyte", 1, asked(whole(ask, json.dumps({"texts": ["price rise " * 1400] * 64}).encode()))
+    yield "18,000 messages", 1, asked(decision(input=[{"role": "user", "content": [{"type": "text", "text": "a"}]}] * 18_000))
+    yield (
+        "60,000 choices",
+        1,
+        asked(decision(questions=[{"type": "choice", "instructions": "?", "choices": [{"value": "a"}] * 60_000}])),
+    )
+    yield "20,000 questions", 1, asked(decision(questions=[{"type": "predicate", "instructions": "?"}] * 20_000))
+    yield "400 questions with names", 1, asked(decision(questions=[{"type": "x", "instructions": "?", "name": "n" * 2300}] * 400))
     yield "escapes", 1, asked(whole(ask, json.dumps({"text": "\x01" * 160_000}).encode()))
     yield "a gzip bomb", 1, asked(whole(ask, gzip.compress(b" " * 50_000_000), b"Content-Encoding: gzip\r\n"))
     yield "invisible characters", 8, asked(whole(b"/predict", json.dumps({"inputs": invisible}, ensure_ascii=False).encode()), 8)

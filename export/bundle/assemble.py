@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from potstill.contract.bundle import (
     MODEL_FILE,
     QUALITY_FILE,
     TOKENIZER_FILE,
+    WITH_HEADS,
     Golden,
     Manifest,
     Provenance,
@@ -29,13 +30,15 @@ from potstill.contract.bundle import (
 )
 from potstill.contract.files import atomic
 from potstill.contract.promises.familiarity import Familiarity, write_familiarity
+from potstill.contract.questions.questionnaire import AnsweredExample, AnyTask
 from potstill.contract.scores.metrics import scores
-from potstill.contract.task import Example, Task
+from potstill.contract.task import Example
 from potstill.export.bundle import card
+from potstill.export.bundle.heads import shipped_heads
 from potstill.export.bundle.recalibration import carry_label_sets, carry_thresholds, correct_temperature
 from potstill.export.gate.criteria import is_batch_invariant
 from potstill.export.gate.forms import Candidate
-from potstill.export.gate.quality import Quality
+from potstill.export.gate.quality import Quality, quality_json
 from potstill.export.gate.source import ExportSource
 from potstill.export.tokenizer.files import CONFIG_FILE, TOKENIZER_CONFIG_FILE, config_json, tokenizer_config_json, tokenizer_json
 from potstill.serve.runtime.classifier import Classifier, softmax
@@ -58,7 +61,7 @@ class BundleContent:
     """The content of a bundle."""
 
     checkpoint: Path
-    task: Task
+    task: AnyTask
     model: onnx.ModelProto
     manifest: Manifest
     quality: Quality
@@ -74,28 +77,18 @@ def manifest_of(chosen: Candidate, reference: Candidate, source: ExportSource) -
         source: the checkpoint's content.
     """
     student, on = source.student, source.gate
-    validation = slice(on.n_validation)
-    float_logits, logits = (candidate.logits[validation] for candidate in (reference, chosen))
-    temperature = correct_temperature(student.temperature, float_logits.astype(np.float64), logits.astype(np.float64), on.targets)
-    probs = softmax(logits, temperature)
-    float_probs = softmax(float_logits, student.temperature)
-    thresholds = student.thresholds
-    if student.precision:  # thresholds that nobody measured stay as they are
-        thresholds = carry_thresholds(student.thresholds, student.labels, float_probs, probs)
+    if student.heads is None:
+        decision = _decision(chosen, reference, source)
+    else:
+        heads = shipped_heads(student.heads, on, reference.logits, chosen.logits)
+        decision = {"format": WITH_HEADS, "temperature": 1.0, "thresholds": None, "scores": {}, "heads": heads}
     return Manifest(
-        format=FORMAT,
         name=student.task_name,
         labels=student.labels,
         target=student.target,
         max_tokens=student.max_tokens,
-        temperature=temperature,
-        thresholds=thresholds,
         variant=chosen.form.variant,
         batch_invariant=is_batch_invariant(chosen.form),
-        scores={"validation": scores(probs, on.majority)},
-        precision=student.precision,
-        conformal=carry_label_sets(student.conformal, float_probs, probs),
-        label_shares=_label_shares(student.labels, probs),
         provenance=Provenance(
             task_digest=student.task_digest,
             teacher_digest=student.teacher_digest,
@@ -106,7 +99,30 @@ def manifest_of(chosen: Candidate, reference: Candidate, source: ExportSource) -
             n_train=student.n_train,
         ),
         machine=this_machine(),
+        **decision,
     )
+
+
+def _decision(chosen: Candidate, reference: Candidate, source: ExportSource) -> dict[str, Any]:
+    """The fields of the manifest that turn the logits of one choice into an answer."""
+    student, on = source.student, source.gate
+    validation = slice(on.n_validation)
+    float_logits, logits = (candidate.logits[validation] for candidate in (reference, chosen))
+    temperature = correct_temperature(student.temperature, float_logits.astype(np.float64), logits.astype(np.float64), on.targets)
+    probs = softmax(logits, temperature)
+    float_probs = softmax(float_logits, student.temperature)
+    thresholds = student.thresholds
+    if student.precision:  # thresholds that nobody measured stay as they are
+        thresholds = carry_thresholds(student.thresholds, student.labels, float_probs, probs)
+    return {
+        "format": FORMAT,
+        "temperature": temperature,
+        "thresholds": thresholds,
+        "scores": {"validation": scores(probs, on.majority)},
+        "precision": student.precision,
+        "conformal": carry_label_sets(student.conformal, float_probs, probs),
+        "label_shares": _label_shares(student.labels, probs),
+    }
 
 
 def write_bundle(bundle: Path, content: BundleContent) -> None:
@@ -121,7 +137,7 @@ def write_bundle(bundle: Path, content: BundleContent) -> None:
         (folder / TOKENIZER_FILE).write_bytes(tokenizer_json(checkpoint, manifest.max_tokens))
         (folder / CONFIG_FILE).write_bytes(config_json(checkpoint, manifest.labels))
         (folder / TOKENIZER_CONFIG_FILE).write_bytes(tokenizer_config_json(checkpoint, manifest.max_tokens))
-        (folder / QUALITY_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(content.quality), indent=2) + b"\n")
+        (folder / QUALITY_FILE).write_bytes(quality_json(content.quality))
         text = card.text(content.task, manifest, content.quality, content.familiarity)
         (folder / card.FILE).write_text(text, encoding="utf-8", newline="\n")
         write_manifest(folder, manifest)
@@ -150,12 +166,16 @@ def _golden(folder: Path, content: BundleContent) -> list[Golden]:
     return [Golden(text=text, target=one, probs=row) for (text, one), row in zip(pairs, probs, strict=True)]
 
 
-def _in_bounds(examples: Sequence[Example]) -> list[Example]:
-    """The examples that a reader takes beside the edge cases: of each label the first, then of each the second, and so on."""
+def _in_bounds(examples: Sequence[Example | AnsweredExample]) -> list[Example | AnsweredExample]:
+    """The examples that a reader takes beside the edge cases: of each label the first, then of each the second, and so on.
+
+    Those of several questions have no label, and come in the task's order.
+    """
     left, n_before, turns = MAX_GOLDEN_CHARS - sum(map(golden_chars, EDGE_CASES)), Counter[str](), []
     for index, example in enumerate(examples):
-        turns.append((n_before[example.label], index))
-        n_before[example.label] += 1
+        label = example.label if isinstance(example, Example) else ""
+        turns.append((n_before[label], index))
+        n_before[label] += 1
     kept: list[int] = []
     for _, index in sorted(turns)[: MAX_GOLDEN - len(EDGE_CASES)]:
         left -= golden_chars(examples[index].text)

@@ -4,31 +4,56 @@ from __future__ import annotations
 
 from potstill.contract.bundle import Manifest
 from potstill.contract.promises.familiarity import Familiarity
-from potstill.contract.task import Task
+from potstill.contract.questions.head import Head
+from potstill.contract.questions.question import Question
+from potstill.contract.questions.questionnaire import AnyTask, Questionnaire
+from potstill.contract.task import Label
 from potstill.export.gate.quality import Quality
 
 FILE = "README.md"
+_READ_ONE = [  # lines of the example
+    'scores = logits / manifest["temperature"] + np.array(manifest["bias"] or 0)',
+    "weights = np.exp(scores - scores.max())",
+    'print(dict(zip(manifest["labels"], (weights / weights.sum()).tolist())))',
+]
+_READ_SEVERAL = [
+    'for head in manifest["heads"]:',
+    '    own, logits = np.split(logits, [len(head["labels"])])',
+    '    scores = own / head["temperature"] + np.array(head["bias"] or 0)',
+    "    weights = np.exp(scores - scores.max())",
+    '    probs = 1 / (1 + np.exp(-scores)) if head["kind"] == "tags" else weights / weights.sum()',
+    '    print(head["name"], dict(zip(head["labels"], probs.tolist())))',
+]
 METRICS = {
     "accuracy": "accuracy",
     "macro_f1": "macro-F1",
     "log_loss": "log-loss (nats)",
     "brier": "Brier score (0 to 2)",
     "ece": "calibration error",
+    "auc": "area under the ROC curve",
+    "qwk": "quadratic weighted kappa",
+    "mae": "mean absolute error of the expected value",
+    "micro_f1": "micro-F1",
+    "map": "mean average precision",
+    "subset_accuracy": "texts with every tag right",
 }
 
 
-def text(task: Task, manifest: Manifest, quality: Quality, familiarity: Familiarity | None = None) -> str:
+def text(task: AnyTask, manifest: Manifest, quality: Quality, familiarity: Familiarity | None = None) -> str:
     """The card. It depends on the bundle's content alone, so every export writes the same."""
+    if isinstance(task, Questionnaire):
+        about = [part for question in task.questions for part in _question(question)]
+        confidence = [line for head in manifest.heads or [] for line in _confidence(head, f" of {head.name}")]
+    else:
+        about, confidence = [task.question, "", *_labels(task.labels)], _confidence(manifest)
     return "\n".join(
         [
             *_header(manifest),
             f"# {manifest.name}",
             "",
-            task.question,
-            "",
-            *_labels(task),
+            *about,
             *_scores(manifest, quality),
-            *_confidence(manifest),
+            *confidence,
             *_familiarity(familiarity),
             *_use(manifest),
             *_origin(manifest),
@@ -49,17 +74,27 @@ def _header(manifest: Manifest) -> list[str]:
     return ["---", "library_name: onnx", "pipeline_tag: text-classification", "tags:", *(f"- {tag}" for tag in tags), "---", ""]
 
 
-def _labels(task: Task) -> list[str]:
+def _question(question: Question) -> list[str]:
+    """One of several questions, with its labels."""
+    lines = [f"## {question.name}", "", f"{question.question.strip()} ({question.kind})", ""]
+    if question.kind == "yesno":
+        return lines
+    return [*lines, *(line.replace("## Labels", "### Labels") for line in _labels(question.labels))]
+
+
+def _labels(labels: list[Label]) -> list[str]:
     """The labels with their meanings."""
-    rows = [f"| `{label.name}` | {_cell(label.meaning)} |" for label in task.labels]
+    rows = [f"| `{label.name}` | {_cell(label.meaning)} |" for label in labels]
     return ["## Labels", "", "| label | meaning |", "| --- | --- |", *rows, ""]
 
 
 def _scores(manifest: Manifest, quality: Quality) -> list[str]:
     """Scores of the shipped form, and a table of all forms."""
+    found = [("", manifest.scores), *((f"{head.name}: ", head.scores) for head in manifest.heads or [])]
     rows = [
-        f"| {split} | {METRICS.get(name, name)} | {score.as_text()} | {score.n} |"
-        for split, scores in manifest.scores.items()
+        f"| {split} | {where}{METRICS.get(name, name)} | {score.as_text()} | {score.n} |"
+        for where, by_split in found
+        for split, scores in by_split.items()
         for name, score in scores.items()
     ]
     forms = [
@@ -85,12 +120,12 @@ def _scores(manifest: Manifest, quality: Quality) -> list[str]:
     ]
 
 
-def _confidence(manifest: Manifest) -> list[str]:
-    """Thresholds for abstaining, and the coverage of label sets."""
+def _confidence(decision: Manifest | Head, of: str = "") -> list[str]:
+    """Thresholds for abstaining, or for tags to hold, and the coverage of label sets. Args: of, ends the title."""
     whose = {"gold": "labels that people gave", "teacher": "the teacher's labels, not people's"}
     lines = []
-    if manifest.precision is not None:
-        made = manifest.precision
+    if decision.precision is not None:
+        made = decision.precision
         held = (
             "reached on these texts, which is no bound for others"
             if made.confidence is None
@@ -99,16 +134,18 @@ def _confidence(manifest: Manifest) -> list[str]:
         lines.append(
             f"Thresholds were chosen for a precision of {made.wanted:g} on {made.n} texts, by {whose[made.source]}: {held}."
         )
-    for name, least in (manifest.thresholds or {}).items():
-        lines.append(f"- `{name}`: " + ("always abstained from" if least is None else f"answered at {least:.3f} and above"))
-    if manifest.conformal is not None:
-        sets = manifest.conformal
+    tags = isinstance(decision, Head) and not decision.is_softmax
+    does, never = ("holds", "never holds") if tags else ("answered", "always abstained from")
+    for name, least in (decision.thresholds or {}).items():
+        lines.append(f"- `{name}`: " + (never if least is None else f"{does} at {least:.3f} and above"))
+    if decision.conformal is not None:
+        sets = decision.conformal
         lines += [
             "",
             f"Label sets cover {sets.coverage:.0%} of texts like the {sets.n} they were made on, by {whose[sets.source]}: "
             + ("on average." if sets.confidence is None else f"at least, with a confidence of {sets.confidence:g}."),
         ]
-    return ["## Confidence", "", *lines, ""] if lines else []
+    return [f"## Confidence{of}", "", *lines, ""] if lines else []
 
 
 def _familiarity(known: Familiarity | None) -> list[str]:
@@ -152,9 +189,7 @@ def _use(manifest: Manifest) -> list[str]:
         f'encoding = tokenizers.Tokenizer.from_file("tokenizer.json").encode({pair})',
         'values = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask, "token_type_ids": encoding.type_ids}',
         "logits = session.run(None, {node.name: np.array([values[node.name]]) for node in session.get_inputs()})[0][0]",
-        'scores = logits / manifest["temperature"] + np.array(manifest["bias"] or 0)',
-        "weights = np.exp(scores - scores.max())",
-        'print(dict(zip(manifest["labels"], (weights / weights.sum()).tolist())))',
+        *(_READ_ONE if manifest.heads is None else _READ_SEVERAL),
         "```",
         "",
     ]

@@ -102,7 +102,9 @@ def with_distance(stated: onnx.ModelProto, gaussian: PoolGaussian) -> onnx.Model
             helper.make_node("Sub", [names["scaled"], names["kept"]], [DISTANCE], PREFIX + DISTANCE),
         ]
     )
-    del graph.output[1:]
+    others = [one for one in graph.output if one.name != STATE]
+    del graph.output[:]
+    graph.output.extend(others)
     graph.output.append(helper.make_tensor_value_info(DISTANCE, TensorProto.FLOAT, ["batch"]))
     return model
 

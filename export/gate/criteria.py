@@ -7,24 +7,52 @@ exact binomial test, macro-F1 against its paired bootstrap interval.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from potstill.export.config import DYNAMIC, ExportConfig
 from potstill.export.gate.quality import FormQuality
 
+METRICS = {"macro_f1": "macro-F1", "qwk": "quadratic kappa"}  # how a metric is called in a message
 LEVEL = 0.05  # significance level of the test of changed labels
 TIE = 0.15  # share of the fastest form's time: closer forms count as equally fast, since a busy machine cannot tell them apart
 ROUNDING = 1e-6  # largest change of a probability that is put down to the order of float32 sums
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """What is judged: the labels of one choice, or the answers to one of several questions."""
+
+    where: str  # begins a message: empty, or the question's name
+    metric: str
+    score: float
+    drop: float
+    drop_low: float
+    flips: int
+    n: int
+    what: str  # that a text keeps or changes
+
+
+def _judged(form: FormQuality) -> list[_Judged]:
+    """Each question of a form, or its one choice."""
+    if form.questions is None:
+        own = form.macro_f1, form.macro_f1_drop, form.macro_f1_drop_low, form.flips, form.n
+        return [_Judged("", "macro-F1", *own, "label")]
+    return [
+        _Judged(f"{one.name}: ", METRICS.get(one.metric, one.metric), one.score, one.drop, one.drop_low, one.flips, one.n, "answer")
+        for one in form.questions
+    ]
+
+
 def refusal(form: FormQuality, config: ExportConfig) -> str:
-    """The first limit that a form exceeds, with its numbers; empty if the form passes."""
-    most = max_chance_flips(form.n, 1 - config.min_agreement)
-    if not form.macro_f1_drop_low <= config.max_drop:  # this way round, NaN is refused too
-        lost = f"macro-F1 {form.macro_f1:.4f} is {form.macro_f1_drop:.4f} below float"
-        return f"{lost}, and by at least {form.macro_f1_drop_low:.4f} whatever texts chance had drawn; allowed: {config.max_drop:g}"
-    if form.flips > most:
-        rate = f"where each keeps it with {config.min_agreement:g} chance explains {most}"
-        return f"{form.flips} of {form.n} texts ({1 - form.agreement:.2%}) change their label; {rate}"
+    """The first limit that a form exceeds, with its numbers; empty if the form passes. Of several questions, none may."""
+    for one in _judged(form):
+        most = max_chance_flips(one.n, 1 - config.min_agreement)
+        if not one.drop_low <= config.max_drop:  # this way round, NaN is refused too
+            lost = f"{one.where}{one.metric} {one.score:.4f} is {one.drop:.4f} below float"
+            return f"{lost}, and by at least {one.drop_low:.4f} whatever texts chance had drawn; allowed: {config.max_drop:g}"
+        if one.flips > most:
+            rate = f"where each keeps it with {config.min_agreement:g} chance explains {most}"
+            return f"{one.where}{one.flips} of {one.n} texts ({one.flips / one.n:.2%}) change their {one.what}; {rate}"
     if not form.prob_change_max <= config.max_change:
         return f"a probability moves by {form.prob_change_max:.3f}; at most {config.max_change:g} is allowed"
     moved = max(form.batch_change_max, form.padding_change_max)
@@ -36,10 +64,11 @@ def refusal(form: FormQuality, config: ExportConfig) -> str:
 def caveat(form: FormQuality, config: ExportConfig) -> str:
     """The limits that a passed form exceeds within chance; empty if there are none."""
     said = []
-    if form.agreement < config.min_agreement:
-        said.append(f"{form.flips} of {form.n} texts change their label")
-    if form.macro_f1_drop > config.max_drop:
-        said.append(f"macro-F1 is {form.macro_f1_drop:.4f} below float")
+    for one in _judged(form):
+        if 1 - one.flips / one.n < config.min_agreement:
+            said.append(f"{one.where}{one.flips} of {one.n} texts change their {one.what}")
+        if one.drop > config.max_drop:
+            said.append(f"{one.where}{one.metric} is {one.drop:.4f} below float")
     return f"{' and '.join(said)}, within what chance does on so few texts; more would tell (--pool)" if said else ""
 
 

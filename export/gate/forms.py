@@ -16,7 +16,7 @@ from potstill.contract.system import machine
 from potstill.export.config import DYNAMIC, FLOAT, FULL_RANGE, FUSED, STATIC, TRAINED, ExportConfig
 from potstill.export.gate import criteria
 from potstill.export.gate.graph_checks import loaded_operators, wrong_products
-from potstill.export.gate.measurement import form_logits, measure_form
+from potstill.export.gate.measurement import form_logits, measure_form, reading_of
 from potstill.export.gate.quality import FormQuality
 from potstill.export.gate.source import ExportSource, batch_by_length
 from potstill.export.gate.speed import answer_times
@@ -172,7 +172,7 @@ def _measure(
         operators = loaded_operators(model, scratch)
         logits = form_logits(path, source.gate.feeds, config.threads)
     compared = logits if reference is None else reference.logits
-    form = measure_form(variant, path, logits, compared, source.gate, source.student.temperature)
+    form = measure_form(variant, path, logits, compared, source.gate, reading_of(source.student))
     form = msgspec.structs.replace(form, operators=operators)
     if reference is None:
         return Candidate(model, path, logits, form)

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification
 
 from potstill.contract.errors import UserError
+from potstill.contract.questions.head import Head
+from potstill.contract.questions.probabilities import joint_probs
 from potstill.export.config import DYNAMIC
 from potstill.export.graph import quiet, torch_threads
 from potstill.serve.runtime.classifier import softmax
@@ -77,18 +79,23 @@ def torch_logits(checkpoint: Path, feeds: Sequence[Feeds]) -> NDArray[np.float32
     return np.concatenate(rows)
 
 
-def check_parity(checkpoint: Path, feeds: Sequence[Feeds], logits: NDArray[np.float32]) -> float:
+def check_parity(
+    checkpoint: Path, feeds: Sequence[Feeds], logits: NDArray[np.float32], heads: Sequence[Head] | None = None
+) -> float:
     """Compare the float graph with torch on the first texts; returns the largest difference of a probability.
 
     Args:
         checkpoint: the trainer's folder.
         feeds: N texts, int64 [1, T] by input name.
         logits: those of the float graph, float32 [N, C].
+        heads: of several questions; None: one choice.
     Raises:
         UserError: if the difference is above `PARITY`.
     """
     expected = torch_logits(checkpoint, feeds[:PARITY_TEXTS])
-    change = float(np.abs(softmax(expected, 1.0) - softmax(logits[:PARITY_TEXTS], 1.0)).max())
+    found = logits[:PARITY_TEXTS]
+    pair = [softmax(one, 1.0) if heads is None else joint_probs(heads, one) for one in (expected, found)]
+    change = float(np.abs(pair[0] - pair[1]).max())
     if not change <= PARITY:  # this way round, NaN is refused too
         raise UserError(
             f"{checkpoint}: its float graph differs from torch by {change:.3g} in a probability; at most {PARITY:g} is allowed"

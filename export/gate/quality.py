@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from potstill.contract.files.decode import Strict
 
 
+class QuestionQuality(Strict):
+    """Measurements of one form on one of several questions."""
+
+    name: str
+    metric: str  # the main metric of its kind
+    score: float  # that metric against the teacher's majority answer, on the validation texts that answer the question
+    n_validation: int  # these texts
+    drop: float  # float's score minus the form's
+    drop_low: float  # lower end of its paired 95 % bootstrap interval
+    log_loss: float  # against the same, in nats; of tags a tag
+    ece: float  # expected calibration error against the same
+    n: int  # texts on which answers are compared with float's
+    agreement: float  # share of them that keep float's answer; of tags for the tag with the fewest
+    flips: int  # texts that change their answer
+
+
 class FormQuality(Strict):
-    """Measurements of one form on the texts of the gate."""
+    """Measurements of one form on the texts of the gate.
+
+    Of several questions: means of score, loss and calibration error, and the worst of all others.
+    """
 
     variant: str
     bytes: int  # size of the model file
     ms_p50: float  # median time of one answer, text to logits on one thread; forms are timed in turns
     n: int  # texts
-    macro_f1: float  # against the teacher's majority label, on the validation texts
+    macro_f1: float  # against the teacher's majority label, on the validation texts; of several questions their main metrics' mean
     log_loss: float  # against the same, in nats
     ece: float  # expected calibration error against the same
     macro_f1_drop: float  # float's macro-F1 minus the form's
@@ -25,6 +46,7 @@ class FormQuality(Strict):
     operators: dict[str, int]  # count by type in the graph as onnxruntime loads it
     problem: str = ""  # why the form was refused; empty if it passed
     note: str = ""  # limits that a passed form exceeds within chance
+    questions: list[QuestionQuality] | None = None  # None: one choice
 
 
 class PrunedVocabulary(Strict):
@@ -61,3 +83,12 @@ class Quality(Strict):
     forms: list[FormQuality]  # float first
     not_tried: dict[str, str] = {}  # reason, by form
     pruned: PrunedVocabulary | None = None  # then all forms are compared with float and its whole vocabulary
+
+
+def quality_json(quality: Quality) -> bytes:
+    """Encode the content of `quality.json`."""
+    plain = msgspec.to_builtins(quality)
+    for form in plain["forms"]:
+        if form["questions"] is None:
+            del form["questions"]
+    return msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n"

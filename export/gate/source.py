@@ -6,7 +6,7 @@ split, further training texts, and texts of a pool where one is given.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 from potstill.contract.bundle import TOKENIZER_FILE
 from potstill.contract.checkpoint import CALIBRATION_FILE, GATE_FILE, TASK_FILE, VALIDATION_FILE, Student
 from potstill.contract.files import decode
-from potstill.contract.soft_label import read_soft_labels
-from potstill.contract.task import Task, task_from_json
+from potstill.contract.questions.head import HOLDS, Head, ranges
+from potstill.contract.questions.questionnaire import AnyTask, Questionnaire, questionnaire_from_json
+from potstill.contract.questions.soft_answers import QuestionLabel, SoftAnswers, read_soft_answers
+from potstill.contract.soft_label import SoftLabel, read_soft_labels
+from potstill.contract.task import task_from_json
 from potstill.contract.texts import Text, read_texts
 from potstill.export.gate.speed import TextPair
 from potstill.export.tokenizer.files import pad_token_id
@@ -33,6 +36,17 @@ _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
+class TaughtQuestion:
+    """One of several questions, and what the teacher says about it: n of the validation texts answer it."""
+
+    head: Head
+    outputs: slice  # of the logits
+    places: NDArray[np.int64]  # [n], among the validation texts
+    targets: NDArray[np.float64]  # [n, labels], soft labels; rows sum to 1, but for tags
+    majority: NDArray[np.int64]  # [n], index of the teacher's majority label; of tags 0 or 1 [n, tags]
+
+
+@dataclass(frozen=True)
 class GateTexts:
     """The texts of the gate, validation texts first, with the teacher's labels for the validation texts.
 
@@ -41,15 +55,12 @@ class GateTexts:
 
     texts: list[TextPair]  # N
     feeds: list[Feeds]  # N, as the graph is fed: int64 [1, T] by input name
-    targets: NDArray[np.float64]  # [V, C], soft labels; rows sum to 1
-    majority: NDArray[np.int64]  # [V], index of the teacher's majority label
+    n_validation: int  # V
+    targets: NDArray[np.float64]  # [V, C], soft labels; rows sum to 1; of several questions empty
+    majority: NDArray[np.int64]  # [V], index of the teacher's majority label; of several questions empty
     pad_id: int
     max_tokens: int  # no batch is padded beyond; some networks have no more positions
-
-    @property
-    def n_validation(self) -> int:
-        """Number of validation texts, V."""
-        return len(self.majority)
+    questions: tuple[TaughtQuestion, ...] = ()  # empty: one choice
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ class ExportSource:
 
     checkpoint: Path
     student: Student
-    task: Task
+    task: AnyTask
     tokenize: TextTokenizer
     calibration: list[Feeds]  # one text each, at least one
     unused: list[TextPair]  # texts of the pool that neither calibration nor the gate uses
@@ -77,10 +88,11 @@ def read_source(checkpoint: Path, student: Student, inputs: list[str], pool: Pat
         FormatError: if a file is missing or malformed.
     """
     path = checkpoint / TASK_FILE
-    task = task_from_json(path, decode.read_bytes(path))
+    data = decode.read_bytes(path)
+    task = task_from_json(path, data) if student.heads is None else questionnaire_from_json(path, data)
     tokenize = TextTokenizer(checkpoint / TOKENIZER_FILE, student.max_tokens, inputs)
-    validation = read_soft_labels(checkpoint / VALIDATION_FILE, labels=student.labels)
-    rows = [*validation, *read_soft_labels(checkpoint / GATE_FILE, labels=student.labels, empty=True)]
+    validation, more_rows = _labelled(checkpoint, student, task)
+    rows = [*validation, *more_rows]
     calibration_texts = read_texts(checkpoint / CALIBRATION_FILE, target=student.target).texts
     texts: list[TextPair] = [(row.text, row.target if student.target else None) for row in rows]
     calibration: list[TextPair] = [(text.text, text.target) for text in calibration_texts]
@@ -92,12 +104,43 @@ def read_source(checkpoint: Path, student: Student, inputs: list[str], pool: Pat
     gate = GateTexts(
         texts=texts,
         feeds=[tokenize.ids(*one) for one in texts],
-        targets=np.array([[row.probs[name] for name in student.labels] for row in validation]),
-        majority=np.array([student.labels.index(row.majority) for row in validation]),
+        n_validation=len(validation),
+        targets=np.array([[row.probs[name] for name in student.labels] for row in validation if isinstance(row, SoftLabel)]),
+        majority=np.array([student.labels.index(row.majority) for row in validation if isinstance(row, SoftLabel)]),
         pad_id=pad_token_id(checkpoint),
         max_tokens=student.max_tokens,
+        questions=tuple(_taught(student.heads or [], [row for row in validation if isinstance(row, SoftAnswers)])),
     )
     return ExportSource(checkpoint, student, task, tokenize, [tokenize.ids(*one) for one in calibration], unused, gate)
+
+
+def _labelled(
+    checkpoint: Path, student: Student, task: AnyTask
+) -> tuple[Sequence[SoftLabel | SoftAnswers], Sequence[SoftLabel | SoftAnswers]]:
+    """(the validation rows, further rows of the gate)."""
+    places = checkpoint / VALIDATION_FILE, checkpoint / GATE_FILE
+    if isinstance(task, Questionnaire):
+        return read_soft_answers(places[0], task.questions), read_soft_answers(places[1], task.questions, empty=True)
+    return read_soft_labels(places[0], labels=student.labels), read_soft_labels(places[1], labels=student.labels, empty=True)
+
+
+def _taught(heads: Sequence[Head], validation: Sequence[SoftAnswers]) -> Iterator[TaughtQuestion]:
+    """What the teacher says about each question that a validation text answers."""
+    for head, outputs in zip(heads, ranges(heads), strict=True):
+        found = [(i, label) for i, row in enumerate(validation) if (label := row.answers.get(head.name)) is not None]
+        if not found:
+            continue
+        targets = np.array([[label.probs[name] for name in head.labels] for _, label in found])
+        if head.is_softmax:
+            majority = np.array([max(range(len(head.labels)), key=_rank(label, head)) for _, label in found])
+        else:
+            majority = np.array([[int(label.votes[name] >= HOLDS * label.n_paths) for name in head.labels] for _, label in found])
+        yield TaughtQuestion(head, outputs, np.array([i for i, _ in found]), targets, majority)
+
+
+def _rank(label: QuestionLabel, head: Head) -> Callable[[int], tuple[int, float]]:
+    """What orders the labels: votes, and among equals probability."""
+    return lambda c: (label.votes[head.labels[c]], label.probs[head.labels[c]])
 
 
 def _split_pool(

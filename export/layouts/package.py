@@ -16,6 +16,7 @@ from potstill.export.bundle import card
 from potstill.export.layouts import container, huggingface, sbom, triton
 
 LAYOUTS = ("huggingface", "triton", "kserve", "docker")
+ONE_CHOICE = ("huggingface", "triton")  # layouts whose clients expect one softmax over all outputs
 _IMAGE = re.compile(r"[a-z0-9]+([._/:-]+[A-Za-z0-9_]+)*")
 
 
@@ -64,13 +65,20 @@ def package(bundle: str | Path, folder: str | Path, config: PackageConfig) -> Pa
         config: the layout.
     Raises:
         FormatError: if the bundle is malformed or was changed.
-        UserError: if the folder is inside the bundle or cannot be written, or the key cannot be used.
+        UserError: if the folder is inside the bundle or cannot be written, the layout cannot hold several questions, or the key
+            cannot be used.
     """
     bundle, folder = Path(bundle), Path(folder)
     if folder.resolve() == bundle.resolve() or bundle.resolve() in folder.resolve().parents:
         raise UserError(f"{folder}: is the bundle or inside it; choose a place outside of {bundle}")
     verify_files(bundle)
     manifest = read_manifest(bundle)
+    if manifest.heads is not None and config.layout in ONE_CHOICE:
+        others = ", ".join(name for name in LAYOUTS if name not in ONE_CHOICE)
+        asked = ", ".join(head.name for head in manifest.heads)
+        raise UserError(
+            f"{bundle}: answers {asked}, but the layout {config.layout} is for one choice between labels; allowed: {others}"
+        )
     version = metadata.version("potstill")
     image = config.image or f"{triton.model_name(manifest)}:{digest.of_file(bundle / SUMS_FILE)[:12]}"
     with atomic.folder(folder) as staging:

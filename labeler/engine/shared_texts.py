@@ -25,7 +25,7 @@ from potstill.labeler.teacher import PathRequest, QuestionRequests, TooLong, nev
 
 
 @dataclass(frozen=True)
-class Part:
+class QuestionPart:
     """One question about a text."""
 
     context: VariantContext
@@ -46,7 +46,7 @@ class Part:
 class SharedText:
     """One text with all that is asked about it, at least one part."""
 
-    parts: list[Part]
+    parts: list[QuestionPart]
 
     @property
     def n_trunk(self) -> int:
@@ -135,7 +135,7 @@ class SharedTextInWork:
 class _PartInWork(TextInWork):
     """One question of a text whose paths are being drawn."""
 
-    def __init__(self, whole: SharedTextInWork, part: Part) -> None:
+    def __init__(self, whole: SharedTextInWork, part: QuestionPart) -> None:
         super().__init__(part.context, part.request, part.tokens, whole._free)
         self.whole = whole
 
@@ -225,7 +225,7 @@ class SharedTokens:
 
     shared: list[int]  # of the prefix
     contexts: list[VariantContext]  # one for each question
-    parts: list[list[Part]]  # of each question, one for each request
+    parts: list[list[QuestionPart]]  # of each question, one for each request
 
     def fitting(self, n_free: int) -> tuple[list[list[SharedText]], list[TooLong]]:
         """(the texts, in groups of questions that are asked together; the questions that do not fit).
@@ -241,7 +241,7 @@ class SharedTokens:
         ]
         groups = []
         for members in packed([max(part.n_sequences for part in parts) for parts in self.parts]):
-            texts: dict[str, list[Part]] = {}
+            texts: dict[str, list[QuestionPart]] = {}
             for parts in self.parts[members.start : members.stop]:
                 for part in parts:
                     if len(part.tokens) <= n_free:
@@ -270,7 +270,9 @@ def shared_tokens(engine: LlamaEngine, prefix: str, variant: int, asked: Sequenc
         after = tokens.shared[n:]  # what only this question's prompts have in common
         without = partial(_without_rationale, tokens, after)
         contexts.append(VariantContext(engine, own, one.spec, variant, run_seed, n, without, one.question))
-        parts.append([Part(contexts[-1], request, after + rest) for request, rest in zip(one.requests, tokens.rests, strict=True)])
+        parts.append(
+            [QuestionPart(contexts[-1], request, after + rest) for request, rest in zip(one.requests, tokens.rests, strict=True)]
+        )
     return SharedTokens(prompts[0].shared[:n], contexts, parts)
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from potstill.contract.files import digest
@@ -50,8 +50,32 @@ class SharedVariant:
 
     def prompt(self, text: Text, place: int) -> str:
         """One text's part of the prompt for a question. Args: place, of the question in `asks`."""
-        cue = self.specs[place].rationale_cue if self.mode == "cot" else self.specs[place].answer_cue
-        return f"{plain.text_lines(self.asks[place].task, text.text, text.target)}\n{cue}"
+        return f"{plain.text_lines(self.asks[place].task, text.text, text.target)}\n{self.cue(place)}"
+
+    def cue(self, place: int) -> str:
+        """What follows a text for a question, up to where the teacher continues. Args: place, of the question in `asks`."""
+        spec = self.specs[place]
+        return spec.rationale_cue if self.mode == "cot" else spec.answer_cue
+
+
+def shares_prompt(config: LabelConfig) -> bool:
+    """Whether questions share a prompt, with a teacher in this process; otherwise each is asked alone, one after the other."""
+    return config.template == "plain" and config.examples != "nearest" and config.mode in ("direct", "cot") and not config.bound
+
+
+def shared_prompts(task: Questionnaire, variant: int, config: LabelConfig, text: Text) -> list[tuple[str, list[str]]]:
+    """(prefix and text, what follows it for each question) of one prompt variant, for each group of questions.
+
+    Args:
+        variant: its number, from 0; it may exceed the number that the configuration asks for.
+    """
+    wide = replace(config, n_variants=variant + 1, n_paths=variant + 1)
+    found = []
+    for asks in asked_together(task):
+        made = shared_variants(task, asks, wide)[variant]
+        ends = [made.cue(place) for place in range(len(asks))]
+        found.append((made.prefix + plain.text_lines(asks[0].task, text.text, text.target), ends))
+    return found
 
 
 def asked_together(task: Questionnaire) -> list[list[Ask]]:

@@ -16,7 +16,7 @@ from potstill.contract.questions.questionnaire import Ask, Questionnaire
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.prompts.several import SharedVariant, asked_together, shared_variants, variants_digest
+from potstill.labeler.prompts.several import SharedVariant, asked_together, shared_variants, shares_prompt, variants_digest
 from potstill.labeler.prompts.variants import Nearest
 from potstill.labeler.run.label import LabelReport, begin, label, n_cut_texts, settings_of
 from potstill.labeler.run.path_collector import OutOfTimeError, RunCallback
@@ -40,12 +40,6 @@ class QuestionsJob:
     nearest_of: NearestOf = lambda _task, _texts: None
 
 
-def decodes_together(teacher: Teacher, config: LabelConfig) -> bool:
-    """Whether all questions of a text share its decoding; otherwise each is asked alone, one after the other."""
-    plain = config.template == "plain" and config.examples != "nearest"
-    return isinstance(teacher, LocalTeacher) and plain and config.mode in ("direct", "cot") and not config.bound
-
-
 def label_questions(
     job: QuestionsJob,
     texts: Sequence[Text],
@@ -66,7 +60,7 @@ def label_questions(
         StoppedError: on KeyboardInterrupt; everything drawn so far is stored.
     """
     live = SeveralRuns(progress, len(job.task.asks()) * len(texts) * job.config.most_paths)
-    if isinstance(teacher, LocalTeacher) and decodes_together(teacher, job.config):
+    if isinstance(teacher, LocalTeacher) and shares_prompt(job.config):
         return _together(job, texts, teacher, live, ends_at)
     return _one_by_one(job, texts, teacher, live, ends_at)
 

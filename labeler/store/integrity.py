@@ -108,7 +108,7 @@ def _faults(settings: RunSettings, row: tuple[Any, ...]) -> Iterator[str]:
     if len(logprobs) != len(settings.words):
         yield f"do not have one log-probability for each of the run's {len(settings.words)} label words"
     known = [value for value in logprobs if value != NOT_ASKED] if settings.candidates else logprobs
-    if not known:
+    if settings.candidates and not known:
         yield "were asked about no label"
     if not all(math.isfinite(value) and value <= _MAX_LOGPROB for value in known):
         yield "hold a log-probability that is above 0 or not finite"

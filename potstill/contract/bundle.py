@@ -169,11 +169,15 @@ class _Folder:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `bundle.json` into a folder that is being filled."""
-    plain = msgspec.to_builtins(manifest)
-    if manifest.heads is None:  # earlier versions read one question, and know no such field
-        del plain["heads"]
-    (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n")
+    """Write `bundle.json` into a folder that is being filled.
+
+    Heads and a certificate are left out where there are none: versions that know neither then read the rest.
+    """
+    content = msgspec.to_builtins(manifest)
+    for name in ("heads", "certificate"):
+        if content[name] is None:
+            del content[name]
+    (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
 
 
 def read_manifest(source: Path | BundleFiles) -> Manifest:

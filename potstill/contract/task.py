@@ -121,7 +121,7 @@ class Task(Strict, kw_only=True):
 class _Stated(msgspec.Struct):
     """The one field that is read first: another format has other fields."""
 
-    format: int
+    format: int = FORMAT  # where it is missing, the whole file is read, and its first fault told
 
 
 def load_task(path: str | Path) -> Task:

@@ -10,6 +10,7 @@ from pathlib import Path
 from potstill.contract.bundle import Manifest, read_files, read_golden, read_manifest
 from potstill.contract.errors import FormatError, MissingExtraError, UserError
 from potstill.contract.fallback.audit import AuditFile
+from potstill.contract.questions.head import check_one_question
 from potstill.contract.questions.questionnaire import as_single
 from potstill.contract.task import Task
 from potstill.contract.texts import Text, read_texts
@@ -59,7 +60,7 @@ def serve_with_teacher(
     for module in ("scipy", "httpx" if teacher.is_address else "llama_cpp"):  # the server itself needs neither
         if find_spec(module) is None:
             raise MissingExtraError(module, "label")
-    task, log = as_single(task_file, "a teacher behind the server"), ServerLog()
+    task, log = as_single(task_file, "a teacher behind a server"), ServerLog()
     specs = [replace(spec, trust=spec.trust or config.trust) for spec in map(parse_bundle_spec, bundles)]
     pool = _pool(specs, task, Path(task_file))
     if teacher.pool is not None:
@@ -84,19 +85,21 @@ def serve_with_teacher(
 
 
 def _pool(specs: Sequence[BundleSpec], task: Task, task_file: Path) -> PoolTexts:
-    """The golden texts of the first bundle with the task's labels; raises FormatError if there is none."""
+    """The golden texts of the first bundle with the task's labels; raises FormatError or UserError if there is none."""
     found: list[Manifest] = []
     for spec in specs:
         files = read_files(spec.folder, spec.trust)
         manifest = read_manifest(files)
         found.append(manifest)
-        if set(manifest.labels) == set(task.label_names) and manifest.target == task.input.target:
+        if manifest.heads is None and set(manifest.labels) == set(task.label_names) and manifest.target == task.input.target:
             shares = manifest.label_shares
             prior = None if shares is None else [shares[name] for name in task.label_names]
             texts = [Text(row.text, target=row.target) for row in read_golden(files) if row.text.strip()]
             if not texts:
                 raise UserError(f"{spec.folder}: has no golden text that is not empty, so a teacher cannot be calibrated on them")
             return PoolTexts(texts, prior, manifest.provenance.task_digest)
+    if all(manifest.heads is not None for manifest in found):
+        check_one_question(specs[0].folder, found[0], "a teacher behind a server")
     labels = "; ".join(f"{', '.join(one.labels)} {'with' if one.target else 'without'} a target" for one in found)
     raise FormatError(
         task_file,

@@ -14,6 +14,7 @@ from statistics import median
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from potstill.contract.bundle import Manifest
 from potstill.contract.errors import UserError
@@ -164,9 +165,17 @@ def _bare_batch_change(classifier: Classifier, feeds: list[Feeds]) -> float:
         group = feeds[start : start + BATCH]
         batch = padded(group, 0, max(feed["input_ids"].shape[1] for feed in group))  # any id will do, since it is masked
         alone = np.concatenate([classifier.run(feed) for feed in group])
-        temperature = classifier.manifest.temperature
-        change = max(change, float(np.abs(softmax(classifier.run(batch), temperature) - softmax(alone, temperature)).max()))
+        together = _probs(classifier, classifier.run(batch))
+        change = max(change, float(np.abs(together - _probs(classifier, alone)).max()))
     return change
+
+
+def _probs(classifier: Classifier, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The probabilities of logits [B, C], of all questions."""
+    heads = classifier.scorer.heads
+    if heads is None:
+        return softmax(logits, classifier.manifest.temperature)
+    return np.array([heads.probs(row) for row in logits.tolist()])
 
 
 def _scaling(classifier: Classifier, texts: list[Text]) -> float | None:

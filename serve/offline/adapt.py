@@ -15,6 +15,7 @@ from potstill.contract.bundle import Manifest, read_golden, write_golden, write_
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import atomic
 from potstill.contract.promises.certificate import Certificate
+from potstill.contract.questions.head import check_one_question
 from potstill.contract.scores.prior_shift import LEVEL, MIN_TEXTS, Shift, estimate
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.machine import usable_cores
@@ -103,12 +104,13 @@ def adapt_bundle(bundle: str | Path, texts: str | Path, out: str | Path, config:
         config: significance level and parallelism.
     Raises:
         FormatError: if the bundle or the texts are malformed, or there are too few texts.
-        UserError: if the bundle records no label shares, is a cascade, or the folder cannot be written.
+        UserError: if the bundle records no label shares, is a cascade, answers several questions, or the folder cannot be written.
     """
     bundle, texts, out = Path(bundle), Path(texts), Path(out)
     if out.exists() and out.resolve() != bundle.resolve() and not (out / "bundle.json").is_file() and any(out.iterdir()):
         raise UserError(f"{out}: is a folder with other files; name a bundle or a new folder")
     with Classifier.open(bundle, trust=config.trust) as classifier:
+        check_one_question(bundle, classifier.manifest, "potstill adapt")
         if classifier.manifest.cascade is not None:
             raise UserError(f"{bundle}: is a cascade; adapt the two bundles it was made from, and join them again")
         source = _source(bundle, classifier.manifest)

@@ -11,6 +11,7 @@ from potstill.contract.bundle import Manifest, read_manifest, sums_digest, verif
 from potstill.contract.errors import UserError
 from potstill.contract.fallback.audit import PRIVATE, AuditRecord, read_audit
 from potstill.contract.files import atomic
+from potstill.contract.questions.head import check_one_question
 from potstill.contract.scores.bounds import lower_bound, upper_bound
 from potstill.contract.scores.record import Score
 from potstill.contract.texts import Text, text_id, write_texts
@@ -127,7 +128,7 @@ def audit(
         config: what the agreement is held against.
     Raises:
         FormatError: if the file or the bundle is malformed.
-        UserError: if there is no record, or none of the bundle's version.
+        UserError: if there is no record, or none of the bundle's version, or it answers several questions.
     """
     file = Path(file)
     read = read_audit(file)
@@ -138,6 +139,7 @@ def audit(
     if bundle is not None:
         verify_files(Path(bundle))
         manifest, digest = read_manifest(Path(bundle)), sums_digest(Path(bundle))
+        check_one_question(Path(bundle), manifest, "potstill audit")
         records = [one for one in read.records if one.version and digest.startswith(one.version)]
     if not records:
         found = ", ".join(sorted({f"{one.bundle} {one.version}" for one in read.records}))

@@ -33,6 +33,7 @@ from potstill.contract.bundle import (
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic
 from potstill.contract.promises.familiarity import FAMILIARITY_FILE
+from potstill.contract.questions.head import check_one_question
 from potstill.contract.scores import metrics
 from potstill.contract.scores.bounds import Promise, Rule, fewest_texts
 from potstill.contract.scores.switches import share_at_least
@@ -169,6 +170,7 @@ def cascade_bundle(
 def _check_fit(fast: Path, quick: Manifest, slow: Path, exact: Manifest) -> None:
     """Raise UserError unless both bundles answer the same question."""
     for path, manifest in ((fast, quick), (slow, exact)):
+        check_one_question(path, manifest, "potstill cascade")
         if manifest.cascade is not None:
             raise UserError(f"{path}: is already a cascade; join the two bundles it was made from again")
     if quick.labels != exact.labels:

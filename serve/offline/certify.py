@@ -15,6 +15,7 @@ from potstill.contract.bundle import MODEL_FILE, Manifest, read_manifest, write_
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import atomic, digest
 from potstill.contract.promises.certificate import Certificate, CertifiedPart
+from potstill.contract.questions.head import check_one_question
 from potstill.contract.scores.bounds import lower_bound, upper_bound
 from potstill.contract.scores.switches import fewest_answers
 from potstill.contract.security.signature import SIGNATURE_FILE
@@ -98,13 +99,15 @@ def certify_bundle(
         config: what is to be certified.
     Raises:
         FormatError: if the bundle or the texts are malformed, or a text has no label.
-        UserError: if nothing can be certified, the bundle is a cascade, or the folder cannot be written.
+        UserError: if nothing can be certified, the bundle is a cascade or answers several questions, or the folder
+            cannot be written.
     """
     bundle, texts, out = Path(bundle), Path(texts), Path(bundle if out is None else out)
     if out.resolve() != bundle.resolve() and out.exists() and not (out / "bundle.json").is_file() and any(out.iterdir()):
         raise UserError(f"{out}: is a folder with other files; name a bundle or a new folder")
     with Classifier.open(bundle, trust=config.trust) as classifier:
         manifest = classifier.manifest
+        check_one_question(bundle, manifest, "potstill certify")
         if manifest.cascade is not None:
             raise UserError(
                 f"{bundle}: is a cascade, whose two graphs answer with two kinds of confidence; certify its slow bundle"
@@ -221,6 +224,7 @@ def check_certificate(bundle: str | Path, texts: str | Path, workers: int | None
     """
     bundle = Path(bundle)
     with Classifier.open(bundle, trust=trust) as classifier:
+        check_one_question(bundle, classifier.manifest, "potstill check")
         certificate = read_manifest(bundle).certificate
         if certificate is None:
             raise UserError(f"{bundle}: has no certificate; make one with: potstill certify {bundle} GOLD")

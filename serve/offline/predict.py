@@ -12,6 +12,7 @@ import msgspec
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import Text, read_rows, texts_and_targets
 from potstill.serve.runtime.classifier import Classifier
+from potstill.serve.runtime.heads import QuestionAnswer
 
 CHUNK = 256  # texts handed to the threads at once, which bounds the answers held in memory
 
@@ -39,10 +40,24 @@ class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
     unfamiliarity: float | None = None
 
 
+class RowAnswers(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of output of a bundle with several questions: a row's id and target, and the answer to each question."""
+
+    id: str
+    questions: dict[str, QuestionAnswer]  # by question, in order; empty: the row was skipped
+    abstain: bool  # every question abstains
+    target: str | None = None
+    skipped: str | None = None  # as in the other lines
+    unfamiliar: bool | None = None
+    unfamiliarity: float | None = None
+
+
 _PREDICT = PredictConfig()
 
 
-def predict_file(bundle: str | Path, path: str | Path, config: PredictConfig = _PREDICT) -> tuple[Iterator[Prediction], str]:
+def predict_file(
+    bundle: str | Path, path: str | Path, config: PredictConfig = _PREDICT
+) -> tuple[Iterator[Prediction | RowAnswers], str]:
     """(an answer for every row in file order, computed while they are iterated over; a line on empty rows, "" without any).
 
     Args:
@@ -63,17 +78,21 @@ def predict_file(bundle: str | Path, path: str | Path, config: PredictConfig = _
     return _predictions(classifier, rows, config), line if n_skipped else ""
 
 
-def _predictions(classifier: Classifier, rows: list[tuple[Text, str]], config: PredictConfig) -> Iterator[Prediction]:
+def _predictions(classifier: Classifier, rows: list[tuple[Text, str]], config: PredictConfig) -> Iterator[Prediction | RowAnswers]:
     """Answer in order, in several threads."""
     with classifier, ThreadPoolExecutor(config.workers or usable_cores(), thread_name_prefix="answer") as pool:
         for start in range(0, len(rows), CHUNK):
             yield from pool.map(lambda row: _prediction(classifier, row[0], row[1], config.sets), rows[start : start + CHUNK])
 
 
-def _prediction(classifier: Classifier, text: Text, reason: str, sets: bool) -> Prediction:
+def _prediction(classifier: Classifier, text: Text, reason: str, sets: bool) -> Prediction | RowAnswers:
     """Answer one row."""
+    if reason and classifier.manifest.heads is not None:
+        return RowAnswers(text.id, {}, True, text.target, reason)
     if reason:
         return Prediction(text.id, None, {}, True, None, text.target, reason)
     answer = classifier.classify(*texts_and_targets([text]), sets=sets)[0]
     known = answer.unfamiliar, answer.unfamiliarity
+    if answer.questions is not None:
+        return RowAnswers(text.id, answer.questions, answer.abstain, text.target, None, *known)
     return Prediction(text.id, answer.label, answer.probs, answer.abstain, answer.label_set, text.target, None, *known)

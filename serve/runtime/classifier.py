@@ -192,10 +192,16 @@ class Classifier:
         logits: NDArray[np.float32] = with_denormals_as_zero(self.session.run, [OUTPUT], feeds)[0]
         return logits
 
+    @property
+    def has_sets(self) -> bool:
+        """Whether the bundle, or one of its questions, has label sets."""
+        if self.manifest.heads is None:
+            return self.manifest.conformal is not None
+        return any(head.conformal is not None for head in self.manifest.heads)
+
     def check_sets(self) -> None:
         """Raise UserError if the bundle, or each of its questions, has no conformal quantile and so no label sets."""
-        found = [head.conformal for head in self.manifest.heads or []] or [self.manifest.conformal]
-        if not any(found):
+        if not self.has_sets:
             raise UserError(
                 "label sets are asked for, but this bundle has no conformal quantile; make one with: potstill calibrate --coverage"
             )

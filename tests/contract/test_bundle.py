@@ -52,6 +52,11 @@ def test_a_whole_bundle_passes_and_reads_back(bundle):
     assert read_golden(bundle) == GOLDEN
 
 
+def test_a_certificate_that_is_not_there_is_not_mentioned_so_that_earlier_versions_read_the_rest(bundle):
+    assert MANIFEST.certificate is None
+    assert "certificate" not in json.loads((bundle / "bundle.json").read_bytes())
+
+
 def test_the_ordinary_tool_reads_the_sums(bundle):
     subprocess.run(["sha256sum", "--strict", "-c", "SHA256SUMS"], cwd=bundle, check=True, capture_output=True)
 

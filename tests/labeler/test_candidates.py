@@ -1,7 +1,7 @@
 """When a task is narrowed to candidates, and how its labels are shown there."""
 
 import pytest
-from support.many_labels import NAMES, TASK, a_task, made_up
+from support.teachers.many_labels import NAMES, TASK, a_task, made_up
 
 from potstill.contract.errors import UserError
 from potstill.contract.task import Label

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from support.many_labels import NAMES, TASK, TEXTS, a_task
+from support.teachers.many_labels import NAMES, TASK, TEXTS, a_task
 
 from potstill.contract.texts import Text
 from potstill.labeler.narrowing import COVERED, narrowed

@@ -68,6 +68,7 @@ EXCEPTIONS = {
     "contract/scores/metrics.py": {"numpy"},  # the scores
     "contract/scores/prior_shift.py": {"numpy"},  # what other label shares do to them
     "contract/questions/kind_scores.py": {"numpy"},  # the scores of each kind of question
+    "contract/questions/probabilities.py": {"numpy"},  # what trainer and export read from a student's logits alike
     "contract/scores/switches.py": {"numpy"},  # and which answers can be promised; nothing else of contract/ computes
     "models/fetch.py": {"huggingface_hub"},  # inside one function: finding a model needs no client
     "models/devices.py": {"llama_cpp"},  # inside one function: what it can compute on

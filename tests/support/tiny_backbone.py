@@ -4,10 +4,13 @@ The tokenizer has every single letter, so that it reads any word.
 """
 
 import torch
+from support.toy_questions import WORDS as QUESTION_WORDS
+from support.toy_questions import a_questionnaire, answer_rows
 from support.toy_task import CLUES, FILLERS, a_task, quick, toy_rows, write_rows
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from potstill.contract.questions.soft_answers import write_soft_answers
 from potstill.trainer.run import train
 
 NEVER = ["zebra", "quartz"]  # in the vocabulary, in no text
@@ -58,4 +61,15 @@ def trained_student(folder, n=400, epochs=6):
     soft_labels = write_rows(folder / "soft_labels.jsonl", toy_rows(n, a_task()))
     backbone = write_backbone(folder / "backbone", vocabulary)
     train(a_task(), soft_labels, folder / "student", quick(backbone, epochs=epochs))
+    return folder / "student", soft_labels
+
+
+def joint_student(folder, n=400, epochs=6, **changes):
+    """(checkpoint, soft-label file) of a student of the four toy questions; its vocabulary is large enough for int8."""
+    words = [*VOCABULARY, *QUESTION_WORDS]
+    vocabulary = [*words, *(f"w{i}" for i in range(2100 - len(words)))]
+    task, soft_labels = a_questionnaire(), folder / "soft_labels.jsonl"
+    write_soft_answers(soft_labels, answer_rows(n, task, left_out=["asks"]))
+    backbone = write_backbone(folder / "backbone", vocabulary)
+    train(task, soft_labels, folder / "student", quick(backbone, epochs=epochs, **changes))
     return folder / "student", soft_labels

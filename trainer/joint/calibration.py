@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from potstill.contract.questions.head import HOLDS, Head
 from potstill.contract.questions.kind_scores import MAIN, scores_of
+from potstill.contract.questions.probabilities import head_probs
 from potstill.contract.questions.question import Question
 from potstill.contract.questions.soft_answers import SoftAnswers
 from potstill.trainer.calibration.held_out import N_PROOF, mean_shares
@@ -90,22 +91,9 @@ def calibrate_questions(
         n_train = len(places_of(rows.training, question))
         own = logits[places_of(validation, question), outputs]
         made = _tags(question, own, validation) if scaling is None else _labels(question, own, validation, scaling, config)
-        found.append(replace(made, head=_counted(made.head, n_train, len(own))))
+        head = msgspec.structs.replace(made.head, n_train=n_train, n_validation=len(own))
+        found.append(replace(made, head=head))
     return found
-
-
-def head_probs(head: Head, logits: _Floats) -> _Floats:
-    """float64 [N, C]: calibrated probabilities of one question. Args: logits float [N, C], its outputs."""
-    scaled = np.asarray(logits, dtype=np.float64) / head.temperature + np.array(head.bias or 0.0)
-    return apply_temperature(scaled, 1.0) if head.is_softmax else np.asarray(expit(scaled), dtype=np.float64)
-
-
-def tag_thresholds(head: Head) -> list[float] | None:
-    """The probability from which each tag holds, [T]; above 1 where it never does; None for a head of another kind."""
-    if head.is_softmax:
-        return None
-    stated = head.thresholds or {}
-    return [2.0 if (least := stated.get(name, HOLDS)) is None else least for name in head.labels]
 
 
 def _scaling(question: Question, logits: _Floats, validation: Sequence[SoftAnswers]) -> VectorScaling | None:
@@ -151,12 +139,8 @@ def _tags(question: Question, logits: _Floats, validation: Sequence[SoftAnswers]
     probs = head_probs(head, logits)
     thresholds = fit_tag_thresholds(probs, targets)
     least = thresholds or [HOLDS] * len(names)
-    head = Head(
-        name=question.name,
-        kind="tags",
-        labels=names,
-        temperature=temperature.value,
-        bias=bias,
+    head = msgspec.structs.replace(
+        head,
         thresholds=dict(zip(names, least, strict=True)),
         label_shares=dict(zip(names, probs.mean(axis=0).tolist(), strict=True)),
         scores={"validation": scores_of("tags", probs, majorities(validation, question), thresholds=least)},
@@ -174,12 +158,6 @@ def _side_by_side(scalings: Sequence[VectorScaling | None], questions: Sequence[
         factors += scaling.factors if scaling is not None and is_used else [1.0] * n
         bias += scaling.bias if scaling is not None and is_used else [0.0] * n
     return VectorScaling(tuple(factors), tuple(bias), 0.0, 0.0)
-
-
-def _counted(head: Head, n_train: int, n_validation: int) -> Head:
-    """The head with its numbers of texts."""
-    fields = {name: getattr(head, name) for name in head.__struct_fields__}
-    return Head(**{**fields, "n_train": n_train, "n_validation": n_validation})
 
 
 def _indented(text: str) -> str:

@@ -13,13 +13,17 @@ from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import compare_options, derive_options, warn
 from potstill.contract.interchange.review_export import REVIEW_FORMATS, REVIEW_ORDERS, ReviewConfig
 from potstill.contract.texts import read_texts
+from potstill.labeler.aggregation import questions_summary
 from potstill.labeler.aggregation.config import DeriveConfig
+from potstill.labeler.aggregation.soft_labels import Derived
+from potstill.labeler.aggregation.summary import Summary
 from potstill.labeler.aggregation.summary_text import as_text
 from potstill.trainer.pool_check.sample import MIN_TEXTS, SampleConfig, TextSource
 from potstill.workflows import soft_labels
 
 FILE = click.Path(path_type=Path)
 run_option = click.option("--run", "number", type=int, help="Number of the run.  [default: the newest]")
+question_option = click.option("--question", help="Of a task of several questions: the one that is wanted, or QUESTION/TAG.")
 
 
 @click.group("labels")
@@ -36,19 +40,25 @@ def derive_command(store: Path, soft_labels_file: Path, number: int | None, **op
     """Write the soft labels of a STORE's run to SOFT_LABELS (.parquet or .jsonl)."""
     derived = soft_labels.derive(store, soft_labels_file, config_of(DeriveConfig, options), run=number)
     warn(derived.warnings)
-    click.echo(f"wrote {len(derived.rows)} soft labels to {soft_labels_file} ({derived.rows[0].method})")
+    method = f" ({derived.rows[0].method})" if isinstance(derived, Derived) else ""
+    click.echo(f"wrote {len(derived.rows)} soft labels to {soft_labels_file}{method}")
 
 
 @command.command("summary")
 @click.argument("store", type=FILE)
 @compare_options
 @run_option
+@question_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-def summary_command(store: Path, number: int | None, as_json: bool, **options: Any) -> None:
-    """Compare what each method makes of a STORE's paths: scores on gold, label shares, agreement, cost."""
-    found = soft_labels.summarize(store, config_of(DeriveConfig, options), run=number)
+def summary_command(store: Path, number: int | None, question: str | None, as_json: bool, **options: Any) -> None:
+    """Compare what each method makes of a STORE's paths: scores on gold, label shares, agreement, cost.
+
+    Of a task of several questions this is an overview of all; --question compares the methods for one.
+    """
+    found = soft_labels.summarize(store, config_of(DeriveConfig, options), run=number, question=question)
     warn(found.doubts)
-    click.echo(msgspec.json.encode(found).decode() if as_json else as_text(found))
+    text = as_text(found) if isinstance(found, Summary) else questions_summary.as_text(found)
+    click.echo(msgspec.json.encode(found).decode() if as_json else text)
 
 
 @command.command("check")
@@ -76,14 +86,15 @@ def check_command(ctx: click.Context, store: Path) -> None:
 @click.option("--task", type=FILE, help="Task file; its question, guideline and meanings are then shown to the reviewers.")
 @derive_options
 @run_option
-def export_command(store: Path, file: Path, task: Path | None, number: int | None, **options: Any) -> None:
+@question_option
+def export_command(store: Path, file: Path, task: Path | None, number: int | None, question: str | None, **options: Any) -> None:
     """Write the soft labels of a STORE's run to FILE for people to review, or as a table.
 
     For label-studio and argilla FILE is a .json, the project's settings are written beside it, and texts with gold are left out.
     For datasets FILE is a new folder.
     """
     review, derive = config_of(ReviewConfig, options), config_of(DeriveConfig, options)
-    written, warnings = soft_labels.export_for_review(store, file, review, task=task, derive=derive, run=number)
+    written, warnings = soft_labels.export_for_review(store, file, review, task=task, derive=derive, run=number, question=question)
     warn(warnings)
     click.echo(written.as_text())
 

@@ -8,7 +8,8 @@ import click
 
 from potstill.commands.console.errors import tell
 from potstill.commands.console.lazy import LazyGroup, Row
-from potstill.contract.task import load_task, missing
+from potstill.contract.questions.questionnaire import Questionnaire, load_any_task, missing_of
+from potstill.contract.task import missing
 from potstill.labeler.candidates import many_labels
 from potstill.labeler.config import LabelConfig
 from potstill.workflows.example_files import write_templates
@@ -38,7 +39,10 @@ def command() -> None:
 @click.argument("task", type=FILE)
 def check(task: Path) -> None:
     """Check that TASK is a sound task file, and print its digest."""
-    loaded = load_task(task)
-    click.echo(f"{task}: sound; {len(loaded.labels)} labels, {len(loaded.examples)} worked examples, digest {loaded.digest}")
-    for line in [*missing(loaded), *many_labels(loaded, LabelConfig())]:
+    loaded = load_any_task(task)
+    asked = f"{len(loaded.questions)} questions" if isinstance(loaded, Questionnaire) else f"{len(loaded.labels)} labels"
+    click.echo(f"{task}: sound; {asked}, {len(loaded.examples)} worked examples, digest {loaded.digest}")
+    notes = missing_of(loaded) if isinstance(loaded, Questionnaire) else missing(loaded)
+    tasks = [ask.task for ask in loaded.asks()] if isinstance(loaded, Questionnaire) else [loaded]
+    for line in [*notes, *(line for one in tasks for line in many_labels(one, LabelConfig()))]:
         tell(f"note: {line}")

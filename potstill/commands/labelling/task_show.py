@@ -10,11 +10,13 @@ import click
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import backbone_option, mode_option, prompt_options
 from potstill.contract.project import TEACHER
-from potstill.contract.task import Task, load_task
+from potstill.contract.questions.questionnaire import Questionnaire, load_any_task
+from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.candidates import is_narrowed
 from potstill.labeler.config import LabelConfig, with_mode
 from potstill.labeler.prompts.check import asked_how, identity_of
+from potstill.labeler.prompts.several import shared_prompts, shares_prompt
 from potstill.labeler.prompts.variants import Nearest, chosen_by_similarity, one_variant
 from potstill.labeler.teacher import Identity
 from potstill.models.catalog import best_mode, find_backbone, find_teacher
@@ -49,13 +51,28 @@ def command(task: Path, text: str, target: str | None, variant: int, teacher: st
     """Print the exact prompt that the teacher of TASK reads for TEXT.
 
     A line on stderr says what kind of prompt it is and where the label is read. Of a plain prompt only the opening token is
-    missing, which the vocabulary puts first.
+    missing, which the vocabulary puts first. Of a task of several questions it is what they share, and then what follows it for
+    each of them by itself; or where they are asked one by one, the prompt of each.
     """
-    loaded, shown = load_task(task), Text(text, target=target)
+    loaded, shown = load_any_task(task), Text(text, target=target)
     config = with_mode(config_of(LabelConfig, options), best_mode(teacher))
     identity = identity_of(read_header(find_teacher(teacher).path)) if config.template == "chat" else PLAIN
-    nearest = _nearest(loaded, shown, config, backbone)
-    made = one_variant(loaded, variant, config, identity, nearest)
+    if isinstance(loaded, Questionnaire) and shares_prompt(config):
+        for prompt, ends in shared_prompts(loaded, variant, config, shown):
+            click.echo("\n".join((prompt, *ends)))
+            click.echo(f"the text is read once; then each of the last {len(ends)} lines follows it by itself", err=True)
+        return
+    asked = {ask.key: ask.task for ask in loaded.asks()} if isinstance(loaded, Questionnaire) else {"": loaded}
+    for key, one in asked.items():
+        if key:
+            click.echo(f"{key}:", err=True)
+        _show(one, variant, config, identity, shown, backbone)
+
+
+def _show(task: Task, variant: int, config: LabelConfig, identity: Identity, shown: Text, backbone: str) -> None:
+    """Print one prompt."""
+    nearest = _nearest(task, shown, config, backbone)
+    made = one_variant(task, variant, config, identity, nearest)
     begin = identity.bos if identity.adds_bos else ""
     click.echo(begin + made.prefix + made.prompt(shown) + made.spec.tail)
     click.echo(asked_how(made.spec, identity), err=True)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from potstill.contract.errors import FormatError
+from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files.decode import Strict
 from potstill.contract.questions.decision import (
     MAX_TEMPERATURE,
@@ -136,6 +136,18 @@ def _check_values(path: Path, head: Head) -> None:
     rising = all(low < high for low, high in pairwise(values))
     if not rising or not all(math.isfinite(value) for value in values):
         raise FormatError(path, "values", f"are {values}; they must be finite and rise from level to level")
+
+
+def check_one_question(place: Path, owner: Answering, what: str) -> None:
+    """Raise UserError if there are heads, for what is made for a bundle of one choice alone.
+
+    Args:
+        place: of the bundle, for the message.
+        what: takes no such bundle, to begin the second half of the message with: "potstill adapt".
+    """
+    if owner.heads is not None:
+        asked = ", ".join(f"{head.name} ({head.kind})" for head in owner.heads)
+        raise UserError(f"{place}: answers {asked}; {what} takes a bundle of one choice: export one for that question alone")
 
 
 def with_scores(head: Head, split: str, found: Scores) -> Head:

@@ -75,11 +75,14 @@ def scores_of(
 ) -> Scores:
     """Every metric of a kind with its 95 % percentile bootstrap interval; arguments as for :func:`kind_metrics`.
 
+    A metric that these texts do not give (the area under the curve, where all are `yes`) is left out.
+
     Raises:
         ValueError: if there is no text.
     """
     found = kind_metrics(kind, values=values, thresholds=thresholds)
-    return {name: _score(metric, probs, gold, seed) for name, metric in found.items()}
+    made = {name: _score(metric, probs, gold, seed) for name, metric in found.items()}
+    return {name: score for name, score in made.items() if score is not None}
 
 
 def difference_of(metric: KindMetric, first: Probs, second: Probs, gold: Gold, *, seed: int = 0) -> Score:
@@ -97,13 +100,16 @@ def difference_of(metric: KindMetric, first: Probs, second: Probs, gold: Gold, *
     return Score(value=metric(first, gold) - metric(second, gold), low=float(low), high=float(high), n=len(gold))
 
 
-def _score(metric: KindMetric, probs: Probs, gold: Gold, seed: int) -> Score:
-    """A metric with its interval."""
+def _score(metric: KindMetric, probs: Probs, gold: Gold, seed: int) -> Score | None:
+    """A metric with its interval; None if these texts do not give it."""
     if metric in metrics.METRICS.values():  # all resamples in one product
         return metrics.score(metric, probs, gold, seed=seed)
-    found = np.array([metric(probs[draw], gold[draw]) for draw in _draws(len(gold), seed)])
+    draws, value = _draws(len(gold), seed), metric(probs, gold)
+    if np.isnan(value):
+        return None
+    found = np.array([metric(probs[draw], gold[draw]) for draw in draws])
     low, high = np.nanpercentile(found, [2.5, 97.5])  # a resample may lack a class
-    return Score(value=metric(probs, gold), low=float(low), high=float(high), n=len(gold))
+    return Score(value=value, low=float(low), high=float(high), n=len(gold))
 
 
 def _draws(n: int, seed: int) -> list[NDArray[np.int64]]:

@@ -5,6 +5,7 @@
     /v2, /v2/models/NAME/infer, ...     the Open Inference Protocol (open_inference)
     POST /v1/decisions                  as OpenAI's decision models (decisions)
     /bundles/NAME/classify, .../predict, .../v1/decisions       the same for one of several bundles
+    /questions/QUESTION/predict, /bundles/NAME/questions/QUESTION/predict   for one of a bundle's questions
     /livez, /readyz, /metrics           for operators
     /health, /ping, /info, POST /, POST /invocations    as text-embeddings-inference
     /, /openapi.json                    a page to try it, and a description
@@ -253,6 +254,8 @@ class Application:
         """Classify the texts of a request; raises Refused or Disconnected."""
         hosted = find_hosted(self._bundles, route)
         body = await read_body(scope, receive, self._limits.max_body_bytes)
+        if route.question is not None:
+            scope = {**scope, "path_params": {"question": route.question}}
         request, write = PROTOCOLS[route.kind].read(scope, body, hosted, self._limits)
         job = make_job(request, hosted, self._limits, start_s)
         await self._work(job, receive)

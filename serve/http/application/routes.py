@@ -31,6 +31,7 @@ class Route:
     methods: tuple[str, ...] = GET_OR_HEAD
     bundle: str | None = None  # None: the first one
     version: str | None = None
+    question: str | None = None  # None: the bundle's only one, or all
 
 
 FIXED_ROUTES = {
@@ -71,6 +72,10 @@ def find_route(path: str, method: str = "GET") -> Route | None:
     if fixed is not None:
         return _POSTED_ROOT if path == "/" and method == "POST" else fixed
     match path.split("/"):
+        case ["", "questions", question, "predict"] if question:
+            return Route("predict", "/questions/{question}/predict", POST, question=question)
+        case ["", "bundles", name, "questions", question, "predict"] if name and question:
+            return Route("predict", "/bundles/{name}/questions/{question}/predict", POST, name, question=question)
         case ["", "bundles", name, "v1", "decisions"] if name:
             return Route("decide", "/bundles/{name}/v1/decisions", POST, name)
         case ["", "bundles", name, action] if name and action in _OF_BUNDLES:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from potstill.contract.bundle import FAST_TOKENIZER_FILE, TOKENIZER_FILE, BundleFiles, Golden, Manifest, read_files, read_golden
 from potstill.contract.errors import UserError
+from potstill.contract.questions.head import Head, ranges
 from potstill.serve.runtime.classifier import Answer, Classifier
 from potstill.serve.runtime.scorer import Scorer
 from potstill.serve.runtime.session import INPUTS
@@ -138,6 +139,12 @@ class HostedBundle:
     def manifest(self) -> Manifest:
         """The bundle's manifest."""
         return self.classifier.manifest
+
+    @property
+    def parts(self) -> list[tuple[Head, slice]]:
+        """Each question with its place among all outputs; none of a bundle of one choice without heads."""
+        heads = self.manifest.heads or []
+        return list(zip(heads, ranges(heads), strict=True))
 
     @property
     def version(self) -> str:

@@ -3,10 +3,9 @@
     {"input": "...", "questions": [{"type": "choice", "instructions": "...", "choices": [{"value": "up"}, {"value": "down"}]}]}
         -> {"answers": [{"type": "choice", "choice", "confidence", "probabilities"}], "model", "usage"}
 
-The questions of a request are matched to what the bundle decides: a choice whose values are exactly its labels, in any order; a
-predicate with the bundle's name, if its labels are yes and no, or true and false. Every other question, and a text on which the
-bundle abstains, gets `{"type": "refusal"}`: never a guess. Instructions and descriptions are not read, the bundle has learned its
-own. `model` is not read either: `/v1/decisions` asks the first bundle, `/bundles/NAME/v1/decisions` another.
+The questions of a request are matched to what the bundle decides (`decision_questions.py`). Every other question, and one on which
+the bundle abstains, gets `{"type": "refusal"}`: never a guess. Instructions and descriptions are not read, the bundle has learned
+its own. `model` is not read either: `/v1/decisions` asks the first bundle, `/bundles/NAME/v1/decisions` another.
 
 The text is what the user's messages say. A student answers without writing, so usage counts no output tokens.
 Source: the Python package `openai` 3.54, `openai/types/decision_create_params.py` and `openai/types/decision.py`.
@@ -22,11 +21,10 @@ from potstill.serve.http.asgi import Message, Refused, Reply, decode_json, json_
 from potstill.serve.http.config import Limits
 from potstill.serve.http.hosting.job import Job
 from potstill.serve.http.hosting.open_bundle import HostedBundle
+from potstill.serve.http.protocols.decision_questions import Decided, QuestionAsked, answer_to, check_question
 from potstill.serve.http.protocols.request import ParsedRequest, WireProtocol, WriteReply
-from potstill.serve.runtime.classifier import Answer
 
-MAX_QUESTIONS, MAX_CHOICES = 400, 255
-_YES_NO = ({"yes": True, "no": False}, {"true": True, "false": False})  # labels of a bundle that answers predicates
+MAX_QUESTIONS = 400
 _ERROR_TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -45,56 +43,12 @@ class InputItem(msgspec.Struct, frozen=True):
     content: str | list[Part] | None = None
 
 
-class Choice(msgspec.Struct, frozen=True):
-    """One option of a question."""
-
-    value: str | bool
-
-
-class QuestionAsked(msgspec.Struct, frozen=True):
-    """A question of a request; `levels` of scores are not read, as no bundle answers them."""
-
-    type: str
-    instructions: str | list[msgspec.Raw]
-    name: str | None = None
-    choices: list[Choice] | None = None
-
-
 class DecisionRequest(msgspec.Struct, frozen=True):
     """The body of a request. Unknown fields are ignored, as in that API's clients new ones appear."""
 
     input: str | list[InputItem]
     model: str
     questions: list[QuestionAsked]
-
-
-class ChoiceProbability(msgspec.Struct, frozen=True):
-    """An option with its probability, from 0 to 1."""
-
-    value: str | bool
-    probability: float
-
-
-class ChoiceAnswer(msgspec.Struct, frozen=True, tag_field="type", tag="choice"):
-    """The answer to a choice."""
-
-    choice: str | bool
-    confidence: float  # the probability of the choice
-    probabilities: list[ChoiceProbability]  # in the order of the request; they sum to 1
-    name: str | None = None
-
-
-class PredicateAnswer(msgspec.Struct, frozen=True, tag_field="type", tag="predicate"):
-    """The answer to a predicate."""
-
-    probability: float
-    name: str | None = None
-
-
-class Refusal(msgspec.Struct, frozen=True, tag_field="type", tag="refusal"):
-    """No answer: the bundle does not decide this question, or abstains."""
-
-    name: str | None = None
 
 
 class InputDetails(msgspec.Struct, frozen=True):
@@ -123,7 +77,7 @@ class Usage(msgspec.Struct, frozen=True):
 class DecisionReply(msgspec.Struct, frozen=True):
     """The body of a reply."""
 
-    answers: list[ChoiceAnswer | PredicateAnswer | Refusal]  # in the order of the questions
+    answers: list[Decided]  # in the order of the questions
     model: str  # name and version of the bundle
     usage: Usage
 
@@ -139,21 +93,8 @@ def read(scope: Message, body: bytes, hosted: HostedBundle, limits: Limits) -> t
     if not 1 <= len(request.questions) <= MAX_QUESTIONS:
         raise Refused(400, f"questions has {len(request.questions)} entries; 1 to {MAX_QUESTIONS} are allowed")
     for index, question in enumerate(request.questions):
-        _check(question, f"questions[{index}]")
+        check_question(question, f"questions[{index}]")
     return ParsedRequest([_text(request.input)]), partial(_write, request)
-
-
-def _check(question: QuestionAsked, where: str) -> None:
-    """Refuse a question that is no question; raises Refused: 400."""
-    if question.type not in ("choice", "predicate", "score"):
-        raise Refused(400, f"{where}.type is {question.type!r}; allowed: choice, predicate, score")
-    if question.type != "choice":
-        return
-    values = [(type(choice.value), choice.value) for choice in question.choices or []]
-    if not 2 <= len(values) <= MAX_CHOICES:
-        raise Refused(400, f"{where}.choices has {len(values)} entries; 2 to {MAX_CHOICES} are allowed")
-    if len(set(values)) < len(values):
-        raise Refused(400, f"{where}.choices has a value twice; each must be unique")
 
 
 def _text(asked: str | list[InputItem]) -> str:
@@ -178,45 +119,9 @@ def _words(part: Part) -> str:
 def _write(request: DecisionRequest, job: Job) -> Reply:
     """Write the answers of a job."""
     timed = job.results()[0]
-    answers = [_answer(question, timed.answer, job.hosted) for question in request.questions]
+    answers = [answer_to(question, timed.answer, job.hosted) for question in request.questions]
     usage = Usage(timed.n_tokens, timed.n_tokens)
     return json_reply(DecisionReply(answers, f"{job.hosted.name}@{job.hosted.version}", usage))
-
-
-def _answer(question: QuestionAsked, found: Answer, hosted: HostedBundle) -> ChoiceAnswer | PredicateAnswer | Refusal:
-    """The answer to one question, or a refusal."""
-    if found.abstain:
-        return Refusal(question.name)
-    if question.type == "predicate" and question.name == hosted.name:
-        truth = _truth(hosted.manifest.labels)
-        return (
-            PredicateAnswer(sum(found.probs[name] for name in truth if truth[name]), question.name)
-            if truth
-            else Refusal(hosted.name)
-        )
-    if question.type != "choice":
-        return Refusal(question.name)
-    labels = {choice.value: _label(choice.value, hosted.manifest.labels) for choice in question.choices or []}
-    if sorted(filter(None, labels.values())) != sorted(hosted.manifest.labels) or len(labels) != len(hosted.manifest.labels):
-        return Refusal(question.name)
-    probabilities = [ChoiceProbability(value, found.probs[label]) for value, label in labels.items() if label is not None]
-    chosen = next(value for value, label in labels.items() if label == found.label)
-    return ChoiceAnswer(chosen, found.probs[found.label], probabilities, question.name)
-
-
-def _label(value: str | bool, labels: list[str]) -> str | None:
-    """The label that an option stands for; None if it is none of them."""
-    if isinstance(value, bool):
-        return next((name for name, true in _truth(labels).items() if true is value), None)
-    return value if value in labels else None
-
-
-def _truth(labels: list[str]) -> dict[str, bool]:
-    """What each label says, where they are yes and no, or true and false, in any case; else nothing."""
-    for words in _YES_NO:
-        if sorted(name.lower() for name in labels) == sorted(words):
-            return {name: words[name.lower()] for name in labels}
-    return {}
 
 
 def write_error(refused: Refused) -> Reply:

@@ -7,6 +7,8 @@
 "sets": true                    each answer has "label_set" too
 "timing": true                  the reply has "timing" too
 "timeout_ms": 200               the deadline
+
+Of a bundle with several questions an answer is {"questions": {QUESTION: {...}}, "abstain", "unfamiliar", "unfamiliarity", ...}.
 """
 
 from __future__ import annotations
@@ -17,11 +19,15 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from potstill.contract.bundle import Manifest
+from potstill.contract.questions.head import HOLDS, Head
+from potstill.contract.questions.question import Kind
 from potstill.serve.http.asgi import Message, Refused, Reply, decode_json, json_reply
 from potstill.serve.http.config import Limits
 from potstill.serve.http.hosting.job import Job
 from potstill.serve.http.hosting.open_bundle import AS_USUAL, HostedBundle, Reading, TimedAnswer
 from potstill.serve.http.protocols.request import ParsedRequest, WireProtocol, WriteReply
+from potstill.serve.runtime.heads import QuestionAnswer
 
 
 class ClassifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +56,29 @@ class Verdict(msgspec.Struct, frozen=True):
     label_set: list[str] | UnsetType = UNSET  # in output order, if requested
 
 
+class QuestionVerdict(msgspec.Struct, frozen=True):
+    """The answer to one of several questions about a text; what a kind does not have is left out."""
+
+    kind: Kind
+    probs: dict[str, float]  # by label, in output order; sums to 1, but for tags
+    abstain: bool  # the probability is below the threshold; never for tags
+    label: str | UnsetType = UNSET  # the most probable label; not for tags
+    threshold: float | UnsetType | None = UNSET  # of this label's probability, from 0 to 1; null: always abstain; not for tags
+    tags: list[str] | UnsetType = UNSET  # those that hold, in output order
+    value: float | UnsetType = UNSET  # of a degree: the expected value of its levels
+    label_set: list[str] | UnsetType = UNSET  # in output order, if requested
+
+
+class SeveralVerdicts(msgspec.Struct, frozen=True):
+    """The answers about one text of a bundle with several questions."""
+
+    questions: dict[str, QuestionVerdict]  # in the order of the task
+    abstain: bool  # all questions abstain
+    unfamiliar: bool | None  # as `Verdict` has it
+    unfamiliarity: float | None
+    answered_by: Literal["bundle"] = "bundle"
+
+
 class Timing(msgspec.Struct, frozen=True):
     """Times in milliseconds; tokenize and infer are sums over the texts."""
 
@@ -64,8 +93,8 @@ class ClassifyReply(msgspec.Struct, frozen=True):
 
     bundle: str
     version: str
-    answer: Verdict | UnsetType = UNSET
-    answers: list[Verdict] | UnsetType = UNSET
+    answer: Verdict | SeveralVerdicts | UnsetType = UNSET
+    answers: list[Verdict | SeveralVerdicts] | UnsetType = UNSET
     timing: Timing | UnsetType = UNSET
 
 
@@ -113,14 +142,27 @@ def write_error(refused: Refused) -> Reply:
 PROTOCOL = WireProtocol(read, write_error)
 
 
-def _verdict(timed: TimedAnswer) -> Verdict:
+def _verdict(timed: TimedAnswer) -> Verdict | SeveralVerdicts:
     """The reply's form of one answer."""
     answer = timed.answer
+    if answer.questions is not None:
+        verdicts = {name: _of_question(one) for name, one in answer.questions.items()}
+        return SeveralVerdicts(verdicts, answer.abstain, answer.unfamiliar, answer.unfamiliarity)
     label_set = UNSET if answer.label_set is None else answer.label_set
     known = answer.unfamiliar, answer.unfamiliarity
     by: Literal["bundle", "teacher"] = "bundle" if timed.own is None else "teacher"
     teacher = timed.teacher or UNSET
     return Verdict(answer.label, answer.probs, answer.threshold, answer.abstain, *known, by, teacher, label_set)
+
+
+def _of_question(answer: QuestionAnswer) -> QuestionVerdict:
+    """The reply's form of the answer to one question."""
+    if answer.tags is not None:
+        return QuestionVerdict(answer.kind, answer.probs, answer.abstain, tags=answer.tags)
+    value = UNSET if answer.value is None else answer.value
+    label_set = UNSET if answer.label_set is None else answer.label_set
+    said = answer.label, answer.threshold
+    return QuestionVerdict(answer.kind, answer.probs, answer.abstain, *said, value=value, label_set=label_set)
 
 
 def _timing(job: Job, timed: list[TimedAnswer]) -> Timing:
@@ -136,16 +178,36 @@ def _timing(job: Job, timed: list[TimedAnswer]) -> Timing:
 def describe(hosted: HostedBundle) -> dict[str, object]:
     """A bundle as `GET /bundles` shows it: what is needed to send requests and to read the answers."""
     manifest, known = hosted.manifest, hosted.classifier.familiarity
+    heads = manifest.heads
+    questions = {} if heads is None else {"questions": [_question(head) for head in heads]}
     return {
         "bundle": hosted.name,
         "version": hosted.version,
         "digest": hosted.digest,
         "labels": manifest.labels,
         "target": manifest.target,
-        "thresholds": {name: (manifest.thresholds or {}).get(name, 0.0) for name in manifest.labels},
-        "sets": manifest.conformal is not None,
+        **questions,
+        "thresholds": _thresholds(manifest) if heads is None else {},
+        "sets": hosted.classifier.has_sets,
         "unfamiliar": None if known is None else {"rate": known.rate, "threshold": known.threshold, "n": known.n},
         "max_tokens": manifest.max_tokens,
         "variant": manifest.variant,
         "examples": [{"text": row.text, "target": row.target} for row in hosted.golden[:N_EXAMPLES]],
     }
+
+
+def _question(head: Head) -> dict[str, object]:
+    """One of several questions, as `describe` shows it."""
+    return {
+        "name": head.name,
+        "kind": head.kind,
+        "labels": head.labels,
+        "thresholds": _thresholds(head, 0.0 if head.is_softmax else HOLDS),
+        "values": head.values,
+        "sets": head.conformal is not None,
+    }
+
+
+def _thresholds(decision: Manifest | Head, default: float = 0.0) -> dict[str, float | None]:
+    """Each label's threshold: from it on the label is answered, or the tag holds; null: never."""
+    return {name: (decision.thresholds or {}).get(name, default) for name in decision.labels}

@@ -2,7 +2,10 @@
 
     inputs    `text` BYTES, and `target` BYTES where the task has one, both of the same shape
     outputs   `label` BYTES [B], `probs` FP32 [B, C] in label order, `abstain` BOOL [B], `logits` FP32 [B, C]; by default all.
-              Of a bundle that can tell, `unfamiliar` BOOL [B] and `unfamiliarity` FP32 [B], too
+              Of a bundle that can tell, `unfamiliar` BOOL [B] and `unfamiliarity` FP32 [B], too.
+              Of a bundle with several questions, for each `probs.QUESTION` FP32 [B, C of the question], with `holds.QUESTION` BOOL
+              of the same shape for tags, or `label.QUESTION` BYTES [B] and `abstain.QUESTION` BOOL [B] for other kinds, and
+              `value.QUESTION` FP32 [B] for a degree; `logits` are those of all questions side by side
 
 The parameter `timeout` is in microseconds, as in Triton. Errors are {"error"}, with status 400 for an invalid request.
 """
@@ -16,18 +19,28 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from potstill.contract.questions.question import Kind
 from potstill.serve.http.asgi import Message, Refused, Reply, decode_json, header, json_reply
 from potstill.serve.http.config import Limits
 from potstill.serve.http.hosting.job import Job
 from potstill.serve.http.hosting.open_bundle import HostedBundle
 from potstill.serve.http.protocols.open_inference_tensors import Tensor, binary_size, flat_numbers, read_texts, to_bytes
 from potstill.serve.http.protocols.request import ParsedRequest, WireProtocol, WriteReply
+from potstill.serve.runtime.heads import QuestionAnswer
 
 HEADER_LENGTH = b"inference-header-content-length"
 DATATYPES = {
     "label": "BYTES", "probs": "FP32", "abstain": "BOOL", "logits": "FP32", "unfamiliar": "BOOL", "unfamiliarity": "FP32",
+    "holds": "BOOL", "value": "FP32",
 }  # fmt: skip
-BY_LABEL = frozenset({"probs", "logits"})  # outputs with a column for each label
+BY_LABEL = frozenset({"probs", "logits", "holds"})  # outputs with a column for each label
+ALONE = ("label", "probs", "abstain", "logits", "unfamiliar", "unfamiliarity")  # of a bundle without heads
+OF_QUESTIONS: dict[Kind, tuple[str, ...]] = {
+    "choice": ("label", "probs", "abstain"),
+    "yesno": ("label", "probs", "abstain"),
+    "degree": ("label", "probs", "abstain", "value"),
+    "tags": ("holds", "probs"),
+}
 
 
 class OutputParameters(msgspec.Struct, frozen=True):
@@ -91,12 +104,13 @@ def _write(request: InferRequest, job: Job) -> Reply:
     binary_default = request.parameters is not None and bool(request.parameters.binary_data_output)
     outputs, tail = [], []
     for one in requested:
-        values = _VALUES[one.name](job)
-        output: dict[str, Any] = {"name": one.name, "datatype": DATATYPES[one.name], "shape": _shape(job, one.name)}
+        values, datatype = _values(job, one.name), _datatype(one.name)
+        shape = [len(job.texts), *_columns(job.hosted, one.name)]
+        output: dict[str, Any] = {"name": one.name, "datatype": datatype, "shape": shape}
         own_choice = None if one.parameters is None else one.parameters.binary_data
         binary = binary_default if own_choice is None else own_choice
         if binary:
-            data = to_bytes(DATATYPES[one.name], values)
+            data = to_bytes(datatype, values)
             output["parameters"] = {"binary_data_size": len(data)}
             tail.append(data)
         else:
@@ -128,11 +142,10 @@ def model_metadata(hosted: HostedBundle) -> Reply:
     """The reply to `GET /v2/models/NAME`."""
     names = ["text", "target"] if hosted.manifest.target else ["text"]
     inputs = [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in names]
-    wide = [-1, len(hosted.manifest.labels)]
-    outputs = [
-        {"name": name, "datatype": DATATYPES[name], "shape": wide if name in BY_LABEL else [-1]} for name in outputs_of(hosted)
-    ]
-    parameters = {"labels": hosted.manifest.labels, "digest": hosted.digest}
+    outputs = [{"name": name, "datatype": _datatype(name), "shape": [-1, *_columns(hosted, name)]} for name in outputs_of(hosted)]
+    parameters: dict[str, Any] = {"labels": hosted.manifest.labels, "digest": hosted.digest}
+    if hosted.manifest.heads is not None:
+        parameters["questions"] = [{"name": one.name, "kind": one.kind, "labels": one.labels} for one in hosted.manifest.heads]
     return json_reply(
         {
             "name": hosted.name, "versions": [hosted.version], "platform": "potstill", "inputs": inputs, "outputs": outputs,
@@ -152,7 +165,12 @@ def _json_size(body: bytes, header_length: bytes | None) -> int:
 
 def outputs_of(hosted: HostedBundle) -> list[str]:
     """The outputs that a bundle has; the last two only if it can tell unfamiliar texts."""
-    return [name for name in DATATYPES if hosted.classifier.familiarity is not None or not name.startswith("unfamiliar")]
+    known = hosted.classifier.familiarity is not None
+    own = [name for name in ALONE if known or not name.startswith("unfamiliar")]
+    if hosted.manifest.heads is None:
+        return own
+    by_question = [f"{name}.{head.name}" for head in hosted.manifest.heads for name in OF_QUESTIONS[head.kind]]
+    return by_question + own[own.index("logits") :]
 
 
 def _check_outputs(requested: list[RequestedOutput], outputs: list[str]) -> None:
@@ -173,12 +191,36 @@ def _timeout_ms(request: InferRequest) -> float | None:
     return None if timeout_us is None else timeout_us / 1000
 
 
-def _shape(job: Job, name: str) -> list[int]:
-    """The shape of an output."""
-    n_texts = len(job.texts)
-    return [n_texts, len(job.hosted.manifest.labels)] if name in BY_LABEL else [n_texts]
+def _datatype(name: str) -> str:
+    """The datatype of an output."""
+    return DATATYPES[name.partition(".")[0]]
 
 
+def _columns(hosted: HostedBundle, name: str) -> list[int]:
+    """The sizes of an output's shape after the first: the number of labels, or none."""
+    what, _, question = name.partition(".")
+    if what not in BY_LABEL:
+        return []
+    labels = next((head.labels for head in hosted.manifest.heads or [] if head.name == question), hosted.manifest.labels)
+    return [len(labels)]
+
+
+def _values(job: Job, name: str) -> list[Any]:
+    """The values of an output, one for each text."""
+    what, _, question = name.partition(".")
+    if not question:
+        return _VALUES[what](job)
+    answers = [one.answer.questions[question] for one in job.results() if one.answer.questions is not None]
+    return [_OF_ANSWERS[what](one) for one in answers]
+
+
+_OF_ANSWERS: dict[str, Callable[[QuestionAnswer], Any]] = {
+    "label": lambda one: one.label,
+    "probs": lambda one: list(one.probs.values()),
+    "abstain": lambda one: one.abstain,
+    "holds": lambda one: [name in (one.tags or []) for name in one.probs],
+    "value": lambda one: one.value,
+}
 _VALUES: dict[str, Callable[[Job], list[Any]]] = {
     "label": lambda job: [one.answer.label for one in job.results()],
     "probs": lambda job: [list(one.answer.probs.values()) for one in job.results()],

@@ -16,6 +16,7 @@ from potstill.serve.http.protocols.openapi_schemas import (
     predict_request,
     ref,
 )
+from potstill.serve.http.protocols.tei import has_one_question
 
 _ERRORS = {
     "400": "The body is not JSON; in the Open Inference Protocol, any invalid request.",
@@ -70,9 +71,7 @@ def _paths(hosted: list[HostedBundle], limits: Limits) -> Json:
     first = hosted[0]
     paths: Json = {
         "/classify": {"post": _ask("classify", "Classify texts.", classify_request([first], limits), ref("ClassifyReply"))},
-        "/predict": {"post": _predict(predict_request([first], limits), "predict")},
         "/v1/decisions": {"post": _decide(limits, "decisions")},
-        "/invocations": {"post": _predict(predict_request([first], limits), "invocations")},
         "/health": {"get": _health("health")},
         "/ping": {"get": _health("ping")},
         "/info": {"get": _look("info", "The first bundle, as text-embeddings-inference describes it.", {"type": "object"})},
@@ -86,14 +85,27 @@ def _paths(hosted: list[HostedBundle], limits: Limits) -> Json:
         "/openapi.json": {"get": _look("openapi", "This description.", {"type": "object"}, open_to_all=True)},
         "/": {
             "get": _plain("page", "A page to try the server.", "text/html", open_to_all=True),
-            "post": _predict(predict_request([first], limits), "predict_root"),
         },
         "/playground.css": {"get": _plain("page_css", "The page's style.", "text/css", open_to_all=True)},
         "/playground.js": {"get": _plain("page_js", "The page's script.", "text/javascript", open_to_all=True)},
     }
+    paths.update({path: {"post": _with(one, "404")} for path, one in _questions(first, limits, "").items()})
+    if has_one_question(first):
+        for path, operation in (("/predict", "predict"), ("/invocations", "invocations"), ("/", "predict_root")):
+            paths.setdefault(path, {})["post"] = _predict(predict_request([first], limits), operation)
     for one in hosted:
         paths.update(_paths_of(one, limits))
     return paths
+
+
+def _questions(one: HostedBundle, limits: Limits, place: str) -> Json:
+    """By path, `/predict` for each of a bundle's questions. Args: place, of the bundle, as a beginning of paths."""
+    names = [head.name for head in one.manifest.heads or []]
+    of = f"_{one.name}" if place else ""
+    return {
+        f"{place}/questions/{name}/predict": _predict(predict_request([one], limits), f"predict{of}_question_{name}")
+        for name in names
+    }
 
 
 def _paths_of(one: HostedBundle, limits: Limits) -> Json:
@@ -102,9 +114,12 @@ def _paths_of(one: HostedBundle, limits: Limits) -> Json:
     asked = _ask(f"classify_{name}", f"Classify texts with {name}.", classify_request([one], limits), ref("ClassifyReply"))
     paths: Json = {
         f"/bundles/{place}/classify": {"post": _with(asked, "404")},
-        f"/bundles/{place}/predict": {"post": _with(_predict(predict_request([one], limits), f"predict_{name}"), "404")},
         f"/bundles/{place}/v1/decisions": {"post": _decide(limits, f"decisions_{name}")},
     }
+    asked_by_path = _questions(one, limits, f"/bundles/{place}")
+    if has_one_question(one):
+        asked_by_path[f"/bundles/{place}/predict"] = _predict(predict_request([one], limits), f"predict_{name}")
+    paths.update({path: {"post": _with(operation, "404")} for path, operation in asked_by_path.items()})
     version = {"name": "version", "in": "path", "required": True, "schema": {"type": "string", "enum": [one.version]}}
     for path, parameters, suffix in (
         (f"/v2/models/{place}", [], name),

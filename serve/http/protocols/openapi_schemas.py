@@ -28,11 +28,12 @@ def _list(of: Json, **more: Any) -> Json:
 
 _TEXT: Json = {"type": "string"}
 _NUMBER: Json = {"type": "number"}
+_PROBS: Json = {"type": "object", "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1}}
 _VERDICT = _object(
     ["label", "probs", "threshold", "abstain", "unfamiliar", "unfamiliarity", "answered_by"],
     {
         "label": _TEXT,
-        "probs": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1}},
+        "probs": _PROBS,
         "threshold": {"type": ["number", "null"]},
         "abstain": {"type": "boolean"},
         "unfamiliar": {"type": ["boolean", "null"]},
@@ -41,6 +42,31 @@ _VERDICT = _object(
         "teacher": {"enum": ["late", "dead", "failed", "busy", "budget", "nonsense", "too long"]},
         "label_set": _list(_TEXT),
     },
+)
+_QUESTION_VERDICT = _object(
+    ["kind", "probs", "abstain"],
+    {
+        "kind": {"enum": ["choice", "tags", "yesno", "degree"]},
+        "probs": _PROBS,
+        "abstain": {"type": "boolean"},
+        "label": _TEXT,
+        "threshold": {"type": ["number", "null"]},
+        "tags": _list(_TEXT),
+        "value": _NUMBER,
+        "label_set": _list(_TEXT),
+    },
+    additionalProperties=False,
+)
+_SEVERAL_VERDICTS = _object(
+    ["questions", "abstain", "unfamiliar", "unfamiliarity", "answered_by"],
+    {
+        "questions": {"type": "object", "additionalProperties": ref("QuestionVerdict")},
+        "abstain": {"type": "boolean"},
+        "unfamiliar": {"type": ["boolean", "null"]},
+        "unfamiliarity": {"type": ["number", "null"]},
+        "answered_by": {"const": "bundle"},
+    },
+    additionalProperties=False,
 )
 _TIMING = _object(
     ["queue_ms", "tokenize_ms", "infer_ms", "n_tokens"],
@@ -57,12 +83,24 @@ _TENSOR = _object(
     },
 )
 _PREDICTION = _object(["score", "label"], {"score": _NUMBER, "label": _TEXT})
+_QUESTION = _object(
+    ["name", "kind", "labels", "thresholds", "values", "sets"],
+    {
+        "name": _TEXT,
+        "kind": {"enum": ["choice", "tags", "yesno", "degree"]},
+        "labels": _list(_TEXT),
+        "thresholds": {"type": "object", "additionalProperties": {"type": ["number", "null"]}},
+        "values": {"type": ["array", "null"], "items": _NUMBER},
+        "sets": {"type": "boolean"},
+    },
+)
 _BUNDLE = _object(
     ["bundle", "version", "labels", "target", "thresholds", "max_tokens"],
     {
         "bundle": _TEXT,
         "version": _TEXT,
         "labels": _list(_TEXT),
+        "questions": _list(_QUESTION),
         "target": {"type": "boolean"},
         "thresholds": {"type": "object", "additionalProperties": {"type": ["number", "null"]}},
         "unfamiliar": {"type": ["object", "null"]},
@@ -70,14 +108,17 @@ _BUNDLE = _object(
     },
 )
 
+_ANSWER: Json = {"oneOf": [ref("Verdict"), ref("SeveralVerdicts")]}
 REPLY_SCHEMAS: Json = {
     "Error": _object(["error"], {"error": _TEXT}),
     "TypedError": _object(["error", "error_type"], {"error": _TEXT, "error_type": _TEXT}),
     "Status": _object(["status"], {"status": _TEXT}),
     "Verdict": _VERDICT,
+    "QuestionVerdict": _QUESTION_VERDICT,
+    "SeveralVerdicts": _SEVERAL_VERDICTS,
     "ClassifyReply": _object(
         ["bundle", "version"],
-        {"bundle": _TEXT, "version": _TEXT, "answer": ref("Verdict"), "answers": _list(ref("Verdict")), "timing": _TIMING},
+        {"bundle": _TEXT, "version": _TEXT, "answer": _ANSWER, "answers": _list(_ANSWER), "timing": _TIMING},
         oneOf=[{"required": ["answer"]}, {"required": ["answers"]}],
         additionalProperties=False,
     ),
@@ -92,7 +133,11 @@ REPLY_SCHEMAS: Json = {
     "OpenAIError": _object(["error"], {"error": _object(["message", "type"], {"message": _TEXT, "type": _TEXT})}),
     "DecisionReply": _object(
         ["answers", "model", "usage"],
-        {"answers": _list(_object(["type"], {"type": {"enum": ["choice", "predicate", "refusal"]}})), "model": _TEXT, "usage": {}},
+        {
+            "answers": _list(_object(["type"], {"type": {"enum": ["choice", "predicate", "score", "refusal"]}})),
+            "model": _TEXT,
+            "usage": {},
+        },
     ),
     "InferReply": _object(
         ["model_name", "model_version", "outputs"],
@@ -109,7 +154,7 @@ def classify_request(hosted: list[HostedBundle], limits: Limits) -> Json:
         "timing": {"type": "boolean"},
         "timeout_ms": {"type": "number", "minimum": limits.min_timeout_ms, "maximum": limits.max_timeout_ms},
     }
-    if any(one.manifest.conformal is not None for one in hosted):
+    if any(one.classifier.has_sets for one in hosted):
         options["sets"] = {"type": "boolean"}
     else:
         options["sets"] = {"const": False}
@@ -155,7 +200,16 @@ def decision_request(limits: Limits) -> Json:
                 **name,
             },
         ),
-        _object(["type", "instructions"], {"type": {"enum": ["predicate", "score"]}, "instructions": instructions, **name}),
+        _object(["type", "instructions"], {"type": {"const": "predicate"}, "instructions": instructions, **name}),
+        _object(
+            ["type", "instructions", "levels"],
+            {
+                "type": {"const": "score"},
+                "instructions": instructions,
+                "levels": _list(_object(["label"], {"label": _TEXT}), minItems=2),
+                **name,
+            },
+        ),
     ]
     return _object(
         ["input", "model", "questions"],

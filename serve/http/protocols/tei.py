@@ -6,6 +6,8 @@
     "truncate": false      a text with more tokens than the model reads is refused instead of truncated
     "truncation_direction": "left"     the last tokens of such a text are read instead of the first
 
+A bundle with several questions answers one of them by its path: /questions/QUESTION/predict, and
+/bundles/NAME/questions/QUESTION/predict. Scores of tags are independent of each other, as those of several labels are there.
 Errors are {"error", "error_type"}, with that server's types and status codes: Validation 413 (422 where the shape is wrong),
 Empty (and for a body that is not JSON Validation) 400, Overloaded 429, Unhealthy 503, Backend 424. The deadline is always the
 default, as the protocol has no field for it.
@@ -59,6 +61,7 @@ _DECODER = msgspec.json.Decoder(PredictRequest)
 def read(scope: Message, body: bytes, hosted: HostedBundle, limits: Limits) -> tuple[ParsedRequest, WriteReply]:
     """Read a request; raises Refused: 400, 413 or 422."""
     request: PredictRequest = decode_json(_DECODER, body)
+    question = _question(scope, hosted)
     pairs = _pairs(request.inputs)
     if len(pairs) > limits.max_texts:
         raise Refused(413, f"batch size {len(pairs)} > maximum allowed batch size {limits.max_texts}")
@@ -70,7 +73,7 @@ def read(scope: Message, body: bytes, hosted: HostedBundle, limits: Limits) -> t
     if any(with_target) and not hosted.manifest.target:
         raise Refused(422, NO_PAIRS)
     targets = [pair[1] for pair in pairs] if all(with_target) else None
-    return ParsedRequest(texts, targets, reading=_reading(request)), partial(_write, request)
+    return ParsedRequest(texts, targets, reading=_reading(request)), partial(_write, request, question)
 
 
 def _reading(request: PredictRequest) -> Reading:
@@ -80,9 +83,30 @@ def _reading(request: PredictRequest) -> Reading:
     return Reading(keep="tail") if request.truncation_direction.lower() == "left" else AS_USUAL
 
 
-def _write(request: PredictRequest, job: Job) -> Reply:
+def has_one_question(hosted: HostedBundle) -> bool:
+    """Whether `/predict` alone says which question is asked."""
+    return len(hosted.manifest.heads or [None]) == 1
+
+
+def _question(scope: Message, hosted: HostedBundle) -> str | None:
+    """The question that is asked, None of a bundle without heads; raises Refused: 404 or 422."""
+    asked: str | None = scope.get("path_params", {}).get("question")
+    if hosted.manifest.heads is None:
+        if asked is not None:
+            raise Refused(404, f"this bundle has one question, without a name; ask /bundles/{hosted.name}/predict")
+        return None
+    names = [head.name for head in hosted.manifest.heads]
+    if asked is None and len(names) > 1:
+        by_path = f"/bundles/{hosted.name}/questions/{names[0]}/predict"
+        raise Refused(422, f"this bundle answers {', '.join(names)}; name one of these questions in the path: {by_path}")
+    if asked is not None and asked not in names:
+        raise Refused(404, f"unknown question; the questions of this bundle are {', '.join(names)}")
+    return asked or names[0]
+
+
+def _write(request: PredictRequest, question: str | None, job: Job) -> Reply:
     """Write the answers of a job."""
-    rows = [_predictions(job.hosted, one, raw=request.raw_scores) for one in job.results()]
+    rows = [_predictions(job.hosted, one, question, raw=request.raw_scores) for one in job.results()]
     return json_reply(rows if is_batch(request) else rows[0])
 
 
@@ -125,7 +149,8 @@ def health(ready: bool, status: str) -> Reply:
 
 def info(hosted: HostedBundle, limits: Limits, version: str) -> dict[str, Any]:
     """The reply to `GET /info`, with the fields that its clients read. Args: the first bundle; limits; version of potstill."""
-    labels = hosted.manifest.labels
+    heads = hosted.manifest.heads
+    labels = heads[0].labels if heads is not None and len(heads) == 1 else hosted.manifest.labels
     names = {"id2label": {str(i): name for i, name in enumerate(labels)}, "label2id": {name: i for i, name in enumerate(labels)}}
     return {
         "model_id": hosted.name,
@@ -145,9 +170,14 @@ def info(hosted: HostedBundle, limits: Limits, version: str) -> dict[str, Any]:
     }
 
 
-def _predictions(hosted: HostedBundle, timed: TimedAnswer, *, raw: bool) -> list[LabelScore]:
+def _predictions(hosted: HostedBundle, timed: TimedAnswer, question: str | None, *, raw: bool) -> list[LabelScore]:
     """All labels by descending score; among equal scores the later label first, as that server sorts upwards and reverses."""
-    labels = hosted.manifest.labels
-    scores = timed.logits if raw else [timed.answer.probs[name] for name in labels]
+    if question is None or timed.answer.questions is None:
+        labels = hosted.manifest.labels
+        scores = timed.logits if raw else [timed.answer.probs[name] for name in labels]
+    else:
+        part = next(part for head, part in hosted.parts if head.name == question)
+        probs = timed.answer.questions[question].probs
+        labels, scores = list(probs), timed.logits[part] if raw else list(probs.values())
     rows = [LabelScore(score, label) for score, label in zip(scores, labels, strict=True)]
     return sorted(rows, key=lambda row: row.score)[::-1]

@@ -97,7 +97,8 @@ class TeacherDesk:
     def answers_for(self, hosted: HostedBundle) -> bool:
         """Whether the teacher's task is that of a bundle."""
         manifest = hosted.manifest
-        return frozenset(manifest.labels) == self._labels and manifest.target == self._link.target
+        same = frozenset(manifest.labels) == self._labels and manifest.target == self._link.target
+        return same and manifest.heads is None
 
     async def consult(self, job: Job) -> None:
         """Put the teacher's answers in the place of those that want it, as far as they come in time; mark the others."""

@@ -9,6 +9,7 @@ from potstill.serve.http.hosting.job import Job
 from potstill.serve.http.hosting.open_bundle import HostedBundle
 from potstill.serve.http.telemetry.prometheus import MetricFamily, MetricsSnapshot, gauge_lines, merge, render_labels
 from potstill.serve.http.telemetry.shared_counts import SharedCounts
+from potstill.serve.runtime.heads import QuestionAnswer
 
 CPU, MEMORY = "process_cpu_seconds_total", "process_resident_memory_bytes"
 SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -31,6 +32,17 @@ class ServerMetrics:
         self.total = MetricFamily("potstill_request_seconds", "From the receipt of a request to its reply.", ("bundle",), SECONDS)
         self.tokens = MetricFamily("potstill_text_tokens", "Tokens of one text, after truncation.", ("bundle",), TOKENS)
         self.labels = MetricFamily("potstill_labels_total", "Texts by label and abstention.", ("bundle", "label", "abstain"))
+        self.answers = MetricFamily(
+            "potstill_answers_total",
+            "Answers to one of several questions by label and abstention; of tags those that hold, or an empty label.",
+            ("bundle", "question", "label", "abstain"),
+        )
+        self.answer_confidence = MetricFamily(
+            "potstill_answer_confidence",
+            "Probability of the most probable label of one of several questions.",
+            ("bundle", "question"),
+            CONFIDENCE,
+        )
         self.unfamiliar = MetricFamily(
             "potstill_unfamiliar_total", "Texts unlike those that the bundle was made from, by label.", ("bundle", "label")
         )
@@ -45,8 +57,9 @@ class ServerMetrics:
         self.audit = MetricFamily("potstill_audit_total", "Texts that were drawn for the audit, by outcome.", ("outcome",))
         self.lost_lines = MetricFamily("potstill_lost_log_lines_total", "Log lines that could not be written.")
         self._all = (
-            self.requests, self.shed, self.tokenize, self.queue, self.infer, self.total, self.tokens, self.labels, self.unfamiliar,
-            self.confidence, self.reloads, self.teacher, self.teacher_s, self.audit, self.lost_lines,
+            self.requests, self.shed, self.tokenize, self.queue, self.infer, self.total, self.tokens, self.labels, self.answers,
+            self.unfamiliar, self.confidence, self.answer_confidence, self.reloads, self.teacher, self.teacher_s, self.audit,
+            self.lost_lines,
         )  # fmt: skip
         self._shared = shared
         if shared is not None:  # a process that replaces a dead one continues its counts
@@ -63,10 +76,21 @@ class ServerMetrics:
             self.tokenize.observe(timed.tokenize_s, bundle)
             self.infer.observe(timed.infer_s, bundle)
             self.tokens.observe(timed.n_tokens, bundle)
-            self.labels.add(bundle, answer.label, "true" if answer.abstain else "false")
             if answer.unfamiliar:
                 self.unfamiliar.add(bundle, answer.label)
+            if answer.questions is not None:
+                self._of_questions(bundle, answer.questions)
+                continue
+            self.labels.add(bundle, answer.label, "true" if answer.abstain else "false")
             self.confidence.observe(answer.probs[answer.label], bundle)
+
+    def _of_questions(self, bundle: str, questions: dict[str, QuestionAnswer]) -> None:
+        """Count the answers to several questions about one text."""
+        for name, one in questions.items():
+            for label in [one.label] if one.tags is None else one.tags or [""]:
+                self.answers.add(bundle, name, label, "true" if one.abstain else "false")
+            if one.tags is None:
+                self.answer_confidence.observe(one.probs[one.label], bundle, name)
 
     def publish(self) -> None:
         """Publish this process's counts to the others."""

@@ -105,3 +105,23 @@ def test_without_a_mode_it_shows_the_prompt_of_the_teacher_s_best_known_one(capf
         assert console(["task", "show", str(TASK_FILE), TEXT.text, *mode]) == 0
         shown.append(capfd.readouterr().out)
     assert shown[0] == shown[1] != shown[2]
+
+
+INTENTS = Path(__file__).parents[3] / "benchmarks" / "questions" / "banking_intents.toml"
+
+
+def test_a_task_of_many_labels_is_checked_with_a_note_and_shows_the_candidates_of_the_text(capfd):
+    assert console(["task", "check", str(INTENTS)]) == 0
+    found = capfd.readouterr()
+    assert "sound; 77 labels, 154 worked examples" in found.out
+    assert "note: 77 labels: a teacher is asked about each text among at most 10" in found.err
+    assert console(["task", "show", str(INTENTS), "My card was stolen!", "--mode", "direct"]) == 0
+    *examples, text = capfd.readouterr().out.partition("\n\n")[2].strip().split("\n\n")
+    assert 2 <= len(examples) <= 10
+    assert examples[-1].endswith("\nAnswer: lost or stolen card")
+    assert text == "Message: My card was stolen!\nAnswer:"
+
+
+def test_all_labels_are_shown_where_no_candidates_are_wanted(capfd):
+    assert console(["task", "show", str(INTENTS), "My card was stolen!", "--mode", "direct", "--candidates", "0"]) == 0
+    assert "\n- age limit: how old one must be" in capfd.readouterr().out

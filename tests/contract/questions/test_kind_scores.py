@@ -67,3 +67,10 @@ def test_the_difference_of_equal_answers_is_nothing_and_of_better_ones_above_it(
 def test_no_text_is_no_score():
     with pytest.raises(ValueError, match="no text to score"):
         scores_of("yesno", np.empty((0, 2)), np.empty(0, dtype=int))
+
+
+def test_a_metric_that_the_texts_do_not_give_is_left_out():
+    one_kind = np.zeros(N, dtype=int)
+    probs = np.stack([P_YES, 1 - P_YES], axis=1)
+    assert "auc" in scores_of("yesno", probs, YES) and "auc" not in scores_of("yesno", probs, one_kind)
+    assert "map" not in scores_of("tags", TAGS, np.zeros_like(TAGS_GOLD))

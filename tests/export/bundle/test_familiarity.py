@@ -83,9 +83,9 @@ def test_too_few_held_out_texts_tell_nothing_and_leave_the_graph_alone(parts):
     forms, source, _ = parts
     assert fitted(parts, 0.01).familiarity is None
     assert fitted(parts, 0.01).model is forms["static_int8"].model
-    few = replace(source.gate, majority=source.gate.majority[:18])
+    few = replace(source.gate, n_validation=18)
     assert fitted(parts, source=replace(source, gate=few)).familiarity is None
-    enough = replace(source.gate, majority=source.gate.majority[:19])
+    enough = replace(source.gate, n_validation=19)
     assert fitted(parts, source=replace(source, gate=enough)).familiarity.n == 19
 
 

@@ -4,10 +4,12 @@ import sqlite3
 
 import numpy as np
 import pytest
-from support.many_labels import NAMES, TASK, TEXTS, made_up
+from support.teachers.many_labels import NAMES, TASK, TEXTS, made_up
 
 from potstill.contract.errors import FormatError, UserError
+from potstill.contract.soft_label import read_soft_labels
 from potstill.contract.task import Example
+from potstill.contract.texts import Text, write_texts
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.aggregation.soft_labels import derive
 from potstill.labeler.aggregation.summary import summary
@@ -18,6 +20,8 @@ from potstill.labeler.run.label import label
 from potstill.labeler.store.database import LabelStore
 from potstill.labeler.store.integrity import check_store
 from potstill.labeler.teacher import NOT_ASKED, Identity, TeacherPath, path_seed
+from potstill.workflows.labelling import label as label_file
+from potstill.workflows.teacher import TeacherConfig
 
 DIRECT = LabelConfig(mode="direct", n_paths=3)
 PLAIN = Identity("rule", "d", "d", "build 1")
@@ -226,3 +230,17 @@ def test_what_finds_no_candidates_is_told_what_to_do():
 def test_another_encoder_makes_another_run():
     assert prompts_digest(variants(found=chosen(key="a"))) != prompts_digest(variants(found=chosen(key="b")))
     np.testing.assert_array_equal([len(v.paths) for v in variants()], 1)
+
+
+@pytest.mark.slow
+def test_the_real_teacher_and_the_real_encoder_label_texts_that_name_their_label(tmp_path):
+    config = LabelConfig(mode="direct", n_paths=2)
+    texts = tmp_path / "texts.jsonl"
+    texts.write_bytes(write_texts([Text(text.text, text.id) for text in TEXTS]))
+    label_file(TASK, texts, tmp_path / "out", config, teacher=TeacherConfig(threads=1))
+    rows = {row.id: row for row in read_soft_labels(tmp_path / "out" / "soft_labels.parquet")}
+    right = [max(rows[text.id].probs, key=rows[text.id].probs.get) == text.gold for text in TEXTS]
+    assert sum(right) >= 8
+    assert all(row.label_mass > 0 and min(row.probs.values()) > 0 for row in rows.values())
+    with LabelStore.read(tmp_path / "out" / "labels.db") as store:
+        assert check_store(store).faults == []

@@ -4,14 +4,17 @@ import math
 
 import numpy as np
 import pytest
+from support.teachers.many_labels import TASK as MANY
+from support.teachers.many_labels import TEXTS as MANY_TEXTS
+from support.teachers.many_labels import made_up
 from support.teachers.model_servers import CHAT_FIELDS, ToyModel, chat_server
 from support.teachers.table_teacher import TASK, TEXTS
 
 from potstill.contract.errors import UserError
 from potstill.contract.task import Label
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.prompts.variants import prompt_variants
-from potstill.labeler.teacher import PathRequest, path_seed
+from potstill.labeler.prompts.variants import Nearest, prompt_variants
+from potstill.labeler.teacher import NOT_ASKED, PathRequest, path_seed
 from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.remote import open_remote
 
@@ -182,3 +185,21 @@ def test_without_lists_the_written_word_is_a_vote_and_that_is_said_with_the_caus
 def test_examples_by_similarity_need_a_server_that_continues_texts(asked):
     with pytest.raises(UserError, match="^examples nearest needs a server that continues texts"):
         asked(chat_server(UP_OR_DOWN), examples="nearest")
+
+
+def test_of_many_labels_the_turn_lists_the_candidates_and_the_system_message_none(scripted_server):
+    model = ToyModel({"card blocked": 0.7, "card lost": 0.2, "phone lost": 0.1})
+    server = scripted_server(chat_server(model))
+    teacher = open_remote(server.url, config=QUICK, api="chat")
+    found = Nearest({}, "k", made_up(n_candidates=3))
+    (variant, *_) = prompt_variants(MANY, LabelConfig(mode="direct", n_paths=1), teacher.identity, found)
+    (path,) = teacher.answer(variant.prefix, 0, [variant.request(MANY_TEXTS[0], (0,))], variant.spec, 0)
+    teacher.close()
+    body = next(body for _, _, body in reversed(server.requests) if body and MANY_TEXTS[0].text in str(body["messages"]))
+    assert body["messages"][0] == {"role": "system", "content": "Of a bank.\nWhat is it?"}
+    assert body["messages"][1]["content"].startswith(
+        "Possible answers:\n- card not working: the card is not working\n- card blocked"
+    )
+    asked = {variant.spec.words[place]: value for place, value in enumerate(path.word_logprobs) if value != NOT_ASKED}
+    assert set(asked) == {"card lost", "card blocked", "card not working"}
+    assert max(asked, key=asked.get) == "card blocked"

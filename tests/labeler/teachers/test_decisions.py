@@ -6,6 +6,9 @@ import subprocess
 import numpy as np
 import pytest
 from support.small_task import SMALL_TASK
+from support.teachers.many_labels import TASK as MANY
+from support.teachers.many_labels import TEXTS as MANY_TEXTS
+from support.teachers.many_labels import made_up
 from support.teachers.model_servers import decisions_server, system_one_server
 from support.teachers.table_teacher import TASK, TEXTS
 
@@ -13,10 +16,10 @@ from potstill.contract.errors import UserError
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.aggregation.soft_labels import derive
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.prompts.variants import prompt_variants
+from potstill.labeler.prompts.variants import Nearest, prompt_variants
 from potstill.labeler.run.label import label
 from potstill.labeler.store.database import LabelStore
-from potstill.labeler.teacher import PathRequest, TooLong
+from potstill.labeler.teacher import NOT_ASKED, PathRequest, TooLong
 from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.remote import open_remote
 from potstill.labeler.teachers.replies import LEAST_LOGPROB
@@ -224,3 +227,24 @@ def test_a_server_that_does_not_decide_says_so_in_one_line(opened):
         opened(decisions_server(by_truth), api="systemone")
     assert str(error.value).endswith("/v1/systemone answers 404: Not Found); try api auto")
     assert "cannot be asked by api systemone" in str(error.value)
+
+
+@pytest.mark.parametrize("api", KINDS)
+def test_of_many_labels_only_the_candidates_are_options_in_the_order_of_the_variant(opened, api):
+    seen = []
+
+    def second_is_liked(_text, options):
+        seen.append(options)
+        return [0.9 if place == 1 else 0.1 / (len(options) - 1) for place in range(len(options))]
+
+    _, teacher, _ = opened(KINDS[api](second_is_liked), api)
+    seen.clear()
+    found = Nearest({}, "k", made_up(n_candidates=4))
+    for variant in prompt_variants(MANY, LabelConfig(mode="direct", n_paths=2), teacher.identity, found):
+        request = variant.request(MANY_TEXTS[1], variant.paths)
+        (path,) = teacher.answer(variant.prefix, variant.number, [request], variant.spec, 0)
+        asked = [word for word, _ in variant.spec.question.options if word in seen[-1]]
+        assert asked == seen[-1] and len(asked) == 4
+        places = [place for place, value in enumerate(path.word_logprobs) if value != NOT_ASKED]
+        assert sorted(found.candidates["3"].labels) == places
+        assert variant.spec.words[int(np.argmax(path.word_logprobs))] == seen[-1][1]

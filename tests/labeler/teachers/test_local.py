@@ -310,24 +310,24 @@ def test_a_file_that_llama_cpp_rewrites_in_memory_is_read_and_not_mapped(pack, c
 ALIKE = ("up", "up and away", "up and running", "up and running late", "going down", "going down the drain", "neutral")
 
 
-def asked_among(engine: LlamaEngine, places: tuple[int, ...], mode: str = "direct", paths: int = 1) -> list[TeacherPath]:
-    wanted = [dataclasses.replace(request, words=places) for request in requests(mode, paths)]
-    return sorted(
-        teacher(engine).answer(PREFIX[mode], 0, wanted, answer_spec(mode, ALIKE), 0), key=lambda path: (path.text_id, path.path)
-    )
+def asked_among(engine: LlamaEngine, places: tuple[int, ...], mode: str = "direct", **config: Any) -> list[TeacherPath]:
+    wanted = [dataclasses.replace(request, words=places) for request in requests(mode, 1 if mode == "direct" else 2)]
+    found = teacher(engine, **config).answer(PREFIX[mode], 0, wanted, answer_spec(mode, ALIKE), 0)
+    return sorted(found, key=lambda path: (path.text_id, path.path))
 
 
+@pytest.mark.parametrize("n_live_paths", [1, 24])
 @pytest.mark.parametrize("mode", ["direct", "cot"])
-def test_candidates_that_begin_alike_have_the_probabilities_that_words_walked_alone_have(engine, mode):
+def test_candidates_that_begin_alike_have_the_probabilities_that_words_walked_alone_have(engine, mode, n_live_paths):
     places = (1, 3, 4, 5)
-    for path, alone in zip(
-        asked_among(engine, places, mode, 2 - (mode == "direct")), drawn(engine, mode, 2 - (mode == "direct"), ALIKE), strict=True
-    ):
-        for place, value in enumerate(path.word_logprobs):
-            if place not in places:
-                assert value == NOT_ASKED
-            elif ALIKE[place] != "going down":
-                assert value == pytest.approx(alone.word_logprobs[place], abs=0.02)
+    together = asked_among(engine, places, mode, n_live_paths=n_live_paths)
+    alone = drawn(engine, mode, 1 if mode == "direct" else 2, ALIKE)
+    assert [path.rationale for path in together] == [path.rationale for path in alone]
+    for path, other in zip(together, alone, strict=True):
+        assert {place for place, value in enumerate(path.word_logprobs) if value != NOT_ASKED} == set(places)
+        np.testing.assert_allclose(
+            [path.word_logprobs[place] for place in places], [other.word_logprobs[place] for place in places], **TOLERANCE
+        )
 
 
 def test_what_candidates_have_in_common_is_decoded_once(engine, monkeypatch):

@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from concurrent.futures import wait
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from support.teachers.llama_reference import PREFIX, TEXTS, answer_spec, requests
 
 from potstill.contract.errors import UserError
-from potstill.labeler.teacher import PathRequest, TooLong, path_seed
+from potstill.labeler.teacher import NOT_ASKED, PathRequest, TooLong, path_seed
 from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.remote import open_remote
 from potstill.labeler.teachers.word_lists import WRITTEN
@@ -377,3 +378,19 @@ def test_what_says_which_model_it_is_decides_the_digest_and_what_does_not_leaves
     assert digest(created=1, permission=[{"id": "x"}], meta={"n_ctx": 512}) == digest(created=2, meta={"n_ctx": 1024})
     assert digest(root="/here/m") == digest(root="/there/m") != bare
     assert len({bare, digest(meta={"size": 1}), digest(meta={"size": 2}), digest(root="org/m"), digest(owned_by="me")}) == 5
+
+
+def test_of_many_words_only_the_candidates_are_read(opened):
+    _, teacher = opened()
+    wanted = [replace(request, words=(0, 2)) for request in requests("direct")]
+    for path in answers(teacher, "direct", wanted):
+        assert path.word_logprobs == (LISTED[" positive"], NOT_ASKED, LISTED[" neutral"])
+
+
+def test_a_word_that_was_written_counts_only_if_it_is_a_candidate(opened):
+    _, teacher = opened(lambda body: completion(" negative"))
+    (wanted, *_) = requests("direct")
+    for words, voted in (((0, 1), 1), ((0, 2), None)):
+        (path,) = answers(teacher, "direct", [replace(wanted, words=words)])
+        assert path.word_logprobs[1 if voted else 0] == pytest.approx(math.log(WRITTEN if voted else (1 - WRITTEN) / 2))
+        assert [place for place, value in enumerate(path.word_logprobs) if value != NOT_ASKED] == list(words)

@@ -8,9 +8,9 @@ from potstill.contract.checkpoint import read_student
 from potstill.contract.errors import UserError
 from potstill.contract.questions.gold import parse_gold
 from potstill.contract.questions.head import flat_labels, ranges
+from potstill.contract.questions.probabilities import head_probs, tag_thresholds
 from potstill.contract.questions.questionnaire import questionnaire_from_json
 from potstill.contract.questions.soft_answers import read_soft_answers, write_soft_answers
-from potstill.trainer.joint.calibration import head_probs, tag_thresholds
 from potstill.trainer.run import train
 from potstill.trainer.students import encoder as students
 
