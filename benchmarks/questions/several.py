@@ -1,10 +1,10 @@
 """How long four questions about posts take against one of them, and whether sharing a text's decoding changes an answer.
 
-    python benchmarks/questions/several.py POSTS.jsonl.gz [--texts 200] [--paths 4] [--turns 5]
+    python benchmarks/questions/several.py POSTS.jsonl.gz [--texts 200] [--paths 4] [--turns 5] [--threads 2]
 
-Four and one take turns over the same texts with the same number of paths, mode direct, each into a new store, with one open teacher;
-each turn includes decoding the prompts' prefixes. The ratio is the geometric mean over the turns with a 95 % t interval. Then 60 texts
-are asked again through the very same prompts, each question alone, and once more together in another order.
+Four and one take turns over the same texts with the same number of paths, mode direct, each into a new store, with one open
+teacher; each turn includes decoding the prompts' prefixes. The ratio is the geometric mean over the turns with a 95 % t interval.
+Then 60 texts are asked again through the very same prompts, each question alone, and once more together in another order.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import gzip
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,7 +32,7 @@ from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.opening import open_local
 
 TASK = Path(__file__).with_name("task.toml")
-FIXED = LocalConfig(n_threads=2, n_batch=512, n_live_paths=24, flash_attention=False)  # the same for all turns
+FIXED = LocalConfig(n_batch=512, n_live_paths=24, flash_attention=False)  # the same for all turns
 N_COMPARED = 60
 
 
@@ -43,7 +44,7 @@ def main() -> None:
         raise SystemExit(f"{TASK}: asks one question only")
     texts = read(options.posts, options.texts)
     config = LabelConfig(mode="direct", n_paths=options.paths)
-    teacher = open_local(options.teacher, config=FIXED)
+    teacher = open_local(options.teacher, config=replace(FIXED, n_threads=options.threads))
     try:
         seconds = np.array([turn(task, texts, config, teacher) for _ in range(options.turns + 1)])[1:]  # the first one warms up
         report(seconds, len(texts), options.paths)
@@ -59,6 +60,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--texts", type=int, default=200)
     parser.add_argument("--paths", type=int, default=4)
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--teacher", default="smollm2-135m-instruct")
     return parser.parse_args()
 
@@ -110,9 +112,8 @@ def compare(task: Questionnaire, texts: list[Text], config: LabelConfig, teacher
         alone |= {(one.question, text_id): values for (_, text_id), values in found.items()}
     for name, others in (("each question alone", alone), ("together in another order", again)):
         apart = np.array([np.abs(together[key] - others[key]).max() for key in together])
-        print(
-            f"together against {name}: mean {apart.mean():.4f}, 99th percentile {np.quantile(apart, 0.99):.4f}, {len(apart)} answers"
-        )
+        far = np.quantile(apart, 0.99)
+        print(f"together against {name}: mean {apart.mean():.4f}, 99th percentile {far:.4f}, {len(apart)} answers")
 
 
 def probs(results: object) -> dict[tuple[str, str], np.ndarray]:

@@ -14,9 +14,14 @@ from potstill.contract.questions.question import NO, YES, Question
 from potstill.contract.questions.soft_answers import QuestionLabel, SoftAnswers
 from potstill.contract.soft_label import SoftLabel
 from potstill.labeler.aggregation.config import DEFAULTS, QUESTION_MARK, DeriveConfig
-from potstill.labeler.aggregation.soft_labels import derive, teachers_digest
+from potstill.labeler.aggregation.soft_labels import STATED, derive, teachers_digest
 from potstill.labeler.store.database import LabelStore, Run
-from potstill.labeler.store.questions import labelling, questions_of
+from potstill.labeler.store.questions import labelling, questions_of, tag_name
+
+# A tag whose share nobody has stated is taken to hold for a quarter of the texts: tags mostly do not hold, and with even shares
+# every one would hold for half. The teacher's own shares and mixtures of its log-odds were no nearer to the truth (docs/log.md).
+TAG_SHARE = 0.25
+ASSUMING = ("calibrated", "majority", "affine")  # methods that do so
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ def derive_questions(
     """Derive the soft labels of the labelling that a run belongs to; a text without paths of a question has no answer to it.
 
     Args:
-        config: for every question; its prior names labels as `question:label`.
+        config: for every question; its prior names labels as `question:label`. A tag without a stated share has TAG_SHARE.
         ids: the wanted texts, in the wanted order; None means all, ordered by id.
     Raises:
         UserError: as :func:`potstill.labeler.aggregation.soft_labels.derive`, or if the prior does not fit the questions.
@@ -49,9 +54,12 @@ def derive_questions(
         if not any(True for _ in store.query("select 1 from paths where run = ? limit 1", own.number)):
             columns[key] = {}
             continue
-        found = derive(store, own, replace(config, prior=priors.get(key)))
+        assumed = tag_name(own.settings) is not None and key not in priors and config.method in ASSUMING
+        prior = {YES: TAG_SHARE, NO: 1 - TAG_SHARE} if assumed else priors.get(key)
+        found = derive(store, own, replace(config, prior=prior))
         columns[key] = {row.id: row for row in found.rows}
-        warnings += [f"{key}: {line}" for line in found.warnings]
+        note = f"{TAG_SHARE:.0%} {YES}, which is a guess; state the tag's share: --prior {key.replace('/', QUESTION_MARK, 1)}=0.1"
+        warnings += [f"{key}: {line.replace(STATED, note) if assumed else line}" for line in found.warnings]
     if not any(columns.values()):
         raise UserError(f"{store.path}: holds no path of this labelling yet; run: potstill label")
     texts = store.texts()

@@ -170,7 +170,7 @@ def _block(one: QuestionSummary) -> list[str]:
         lines.append(f"  and {len(one.shares) - len(common)} others")
     if one.scores is None:
         return [*lines, "  no gold, so no scores; label some texts with --gold"]
-    cells = [f"{name} {_cell(one.scores[name])}" for name in SHOWN[one.kind]]
+    cells = [f"{name} {_cell(one.scores[name])}" for name in SHOWN[one.kind] if name in one.scores]
     lines.append(f"  on {one.n_gold} gold texts, with 95 % intervals:")
     lines += [f"    {',  '.join(cells[i : i + 2])}" for i in range(0, len(cells), 2)]
     return lines + (_confused(one) if one.confusions else [])
@@ -181,7 +181,7 @@ def _confused(one: QuestionSummary) -> list[str]:
     table = np.array(one.confusions)
     apart = np.abs(np.subtract.outer(np.arange(len(table)), np.arange(len(table))))
     right, near, far = (int(table[which].sum()) for which in (apart == 0, apart == 1, apart > 1))
-    lines = [f"  {right} texts at their level, {near} at a level beside it, {far} further away; rows gold, columns most probable:"]
+    lines = [f"  {right} texts at their level, {near} at one beside it, {far} further away; rows gold, columns most probable:"]
     width = max(map(len, one.shares)) + 2
     return lines + [
         f"    {name:<{width}}" + "".join(f"{count:>7}" for count in row) for name, row in zip(one.shares, table, strict=True)

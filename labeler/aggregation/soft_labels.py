@@ -29,6 +29,7 @@ MIN_OF_EVEN = 0.2  # with many labels, the lower bound is this fraction of an ev
 # Without a rationale, a calibrated teacher is underconfident; cubing gave the lowest log-loss and calibration error on two gold
 # sets with the embedded teacher. After a rationale nothing was gained by it (docs/log.md).
 SHARPNESS = {"direct": 3.0, "cot": 1.0}
+STATED = "the stated ones"  # shares, in a note about calibration
 _MIN_SHARE = 1e-6  # keeps the logarithm finite for a label that hardly occurs among some texts
 _TINY = 1e-12
 
@@ -311,7 +312,7 @@ def label_warnings(table: PathTable, settings: RunSettings, config: DeriveConfig
         ]
     lines = []
     if config.method not in UNCALIBRATED:
-        shares = "even; state known shares with --prior" if config.prior is None else "the stated ones"
+        shares = "even; state known shares with --prior" if config.prior is None else STATED
         lines.append(
             f"each prompt's preference for single labels is estimated on the {len(table.texts)} texts of this run and removed "
             f"until the labels' shares are {shares}"

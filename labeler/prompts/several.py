@@ -34,6 +34,7 @@ from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts import plain
 from potstill.labeler.teacher import AnswerSpec, Mode
 
+MOST_LABELS = 20  # of a question that shares a prompt; one with more takes the whole prompt for itself, and is asked alone
 MOST_TOGETHER = 16  # questions and tags in one prompt; with more, every text is read once for so many
 
 
@@ -79,11 +80,16 @@ def shared_prompts(task: Questionnaire, variant: int, config: LabelConfig, text:
 
 
 def asked_together(task: Questionnaire) -> list[list[Ask]]:
-    """All that is asked, in groups that share a prompt: the task's order, as even as possible."""
-    asks = task.asks()
+    """The questions that share a prompt, in groups that are as even as possible, in the task's order."""
+    asks = [ask for ask in task.asks() if len(ask.task.labels) <= MOST_LABELS]
     n_groups = -(-len(asks) // MOST_TOGETHER)
-    n_each = -(-len(asks) // n_groups)
-    return [asks[i : i + n_each] for i in range(0, len(asks), n_each)]
+    n_each = -(-len(asks) // max(1, n_groups))
+    return [asks[i : i + n_each] for i in range(0, len(asks), n_each or 1)]
+
+
+def asked_alone(task: Questionnaire) -> list[Ask]:
+    """The questions with too many labels to share a prompt."""
+    return [ask for ask in task.asks() if len(ask.task.labels) > MOST_LABELS]
 
 
 def shared_variants(task: Questionnaire, asks: Sequence[Ask], config: LabelConfig) -> list[SharedVariant]:

@@ -12,11 +12,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from potstill.contract.errors import StoppedError
+from potstill.contract.questions.question import NO, YES
 from potstill.contract.questions.questionnaire import Ask, Questionnaire
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.prompts.several import SharedVariant, asked_together, shared_variants, shares_prompt, variants_digest
+from potstill.labeler.prompts.several import (
+    SharedVariant,
+    asked_alone,
+    asked_together,
+    shared_variants,
+    shares_prompt,
+    variants_digest,
+)
 from potstill.labeler.prompts.variants import Nearest
 from potstill.labeler.run.label import LabelReport, begin, label, n_cut_texts, settings_of
 from potstill.labeler.run.path_collector import OutOfTimeError, RunCallback
@@ -60,9 +68,24 @@ def label_questions(
         StoppedError: on KeyboardInterrupt; everything drawn so far is stored.
     """
     live = SeveralRuns(progress, len(job.task.asks()) * len(texts) * job.config.most_paths)
+    asks = job.task.asks()
+    live.expect(len(asks))
+    reports: list[LabelReport] = []
     if isinstance(teacher, LocalTeacher) and shares_prompt(job.config):
-        return _together(job, texts, teacher, live, ends_at)
-    return _one_by_one(job, texts, teacher, live, ends_at)
+        asks = asked_alone(job.task)
+        if groups := asked_together(job.task):
+            reports.append(_together(job, groups, texts, teacher, live, ends_at))
+    for ask in asks:
+        if reports and not reports[-1].in_time:
+            break
+        reports.append(_alone(job, ask, texts, teacher, live, ends_at))
+    return replace(
+        reports[-1],
+        n_paths=sum(one.n_paths for one in reports),
+        n_drawn=sum(one.n_drawn for one in reports),
+        n_too_long=max(one.n_too_long for one in reports),
+        seconds=sum(one.seconds for one in reports),
+    )
 
 
 class SeveralRuns:
@@ -107,12 +130,10 @@ class SeveralRuns:
     def snapshot(self) -> RunSnapshot:
         """The state now; label shares are named `question=label`, and of yes-or-no questions only the share of yes is told."""
         found = {key: run.snapshot() for key, run in self._runs.items()}
-        shares = {
-            key if name == "yes" else f"{key}={name}": share
-            for key, one in found.items()
-            for name, share in one.shares.items()
-            if not (set(one.shares) == {"yes", "no"} and name == "no")
-        }
+        shares: dict[str, float] = {}
+        for key, one in found.items():
+            yes_or_no = set(one.shares) == {YES, NO}
+            shares |= {key: one.shares[YES]} if yes_or_no else {f"{key}={name}": share for name, share in one.shares.items()}
         seconds = max(one.seconds for one in found.values())
         speeds = [one.texts_per_s for one in found.values() if one.texts_per_s]
         left = [one.seconds_left for one in found.values() if one.seconds_left is not None]
@@ -136,42 +157,32 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _one_by_one(
-    job: QuestionsJob, texts: Sequence[Text], teacher: Teacher, live: SeveralRuns, ends_at: float | None
+def _alone(
+    job: QuestionsJob, ask: Ask, texts: Sequence[Text], teacher: Teacher, live: SeveralRuns, ends_at: float | None
 ) -> LabelReport:
-    """Ask each question alone, one after the other."""
-    asks, reports = job.task.asks(), list[LabelReport]()
-    live.expect(len(asks))
-    for ask in asks:
-        found = label(
-            ask.task,
-            texts,
-            job.store_path,
-            teacher,
-            job.config,
-            live.watch(ask.key),
-            job.nearest_of(ask.task, texts),
-            ends_at=ends_at,
-            question=OneQuestion(ask, job.task.digest),
-        )
-        reports.append(found)
-        if not found.in_time:
-            break
-    return replace(
-        reports[-1],
-        n_paths=sum(one.n_paths for one in reports),
-        n_drawn=sum(one.n_drawn for one in reports),
-        n_too_long=max(one.n_too_long for one in reports),
-        seconds=sum(one.seconds for one in reports),
+    """Ask one question as a task of its own."""
+    return label(
+        ask.task,
+        texts,
+        job.store_path,
+        teacher,
+        job.config,
+        live.watch(ask.key),
+        job.nearest_of(ask.task, texts),
+        ends_at=ends_at,
+        question=OneQuestion(ask, job.task.digest),
     )
 
 
 def _together(
-    job: QuestionsJob, texts: Sequence[Text], teacher: LocalTeacher, live: SeveralRuns, ends_at: float | None
+    job: QuestionsJob,
+    groups: Sequence[Sequence[Ask]],
+    texts: Sequence[Text],
+    teacher: LocalTeacher,
+    live: SeveralRuns,
+    ends_at: float | None,
 ) -> LabelReport:
-    """Ask all questions of a text over one decoding of it."""
-    groups = asked_together(job.task)
-    live.expect(sum(map(len, groups)))
+    """Ask the questions of each group over one decoding of each text."""
     began, in_time = time.monotonic(), True
     with LabelStore.create(job.store_path) as store:
         collectors = []

@@ -33,6 +33,6 @@ def run(project: Path) -> None:
     with heeding_sigterm():
         finished = run_project(project, click.echo, SHOWN)
         if finished.plan.gold:
-            click.echo(results.table(results.score(finished)))
+            click.echo(results.scores_text(finished))
     bundle = finished.bundle
     click.echo(f"\nthe bundle is in {bundle}; try it: potstill predict {bundle} TEXTS, or: potstill serve {bundle}")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from potstill.contract.bundle import read_manifest, verify_files
 from potstill.contract.checkpoint import Student, read_student
-from potstill.contract.errors import FormatError
+from potstill.contract.errors import FormatError, UserError
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import Text, read_texts, texts_and_targets
 from potstill.serve.runtime.classifier import Classifier
@@ -31,6 +31,14 @@ from potstill.trainer.evaluation.checkpoint_scores import predict, shifted
 from potstill.trainer.evaluation.comparison import System, SystemComparison, compare
 from potstill.trainer.evaluation.gold import Gold, TeacherAnswers, read_gold, read_teacher
 from potstill.trainer.evaluation.label_map import LabelMap, parse_label_map
+from potstill.trainer.evaluation.questions import (
+    AnsweringSystem,
+    QuestionsComparison,
+    compare_questions,
+    read_gold_answers,
+    student_answers,
+    teacher_answers,
+)
 from potstill.trainer.training.loop import TrainProgress
 
 
@@ -52,10 +60,11 @@ _EVALUATE = EvaluateConfig()
 
 def evaluate(
     checkpoint: str | Path, gold: str | Path, config: EvaluateConfig = _EVALUATE, progress: TrainProgress | None = None
-) -> SystemComparison:
+) -> SystemComparison | QuestionsComparison:
     """Score a checkpoint on gold labels, next to its bundle, its teacher and baselines; `potstill evaluate`.
 
-    Everybody answers the same texts. Whatever is wrong with a file or a map shows before anything is computed.
+    Everybody answers the same texts. Whatever is wrong with a file or a map shows before anything is computed. A student of several
+    questions is scored on each, by its kind; baselines, maps and a prior shift are for one choice.
 
         >>> comparison = potstill.evaluate("student", "gold.jsonl", potstill.EvaluateConfig(baselines=("majority",)))
         >>> [system.name for system in comparison.systems]
@@ -73,6 +82,8 @@ def evaluate(
     checkpoint, gold_file = Path(checkpoint), Path(gold)
     with ExitStack() as held:
         student = read_student(checkpoint)
+        if student.heads is not None:
+            return _evaluate_questions(checkpoint, student, gold_file, config)
         label_map = parse_label_map(config.label_map, student.labels)
         others = find_ready_made(list(config.baselines))
         classifier = held.enter_context(open_bundle(Path(config.bundle), student, trust=config.trust)) if config.bundle else None
@@ -98,6 +109,23 @@ def evaluate(
         return compare(systems, texts)
 
 
+def _evaluate_questions(checkpoint: Path, student: Student, gold_file: Path, config: EvaluateConfig) -> QuestionsComparison:
+    """Score a student of several questions, next to its bundle and its teacher; raises as :func:`evaluate`."""
+    for name, given in (("--baseline", config.baselines), ("--map", config.label_map), ("--prior-shift", config.prior_shift)):
+        if given:
+            raise UserError(f"{checkpoint}: answers several questions, and {name} is for a student of one choice; leave it out")
+    gold = read_gold_answers(gold_file, checkpoint, student)
+    teacher = [teacher_answers(Path(config.teacher), student, gold)] if config.teacher else []
+    with ExitStack() as held:
+        bundle = held.enter_context(open_bundle(Path(config.bundle), student)) if config.bundle else None
+        systems = [AnsweringSystem("student", student.heads or [], student_answers(checkpoint, student, gold.texts)), *teacher]
+        if bundle is not None:
+            notes = "; ".join(_bundle_notes(bundle, student))
+            answers = bundle_answers(bundle, gold.texts, student)
+            systems.append(AnsweringSystem("bundle", bundle.manifest.heads or [], answers, notes))
+        return compare_questions(systems, gold)
+
+
 def calibrate(
     checkpoint: str | Path, gold: str | Path, config: ConfidenceConfig, tell: Callable[[str], None] = lambda _: None
 ) -> ConfidenceReport:
@@ -111,7 +139,14 @@ def calibrate(
         FormatError, UserError: as :func:`potstill.trainer.calibrate_on_gold.calibrate_on_gold`; or if the file is malformed.
     """
     checkpoint = Path(checkpoint)
-    return calibrate_on_gold(checkpoint, read_gold_texts(gold, read_student(checkpoint), tell), config)
+    student = read_student(checkpoint)
+    if student.heads is not None:
+        asked = ", ".join(head.name for head in student.heads)
+        raise UserError(
+            f"{checkpoint}: answers {asked}; potstill calibrate takes a student of one choice. Thresholds and label sets of "
+            "several questions are chosen on held-out texts: potstill train --precision, --coverage"
+        )
+    return calibrate_on_gold(checkpoint, read_gold_texts(gold, student, tell), config)
 
 
 def read_gold_texts(file: str | Path, student: Student, tell: Callable[[str], None]) -> list[Text]:
@@ -138,7 +173,7 @@ def open_bundle(folder: Path, student: Student, *, trust: bool = False) -> Class
     """
     verify_files(folder)
     manifest = read_manifest(folder)
-    if set(manifest.labels) != set(student.labels):
+    if set(manifest.labels) != set(student.labels) or (manifest.heads is None) != (student.heads is None):
         raise FormatError(folder, "labels", f"are {', '.join(manifest.labels)}; the student's are {', '.join(student.labels)}")
     if manifest.target != student.target:
         wanted = "text and target" if student.target else "the text alone"

@@ -111,11 +111,12 @@ def label(
         dict_keys(['bullish', 'bearish', 'neutral'])
 
     Args:
-        task: a task, or its file.
+        task: a task, or its file; of one choice or of several questions.
         texts: a file of texts in any form that :func:`potstill.contract.texts.read_texts` reads.
         out: the folder to write.
         config: mode, number of paths, prompts.
-        gold: a file of texts with gold labels; they are labelled too, but written to `gold_labels.parquet`, for scores only.
+        gold: a file of texts with gold labels, of several questions to some of them at least; they are labelled too, but written to
+            `gold_labels.parquet`, for scores only.
         teacher: who answers, and with how much of this machine.
         derive: how soft labels follow from the paths.
         then: a second teacher, asked about the texts of which the first one is not certain; soft labels follow from both.

@@ -15,7 +15,6 @@ from potstill.contract.bundle import SUMS_FILE
 from potstill.contract.checkpoint import STUDENT_FILE
 from potstill.contract.files import atomic, digest
 from potstill.contract.project import Project, load_project, settings
-from potstill.contract.questions.questionnaire import as_single
 from potstill.export import run as exporting
 from potstill.export.config import ExportConfig
 from potstill.labeler.aggregation.config import DeriveConfig
@@ -101,7 +100,6 @@ def run_project(
     project = load_project(project_file)
     here, out = project_file.parent, project_file.parent / project.out
     plan = _label_plan(project_file, project)
-    task = as_single(plan.task, "potstill run")
     train_config = settings(project_file, "train", project.train, TrainConfig)
     export_config = settings(project_file, "export", project.export, ExportConfig)
     teacher_digest = _teacher_digest(plan.teacher)
@@ -114,7 +112,7 @@ def run_project(
 
     def train_stage() -> str:
         with shown.train() as progress:
-            made = (task, out / SOFT_LABELS_FILE, out / CHECKPOINT_FOLDER, train_config)
+            made = (plan.task, out / SOFT_LABELS_FILE, out / CHECKPOINT_FOLDER, train_config)
             return training.train(*made, progress, "resume or restart").as_text()
 
     def export_stage() -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from potstill.contract.files import atomic
 from potstill.contract.project import TEACHER
-from potstill.contract.questions.questionnaire import as_single
+from potstill.contract.questions.questionnaire import Questionnaire, as_single
 from potstill.contract.scores import metrics
 from potstill.contract.scores.record import Scores
 from potstill.contract.soft_label import read_soft_labels
@@ -20,6 +20,8 @@ from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
 from potstill.serve.bench.bundle_report import BundleBenchReport
 from potstill.serve.runtime.classifier import Classifier
 from potstill.trainer.evaluation.checkpoint_scores import predict
+from potstill.trainer.evaluation.comparison_text import as_text
+from potstill.workflows.evaluation import EvaluateConfig, evaluate
 from potstill.workflows.labelling import GOLD_LABELS_FILE
 from potstill.workflows.pipeline import ProjectRun
 
@@ -54,6 +56,14 @@ def score(finished: ProjectRun) -> ProjectScores:
         "int8": int8,
     }
     return ProjectScores(len(rows), {name: metrics.scores(values, gold) for name, values in probs.items()})
+
+
+def scores_text(finished: ProjectRun) -> str:
+    """The scores of all three on the project's gold texts, for a person; of several questions a table for each."""
+    if not isinstance(finished.plan.task, Questionnaire) or finished.plan.gold_file is None:
+        return table(score(finished))
+    config = EvaluateConfig(bundle=finished.bundle, teacher=finished.out / GOLD_LABELS_FILE)
+    return f"\n{as_text(evaluate(finished.checkpoint, finished.plan.gold_file, config))}"
 
 
 def time_bundle(finished: ProjectRun) -> BundleBenchReport:

@@ -5,6 +5,7 @@ Axes: N texts, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def shifted(checkpoint: Path, student: Student, probs: NDArray[np.float64]) -> N
 
 def _predict(checkpoint: Path, student: Student, texts: list[Text]) -> NDArray[np.float64]:
     """float64 [N, C]: calibrated probabilities."""
-    _check_targets(student, texts)
+    check_targets(student, texts)
     encoder = students.from_checkpoint(
         checkpoint, student.labels, max_tokens=student.max_tokens, pair=student.target, family=student.family
     )
@@ -89,7 +90,7 @@ def _predict(checkpoint: Path, student: Student, texts: list[Text]) -> NDArray[n
     return calibrated_probs(encoder, asked, student.temperature)
 
 
-def _check_targets(student: Student, texts: list[Text]) -> None:
+def check_targets(student: Student, texts: Sequence[Text]) -> None:
     """Raise UserError for a text whose target is missing or unexpected."""
     for text in texts:
         if student.target and not text.target:

@@ -9,20 +9,31 @@ import msgspec
 
 from potstill.contract.scores.record import Score
 from potstill.trainer.evaluation.comparison import SystemComparison
+from potstill.trainer.evaluation.questions import QuestionsComparison
+from potstill.trainer.evaluation.questions_text import (
+    questions_json,
+    questions_notes,
+    questions_predictions,
+    questions_text,
+)
 
 _METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log-loss", "ece": "ECE"}
 
 
-def as_text(found: SystemComparison) -> str:
-    """Three tables: scores, the student minus each of the others, the student's confusion matrix."""
+def as_text(found: SystemComparison | QuestionsComparison) -> str:
+    """Three tables: scores, the student minus each of the others, the student's confusion; of several questions one for each."""
+    if isinstance(found, QuestionsComparison):
+        return questions_text(found)
     parts = [f"{len(found.texts)} gold texts, labels {', '.join(found.labels)}; 95 % intervals in brackets", "", *_scores(found)]
     if found.against:
         parts += ["", *_against(found)]
     return "\n".join([*parts, "", *_confusion(found)])
 
 
-def as_json(found: SystemComparison) -> bytes:
+def as_json(found: SystemComparison | QuestionsComparison) -> bytes:
     """One JSON object: labels, n, systems (scores and note), student_minus, confusion, notes."""
+    if isinstance(found, QuestionsComparison):
+        return questions_json(found)
     content: dict[str, Any] = {
         "n": len(found.texts),
         "labels": found.labels,
@@ -34,8 +45,10 @@ def as_json(found: SystemComparison) -> bytes:
     return msgspec.json.encode(content)
 
 
-def predictions(found: SystemComparison) -> bytes:
+def predictions(found: SystemComparison | QuestionsComparison) -> bytes:
     """JSON lines, one for each text: id, gold, and probs by system and label."""
+    if isinstance(found, QuestionsComparison):
+        return questions_predictions(found)
     encoder = msgspec.json.Encoder()
     lines = []
     for i, text in enumerate(found.texts):
@@ -44,8 +57,10 @@ def predictions(found: SystemComparison) -> bytes:
     return b"".join(lines)
 
 
-def notes(found: SystemComparison) -> list[str]:
+def notes(found: SystemComparison | QuestionsComparison) -> list[str]:
     """The notes on gold texts and systems, a line each."""
+    if isinstance(found, QuestionsComparison):
+        return questions_notes(found)
     return [*found.notes, *(f"{system.name}: {system.note}" for system in found.systems if system.note)]
 
 

@@ -51,7 +51,7 @@ class QuestionCalibration:
         names = dict.fromkeys([MAIN[head.kind], *(["accuracy"] if head.is_softmax else ["map"])])
         lines = [
             f"{head.name} ({head.kind}): trained on {head.n_train} answers; agrees with the teacher on {head.n_validation}: "
-            + ", ".join(f"{name} {scores[name].as_text()}" for name in names),
+            + ", ".join(f"{name} {scores[name].as_text()}" for name in names if name in scores),
             f"  temperature {self.temperature.as_text()}" + (f"; vector scaling {self.vector.as_text()}" if self.vector else ""),
         ]
         if not head.is_softmax:

@@ -16,7 +16,7 @@ from potstill.contract.texts import Text
 from potstill.labeler.candidates import is_narrowed
 from potstill.labeler.config import LabelConfig, with_mode
 from potstill.labeler.prompts.check import asked_how, identity_of
-from potstill.labeler.prompts.several import shared_prompts, shares_prompt
+from potstill.labeler.prompts.several import asked_alone, shared_prompts, shares_prompt
 from potstill.labeler.prompts.variants import Nearest, chosen_by_similarity, one_variant
 from potstill.labeler.teacher import Identity
 from potstill.models.catalog import best_mode, find_backbone, find_teacher
@@ -61,8 +61,11 @@ def command(task: Path, text: str, target: str | None, variant: int, teacher: st
         for prompt, ends in shared_prompts(loaded, variant, config, shown):
             click.echo("\n".join((prompt, *ends)))
             click.echo(f"the text is read once; then each of the last {len(ends)} lines follows it by itself", err=True)
-        return
-    asked = {ask.key: ask.task for ask in loaded.asks()} if isinstance(loaded, Questionnaire) else {"": loaded}
+        asked = {ask.key: ask.task for ask in asked_alone(loaded)}
+    elif isinstance(loaded, Questionnaire):
+        asked = {ask.key: ask.task for ask in loaded.asks()}
+    else:
+        asked = {"": loaded}
     for key, one in asked.items():
         if key:
             click.echo(f"{key}:", err=True)

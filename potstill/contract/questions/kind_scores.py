@@ -96,8 +96,8 @@ def difference_of(metric: KindMetric, first: Probs, second: Probs, gold: Gold, *
     """
     draws = _draws(len(gold), seed)
     changes = np.array([metric(first[draw], gold[draw]) - metric(second[draw], gold[draw]) for draw in draws])
-    low, high = np.nanpercentile(changes, [2.5, 97.5])
-    return Score(value=metric(first, gold) - metric(second, gold), low=float(low), high=float(high), n=len(gold))
+    low, high = _interval(changes)
+    return Score(value=metric(first, gold) - metric(second, gold), low=low, high=high, n=len(gold))
 
 
 def _score(metric: KindMetric, probs: Probs, gold: Gold, seed: int) -> Score | None:
@@ -107,9 +107,15 @@ def _score(metric: KindMetric, probs: Probs, gold: Gold, seed: int) -> Score | N
     draws, value = _draws(len(gold), seed), metric(probs, gold)
     if np.isnan(value):
         return None
-    found = np.array([metric(probs[draw], gold[draw]) for draw in draws])
-    low, high = np.nanpercentile(found, [2.5, 97.5])  # a resample may lack a class
-    return Score(value=value, low=float(low), high=float(high), n=len(gold))
+    low, high = _interval(np.array([metric(probs[draw], gold[draw]) for draw in draws]))
+    return Score(value=value, low=low, high=high, n=len(gold))
+
+
+def _interval(found: Probs) -> tuple[float, float]:
+    """The 2.5th and 97.5th percentile of the resamples that have a value, as one may lack a class; NaN if none has. Args: [R]."""
+    known = found[~np.isnan(found)]
+    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
+    return float(low), float(high)
 
 
 def _draws(n: int, seed: int) -> list[NDArray[np.int64]]:

@@ -74,3 +74,8 @@ def test_a_metric_that_the_texts_do_not_give_is_left_out():
     probs = np.stack([P_YES, 1 - P_YES], axis=1)
     assert "auc" in scores_of("yesno", probs, YES) and "auc" not in scores_of("yesno", probs, one_kind)
     assert "map" not in scores_of("tags", TAGS, np.zeros_like(TAGS_GOLD))
+
+
+def test_where_no_text_has_a_tag_the_other_metrics_are_there_and_nothing_warns():
+    found = scores_of("tags", np.full((5, 2), 0.3), np.zeros((5, 2), dtype=np.int64))
+    assert found["subset_accuracy"].value == 1.0

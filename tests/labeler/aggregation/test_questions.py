@@ -10,7 +10,7 @@ from support.teachers.question_paths import question_store
 from potstill.contract.errors import UserError
 from potstill.contract.questions.soft_answers import read_soft_answers, rows_of, write_soft_answers
 from potstill.labeler.aggregation.config import DeriveConfig
-from potstill.labeler.aggregation.questions import derive_questions, priors_of
+from potstill.labeler.aggregation.questions import TAG_SHARE, derive_questions, priors_of
 from potstill.labeler.aggregation.questions_summary import as_text, questions_summary
 from potstill.labeler.aggregation.soft_labels import derive
 from potstill.labeler.store.database import LabelStore
@@ -89,6 +89,20 @@ def test_a_prior_is_stated_by_question_and_of_tags_one_by_one(filled):
     assert [share("topics", "chart"), share("topics", "people")] == pytest.approx([0.1, 0.6], abs=1e-5)
 
 
+def test_a_tag_whose_share_is_not_stated_is_taken_to_hold_for_a_quarter_and_that_is_told(filled):
+    store, _, _ = filled()
+    found = derive_questions(store, store.runs()[0], DeriveConfig(prior={"topics:chart": 0.5}))
+    means = {tag: np.mean([row.answers["topics"].probs[tag] for row in found.rows]) for tag in ("news", "chart", "people")}
+    assert means == pytest.approx({"news": TAG_SHARE, "chart": 0.5, "people": TAG_SHARE}, abs=1e-4)
+    told = [line for line in found.warnings if line.startswith("topics/") and "preference" in line]
+    assert [line.endswith("which is a guess; state the tag's share: --prior topics:news=0.1") for line in told] == [
+        True,
+        False,
+        False,
+    ]
+    assert told[1].endswith("until the labels' shares are the stated ones")
+
+
 @pytest.mark.parametrize(
     ("prior", "found"),
     [({"up": 1.0 - 1e-9}, "'up'"), ({"move:left": 0.3}, "'move:left'"), ({"other:up": 0.3}, "'other:up'")],
@@ -127,7 +141,7 @@ def test_the_summary_scores_every_question_by_its_kind(filled):
     text = as_text(found)
     assert max(map(len, text.split("\n"))) <= 100
     assert "sure (degree): 60 texts, 240 paths; label mass 1.00, agreement 1.00" in text
-    assert "40 texts at their level, 0 at a level beside it, 0 further away; rows gold, columns most probable:" in text
+    assert "40 texts at their level, 0 at one beside it, 0 further away; rows gold, columns most probable:" in text
 
 
 def test_without_gold_the_summary_says_how_to_get_scores(filled):

@@ -9,7 +9,9 @@ from potstill.contract.task import Label
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts.several import (
+    MOST_LABELS,
     MOST_TOGETHER,
+    asked_alone,
     asked_together,
     shared_prompts,
     shared_variants,
@@ -112,6 +114,15 @@ def test_many_questions_are_asked_in_groups_of_like_size():
     groups = asked_together(task)
     assert [len(group) for group in groups] == [14, 14, 12] and max(map(len, groups)) <= MOST_TOGETHER
     assert [ask.tag for group in groups for ask in group] == [f"t{i}" for i in range(40)]
+
+
+def test_a_question_with_many_labels_has_a_prompt_of_its_own():
+    many = Question(name="intent", question="Which?", labels=[Label(name=f"i{i}") for i in range(MOST_LABELS + 1)])
+    questions = [many, *a_questionnaire().questions]
+    task = a_questionnaire(questions=questions)
+    assert [ask.key for ask in asked_alone(task)] == ["intent"]
+    assert [[ask.key for ask in group] for group in asked_together(task)] == [[ask.key for ask in a_questionnaire().asks()]]
+    assert asked_together(a_questionnaire(questions=[many], examples=[])) == []
 
 
 def test_what_is_shown_of_one_variant_is_what_it_asks():

@@ -9,9 +9,12 @@ from support.teachers.table_teacher import TASK, TEXTS, Table
 from support.toy_questions import a_questionnaire
 
 from potstill.contract.errors import StoppedError, UserError
+from potstill.contract.questions.question import Question
+from potstill.contract.task import Label
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.engine.llama import LlamaEngine
+from potstill.labeler.prompts.several import MOST_LABELS
 from potstill.labeler.run.label import label
 from potstill.labeler.run.questions import QuestionsJob, label_questions
 from potstill.labeler.store.database import LabelStore
@@ -121,6 +124,15 @@ def test_a_teacher_that_cannot_share_texts_is_asked_each_question_alone(tmp_path
     report = label_questions(job(tmp_path, config), TEXTS, second, lambda live: seen.append((live.n_paths, live.total)))
     assert len(first.asked) == 20 and report.n_paths == 72 and seen[-1] == (72, 72)
     assert list(stored(tmp_path / "labels.db")) == KEYS
+
+
+def test_a_question_with_many_labels_is_asked_alone_beside_those_that_share_texts(tmp_path, teacher):
+    many = Question(name="intent", question="Which?", labels=[Label(name=f"i{i}") for i in range(MOST_LABELS + 1)])
+    task = a_questionnaire(questions=[many, *a_questionnaire().questions])
+    wanted = QuestionsJob(task, tmp_path / "labels.db", LabelConfig(mode="direct", n_paths=1))
+    report = label_questions(wanted, TEXTS, teacher())
+    assert report.n_paths == 7 * 6 and report.n_texts == 6
+    assert sorted(stored(tmp_path / "labels.db")) == sorted(["intent", *KEYS])
 
 
 def test_a_store_of_one_choice_is_not_mixed_with_several_questions(tmp_path, teacher):

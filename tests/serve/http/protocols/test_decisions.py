@@ -169,6 +169,72 @@ def test_true_is_not_the_word_true(client):
     assert [answer.type for answer in decide(at(client, "moves"), words).answers] == ["refusal"]
 
 
+BAD = [
+    ({"bundle": "other"}, openai.NotFoundError, 404, "not_found_error"),
+    ({"key": "another-key-of-that-length"}, openai.AuthenticationError, 401, "authentication_error"),
+    ({"questions": []}, openai.BadRequestError, 400, "invalid_request_error"),
+    ({"questions": "all"}, openai.UnprocessableEntityError, 422, "invalid_request_error"),
+    ({"text": "a" * 200_001}, openai.UnprocessableEntityError, 422, "invalid_request_error"),
+    ({"text": "a" * 1_000_001}, openai.APIStatusError, 413, "invalid_request_error"),
+    ({"bundle": "slow"}, openai.RateLimitError, 429, "rate_limit_error"),
+]
+
+
+@pytest.fixture(scope="module")
+def busy_server(folders, tmp_path_factory):
+    """A server whose second bundle takes longer than any request may."""
+    slow = write_bundle(tmp_path_factory.mktemp("slow") / "slow", slow=2500)
+    with ServerProcess(f"plain={folders['plain']}", f"slow={slow}", "--timeout-ms", "1", env={"POTSTILL_KEYS": KEY}) as server:
+        yield server
+
+
+def arguments(server, bundle="plain", key=KEY, questions=(STANCE,), text=TEXT):
+    """(of a client, of a request)."""
+    base = f"http://127.0.0.1:{server.port}/bundles/{bundle}/v1"
+    if bundle == "slow":  # one request in five seconds is accepted to test the estimate, so that it is not the next one
+        server.post("/bundles/slow/classify", {"text": TEXT}, {"X-API-Key": key})
+    return {"api_key": key, "base_url": base, "max_retries": 0}, {"model": "gpt-6-luna", "input": text, "questions": questions}
+
+
+def check_error(error, status, kind):
+    assert (error.status_code, error.body["type"]) == (status, kind) and error.body["message"]
+    assert ("retry-after" in error.response.headers) == (status == 429)
+
+
+@pytest.mark.parametrize(("changes", "kind", "status", "name"), BAD)
+@pytest.mark.parametrize("way", ["plain", "raw", "streamed"])
+def test_every_error_reaches_the_client_as_its_own_kind(busy_server, changes, kind, status, name, way):
+    of_client, of_request = arguments(busy_server, **changes)
+    with openai.OpenAI(**of_client) as client, pytest.raises(kind) as error:
+        if way == "streamed":
+            with client.decisions.with_streaming_response.create(**of_request) as reply:
+                reply.read()
+        else:
+            (client.decisions if way == "plain" else client.decisions.with_raw_response).create(**of_request)
+    if way != "streamed":
+        check_error(error.value, status, name)
+    assert error.value.status_code == status
+
+
+@pytest.mark.parametrize(("changes", "kind", "status", "name"), BAD)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_every_error_reaches_the_asynchronous_client(busy_server, changes, kind, status, name, streamed):
+    of_client, of_request = arguments(busy_server, **changes)
+
+    async def ask():
+        async with openai.AsyncOpenAI(**of_client) as client:
+            if not streamed:
+                return await client.decisions.create(**of_request)
+            async with client.decisions.with_streaming_response.create(**of_request) as reply:
+                return await reply.read()
+
+    with pytest.raises(kind) as error:
+        asyncio.run(ask())
+    if not streamed:
+        check_error(error.value, status, name)
+    assert error.value.status_code == status
+
+
 def test_an_overload_is_an_error_with_the_time_to_wait():
     reply = decisions.write_error(Refused(429, "the deadline cannot be met", [(b"retry-after", b"2")]))
     assert (reply.status, reply.headers) == (429, [(b"retry-after", b"2")])

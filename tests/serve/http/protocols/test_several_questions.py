@@ -9,6 +9,7 @@ import openai
 import pytest
 import tritonclient.http as triton
 from api_fuzz import fuzz
+from decision_fuzz import fuzz_decisions
 from openai.types import Decision
 from support.serving import ServerProcess
 from support.tiny_bundle import LABELS, a_familiarity, some_heads, write_bundle
@@ -285,6 +286,14 @@ def test_an_asynchronous_client_gets_the_same(server, client):
             return await asyncio.gather(*[decide(other, *asked) for _ in range(8)])
 
     assert asyncio.run(several()) == [decide(client, *asked)] * 8
+
+
+@pytest.mark.parametrize("bundle", ["four", "tags", "ask", "same", "never", "plain"])
+def test_random_questions_get_the_bundles_own_probabilities_or_a_refusal_in_openais_types(server, bundle):
+    by_name = {row["bundle"]: row for row in json.loads(server.ask("GET", "/bundles")[1])["bundles"]}
+    result = fuzz_decisions(server.port, by_name[bundle], n_cases=100)
+    assert result.wrong == {}, result.examples
+    assert result.n["requests: sound"] == 50 and result.n["answers: refusal"] > 20 and set(result.statuses) <= {200, 400, 422}
 
 
 # Metrics and the description
