@@ -30,6 +30,7 @@ from student_table import Steps
 
 from potstill.contract.checkpoint import read_student
 from potstill.contract.questions.kind_scores import MAIN, difference_of, kind_metrics, scores_of
+from potstill.contract.questions.probabilities import head_probs, tag_thresholds
 from potstill.contract.questions.question import YES, Kind, Question
 from potstill.contract.questions.questionnaire import AnyTask, Questionnaire, load_any_task
 from potstill.contract.questions.soft_answers import (
@@ -43,7 +44,6 @@ from potstill.contract.soft_label import SoftLabel, read_soft_labels, write_soft
 from potstill.contract.texts import Text
 from potstill.trainer.data.rows import TrainingRows, split_rows
 from potstill.trainer.evaluation.baselines.tfidf import tfidf_answers
-from potstill.trainer.joint.calibration import head_probs, tag_thresholds
 from potstill.trainer.students.encoder import from_checkpoint
 
 HERE = Path(__file__).resolve().parent
