@@ -3,8 +3,8 @@
     python benchmarks/promises/attacks.py out/bundle --seconds 2
 
 A server is started for each attack, on loopback. A process of its own sends the attack, for a few seconds and with a bound on its
-bytes. Meanwhile this process asks for /livez over one connection, again and again, and reads the server's resident memory. The
-longest wait for a reply is the stall: it contains what this machine's scheduler adds, which the row without an attack shows.
+bytes. Meanwhile this process asks for /livez over one connection, again and again, and reads what memory the server holds itself.
+The longest wait for a reply is the stall: it contains what this machine's scheduler adds, which the row without an attack shows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from potstill.contract.system.memory import resident_bytes
+from potstill.contract.system.memory import own_bytes
 from potstill.serve.bench.load.server_process import started_server
 
 SETTLE_S = 0.5
@@ -39,7 +39,7 @@ class Row:
 
     attack: str
     connections: int
-    gained_mb: float  # most resident memory during the attack, above that before it
+    gained_mb: float  # most memory that the server held during the attack, above that before it
     kept_mb: float  # the same, some time after it
     stall_ms: float  # longest wait for /livez
     median_ms: float
@@ -162,7 +162,7 @@ def measure(command: list[str], bundle: Path, attack: tuple[str, int, Sender | N
         probe = socket.create_connection((host, port), timeout=60)
         for _ in range(200):
             ask_alive(probe)
-        before = resident_bytes(pid)
+        before = held(pid)
         context = multiprocessing.get_context("fork")
         attacker = None if send is None else context.Process(target=send, args=(host, port, seconds))
         if attacker is not None:
@@ -172,7 +172,7 @@ def measure(command: list[str], bundle: Path, attack: tuple[str, int, Sender | N
             start = time.perf_counter()
             alive = ask_alive(probe)
             waits.append(time.perf_counter() - start)
-            peak = max(peak, resident_bytes(pid))
+            peak = max(peak, held(pid))
             if not alive:
                 break
             time.sleep(0.001)
@@ -180,9 +180,17 @@ def measure(command: list[str], bundle: Path, attack: tuple[str, int, Sender | N
             attacker.kill()
             attacker.join()
         time.sleep(SETTLE_S)
-        kept = resident_bytes(pid) - before
+        kept = held(pid) - before
         alive = server.process.poll() is None
     return Row(name, n_connections, (peak - before) / 1e6, kept / 1e6, max(waits) * 1e3, statistics.median(waits) * 1e3, alive)
+
+
+def held(pid: int) -> int:
+    """Bytes that the server holds itself: pages of its libraries come and go as the system likes. It must be running, on Linux."""
+    found = own_bytes(pid)
+    if found is None:
+        raise SystemExit("the server has ended, or this system does not say what a process holds")
+    return found
 
 
 def ask_alive(probe: socket.socket) -> bool:

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from potstill.contract.bundle import write_sums
-from potstill.contract.system.memory import resident_bytes
+from potstill.contract.system.memory import own_bytes, resident_bytes
 from potstill.serve.bench.load.server_process import ServerProcess, started_server
 
 COMMAND = [sys.executable, "-m", "potstill.commands.main", "serve"]
@@ -49,8 +49,8 @@ def version_of(connection: http.client.HTTPConnection) -> str:
     return str(json.loads(connection.getresponse().read())["version"])
 
 
-def memory_over_versions(bundle: Path, n: int) -> list[tuple[int, float]]:
-    """(number of versions so far, resident MB)."""
+def memory_over_versions(bundle: Path, n: int) -> list[tuple[int, float, float]]:
+    """(number of versions so far, resident MB, MB of it that no file is mapped to)."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "bundle"
         shutil.copytree(bundle, copy)
@@ -60,7 +60,8 @@ def memory_over_versions(bundle: Path, n: int) -> list[tuple[int, float]]:
             for number in range(n + 1):
                 if number in {0, 1, 2, 5, 10, n} or number % 25 == 0:
                     time.sleep(0.5)
-                    found.append((number, resident_bytes(server.process.pid) / 1e6))
+                    pid = server.process.pid
+                    found.append((number, resident_bytes(pid) / 1e6, (own_bytes(pid) or 0) / 1e6))
                 (copy / "README.md").write_text(f"version {number}\n")
                 write_sums(copy)
                 server.reload()
@@ -111,8 +112,8 @@ def main() -> int:
     options = parser.parse_args()
     bundle = options.bundle.resolve()
     if options.versions:
-        for number, megabytes in memory_over_versions(bundle, options.versions):
-            print(f"after {number} versions: {megabytes:.0f} MB", flush=True)
+        for number, resident, own in memory_over_versions(bundle, options.versions):
+            print(f"after {number} versions: {resident:.0f} MB, {own:.0f} MB of them its own", flush=True)
     kinds = [
         ("nobody", "", None),
         ("plain texts", "/predict", {"inputs": PLAIN}),

@@ -84,6 +84,27 @@ def with_rest(logprobs: NDArray[np.float64], log_prior: NDArray[np.float64]) -> 
     return np.asarray(log_softmax(np.where(asked, logprobs + inside, log_prior), axis=1))  # rounded values do not sum to 1 exactly
 
 
+def brought_to(
+    logprobs: NDArray[np.float64], shares: NDArray[np.float64], weights: NDArray[np.float64], *, stated: bool
+) -> NDArray[np.float64]:
+    """Distributions over all labels, brought to the labels' shares.
+
+    Shares that nobody stated are only a guess, and with few texts of each label chance makes them differ: with n texts a label they
+    are brought n / (n + FEW) of the way.
+
+    Args:
+        logprobs: float [P, C], normalised over C.
+        shares: float [C], above 0, sums to 1.
+        weights: float [P], at least 0, not all 0; their sum is the number of texts.
+        stated: whether the shares are known, so that they are reached.
+    Returns:
+        float [P, C], normalised over C.
+    """
+    n_each = float(weights.sum()) / len(shares)
+    part = 1.0 if stated else n_each / (n_each + FEW)
+    return np.asarray(log_softmax(logprobs + part * label_shift(logprobs, shares, weights), axis=1))
+
+
 def outside_probs(asked: NDArray[np.bool_], log_prior: NDArray[np.float64]) -> NDArray[np.float64]:
     """Probability of all that was not asked, float [P]. Args: bool [P, C]; float [P, C], normalised over C."""
     return np.asarray(np.where(asked, 0.0, np.exp(log_prior)).sum(axis=1))

@@ -16,7 +16,7 @@ from potstill.contract.soft_label import SoftLabel, entropy
 from potstill.labeler.aggregation.calibration import as_sure_as, batch_calibrated, sharpened
 from potstill.labeler.aggregation.config import DEFAULTS, UNCALIBRATED, VOTING, DeriveConfig, check_derive, prior_shares
 from potstill.labeler.aggregation.gold_calibration import affine, check_gold
-from potstill.labeler.aggregation.narrowed import outside_probs, posterior
+from potstill.labeler.aggregation.narrowed import brought_to, outside_probs, posterior
 from potstill.labeler.aggregation.path_table import UNREADABLE_MASS, PathTable, read_paths
 from potstill.labeler.aggregation.smoothing import Neighbours, nearest, smoothed
 from potstill.labeler.aggregation.variant_weights import ABSENT, MIN_VARIANTS, variant_weights
@@ -151,7 +151,7 @@ def distributions(
 
 
 def wanted_shares(table: PathTable, config: DeriveConfig, labels: Sequence[str]) -> NDArray[np.float64] | None:
-    """The prior of a configuration, float [C]; None where texts have candidates and no share is stated: each has its own prior."""
+    """The prior of a configuration, float [C]; None where texts have candidates and none is stated: even shares are a guess."""
     return None if table.asked is not None and config.prior is None else prior_shares(config, labels)
 
 
@@ -165,12 +165,12 @@ def calibrated(table: PathTable, prior: NDArray[np.float64] | None = None) -> ND
     believed before, as `aggregation/narrowed.py` says.
 
     Args:
-        prior: float [C], share of each label among all texts; None means even shares, or what is believed of each text.
+        prior: float [C], share of each label among all texts; None means even shares, as a guess where texts have candidates.
     Returns:
         Log-probabilities (nats), float [P, C], normalised over C.
     """
     n_texts, n_labels = len(table.texts), table.logprobs.shape[1]
-    log_prior = table.log_prior if table.log_prior is None or prior is None else batch_calibrated(table.log_prior, prior)
+    stated = prior is not None
     prior = np.full(n_labels, 1 / n_labels) if prior is None else prior
     out = np.empty_like(table.logprobs)
     sums, counts = np.zeros((n_texts, len(prior))), np.zeros(n_texts)  # of the earlier variants, by text
@@ -186,11 +186,12 @@ def calibrated(table: PathTable, prior: NDArray[np.float64] | None = None) -> ND
             target = np.maximum(expected[asked].mean(axis=0), _MIN_SHARE)
             target = target / target.sum()
         weights = 1 / n_paths[owners]
-        if table.asked is not None and log_prior is not None:
-            out[rows] = posterior(table.logprobs[rows], table.asked[rows], log_prior[owners], weights)
-            continue
-        evidence = sharpened(table.logprobs[rows], SHARPNESS[table.origins[int(variant)].mode])  # first: it would sharpen the prior
-        out[rows] = batch_calibrated(evidence, target, weights)
+        if table.asked is not None and table.log_prior is not None:
+            found = posterior(table.logprobs[rows], table.asked[rows], table.log_prior[owners], weights)
+            out[rows] = brought_to(found, target, weights, stated=stated or target is not prior)
+        else:
+            evidence = sharpened(table.logprobs[rows], SHARPNESS[table.origins[int(variant)].mode])  # first, or the prior would be
+            out[rows] = batch_calibrated(evidence, target, weights)
         np.add.at(sums, owners, np.exp(out[rows]))
         counts += n_paths
     return out
@@ -308,7 +309,8 @@ def label_warnings(table: PathTable, settings: RunSettings, config: DeriveConfig
         outside = outside_probs(table.asked, table.log_prior[table.owners]).mean()
         return [
             f"each text was asked among at most {settings.candidates} of {len(settings.labels)} labels; the others keep what "
-            f"similarity gives them, {outside:.1%} together on average"
+            f"similarity gives them, {outside:.1%} together on average; the labels' shares are brought towards "
+            + ("even ones; state known shares with --prior" if config.prior is None else "the stated ones")
         ]
     lines = []
     if config.method not in UNCALIBRATED:

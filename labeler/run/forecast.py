@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from potstill.contract.errors import UserError
+from potstill.contract.questions.questionnaire import Questionnaire
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig, with_mode
+from potstill.labeler.prompts.several import SharedVariant, asked_alone, asked_together, shared_variants, shares_prompt
 from potstill.labeler.prompts.variants import Nearest, PromptVariant, prompt_variants
 from potstill.labeler.teachers.local import LocalTeacher
 from potstill.models.catalog import best_mode
@@ -71,6 +74,59 @@ def forecast(
     )
 
 
+def forecast_questions(task: Questionnaire, texts: Sequence[Text], teacher: LocalTeacher, config: LabelConfig) -> Forecast:
+    """The cost of a task of several questions: the tokens that its questions share are counted once.
+
+    Raises:
+        UserError: as :func:`forecast`, or if worked examples are to be chosen by similarity.
+    """
+    config = with_mode(config, best_mode(teacher.identity.name))
+    if config.examples == "nearest":
+        raise UserError("a dry run of several questions is for examples given or diverse; leave out --examples nearest")
+    together = shares_prompt(config)
+    parts = [forecast(ask.task, texts, teacher, config) for ask in (asked_alone(task) if together else task.asks())]
+    for asks in asked_together(task) if together else []:
+        variants = shared_variants(task, asks, config)
+        counted = [_shared_tokens(variant, texts, teacher) for variant in variants]
+        speed = teacher.settings_after(variants[0].prefix, variants[0].prompt(texts[0], 0), variants[0].specs[0])
+        parts.append(
+            Forecast(
+                n_texts=len(texts),
+                n_variants=len(variants),
+                n_paths=len(texts) * len(asks) * sum(len(variant.paths) for variant in variants),
+                prefix_tokens=sum(prefix for prefix, _, _ in counted),
+                prompt_tokens=sum(prompt for _, prompt, _ in counted),
+                path_tokens=sum(sampled for _, _, sampled in counted),
+                prompt_tokens_per_s=speed.prompt_tokens_per_s,
+                path_tokens_per_s=speed.path_tokens_per_s,
+                at_most=False,
+            )
+        )
+    return replace(
+        parts[-1],
+        n_variants=sum(part.n_variants for part in parts),
+        n_paths=sum(part.n_paths for part in parts),
+        prefix_tokens=sum(part.prefix_tokens for part in parts),
+        prompt_tokens=sum(part.prompt_tokens for part in parts),
+        path_tokens=sum(part.path_tokens for part in parts),
+        at_most=config.bound > 0,
+    )
+
+
+def _shared_tokens(variant: SharedVariant, texts: Sequence[Text], teacher: LocalTeacher) -> tuple[int, int, int]:
+    """(shared by all texts, of texts and questions, sampled) tokens of one prompt variant of several questions."""
+    prefix, own = teacher.count_tokens(variant.prefix, [variant.prompt(text, 0) for text in texts], variant.specs[0])
+    places = range(len(variant.asks))
+    _, fields = teacher.count_tokens("", [f"\n{variant.cue(place)}" for place in places], None)
+    n_prompt = sum(own) + len(texts) * sum(fields[1:])  # the first question's field is in its prompts
+    if variant.mode == "direct":
+        return prefix, n_prompt, 0
+    shown = [example.rationale for ask in variant.asks for example in ask.task.examples if example.rationale.strip()]
+    _, lengths = teacher.count_tokens("", [f" {rationale}\n{variant.specs[0].answer_cue}" for rationale in shown], None)
+    length = sum(lengths) / len(lengths) if lengths else variant.specs[0].max_rationale_tokens
+    return prefix, n_prompt, round(len(texts) * len(variant.asks) * len(variant.paths) * length)
+
+
 def _tokens(variant: PromptVariant, texts: Sequence[Text], teacher: LocalTeacher, config: LabelConfig) -> tuple[int, int, int]:
     """(shared, of texts, sampled) tokens of one variant."""
     prefix, own = teacher.count_tokens(variant.prefix, [variant.prompt(text) for text in texts], variant.spec)
@@ -79,7 +135,8 @@ def _tokens(variant: PromptVariant, texts: Sequence[Text], teacher: LocalTeacher
     if variant.mode == "cot":
         rationales = [example.rationale for example in variant.task.examples]
         _, lengths = teacher.count_tokens("", [f" {rationale}\n{variant.spec.answer_cue}" for rationale in rationales], None)
-        length = variant.spec.max_rationale_tokens if variant.spec.thought else sum(lengths) / len(lengths)
+        bounded = variant.spec.thought or not lengths
+        length = variant.spec.max_rationale_tokens if bounded else sum(lengths) / len(lengths)
         sampled = n_texts * len(variant.paths) * length
     return prefix, round(sum(own) * n_texts / len(texts)), round(sampled)
 

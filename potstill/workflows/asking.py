@@ -15,7 +15,7 @@ from potstill.labeler.aggregation.config import DeriveConfig, check_embedding_li
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts.variants import Nearest
 from potstill.labeler.run.budget import Settle, TimeBudget, label_in_time
-from potstill.labeler.run.forecast import forecast
+from potstill.labeler.run.forecast import forecast, forecast_questions
 from potstill.labeler.run.label import LabelReport
 from potstill.labeler.run.label import label as label_texts
 from potstill.labeler.run.path_collector import RunCallback
@@ -127,11 +127,16 @@ def _nearest(asking: Asking, task: Task, texts: Sequence[Text]) -> Nearest | Non
 
 
 def _seconds_a_text(asking: Asking, teacher: Teacher) -> float | None:
-    """A guess from this machine's measured speed; None for a server's or several questions, which only a run shows."""
-    if not isinstance(teacher, LocalTeacher) or isinstance(asking.task, Questionnaire):
+    """A guess from this machine's measured speed; None where only a run shows it: with a server, or examples for each question."""
+    if not isinstance(teacher, LocalTeacher):
         return None
     sample = asking.texts[:: max(1, len(asking.texts) // _N_GUESS)]
-    found = forecast(asking.task, sample, teacher, asking.config, asking.nearest)
+    if isinstance(asking.task, Questionnaire):
+        if asking.config.examples == "nearest":
+            return None
+        found = forecast_questions(asking.task, sample, teacher, asking.config)
+    else:
+        found = forecast(asking.task, sample, teacher, asking.config, asking.nearest)
     shared_s = found.prefix_tokens / found.prompt_tokens_per_s
     return (found.seconds - shared_s) / len(sample)
 

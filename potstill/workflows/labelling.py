@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from potstill.contract.errors import FormatError, StoppedError, UserError
 from potstill.contract.questions.gold import parse_gold
-from potstill.contract.questions.questionnaire import AnyTask, Questionnaire, as_any_task, as_single
+from potstill.contract.questions.questionnaire import AnyTask, Questionnaire, as_any_task
 from potstill.contract.questions.soft_answers import SoftAnswers, write_soft_answers
 from potstill.contract.soft_label import SoftLabel, write_soft_labels
 from potstill.contract.texts import Text, Texts, read_texts
@@ -19,7 +19,7 @@ from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig, check_de
 from potstill.labeler.aggregation.questions import derive_questions, priors_of
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.run.budget import TimeBudget
-from potstill.labeler.run.forecast import Forecast, forecast
+from potstill.labeler.run.forecast import Forecast, forecast, forecast_questions
 from potstill.labeler.run.label import LabelReport
 from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.run.second_teacher import uncertain_texts
@@ -147,16 +147,17 @@ def label_forecast(
     """Estimate tokens and seconds that :func:`label` would need from its beginning; its arguments, and its errors.
 
     Raises:
-        UserError: if the teacher is a server, whose speed cannot be measured from here, or the task has several questions.
+        UserError: if the teacher is a server, whose speed cannot be measured from here.
     """
-    single = as_single(task, "a dry run")
-    plan = plan_labelling(single, texts, config, gold=gold, teacher=teacher, derive=derive)
+    plan = plan_labelling(task, texts, config, gold=gold, teacher=teacher, derive=derive)
     opened = configured_local_teacher(plan.teacher, tell, deterministic=plan.config.deterministic)
     if plan.mode_note:
         tell(plan.mode_note)
     try:
-        nearest = nearest_worked_examples(single, plan.all_texts, plan.config, plan.derive.backbone, tell)
-        return forecast(single, plan.all_texts, opened, plan.config, nearest)
+        if isinstance(plan.task, Questionnaire):
+            return forecast_questions(plan.task, plan.all_texts, opened, plan.config)
+        nearest = nearest_worked_examples(plan.task, plan.all_texts, plan.config, plan.derive.backbone, tell)
+        return forecast(plan.task, plan.all_texts, opened, plan.config, nearest)
     finally:
         opened.close()
 

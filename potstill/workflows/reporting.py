@@ -11,12 +11,14 @@ from potstill.contract.errors import UserError
 from potstill.contract.files import atomic
 from potstill.labeler.aggregation.path_table import path_logprobs
 from potstill.labeler.store.database import LabelStore
+from potstill.trainer.evaluation.questions import QuestionsComparison, task_of
 from potstill.trainer.report.answers import Rationale, Rationales
 from potstill.trainer.report.build import ReportConfig, ReportSources, build_report
 from potstill.trainer.report.page import report_page
 from potstill.trainer.report.plot_style import Plot
+from potstill.trainer.report.questions import build_questions_report, questions_report_page
 from potstill.trainer.training.loop import TrainProgress
-from potstill.workflows.evaluation import bundle_answers, open_bundle, read_gold_texts
+from potstill.workflows.evaluation import EvaluateConfig, bundle_answers, evaluate, open_bundle, read_gold_texts
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,9 @@ def write_report(
     """
     checkpoint = Path(checkpoint)
     student = read_student(checkpoint)
+    if student.heads is not None:
+        _write_questions(checkpoint, student, gold, out, files, config)
+        return
     texts = read_gold_texts(gold, student, tell)
     bundle_probs = None
     if files.bundle:
@@ -72,6 +77,23 @@ def write_report(
     if files.plots:
         _write_plots(Path(files.plots), report.plots)
     atomic.write_file(Path(out), report_page(report))
+
+
+def _write_questions(
+    checkpoint: Path, student: Student, gold: str | Path, out: str | Path, files: ReportFiles, config: ReportConfig
+) -> None:
+    """Write the page about a student of several questions; raises as :func:`write_report`."""
+    given = {"--soft-labels": files.soft_labels, "--store": files.store, "--slice": config.patterns}
+    for name, value in {**given, "--learning-curve": config.learning_curve}.items():
+        if value:
+            raise UserError(f"{checkpoint}: answers several questions, and {name} is for a student of one choice; leave it out")
+    found = evaluate(checkpoint, gold, EvaluateConfig(bundle=files.bundle, teacher=files.teacher))
+    if not isinstance(found, QuestionsComparison):
+        raise TypeError(f"{checkpoint} has heads, and its comparison none")
+    report = build_questions_report(found, student, task_of(checkpoint))
+    if files.plots:
+        _write_plots(Path(files.plots), report.all_plots)
+    atomic.write_file(Path(out), questions_report_page(report))
 
 
 def _write_plots(folder: Path, plots: list[Plot]) -> None:

@@ -235,11 +235,11 @@ class Classifier:
     ) -> tuple[list[float], list[float | None], float | None]:
         """(probabilities in label order, thresholds of the graph that computed them, the score of unfamiliarity)."""
         first = self.scorer if self.fast is None else self.fast
-        feeds = first.feeds(text, target, trace)
+        feeds, tokens = first.read(text, target, trace)
         probs, distance = first.answer(feeds, trace)
         score = None
         if self._unfamiliarity is not None:
-            score = self._unfamiliarity(feeds["input_ids"][0].tolist(), distance)
+            score = self._unfamiliarity(tokens, distance)
         if self.fast is None:
             return probs, self._thresholds, score
         if max(probs) >= self._sure:

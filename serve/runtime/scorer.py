@@ -76,13 +76,17 @@ class Scorer:
 
     def feeds(self, text: str | bytes, target: str | bytes | None = None, trace: Trace | None = None) -> Feeds:
         """The graph's inputs for one text; arguments and errors as in :meth:`probs`."""
+        return self.read(text, target, trace)[0]
+
+    def read(self, text: str | bytes, target: str | bytes | None = None, trace: Trace | None = None) -> tuple[Feeds, list[int]]:
+        """(the graph's inputs for one text, its token ids); arguments and errors as in :meth:`probs`."""
         if trace is None:
-            return self.tokenizer.ids(text, target)
+            return self.tokenizer.read(text, target)
         start = time.perf_counter()
-        feeds = self.tokenizer.ids(text, target)
+        feeds, ids = self.tokenizer.read(text, target)
         trace.tokenize_s += time.perf_counter() - start
-        trace.n_tokens += feeds["input_ids"].shape[1]
-        return feeds
+        trace.n_tokens += len(ids)
+        return feeds, ids
 
     def probs_of(self, feeds: Feeds, trace: Trace | None = None) -> list[float]:
         """Probabilities of one text's token ids, as :meth:`probs` gives them. Args: trace, which receives the logits."""

@@ -154,14 +154,18 @@ class TextTokenizer:
         Raises:
             UserError: if the target is longer than `MAX_TARGET_CHARS` characters.
         """
+        return self.read(text, target)[0]
+
+    def read(self, text: str | bytes, target: str | bytes | None = None) -> tuple[Feeds, list[int]]:
+        """(what :meth:`ids` gives, the same ids as a list, which it costs time to make of the array)."""
         text = _decoded(text)
         if self._keep == "tail":
             encoding = self._tail(_readable(text), None if target is None else _readable(_short_target(_decoded(target))))
-            return self._feeds(encoding.ids, encoding.type_ids if target is not None or not self._one_type else None)
+            return self._feeds(encoding, target)
         if target is None and self._words is not None:
             known = self._words.ids(_readable(text[: self._uncut_chars + MARGIN]), self._uncut_chars)
             if known is not None:
-                return self._feeds(known, None)
+                return self._feeds_of(known, None), known
         if target is not None:
             encoding = self._encode_pair(text, _decoded(target))
         elif len(text) <= self._uncut_chars:
@@ -169,9 +173,14 @@ class TextTokenizer:
             encoding = self._tokenizer.encode_batch_fast([_readable(text)])[0]
         else:
             encoding = self._settled(text, self._max_tokens)[1]
-        return self._feeds(encoding.ids, encoding.type_ids if target is not None or not self._one_type else None)
+        return self._feeds(encoding, target)
 
-    def _feeds(self, ids: list[int], types: list[int] | None) -> Feeds:
+    def _feeds(self, encoding: Encoding, target: str | bytes | None) -> tuple[Feeds, list[int]]:
+        """What :meth:`read` gives of an encoding."""
+        ids: list[int] = encoding.ids
+        return self._feeds_of(ids, encoding.type_ids if target is not None or not self._one_type else None), ids
+
+    def _feeds_of(self, ids: list[int], types: list[int] | None) -> Feeds:
         """The graph's inputs; None as types means zeros."""
         if (constants := self._constants.get(len(ids))) is None:
             constants = self._new_constants(len(ids))

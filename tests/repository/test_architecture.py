@@ -87,6 +87,7 @@ EXCEPTIONS = {
     "trainer/report/plot_style.py": {"matplotlib"},  # the report's plots
     "trainer/report/plots.py": {"matplotlib"},
     "trainer/report/page.py": {"jinja2", "markupsafe"},  # the report's page
+    "trainer/report/questions.py": {"jinja2", "markupsafe"},  # the page of several questions
     "serve/http/telemetry/logs_and_traces.py": {"opentelemetry"},  # loaded only with --otlp
 }
 INSIDE_FUNCTIONS = [path for path, libraries in EXCEPTIONS.items() if libraries & {"pyarrow", "model_signing", "huggingface_hub"}]

@@ -25,8 +25,8 @@ NAMES = {
     "map": "average precision",
     "subset_accuracy": "all tags right",
 }
-_SHOWN = {
-    "choice": ("accuracy", "macro_f1", "log_loss", "ece"),
+SHOWN = {  # by kind, the main metric first
+    "choice": ("macro_f1", "accuracy", "log_loss", "ece"),
     "yesno": ("macro_f1", "auc", "brier", "ece"),
     "degree": ("qwk", "mae", "accuracy", "ece"),
     "tags": ("macro_f1", "micro_f1", "map", "subset_accuracy"),
@@ -37,7 +37,7 @@ def questions_text(found: QuestionsComparison) -> str:
     """A table for each question: the scores of its kind, and the student minus each of the others."""
     parts = [f"{len(found.texts)} gold texts; 95 % intervals in brackets"]
     for question in found.questions:
-        head, shown = question.head, _SHOWN[question.head.kind]
+        head, shown = question.head, SHOWN[question.head.kind]
         rows = [["system", "n", *(NAMES[metric] for metric in shown)]]
         for name, scores in question.scores.items():
             rows.append([name, str(question.n), *(scores[one].as_text() if one in scores else "-" for one in shown)])

@@ -18,19 +18,19 @@ from potstill.trainer.report.plot_style import DARK, LIGHT, Plot, inline_svg
 from potstill.trainer.report.slices import MIN_TEXTS, SliceScores
 from potstill.trainer.report.terms import MAX_FDR, as_knowledge
 
-_TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 MAX_SHOWN = 1200  # characters shown of a text or rationale
 _UNPRINTABLE = {*range(32), 127, *range(0x80, 0xA0), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF} - {9, 10}
-_REPLACEMENTS = dict.fromkeys(_UNPRINTABLE, "\ufffd")
+REPLACEMENTS = dict.fromkeys(_UNPRINTABLE, "\ufffd")
 
 
 def report_page(report: Report) -> bytes:
     """Render the page in UTF-8; the same report gives the same bytes."""
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(printable=printable, score=short_score, signed=signed_score, percent=percent)
-    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     page = environment.get_template("report.html").render(
         report=report,
         plots={plot.name: plot for plot in report.plots},
@@ -42,11 +42,11 @@ def report_page(report: Report) -> bytes:
         knowledge=as_knowledge(report.terms),
         min_texts=MIN_TEXTS,
         max_fdr=MAX_FDR,
-        style=Markup(colours() + (_TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        style=Markup(colours() + (TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-    return page.translate(_REPLACEMENTS).encode("utf-8")
+    return page.translate(REPLACEMENTS).encode("utf-8")
 
 
 def svg_markup(plot: Plot) -> Markup:
@@ -57,7 +57,7 @@ def svg_markup(plot: Plot) -> Markup:
 def printable(text: str) -> str:
     """A text for the page: cut if it is long, with a replacement mark for every character that HTML does not allow."""
     shown = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} […{len(text) - MAX_SHOWN} more characters]"
-    return shown.translate(_REPLACEMENTS)
+    return shown.translate(REPLACEMENTS)
 
 
 def short_score(score: Score) -> Markup:

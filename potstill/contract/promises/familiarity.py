@@ -100,14 +100,17 @@ def unfamiliarity_of(familiarity: Familiarity) -> Callable[[Sequence[int], float
         scores[token] = score
     score_of, n_listed = scores.__getitem__, len(scores)
 
-    def unfamiliarity(tokens: Sequence[int], distance: float) -> float:
-        """The score of one text."""
+    def of_tokens(tokens: Sequence[int], _: float) -> float:
+        """The mean score of a text's tokens: all there is without a distance, and fast enough for the fastest students."""
         if not tokens:
-            return weight * distance
+            return 0.0
         try:
-            total = sum(map(score_of, tokens))
+            return sum(map(score_of, tokens)) / len(tokens)
         except IndexError:  # a token beyond the list
-            total = sum([score_of(token) if token < n_listed else unseen for token in tokens])
-        return total / len(tokens) + weight * distance
+            return sum([score_of(token) if token < n_listed else unseen for token in tokens]) / len(tokens)
 
-    return unfamiliarity
+    def of_both(tokens: Sequence[int], distance: float) -> float:
+        """The score of one text."""
+        return of_tokens(tokens, distance) + weight * distance
+
+    return of_both if weight else of_tokens

@@ -4,6 +4,8 @@
 const by = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 let bundles = [];
+const MOST = 8; // labels that are all shown; of more only the first TOP are, and the others are folded
+const TOP = 5;
 let asked = 0; // number of the last request; answers to earlier ones are not shown
 
 function element(kind, options = {}, children = []) {
@@ -36,6 +38,30 @@ function rect(className, x, width) {
   return made;
 }
 
+function byProbability(probs) {
+  return Object.entries(probs).sort((a, b) => b[1] - a[1]);
+}
+
+// The rows of a question: all of them, or the first few, and the others folded with a box to find one in them.
+function fill(list, rest, rows, thresholds, best) {
+  const bars = rows.map(([name, prob]) => bar(name, prob, thresholds[name] ?? 0, best.includes(name)));
+  const shown = bars.length > MOST ? TOP : bars.length;
+  list.replaceChildren(...bars.slice(0, shown));
+  rest.replaceChildren(...(shown < bars.length ? [folded(bars.slice(shown))] : []));
+}
+
+function folded(bars) {
+  const list = element("ul", { className: "bars" }, bars);
+  const none = element("p", { textContent: "No label among these has that in its name.", hidden: true });
+  const find = element("input", { type: "search", placeholder: "Find a label", autocomplete: "off", ariaLabel: "Find a label" });
+  find.addEventListener("input", () => {
+    const wanted = find.value.trim().toLowerCase();
+    for (const row of bars) row.hidden = !row.querySelector(".name").textContent.toLowerCase().includes(wanted);
+    none.hidden = bars.some((row) => !row.hidden);
+  });
+  return element("details", {}, [element("summary", { textContent: `${bars.length} more labels` }), find, none, list]);
+}
+
 function bar(name, prob, threshold, best) {
   const picture = document.createElementNS(SVG, "svg");
   picture.setAttribute("aria-hidden", "true");
@@ -46,13 +72,33 @@ function bar(name, prob, threshold, best) {
   return element("li", { title: note }, [element("span", { className: best ? "name best" : "name", textContent: name }), picture, share]);
 }
 
+function said(answer) {
+  if (answer.tags) return answer.tags.length ? answer.tags.join(", ") : "None of them holds.";
+  const reason = answer.threshold === null ? "this bundle always abstains from it" : `it is below its threshold of ${answer.threshold?.toFixed(2)}`;
+  const verdict = answer.abstain ? `Not sure: ${answer.label} is the most probable label, but ${reason}.` : answer.label;
+  return answer.value === undefined ? verdict : `${verdict} (expected value ${answer.value.toFixed(2)})`;
+}
+
+const KINDS = { choice: "one of these", yesno: "yes or no", degree: "a degree", tags: "any of these" };
+
+function section(question, answer) {
+  const list = element("ul", { className: "bars" });
+  const rest = element("div");
+  const rows = question.kind === "degree" ? Object.entries(answer.probs) : byProbability(answer.probs); // levels keep their order
+  fill(list, rest, rows, question.thresholds, answer.tags ?? [answer.label]);
+  const title = element("h2", {}, [question.name, " ", element("small", { textContent: KINDS[question.kind] })]);
+  const made = element("section", { className: "question", ariaLabel: question.name });
+  made.append(title, element("p", { className: "said", textContent: said(answer) }), list, rest);
+  return made;
+}
+
 function show(answer, timing, tripMs) {
   const bundle = chosen();
-  const reason = answer.threshold === null ? "this bundle always abstains from it" : `it is below its threshold of ${answer.threshold.toFixed(2)}`;
-  const verdict = answer.abstain ? `Not sure: ${answer.label} is the most probable label, but ${reason}.` : answer.label;
-  by("verdict").textContent = answer.unfamiliar ? `${verdict} (The text is unlike those that this bundle was made from.)` : verdict;
-  const rows = Object.entries(answer.probs).sort((a, b) => b[1] - a[1]);
-  by("bars").replaceChildren(...rows.map(([name, prob]) => bar(name, prob, bundle.thresholds[name], name === answer.label)));
+  const note = answer.unfamiliar ? "(The text is unlike those that this bundle was made from.)" : "";
+  by("verdict").textContent = answer.questions ? note : [said(answer), note].join(" ").trim();
+  by("verdict").hidden = !by("verdict").textContent;
+  fill(by("bars"), by("rest"), byProbability(answer.probs ?? {}), bundle.thresholds, [answer.label]);
+  by("questions").replaceChildren(...(bundle.questions ?? []).map((one) => section(one, answer.questions[one.name])));
   const parts = `tokenize ${timing.tokenize_ms.toFixed(2)} ms, model ${timing.infer_ms.toFixed(2)} ms, queue ${timing.queue_ms.toFixed(2)} ms`;
   by("times").textContent = `${tripMs.toFixed(1)} ms round trip: ${parts}; ${timing.n_tokens} tokens`;
   by("answer").hidden = false;
@@ -92,9 +138,14 @@ function example(row) {
   return element("li", {}, [made]);
 }
 
+function listed(names) {
+  return names.length > MOST ? `${names.slice(0, TOP).join(", ")} and ${names.length - TOP} more` : names.join(", ");
+}
+
 function choose() {
   const bundle = chosen();
-  by("about").textContent = `${bundle.labels.length} labels: ${bundle.labels.join(", ")}. Version ${bundle.version}, ${bundle.variant}.`;
+  const asks = bundle.questions ? `${bundle.questions.length} questions: ${listed(bundle.questions.map((one) => one.name))}` : `${bundle.labels.length} labels: ${listed(bundle.labels)}`;
+  by("about").textContent = `${asks}. Version ${bundle.version}, ${bundle.variant}.`;
   by("target-row").hidden = !bundle.target;
   by("example-list").replaceChildren(...bundle.examples.map(example));
   by("examples").hidden = bundle.examples.length === 0;

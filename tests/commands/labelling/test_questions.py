@@ -93,6 +93,15 @@ def test_label_writes_answers_to_every_question_and_keeps_gold_apart(potstill, t
     assert "; 0 of them drawn now" in potstill(*command)[1]
 
 
+def test_a_dry_run_counts_what_the_questions_share_once(potstill):
+    command = ("label", "task.toml", "texts.jsonl", "out", "--dry-run", "--paths", "2", "--parallel", "16", "--threads", "1")
+    code, out, _ = potstill(*command, "--mode", "direct")
+    assert code == 0 and out.startswith("2 texts, 2 prompt variants, 8 paths\ntokens: ") and "about 0 sampled" in out
+    both = int(out.split(" of texts")[0].split()[-1])
+    code, out, _ = potstill(*command, "--mode", "cascade", "--direct", "2")
+    assert code == 0 and both < int(out.split(" of texts")[0].split()[-1])
+
+
 def test_with_hours_whole_texts_are_labelled_and_the_same_command_goes_on(potstill, tmp_path):
     (tmp_path / "texts.jsonl").write_text("".join(f'{{"text": "number {i}", "id": "{i}"}}\n' for i in range(9)))
     command = ("label", "task.toml", "texts.jsonl", "out", "--mode", "direct", "--paths", "2", "--hours", "0.05")
@@ -107,7 +116,6 @@ def test_with_hours_whole_texts_are_labelled_and_the_same_command_goes_on(potsti
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("label", "task.toml", "texts.jsonl", "out", "--dry-run"), "a dry run takes a task of one choice, and this one asks move (choice), asks (yesno)"),
         (("plan", "task.toml", "texts.jsonl", "--hours", "1"), "potstill plan takes a task of one choice"),
         (("task", "tune", "task.toml", "texts.jsonl", "out"), "potstill task tune takes a task of one choice"),
         (("label", "task.toml", "texts.jsonl", "out", "--then", "x.gguf"), "a second teacher is asked about tasks of one choice only; leave out --then"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from potstill.labeler.aggregation.narrowed import FEW, outside_probs, per_letter, posterior, preferences, with_rest
+from potstill.labeler.aggregation.narrowed import FEW, brought_to, outside_probs, per_letter, posterior, preferences, with_rest
 
 N, C, K = 400, 30, 8
 RNG = np.random.default_rng(5)
@@ -79,3 +79,15 @@ def test_distributions_over_candidates_are_made_whole():
     found = with_rest(log_softmax(TEACHER, axis=1), LOG_PRIOR)
     np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, atol=1e-12)
     np.testing.assert_allclose(found[~ASKED], LOG_PRIOR[~ASKED], atol=1e-12)
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_stated_shares_are_reached_and_guessed_ones_in_part(stated):
+    shares = np.full(C, 0.6 / (C - 1))
+    shares[2] = 0.4
+    found = np.exp(brought_to(LOG_PRIOR, shares, WEIGHTS, stated=stated)).mean(axis=0)
+    before = np.exp(LOG_PRIOR).mean(axis=0)
+    if stated:
+        np.testing.assert_allclose(found, shares, atol=1e-5)
+    else:
+        assert before[2] + 0.05 < found[2] < shares[2] - 0.05

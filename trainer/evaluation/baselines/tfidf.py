@@ -22,6 +22,7 @@ STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # inverse regularization; the lo
 MAX_FEATURES = 100_000  # of each kind, the most frequent
 MAX_STEPS = 2000
 MIN_PROB = 1e-12
+MANY_CLASSES, TAIL = 20, 1e-3  # with more classes, a probability below TAIL is left out: 77 repeats of each text take many minutes
 
 
 def tfidf_answers(rows: TrainingRows, labels: list[str], texts: list[tuple[str, str | None]]) -> tuple[NDArray[np.float64], float]:
@@ -59,11 +60,12 @@ def _regressions(features: Any, targets: NDArray[np.float64]) -> Iterator[tuple[
     """Yield (strength, fitted regression) for each of STRENGTHS; the next fit changes the same object.
 
     scikit-learn takes only hard labels. So every text is repeated for each class that its target allows, weighted by the target,
-    which is the same cross-entropy. Each regression starts from the one before.
+    which is the same cross-entropy; with more than MANY_CLASSES of them, but for the targets' tails. Each regression starts from
+    the one before.
 
     Args: features sparse [N, F]; targets float [N, C].
     """
-    texts, classes = np.nonzero(targets > 0)
+    texts, classes = np.nonzero(targets > (TAIL if targets.shape[1] > MANY_CLASSES else 0))
     rows, weights = csr_matrix(features)[texts], targets[texts, classes]
     model = LogisticRegression(max_iter=MAX_STEPS, warm_start=True)
     for strength in STRENGTHS:

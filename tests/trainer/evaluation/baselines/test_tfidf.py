@@ -6,6 +6,7 @@ from support.toy_task import CLUES, FILLERS, LABELS, a_task, gold_texts, soft_la
 
 from potstill.contract.scores import metrics
 from potstill.trainer.data.rows import TrainingRows
+from potstill.trainer.evaluation.baselines import tfidf
 from potstill.trainer.evaluation.baselines.tfidf import STRENGTHS, _regressions, tfidf_answers
 
 pytestmark = pytest.mark.slow
@@ -67,3 +68,23 @@ def test_texts_without_a_word_are_read_too():
     rows = [soft_label("🚀 " * (i + 1) if i % 2 else "💩 " * (i + 1), LABELS[i % 2], a_task()) for i in range(40)]
     probs, _ = tfidf_answers(TrainingRows(rows[10:], rows[:10]), LABELS, [("🚀", None), ("💩", None)])
     assert probs.argmax(axis=1).tolist() == [1, 0]
+
+
+def test_tails_of_many_classes_are_left_out_and_hardly_change_the_answers(monkeypatch):
+    rng = np.random.default_rng(1)
+    features, tail = rng.normal(size=(200, 5)), 2e-4
+    targets = np.full((200, 25), tail)
+    targets[np.arange(200), np.arange(200) % 25] = 1 - 24 * tail
+    sizes = []
+    fit = tfidf.LogisticRegression.fit
+    monkeypatch.setattr(
+        tfidf.LogisticRegression,
+        "fit",
+        lambda self, rows, *args, **how: (sizes.append(rows.shape[0]), fit(self, rows, *args, **how))[1],
+    )
+    found = next(model.predict_proba(features) for strength, model in _regressions(features, targets) if strength == 1.0)
+    assert set(sizes) == {200}
+    monkeypatch.setattr(tfidf, "TAIL", 0)
+    whole = next(model.predict_proba(features) for strength, model in _regressions(features, targets) if strength == 1.0)
+    assert sizes[-1] == 200 * 25
+    np.testing.assert_allclose(found, whole, atol=0.02)
