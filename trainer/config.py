@@ -35,7 +35,8 @@ class Recipe:
         return max(self.rate, few * min(1.0, math.sqrt(N_FEW / n_texts)))
 
 
-MANY_LABELS, MANY_LABELS_EPOCHS = 20, 3  # outputs, from which on at least so many times the epochs are planned
+MANY_LABELS = 20  # outputs; with more of them, as with several questions, there is much to learn from the same texts
+MUCH_EPOCHS = 3  # times the least number of epochs that are planned then
 RECIPES = {
     "encoder": Recipe(
         rate=5e-5,
@@ -169,18 +170,18 @@ class TrainConfig:
         """
         return min(self.seeds, DEFAULT_FOLDS) if self.folds is None else self.folds
 
-    def n_epochs(self, n_texts: int, n_labels: int = 2) -> int:
-        """Epochs to plan for ``n_texts`` training texts and a student with ``n_labels`` outputs.
+    def n_epochs(self, n_texts: int, n_labels: int = 2, n_questions: int = 1) -> int:
+        """Epochs to plan for ``n_texts`` training texts and a student with ``n_labels`` outputs for ``n_questions`` questions.
 
         A few hundred texts need several epochs for enough steps; thousands need few, and more would only learn the teacher's noise.
-        With many labels each is met in few texts, so the held-out loss falls for longer: on 77, from 1.10 after 2 epochs to 1.02
-        after 6 (docs/results.md).
+        With many labels each is met in few texts, and several questions share the same steps, so the held-out loss falls for
+        longer: of 77 labels from 1.10 after 2 epochs to 1.02 after 6, of four questions from 0.63 to 0.58 (docs/results.md).
         """
         if self.epochs is not None:
             return self.epochs
         recipe = find_recipe(self.family)
         steps_per_epoch = max(1, -(-n_texts // self.batch_size))
-        least = recipe.min_epochs * (MANY_LABELS_EPOCHS if n_labels > MANY_LABELS else 1)
+        least = recipe.min_epochs * (MUCH_EPOCHS if n_labels > MANY_LABELS or n_questions > 1 else 1)
         return min(recipe.max_epochs, max(least, -(-recipe.min_steps // steps_per_epoch)))
 
     def rates(self, n_texts: int) -> tuple[float, float]:

@@ -67,7 +67,8 @@ def test_stated_rates_are_taken_as_they_are(family):
     assert TrainConfig(family=family, learning_rate=3e-4, head_rate=7e-3).rates(10_000) == (3e-4, 7e-3)
 
 
-def test_with_many_labels_thousands_of_texts_get_more_epochs_and_a_stated_number_stays():
+def test_many_labels_and_several_questions_get_more_epochs_and_a_stated_number_stays():
     few, many = (TrainConfig().n_epochs(3000, n_labels) for n_labels in (20, 21))
     assert (few, many) == (2, 6)
-    assert TrainConfig(epochs=1).n_epochs(3000, 77) == 1
+    assert (TrainConfig().n_epochs(3000, 10, 1), TrainConfig().n_epochs(3000, 10, 4)) == (2, 6)
+    assert TrainConfig(epochs=1).n_epochs(3000, 77, 4) == 1

@@ -78,7 +78,7 @@ def joint_goal(questions: Sequence[Question], training: NDArray[np.float64], con
                 found.append(minimize_nll(*own)[1] / part.scale)
         return float(np.mean(found))
 
-    return Goal(loss, held_out_loss)
+    return Goal(loss, held_out_loss, len(parts))
 
 
 def squared_earth_movers(logits: Tensor, targets: Tensor) -> Tensor:

@@ -58,6 +58,7 @@ class Goal:
 
     loss: Callable[[Tensor, Tensor], Tensor]  # (logits [B, C], targets [B, ...]) -> [B]
     held_out_loss: Callable[[NDArray[np.float64], NDArray[np.float64]], float]  # the same for all held-out texts -> in nats
+    n_questions: int = 1  # that the targets answer
 
 
 def one_choice(config: TrainConfig) -> Goal:
@@ -109,7 +110,7 @@ def fit(
         StoppedError: if a signal came; the same call goes on from there.
     """
     goal = goal or one_choice(config)
-    n_epochs = config.n_epochs(len(training.features), student.model.config.num_labels)
+    n_epochs = config.n_epochs(len(training.features), student.model.config.num_labels, goal.n_questions)
     epochs = KeepBest(config.patience) if len(validation.features) >= config.min_validation else KeepLast()
     callbacks: list[TrainerCallback] = [epochs, *([SaveStates(states)] if states else [])]  # in this order, see SaveStates
     with atomic.scratch("potstill-train") as scratch:  # the loop insists on a folder
