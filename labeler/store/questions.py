@@ -21,7 +21,7 @@ from potstill.labeler.store.database import LabelStore, Run, RunSettings
 _OWN: dict[str, Any] = {
     **dict.fromkeys(("question", "kind", "prompt_digest"), ""),
     **{key: [] for key in ("values", "labels", "words", "word_labels")},
-    "gpu_layers": 0,
+    **dict.fromkeys(("gpu_layers", "candidates"), 0),
 }
 
 

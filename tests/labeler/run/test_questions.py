@@ -12,9 +12,11 @@ from potstill.contract.errors import StoppedError, UserError
 from potstill.contract.questions.question import Question
 from potstill.contract.task import Label
 from potstill.contract.texts import Text
+from potstill.labeler.aggregation.questions import derive_questions
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.engine.llama import LlamaEngine
 from potstill.labeler.prompts.several import MOST_LABELS
+from potstill.labeler.prompts.variants import chosen_by_similarity
 from potstill.labeler.run.label import label
 from potstill.labeler.run.questions import QuestionsJob, label_questions
 from potstill.labeler.store.database import LabelStore
@@ -22,6 +24,7 @@ from potstill.labeler.store.integrity import check_store
 from potstill.labeler.store.questions import labelling, questions_of
 from potstill.labeler.teacher import Identity
 from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
+from potstill.models.catalog import find_backbone
 
 pytestmark = pytest.mark.slow
 
@@ -129,10 +132,17 @@ def test_a_teacher_that_cannot_share_texts_is_asked_each_question_alone(tmp_path
 def test_a_question_with_many_labels_is_asked_alone_beside_those_that_share_texts(tmp_path, teacher):
     many = Question(name="intent", question="Which?", labels=[Label(name=f"i{i}") for i in range(MOST_LABELS + 1)])
     task = a_questionnaire(questions=[many, *a_questionnaire().questions])
-    wanted = QuestionsJob(task, tmp_path / "labels.db", LabelConfig(mode="direct", n_paths=1))
-    report = label_questions(wanted, TEXTS, teacher())
+    config, encoder = LabelConfig(mode="direct", n_paths=1), find_backbone("all-minilm-l6-v2")
+
+    def candidates(asked, texts):
+        return chosen_by_similarity(asked, texts, config, encoder)
+
+    report = label_questions(QuestionsJob(task, tmp_path / "labels.db", config, candidates), TEXTS, teacher())
     assert report.n_paths == 7 * 6 and report.n_texts == 6
     assert sorted(stored(tmp_path / "labels.db")) == sorted(["intent", *KEYS])
+    with LabelStore.read(tmp_path / "labels.db") as store:
+        derived = derive_questions(store, store.runs()[-1])
+    assert all(len(row.answers["intent"].probs) == MOST_LABELS + 1 and row.answers["move"] for row in derived.rows)
 
 
 def test_a_store_of_one_choice_is_not_mixed_with_several_questions(tmp_path, teacher):
