@@ -47,6 +47,7 @@ from potstill.trainer.evaluation.baselines.tfidf import tfidf_answers
 from potstill.trainer.students.encoder import from_checkpoint
 
 HERE = Path(__file__).resolve().parent
+N_VARIANTS = 3  # prompts, so that more paths can be drawn later
 N_GOLD = 10  # texts a class of the student that is trained on gold
 VALIDATION_SHARE = 0.15
 SHOWN = {  # metrics in the table, by kind
@@ -121,7 +122,7 @@ SETS = ("question types", "news topics", "film reviews", "news digests")
 
 def label(steps: Steps, name: str, task: Path, rows: list[tuple[str, list[str]]], paths: int) -> Path:
     """Soft labels of the texts by the embedded teacher."""
-    asked = ["--mode", "direct", "--paths", paths]
+    asked = ["--mode", "direct", "--paths", paths, "--variants", max(N_VARIANTS, paths)]
     return steps.labels(name, task, [Text(text, f"{name}-{i}") for i, (text, _) in enumerate(rows)], asked)
 
 
