@@ -16,10 +16,13 @@ from potstill.models.catalog import find_backbone
 
 Method = Literal["calibrated", "majority", "votes", "mean", "matched", "affine"]
 Weighting = Literal["even", "agreement"]
+Refining = Literal["auto", "on", "off"]
 METHODS: tuple[str, ...] = get_args(Method)
 WEIGHTINGS: tuple[str, ...] = get_args(Weighting)
+REFININGS: tuple[str, ...] = get_args(Refining)
 UNCALIBRATED = ("votes", "mean")  # methods that keep the teacher's preference for single labels
 VOTING = ("votes", "majority")  # methods that count votes
+UNREFINED = (*UNCALIBRATED, "majority")  # methods that show what the paths alone say
 QUESTION_MARK = ":"  # in a prior, between a question's name and its label: `stance:bullish`
 PRIOR_TOLERANCE = 1e-3  # shares are typed by hand
 EMBEDDING_LIBRARIES = ("torch", "transformers", "safetensors")  # imported by labeler/embeddings.py
@@ -38,17 +41,25 @@ class DeriveConfig:
     weighting: Weighting = "even"  # of the prompt variants
     smooth: int = 0  # nearest other texts whose labels are mixed in; 0: none
     smooth_weight: float = 0.5  # share of the neighbours in the mixture, 0 to 1; half, not tuned
-    backbone: str = "all-minilm-l6-v2"  # the encoder in whose embedding space the neighbours are near
+    # Whether what all other texts say is a prior for a text; auto: where there are texts enough, and the backbone is at hand.
+    refine: Refining = "auto"
+    backbone: str = "all-minilm-l6-v2"  # the encoder in whose embedding space texts are near each other
 
     def __post_init__(self) -> None:
         """Refuse values that are wrong whatever the labels are; :func:`check_derive` compares with the labels."""
-        for name, value, allowed in (("method", self.method, METHODS), ("weighting", self.weighting, WEIGHTINGS)):
+        for name, value, allowed in (
+            ("method", self.method, METHODS), ("weighting", self.weighting, WEIGHTINGS), ("refine", self.refine, REFININGS)
+        ):  # fmt: skip
             if value not in allowed:
                 raise UserError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
         if self.smooth < 0:
             raise UserError(f"smooth is {self.smooth}; it must be a number of neighbours, or 0 for none")
         if not 0 <= self.smooth_weight <= 1:
             raise UserError(f"smooth weight is {self.smooth_weight}; it must be from 0 to 1")
+        if self.refine == "on" and self.method in UNREFINED:
+            raise UserError(
+                f"method {self.method} shows what the paths alone say, and is not refined; leave refine out, or use calibrated"
+            )
         if self.prior is not None:
             _check_shares(self.prior)
             if self.method in UNCALIBRATED:
@@ -67,10 +78,12 @@ class DeriveConfig:
             parts.append(self.weighting)
         if adaptive and self.method != "majority":
             parts.append("posterior")
+        space = "" if self.backbone == DeriveConfig.backbone else f"@{self.backbone}"
         if self.smooth:
             weight = "" if self.smooth_weight == DeriveConfig.smooth_weight else f"x{self.smooth_weight:g}"
-            space = "" if self.backbone == DeriveConfig.backbone else f"@{self.backbone}"
             parts.append(f"smooth{self.smooth}{weight}{space}")
+        if self.refine == "on":
+            parts.append(f"refined{space}")
         return "+".join(parts)
 
 
@@ -82,7 +95,7 @@ def check_derive(config: DeriveConfig, labels: Sequence[str]) -> None:
 
     Raises:
         UserError: if the prior does not fit the labels, or is missing where it is needed, or the backbone is not on this machine.
-        ModuleNotFoundError: if smoothing is wanted and torch or transformers is not installed.
+        ModuleNotFoundError: if smoothing or refining is wanted and torch or transformers is not installed.
     """
     if config.prior is not None:
         for name in config.prior:
@@ -95,7 +108,7 @@ def check_derive(config: DeriveConfig, labels: Sequence[str]) -> None:
     elif config.method == "matched":
         example = ",".join(f"{label}={1 / len(labels):.2g}" for label in labels[:4]) + (",..." if len(labels) > 4 else "")
         raise UserError(f"method matched needs the labels' shares; state them, for example: --prior {example}")
-    if config.smooth:
+    if config.smooth or config.refine == "on":
         find_backbone(config.backbone)
         check_embedding_libraries()  # now rather than after hours of labelling
 

@@ -15,6 +15,7 @@ from potstill.contract.questions.soft_answers import QuestionLabel, SoftAnswers
 from potstill.contract.soft_label import SoftLabel
 from potstill.labeler.aggregation.config import DEFAULTS, QUESTION_MARK, DeriveConfig
 from potstill.labeler.aggregation.soft_labels import STATED, derive, teachers_digest
+from potstill.labeler.aggregation.surroundings import TextSpace
 from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.store.questions import labelling, questions_of, tag_name
 
@@ -49,6 +50,7 @@ def derive_questions(
     priors = priors_of(config, questions)
     columns: dict[str, dict[str, SoftLabel]] = {}  # of each question and tag, by text id
     warnings: list[str] = []
+    space = TextSpace(config.backbone)
     for own in runs:
         key = own.settings.question
         if not any(True for _ in store.query("select 1 from paths where run = ? limit 1", own.number)):
@@ -56,7 +58,7 @@ def derive_questions(
             continue
         assumed = tag_name(own.settings) is not None and key not in priors and config.method in ASSUMING
         prior = {YES: TAG_SHARE, NO: 1 - TAG_SHARE} if assumed else priors.get(key)
-        found = derive(store, own, replace(config, prior=prior))
+        found = derive(store, own, replace(config, prior=prior), space=space)
         columns[key] = {row.id: row for row in found.rows}
         note = f"{TAG_SHARE:.0%} {YES}, which is a guess; state the tag's share: --prior {key.replace('/', QUESTION_MARK, 1)}=0.1"
         warnings += [f"{key}: {line.replace(STATED, note) if assumed else line}" for line in found.warnings]

@@ -18,10 +18,11 @@ from potstill.labeler.aggregation.config import DEFAULTS, UNCALIBRATED, VOTING, 
 from potstill.labeler.aggregation.gold_calibration import affine, check_gold
 from potstill.labeler.aggregation.narrowed import brought_to, outside_probs, posterior
 from potstill.labeler.aggregation.path_table import UNREADABLE_MASS, PathTable, read_paths
-from potstill.labeler.aggregation.smoothing import Neighbours, nearest, smoothed
+from potstill.labeler.aggregation.smoothing import smoothed
+from potstill.labeler.aggregation.surroundings import NOTHING, Surroundings, TextSpace, settled, surroundings
+from potstill.labeler.aggregation.text_prior import refined
 from potstill.labeler.aggregation.variant_weights import ABSENT, MIN_VARIANTS, variant_weights
 from potstill.labeler.store.database import LabelStore, Run, RunSettings
-from potstill.models.catalog import find_backbone
 
 MAX_UNREADABLE = 0.20  # share of unreadable paths without a warning
 MIN_VOTES, MAX_VOTES = 0.02, 0.90  # a label's share of the uncalibrated votes without a warning
@@ -55,18 +56,26 @@ def soft_labels(store: LabelStore, run: Run, config: DeriveConfig = DEFAULTS, id
     return derive(store, run, config, ids).rows
 
 
-def derive(store: LabelStore, run: Run, config: DeriveConfig = DEFAULTS, ids: Sequence[str] | None = None) -> Derived:
+def derive(
+    store: LabelStore,
+    run: Run,
+    config: DeriveConfig = DEFAULTS,
+    ids: Sequence[str] | None = None,
+    space: TextSpace | None = None,
+) -> Derived:
     """Derive one soft label for every text with paths, as :func:`distributions` describes.
 
     Args:
         ids: the wanted texts, in the wanted order; None means all, ordered by id. Estimates, such as the teacher's preferences and
             the neighbours, always use all texts of the run.
+        space: where embeddings of the texts are kept; None: they are not.
     Raises:
         UserError: if the run has no paths, or the configuration does not fit the run.
     """
     check_derive(config, run.settings.labels)
     table = read_paths(store, run)
-    found = distributions(table, run.settings, config, neighbours(table, config))
+    config, left_out = settled(config, len(table.texts))
+    found = distributions(table, run.settings, config, surroundings(table.texts, config, space))
     places = {text.id: i for i, text in enumerate(table.texts)}
     wanted = [places[text_id] for text_id in (places if ids is None else ids) if text_id in places]
     n_paths = table.n_paths
@@ -74,7 +83,7 @@ def derive(store: LabelStore, run: Run, config: DeriveConfig = DEFAULTS, ids: Se
     names = _method_names(table, config, run)
     digest = teachers_digest(run, store.first_run(run))
     rows = [_soft_label(table, found, i, float(mass[i]), names[i], digest, run.settings) for i in wanted]
-    return Derived(rows, label_warnings(table, run.settings, config))
+    return Derived(rows, [*label_warnings(table, run.settings, config), *([left_out] if left_out else [])])
 
 
 def teachers_digest(run: Run, first: Run | None) -> str:
@@ -102,7 +111,7 @@ def distributions(
     table: PathTable,
     settings: RunSettings,
     config: DeriveConfig,
-    near: Neighbours | None = None,
+    around: Surroundings = NOTHING,
     known: NDArray[np.float64] | None = None,
 ) -> Distributions:
     """Compute a distribution over the labels for every text.
@@ -118,10 +127,10 @@ def distributions(
 
     Then, in this order: averaging uses the variants' weights, or lets every teacher of a text count the same; where paths were
     drawn until a text was decided, the average is a posterior mean; neighbours are mixed in, and the mixture is sharpened to its
-    earlier entropy, unless votes were mixed; `matched` and `affine` map the result.
+    earlier entropy, unless votes were mixed; what all other texts say is taken as a prior; `matched` and `affine` map the result.
 
     Args:
-        near: from :func:`neighbours`; None means no smoothing.
+        around: the embeddings to refine by, and the neighbours to smooth by, as far as that is wanted.
         known: the paths calibrated to the configuration's prior, from :func:`calibrated`; None means to calibrate them here.
     Raises:
         UserError: if there is too little gold for `affine`, or there are too few variants to weigh by agreement.
@@ -140,9 +149,11 @@ def distributions(
     means = table.per_text(weights[:, None] * np.exp(per_path))  # [N, C], each row sums to the text's paths
     counts = table.per_text(weights[:, None] * favourites) if config.method in VOTING else means
     probs = _winner_takes_all(counts, means) if config.method == "majority" else averaged(counts, adaptive=settings.bound > 0)
-    if near is not None:
-        mixed = smoothed(probs, near, config.smooth_weight)
+    if around.near is not None:
+        mixed = smoothed(probs, around.near, config.smooth_weight)
         probs = mixed if config.method in VOTING else as_sure_as(mixed, probs)
+    if around.vectors is not None:
+        probs = refined(probs, around.vectors, table.texts)
     if config.method == "matched":
         probs = np.exp(batch_calibrated(np.log(np.clip(probs, _TINY, 1)), prior))
     if config.method == "affine":
@@ -255,23 +266,6 @@ def averaged(counts: NDArray[np.float64], *, adaptive: bool) -> NDArray[np.float
     alpha = 1 / counts.shape[1] if adaptive else 0.0
     total = counts.sum(axis=1, keepdims=True)
     return np.asarray((counts + alpha) / (total + counts.shape[1] * alpha))
-
-
-def neighbours(table: PathTable, config: DeriveConfig) -> Neighbours | None:
-    """The nearest texts for smoothing, or None where smoothing is off. It embeds all texts with the backbone.
-
-    Raises:
-        UserError: if there are not enough texts, or the backbone is not on this machine.
-        FormatError: if the backbone cannot be read.
-    """
-    if not config.smooth:
-        return None
-    if config.smooth >= len(table.texts):
-        most = len(table.texts) - 1
-        raise UserError(f"smooth is {config.smooth} neighbours, and the run has {most + 1} texts; ask for at most {most}")
-    from potstill.labeler.embeddings import embeddings  # torch is loaded only here
-
-    return nearest(embeddings(table.texts, find_backbone(config.backbone).path), config.smooth)
 
 
 def _winner_takes_all(counts: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:

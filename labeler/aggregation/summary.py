@@ -23,10 +23,10 @@ from potstill.labeler.aggregation.soft_labels import (
     distributions,
     label_warnings,
     method_name,
-    neighbours,
     variant_votes,
     wanted_shares,
 )
+from potstill.labeler.aggregation.surroundings import Surroundings, settled, surroundings
 from potstill.labeler.aggregation.variant_weights import ABSENT, MIN_VARIANTS, variant_weights
 from potstill.labeler.store.database import LabelStore, Run, RunSettings
 
@@ -93,7 +93,7 @@ def summary(store: LabelStore, run: Run, config: DeriveConfig) -> Summary:
     """Apply all methods to one run.
 
     Args:
-        config: its prior is used by every method that takes one; its smoothing adds rows; method and weighting are ignored.
+        config: its prior is used by every method that takes one; its smoothing and refining add rows; method and weighting are ignored.
     Raises:
         UserError: if the run has no paths, or prior or smoothing do not fit the run.
         FormatError: if the store is damaged.
@@ -101,14 +101,16 @@ def summary(store: LabelStore, run: Run, config: DeriveConfig) -> Summary:
     labels = run.settings.labels
     check_derive(replace(config, method="calibrated", weighting="even"), labels)
     table = read_paths(store, run)
-    near = neighbours(table, config)
-    even = replace(config, method="calibrated", weighting="even", smooth=0)
+    config, open_end = settled(config, len(table.texts))
+    around = surroundings(table.texts, config)
+    even = replace(config, method="calibrated", weighting="even", smooth=0, refine="off")
     known = calibrated(table, wanted_shares(table, even, labels))  # once: every method that calibrates takes this prior
-    rows, left_out = [], []
+    rows, left_out = [], [open_end] if open_end else []
     for wanted in _wanted(table, config):
         try:
             check_derive(wanted, labels)
-            found = distributions(table, run.settings, wanted, near if wanted.smooth else None, known)
+            own = Surroundings(around.vectors if wanted.refine == "on" else None, around.near if wanted.smooth else None)
+            found = distributions(table, run.settings, wanted, own, known)
         except UserError as error:
             left_out.append(str(error))
             continue
@@ -135,8 +137,8 @@ def summary(store: LabelStore, run: Run, config: DeriveConfig) -> Summary:
 
 
 def _wanted(table: PathTable, config: DeriveConfig) -> Iterator[DeriveConfig]:
-    """The configurations to compare: each method, then weights by agreement, then smoothing if wanted."""
-    plain = replace(config, weighting="even", smooth=0)
+    """The configurations to compare: each method, then weights by agreement, then smoothing and refining if wanted."""
+    plain = replace(config, weighting="even", smooth=0, refine="off")
     has_gold = bool((table.gold != NO_GOLD).any())
     usable = [name for name in METHODS if has_gold or name != "affine"]
     for method in usable:
@@ -147,6 +149,10 @@ def _wanted(table: PathTable, config: DeriveConfig) -> Iterator[DeriveConfig]:
         for method in ("calibrated", "matched", "affine"):
             if method in usable and (method != "matched" or config.prior):
                 yield replace(plain, method=method, smooth=config.smooth)  # type: ignore[arg-type]
+    if config.refine == "on":
+        for method in ("calibrated", "matched", "affine"):
+            if method in usable and (method != "matched" or config.prior):
+                yield replace(plain, method=method, refine="on")  # type: ignore[arg-type]
 
 
 def _method_row(table: PathTable, found: Distributions, name: str, labels: list[str]) -> MethodRow:

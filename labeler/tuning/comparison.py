@@ -16,7 +16,8 @@ from potstill.contract.errors import UserError
 from potstill.contract.scores.metrics import N_RESAMPLES, macro_f1
 from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig
 from potstill.labeler.aggregation.path_table import NO_GOLD, path_table
-from potstill.labeler.aggregation.soft_labels import distributions, neighbours
+from potstill.labeler.aggregation.soft_labels import distributions
+from potstill.labeler.aggregation.surroundings import surroundings
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.teacher import TeacherPath
@@ -138,7 +139,7 @@ class TrialComparison:
         rows = [self._place[text.id] for text in table.texts]
         table = replace(table, gold=np.where(self._halves.chooses[rows], self._halves.gold[rows], NO_GOLD))
         probs = np.full((len(self._place), len(run.settings.labels)), np.nan)
-        probs[rows] = distributions(table, run.settings, derive, neighbours(table, derive)).probs
+        probs[rows] = distributions(table, run.settings, derive, surroundings(table.texts, derive)).probs
         return probs
 
 

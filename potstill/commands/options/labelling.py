@@ -12,7 +12,7 @@ import click
 
 from potstill.commands.console.errors import tell
 from potstill.commands.options.configs import stacked
-from potstill.labeler.aggregation.config import DEFAULTS, METHODS, WEIGHTINGS
+from potstill.labeler.aggregation.config import DEFAULTS, METHODS, REFININGS, WEIGHTINGS
 from potstill.labeler.config import EXAMPLES, MODES, TEMPLATES, THOUGHTS, LabelConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -143,6 +143,13 @@ _SMOOTH = (
     ),
     backbone_option,
 )
+_REFINE = click.option(
+    "--refine",
+    type=click.Choice(REFININGS),
+    default=DEFAULTS.refine,
+    show_default=True,
+    help="Take what all other texts say as a prior for a text (needs the extra train); auto: where there are texts enough.",
+)
 _METHOD = click.option(
     "--method", type=click.Choice(METHODS), default=DEFAULTS.method, show_default=True, help="How paths become soft labels."
 )
@@ -156,13 +163,13 @@ _WEIGHTING = click.option(
 
 
 def derive_options(command: F) -> F:
-    """The command with method, prior, weighting and smoothing."""
-    return stacked(command, (_METHOD, _PRIOR, _WEIGHTING, *_SMOOTH))
+    """The command with method, prior, weighting, refining and smoothing."""
+    return stacked(command, (_METHOD, _PRIOR, _WEIGHTING, _REFINE, *_SMOOTH))
 
 
 def compare_options(command: F) -> F:
-    """The command with the options that every method takes: prior and smoothing."""
-    return stacked(command, (_PRIOR, *_SMOOTH))
+    """The command with the options that every method takes: prior, refining and smoothing."""
+    return stacked(command, (_PRIOR, _REFINE, *_SMOOTH))
 
 
 def warn(lines: Iterable[str]) -> None:

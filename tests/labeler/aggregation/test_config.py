@@ -19,6 +19,9 @@ PRIOR = {"up": 0.5, "flat": 0.3, "down": 0.2}
         (DEFAULTS, True, "calibrated+posterior"),
         (DeriveConfig(method="majority"), True, "majority"),
         (DeriveConfig(weighting="agreement", smooth=10), False, "calibrated+agreement+smooth10"),
+        (DeriveConfig(refine="on", smooth=4), False, "calibrated+smooth4+refined"),
+        (DeriveConfig(refine="on", backbone="folder"), True, "calibrated+posterior+refined@folder"),
+        (DeriveConfig(refine="off"), False, "calibrated"),
         (DeriveConfig(smooth=5, smooth_weight=0.3, backbone="folder"), False, "calibrated+smooth5x0.3@folder"),
         (DeriveConfig(method="matched", prior=PRIOR, smooth=3), True, "matched(up=0.5,flat=0.3,down=0.2)+posterior+smooth3"),
     ],
@@ -32,6 +35,12 @@ def test_the_name_says_everything_that_was_done(config, adaptive, name):
     [
         ({"method": "best"}, "method is 'best'; allowed: calibrated, majority, votes, mean, matched, affine"),
         ({"weighting": "odd"}, "weighting is 'odd'; allowed: even, agreement"),
+        ({"refine": "yes"}, "refine is 'yes'; allowed: auto, on, off"),
+        (
+            {"refine": "on", "method": "votes"},
+            "method votes shows what the paths alone say, and is not refined; leave refine out, or use",
+        ),
+        ({"refine": "on", "backbone": "nowhere"}, "'nowhere' is neither a file nor a known backbone"),
         ({"smooth": -1}, "smooth is -1; it must be a number of neighbours, or 0 for none"),
         ({"smooth_weight": 1.5}, "smooth weight is 1.5; it must be from 0 to 1"),
         ({"smooth_weight": float("nan")}, "smooth weight is nan; it must be from 0 to 1"),

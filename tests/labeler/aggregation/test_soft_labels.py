@@ -10,6 +10,7 @@ from potstill.labeler.aggregation.config import DEFAULTS, METHODS, DeriveConfig
 from potstill.labeler.aggregation.path_table import read_paths
 from potstill.labeler.aggregation.smoothing import Neighbours
 from potstill.labeler.aggregation.soft_labels import averaged, calibrated, derive, distributions, label_warnings, soft_labels
+from potstill.labeler.aggregation.surroundings import Surroundings
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +78,7 @@ def test_matched_meets_the_prior_whatever_was_done_before(stored):
     near = Neighbours(np.roll(np.arange(300), 1)[:, None], np.ones((300, 1)))
     found = read_paths(store, run)
     matched, plain = (
-        distributions(found, run.settings, DeriveConfig(method=method, prior=PRIOR), near).probs
+        distributions(found, run.settings, DeriveConfig(method=method, prior=PRIOR), Surroundings(near=near)).probs
         for method in ("matched", "calibrated")
     )
     np.testing.assert_allclose(matched.mean(axis=0), list(PRIOR.values()), atol=1e-5)

@@ -1,0 +1,100 @@
+"""What is known of the other texts around a text: embeddings of all, and the nearest ones, as far as a derivation needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.contract.errors import UserError
+from potstill.contract.texts import Text
+from potstill.labeler.aggregation.config import UNREFINED, DeriveConfig, check_embedding_libraries
+from potstill.labeler.aggregation.smoothing import Neighbours, nearest
+from potstill.labeler.aggregation.text_prior import MIN_TEXTS
+from potstill.models.catalog import find_backbone
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Embeddings and neighbours of N texts; None where they are not needed."""
+
+    vectors: NDArray[np.float32] | None = None  # [N, H], rows of length 1; to refine by
+    near: Neighbours | None = None  # to smooth by
+
+
+NOTHING = Surroundings()
+
+
+class TextSpace:
+    """Embeddings of texts that were asked for before are kept: the questions of a labelling are about the same texts."""
+
+    def __init__(self, backbone: str) -> None:
+        """Open a space that no text is in yet. Args: backbone, a name of the catalog or a folder."""
+        self._backbone = backbone
+        self._places: dict[tuple[str, str | None], int] = {}
+        self._vectors: NDArray[np.float32] | None = None
+
+    def vectors(self, texts: Sequence[Text]) -> NDArray[np.float32]:
+        """Embeddings of the texts, float32 [N, H], rows of length 1.
+
+        Raises:
+            UserError: if the backbone is not on this machine.
+            FormatError: if it cannot be read.
+            ModuleNotFoundError: if torch or transformers is not installed.
+        """
+        new = [text for text in texts if (text.text, text.target) not in self._places]
+        if new or self._vectors is None:
+            from potstill.labeler.embeddings import embeddings  # torch is loaded only here
+
+            found = embeddings(new, find_backbone(self._backbone).path)
+            first = 0 if self._vectors is None else len(self._vectors)
+            self._places |= {(text.text, text.target): first + i for i, text in enumerate(new)}
+            self._vectors = found if self._vectors is None else np.concatenate([self._vectors, found])
+        return self._vectors[[self._places[text.text, text.target] for text in texts]]
+
+
+def settled(config: DeriveConfig, n_texts: int) -> tuple[DeriveConfig, str | None]:
+    """Decide whether to refine where the configuration leaves it open (`auto`): yes, unless something speaks against it.
+
+    Returns:
+        The configuration with `on` or `off`; if it was open and something is missing, a line for a person that says what.
+    """
+    if config.refine != "auto":
+        return config, None
+    off = replace(config, refine="off")
+    if config.method in UNREFINED:
+        return off, None
+    if n_texts < MIN_TEXTS:
+        return off, f"labels are not refined by what other texts say: that takes {MIN_TEXTS} texts, and there are {n_texts}"
+    try:
+        check_embedding_libraries()
+        find_backbone(config.backbone)
+    except ModuleNotFoundError as error:
+        return off, f"labels are not refined by what other texts say: {error.name} is missing; install the extra train"
+    except UserError as error:
+        return off, f"labels are not refined by what other texts say: {error}"
+    return replace(config, refine="on"), None
+
+
+def surroundings(texts: Sequence[Text], config: DeriveConfig, space: TextSpace | None = None) -> Surroundings:
+    """What a derivation needs to know about other texts.
+
+    Args:
+        texts: [N].
+        config: settled.
+        space: where embeddings are kept; None: they are not.
+    Raises:
+        UserError: if there are not enough texts, or the backbone is not on this machine.
+        FormatError: if the backbone cannot be read.
+    """
+    if config.smooth and config.smooth >= len(texts):
+        most = len(texts) - 1
+        raise UserError(f"smooth is {config.smooth} neighbours, and the run has {most + 1} texts; ask for at most {most}")
+    if not config.smooth and config.refine != "on":
+        return NOTHING
+    vectors = (space or TextSpace(config.backbone)).vectors(texts)
+    return Surroundings(
+        vectors=vectors if config.refine == "on" else None, near=nearest(vectors, config.smooth) if config.smooth else None
+    )

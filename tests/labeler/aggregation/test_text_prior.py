@@ -1,0 +1,87 @@
+"""What other texts say corrects a teacher that errs on single texts, confirms no error by itself, and keeps the labels' shares."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from potstill.contract.texts import Text
+from potstill.labeler.aggregation import text_prior
+from potstill.labeler.aggregation.text_prior import cross_fitted, fit, folds_of, refined
+
+
+def corpus(n=900, n_labels=3, seed=0, right=0.6, spread=0.35):
+    """Texts whose place in space has to do with their label, and a teacher that is right about some of them, at random."""
+    rng = np.random.default_rng(seed)
+    gold = rng.integers(0, n_labels, n)
+    vectors = np.eye(8)[gold] + spread * rng.normal(size=(n, 8))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    said = np.where(rng.random(n) < right, gold, rng.integers(0, n_labels, n))
+    probs = np.full((n, n_labels), 0.4 / (n_labels - 1))
+    probs[np.arange(n), said] = 0.6
+    return [Text(f"text {i}", str(i)) for i in range(n)], vectors, probs, gold
+
+
+def test_errors_of_single_texts_are_corrected():
+    texts, vectors, probs, gold = corpus()
+    better = refined(probs, vectors, texts)
+    assert (better.argmax(axis=1) == gold).mean() > (probs.argmax(axis=1) == gold).mean() + 0.1
+    log_loss = [-np.log(found[np.arange(len(gold)), gold]).mean() for found in (probs, better)]
+    assert log_loss[1] < log_loss[0] - 0.1
+
+
+def test_the_labels_keep_their_mean_shares_and_rows_are_distributions():
+    texts, vectors, probs, _ = corpus()
+    probs = probs**1.5 * [3.0, 1.0, 0.5]
+    probs /= probs.sum(axis=1, keepdims=True)
+    better = refined(probs, vectors, texts)
+    np.testing.assert_allclose(better.mean(axis=0), probs.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(better.sum(axis=1), 1, atol=1e-12)
+    assert (better > 0).all()
+
+
+def test_where_texts_say_nothing_of_each_other_little_changes():
+    texts, vectors, probs, gold = corpus()
+    elsewhere = np.random.default_rng(1).permutation(vectors)  # every text is somewhere else
+    better = refined(probs, elsewhere, texts)
+    assert (better.argmax(axis=1) == probs.argmax(axis=1)).mean() > 0.95
+
+
+def test_the_prior_of_a_text_does_not_depend_on_what_the_teacher_says_of_it():
+    texts, vectors, probs, _ = corpus(n=300)
+    folds, centred = folds_of(texts), vectors.astype(float) - vectors.mean(axis=0, dtype=float)
+    other = probs.copy()
+    other[7] = [0.01, 0.01, 0.98]
+    one, two = (cross_fitted(centred, found, folds) for found in (probs, other))
+    np.testing.assert_array_equal(one[folds == folds[7]], two[folds == folds[7]])
+    assert (one[folds != folds[7]] != two[folds != folds[7]]).any()
+
+
+def test_equal_texts_are_in_one_fold_whatever_their_ids_and_targets_tell_texts_apart():
+    texts = [Text(f"same {i // 2}", str(i)) for i in range(400)]
+    folds = folds_of(texts)
+    np.testing.assert_array_equal(folds[::2], folds[1::2])
+    assert np.bincount(folds, minlength=text_prior.N_FOLDS).min() > 40
+    about = folds_of([Text("same", str(i), target=f"company {i}") for i in range(100)])
+    assert len(np.unique(about)) == text_prior.N_FOLDS
+
+
+def test_with_certain_targets_it_is_the_logistic_regression_of_scikit_learn(monkeypatch):
+    monkeypatch.setattr(text_prior, "_MAX_ITERATIONS", 2000)
+    _, vectors, _, gold = corpus(n=400)
+    centred = vectors.astype(float)
+    weights = fit(centred, np.eye(3)[gold])
+    logits = centred @ weights[:-1] + weights[-1]
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    known = LogisticRegression(C=1 / text_prior.RIDGE, max_iter=2000, tol=1e-8).fit(centred, gold)
+    np.testing.assert_allclose(probs, known.predict_proba(centred), atol=2e-3)
+
+
+@pytest.mark.parametrize("n_labels", [2, 77])
+def test_it_takes_two_labels_and_many(n_labels):
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.ones(n_labels), 300)
+    vectors = rng.normal(size=(300, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    better = refined(probs, vectors, [Text(str(i), str(i)) for i in range(300)])
+    assert better.shape == probs.shape
+    assert np.isfinite(better).all()
