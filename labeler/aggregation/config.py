@@ -57,9 +57,7 @@ class DeriveConfig:
         if not 0 <= self.smooth_weight <= 1:
             raise UserError(f"smooth weight is {self.smooth_weight}; it must be from 0 to 1")
         if self.refine == "on" and self.method in UNREFINED:
-            raise UserError(
-                f"method {self.method} shows what the paths alone say, and is not refined; leave refine out, or use calibrated"
-            )
+            raise UserError(f"method {self.method} shows what the paths alone say, and is not refined; use calibrated")
         if self.prior is not None:
             _check_shares(self.prior)
             if self.method in UNCALIBRATED:

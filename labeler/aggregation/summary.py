@@ -93,7 +93,8 @@ def summary(store: LabelStore, run: Run, config: DeriveConfig) -> Summary:
     """Apply all methods to one run.
 
     Args:
-        config: its prior is used by every method that takes one; its smoothing and refining add rows; method and weighting are ignored.
+        config: every method that takes a prior uses its own; its smoothing and refining add rows; method and weighting are
+            ignored.
     Raises:
         UserError: if the run has no paths, or prior or smoothing do not fit the run.
         FormatError: if the store is damaged.

@@ -1,10 +1,10 @@
 """Refine soft labels by what all other texts say: a cross-fitted linear model of the labels, as a prior for each text.
 
-A teacher's answer to a text is evidence about that text alone. Texts that lie close together mostly have the same label, so a model
-that has learned the labels of the others knows something of this one that is independent of the teacher's answer to it. Bayes' rule
-joins the two: prior times evidence. It is what Raykar et al. 2010 ("Learning from crowds", JMLR 11) do with a classifier and several
-annotators, with two differences: every text's prior comes from a model that has not seen it (cross-fitting, so that no error confirms
-itself), and the teacher's evidence is its calibrated probabilities instead of a confusion matrix.
+A teacher's answer to a text is evidence about that text alone. Texts that lie close together mostly have the same label, so a
+model that has learned the labels of the others knows something of this one that its own answer does not say. Bayes' rule joins the
+two: prior times evidence. Raykar et al. 2010 ("Learning from crowds", JMLR 11) do so with a classifier and several annotators. Two
+things differ here: every text's prior comes from a model that has not seen it (cross-fitting: no error confirms itself), and the
+evidence is the teacher's calibrated probabilities instead of a table of confusions.
 
 Axes: N texts, H width, C labels.
 """

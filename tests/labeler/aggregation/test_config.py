@@ -38,7 +38,7 @@ def test_the_name_says_everything_that_was_done(config, adaptive, name):
         ({"refine": "yes"}, "refine is 'yes'; allowed: auto, on, off"),
         (
             {"refine": "on", "method": "votes"},
-            "method votes shows what the paths alone say, and is not refined; leave refine out, or use",
+            "method votes shows what the paths alone say, and is not refined; use calibrated",
         ),
         ({"refine": "on", "backbone": "nowhere"}, "'nowhere' is neither a file nor a known backbone"),
         ({"smooth": -1}, "smooth is -1; it must be a number of neighbours, or 0 for none"),

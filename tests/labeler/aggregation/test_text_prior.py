@@ -40,7 +40,7 @@ def test_the_labels_keep_their_mean_shares_and_rows_are_distributions():
 
 
 def test_where_texts_say_nothing_of_each_other_little_changes():
-    texts, vectors, probs, gold = corpus()
+    texts, vectors, probs, _ = corpus()
     elsewhere = np.random.default_rng(1).permutation(vectors)  # every text is somewhere else
     better = refined(probs, elsewhere, texts)
     assert (better.argmax(axis=1) == probs.argmax(axis=1)).mean() > 0.95
