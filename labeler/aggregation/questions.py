@@ -58,7 +58,7 @@ def derive_questions(
             continue
         assumed = tag_name(own.settings) is not None and key not in priors and config.method in ASSUMING
         prior = {YES: TAG_SHARE, NO: 1 - TAG_SHARE} if assumed else priors.get(key)
-        found = derive(store, own, replace(config, prior=prior), space=space)
+        found = derive(store, own, replace(config, prior=prior), space=space, guessed=assumed)
         columns[key] = {row.id: row for row in found.rows}
         note = f"{TAG_SHARE:.0%} {YES}, which is a guess; state the tag's share: --prior {key.replace('/', QUESTION_MARK, 1)}=0.1"
         warnings += [f"{key}: {line.replace(STATED, note) if assumed else line}" for line in found.warnings]

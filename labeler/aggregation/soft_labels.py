@@ -6,7 +6,7 @@ Axes: N texts, P paths, V prompt variants, C labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,9 @@ MIN_OF_EVEN = 0.2  # with many labels, the lower bound is this fraction of an ev
 # Without a rationale, a calibrated teacher is underconfident; cubing gave the lowest log-loss and calibration error on two gold
 # sets with the embedded teacher. After a rationale nothing was gained by it (docs/log.md).
 SHARPNESS = {"direct": 3.0, "cot": 1.0}
+SHARE_ROUNDS = 2  # of estimating the labels' shares before they are used; more changed little (docs/log.md)
 STATED = "the stated ones"  # shares, in a note about calibration
+_SHOWN_SHARES = 6  # labels in a note
 _MIN_SHARE = 1e-6  # keeps the logarithm finite for a label that hardly occurs among some texts
 _TINY = 1e-12
 
@@ -62,6 +64,8 @@ def derive(
     config: DeriveConfig = DEFAULTS,
     ids: Sequence[str] | None = None,
     space: TextSpace | None = None,
+    *,
+    guessed: bool = False,
 ) -> Derived:
     """Derive one soft label for every text with paths, as :func:`distributions` describes.
 
@@ -69,13 +73,16 @@ def derive(
         ids: the wanted texts, in the wanted order; None means all, ordered by id. Estimates, such as the teacher's preferences and
             the neighbours, always use all texts of the run.
         space: where embeddings of the texts are kept; None: they are not.
+        guessed: whether the configuration's prior is a guess, too.
     Raises:
         UserError: if the run has no paths, or the configuration does not fit the run.
     """
     check_derive(config, run.settings.labels)
     table = read_paths(store, run)
     config, left_out = settled(config, len(table.texts))
-    found = distributions(table, run.settings, config, surroundings(table.texts, config, space))
+    around = surroundings(table.texts, config, space)
+    around = replace(around, guessed=guessed or around.guessed)
+    found = distributions(table, run.settings, config, around)
     places = {text.id: i for i, text in enumerate(table.texts)}
     wanted = [places[text_id] for text_id in (places if ids is None else ids) if text_id in places]
     n_paths = table.n_paths
@@ -83,7 +90,14 @@ def derive(
     names = _method_names(table, config, run)
     digest = teachers_digest(run, store.first_run(run))
     rows = [_soft_label(table, found, i, float(mass[i]), names[i], digest, run.settings) for i in wanted]
-    return Derived(rows, [*label_warnings(table, run.settings, config), *([left_out] if left_out else [])])
+    notes = label_warnings(table, run.settings, config)
+    if around.vectors is not None:
+        shares = zip(run.settings.labels, found.probs.mean(axis=0), strict=True) if around.guessed else ()
+        told = ", ".join(f"{name} {share:.0%}" for name, share in sorted(shares, key=lambda pair: -pair[1])[:_SHOWN_SHARES])
+        notes.append(
+            "what all other texts say is a prior for each" + (f"; the labels' shares, estimated with it: {told}" if told else "")
+        )
+    return Derived(rows, [*notes, *([left_out] if left_out else [])])
 
 
 def teachers_digest(run: Run, first: Run | None) -> str:
@@ -143,7 +157,21 @@ def distributions(
         tamed = table.logprobs
     else:
         tamed = calibrated(table, prior) if known is None else known
-    per_path = table.logprobs if raw else tamed
+    probs, votes = _mixed(table, settings, config, around, tamed)
+    if around.vectors is not None:
+        probs = _refined(table, settings, config, around, probs)
+    if config.method == "matched":
+        probs = np.exp(batch_calibrated(np.log(np.clip(probs, _TINY, 1)), prior))
+    if config.method == "affine":
+        probs = affine(probs, table.gold, [text.id for text in table.texts], settings.labels)
+    return Distributions(probs / probs.sum(axis=1, keepdims=True), votes)
+
+
+def _mixed(
+    table: PathTable, settings: RunSettings, config: DeriveConfig, around: Surroundings, tamed: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """What a text's paths, and its neighbours', come to: float [N, C], and votes, int [N, C]. Args: tamed, from `calibrated`."""
+    per_path = table.logprobs if config.method in UNCALIBRATED else tamed
     favourites = np.eye(len(settings.labels))[per_path.argmax(axis=1)]  # [P, C]
     weights = path_weights(table, tamed, settings) if config.weighting == "agreement" else teacher_weights(table)
     means = table.per_text(weights[:, None] * np.exp(per_path))  # [N, C], each row sums to the text's paths
@@ -152,13 +180,26 @@ def distributions(
     if around.near is not None:
         mixed = smoothed(probs, around.near, config.smooth_weight)
         probs = mixed if config.method in VOTING else as_sure_as(mixed, probs)
-    if around.vectors is not None:
-        probs = refined(probs, around.vectors, table.texts)
-    if config.method == "matched":
-        probs = np.exp(batch_calibrated(np.log(np.clip(probs, _TINY, 1)), prior))
-    if config.method == "affine":
-        probs = affine(probs, table.gold, [text.id for text in table.texts], settings.labels)
-    return Distributions(probs / probs.sum(axis=1, keepdims=True), np.rint(table.per_text(favourites)).astype(np.int64))
+    return probs, np.rint(table.per_text(favourites)).astype(np.int64)
+
+
+def _refined(
+    table: PathTable, settings: RunSettings, config: DeriveConfig, around: Surroundings, probs: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The distributions with what all other texts say as a prior, float [N, C].
+
+    Where the labels' shares are a guess, they are estimated in turn with the labels: calibrated to wrong shares, labels are wrong.
+    """
+    if around.vectors is None:
+        return probs
+    if table.log_prior is not None:
+        return refined(probs, table.log_prior, around.vectors, table.texts)
+    shares = prior_shares(config, settings.labels)
+    for _ in range(SHARE_ROUNDS if around.guessed else 0):
+        shares = refined(probs, np.log(shares), around.vectors, table.texts).mean(axis=0)
+        probs, _ = _mixed(table, settings, config, around, calibrated(table, shares))
+    found = refined(probs, np.log(shares), around.vectors, table.texts)
+    return found if around.guessed else np.exp(batch_calibrated(np.log(np.clip(found, _TINY, 1)), shares))
 
 
 def wanted_shares(table: PathTable, config: DeriveConfig, labels: Sequence[str]) -> NDArray[np.float64] | None:

@@ -110,7 +110,9 @@ def summary(store: LabelStore, run: Run, config: DeriveConfig) -> Summary:
     for wanted in _wanted(table, config):
         try:
             check_derive(wanted, labels)
-            own = Surroundings(around.vectors if wanted.refine == "on" else None, around.near if wanted.smooth else None)
+            own = Surroundings(
+                around.vectors if wanted.refine == "on" else None, around.near if wanted.smooth else None, around.guessed
+            )
             found = distributions(table, run.settings, wanted, own, known)
         except UserError as error:
             left_out.append(str(error))

@@ -22,6 +22,7 @@ class Surroundings:
 
     vectors: NDArray[np.float32] | None = None  # [N, H], rows of length 1; to refine by
     near: Neighbours | None = None  # to smooth by
+    guessed: bool = True  # whether the shares that labels are calibrated to are a guess, which refining may correct
 
 
 NOTHING = Surroundings()
@@ -64,10 +65,8 @@ def settled(config: DeriveConfig, n_texts: int) -> tuple[DeriveConfig, str | Non
     if config.refine != "auto":
         return config, None
     off = replace(config, refine="off")
-    if config.method in UNREFINED:
+    if config.method in UNREFINED or n_texts < MIN_TEXTS:
         return off, None
-    if n_texts < MIN_TEXTS:
-        return off, f"labels are not refined by what other texts say: that takes {MIN_TEXTS} texts, and there are {n_texts}"
     try:
         check_embedding_libraries()
         find_backbone(config.backbone)
@@ -96,5 +95,7 @@ def surroundings(texts: Sequence[Text], config: DeriveConfig, space: TextSpace |
         return NOTHING
     vectors = (space or TextSpace(config.backbone)).vectors(texts)
     return Surroundings(
-        vectors=vectors if config.refine == "on" else None, near=nearest(vectors, config.smooth) if config.smooth else None
+        vectors=vectors if config.refine == "on" else None,
+        near=nearest(vectors, config.smooth) if config.smooth else None,
+        guessed=config.prior is None,
     )

@@ -67,7 +67,7 @@ def test_calibration_is_within_each_variant_so_a_variant_s_own_bias_goes(stored)
 @pytest.mark.parametrize("method", ["calibrated", "matched"])
 def test_the_mean_of_all_soft_labels_is_the_stated_prior(stored, method, mode):
     table, _ = answers(shares=(0.6, 0.2, 0.2))
-    rows = soft_labels(*stored(table, labels=LABELS, mode=mode), DeriveConfig(method=method, prior=PRIOR))
+    rows = soft_labels(*stored(table, labels=LABELS, mode=mode), DeriveConfig(method=method, prior=PRIOR, refine="off"))
     np.testing.assert_allclose(probs_of(rows).mean(axis=0), list(PRIOR.values()), atol=1e-5)
     assert {row.method for row in rows} == {f"{method}(up=0.2,down=0.5,flat=0.3)"}
 
@@ -166,11 +166,11 @@ def test_a_useless_variant_counts_little_when_variants_are_weighed_by_agreement(
     noise, _ = answers(n=600, variants=1, strength=0.0, seed=1)
     both = {i: [*own, *((3 + k, tuple(softmax(4 * np.log(p)))) for k in range(1) for _, p in noise[i])] for i, own in table.items()}
     store, run = stored(both, labels=LABELS)
-    even, weighed = (probs_of(soft_labels(store, run, DeriveConfig(weighting=w))) for w in ("even", "agreement"))
+    even, weighed = (probs_of(soft_labels(store, run, DeriveConfig(weighting=w, refine="off"))) for w in ("even", "agreement"))
     alone = distributions(read_paths(store, run), run.settings, DEFAULTS).probs
     np.testing.assert_allclose(even, alone)
     assert (weighed.argmax(axis=1) == gold).mean() > (even.argmax(axis=1) == gold).mean() + 0.02
-    assert soft_labels(store, run, DeriveConfig(weighting="agreement"))[0].method == "calibrated+agreement"
+    assert soft_labels(store, run, DeriveConfig(weighting="agreement", refine="off"))[0].method == "calibrated+agreement"
 
 
 def test_too_few_variants_cannot_be_weighed(stored):
@@ -312,3 +312,20 @@ def test_with_many_labels_a_rare_one_is_no_bias(stored):
     table = {f"{i:04d}": [(0, tuple(softmax(5 * np.eye(70)[i % 70])))] for i in range(700)}
     store, run = stored(table, labels=names)
     assert label_warnings(read_paths(store, run), run.settings, DeriveConfig(method="votes")) == []
+
+
+def test_many_texts_are_refined_by_what_the_others_say_and_the_method_says_so(stored, minilm):
+    rng = np.random.default_rng(0)
+    gold = rng.integers(0, 2, 240)
+    nouns = [["share", "bond", "dividend", "broker"], ["soup", "salad", "bread", "cake"]]
+    said = {str(i): f"number {i}: a {rng.choice(nouns[g])} and another {rng.choice(nouns[g])}" for i, g in enumerate(gold)}
+    right = rng.random(240) < 0.7
+    table = {str(i): [(0, (0.7, 0.3) if (g == 0) == r else (0.3, 0.7))] for i, (g, r) in enumerate(zip(gold, right, strict=True))}
+    store, run = stored(table, texts=said, mode="cot")
+    ids = list(table)
+    plain, better = (soft_labels(store, run, DeriveConfig(refine=refine), ids) for refine in ("off", "auto"))
+    assert {row.method for row in plain} == {"calibrated"}
+    assert {row.method for row in better} == {"calibrated+refined"}
+    assert [row.votes for row in plain] == [row.votes for row in better]
+    scores = [(np.array([row.probs["up"] < 0.5 for row in rows]) == gold).mean() for rows in (plain, better)]
+    assert scores[1] > 0.9 > scores[0]
