@@ -50,15 +50,15 @@ def test_a_question_written_for_one_tag_is_asked_of_all():
 
 
 def test_a_tags_words_are_its_yes_and_all_else_is_its_no():
-    only = fork(a_task())
-    found = only.results(a_path(*map(math.log, (0.4, 0.2, 0.1, 0.05))))
+    only = fork(a_task([MONEY, NEWS]))
+    found = only.results(a_path(*map(math.log, (0.2, 0.1, 0.4, 0.05))))
     assert [(one.question, one.text_id, one.path, one.variant, one.seed) for one in found] == [
-        ("about/new_products", "t", 3, 1, 7), ("about/money", "t", 3, 1, 7),
+        ("about/money", "t", 3, 1, 7), ("about/new_products", "t", 3, 1, 7),
     ]  # fmt: skip
     assert [[math.exp(value) for value in one.word_logprobs] for one in found] == [
-        pytest.approx([0.4, 0.6]), pytest.approx([0.3, 0.7]),
+        pytest.approx([0.3, 0.7]), pytest.approx([0.4, 0.6]),
     ]  # fmt: skip
-    assert [only.words_of(ask) for ask in only.asks] == [["new products", "none"], ["money", "none"]]
+    assert [only.words_of(ask) for ask in only.asks] == [["money", "none"], ["new products", "none"]]
 
 
 def test_a_text_that_is_too_long_is_so_for_every_tag():
@@ -82,3 +82,11 @@ def test_tags_without_an_example_in_a_list_are_left_out_of_it():
     task = a_task(tags, examples=[AnsweredExample(text="x", answers={"about": ["t3", "t20"]})])
     shown = [shared_variants(task, forks, LabelConfig(mode="direct", n_paths=1))[0].prefix[-20:] for forks in asked_together(task)]
     assert [one.split("About: ")[1] for one in shown] == ["t3\n\n", "t20\n\n"]
+
+
+def test_a_list_shows_two_examples_of_none_however_many_have_tags_of_another_list():
+    tags = [Label(name=f"t{i}") for i in range(30)]
+    task = a_task(tags, examples=[AnsweredExample(text=f"x{i}", answers={"about": [f"t{20 + i}"]}) for i in range(5)])
+    config = LabelConfig(mode="direct", n_paths=1, n_examples_per_label=2)
+    shown = [shared_variants(task, forks, config)[0].prefix for forks in asked_together(task)]
+    assert [prefix.count("About: none") for prefix in shown] == [2, 0]
