@@ -24,7 +24,7 @@ from scipy.stats import t as student_t
 from potstill.contract.questions.questionnaire import Questionnaire, load_any_task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.prompts.several import shared_variants
+from potstill.labeler.prompts.several import asked_together, shared_variants
 from potstill.labeler.run.label import label
 from potstill.labeler.run.questions import QuestionsJob, label_questions
 from potstill.labeler.teacher import PathRequest, QuestionRequests, TeacherPath
@@ -97,11 +97,13 @@ def report(seconds: np.ndarray, n_texts: int, n_paths: int) -> None:
 
 def compare(task: Questionnaire, texts: list[Text], config: LabelConfig, teacher: LocalTeacher) -> None:
     """Print how far probabilities of label words differ: together against alone, and together against itself in another order."""
-    asks = task.asks()
-    variant = shared_variants(task, asks, config)[0]
+    (forks,) = asked_together(task)
+    variant = shared_variants(task, forks, config)[0]
     asked = [
-        QuestionRequests(ask.key, variant.specs[place], [PathRequest(text.id, variant.prompt(text, place), (0,)) for text in texts])
-        for place, ask in enumerate(asks)
+        QuestionRequests(
+            fork.key, variant.specs[place], [PathRequest(text.id, variant.prompt(text, place), (0,)) for text in texts]
+        )
+        for place, fork in enumerate(forks)
     ]
     together = probs(teacher.answer_together(variant.prefix, 0, asked, 0))
     turned = [QuestionRequests(one.question, one.spec, one.requests[::-1]) for one in reversed(asked)]

@@ -85,15 +85,15 @@ def forecast_questions(task: Questionnaire, texts: Sequence[Text], teacher: Loca
         raise UserError("a dry run of several questions is for examples given or diverse; leave out --examples nearest")
     together = shares_prompt(config)
     parts = [forecast(ask.task, texts, teacher, config) for ask in (asked_alone(task) if together else task.asks())]
-    for asks in asked_together(task) if together else []:
-        variants = shared_variants(task, asks, config)
+    for forks in asked_together(task) if together else []:
+        variants = shared_variants(task, forks, config)
         counted = [_shared_tokens(variant, texts, teacher) for variant in variants]
         speed = teacher.settings_after(variants[0].prefix, variants[0].prompt(texts[0], 0), variants[0].specs[0])
         parts.append(
             Forecast(
                 n_texts=len(texts),
                 n_variants=len(variants),
-                n_paths=len(texts) * len(asks) * sum(len(variant.paths) for variant in variants),
+                n_paths=len(texts) * len(variants[0].asks) * sum(len(variant.paths) for variant in variants),
                 prefix_tokens=sum(prefix for prefix, _, _ in counted),
                 prompt_tokens=sum(prompt for _, prompt, _ in counted),
                 path_tokens=sum(sampled for _, _, sampled in counted),
@@ -116,15 +116,15 @@ def forecast_questions(task: Questionnaire, texts: Sequence[Text], teacher: Loca
 def _shared_tokens(variant: SharedVariant, texts: Sequence[Text], teacher: LocalTeacher) -> tuple[int, int, int]:
     """(shared by all texts, of texts and questions, sampled) tokens of one prompt variant of several questions."""
     prefix, own = teacher.count_tokens(variant.prefix, [variant.prompt(text, 0) for text in texts], variant.specs[0])
-    places = range(len(variant.asks))
+    places = range(len(variant.forks))
     _, fields = teacher.count_tokens("", [f"\n{variant.cue(place)}" for place in places], None)
     n_prompt = sum(own) + len(texts) * sum(fields[1:])  # the first question's field is in its prompts
     if variant.mode == "direct":
         return prefix, n_prompt, 0
-    shown = [example.rationale for ask in variant.asks for example in ask.task.examples if example.rationale.strip()]
+    shown = [example.rationale for fork in variant.forks for example in fork.asks[0].task.examples if example.rationale.strip()]
     _, lengths = teacher.count_tokens("", [f" {rationale}\n{variant.specs[0].answer_cue}" for rationale in shown], None)
     length = sum(lengths) / len(lengths) if lengths else variant.specs[0].max_rationale_tokens
-    return prefix, n_prompt, round(len(texts) * len(variant.asks) * len(variant.paths) * length)
+    return prefix, n_prompt, round(len(texts) * len(variant.forks) * len(variant.paths) * length)
 
 
 def _tokens(variant: PromptVariant, texts: Sequence[Text], teacher: LocalTeacher, config: LabelConfig) -> tuple[int, int, int]:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from potstill.contract.errors import StoppedError
 from potstill.contract.questions.question import NO, YES
 from potstill.contract.questions.questionnaire import Ask, Questionnaire
@@ -18,6 +20,7 @@ from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts.several import (
+    Fork,
     SharedVariant,
     asked_alone,
     asked_together,
@@ -176,7 +179,7 @@ def _alone(
 
 def _together(
     job: QuestionsJob,
-    groups: Sequence[Sequence[Ask]],
+    groups: Sequence[Sequence[Fork]],
     texts: Sequence[Text],
     teacher: LocalTeacher,
     live: SeveralRuns,
@@ -186,9 +189,9 @@ def _together(
     began, in_time = time.monotonic(), True
     with LabelStore.create(job.store_path) as store:
         collectors = []
-        for asks in groups:
-            variants = shared_variants(job.task, asks, job.config)
-            runs = [_begin(store, ask, place, variants, teacher, job) for place, ask in enumerate(asks)]
+        for forks in groups:
+            variants = shared_variants(job.task, forks, job.config)
+            runs = [_begin(store, ask, place, variants, teacher, job) for place, fork in enumerate(forks) for ask in fork.asks]
             collectors.append((SharedCollector(store, runs, teacher, job.config, live.watch, ends_at), variants))
         store.add_texts(texts)
         for collector, _ in collectors:
@@ -218,7 +221,8 @@ def _together(
 
 
 def _begin(store: LabelStore, ask: Ask, place: int, variants: Sequence[SharedVariant], teacher: Teacher, job: QuestionsJob) -> Run:
-    """The run of one question. Args: place, of the question in the variants."""
+    """The run of one question or tag. Args: place, of its fork in the variants."""
     specs = [variant.specs[place] for variant in variants]
     settings = settings_of(ask.task, variants_digest(variants), specs, teacher.identity, job.config)
+    settings = msgspec.structs.replace(settings, words=variants[0].forks[place].words_of(ask))
     return begin(store, OneQuestion(ask, job.task.digest).named(settings), job.config)

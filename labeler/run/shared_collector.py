@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.prompts.several import SharedVariant
+from potstill.labeler.prompts.several import Fork, SharedVariant
 from potstill.labeler.run.path_collector import COMMIT_SECONDS, N_BLOCK, DrawingClock, RunCallback, batched
 from potstill.labeler.run.progress import RunProgress
 from potstill.labeler.store.database import LabelStore, Run
@@ -74,7 +74,7 @@ class SharedCollector:
         """Set up; :meth:`start` comes next.
 
         Args:
-            runs: one for each question, in the order of the prompt variants' questions.
+            runs: one for each question and tag, in the order of the prompt variants' `asks`.
             watch: gives what to call after every commit, by the question's key.
             ends_at: moment on the clock `time.monotonic()`, in seconds, at which drawing ends; None: never.
         """
@@ -121,31 +121,37 @@ class SharedCollector:
         size = N_BLOCK if self._config.deterministic else N_CHUNK
         for start in range(0, len(self._texts), size):
             block = self._texts[start : start + size]
-            wanted = [self._requests(variant, place, block) for place in range(len(self._asked))]
+            places = range(len(variant.forks))
+            wanted = [self._requests(variant, place, block) for place in places]
             if not any(wanted):
                 continue
             if self._config.deterministic:  # always asked whole, so that the schedule is the same after a stop
-                wanted = [
-                    [PathRequest(text.id, variant.prompt(text, place), variant.paths) for text in block]
-                    for place in range(len(self._asked))
-                ]
+                wanted = [[PathRequest(text.id, variant.prompt(text, place), variant.paths) for text in block] for place in places]
             self._draw_and_store(variant, wanted)
 
     def _requests(self, variant: SharedVariant, place: int, texts: Sequence[Text]) -> list[PathRequest]:
-        """What one question lacks. Args: place, of the question."""
-        own = self._asked[place]
-        missing = [(text, own.missing(text.id, variant.paths)) for text in texts]
-        return [PathRequest(text.id, variant.prompt(text, place), paths) for text, paths in missing if paths]
+        """What one fork lacks: of tags, what any of them lacks. Args: place, of the fork."""
+        runs = self._runs_of(variant.forks[place])
+        found = []
+        for text in texts:
+            missing = {path for own in runs for path in own.missing(text.id, variant.paths)}
+            if missing:
+                found.append(PathRequest(text.id, variant.prompt(text, place), tuple(p for p in variant.paths if p in missing)))
+        return found
+
+    def _runs_of(self, fork: Fork) -> list[_Asked]:
+        """The runs of a fork's questions."""
+        keys = {ask.key for ask in fork.asks}
+        return [own for own in self._asked if own.run.settings.question in keys]
 
     def _draw_and_store(self, variant: SharedVariant, wanted: Sequence[list[PathRequest]]) -> None:
         """Ask the teacher, and store its paths as they arrive."""
         self._clock.start()
-        asked = [
-            QuestionRequests(own.run.settings.question, variant.specs[place], wanted[place])
-            for place, own in enumerate(self._asked)
-        ]
+        forks = {fork.key: fork for fork in variant.forks}
+        asked = [QuestionRequests(key, spec, own) for key, spec, own in zip(forks, variant.specs, wanted, strict=True)]
         results = self._teacher.answer_together(variant.prefix, variant.number, asked, self._config.seed)
-        for batch in batched(results, COMMIT_SECONDS):
+        for answers in batched(results, COMMIT_SECONDS):
+            batch = [one for answer in answers for one in forks[answer.question].results(answer)]
             for own in self._asked:
                 new = own.new([result for result in batch if result.question == own.run.settings.question])
                 self._store.add(own.run, new)

@@ -25,6 +25,7 @@ KINDS: tuple[str, ...] = get_args(Kind)
 YES, NO = "yes", "no"  # the labels of a yes-or-no question, and of every tag where it is asked for alone
 YES_NO = (YES, NO)
 TAG = "{tag}"  # in a question about tags: where the tag stands when it is asked for alone
+_ANY_TAG = "any of these"  # and what stands there when all are asked for
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _LEAST = {"choice": 2, "degree": 2, "tags": 1}  # labels
 
@@ -66,6 +67,11 @@ class Question(Strict, kw_only=True):
             return self.question.strip().replace(TAG, shown)
         return f"{self.question.strip()} Is {shown} one of them?"
 
+    @property
+    def asked_of_all(self) -> str:
+        """A question about tags, as it is put to a teacher about all of them at once."""
+        return self.question.strip().replace(TAG, _ANY_TAG)
+
 
 def check_questions(path: Path, questions: list[Question]) -> None:
     """Check that there is a question, that each is whole, and that their names differ; raises FormatError."""
@@ -102,7 +108,7 @@ def _check_labels(path: Path, place: str, question: Question) -> None:
             raise FormatError(path, f"{place}.labels[{i}].name", f"repeats {label.name!r}; rename one of the two")
         names.append(label.name)
     words: dict[str, str] = {}
-    for i, label in enumerate(question.answers):
+    for i, label in enumerate(labels if kind == "tags" else question.answers):
         for word in label.spellings:
             where = f"{place}.labels[{i}].words"
             if not word.strip() or word != word.strip() or "\n" in word:

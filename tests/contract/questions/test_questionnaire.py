@@ -147,6 +147,7 @@ BROKEN = [
     (WHOLE.replace('{name = "down"}', '{name = "up"}'), "questions[0].labels[1].name: repeats 'up'"),
     (WHOLE.replace('{name = "news"}', '{name = "options"}'), "questions[2].labels[1].name: repeats 'options'"),
     (WHOLE.replace('words = ["rise"]', 'words = ["down"]'), "questions[0].labels[1].words: 'down' already stands for 'up'"),
+    (WHOLE.replace('{name = "news"}', '{name = "news", words = ["options"]}'), "questions[2].labels[1].words: 'options' already stands"),
     (WHOLE.replace('name = "sure"\n', 'name = "sure"\nvalues = [1, 3, 2]\n'), "questions[3].values: are [1.0, 3.0, 2.0]; they must"),
     (WHOLE.replace('name = "sure"\n', 'name = "sure"\nvalues = [1, 3]\n'), "questions[3].values: has 2 numbers; there are 3 levels"),
     (WHOLE.replace('name = "stance"\n', 'name = "stance"\nvalues = [1, 3]\n'), "questions[0].values: are given for kind choice"),

@@ -26,9 +26,10 @@ Move: Where does it go?
 - flat
 - down
 Asks: Does the text ask something? (yes or no)
-Topics, news: Does the text mention news? (yes or no)
-Topics, chart: Does the text mention chart? (yes or no)
-Topics, people: Does the text mention people? (yes or no)
+Topics: Does the text mention any of these?
+- news
+- chart
+- people
 Sure: How sure is the author?
 - low
 - middle
@@ -37,16 +38,12 @@ Sure: How sure is the author?
 Text: calls surely
 Move: up
 Asks: no
-Topics, news: no
-Topics, chart: no
-Topics, people: no
+Topics: none
 Sure: high
 
 Text: why puts
 Asks: yes
-Topics, news: no
-Topics, chart: yes
-Topics, people: no
+Topics: chart
 Move: down
 
 """
@@ -54,14 +51,16 @@ Move: down
 
 def variants(task=None, config=DIRECT):
     task = task or a_questionnaire()
-    return shared_variants(task, task.asks(), config)
+    (forks,) = asked_together(task)
+    return shared_variants(task, forks, config)
 
 
 def test_all_questions_stand_above_and_every_example_has_a_line_for_each_that_it_answers():
     made = variants()[0]
     assert made.prefix == FIRST
-    assert made.prompt(Text("  two\nlines "), 5) == "Text: two lines\nSure:"
-    assert [made.cue(i) for i in range(3)] == ["Move:", "Asks:", "Topics, news:"]
+    assert made.prompt(Text("  two\nlines "), 3) == "Text: two lines\nSure:"
+    assert [made.cue(i) for i in range(4)] == ["Move:", "Asks:", "Topics:", "Sure:"]
+    assert [ask.key for ask in made.asks] == ["move", "asks", "topics/news", "topics/chart", "topics/people", "sure"]
 
 
 def test_variants_differ_in_the_order_of_questions_answers_and_examples():
@@ -71,7 +70,7 @@ def test_variants_differ_in_the_order_of_questions_answers_and_examples():
         assert sorted(variant.prefix.split("\n\n")[0].replace("no or yes", "yes or no").split("\n")) == sorted(
             FIRST.split("\n\n")[0].split("\n")
         )
-    assert [variant.prefix.split(":")[0] for variant in made] == ["Move", "Asks", "Topics, news", "Topics, chart"]
+    assert [variant.prefix.split(":")[0] for variant in made] == ["Move", "Asks", "Topics", "Sure"]
     assert [variant.paths for variant in made] == [(0,), (1,), (2,), (3,)]
 
 
@@ -109,11 +108,18 @@ def test_words_stand_for_labels_and_meanings_are_shown():
 
 
 def test_many_questions_are_asked_in_groups_of_like_size():
-    tags = Question(name="tags", kind="tags", question="Is it {tag}?", labels=[Label(name=f"t{i}") for i in range(40)])
-    task = a_questionnaire(questions=[tags], examples=[])
-    groups = asked_together(task)
+    questions = [Question(name=f"q{i}", kind="yesno", question="Is it?") for i in range(40)]
+    groups = asked_together(a_questionnaire(questions=questions, examples=[]))
     assert [len(group) for group in groups] == [14, 14, 12] and max(map(len, groups)) <= MOST_TOGETHER
-    assert [ask.tag for group in groups for ask in group] == [f"t{i}" for i in range(40)]
+    assert [fork.key for group in groups for fork in group] == [f"q{i}" for i in range(40)]
+
+
+def test_many_tags_are_asked_in_lists_of_like_size_each_in_a_prompt_of_its_own():
+    tags = Question(name="tags", kind="tags", question="Is it {tag}?", labels=[Label(name=f"t{i}") for i in range(45)])
+    sure = a_questionnaire().questions[-1]
+    groups = asked_together(a_questionnaire(questions=[tags, sure], examples=[]))
+    assert [[len(fork.asks) for fork in group] for group in groups] == [[15, 1], [15], [15]]
+    assert [ask.tag for group in groups for ask in group[0].asks] == [f"t{i}" for i in range(45)]
 
 
 def test_a_question_with_many_labels_has_a_prompt_of_its_own():
@@ -121,7 +127,9 @@ def test_a_question_with_many_labels_has_a_prompt_of_its_own():
     questions = [many, *a_questionnaire().questions]
     task = a_questionnaire(questions=questions)
     assert [ask.key for ask in asked_alone(task)] == ["intent"]
-    assert [[ask.key for ask in group] for group in asked_together(task)] == [[ask.key for ask in a_questionnaire().asks()]]
+    assert [[ask.key for fork in group for ask in fork.asks] for group in asked_together(task)] == [
+        [ask.key for ask in a_questionnaire().asks()]
+    ]
     assert asked_together(a_questionnaire(questions=[many], examples=[])) == []
 
 
@@ -129,7 +137,7 @@ def test_what_is_shown_of_one_variant_is_what_it_asks():
     task, text = a_questionnaire(), Text("hello")
     ((prompt, ends),) = shared_prompts(task, 2, DIRECT, text)
     made = variants()[2]
-    assert [f"{prompt}\n{end}" for end in ends] == [made.prefix + made.prompt(text, place) for place in range(6)]
+    assert [f"{prompt}\n{end}" for end in ends] == [made.prefix + made.prompt(text, place) for place in range(4)]
 
 
 @pytest.mark.parametrize(
