@@ -17,7 +17,7 @@ from potstill.trainer.config import TrainConfig
 from potstill.trainer.data.answered import AnsweredRows, read_answers, select_answers
 from potstill.trainer.data.rows import TrainingRows, read_rows, select_rows
 from potstill.trainer.data.selection import Selection, label_warnings
-from potstill.trainer.joint.student import JointTraining, check_joint, joint_student, train_joint
+from potstill.trainer.joint.student import JointTraining, joint_student, train_joint
 from potstill.trainer.students.checkpoint import save_checkpoint
 from potstill.trainer.students.start import backbone_of, file_digests, find_start
 from potstill.trainer.training.ensemble import EnsembleAnswers
@@ -91,6 +91,7 @@ class JointReport:
             *([f"left out of the answers: {'; '.join(left_out)}"] if left_out else []),
             *self.training.fit.notes,
             f"kept {self.training.fit.as_text()}",
+            *(self.training.ensemble.as_text().splitlines() if self.training.ensemble else []),
             *(one.as_text() for one in self.training.calibrations),
             f"wrote {self.checkpoint} in {self.seconds:.0f} s",
         ]
@@ -164,7 +165,6 @@ def _train_several(
 ) -> JointReport:
     """Train a student of several questions; raises as :func:`train`."""
     began, config = time.perf_counter(), job.config
-    check_joint(config)
     answers = read_answers(soft_labels, task)
     rows = select_answers(str(soft_labels), answers, task.questions, config.validation_share, config.min_agreement)
     main = is_main_process()
