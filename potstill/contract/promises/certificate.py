@@ -102,7 +102,7 @@ def check_certificate(path: Path, certificate: Certificate | None, field: str = 
 
 
 def check_certificates(path: Path, heads: Sequence[Head], certificates: Mapping[str, Certificate]) -> None:
-    """Raise FormatError unless every certificate is whole, and of a question that has one answer. Args: certificates, by question."""
+    """Raise FormatError unless every certificate is whole, and of a question with one answer. Args: certificates, by question."""
     allowed = [head.name for head in heads if head.is_softmax]
     for name, certificate in certificates.items():
         place = f"certificates.{name}"
