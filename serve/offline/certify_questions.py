@@ -48,12 +48,15 @@ class QuestionsCertified:
     certificates: dict[str, Certificate]  # by question
     notes: list[str]  # a line for each question that has none, and why
     skipped: str  # a line on skipped rows; empty if none was skipped
+    confidence: float  # that all of them hold
 
     def as_text(self) -> str:
         """What is certified, question by question."""
         lines = []
         for name, found in self.certificates.items():
             lines += [f"{name}: {line}" if not i else f"  {line}" for i, line in enumerate(certificate_lines(found))]
+        if len(self.certificates) > 1:
+            lines.append(f"all {len(self.certificates)} certificates hold together with at least {self.confidence:.0%} confidence")
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join([*lines, f"{self.bundle}: abstains from the others; later: potstill check {self.bundle} NEW_GOLD"])
 
@@ -114,7 +117,7 @@ def certify_questions(bundle: Path, texts: Path, out: Path, config: CertifyConfi
         raise UserError("; ".join(notes))
     certified = _certified(manifest, made)
     write_certified(bundle, out, certified, certificates_section(certified.certificates or {}), trust=config.trust)
-    return QuestionsCertified(out, made, notes, skipped)
+    return QuestionsCertified(out, made, notes, skipped, config.confidence)
 
 
 def check_questions(bundle: Path, texts: Path, workers: int | None = None, *, trust: bool = False) -> QuestionsChecked:

@@ -61,6 +61,7 @@ def test_every_question_with_one_answer_has_a_certificate_and_abstains_below_it(
     card = (tmp_path / "out" / "README.md").read_text()
     assert card.count("## Certificates") == 1 and "### asks" in card
     assert "asks: certificate of accuracy: answers at or above" in report.as_text()
+    assert "all 3 certificates hold together with at least 95% confidence" in report.as_text()
     with Classifier.open(tmp_path / "out") as classifier:
         answer = classifier.classify(["the price will rise"])[0].questions["move"]
     assert answer.abstain == (max(answer.probs.values()) < manifest.certificates["move"].sure)
