@@ -155,8 +155,8 @@ def check_one_question(place: Path, owner: Answering, what: str) -> None:
     if owner.heads is not None:
         asked = ", ".join(f"{head.name} ({head.kind})" for head in owner.heads)
         raise UserError(
-            f"{place}: answers {asked}; {what} takes a bundle of one choice: write the question that needs it "
-            "into a task of its own, and label, train and export that"
+            f"{place}: answers {asked}; {what} takes a bundle of one choice: train a student for the question that needs it "
+            "(potstill train --question NAME), and export that"
         )
 
 

@@ -56,8 +56,8 @@ def test_what_is_made_for_one_choice_says_so(bundle, texts, tmp_path, capsys, co
     places = {"BUNDLE": bundle, "TEXTS": texts, "OUT": tmp_path / "out"}
     assert run([str(places.get(word, word)) for word in command]) == 1
     assert capsys.readouterr().err == (
-        f"potstill: {bundle}: answers {ASKED}; {what} takes a bundle of one choice: write the question that needs it into a task "
-        "of its own, and label, train and export that\n"
+        f"potstill: {bundle}: answers {ASKED}; {what} takes a bundle of one choice: train a student for the question that "
+        "needs it (potstill train --question NAME), and export that\n"
     )
     assert not (tmp_path / "out").exists()
 
