@@ -35,6 +35,7 @@ class LabelConfig:
     bound: float = 0.0  # above 0: a text gets no further path once its leading label is the leader with this probability
     n_examples_per_label: int = 2
     candidates: int = 10  # labels that one text is asked among at most, where the task has more than 20; 0: always all labels
+    first_look: int = 0  # labels in a group that the teacher is asked about first, to find candidates; 0: by similarity alone
     examples: ExampleChoice = "diverse"
     guideline: bool = True  # whether the prompt holds the task's guideline
     template: Template = "plain"
@@ -59,6 +60,8 @@ class LabelConfig:
                 raise UserError(f"{name} is {value}; it must be at least 1")
         if self.candidates < 0 or self.candidates == 1:
             raise UserError(f"candidates is {self.candidates}; it must be at least 2 labels, or 0 to ask about all of them")
+        if self.first_look < 0 or self.first_look == 1:
+            raise UserError(f"first look is {self.first_look}; it must be at least 2 labels, or 0 for similarity alone")
         if not self.temperature > 0:  # this way round, NaN is refused too
             raise UserError(f"temperature is {self.temperature}; it must be above 0")
         if not (self.bound == 0 or 0.5 < self.bound < 1):

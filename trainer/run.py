@@ -14,10 +14,10 @@ from potstill.contract.questions.questionnaire import AnyTask, Questionnaire, as
 from potstill.contract.task import Task
 from potstill.trainer.calibration.held_out import HeldOutCalibration
 from potstill.trainer.config import TrainConfig
-from potstill.trainer.data.answered import AnsweredRows, read_answers, select_answers
-from potstill.trainer.data.rows import TrainingRows, read_rows, select_rows
+from potstill.trainer.data.answered import AnsweredRows, one_choice, read_answers, select_answers
+from potstill.trainer.data.rows import TrainingRows, select_rows
 from potstill.trainer.data.selection import Selection, label_warnings
-from potstill.trainer.joint.student import JointTraining, check_joint, joint_student, train_joint
+from potstill.trainer.joint.student import JointTraining, joint_student, train_joint
 from potstill.trainer.students.checkpoint import save_checkpoint
 from potstill.trainer.students.start import backbone_of, file_digests, find_start
 from potstill.trainer.training.ensemble import EnsembleAnswers
@@ -91,6 +91,7 @@ class JointReport:
             *([f"left out of the answers: {'; '.join(left_out)}"] if left_out else []),
             *self.training.fit.notes,
             f"kept {self.training.fit.as_text()}",
+            *(self.training.ensemble.as_text().splitlines() if self.training.ensemble else []),
             *(one.as_text() for one in self.training.calibrations),
             f"wrote {self.checkpoint} in {self.seconds:.0f} s",
         ]
@@ -107,6 +108,8 @@ def train(
     config: TrainConfig = _TRAIN,
     progress: TrainProgress | None = None,
     unfinished: Unfinished = "resume",
+    *,
+    question: str | None = None,
 ) -> TrainReport | JointReport:
     """Train a student on soft labels and write it to ``checkpoint``.
 
@@ -126,6 +129,7 @@ def train(
         checkpoint: the folder to write; one that is already there is replaced when the new one is complete.
         progress: called with (stage, steps done, steps planned, loss of the last step).
         unfinished: what to do with the work folder of a run that was killed.
+        question: of several, the one to train an ordinary student of one choice for, or one tag as `question/tag`; None: all.
     Raises:
         FormatError: if the file or the backbone is malformed.
         UserError: if the labels belong to another task, too few texts are left, the loss stops being a number, the disk refuses, or
@@ -135,10 +139,11 @@ def train(
     task, soft_labels, checkpoint = as_any_task(task), Path(soft_labels), Path(checkpoint)
     began = time.perf_counter()
     find_objective(config.loss)  # a wrong name is found before anything is read
-    if isinstance(task, Questionnaire):
+    if isinstance(task, Questionnaire) and question is None:
         return _train_several(TrainingJob(task, find_start(config), config, progress), task, soft_labels, checkpoint, unfinished)
     start = find_start(config)
-    rows, selection = select_rows(str(soft_labels), read_rows(soft_labels, task), config.validation_share, config.min_agreement)
+    task, labelled = one_choice(soft_labels, task, question)
+    rows, selection = select_rows(str(soft_labels), labelled, config.validation_share, config.min_agreement)
     main = is_main_process()
     fingerprint = _fingerprint(task, soft_labels, config)
     with work_folder(checkpoint, fingerprint, unfinished, config.save_every, writes=main) as work, torch_threads(config.threads):
@@ -164,7 +169,6 @@ def _train_several(
 ) -> JointReport:
     """Train a student of several questions; raises as :func:`train`."""
     began, config = time.perf_counter(), job.config
-    check_joint(config)
     answers = read_answers(soft_labels, task)
     rows = select_answers(str(soft_labels), answers, task.questions, config.validation_share, config.min_agreement)
     main = is_main_process()

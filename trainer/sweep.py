@@ -19,13 +19,14 @@ from scipy.stats import t as student_t
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import decode, digest
 from potstill.contract.files.decode import Strict
+from potstill.contract.questions.questionnaire import AnyTask
 from potstill.contract.scores import metrics
 from potstill.contract.soft_label import SoftLabel
-from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.data import selection
-from potstill.trainer.data.rows import TrainingRows, read_rows, split_rows
+from potstill.trainer.data.answered import one_choice
+from potstill.trainer.data.rows import TrainingRows, split_rows
 from potstill.trainer.data.targets import majority_classes
 from potstill.trainer.evaluation.curves import average_precision, precision_at_recall
 from potstill.trainer.students.start import file_digests, find_start
@@ -97,12 +98,14 @@ def mean_text(values: Sequence[float]) -> str:
 
 
 def sweep(
-    task: Task,
+    task: AnyTask,
     soft_labels: str | Path,
     checkpoint: str | Path,
     config: TrainConfig,
     gold: list[Text],
     progress: TrainProgress | None = None,
+    *,
+    question: str | None = None,
 ) -> Sweep:
     """Train and score a student for every objective, minimum agreement and seed. No checkpoint is written.
 
@@ -111,12 +114,14 @@ def sweep(
         checkpoint: gives the name of the file of measurements.
         config: its loss and minimum agreement are replaced; ``seeds`` is the number of seeds.
         gold: texts with a gold label of the task, for the table only.
+        question: of several, the one that is swept over; None: the task asks one choice.
     Raises:
         FormatError, UserError: as :func:`potstill.trainer.run.train`, or if the file of measurements is damaged.
     """
     soft_labels, checkpoint = Path(soft_labels), Path(checkpoint)
+    task, labelled = one_choice(soft_labels, task, question)
     job = TrainingJob(task, find_start(config), config, progress)
-    rows = split_rows(str(soft_labels), read_rows(soft_labels, task), config.validation_share)
+    rows = split_rows(str(soft_labels), labelled, config.validation_share)
     settings = {key: value for key, value in asdict(config).items() if key not in _NOT_MADE_OF}
     made_of = digest.of_value([settings, task.digest, digest.of_file(soft_labels), file_digests(config), gold])
     file = checkpoint.with_name(checkpoint.name + SUFFIX)

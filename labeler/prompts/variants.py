@@ -29,6 +29,7 @@ class Nearest:
     examples: Mapping[str, tuple[Example, ...]]  # by text id, the most similar one last
     key: str  # digest of what decided the choice besides task and text
     candidates: Mapping[str, Candidates] = field(default_factory=dict)  # by text id; empty: the teacher is asked about all labels
+    groups: tuple[tuple[int, ...], ...] = ()  # of labels, for a first look, before which candidates are those of similarity
 
 
 @dataclass(frozen=True)
@@ -230,19 +231,25 @@ def nearest_examples(task: Task, texts: Sequence[Text], n_per_label: int, backbo
     return Nearest(chosen, digest.of_value([n_per_label, backbone.sha256]))
 
 
-def chosen_by_similarity(task: Task, texts: Sequence[Text], config: LabelConfig, backbone: ModelFolder) -> Nearest | None:
+def chosen_by_similarity(task: Task, texts: Sequence[Text], config: LabelConfig, backbone: ModelFolder | None) -> Nearest | None:
     """What each text has of its own: candidates with their worked examples, or worked examples alone; None where it has neither.
 
+    Args:
+        backbone: the encoder whose embeddings measure similarity; None: there is none, and the first look alone narrows.
     Raises:
         FormatError: if the backbone cannot be read.
         ModuleNotFoundError: if torch or transformers is not installed.
     """
     if is_narrowed(task, config):
-        from potstill.labeler.narrowing import narrowed  # numpy is loaded only here
+        from potstill.labeler.narrowing import narrowed, not_narrowed  # numpy is loaded only here
 
-        found = narrowed(task, texts, config.candidates, backbone)
-        return Nearest(found.examples, digest.of_value([config.candidates, backbone.sha256]), found.candidates)
-    if config.examples != "nearest":
+        key = [config.candidates, backbone.sha256 if backbone else "", *([config.first_look] if config.first_look else [])]
+        if backbone is None:
+            found = not_narrowed(task, texts, config.candidates, config.first_look)
+        else:
+            found = narrowed(task, texts, config.candidates, backbone, config.first_look)
+        return Nearest(found.examples, digest.of_value(key), found.candidates, found.groups)
+    if config.examples != "nearest" or backbone is None:
         return None
     return nearest_examples(task, texts, config.n_examples_per_label, backbone)
 

@@ -15,11 +15,14 @@ from potstill.contract.texts import Text
 from potstill.labeler.candidates import as_shown, is_narrowed
 from potstill.labeler.config import LabelConfig, with_mode
 from potstill.labeler.prompts.variants import Nearest, PromptVariant, prompt_variants, prompts_digest
+from potstill.labeler.run.first_look import looked_at
 from potstill.labeler.run.path_collector import OutOfTimeError, PathCollector, RunCallback
 from potstill.labeler.store.database import LabelStore, Run, RunSettings
 from potstill.labeler.store.questions import OneQuestion, own_texts
 from potstill.labeler.teacher import DECIDING, AnswerSpec, Identity, Teacher
 from potstill.models.catalog import best_mode
+
+N_LOOKED_AT = 256  # texts whose first look is stored together
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,11 @@ def label(
             settings = question.named(settings)
         run = begin(store, msgspec.structs.replace(settings, after=after.settings.digest if after else ""), config)
         store.add_texts(texts)
-        variants = _with_stored_candidates(store, run, texts, variants)
+        began = time.monotonic()
+        variants, in_time = _with_candidates(_Asked(store, run, teacher, config, ends_at), texts, variants)
         own = own_texts(texts, run.settings, store_path)
         collector = PathCollector(store, run, teacher, config, own, variants, progress, ends_at)
         found = collector.progress
-        began, in_time = time.monotonic(), True
         try:
             for variant in variants:
                 collector.draw(variant)
@@ -149,15 +152,45 @@ def settings_of(
     )
 
 
-def _with_stored_candidates(
-    store: LabelStore, run: Run, texts: Sequence[Text], variants: Sequence[PromptVariant]
-) -> list[PromptVariant]:
-    """The variants with each text's stored candidates: a resumed run asks about those that it began with."""
-    chosen = variants[0].nearest
+@dataclass(frozen=True)
+class _Asked:
+    """Where a run is stored, and who is asked."""
+
+    store: LabelStore
+    run: Run
+    teacher: Teacher
+    config: LabelConfig  # with a real mode
+    ends_at: float | None  # moment on the clock `time.monotonic()`, in seconds; None: never
+
+
+def _with_candidates(asked: _Asked, texts: Sequence[Text], variants: Sequence[PromptVariant]) -> tuple[list[PromptVariant], bool]:
+    """(the variants with each text's stored candidates, whether all were found in time; if not, there is no variant).
+
+    A resumed run asks about the candidates that it began with. Those of a first look are stored block by block.
+
+    Raises:
+        StoppedError: on KeyboardInterrupt; the candidates found so far are stored.
+    """
+    store, run, chosen = asked.store, asked.run, variants[0].nearest
     if not run.settings.candidates or chosen is None:
-        return list(variants)
-    stored = store.add_candidates(run, {text.id: chosen.candidates[text.id] for text in texts})
-    return [replace(variant, nearest=replace(chosen, candidates=stored)) for variant in variants]
+        return list(variants), True
+    if not chosen.groups:
+        stored = store.add_candidates(run, {text.id: chosen.candidates[text.id] for text in texts})
+        return [replace(variant, nearest=replace(chosen, candidates=stored)) for variant in variants], True
+    stored = store.add_candidates(run, {})
+    waiting = [text for text in texts if text.id not in stored]
+    try:
+        for start in range(0, len(waiting), N_LOOKED_AT):
+            if asked.ends_at is not None and time.monotonic() >= asked.ends_at:
+                return [], False
+            block = waiting[start : start + N_LOOKED_AT]
+            stored = store.add_candidates(run, looked_at(variants[0].task, block, asked.teacher, asked.config, chosen))
+    except KeyboardInterrupt as stop:
+        raise StoppedError(
+            f"stopped at the first look; the candidates of {len(store.candidates(run))} of {len(texts)} texts are in {store.path}; "
+            "the same command goes on from there"
+        ) from stop
+    return [replace(variant, nearest=replace(chosen, candidates=stored)) for variant in variants], True
 
 
 def begin(store: LabelStore, settings: RunSettings, config: LabelConfig) -> Run:

@@ -28,7 +28,7 @@ from potstill.contract.errors import FormatError
 from potstill.contract.files import decode, digest
 from potstill.contract.files.decode import Strict
 from potstill.contract.files.plain import TooLargeError, is_still_there, open_folder, read_plain
-from potstill.contract.promises.certificate import Certificate, check_certificate
+from potstill.contract.promises.certificate import Certificate, check_certificate, check_certificates
 from potstill.contract.promises.familiarity import FAMILIARITY_FILE, MAX_FILE_BYTES
 from potstill.contract.questions.decision import Conformal, Precision, check_bias, check_confidence, check_decision
 from potstill.contract.questions.head import Head, check_heads
@@ -122,6 +122,7 @@ class Manifest(Strict):
     cascade: Cascade | None = None  # in a bundle with two graphs
     certificate: Certificate | None = None  # of the answers that the thresholds let through
     heads: list[Head] | None = None  # by question, with the settings above for each; None: one choice
+    certificates: dict[str, Certificate] | None = None  # of several questions, by question
 
 
 class Golden(Strict):
@@ -171,10 +172,10 @@ class _Folder:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `bundle.json` into a folder that is being filled.
 
-    Heads and a certificate are left out where there are none: versions that know neither then read the rest.
+    Heads and certificates are left out where there are none: versions that do not know them then read the rest.
     """
     content = msgspec.to_builtins(manifest)
-    for name in ("heads", "certificate"):
+    for name in ("heads", "certificate", "certificates"):
         if content[name] is None:
             del content[name]
     (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
@@ -195,9 +196,10 @@ def read_manifest(source: Path | BundleFiles) -> Manifest:
         check_decision(path, manifest)
         check_bias(path, manifest.labels, manifest.bias)
     elif manifest.cascade is not None or manifest.certificate is not None:
-        raise FormatError(path, "heads", "are given with a cascade or a certificate, which a bundle of one choice alone can have")
+        raise FormatError(path, "heads", "are given with a cascade or `certificate`, which a bundle of one choice alone can have")
     _check_cascade(files, manifest)
     check_certificate(path, manifest.certificate)
+    check_certificates(path, manifest.heads or [], manifest.certificates or {})
     return manifest
 
 

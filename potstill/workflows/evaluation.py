@@ -17,7 +17,13 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import Text, read_texts, texts_and_targets
 from potstill.serve.runtime.classifier import Classifier
-from potstill.trainer.calibrate_on_gold import ConfidenceConfig, ConfidenceReport, calibrate_on_gold
+from potstill.trainer.calibrate_on_gold import (
+    ConfidenceConfig,
+    ConfidenceReport,
+    QuestionsConfidence,
+    calibrate_on_gold,
+    calibrate_questions_on_gold,
+)
 from potstill.trainer.data.rows import TrainingRows, read_trained_rows
 from potstill.trainer.evaluation.baselines.find import (
     BUILT_IN,
@@ -128,24 +134,20 @@ def _evaluate_questions(checkpoint: Path, student: Student, gold_file: Path, con
 
 def calibrate(
     checkpoint: str | Path, gold: str | Path, config: ConfidenceConfig, tell: Callable[[str], None] = lambda _: None
-) -> ConfidenceReport:
+) -> ConfidenceReport | QuestionsConfidence:
     """Choose a checkpoint's thresholds, label sets or both on a file of gold texts; `potstill calibrate`.
 
     Args:
-        gold: a file of texts with gold labels, none of them trained on.
-        config: the wanted precision or coverage.
+        gold: a file of texts with gold labels, of several questions to some of them; none of the texts was trained on.
+        config: the wanted precision or coverage, and of which questions.
         tell: takes a line about rows of the file that were skipped.
     Raises:
-        FormatError, UserError: as :func:`potstill.trainer.calibrate_on_gold.calibrate_on_gold`; or if the file is malformed.
+        FormatError, UserError: as the functions of :mod:`potstill.trainer.calibrate_on_gold`; or if the file is malformed.
     """
     checkpoint = Path(checkpoint)
     student = read_student(checkpoint)
     if student.heads is not None:
-        asked = ", ".join(head.name for head in student.heads)
-        raise UserError(
-            f"{checkpoint}: answers {asked}; potstill calibrate takes a student of one choice. Thresholds and label sets of "
-            "several questions are chosen on held-out texts: potstill train --precision, --coverage"
-        )
+        return calibrate_questions_on_gold(checkpoint, student, read_gold_answers(Path(gold), checkpoint, student), config)
     return calibrate_on_gold(checkpoint, read_gold_texts(gold, student, tell), config)
 
 

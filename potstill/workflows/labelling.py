@@ -216,7 +216,10 @@ def _check_questions(task: Questionnaire, derive: DeriveConfig, then: ThenConfig
     for ask in task.asks():
         check_derive(replace(derive, prior=priors.get(ask.key)), ask.task.label_names)
     if then is not None:
-        raise UserError("a second teacher is asked about tasks of one choice only; leave out --then")
+        raise UserError(
+            "a second teacher is asked about tasks of one choice only; leave out --then, or write the question that needs it into "
+            "a task of its own"
+        )
 
 
 def label_plan(

@@ -6,20 +6,22 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from potstill.contract.errors import UserError
 from potstill.contract.project import TEACHER
-from potstill.contract.questions.questionnaire import AnyTask, as_single
+from potstill.contract.questions.questionnaire import AnyTask, Questionnaire, as_any_task
 from potstill.contract.system.machine import cpu_name, free_memory_bytes, usable_cores
 from potstill.contract.task import Task
 from potstill.contract.texts import Text, read_texts
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import LabelConfig, RunMode
+from potstill.labeler.prompts.variants import Nearest
 from potstill.labeler.run.forecast import duration
-from potstill.labeler.run.pilot import LabellingPace, measured_pace, pilot_texts
+from potstill.labeler.run.pilot import LabellingPace, measured_pace, measured_questions_pace, pilot_texts
 from potstill.labeler.run.plan_rows import PATHS, Known, PlanRow, best_fit, recommended, with_paths
 from potstill.labeler.run.text_order import without_copies
 from potstill.labeler.teachers.opening import is_server, packed_file
@@ -32,6 +34,7 @@ from potstill.workflows.teacher import TeacherConfig, configured_teacher, neares
 
 N_CELLS = 8192  # tokens of context that a teacher must have room for: a prompt and the texts in work
 FILE_FACTOR, BESIDE_FILE_MB = 1.1, 600  # memory of a teacher that is not here, whose header cannot be read
+QUESTIONS_MODES: tuple[RunMode, ...] = ("direct", "cot")  # in which several questions share the reading of a text
 _LEAST_TEXTS, _LEAST_RATIONALES = 24, 16  # that a pace is measured with; a teacher that is too slow for them is not tried
 _LABEL, _TEACHER, _DERIVE = LabelConfig(), TeacherConfig(), DeriveConfig()
 
@@ -143,9 +146,10 @@ def plan(
         UserError: if a named teacher is not on this machine, or no pace could be measured.
     """
     task_file = str(task) if isinstance(task, str | Path) else "task.toml"
-    task = as_single(task, "potstill plan")
-    read = read_texts(texts, labels=task.label_names, target=task.input.target)
-    different, notes = without_copies(read.texts), list[str]()
+    task = as_any_task(task)
+    labels = None if isinstance(task, Questionnaire) else task.label_names
+    read = read_texts(texts, labels=labels, target=task.input.target)
+    different, notes = without_copies(read.texts), _notes_on(task, label)
     scores = {found.teacher: found for found in map(read_scores, map(Path, tuned))}
     for found in scores.values():
         if found.task_digest != task.digest:
@@ -180,7 +184,7 @@ class _Candidate:
 class _Pilots:
     """What every teacher is timed with."""
 
-    task: Task
+    task: AnyTask
     texts: list[Text]
     config: PlanConfig
     prompts: dict[str, LabelConfig]  # of tuned teachers, by name
@@ -189,7 +193,9 @@ class _Pilots:
 
     def modes(self) -> list[RunMode]:
         """The modes to plan."""
-        return list(PATHS) if self.label.mode == "auto" else [self.label.mode]
+        if self.label.mode != "auto":
+            return [self.label.mode]
+        return list(QUESTIONS_MODES) if isinstance(self.task, Questionnaire) else list(PATHS)
 
     def prompt(self, name: str) -> LabelConfig:
         """The prompt of a teacher: tuned, or as asked for."""
@@ -198,14 +204,34 @@ class _Pilots:
     def pace(self, candidate: _Candidate, seconds: float, tell: Tell) -> LabellingPace:
         """Open a teacher and time it; raises UserError if it cannot be opened or draws too little."""
         config, cot = self.prompt(candidate.name), self.modes() != ["direct"]
-        nearest = nearest_worked_examples(self.task, pilot_texts(self.texts), config, self.backbone, tell)
+        nearest = None
+        if not isinstance(self.task, Questionnaire):
+            nearest = nearest_worked_examples(self.task, pilot_texts(self.texts), config, self.backbone, tell)
         began = time.monotonic()
         opened = configured_teacher(candidate.teacher, tell)
         try:
             start_s = time.monotonic() - began
+            if isinstance(self.task, Questionnaire):
+                nearest_of, measured = partial(self._nearest, config), measured_questions_pace
+                return measured(self.task, self.texts, opened, config, seconds, start_s=start_s, cot=cot, nearest_of=nearest_of)
             return measured_pace(self.task, self.texts, opened, config, seconds, start_s=start_s, cot=cot, nearest=nearest)
         finally:
             opened.close()
+
+    def _nearest(self, config: LabelConfig, task: Task, texts: Sequence[Text]) -> Nearest | None:
+        """The worked examples for each text of one question, where they are chosen by similarity."""
+        return nearest_worked_examples(task, texts, config, self.backbone, lambda _: None)
+
+
+def _notes_on(task: AnyTask, label: LabelConfig) -> list[str]:
+    """What to know about a plan for this task."""
+    if not isinstance(task, Questionnaire):
+        return []
+    n_asks = len(task.asks())
+    notes = [f"times are of all {n_asks} questions and tags together, and paths are of each"]
+    if label.mode == "auto":
+        notes.append("mode cascade asks each question by itself; to plan it: --mode cascade")
+    return notes
 
 
 def _candidates(teachers: Sequence[TeacherConfig], notes: list[str]) -> list[_Candidate]:

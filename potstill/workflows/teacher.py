@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from potstill.contract.errors import UserError
+from potstill.contract.errors import MissingExtraError, UserError
 from potstill.contract.project import TEACHER
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
@@ -161,6 +161,8 @@ def nearest_worked_examples(
 ) -> Nearest | None:
     """What each text has of its own by similarity: candidates, worked examples; None where it has neither.
 
+    A first look of the teacher narrows without an encoder too, which a line then says.
+
     Raises:
         UserError: if the backbone is unknown or not on this machine.
         ModuleNotFoundError: if torch or transformers is not installed.
@@ -168,8 +170,15 @@ def nearest_worked_examples(
     narrow = is_narrowed(task, config)
     if config.examples != "nearest" and not narrow:
         return None
-    check_embedding_libraries()
-    encoder = find_backbone(backbone)
+    try:
+        check_embedding_libraries()
+        encoder = find_backbone(backbone)
+    except (ModuleNotFoundError, UserError) as error:
+        if not (narrow and config.first_look):
+            raise
+        reason = str(MissingExtraError(error.name or "torch", "train")) if isinstance(error, ModuleNotFoundError) else str(error)
+        tell(f"the teacher's first look alone narrows the labels, without similarity: {reason}")
+        return chosen_by_similarity(task, texts, config, None)
     what = f"{config.candidates} of {len(task.labels)} labels" if narrow else "the worked examples"
     tell(f"choosing {what} for {len(texts)} texts with {encoder.name}")
     return chosen_by_similarity(task, texts, config, encoder)

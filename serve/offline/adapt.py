@@ -19,7 +19,7 @@ from potstill.contract.questions.head import check_one_question
 from potstill.contract.scores.prior_shift import LEVEL, MIN_TEXTS, Shift, estimate
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.machine import usable_cores
-from potstill.contract.texts import Text, read_texts, texts_and_targets
+from potstill.contract.texts import Text, Texts, read_texts, texts_and_targets
 from potstill.serve.offline.certified import without_certificate
 from potstill.serve.runtime.classifier import Classifier, softmax
 from potstill.serve.runtime.session import this_machine
@@ -38,6 +38,7 @@ class AdaptConfig:
     level: float = LEVEL  # significance level, above 0 and at most 1: adapt only if the test is below it; 1 always adapts
     workers: int | None = None  # texts answered in parallel; None: as many as usable cores
     trust: bool = False  # open the bundle whatever operators and tokenizer parts are in it
+    questions: tuple[str, ...] = ()  # of several: those to adapt; none: all that have one answer
 
     def __post_init__(self) -> None:
         """Check the range of the level."""
@@ -58,11 +59,7 @@ class AdaptReport:
 
     def as_text(self) -> str:
         """A table of the label shares, and what changed in the new bundle."""
-        shift, labels = self.shift, self.manifest.labels
-        width = max(5, *(len(name) for name in labels))
-        lines = [f"{'label':<{width}}  share here             original share"]
-        rows = zip(labels, shift.shares, shift.low, shift.high, shift.source, strict=True)
-        lines += [f"{name:<{width}}  {here:.3f} [{low:.3f}, {high:.3f}]   {there:.3f}" for name, here, low, high, there in rows]
+        shift, lines = self.shift, share_lines(self.manifest.labels, self.shift)
         test = f"likelihood-ratio test on {shift.n} texts: p = {shift.p_value:.2g}"
         if self.manifest.bias is None:
             lines.append(f"{test}, not below {self.level:g}: no clear shift, so {self.bundle} answers as before")
@@ -89,6 +86,14 @@ class AdaptReport:
         return f"{line}; certify again on texts with these shares"
 
 
+def share_lines(labels: list[str], shift: Shift) -> list[str]:
+    """A table of the label shares, with its head."""
+    width = max(5, *(len(name) for name in labels))
+    rows = zip(labels, shift.shares, shift.low, shift.high, shift.source, strict=True)
+    lines = [f"{name:<{width}}  {here:.3f} [{low:.3f}, {high:.3f}]   {there:.3f}" for name, here, low, high, there in rows]
+    return [f"{'label':<{width}}  share here             original share", *lines]
+
+
 _ADAPT = AdaptConfig()
 
 
@@ -104,35 +109,68 @@ def adapt_bundle(bundle: str | Path, texts: str | Path, out: str | Path, config:
         config: significance level and parallelism.
     Raises:
         FormatError: if the bundle or the texts are malformed, or there are too few texts.
-        UserError: if the bundle records no label shares, is a cascade, answers several questions, or the folder cannot be written.
+        UserError: if the bundle records no label shares, is a cascade, answers several questions, or the folder cannot be
+            written. Of several questions: :mod:`potstill.serve.offline.adapt_questions`.
     """
     bundle, texts, out = Path(bundle), Path(texts), Path(out)
-    if out.exists() and out.resolve() != bundle.resolve() and not (out / "bundle.json").is_file() and any(out.iterdir()):
-        raise UserError(f"{out}: is a folder with other files; name a bundle or a new folder")
+    check_out(bundle, out)
+    if config.questions:
+        raise UserError(f"{bundle}: answers one choice, and --question is for a bundle of several questions; leave it out")
     with Classifier.open(bundle, trust=config.trust) as classifier:
-        check_one_question(bundle, classifier.manifest, "potstill adapt")
+        check_one_question(bundle, classifier.manifest, "adapting one choice")
         if classifier.manifest.cascade is not None:
             raise UserError(f"{bundle}: is a cascade; adapt the two bundles it was made from, and join them again")
         source = _source(bundle, classifier.manifest)
-        found = read_texts(texts, target=classifier.manifest.target)
-        if len(found.texts) < MIN_TEXTS:
-            raise FormatError(texts, "", f"has {len(found.texts)} usable texts; estimating label shares needs at least {MIN_TEXTS}")
-        logits = _logits(classifier, found.texts, config.workers or usable_cores())
+        found = enough_texts(texts, classifier.manifest)
+        logits = logits_of(classifier, found.texts, config.workers or usable_cores())
         shift = estimate(softmax(logits, classifier.manifest.temperature), source)
         certificate = classifier.manifest.certificate
         manifest = _shifted(classifier.manifest, shift, config.level)
-        if manifest.machine is not None:
-            manifest = msgspec.structs.replace(manifest, machine=this_machine())  # it computes the new golden probabilities
-        with atomic.folder(out) as folder:
-            for path in bundle.iterdir():
-                if path.name != SIGNATURE_FILE:  # it signs the bundle as it was before
-                    shutil.copyfile(path, folder / path.name)
-            write_manifest(folder, manifest)
-            _write_card(folder / CARD_FILE, manifest, shift)
-            _write_golden(folder, Classifier(manifest, classifier.scorer.with_decision(manifest)))
-            write_sums(folder)
-            Classifier.open(folder, trust=config.trust).close()
+        section = "" if manifest.bias is None else _section(manifest, shift)
+        manifest = write_adapted(bundle, out, classifier, manifest, section, trust=config.trust)
     return AdaptReport(out, manifest, shift, config.level, found.skipped_line(), certificate)
+
+
+def write_adapted(bundle: Path, out: Path, classifier: Classifier, manifest: Manifest, section: str, *, trust: bool) -> Manifest:
+    """Write the bundle with another manifest, the golden probabilities that follow from it, and a section of the model card.
+
+    Args:
+        classifier: of the bundle; it stays open.
+        manifest: with the biases of a shift.
+        section: on the shift, with its title, in place of an earlier one; empty: there is none. Without a certificate of one choice
+            it also replaces what the card says of certificates.
+        trust: as :meth:`Classifier.open` has it.
+    Returns:
+        The manifest as it was written.
+    Raises:
+        UserError: if the folder cannot be written.
+    """
+    if manifest.machine is not None:
+        manifest = msgspec.structs.replace(manifest, machine=this_machine())  # it computes the new golden probabilities
+    with atomic.folder(out) as folder:
+        for path in bundle.iterdir():
+            if path.name != SIGNATURE_FILE:  # it signs the bundle as it was before
+                shutil.copyfile(path, folder / path.name)
+        write_manifest(folder, manifest)
+        _write_card(folder / CARD_FILE, manifest, section)
+        _write_golden(folder, Classifier(manifest, classifier.scorer.with_decision(manifest)))
+        write_sums(folder)
+        Classifier.open(folder, trust=trust).close()
+    return manifest
+
+
+def check_out(bundle: Path, out: Path) -> None:
+    """Raise UserError if the folder holds something else than a bundle."""
+    if out.exists() and out.resolve() != bundle.resolve() and not (out / "bundle.json").is_file() and any(out.iterdir()):
+        raise UserError(f"{out}: is a folder with other files; name a bundle or a new folder")
+
+
+def enough_texts(file: Path, manifest: Manifest) -> Texts:
+    """The texts of a file; raises FormatError if they are too few to estimate label shares from."""
+    found = read_texts(file, target=manifest.target)
+    if len(found.texts) < MIN_TEXTS:
+        raise FormatError(file, "", f"has {len(found.texts)} usable texts; estimating label shares needs at least {MIN_TEXTS}")
+    return found
 
 
 def _source(bundle: Path, manifest: Manifest) -> NDArray[np.float64]:
@@ -142,7 +180,7 @@ def _source(bundle: Path, manifest: Manifest) -> NDArray[np.float64]:
     return np.array([manifest.label_shares[name] for name in manifest.labels])
 
 
-def _logits(classifier: Classifier, texts: list[Text], workers: int) -> NDArray[np.float32]:
+def logits_of(classifier: Classifier, texts: list[Text], workers: int) -> NDArray[np.float32]:
     """Logits, float32 [N, C]; each text runs alone, as in serving."""
     with ThreadPoolExecutor(workers, thread_name_prefix="answer") as pool:
         return np.concatenate(list(pool.map(lambda text: classifier.logits(*texts_and_targets([text])), texts)))
@@ -160,30 +198,23 @@ def _shifted(manifest: Manifest, shift: Shift, level: float) -> Manifest:
     return msgspec.structs.replace(manifest, bias=shift.bias.tolist(), conformal=None, certificate=None)
 
 
-def _write_card(path: Path, manifest: Manifest, shift: Shift) -> None:
+def _section(manifest: Manifest, shift: Shift) -> str:
+    """What a model card says of a shift."""
+    rows = zip(manifest.labels, shift.shares, shift.source, strict=True)
+    lines = [f"- `{name}`: {here:.3f} of {shift.n} texts, {there:.3f} originally" for name, here, there in rows]
+    note = "The scores and thresholds above were measured before the shift. Label sets were removed."
+    told = "The probabilities are for texts with these label shares, estimated without labels:"
+    return "\n".join([CARD_TITLE, "", told, "", *lines, "", note, ""])
+
+
+def _write_card(path: Path, manifest: Manifest, section: str) -> None:
     """Update the model card, if there is one: replace the section on an earlier shift by one on this shift."""
     if not path.is_file():
         return
     card = path.read_text(encoding="utf-8").partition(CARD_TITLE)[0]
     if manifest.certificate is None:
         card = without_certificate(card)
-    if manifest.bias is not None:
-        rows = zip(manifest.labels, shift.shares, shift.source, strict=True)
-        lines = [f"- `{name}`: {here:.3f} of {shift.n} texts, {there:.3f} originally" for name, here, there in rows]
-        note = "The scores and thresholds above were measured before the shift. Label sets were removed."
-        card += "\n".join(
-            [
-                CARD_TITLE,
-                "",
-                "The probabilities are for texts with these label shares, estimated without labels:",
-                "",
-                *lines,
-                "",
-                note,
-                "",
-            ]
-        )
-    path.write_text(card, encoding="utf-8", newline="\n")
+    path.write_text(card + section, encoding="utf-8", newline="\n")
 
 
 def _write_golden(folder: Path, classifier: Classifier) -> None:

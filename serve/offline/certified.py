@@ -42,6 +42,7 @@ class CertifyConfig:
     slices: Mapping[str, str] = field(default_factory=dict)  # regular expressions by name: is it so on the texts that match, too?
     workers: int | None = None  # texts answered in parallel; None: as many as usable cores
     trust: bool = False  # open the bundle whatever operators and tokenizer parts are in it
+    questions: tuple[str, ...] = ()  # of several: those to certify; none: all that have one answer and gold
 
     def __post_init__(self) -> None:
         """Check every value."""

@@ -21,7 +21,7 @@ from potstill.contract.scores.switches import fewest_answers
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import read_texts
-from potstill.serve.offline.certified import CARD_TITLE, CertifyConfig, answer, certificate_of, without_certificate
+from potstill.serve.offline.certified import CARD_TITLE, Answered, CertifyConfig, answer, certificate_of, without_certificate
 from potstill.serve.runtime.classifier import Classifier
 
 CARD_FILE = "README.md"
@@ -37,18 +37,24 @@ class CertifyReport:
 
     def as_text(self) -> str:
         """What is certified, in a few lines."""
-        found = self.certificate
-        low = lower_bound(found.n_right, found.n_answered, found.confidence)
-        least = "" if found.answered_share is None else f", and at least {found.answered_share:.1%} of texts of this kind"
         return "\n".join(
             [
-                f"certificate of {found.name}: {statement(found)}",
-                f"that is {found.n_answered / found.n:.1%} of {found.n} texts{least}; {found.n_right} of {found.n_answered} were "
-                f"{found.right} ({found.n_right / found.n_answered:.3f}; taken alone, at least {low:.3f})",
-                *_part_lines(found),
+                *certificate_lines(self.certificate),
                 f"{self.bundle}: abstains from the others; later: potstill check {self.bundle} NEW_GOLD",
             ]
         )
+
+
+def certificate_lines(found: Certificate) -> list[str]:
+    """What is certified, and how much of the texts that is."""
+    low = lower_bound(found.n_right, found.n_answered, found.confidence)
+    least = "" if found.answered_share is None else f", and at least {found.answered_share:.1%} of texts of this kind"
+    return [
+        f"certificate of {found.name}: {statement(found)}",
+        f"that is {found.n_answered / found.n:.1%} of {found.n} texts{least}; {found.n_right} of {found.n_answered} were "
+        f"{found.right} ({found.n_right / found.n_answered:.3f}; taken alone, at least {low:.3f})",
+        *_part_lines(found),
+    ]
 
 
 def statement(found: Certificate) -> str:
@@ -100,14 +106,15 @@ def certify_bundle(
     Raises:
         FormatError: if the bundle or the texts are malformed, or a text has no label.
         UserError: if nothing can be certified, the bundle is a cascade or answers several questions, or the folder
-            cannot be written.
+            cannot be written. Of several questions: :mod:`potstill.serve.offline.certify_questions`.
     """
     bundle, texts, out = Path(bundle), Path(texts), Path(bundle if out is None else out)
-    if out.resolve() != bundle.resolve() and out.exists() and not (out / "bundle.json").is_file() and any(out.iterdir()):
-        raise UserError(f"{out}: is a folder with other files; name a bundle or a new folder")
+    check_out(bundle, out)
+    if config.questions:
+        raise UserError(f"{bundle}: answers one choice, and --question is for a bundle of several questions; leave it out")
     with Classifier.open(bundle, trust=config.trust) as classifier:
         manifest = classifier.manifest
-        check_one_question(bundle, manifest, "potstill certify")
+        check_one_question(bundle, manifest, "a certificate of one choice")
         if manifest.cascade is not None:
             raise UserError(
                 f"{bundle}: is a cascade, whose two graphs answer with two kinds of confidence; certify its slow bundle"
@@ -115,15 +122,37 @@ def certify_bundle(
         found = read_texts(texts, labels=manifest.labels, target=manifest.target, gold=True)
         answered = answer(classifier, found.texts, config.workers or usable_cores())
         certificate = certificate_of(answered, digest.of_file(bundle / MODEL_FILE), config)
-        with atomic.folder(out) as folder:
-            for path in bundle.iterdir():
-                if path.name != SIGNATURE_FILE:  # it signs the bundle as it was before
-                    shutil.copyfile(path, folder / path.name)
-            write_manifest(folder, _certified(manifest, certificate))
-            _write_card(folder / CARD_FILE, certificate)
-            write_sums(folder)
-            Classifier.open(folder, trust=config.trust).close()
+    section = f"{CARD_TITLE} of {certificate.name}\n\n{card_note(certificate)}"
+    write_certified(bundle, out, _certified(manifest, certificate), section, trust=config.trust)
     return CertifyReport(out, certificate, found.skipped_line())
+
+
+def check_out(bundle: Path, out: Path) -> None:
+    """Raise UserError if the folder holds something else than a bundle."""
+    if out.resolve() != bundle.resolve() and out.exists() and not (out / "bundle.json").is_file() and any(out.iterdir()):
+        raise UserError(f"{out}: is a folder with other files; name a bundle or a new folder")
+
+
+def write_certified(bundle: Path, out: Path, manifest: Manifest, section: str, *, trust: bool) -> None:
+    """Write the bundle with another manifest, and a section at the end of its model card.
+
+    Args:
+        section: replaces that of an earlier certificate.
+        trust: as :meth:`Classifier.open` has it.
+    Raises:
+        UserError: if the folder cannot be written.
+    """
+    with atomic.folder(out) as folder:
+        for path in bundle.iterdir():
+            if path.name != SIGNATURE_FILE:  # it signs the bundle as it was before
+                shutil.copyfile(path, folder / path.name)
+        write_manifest(folder, manifest)
+        card = folder / CARD_FILE
+        if card.is_file():
+            kept = without_certificate(card.read_text(encoding="utf-8")).rstrip("\n")
+            card.write_text(f"{kept}\n\n{section}", encoding="utf-8", newline="\n")
+        write_sums(folder)
+        Classifier.open(folder, trust=trust).close()
 
 
 def _certified(manifest: Manifest, certificate: Certificate) -> Manifest:
@@ -139,10 +168,8 @@ def thresholds_of(certificate: Certificate, labels: list[str]) -> dict[str, floa
     return {name: certificate.labels[name].sure if name in certificate.labels else None for name in labels}
 
 
-def _write_card(path: Path, certificate: Certificate) -> None:
-    """Put the certificate into the model card, if there is one, in place of an earlier one."""
-    if not path.is_file():
-        return
+def card_note(certificate: Certificate) -> str:
+    """What a model card says of a certificate."""
     by = "people's labels" if certificate.source == "gold" else "the teacher's labels: this is agreement, not accuracy"
     said = statement(certificate)
     note = (
@@ -151,9 +178,7 @@ def _write_card(path: Path, certificate: Certificate) -> None:
         " the bundle abstains from the others."
     )
     lines = "".join(f"- {line}\n" for line in _part_lines(certificate))
-    card = without_certificate(path.read_text(encoding="utf-8")).rstrip("\n")
-    text = f"{card}\n\n{CARD_TITLE} of {certificate.name}\n\n{note}\n" + (f"\n{lines}" if lines else "")
-    path.write_text(text, encoding="utf-8", newline="\n")
+    return f"{note}\n" + (f"\n{lines}" if lines else "")
 
 
 @dataclass(frozen=True)
@@ -224,14 +249,24 @@ def check_certificate(bundle: str | Path, texts: str | Path, workers: int | None
     """
     bundle = Path(bundle)
     with Classifier.open(bundle, trust=trust) as classifier:
-        check_one_question(bundle, classifier.manifest, "potstill check")
+        check_one_question(bundle, classifier.manifest, "a certificate of one choice")
         certificate = read_manifest(bundle).certificate
         if certificate is None:
             raise UserError(f"{bundle}: has no certificate; make one with: potstill certify {bundle} GOLD")
-        if digest.of_file(bundle / MODEL_FILE) != certificate.graph_digest:
-            raise FormatError(bundle / "bundle.json", "certificate", f"is another {MODEL_FILE}'s; certify this bundle")
+        check_graph_of(bundle, certificate, "certificate")
         found = read_texts(texts, labels=classifier.manifest.labels, target=classifier.manifest.target, gold=True)
         answered = answer(classifier, found.texts, workers or usable_cores())
+    return held_against(bundle, certificate, answered)
+
+
+def check_graph_of(bundle: Path, certificate: Certificate, field: str) -> None:
+    """Raise FormatError if the bundle's graph is not the certified one."""
+    if digest.of_file(bundle / MODEL_FILE) != certificate.graph_digest:
+        raise FormatError(bundle / "bundle.json", field, f"is another {MODEL_FILE}'s; certify this bundle")
+
+
+def held_against(bundle: Path, certificate: Certificate, answered: Answered) -> CheckReport:
+    """What answers to new texts say of a certificate."""
     given = answered.given(thresholds_of(certificate, list(answered.labels)))
     right = answered.right & given
     labels = {}

@@ -117,6 +117,22 @@ def test_the_table_fits_a_terminal_and_its_command_labels_what_was_planned(files
     assert (out / "soft_labels.parquet").is_file()
 
 
+def test_a_task_of_several_questions_is_planned_as_it_is_asked(tmp_path, tiny_models, capsys):
+    (tmp_path / "task.toml").write_text(
+        'format = 2\nname = "two"\n'
+        '[[questions]]\nname = "stance"\nquestion = "Up?"\nlabels = [{ name = "rise" }, { name = "fall" }]\n'
+        '[[questions]]\nname = "topics"\nkind = "tags"\nquestion = "Does it mention {tag}?"\nlabels = [{ name = "news" }]\n'
+    )
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": f"text {i}"}) + "\n" for i in range(200)))
+    words = ["plan", str(tmp_path / "task.toml"), str(tmp_path / "texts.jsonl"), "--hours", "0.1", "--measure", "3"]
+    assert console([*words, "--teacher", str(tiny_models["dense"]), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["mode"] for row in found["rows"]] == ["direct", "cot"]
+    assert all(row["n_texts"] == 200 and row["known"] == "measured" for row in found["rows"])
+    assert "times are of all 2 questions and tags together, and paths are of each" in found["notes"]
+    assert "mode cascade asks each question by itself; to plan it: --mode cascade" in found["notes"]
+
+
 def test_as_json_it_is_one_object(files, capsys):
     task, texts, _ = files
     assert (

@@ -11,10 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.contract.errors import UserError
+from potstill.contract.questions.gold import parse_gold
 from potstill.contract.questions.head import HOLDS
-from potstill.contract.questions.question import Question
-from potstill.contract.questions.questionnaire import Questionnaire
+from potstill.contract.questions.question import NO, YES, Question
+from potstill.contract.questions.questionnaire import AnyTask, Questionnaire
 from potstill.contract.questions.soft_answers import QuestionLabel, SoftAnswers, read_soft_answers, rows_of
+from potstill.contract.soft_label import SoftLabel
+from potstill.contract.task import Task
+from potstill.contract.texts import Text, read_texts
+from potstill.trainer.data.rows import read_rows
 from potstill.trainer.data.selection import SLACK, is_validation
 from potstill.trainer.data.targets import majority_classes
 
@@ -54,6 +59,59 @@ def read_answers(path: Path, task: Questionnaire) -> list[SoftAnswers]:
     if len(teachers) > 1:
         raise UserError(f"{path}: holds labels of {len(teachers)} teachers; train on the labels of one")
     return rows
+
+
+def read_one_question(path: Path, task: Questionnaire, key: str) -> tuple[Task, list[SoftLabel]]:
+    """(one question, or one tag, as a task of its own; its soft labels) from a file of soft labels of all questions.
+
+    Args:
+        key: `stance`, or `topics/price` for a tag, which is then answered yes or no.
+    Raises:
+        FormatError: as :func:`read_answers`.
+        UserError: as there, and if there is no such question, or no text answers it.
+    """
+    ask = task.find_ask(key)
+    found = rows_of(read_answers(path, task), ask.question, ask.tag)
+    if not found:
+        raise UserError(f"{path}: no text answers {key}; label with the question, or name another one")
+    return ask.task, [msgspec.structs.replace(row, task_digest=ask.task.digest) for row in found]
+
+
+def one_choice(path: Path, task: AnyTask, question: str | None) -> tuple[Task, list[SoftLabel]]:
+    """(a task of one choice, its soft labels): the task itself, or one of its questions.
+
+    Args:
+        question: as the key of :func:`read_one_question`; None: the task asks one choice.
+    Raises:
+        FormatError, UserError: as :func:`read_one_question` and :func:`potstill.trainer.data.rows.read_rows`; or if the task asks
+            one choice and a question is named, or several and none is.
+    """
+    if isinstance(task, Task):
+        if question is not None:
+            raise UserError(f"--question is {question!r}, but task {task.name!r} asks one choice; leave it out")
+        return task, read_rows(path, task)
+    return read_one_question(path, task, _named(task, question))
+
+
+def gold_of_one(file: Path, task: AnyTask, question: str | None) -> list[Text]:
+    """The texts of a file that have a gold answer to a task of one choice, or to one question; raises as :func:`one_choice`."""
+    if isinstance(task, Task):
+        return read_texts(file, labels=task.label_names, target=task.input.target, gold=True).texts
+    ask, found = task.find_ask(_named(task, question)), list[Text]()
+    for text in read_texts(file, target=task.input.target, gold=True).texts:
+        labels = parse_gold(file, f"text {text.id!r}", task.questions, text.gold).get(ask.question.name)
+        if labels is not None:
+            gold = labels[0] if ask.tag is None else YES if ask.tag in labels else NO
+            found.append(msgspec.structs.replace(text, gold=gold))
+    return found
+
+
+def _named(task: Questionnaire, question: str | None) -> str:
+    """The question; raises UserError if none is named."""
+    if question is None:
+        keys = ", ".join(ask.key for ask in task.asks())
+        raise UserError(f"task {task.name!r} asks several questions; name one with --question: {keys}")
+    return question
 
 
 def select_answers(

@@ -14,15 +14,19 @@ from potstill.contract import checkpoint as record
 from potstill.contract.checkpoint import Student
 from potstill.contract.errors import UserError
 from potstill.contract.files import digest
+from potstill.contract.questions.kind_scores import MAIN, scores_of
+from potstill.contract.questions.probabilities import joint_probs
 from potstill.contract.questions.questionnaire import Questionnaire
 from potstill.contract.questions.soft_answers import SoftAnswers
-from potstill.trainer.config import TrainConfig
-from potstill.trainer.data.answered import AnsweredRows
+from potstill.contract.scores.record import Scores
+from potstill.trainer.data.answered import AnsweredRows, majorities, places_of
 from potstill.trainer.joint.calibration import QuestionCalibration, calibrate_questions
+from potstill.trainer.joint.intermediate_teacher import answered, open_answering_student, pool_rows
 from potstill.trainer.joint.losses import joint_goal
-from potstill.trainer.joint.targets import joint_targets
+from potstill.trainer.joint.targets import joint_targets, output_ranges
 from potstill.trainer.students.encoder import Encoder
 from potstill.trainer.students.start import backbone_of
+from potstill.trainer.training.ensemble import EnsembleAnswers, MemberProbs, train_ensemble
 from potstill.trainer.training.fit import FitResult, WeightedExamples, fit
 from potstill.trainer.training.loop import StateFolder
 from potstill.trainer.training.resume import WorkFolder
@@ -36,18 +40,18 @@ class JointTraining:
     encoder: Encoder
     fit: FitResult
     calibrations: list[QuestionCalibration]  # by question, in the task's order
+    ensemble: EnsembleAnswers | None = None  # several students whose mean answer it was trained on
 
-
-def check_joint(config: TrainConfig) -> None:
-    """Raise UserError for a setting that a student of several questions does not take."""
-    if config.from_student:
-        raise UserError("--from answers for a student of one choice; train the student of several questions on its soft labels")
-    if config.seeds > 1:
-        raise UserError(f"--seeds is {config.seeds}; a student of several questions takes one seed")
+    def probs(self, texts: Texts) -> NDArray[np.float64]:
+        """float64 [N, outputs]: calibrated answers to (text, target) pairs, question by question."""
+        return joint_probs([one.head for one in self.calibrations], self.encoder.logits(self.encoder.encode(texts)))
 
 
 def train_joint(job: TrainingJob, task: Questionnaire, rows: AnsweredRows, work: WorkFolder | None = None) -> JointTraining:
     """Train a student on all questions at once, and calibrate it on each.
+
+    With several seeds one is trained for each, and their mean answer is distilled into one more. Another student's answers take
+    the place of the soft labels, but for calibration and scores.
 
     Args:
         task: the job's.
@@ -57,17 +61,64 @@ def train_joint(job: TrainingJob, task: Questionnaire, rows: AnsweredRows, work:
         UserError: if the rows do not allow the training, the loss stops being a number, or the disk refuses a state.
         StoppedError: if a signal came; the same call goes on from there.
     """
-    config, states = job.config, StateFolder(work, "student") if work else None
-    with torch_threads(config.threads):
-        set_seed(config.seed)
-        start = begin(job, texts_of(rows.training), texts_of(rows.validation), states)
-        targets, held_out = (joint_targets(side, task.questions, config) for side in (rows.training, rows.validation))
-        goal = joint_goal(task.questions, targets, config)
-        examples = _examples(start.student, rows.training, targets), _examples(start.student, rows.validation, held_out)
-        settings = with_head_rate(config, start, len(rows.training))
-        fitted = fit(start.student, *examples, settings, job.progress, states, goal)
-        found = calibrate_questions(start.student, task.questions, rows, config)
+    with torch_threads(job.config.threads):
+        ensemble = _train_members(job, task, rows, work) if job.config.seeds > 1 else None
+        made = _train_one(job, task, rows, StateFolder(work, "student") if work else None, ensemble)
+    return replace(made, ensemble=ensemble)
+
+
+def _train_one(
+    job: TrainingJob,
+    task: Questionnaire,
+    rows: AnsweredRows,
+    states: StateFolder | None = None,
+    ensemble: EnsembleAnswers | None = None,
+) -> JointTraining:
+    """Train one student, and calibrate it on each question; raises as :func:`train_joint`."""
+    config = job.config
+    set_seed(config.seed)
+    teacher = open_answering_student(Path(config.from_student), task) if config.from_student else None
+    labelled = [*rows.training, *rows.validation]
+    pool = pool_rows(Path(config.pool), labelled, config.validation_share) if config.pool else []
+    training, validation = rows.training, rows.validation
+    start = begin(job, texts_of([*training, *pool]), texts_of(validation), states, teacher.encoder if teacher else None)
+    if teacher:  # validation rows choose the epoch only: the student is scored on the soft labels
+        training, validation = answered(teacher, [*training, *pool]), answered(teacher, validation)
+    targets = joint_targets(training, task.questions, config, ensemble.training if ensemble else None)
+    held_out = joint_targets(validation, task.questions, config, ensemble.validation if ensemble else None)
+    goal = joint_goal(task.questions, targets, config)
+    examples = _examples(start.student, training, targets), _examples(start.student, validation, held_out)
+    settings = with_head_rate(config, start, len(training))
+    fitted = fit(start.student, *examples, settings, job.progress, states, goal)
+    found = calibrate_questions(start.student, task.questions, rows, config)
     return JointTraining(start.student, replace(fitted, notes=start.notes), found)
+
+
+def _train_members(job: TrainingJob, task: Questionnaire, rows: AnsweredRows, work: WorkFolder | None) -> EnsembleAnswers:
+    """Train the students of the seeds that follow the configuration's own, and average their answers."""
+
+    def train_member(member: int, places: list[int]) -> MemberProbs:
+        config = replace(job.config, seed=(job.config.seed + member) % 2**32, precision=None, coverage=None)
+        seen = replace(rows, training=[rows.training[place] for place in places])
+        for question in task.questions:
+            if not len(places_of(seen.training, question)):
+                raise UserError(
+                    f"no text outside one of {config.n_folds} folds answers {question.name}; set fewer folds, or --folds 1 for none"
+                )
+        states = StateFolder(work, f"seed-{member}") if work else None
+        student = _train_one(replace(job, config=config), task, seen, states)
+        return student.probs(texts_of(rows.training)), student.probs(texts_of(rows.validation))
+
+    def score(probs: NDArray[np.float64]) -> Scores:
+        found = {}
+        for question, outputs in zip(task.questions, output_ranges(task.questions), strict=True):
+            own = probs[places_of(rows.validation, question), outputs]
+            values = question.level_values if question.kind == "degree" else None
+            metric, agreed = MAIN[question.kind], majorities(rows.validation, question)
+            found[question.name] = scores_of(question.kind, own, agreed, values=values)[metric]
+        return found
+
+    return train_ensemble([row.text for row in rows.training], job.config, work, train_member, score)
 
 
 def joint_student(job: TrainingJob, task: Questionnaire, rows: AnsweredRows, made: JointTraining, soft_labels: Path) -> Student:

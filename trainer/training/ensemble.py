@@ -4,7 +4,7 @@ A student that was trained on a text's label repeats it, errors of the teacher i
 student leaves one fold out, and a text's mean is taken over the students that left it out (cross-fitting; Wolpert 1992, Neural
 Networks 5(2), "stacked generalization"). With as many folds as students this costs no further training.
 
-Axes: N training texts, V validation texts, C classes.
+Axes: N training texts, V validation texts, C classes; of several questions all of them side by side.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic
-from potstill.contract.scores import metrics
 from potstill.contract.scores.record import Scores
-from potstill.contract.soft_label import SoftLabel
+from potstill.trainer.config import TrainConfig
 from potstill.trainer.data.selection import text_hash
 from potstill.trainer.training.resume import WorkFolder
 
@@ -51,38 +50,38 @@ def fold_of(text: str, n_folds: int) -> int:
 
 
 def train_ensemble(
-    rows: Sequence[SoftLabel],
-    majority: NDArray[np.int64],
-    n_members: int,
-    n_folds: int,
+    texts: Sequence[str],
+    config: TrainConfig,
     work: WorkFolder | None,
     train_member: Callable[[int, list[int]], MemberProbs],
+    score: Callable[[NDArray[np.float64]], Scores],
 ) -> EnsembleAnswers:
     """Train the students one after another, or read their answers from the work folder.
 
     Args:
-        rows: the training texts.
-        majority: int [V], class of the teacher's majority label of every validation text.
-        n_folds: 1 to ``n_members``; 1: every student is trained on every text.
+        texts: those trained on.
+        config: the numbers of students and of folds; with one fold every student is trained on every text.
         work: where the answers of finished students are kept; None: nowhere.
         train_member: trains the student of a number, from 0, on the texts at these indices, and answers all texts.
+        score: the agreement of answers to the validation texts, float [V, C], with the teacher.
     Raises:
         UserError: if a fold holds all texts, so that nothing is left to train on.
     """
-    folds = np.array([fold_of(row.text, n_folds) for row in rows])
-    sums, counts, scores = np.zeros(()), np.zeros(len(rows)), list[Scores]()
+    n_members, n_folds = config.seeds, config.n_folds
+    folds = np.array([fold_of(text, n_folds) for text in texts])
+    sums, counts, scores = np.zeros(()), np.zeros(len(texts)), list[Scores]()
     validation = np.zeros(())
     for member in range(n_members):
-        unseen = folds == member % n_folds if n_folds > 1 else np.ones(len(rows), dtype=bool)
-        kept = np.flatnonzero(~unseen) if n_folds > 1 else np.arange(len(rows))
+        unseen = folds == member % n_folds if n_folds > 1 else np.ones(len(texts), dtype=bool)
+        kept = np.flatnonzero(~unseen) if n_folds > 1 else np.arange(len(texts))
         if not len(kept):
-            raise UserError(f"{len(rows)} training texts are too few for {n_folds} folds; set fewer folds, or --folds 1 for none")
+            raise UserError(f"{len(texts)} training texts are too few for {n_folds} folds; set fewer folds, or --folds 1 for none")
         on_training, on_validation = _stored(work, member) or _store(work, member, train_member(member, kept.tolist()))
         sums = sums + np.where(unseen[:, None], on_training, 0)
         counts += unseen
         validation = validation + on_validation / n_members
-        scores.append(metrics.scores(on_validation, majority))
-    return EnsembleAnswers(sums / counts[:, None], validation, scores, metrics.scores(validation, majority), n_folds)
+        scores.append(score(on_validation))
+    return EnsembleAnswers(sums / counts[:, None], validation, scores, score(validation), n_folds)
 
 
 def _store(work: WorkFolder | None, member: int, answers: MemberProbs) -> MemberProbs:
@@ -106,5 +105,7 @@ def _stored(work: WorkFolder | None, member: int) -> MemberProbs | None:
 
 
 def _agreement(scores: Scores) -> str:
-    """`accuracy ..., macro-F1 ...`."""
+    """`accuracy ..., macro-F1 ...`; of several questions the main metric of each."""
+    if "accuracy" not in scores:
+        return ", ".join(f"{name} {score.as_text()}" for name, score in scores.items())
     return f"accuracy {scores['accuracy'].as_text()}, macro-F1 {scores['macro_f1'].as_text()}"

@@ -17,6 +17,7 @@ from transformers import set_seed
 
 from potstill.contract.errors import UserError
 from potstill.contract.questions.questionnaire import AnyTask
+from potstill.contract.scores import metrics
 from potstill.contract.soft_label import SoftLabel
 from potstill.contract.task import Task
 from potstill.models.catalog import ModelFolder
@@ -173,7 +174,8 @@ def _train_members(job: TrainingJob, rows: TrainingRows, work: WorkFolder | None
 
     labels = job.task.label_names
     majority = majority_classes(rows.validation, labels)
-    return train_ensemble(rows.training, majority, job.config.seeds, job.config.n_folds, work, train_member)
+    texts = [row.text for row in rows.training]
+    return train_ensemble(texts, job.config, work, train_member, lambda probs: metrics.scores(probs, majority))
 
 
 def _pool(config: TrainConfig, rows: TrainingRows) -> list[SoftLabel]:

@@ -11,13 +11,14 @@ from potstill.commands.console.errors import FAILED, line, printable, tell
 from potstill.commands.options.bundle import trust_option, workers_option
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.promise import confidence_option, named, rule_option
+from potstill.serve.offline import adapt_questions as adapting
+from potstill.serve.offline import certify_questions as certification
 from potstill.serve.offline import verify as verification
-from potstill.serve.offline.adapt import AdaptConfig, adapt_bundle
+from potstill.serve.offline.adapt import AdaptConfig
 from potstill.serve.offline.audit import AuditConfig
 from potstill.serve.offline.audit import audit as read_audit
 from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
 from potstill.serve.offline.certified import CertifyConfig
-from potstill.serve.offline.certify import certify_bundle, check_certificate
 from potstill.serve.offline.predict import PredictConfig, predict_file
 
 PATH = click.Path(path_type=Path)
@@ -80,15 +81,17 @@ def verify(ctx: click.Context, bundle: Path, key: Path | None, trust: bool) -> N
     callback=named,
     help="Say whether it is shown for the texts that match, too, ignoring case. Repeatable.",
 )
+@click.option("--question", "questions", multiple=True, help="Of several questions: one to certify; else all. Repeatable.")
 @click.option("--out", type=PATH, help="Folder of the new bundle.  [default: BUNDLE is replaced]")
 @workers_option
 @trust_option
 def certify(bundle: Path, gold: Path, out: Path | None, **options: object) -> None:
     """Find how many texts BUNDLE may answer so that its answers are right with a stated accuracy, and write that into it.
 
-    GOLD has texts with labels that nothing was fitted to. The bundle abstains from the other texts.
+    GOLD has texts with labels that nothing was fitted to. The bundle abstains from the other texts. Of several questions each has a
+    certificate of its own, tags apart; the confidence is that of all together.
     """
-    report = certify_bundle(bundle, gold, out, config_of(CertifyConfig, options))
+    report = certification.certify(bundle, gold, out, config_of(CertifyConfig, options))
     if report.skipped:
         tell(report.skipped)
     click.echo(printable(report.as_text()))
@@ -102,7 +105,7 @@ def certify(bundle: Path, gold: Path, out: Path | None, **options: object) -> No
 @click.pass_context
 def check(ctx: click.Context, bundle: Path, gold: Path, workers: int | None, trust: bool) -> None:
     """Hold the certificate of BUNDLE against the new texts with labels in GOLD; exit with 1 if they show that it is broken."""
-    report = check_certificate(bundle, gold, workers, trust=trust)
+    report = certification.check(bundle, gold, workers, trust=trust)
     click.echo(printable(report.as_text()))
     if report.broken:
         ctx.exit(FAILED)
@@ -115,11 +118,15 @@ def check(ctx: click.Context, bundle: Path, gold: Path, workers: int | None, tru
 @click.option(
     "--level", default=AdaptConfig.level, show_default=True, help="Significance level of the test, 0 to 1; 1 always adapts."
 )
+@click.option("--question", "questions", multiple=True, help="Of several questions: one to adapt; else all. Repeatable.")
 @workers_option
 @trust_option
-def adapt(bundle: Path, texts: Path, out: Path, level: float, workers: int | None, trust: bool) -> None:
-    """Estimate the label shares of TEXTS, which need no labels, and write BUNDLE again for them."""
-    report = adapt_bundle(bundle, texts, out, AdaptConfig(level=level, workers=workers, trust=trust))
+def adapt(bundle: Path, texts: Path, out: Path, **options: object) -> None:
+    """Estimate the label shares of TEXTS, which need no labels, and write BUNDLE again for them.
+
+    Of several questions each is tested and adapted by itself; tags stay as they are.
+    """
+    report = adapting.adapt(bundle, texts, out, config_of(AdaptConfig, options))
     if report.skipped:
         tell(report.skipped)
     click.echo(printable(report.as_text()))

@@ -63,6 +63,14 @@ FILE = click.Path(path_type=Path)
 )
 @prompt_options
 @click.option(
+    "--first-look",
+    type=int,
+    default=LabelConfig.first_look,
+    show_default=True,
+    help="Where the task has more than 20 labels: ask the teacher about groups of at most so many labels first, without worked "
+    "examples, and choose the candidates by that and similarity (without the extra train by that alone); 0: by similarity alone.",
+)
+@click.option(
     "--temperature", default=LabelConfig.temperature, show_default=True, help="Sampling temperature of rationales, above 0."
 )
 @click.option("--seed", default=LabelConfig.seed, show_default=True, help="Random seed of prompt variants and rationales.")

@@ -70,8 +70,14 @@ def evaluate(checkpoint: Path, gold: Path, as_json_: bool, predictions_file: Pat
 @click.argument("gold", type=PATH)
 @click.option("--precision", type=float, help="Wanted precision of every label's answers, above 0 and at most 1.")
 @click.option("--coverage", type=float, help="Wanted share of label sets that hold the right label, above 0 and below 1.")
+@click.option("--best-f1", is_flag=True, help="Of tags: each holds from the probability of the best F1 on, not of --precision.")
+@click.option("--question", "questions", multiple=True, help="Of several questions: one to calibrate; else all. Repeatable.")
 @rule_option
 @confidence_option
 def calibrate(checkpoint: Path, gold: Path, **options: object) -> None:
-    """Choose CHECKPOINT's thresholds and label sets on the file GOLD of texts with gold labels, none of them trained on."""
+    """Choose CHECKPOINT's thresholds and label sets on the file GOLD of texts with gold labels, none of them trained on.
+
+    A student of several questions is calibrated question by question, each on the texts with a gold answer to it. Of tags a
+    precision is that of saying that a tag holds.
+    """
     click.echo(evaluation.calibrate(checkpoint, gold, config_of(ConfidenceConfig, options), tell).as_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,12 +11,13 @@ from potstill.commands.console.errors import heeding_sigterm
 from potstill.commands.console.progress import train_progress
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.promise import confidence_option, rule_option
-from potstill.contract.questions.questionnaire import as_single
-from potstill.contract.texts import read_texts
+from potstill.contract.questions.questionnaire import load_any_task
 from potstill.trainer.config import RECIPES, WEIGHTINGS, TrainConfig
+from potstill.trainer.data.answered import gold_of_one
 from potstill.trainer.run import is_main_process, train
 from potstill.trainer.sweep import sweep
 from potstill.trainer.training.losses import OBJECTIVES
+from potstill.trainer.training.resume import Unfinished
 
 FILE = click.Path(path_type=Path)  # whether it exists is checked by the code that reads it
 
@@ -125,10 +127,13 @@ FILE = click.Path(path_type=Path)  # whether it exists is checked by the code th
     show_default=True,
     help="Seconds between saved states, from which a killed run resumes.",
 )
+@click.option(
+    "--question", help="Of several: train an ordinary student of one choice for this one alone, or for one tag (QUESTION/TAG)."
+)
 @click.option("--restart", is_flag=True, help="Start again instead of resuming a run that was killed.")
 @click.option("--threads", type=int, default=TrainConfig.threads, help="CPU threads.  [default: all]")
 def command(
-    task: Path, soft_labels: Path, checkpoint: Path, restart: bool, sweeps: bool, gold: Path | None, **options: object
+    task: Path, soft_labels: Path, checkpoint: Path, restart: bool, sweeps: bool, gold: Path | None, **options: Any
 ) -> None:
     """Train a student for TASK on SOFT_LABELS and write it to the folder CHECKPOINT.
 
@@ -136,13 +141,14 @@ def command(
     """
     if gold and not sweeps:
         raise click.UsageError("--gold is for the table of --sweep; score a checkpoint with: potstill evaluate")
-    config = config_of(TrainConfig, options)
+    config, question = config_of(TrainConfig, options), options["question"]
     with heeding_sigterm(), train_progress() as progress:
         if sweeps:
-            read = as_single(task, "potstill train --sweep")
-            texts = read_texts(gold, labels=read.label_names, target=read.input.target, gold=True).texts if gold else []
-            text = sweep(read, soft_labels, checkpoint, config, texts, progress).as_text()
+            read = load_any_task(task)
+            texts = gold_of_one(gold, read, question) if gold else []
+            text = sweep(read, soft_labels, checkpoint, config, texts, progress, question=question).as_text()
         else:
-            text = train(task, soft_labels, checkpoint, config, progress, "restart" if restart else "resume").as_text()
+            unfinished: Unfinished = "restart" if restart else "resume"
+            text = train(task, soft_labels, checkpoint, config, progress, unfinished, question=question).as_text()
     if is_main_process():
         click.echo(text)

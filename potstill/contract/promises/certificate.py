@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from potstill.contract.errors import FormatError
 from potstill.contract.files.decode import Strict
 from potstill.contract.questions.decision import LabelSource
+from potstill.contract.questions.head import Head
 
 
 class CertifiedPart(Strict):
@@ -78,22 +80,32 @@ class Certificate(Strict):
         return sum(weight * right for weight, _, right in found) / given if given else None
 
 
-def check_certificate(path: Path, certificate: Certificate | None) -> None:
+def check_certificate(path: Path, certificate: Certificate | None, field: str = "certificate") -> None:
     """Raise FormatError, naming the field, if a certificate's counts and shares cannot be true."""
     if certificate is None:
         return
     given = [name for name in ("accuracy", "agreement") if getattr(certificate, name) is not None]
     if len(given) != 1:
-        raise FormatError(path, "certificate", f"has {' and '.join(given) or 'neither'}; it must have accuracy or agreement")
+        raise FormatError(path, field, f"has {' and '.join(given) or 'neither'}; it must have accuracy or agreement")
     for name in (*given, "confidence"):
         if not 0 < getattr(certificate, name) < 1:
-            raise FormatError(path, f"certificate.{name}", f"is {getattr(certificate, name)}; it must be above 0 and below 1")
+            raise FormatError(path, f"{field}.{name}", f"is {getattr(certificate, name)}; it must be above 0 and below 1")
     parts: dict[str, Certificate | CertifiedPart] = {"": certificate}
     for kind in ("labels", "slices"):
         parts |= {f".{kind}.{name}": part for name, part in (getattr(certificate, kind) or {}).items()}
     for place, part in parts.items():
         if part.sure is not None and not 0 <= part.sure <= 1:
-            raise FormatError(path, f"certificate{place}.sure", f"is {part.sure}; it must be from 0 to 1")
+            raise FormatError(path, f"{field}{place}.sure", f"is {part.sure}; it must be from 0 to 1")
         if not 0 <= part.n_right <= part.n_answered <= part.n:
             found = f"{part.n_right} right of {part.n_answered} answered of {part.n}"
-            raise FormatError(path, f"certificate{place}", f"says {found}; each must be at most the next")
+            raise FormatError(path, f"{field}{place}", f"says {found}; each must be at most the next")
+
+
+def check_certificates(path: Path, heads: Sequence[Head], certificates: Mapping[str, Certificate]) -> None:
+    """Raise FormatError unless every certificate is whole, and of a question with one answer. Args: certificates, by question."""
+    allowed = [head.name for head in heads if head.is_softmax]
+    for name, certificate in certificates.items():
+        place = f"certificates.{name}"
+        if name not in allowed:
+            raise FormatError(path, place, f"is not of a question with one answer; allowed: {', '.join(allowed) or 'none'}")
+        check_certificate(path, certificate, place)

@@ -25,8 +25,9 @@ from potstill.contract.questions.decision import (
     check_confidence,
     check_decision,
 )
-from potstill.contract.questions.question import KINDS, YES_NO, Kind
+from potstill.contract.questions.question import KINDS, YES_NO, Kind, Question
 from potstill.contract.scores.record import Scores
+from potstill.contract.task import Label
 
 HOLDS = 0.5  # a tag holds from this probability on, unless its threshold says otherwise
 
@@ -78,6 +79,12 @@ def ranges(heads: Sequence[Head]) -> list[slice]:
         found.append(slice(start, start + len(head.labels)))
         start += len(head.labels)
     return found
+
+
+def as_question(head: Head) -> Question:
+    """The question that a head answers, as far as a bundle knows it: enough to read gold answers to it."""
+    labels = [] if head.kind == "yesno" else [Label(name=name) for name in head.labels]
+    return Question(name=head.name, kind=head.kind, question=head.name, labels=labels, values=head.values or [])
 
 
 def check_heads(path: Path, owner: Answering) -> None:
@@ -147,7 +154,10 @@ def check_one_question(place: Path, owner: Answering, what: str) -> None:
     """
     if owner.heads is not None:
         asked = ", ".join(f"{head.name} ({head.kind})" for head in owner.heads)
-        raise UserError(f"{place}: answers {asked}; {what} takes a bundle of one choice: export one for that question alone")
+        raise UserError(
+            f"{place}: answers {asked}; {what} takes a bundle of one choice: train a student for the question that needs it "
+            "(potstill train --question NAME), and export that"
+        )
 
 
 def with_scores(head: Head, split: str, found: Scores) -> Head:

@@ -79,6 +79,13 @@ class Questionnaire(Strict, kw_only=True):
                 return question
         raise UserError(f"the task has no question {name!r}; its questions are {', '.join(self.question_names)}")
 
+    def find_ask(self, key: str) -> Ask:
+        """What a key names, `stance` or `topics/price`; raises UserError."""
+        asks = {ask.key: ask for ask in self.asks()}
+        if key not in asks:
+            raise UserError(f"the task has no question {key!r} with one answer; it has {', '.join(asks)}")
+        return asks[key]
+
     def asks(self) -> list[Ask]:
         """Everything that a teacher is asked about a text, in the task's order: each question, and of tags each one."""
         return [ask for question in self.questions for ask in self.asks_of(question)]

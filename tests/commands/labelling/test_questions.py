@@ -116,9 +116,8 @@ def test_with_hours_whole_texts_are_labelled_and_the_same_command_goes_on(potsti
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("plan", "task.toml", "texts.jsonl", "--hours", "1"), "potstill plan takes a task of one choice"),
         (("task", "tune", "task.toml", "texts.jsonl", "out"), "potstill task tune takes a task of one choice"),
-        (("label", "task.toml", "texts.jsonl", "out", "--then", "x.gguf"), "a second teacher is asked about tasks of one choice only; leave out --then"),
+        (("label", "task.toml", "texts.jsonl", "out", "--then", "x.gguf"), "leave out --then, or write the question that needs it into a task of its own"),
         (("label", "task.toml", "texts.jsonl", "out", "--prior", "up=0.5,down=0.5"), "prior: 'up' is not question:label; write for example move:up=0.3"),
     ],
 )  # fmt: skip

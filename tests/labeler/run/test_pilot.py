@@ -5,14 +5,19 @@ from dataclasses import replace
 
 import pytest
 from support.teachers.table_teacher import TASK, Table
+from support.toy_questions import a_questionnaire
 
 from potstill.contract.errors import UserError
 from potstill.contract.scores.record import Score
 from potstill.contract.texts import Text
 from potstill.labeler.config import LabelConfig
+from potstill.labeler.engine.llama import LlamaEngine
 from potstill.labeler.run import pilot
-from potstill.labeler.run.pilot import LabellingPace, measured_pace
+from potstill.labeler.run.pilot import LabellingPace, measured_pace, measured_questions_pace
 from potstill.labeler.run.plan_rows import PATHS, USED, PlanRow, best_fit, fitting, recommended, with_paths
+from potstill.labeler.run.questions import parts_of
+from potstill.labeler.teacher import Identity
+from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 
 pytestmark = pytest.mark.slow
 
@@ -70,6 +75,57 @@ def test_longer_texts_than_those_drawn_take_longer(monkeypatch):
 def test_a_teacher_that_draws_hardly_anything_is_refused():
     with pytest.raises(UserError, match=r"table drew \d paths in 1 s, too few to plan with"):
         measured_pace(TASK, TEXTS, Slow(0.0, 0.6), DIRECT, 1.0, start_s=0, cot=False)
+
+
+# Several questions
+
+
+class SlowToAnyWords(Slow):
+    """The same teacher, for questions of different labels."""
+
+    def answer(self, prefix, variant, requests, spec, run_seed, enough=None):
+        for path in super().answer(prefix, variant, requests, spec, run_seed, enough):
+            yield replace(path, word_logprobs=tuple(-1.0 - i for i in range(len(spec.words))))
+
+
+@pytest.fixture
+def local(tiny_models):
+    engine = LlamaEngine(tiny_models["dense"])
+    config = LocalConfig(n_threads=1, n_batch=256, n_live_paths=24, flash_attention=False)
+    yield LocalTeacher(engine, Identity("tiny", "d", "d", "b"), config)
+    engine.close()
+
+
+def questions_pace(teacher, config, texts=TEXTS, seconds=4.0, *, cot=False):
+    return measured_questions_pace(
+        a_questionnaire(), texts, teacher, config, seconds, start_s=1.5, cot=cot, nearest_of=lambda *_: None
+    )
+
+
+def test_questions_that_are_asked_one_after_the_other_take_the_sum_of_their_times():
+    pace = questions_pace(SlowToAnyWords(0.0, 0.004), DIRECT)
+    assert 6 * 0.004 * 0.9 < pace.read_s < 6 * 0.04  # beside other work each path takes longer, and never less
+    assert (pace.n_asks, pace.start_s) == (6, 1.5)
+    text_s = pace.text_s(LabelConfig(mode="direct", n_paths=2))
+    assert text_s == pytest.approx(2 * pace.read_s + 6 * 2 * pilot._SETTLE_PATH_S)
+    alone = LabellingPace(0.0, 0.0, 0.0, None, settle_s=pilot._SETTLE_S)
+    assert alone.beside(alone).settle_s == pilot._SETTLE_S  # written once
+
+
+def test_questions_that_share_a_prompt_are_timed_together_and_cost_less_than_alone(local):
+    task = a_questionnaire()
+    assert [len(part) for part in parts_of(task, local, DIRECT)] == [6]
+    assert [len(part) for part in parts_of(task, local, CASCADE)] == [1] * 6
+    texts = [Text(f"{i} " + "the price will surely rise " * 12, str(i)) for i in range(200)]
+    together, alone = (questions_pace(local, config, texts, 3.0) for config in (DIRECT, CASCADE))
+    assert together.n_asks == alone.n_asks == 6
+    assert 0 < together.read_s < 0.6 * alone.read_s
+
+
+def test_rationales_of_several_questions_are_timed_too(monkeypatch):
+    monkeypatch.setattr(pilot, "N_PATHS", 2)
+    pace = questions_pace(SlowToAnyWords(0.0, 0.004), COT, seconds=6.0, cot=True)
+    assert 6 * (0.008 - 0.004 / 2) * 0.7 < pace.rationale_s < 6 * 0.08
 
 
 # The table

@@ -49,17 +49,15 @@ def test_bench_measures_it(bundle, capsys):
 @pytest.mark.parametrize(
     ("command", "what"),
     [
-        (["adapt", "BUNDLE", "TEXTS", "--out", "OUT"], "potstill adapt"),
         (["cascade", "BUNDLE", "BUNDLE", "TEXTS", "OUT"], "potstill cascade"),
-        (["certify", "BUNDLE", "TEXTS"], "potstill certify"),
-        (["check", "BUNDLE", "TEXTS"], "potstill check"),
     ],
 )
 def test_what_is_made_for_one_choice_says_so(bundle, texts, tmp_path, capsys, command, what):
     places = {"BUNDLE": bundle, "TEXTS": texts, "OUT": tmp_path / "out"}
     assert run([str(places.get(word, word)) for word in command]) == 1
     assert capsys.readouterr().err == (
-        f"potstill: {bundle}: answers {ASKED}; {what} takes a bundle of one choice: export one for that question alone\n"
+        f"potstill: {bundle}: answers {ASKED}; {what} takes a bundle of one choice: train a student for the question that "
+        "needs it (potstill train --question NAME), and export that\n"
     )
     assert not (tmp_path / "out").exists()
 

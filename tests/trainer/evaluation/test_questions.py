@@ -13,11 +13,10 @@ from potstill.contract.questions.soft_answers import write_soft_answers
 from potstill.contract.texts import Text, write_texts
 from potstill.export.config import ExportConfig
 from potstill.export.run import export_bundle
-from potstill.trainer.calibrate_on_gold import ConfidenceConfig
 from potstill.trainer.evaluation.checkpoint_scores import predict
 from potstill.trainer.evaluation.comparison_text import as_json, as_text, notes, predictions
 from potstill.trainer.evaluation.questions import read_gold_answers, student_answers
-from potstill.workflows.evaluation import EvaluateConfig, calibrate, evaluate
+from potstill.workflows.evaluation import EvaluateConfig, evaluate
 from potstill.workflows.reporting import ReportFiles, write_report
 
 pytestmark = pytest.mark.slow
@@ -97,15 +96,6 @@ def test_what_is_for_one_choice_is_refused(files, config, name):
     with pytest.raises(UserError) as caught:
         evaluate(files[0], files[1], config)
     assert str(caught.value) == f"{files[0]}: answers several questions, and {name} is for a student of one choice; leave it out"
-
-
-def test_calibrate_says_where_thresholds_of_several_questions_come_from(files):
-    with pytest.raises(UserError) as caught:
-        calibrate(files[0], files[1], ConfidenceConfig(precision=0.9))
-    assert str(caught.value) == (
-        f"{files[0]}: answers move, asks, topics, sure; potstill calibrate takes a student of one choice. Thresholds and label sets "
-        "of several questions are chosen on held-out texts: potstill train --precision, --coverage"
-    )
 
 
 def test_a_file_without_an_answer_is_refused(files, tmp_path):

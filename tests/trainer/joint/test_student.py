@@ -1,3 +1,4 @@
+import msgspec
 import numpy as np
 import pytest
 from support.tiny_backbone import VOCABULARY, write_backbone
@@ -11,8 +12,14 @@ from potstill.contract.questions.head import flat_labels, ranges
 from potstill.contract.questions.probabilities import head_probs, tag_thresholds
 from potstill.contract.questions.questionnaire import questionnaire_from_json
 from potstill.contract.questions.soft_answers import read_soft_answers, write_soft_answers
+from potstill.contract.texts import Text, write_texts
+from potstill.trainer.config import TrainConfig
+from potstill.trainer.data.selection import is_validation
+from potstill.trainer.joint.intermediate_teacher import answered, open_answering_student
+from potstill.trainer.joint.targets import joint_targets
 from potstill.trainer.run import train
 from potstill.trainer.students import encoder as students
+from potstill.trainer.training.ensemble import fold_of
 
 MOST_RIGHT = 0.9  # the words give every answer away; a student that has learned a question is rarely wrong
 
@@ -102,22 +109,89 @@ def test_other_families_have_a_range_of_outputs_for_each_question_too(tmp_path, 
     assert encoder.logits(encoder.encode([("the price will rise", None)])).shape == (1, len(task.label_names))
 
 
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        (
-            {"from_student": "x"},
-            "--from answers for a student of one choice; train the student of several questions on its soft labels",
-        ),
-        ({"seeds": 3}, "--seeds is 3; a student of several questions takes one seed"),
-    ],
-)
-def test_what_several_questions_do_not_take_is_said_before_training(tmp_path, backbone, changes, problem):
+def test_several_seeds_are_distilled_into_one_more_student_of_all_questions(tmp_path, backbone):
     task, path = a_questionnaire(), tmp_path / "rows.jsonl"
-    write_soft_answers(path, answer_rows(60, task))
+    write_soft_answers(path, answer_rows(160, task, left_out=["asks"]))
+    report = train(task, path, tmp_path / "student", quick(backbone, family="static", epochs=2, seeds=2))
+    found = report.training.ensemble
+    assert found.training.shape == (len(report.rows.training), len(task.label_names))
+    np.testing.assert_allclose(found.training[:, :3].sum(axis=1), 1)  # a choice
+    assert [set(scores) for scores in (*found.scores, found.mean_scores)] == [{"move", "asks", "topics", "sure"}] * 3
+    assert "mean of 2 students, each without one of 2 folds: move " in report.as_text()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["rows.jsonl", "student"]
+    other = train(task, path, tmp_path / "one", quick(backbone, family="static", epochs=2))
+    assert other.student.validation_losses != report.student.validation_losses
+
+
+def test_the_ensembles_answers_are_mixed_into_the_targets_of_every_kind():
+    task = a_questionnaire()
+    rows = answer_rows(6, task, left_out=["asks"])
+    mean = np.full((6, len(task.label_names)), 0.5)
+    teacher, both, ensemble = (
+        joint_targets(rows, task.questions, TrainConfig(seeds=2, teacher_weight=weight), mean) for weight in (1.0, 0.5, 0.0)
+    )
+    n = len(task.label_names)
+    np.testing.assert_array_equal(teacher, joint_targets(rows, task.questions, TrainConfig()))
+    np.testing.assert_allclose(both[:, :n], (teacher[:, :n] + ensemble[:, :n]) / 2)
+    asks = task.label_names.index("asks/yes")
+    assert set(ensemble[:, asks]) == {0.5, 0.0} and (ensemble[:, asks] > 0).tolist() == [True, False] * 3
+    np.testing.assert_array_equal(ensemble[:, n:], teacher[:, n:])  # weights are the teacher's
+
+
+def test_a_question_that_one_fold_holds_all_answers_to_is_said(tmp_path, backbone):
+    task, path = a_questionnaire(), tmp_path / "rows.jsonl"
+    rows = answer_rows(60, task)
+    kept = next(i for i, row in enumerate(rows) if not is_validation(row.text, 0.25))
+    fold = fold_of(rows[kept].text, 2)
+    rows = [
+        msgspec.structs.replace(row, answers=row.answers | {"sure": None})
+        if fold_of(row.text, 2) != fold and not is_validation(row.text, 0.25)
+        else row
+        for row in rows
+    ]
+    write_soft_answers(path, rows)
+    with pytest.raises(UserError, match="no text outside one of 2 folds answers sure; set fewer folds, or --folds 1 for none"):
+        train(task, path, tmp_path / "student", quick(backbone, seeds=2, epochs=1, validation_share=0.25))
+
+
+@pytest.mark.parametrize("family", ["static", "charformer"])
+def test_another_student_answers_the_texts_and_those_of_a_pool(tmp_path, backbone, trained, family):
+    task, path, teacher, _ = trained
+    pool = tmp_path / "pool.jsonl"
+    pool.write_bytes(write_texts([Text(text.text, text.id) for text in answered_gold(150, seed=9)]))
+    config = quick(backbone, family=family, from_student=str(teacher), pool=str(pool), epochs=1)
+    seen = []
+    report = train(task, path, tmp_path / "student", config, lambda stage, done, total, loss: seen.append(total))
+    labelled = len(report.rows.training)
+    n_pool = sum(not is_validation(text.text, config.validation_share) for text in answered_gold(150, seed=9))
+    assert seen[-1] >= -(-(labelled + n_pool - 5) // config.batch_size)  # a few of the pool are labelled texts
+    assert seen[-1] > -(-labelled // config.batch_size)
+    assert report.student.n_train == labelled and [head.name for head in report.student.heads] == ["move", "asks", "topics", "sure"]
+
+
+def test_the_answers_of_a_student_are_soft_labels_of_every_question(tmp_path, trained):
+    task, _, checkpoint, _ = trained
+    rows = answer_rows(20, task, seed=4, left_out=["asks"])
+    found = answered(open_answering_student(checkpoint, task), rows)
+    path = tmp_path / "rows.jsonl"
+    write_soft_answers(path, found)
+    assert [row.id for row in read_soft_answers(path, task.questions)] == [row.id for row in rows]
+    one = found[1]
+    assert rows[1].answers["asks"] is None and one.answers["asks"].method == "student"
+    assert sum(one.answers["move"].votes.values()) == 1 and max(one.answers["topics"].votes.values()) <= 1
+    assert found == answered(open_answering_student(checkpoint, task), found)
+
+
+def test_a_student_of_other_questions_cannot_answer_for_these(tmp_path, backbone, trained):
+    task, path = a_questionnaire(), tmp_path / "rows.jsonl"
+    other = a_questionnaire(questions=[task.find("topics"), task.find("asks")], examples=[])
+    write_soft_answers(path, answer_rows(60, other))
     with pytest.raises(UserError) as caught:
-        train(task, path, tmp_path / "student", quick(backbone, **changes))
-    assert str(caught.value) == problem
+        train(other, path, tmp_path / "student", quick(backbone, from_student=str(trained[2])))
+    assert str(caught.value) == (
+        f"{trained[2]}: answers move (choice), asks (yesno), topics (tags), sure (degree), but task 'toy' asks for topics (tags), "
+        "asks (yesno); name a student of this task, with the same labels in the same order"
+    )
 
 
 def test_one_question_of_another_kind_is_trained_alone(tmp_path, backbone):

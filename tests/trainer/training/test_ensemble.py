@@ -3,6 +3,7 @@ import pytest
 from support.toy_task import LABELS, QUICK, a_task, quick, toy_rows, write_rows
 
 from potstill.contract.errors import StoppedError, UserError
+from potstill.contract.scores.record import Score
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.data.targets import mixed_target
 from potstill.trainer.run import train
@@ -18,6 +19,12 @@ def work(tmp_path):
         yield work
 
 
+def ensemble_of(rows, n_members, n_folds, work, teach):
+    """The students of stated seeds and folds; how well they agree is not asked."""
+    config = TrainConfig(seeds=n_members, folds=n_folds)
+    return train_ensemble([row.text for row in rows], config, work, teach, lambda probs: {"accuracy": Score(1, 1, 1, 1)})
+
+
 @pytest.mark.parametrize(("n_members", "n_folds"), [(3, 3), (5, 2), (2, 2)])
 def test_a_texts_target_comes_only_from_students_that_have_not_seen_it(work, n_members, n_folds):
     rows, seen = toy_rows(60, a_task()), {}
@@ -27,7 +34,7 @@ def test_a_texts_target_comes_only_from_students_that_have_not_seen_it(work, n_m
         memorised = np.array([[1.0, 0, 0] if place in places else [0, 1.0, 0] for place in range(len(rows))])
         return memorised, np.full((4, 3), 1 / 3)
 
-    ensemble = train_ensemble(rows, np.zeros(4, dtype=int), n_members, n_folds, work, teach)
+    ensemble = ensemble_of(rows, n_members, n_folds, work, teach)
     np.testing.assert_array_equal(ensemble.training, np.tile([0, 1.0, 0], (60, 1)))
     assert all(0 < len(places) < 60 for places in seen.values())
     assert set.union(*seen.values()) == set(range(60))
@@ -41,7 +48,7 @@ def test_without_folds_every_student_sees_every_text_and_the_mean_is_of_all(work
         assert places == list(range(12))
         return said[member], said[member][:4]
 
-    ensemble = train_ensemble(rows, np.zeros(4, dtype=int), 2, 1, work, teach)
+    ensemble = ensemble_of(rows, 2, 1, work, teach)
     np.testing.assert_allclose(ensemble.training, 0.3)
     np.testing.assert_allclose(ensemble.validation, 0.3)
 
@@ -58,7 +65,7 @@ def test_students_that_are_done_are_not_trained_again(tmp_path):
 
     def run():
         with work_folder(tmp_path / "student", {}, "resume", 60.0, writes=True) as work:
-            return train_ensemble(rows, np.zeros(4, dtype=int), 3, 3, work, teach)
+            return ensemble_of(rows, 3, 3, work, teach)
 
     with pytest.raises(StoppedError):
         run()
