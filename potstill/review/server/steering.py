@@ -30,6 +30,7 @@ def steer_page(desk: Desk, request: ReviewRequest) -> Reply:
         "questions": desk.corpus.questions,
         "shown": reveal(desk, text_id) if own else None,
         "task": desk.steering.task,
+        "proposals": desk.steering.proposals(desk.corpus, desk.decided) if not text_id else [],
         "pending": desk.steering.pending(desk.corpus),
         "can_ask": desk.steering.can_ask,
         "job": desk.steering.job,
@@ -80,6 +81,12 @@ def progress(desk: Desk, request: ReviewRequest) -> Reply:
     return html(render("progress", job=desk.steering.job))
 
 
+def refuse(desk: Desk, request: ReviewRequest) -> Reply:
+    """Propose a term no more."""
+    desk.steering.refuse(request.sent("term"))
+    return redirect("/steer")
+
+
 def _change(desk: Desk, request: ReviewRequest) -> ChangedTask:
     """The task with what a form adds; raises Refused: 422 if the task would not be valid."""
     try:
@@ -109,6 +116,7 @@ HANDLERS: dict[tuple[str, str], Handler] = {
     ("GET", "/steer"): steer_page,
     ("POST", "/steer/preview"): preview,
     ("POST", "/steer/write"): write,
+    ("POST", "/steer/refuse"): refuse,
     ("POST", "/steer/ask"): ask,
     ("GET", "/steer/progress"): progress,
 }

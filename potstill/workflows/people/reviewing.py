@@ -19,12 +19,13 @@ from potstill.review.server.desk import Desk, ReviewSettings
 from potstill.review.server.door import TOKEN, Door
 from potstill.review.server.request import MAX_BODY_BYTES
 from potstill.review.steering.changed_prompts import ChangedPrompts
-from potstill.review.steering.changes import AskAgain, Steering
+from potstill.review.steering.changes import AskAgain, Steering, SteeringTools
 from potstill.review.steering.job import Advance
 from potstill.serve.http.application.access import AccessPolicy
 from potstill.serve.http.config import Limits
 from potstill.serve.http.network.listener import address_text, listen_tcp
 from potstill.serve.http.network.server import EarlySignals, HttpServer, Stopped
+from potstill.workflows.people.mistake_terms import proposed_terms
 from potstill.workflows.people.ranking import ranked_order
 
 MAX_PEOPLE, MAX_NAME_CHARS = 20, 60
@@ -74,7 +75,8 @@ def review(
     task_file, known = Path(task), load_any_task(task)
     corpus = read_corpus(Path(store), known, run)
     queues = dealt(corpus, settings, tell)
-    steering = Steering(known, corpus, _asking_again(Path(store), teacher, tell), partial(read_corpus, Path(store)))
+    tools = SteeringTools(_asking_again(Path(store), teacher, tell), partial(read_corpus, Path(store)), proposed_terms)
+    steering = Steering(known, corpus, tools)
     others = place.host != _PLACE.host
     with (
         Journal.open(Path(store)) as journal,
