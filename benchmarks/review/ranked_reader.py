@@ -3,10 +3,10 @@
     python benchmarks/review/ranked_reader.py news.toml labels.db gold.jsonl --labels 200
 
 The texts of a label store that have gold are split into a pool and a test half. The reader labels 200 texts of the pool and is
-right as often as people agree (70 %), else it says one of the other labels at random. Its labels take the place of the teacher's soft
-labels. A small student, logistic regression over the embeddings of the texts, learns from all the pool, and is scored by macro-F1 on
-the test half. All queues are measured on the same splits with the same reader, so the differences are paired. A reader that is always
-right is measured beside it.
+right as often as people agree (70 %), else it says one of the other labels at random. Its labels take the place of the teacher's
+soft labels. A small student, logistic regression over the embeddings of the texts, learns from all the pool, and is scored by
+macro-F1 on the test half. All queues are measured on the same splits with the same reader, so the differences are paired. A reader
+that is always right is measured beside it.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -43,7 +44,7 @@ def texts_page(desk: Desk, request: ReviewRequest) -> Reply:
     show = request.asked("show") if request.asked("show") in FILTERS else "all"
     wanted, words = request.asked("label"), request.asked("q")
     ids = desk.corpus.search(words, _filtered(desk, request.person, show, wanted))
-    number = int(request.asked("page")) if request.asked("page").isascii() and request.asked("page").isdigit() else 1
+    number = _page_number(request.asked("page"))
     last = max(1, -(-len(ids) // N_ROWS))
     number = min(max(1, number), last)
     rows = [_row(desk, request.person, text_id) for text_id in ids[(number - 1) * N_ROWS : number * N_ROWS]]
@@ -64,6 +65,11 @@ def texts_page(desk: Desk, request: ReviewRequest) -> Reply:
         "most": SHOWN_CHARS,
     }
     return html(render("texts", **values, **frame(desk, request, "texts")))
+
+
+def _page_number(asked: str) -> int:
+    """The number of a page that an address names; 1 for anything that is none."""
+    return int(asked) if re.fullmatch("[0-9]{1,9}", asked) else 1
 
 
 def _filtered(desk: Desk, person: str, show: str, label: str) -> list[str]:

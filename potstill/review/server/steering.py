@@ -60,6 +60,11 @@ def preview(desk: Desk, request: ReviewRequest) -> Reply:
     return html(render("preview", **values, **frame(desk, request, "steer")))
 
 
+def back(desk: Desk, request: ReviewRequest) -> Reply:
+    """Where a preview leads that was loaded again without its form."""
+    return redirect("/steer")
+
+
 def write(desk: Desk, request: ReviewRequest) -> Reply:
     """Write an addition into the task's file, if it is still the one that was looked at."""
     change = _change(desk, request)
@@ -114,6 +119,7 @@ def _addition(desk: Desk, request: ReviewRequest) -> Addition:
 
 HANDLERS: dict[tuple[str, str], Handler] = {
     ("GET", "/steer"): steer_page,
+    ("GET", "/steer/preview"): back,
     ("POST", "/steer/preview"): preview,
     ("POST", "/steer/write"): write,
     ("POST", "/steer/refuse"): refuse,
