@@ -100,7 +100,7 @@ def ranks(values: Floats) -> Floats:
     """The share of other texts with a lower value, float [N], 0 to 1; equal values get the same, in the middle of theirs."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     below = np.cumsum(counts) - counts
-    return (below + (counts - 1) / 2)[inverse] / max(1, len(values) - 1)
+    return np.asarray((below + (counts - 1) / 2)[inverse] / max(1, len(values) - 1))
 
 
 def _probs(ids: Sequence[str], question: Question, answers: Mapping[str, TeacherAnswer]) -> tuple[Floats, NDArray[np.bool_]]:

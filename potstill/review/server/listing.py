@@ -80,12 +80,13 @@ def _filtered(desk: Desk, person: str, show: str, label: str) -> list[str]:
     if show == "todo":
         return [text_id for text_id in desk.corpus.texts if text_id not in done]
     passes: dict[str, Callable[[str, HumanDecision], bool]] = {
+        "all": lambda _text_id, _row: True,
         "mine": lambda _, row: not row.skipped,
         "skipped": lambda _, row: row.skipped,
         "noted": lambda _, row: bool(row.note),
         "teacher": lambda text_id, row: bool(_teacher_differs(desk, text_id, row)),
     }
-    keep = passes.get(show, lambda _text_id, _row: True)
+    keep = passes[show]
     kept = []
     for text_id in desk.corpus.texts:
         if text_id not in done:
