@@ -85,7 +85,8 @@ def main() -> None:
             "texts where the teacher differs": lambda: timed(ann, "/texts?show=teacher"),
             "agreement": lambda: timed(ann, "/agreement"),
             "disagreements": lambda: timed(ann, "/disagreements"),
-            "steer": lambda: timed(ann, f"/steer?id=text-{rng.randrange(options.texts)}"),
+            "steer, with proposed terms": lambda: timed(ann, "/steer"),
+            "steer, about a text": lambda: timed(ann, f"/steer?id=text-{rng.randrange(options.texts)}"),
         }
         for what, ask in pages.items():
             times = [ask() for _ in range(N_TIMED)]

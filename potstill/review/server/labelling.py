@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlencode
 from potstill.contract.errors import FormatError
 from potstill.contract.questions.gold import Given
 from potstill.contract.questions.question import Question
+from potstill.contract.questions.questionnaire import Questionnaire
 from potstill.contract.texts import Text
 from potstill.labeler.store.people import HumanDecision, Mode
 from potstill.review.corpus.rationales import ShownRationale, rationales
@@ -74,6 +75,7 @@ def label_page(desk: Desk, request: ReviewRequest) -> Reply:
             "label",
             text=text,
             asked=asked,
+            guideline=task.guideline.strip() if isinstance(task := desk.steering.task, Questionnaire) else "",
             at_once=len(asked) == 1 and asked[0].question.kind != "tags",
             mode=mode,
             entry=new_entry(),

@@ -30,9 +30,10 @@ def changed_prompts(old: AnyTask, new: AnyTask, texts: Mapping[str, Text]) -> Ch
     Args:
         texts: by id.
     """
+    if old == new:
+        return ChangedPrompts([])
     if type(old) is not type(new) or msgspec.structs.replace(new, knowledge=old.knowledge) != old:
-        same = old == new
-        return ChangedPrompts([] if same else list(texts), "" if same else "what all prompts share has changed")
+        return ChangedPrompts(list(texts), "what all prompts share has changed")
     before, after = _terms(old), _terms(new)
     for example in new.examples:
         if knowledge_in(before, example.text) != knowledge_in(after, example.text):
