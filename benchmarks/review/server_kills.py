@@ -99,10 +99,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--texts", type=int, default=2_000)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments; runs with other seeds add up")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="review-kills-"))
     try:
-        for what, n in run(options.kills, folder, n_texts=options.texts).items():
+        for what, n in run(options.kills, folder, options.seed, options.texts).items():
             print(f"{what:14} {n}")
     finally:
         shutil.rmtree(folder)

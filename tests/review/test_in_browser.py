@@ -194,6 +194,29 @@ def test_a_label_that_could_not_be_stored_stays_on_the_page_and_says_so(tmp_path
     assert journal_rows(tmp_path / "labels.db") == []
 
 
+def test_what_was_chosen_and_not_sent_is_there_again_after_a_reload_and_gone_once_it_is_sent(tmp_path, new_page):
+    with a_server(tmp_path, EVERY_KIND, some_texts(4)) as server:
+        page = new_page()
+        page.goto(server.addresses["ann"])
+        page.keyboard.press("3")
+        page.keyboard.press("n")
+        page.keyboard.type("half a thought")
+        text_id = page.locator("input[name=id]").first.get_attribute("value")
+        page.reload()
+        assert page.locator("input[name=id]").first.get_attribute("value") == text_id
+        expect(page.locator("#note")).to_have_value("half a thought")
+        expect(page.get_by_role("radio", name="down")).to_be_checked()
+        page.get_by_role("button", name="Save").click()
+        expect(page.locator(f"input[name=id][value={text_id}]")).to_have_count(0)
+        assert journal_rows(server.store)[0].note == "half a thought"
+        page.goto(f"http://127.0.0.1:{server.port}/label?id={text_id}")
+        page.locator("#note").fill("")
+        before = page.locator("input[name=entry]").get_attribute("value")
+        page.get_by_role("button", name="Save").click()
+        expect(page.locator(f"input[name=entry][value='{before}']")).to_have_count(0)
+        assert page.evaluate("Object.keys(sessionStorage).filter((key) => key.startsWith('draft')).length") == 0
+
+
 @pytest.mark.parametrize(("width", "dark"), [(1000, False), (390, True)])
 def test_a_page_fits_the_screen(tmp_path, new_page, width, dark):
     with a_server(tmp_path, EVERY_KIND, [Text("word " * 400 + "x" * 300, "long", None), *some_texts(3)]) as server:

@@ -19,7 +19,25 @@
     if (all.length > 1) fieldset.scrollIntoView({ block: "nearest" });
   }
 
+  // What is chosen or written and not sent yet comes back when the tab does: it is kept in the tab alone.
+  const draft = () => `draft ${form().elements.id.value}`;
+
+  function keep() {
+    const checked = [...form().querySelectorAll(".choice input:checked")].map((input) => [input.name, input.value]);
+    sessionStorage.setItem(draft(), JSON.stringify({ note: document.getElementById("note").value, checked }));
+  }
+
+  function restore() {
+    const kept = JSON.parse(sessionStorage.getItem(draft()) || "null");
+    if (!kept) return;
+    document.getElementById("note").value = kept.note;
+    for (const input of form().querySelectorAll(".choice input")) {
+      input.checked = kept.checked.some(([name, value]) => name === input.name && value === input.value);
+    }
+  }
+
   function begin() {
+    if (form()) restore();
     for (const fieldset of fieldsets()) if (fieldset.hasAttribute("data-many")) fieldset.querySelector(".find").hidden = false;
     if (form()) activate(0);
   }
@@ -29,6 +47,7 @@
     if (form().dataset.mode === "once") return choice.click();
     const input = choice.querySelector("input");
     input.checked = input.type === "checkbox" ? !input.checked : true;
+    keep();
     const find = fieldset.querySelector("[data-find]");
     if (find.value) { find.value = ""; narrow(find); }
     if (input.type === "radio") onward();
@@ -65,7 +84,10 @@
     }
   }
 
-  document.addEventListener("input", (event) => { if (event.target.matches("[data-find]")) narrow(event.target); });
+  document.addEventListener("input", (event) => {
+    if (event.target.matches("[data-find]")) narrow(event.target);
+    else if (form() && form().contains(event.target)) keep();
+  });
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
@@ -108,6 +130,9 @@
     line.hidden = !message;
   };
   // What was sent and not stored stays on the page: sent again, it is stored once.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.requestConfig.verb === "post" && event.detail.xhr.status < 400 && form()) sessionStorage.removeItem(draft());
+  });
   document.addEventListener("htmx:sendError", () => status("The server does not answer, so this was not stored. Start it again and press the key once more."));
   document.addEventListener("htmx:responseError", (event) => {
     const page = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
