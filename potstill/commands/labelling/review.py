@@ -9,8 +9,7 @@ import click
 
 from potstill.commands.console.errors import tell
 from potstill.commands.options.configs import config_of
-from potstill.review.queue.dealing import QUEUES
-from potstill.review.server.desk import ReviewSettings
+from potstill.review.queue.dealing import QUEUES, ReviewSettings
 from potstill.workflows.people import reviewing
 from potstill.workflows.people.reviewing import ReviewPlace
 

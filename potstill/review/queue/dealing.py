@@ -17,6 +17,16 @@ QUEUES: tuple[str, ...] = get_args(Queue)
 
 
 @dataclass(frozen=True)
+class ReviewSettings:
+    """Who labels, and in which order; :func:`deal` refuses what is out of range."""
+
+    people: tuple[str, ...] = ("reviewer",)  # names, each once
+    queue: Queue = "random"
+    overlap: float = 0.2  # share of each queue that all people are shown, where there are several
+    seed: int = 0  # of the random order
+
+
+@dataclass(frozen=True)
 class Place:
     """A text in a queue, and how it came there."""
 
@@ -29,30 +39,28 @@ def random_order(ids: Sequence[str], seed: int = 0) -> list[str]:
     return sorted(ids, key=lambda text_id: hashlib.sha256(f"{seed}\0{text_id}".encode("utf-8", "surrogatepass")).digest())
 
 
-def deal(order: Sequence[str], people: Sequence[str], overlap: float, queue: Queue, seed: int = 0) -> dict[str, list[Place]]:
+def deal(order: Sequence[str], settings: ReviewSettings) -> dict[str, list[Place]]:
     """The queue of each person.
 
     Texts for all people are drawn at random whatever the queue is, and come to everybody in one order. The other texts are dealt
-    one by one.
+    one by one. With one person there are none for all.
 
     Args:
         order: ids of all texts, in random or ranked order.
-        people: at least one.
-        overlap: share of the texts in each queue that all people are shown, 0 to 1; of no effect with one person.
     Raises:
-        UserError: if the share is out of range.
+        UserError: if the overlap is out of range.
     """
+    people, overlap = settings.people, settings.overlap
     if not 0 <= overlap <= 1:
         raise UserError(f"overlap is {overlap:g}; it must be a share from 0 to 1")
     n = len(people)
     share = overlap / (n - overlap * (n - 1)) if n > 1 else 0.0  # of all texts, so that `overlap` of each queue is for all
-    shuffled = random_order(order, seed)
-    together = shuffled[: round(share * len(order))]
+    together = random_order(order, settings.seed)[: round(share * len(order))]
     chosen = set(together)
     own: dict[str, list[str]] = {person: [] for person in people}
     for text_id, person in zip((text_id for text_id in order if text_id not in chosen), cycle(people), strict=False):
         own[person].append(text_id)
-    return {person: list(_between(own[person], together, queue)) for person in people}
+    return {person: list(_between(own[person], together, settings.queue)) for person in people}
 
 
 def _between(own: Sequence[str], together: Sequence[str], queue: Queue) -> Iterator[Place]:
@@ -69,15 +77,11 @@ def _between(own: Sequence[str], together: Sequence[str], queue: Queue) -> Itera
             yield from (Place(text_id, queue) for text_id in islice(rest, 1))
 
 
-def next_place(places: Sequence[Place], decided: Decided, person: str, skip: int = 0) -> Place | None:
+def next_place(places: Sequence[Place], decided: Decided, person: str) -> Place | None:
     """The first text of a person's queue that waits for a decision; None if there is none.
 
     A text that was found by chance counts as decided only if it was decided when its turn came: one that the person has looked for
     and labelled is shown again, else the random sample would lack what people look for.
-
-    Args:
-        skip: how many waiting texts to pass over.
     """
     done, at_random = decided.texts_of(person), decided.texts_of(person, at_random=True)
-    waiting = (place for place in places if place.text_id not in (at_random if place.mode in AT_RANDOM else done))
-    return next(islice(waiting, skip, None), None)
+    return next((place for place in places if place.text_id not in (at_random if place.mode in AT_RANDOM else done)), None)

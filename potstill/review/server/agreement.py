@@ -22,7 +22,7 @@ N_SHOWN = 30  # disagreements of a page
 
 def agreement_page(desk: Desk, request: ReviewRequest) -> Reply:
     """Who labelled how much, and how far they agree."""
-    people = list(dict.fromkeys([*desk.settings.people, *desk.decided.people()]))
+    people = list(dict.fromkeys([*desk.people, *desk.decided.people()]))
     values = {
         "counts": [counts_of(desk.decided, person) for person in people],
         "questions": [agreement_on(desk.decided, question, people) for question in desk.corpus.questions],

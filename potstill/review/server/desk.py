@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from potstill.labeler.store.people import HumanDecision, Journal, Mode
 from potstill.review.corpus.texts import Corpus
 from potstill.review.people.decided import Decided
-from potstill.review.queue.dealing import Place, Queue, next_place
+from potstill.review.queue.dealing import Place, next_place
 from potstill.review.steering.changes import Steering
-
-
-@dataclass(frozen=True)
-class ReviewSettings:
-    """Who labels, and in which order.
-
-    Raises:
-        UserError: from what takes it, if a value is out of range.
-    """
-
-    people: tuple[str, ...] = ("reviewer",)  # names, each once
-    queue: Queue = "random"
-    overlap: float = 0.2  # share of each queue that all people are shown, where there are several
-    seed: int = 0  # of the random order
 
 
 class Desk:
@@ -36,24 +21,28 @@ class Desk:
         task_file: Path,
         corpus: Corpus,
         journal: Journal,
-        settings: ReviewSettings,
         queues: Mapping[str, Sequence[Place]],
         steering: Steering,
     ) -> None:
         """Args: queues, of each person the texts in order."""
-        self.task_file, self.corpus, self.journal, self.settings, self.steering = task_file, corpus, journal, settings, steering
+        self.task_file, self.corpus, self.journal, self.steering = task_file, corpus, journal, steering
         self._queues = queues
         self._modes = {person: {place.text_id: place.mode for place in places} for person, places in queues.items()}
         self.decided = Decided(journal.since())
+
+    @property
+    def people(self) -> list[str]:
+        """Who was named at the start."""
+        return list(self._queues)
 
     def refresh(self) -> None:
         """Take in what other processes have added to the journal, and what the teacher has answered since."""
         self.decided.take(self.journal.since(self.decided.last_number))
         self.corpus = self.steering.finished() or self.corpus
 
-    def next_place(self, person: str, skip: int = 0) -> Place | None:
+    def next_place(self, person: str) -> Place | None:
         """The text whose turn it is."""
-        return next_place(self._queues.get(person, ()), self.decided, person, skip)
+        return next_place(self._queues.get(person, ()), self.decided, person)
 
     def mode_of(self, person: str, text_id: str, stated: str) -> Mode:
         """How a person came to a text: as stated where the queue has it so, else by search."""

@@ -13,9 +13,9 @@ from potstill.labeler.run.progress import LiveRun
 from potstill.labeler.store.database import Run
 from potstill.labeler.store.people import Journal
 from potstill.review.corpus.texts import Corpus, read_corpus
-from potstill.review.queue.dealing import Place, deal, random_order
+from potstill.review.queue.dealing import Place, ReviewSettings, deal, random_order
 from potstill.review.server.app import ReviewApplication
-from potstill.review.server.desk import Desk, ReviewSettings
+from potstill.review.server.desk import Desk
 from potstill.review.server.door import TOKEN, Door
 from potstill.review.server.request import MAX_BODY_BYTES
 from potstill.review.steering.changed_prompts import ChangedPrompts
@@ -89,7 +89,7 @@ def review(
             for person in settings.people:
                 tell(f"{person}: {address_text(listener)}/?{TOKEN}={door.new_token(person)}")
 
-        app = ReviewApplication(Desk(task_file, corpus, journal, settings, queues, steering), door, tell_addresses)
+        app = ReviewApplication(Desk(task_file, corpus, journal, queues, steering), door, tell_addresses)
         for note in corpus.notes:
             tell(f"note: {note}")
         tell(f"{len(corpus.texts)} texts of {store}; each address lets one browser in, once; stop with Ctrl-C")
@@ -133,4 +133,4 @@ def dealt(corpus: Corpus, settings: ReviewSettings, tell: Callable[[str], None])
     """Everybody's queue. Texts with gold in the store are left out: they have their label; raises UserError as `deal`."""
     ids = [text_id for text_id, text in corpus.texts.items() if text.gold is None]
     order = random_order(ids, settings.seed) if settings.queue == "random" else ranked_order(corpus, ids, tell)
-    return deal(order, settings.people, settings.overlap, settings.queue, settings.seed)
+    return deal(order, settings)
