@@ -2,7 +2,9 @@
 
 import shutil
 import subprocess
+import time
 
+import msgspec
 import pytest
 from playwright.sync_api import expect
 from support.review_pages import ReviewProcess
@@ -106,3 +108,52 @@ def test_another_teacher_is_refused_and_the_page_says_why(labelled, tiny_models)
         assert "was labelled with another teacher" in page
     with LabelStore.read(store) as opened:
         assert len(opened.runs()) == 1
+
+
+def steered(server, form):
+    """Write an addition and ask again, as a person; returns the page that shows what moved."""
+    ann = server.visitor()
+    ann.label(form.pop("own"), path="/label?id=t1")
+    before = ann.post("/steer/preview", form)[2].partition('name="before" value="')[2].partition('"')[0]
+    assert ann.post("/steer/write", form | {"before": before})[0] == 303
+    assert ann.post("/steer/ask", {})[0] == 303
+    while "is being asked" in (page := ann.get("/steer")):
+        time.sleep(0.05)
+    return page
+
+
+def test_a_worked_example_changes_all_prompts_and_all_are_asked_again(labelled, tiny_models):
+    with ReviewProcess(labelled / "out" / "labels.db", labelled / "task.toml", "--teacher", tiny_models["dense"]) as server:
+        page = steered(server, {"own": "down", "what": "example", "id": "t1", "rationale.": "none is none"})
+    assert "12 of 12 texts were asked again" in page
+    example = load_any_task(labelled / "task.toml").examples[-1]
+    assert (example.text, example.label, example.rationale) == (TEXTS[1].text, "down", "none is none")
+
+
+TWO = """
+format = 2
+name = "two"
+questions = [
+    {name = "move", question = "Up or down?", labels = [{name = "up", words = ["positive"]}, {name = "down", words = ["negative"]}]},
+    {name = "topics", kind = "tags", question = "Is it about {tag}?", labels = [{name = "puts"}]},
+]
+"""
+
+
+def test_of_several_questions_only_the_changed_prompts_are_asked_again_too(tmp_path, tiny_models, console):
+    (tmp_path / "task.toml").write_text(TWO)
+    texts = [msgspec.structs.replace(text, gold=None) for text in TEXTS[:6]]
+    (tmp_path / "texts.jsonl").write_bytes(write_texts(texts))
+    subprocess.run([*console, *LABEL, str(tiny_models["dense"])], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    store = tmp_path / "out" / "labels.db"
+    with ReviewProcess(store, tmp_path / "task.toml", "--teacher", tiny_models["dense"]) as server:
+        own = {"answer.move": "down", "answer.topics": "puts"}
+        page = steered(server, {"own": own, "what": "term", "term": "puts", "meaning": "a bet"})
+    assert "2 of 6 texts were asked again" in page
+    with LabelStore.read(store) as opened:
+        runs = [run.settings.question for run in opened.runs()]
+    assert runs == ["move", "topics/puts"] * 2
+    for old, new in ((1, 3), (2, 4)):
+        before, after = paths_of(store, old), paths_of(store, new)
+        assert before.keys() == after.keys()
+        assert {text_id for (text_id, number), words in after.items() if words != before[text_id, number]} <= {"t0", "t3"}
