@@ -55,8 +55,10 @@ class Corpus:
 
     def search(self, words: str, ids: Sequence[str] | None = None) -> list[str]:
         """Ids of the texts that hold all the words, whatever their case; in the order of `ids`, or of the store."""
-        wanted = words.casefold().split()
-        return [text_id for text_id in (self.texts if ids is None else ids) if all(w in self.folded[text_id] for w in wanted)]
+        found = list(self.texts if ids is None else ids)
+        for word in words.casefold().split():  # word by word: the second one is looked for in few texts
+            found = [text_id for text_id in found if word in self.folded[text_id]]
+        return found
 
 
 def read_corpus(path: Path, task: AnyTask, run: int | None = None) -> Corpus:
