@@ -124,6 +124,6 @@ def _label_errors(around: Floats, own: NDArray[np.int64]) -> Floats:
     """How far the neighbours' share of another label exceeds its usual share among texts that have it, float [N], at least 0."""
     n_labels = around.shape[1]
     usual = np.array([around[own == label, label].mean() if (own == label).any() else 1.0 for label in range(n_labels)])
-    excess = around - usual
+    excess = np.asarray(around - usual)
     excess[np.arange(len(own)), own] = -np.inf
-    return np.maximum(excess.max(axis=1), 0.0)
+    return np.asarray(np.maximum(excess.max(axis=1), 0.0))
