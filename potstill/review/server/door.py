@@ -47,7 +47,8 @@ class Door:
         origin, site = header(scope, b"origin"), header(scope, b"sec-fetch-site")
         own = b"http://" + host.lower()
         if (origin is not None and origin.lower() != own) or (site is not None and site not in _OWN):
-            raise Refused(403, "only pages of this server may do that")
+            problem = "only pages of this server may ask for that; to come in, copy the address into the browser's address line"
+            raise Refused(403, problem)
         if scope["method"] not in ("GET", "HEAD") and origin is None and site is None:
             raise Refused(403, "a request that changes something must say which page it comes from (Origin)")
 
