@@ -149,5 +149,4 @@
     begin();
     if (location.hash === "#q") document.getElementById("q")?.focus();
   });
-  if (document.readyState !== "loading") begin();
 })();
