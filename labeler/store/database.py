@@ -35,6 +35,8 @@ create table too_long (
     n_free integer not null, primary key (run, text_id)) without rowid;
 """
 
+_OF_PATH = "text_id, path, variant, seed, rationale, word_logprobs, n_prompt_tokens, n_generated"
+
 
 class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """Everything that decides a run's paths; runs with equal settings are the same run.
@@ -283,6 +285,14 @@ class LabelStore:
             rows = self._connection.execute(candidate_rows.QUERY, (run.number,)).fetchall()
         return dict(candidate_rows.read(self.path, row, len(run.settings.labels)) for row in rows)
 
+    def carry(self, old: Run, new: Run, text_ids: Iterable[str]) -> None:
+        """Give a run what another has drawn about some texts, where both would ask the same words; what it has already stays."""
+        rows = [(new.number, old.number, text_id) for text_id in text_ids]
+        self._write(f"insert or ignore into paths select ?, {_OF_PATH} from paths where run = ? and text_id = ?", rows)
+        self._write(
+            "insert or ignore into too_long select ?, text_id, n_tokens, n_free from too_long where run = ? and text_id = ?", rows
+        )
+
     def too_long(self, run: Run) -> set[str]:
         """Ids of the texts that did not fit in the teacher's context."""
         with sqlite_file.located(self.path):
@@ -296,10 +306,7 @@ class LabelStore:
 
     def paths(self, run: Run) -> Iterator[TeacherPath]:
         """All paths of a run, ordered by text id and path number; raises FormatError if the store is damaged."""
-        query = (
-            "select text_id, path, variant, seed, rationale, word_logprobs, n_prompt_tokens, n_generated "
-            "from paths where run = ? order by text_id, path"
-        )
+        query = f"select {_OF_PATH} from paths where run = ? order by text_id, path"
         with sqlite_file.located(self.path):
             for row in self._connection.execute(query, (run.number,)):
                 words = _word_logprobs(self.path, row[0], row[1], row[5], run.settings)

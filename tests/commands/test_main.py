@@ -51,6 +51,7 @@ def test_help_imports_no_stage_and_no_library_but_click(repository):
         (["task", "show", "--help"], {"torch", "onnxruntime", "llama_cpp", "rich"}),
         (["label", "--help"], {"torch", "onnxruntime"}),
         (["labels", "--help"], {"torch", "onnxruntime", "llama_cpp", "sklearn"}),
+        (["review", "--help"], {"torch", "llama_cpp", "sklearn"}),
         (["train", "--help"], {"onnxruntime", "llama_cpp", "onnx", "matplotlib"}),
         (["evaluate", "--help"], {"llama_cpp", "onnx", "matplotlib"}),
         (["predict", "--help"], {"torch", "llama_cpp", "onnx", "rich", "sklearn"}),

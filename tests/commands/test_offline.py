@@ -72,6 +72,8 @@ ELSEWHERE = {
     "models fetch": "asks the hub, as its own test says",
     "demo": "is `run` on the example that comes with potstill",
     "bench label": "is `label`, many times, on the example that comes with potstill",
+    "review": "serves until it is stopped; its own test labels through it",
+    "labels gold": "writes what people have decided: that test's last step",
     "serve": "is what `bench server` starts; its own test lets it live longer",
 }
 PROJECT = """
@@ -112,6 +114,22 @@ for line in sys.stdin.read().split("\\n"):
         found[line], before = sorted(now - before), now
 Path("found.json").write_text(json.dumps(found))
 sys.exit("\\n".join(["failed:", *failed]) if failed else 0)
+"""
+REVIEWED = """
+import os, subprocess, sys
+from pathlib import Path
+sys.path.insert(0, str(Path(os.environ["PYTHONPATH"]) / "tests"))
+from support.review_pages import ReviewProcess, some_texts, write_store
+from support.small_task import SMALL_TASK
+
+Path("task.toml").write_text(SMALL_TASK)
+write_store(Path("labels.db"), "task.toml", some_texts(4))
+with ReviewProcess(Path("labels.db").resolve(), Path("task.toml").resolve()) as server:
+    ann = server.visitor()
+    ann.label("up")
+    for path in ("/texts", "/agreement", "/disagreements", "/steer", "/static/htmx.min.js"):
+        ann.get(path)
+sys.exit(subprocess.call([sys.executable, "-m", "potstill", "labels", "gold", "labels.db", "gold.jsonl"]))
 """
 KEPT_OPEN = "import sys, time, potstill\nwith potstill.Classifier.open(sys.argv[1]) as one: one.classify(['rise']); time.sleep(13)"
 
@@ -210,6 +228,16 @@ def test_only_models_fetch_asks_for_the_hub(folder, tmp_path):
     seen = watch([sys.executable, "-m", "potstill", "models", "fetch", model], env=env, cwd=tmp_path)
     assert seen.code == 1 and "could not be fetched" in seen.err
     assert seen.names == ["huggingface.co"] and seen.n_strays == 0
+
+
+@needs_namespace
+def test_a_review_and_its_gold_ask_for_nothing_and_leave_the_home_as_it_was(tmp_path):
+    (tmp_path / "home").mkdir()
+    seen = watch([sys.executable, "-c", REVIEWED], env=surroundings(tmp_path / "home"), cwd=tmp_path)
+    assert seen.code == 0, seen.err
+    assert (seen.names, seen.n_strays) == ([], 0)
+    strange = [file for file in (tmp_path / "home").rglob("*") if file.is_file() and ".cache/potstill/" not in str(file)]
+    assert not strange and (tmp_path / "gold.jsonl").is_file()
 
 
 @needs_namespace

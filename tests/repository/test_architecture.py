@@ -29,8 +29,9 @@ EDGES = {
     "trainer": {"networks", "models", "contract"},
     "serve": {"contract"},
     "export": {"networks", "serve", "contract"},
-    "workflows": {"labeler", "trainer", "export", "serve", "models", "contract"},
-    "commands": {"workflows", "labeler", "trainer", "export", "serve", "models", "contract"},
+    "review": {"labeler", "serve", "contract"},
+    "workflows": {"labeler", "trainer", "export", "review", "serve", "models", "contract"},
+    "commands": {"workflows", "labeler", "trainer", "export", "review", "serve", "models", "contract"},
 }
 
 # The order of the rooms of a package, and of the files beside them: each imports only from those before it.
@@ -44,7 +45,8 @@ ORDER = {
     "export": "config graph quantization tokenizer gate bundle report run layouts bench",
     "serve": "runtime offline http bench run",
     "serve/http": "config asgi hosting telemetry teacher protocols application network",
-    "workflows": "fallback serving example_files teacher soft_labels asking labelling evaluation reporting tuning planning pipeline results doctor",
+    "review": "people corpus queue steering pages server",
+    "workflows": "fallback serving example_files teacher soft_labels asking people labelling evaluation reporting tuning planning pipeline results doctor",
     "commands": "console options labelling training bundles bench models doctor pipeline main reference",
 }
 
@@ -58,6 +60,7 @@ LIBRARIES = {
     "trainer": {"torch", "transformers", "numpy", "scipy", "msgspec", "safetensors", "accelerate", "tokenizers"},
     "serve": {"onnxruntime", "tokenizers", "numpy", "msgspec", *HTTP},
     "export": {"torch", "transformers", "optimum", "onnx", "onnxruntime", "tokenizers", "numpy", "msgspec"},
+    "review": {"numpy", "msgspec"},
     "workflows": {"numpy", "msgspec"},
     "commands": {"click", "rich", "numpy", "msgspec"},
 }
@@ -88,6 +91,9 @@ EXCEPTIONS = {
     "trainer/report/plots.py": {"matplotlib"},
     "trainer/report/page.py": {"jinja2", "markupsafe"},  # the report's page
     "trainer/report/questions.py": {"jinja2", "markupsafe"},  # the page of several questions
+    "review/pages/render.py": {"jinja2"},  # the pages on which people label
+    "review/pages/text_marks.py": {"markupsafe"},  # and the texts on them
+    "review/steering/task_file.py": {"tomlkit"},  # a changed task keeps its comments
     "serve/http/telemetry/logs_and_traces.py": {"opentelemetry"},  # loaded only with --otlp
 }
 INSIDE_FUNCTIONS = [path for path, libraries in EXCEPTIONS.items() if libraries & {"pyarrow", "model_signing", "huggingface_hub"}]

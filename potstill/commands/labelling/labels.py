@@ -18,8 +18,10 @@ from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.aggregation.soft_labels import Derived
 from potstill.labeler.aggregation.summary import Summary
 from potstill.labeler.aggregation.summary_text import as_text
+from potstill.review.people.gold import GOLD_MODES, GoldChoice
 from potstill.trainer.pool_check.sample import MIN_TEXTS, SampleConfig, TextSource
 from potstill.workflows import soft_labels
+from potstill.workflows.people import gold
 
 FILE = click.Path(path_type=Path)
 run_option = click.option("--run", "number", type=int, help="Number of the run.  [default: the newest]")
@@ -97,6 +99,33 @@ def export_command(store: Path, file: Path, task: Path | None, number: int | Non
     written, warnings = soft_labels.export_for_review(store, file, review, task=task, derive=derive, run=number, question=question)
     warn(warnings)
     click.echo(written.as_text())
+
+
+@command.command("gold")
+@click.argument("store", type=FILE)
+@click.argument("file", metavar="GOLD", type=FILE)
+@click.option(
+    "--mode",
+    type=click.Choice(GOLD_MODES),
+    default=GoldChoice.mode,
+    show_default=True,
+    help="Texts that were found at random, so that scores on them are honest, or all that people labelled.",
+)
+@click.option(
+    "--task",
+    type=FILE,
+    help="Task file; texts that it shows as worked examples are left out, as the teacher has read their answers.",
+)
+@click.option("--person", "people", multiple=True, help="Whose labels count; may be given several times.  [default: everybody's]")
+@run_option
+def gold_command(store: Path, file: Path, task: Path | None, number: int | None, **chosen: Any) -> None:
+    """Write what people decided in `potstill review` to GOLD (.jsonl), for calibration, certificates, tuning and scores.
+
+    The answer of a text is how its disagreement was resolved, else what most people say. The soft labels for training stay as
+    they are.
+    """
+    found = gold.gather_gold(store, file, config_of(GoldChoice, chosen), task=task, run=number)
+    click.echo(f"{file}: {found.as_text()}")
 
 
 @command.command("check-pool")

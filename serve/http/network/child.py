@@ -31,7 +31,7 @@ class ChildServer(HttpServer):
     def __init__(self, app: Application, config: ChildConfig, names: list[str], counts: SharedCounts) -> None:
         """Args: the application; settings; the names of the bundles, in their order; the counts of all processes."""
         super().__init__(app, config.limits, counts)
-        self._names = names
+        self._bundles, self._names = app, names
         self._parent = socket.socket(fileno=STDIN)
         self._unread = b""
         self._descriptors: list[int] = []
@@ -77,7 +77,7 @@ class ChildServer(HttpServer):
             files = await asyncio.to_thread(unpack, descriptor)
         finally:
             os.close(descriptor)
-        result = await self._app.take(self._names[index], files)
+        result = await self._bundles.take(self._names[index], files)
         _tell_parent(msgspec.json.encode(VersionReport(index, files.digest, result.hosted is not None)) + b"\n")
 
 

@@ -18,14 +18,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 
-from potstill.serve.http.application.asgi_app import Application
+from potstill.serve.http.asgi import Message, Receive, Send
 from potstill.serve.http.config import Limits
 from potstill.serve.http.network.acceptor import Acceptor
 from potstill.serve.http.network.connection import SWEEP_S, connection_class, n_busy, sweep
+from potstill.serve.http.telemetry.logs_and_traces import ServerLog
+from potstill.serve.http.telemetry.metrics import ServerMetrics
 from potstill.serve.http.telemetry.shared_counts import SharedCounts
 
 SPARE_FILES = 64  # open files of a process beside its connections, and connections that are being refused
@@ -37,12 +39,41 @@ _SO_ATTACH_FILTER = 26  # Linux, asm-generic/socket.h
 _DROP_SYN = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
 
 
+class Instruments(Protocol):
+    """Where an application counts and logs."""
+
+    @property
+    def metrics(self) -> ServerMetrics:
+        """The counts of this process."""
+
+    @property
+    def log(self) -> ServerLog:
+        """The log."""
+
+
+class ServedApplication(Protocol):
+    """What is served: bundles, or the pages on which people label."""
+
+    draining: bool  # whether it is being stopped, so that replies say that the connection closes
+    has_one_client: Callable[[], bool]
+
+    @property
+    def dependencies(self) -> Instruments:
+        """Its metrics and its log."""
+
+    def reload(self) -> None:
+        """What SIGHUP asks for."""
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Handle one request, or the lifespan of the server."""
+
+
 class HttpServer(uvicorn.Server):
-    """Serves an application until SIGTERM or SIGINT; SIGHUP reloads changed bundles."""
+    """Serves an application until SIGTERM or SIGINT; SIGHUP reloads it: changed bundles are opened."""
 
     def __init__(
         self,
-        app: Application,
+        app: ServedApplication,
         limits: Limits,
         counts: SharedCounts | None = None,
         announce: Callable[[], None] | None = None,

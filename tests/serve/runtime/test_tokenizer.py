@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.odd_texts import (
+from support.attacks.odd_texts import (
     LETTERS,
     LONG_SPECIAL,
     MARKS,

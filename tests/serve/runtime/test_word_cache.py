@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from support.odd_texts import LONG_SPECIAL, MAX_TOKENS, readable, texts, wordpiece
+from support.attacks.odd_texts import LONG_SPECIAL, MAX_TOKENS, readable, texts, wordpiece
 from tokenizers import normalizers
 
 from potstill.serve.runtime.word_cache import MAX_CHARS, WordCache

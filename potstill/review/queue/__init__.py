@@ -1,0 +1,1 @@
+"""In which order a person is shown the texts."""

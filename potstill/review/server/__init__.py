@@ -1,0 +1,1 @@
+"""The pages over HTTP, for those who hold a token."""

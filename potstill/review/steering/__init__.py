@@ -1,0 +1,1 @@
+"""Changes to a task, and which prompts they change."""
