@@ -64,6 +64,7 @@ LIBRARIES = {
 # What single files may import on top, and why.
 EXCEPTIONS = {
     "contract/files/arrow.py": {"pyarrow"},  # inside its functions: JSON lines and CSV need no extra
+    "contract/files/spreadsheet.py": {"openpyxl"},  # inside its functions, too: only spreadsheets need it
     "contract/security/signature.py": {"model_signing", "cryptography"},  # inside functions: only who signs or checks needs them
     "contract/scores/metrics.py": {"numpy"},  # the scores
     "contract/scores/prior_shift.py": {"numpy"},  # what other label shares do to them
@@ -90,7 +91,9 @@ EXCEPTIONS = {
     "trainer/report/questions.py": {"jinja2", "markupsafe"},  # the page of several questions
     "serve/http/telemetry/logs_and_traces.py": {"opentelemetry"},  # loaded only with --otlp
 }
-INSIDE_FUNCTIONS = [path for path, libraries in EXCEPTIONS.items() if libraries & {"pyarrow", "model_signing", "huggingface_hub"}]
+INSIDE_FUNCTIONS = [
+    path for path, libraries in EXCEPTIONS.items() if libraries & {"pyarrow", "openpyxl", "model_signing", "huggingface_hub"}
+]
 INSIDE_FUNCTIONS += ["models/devices.py", "models/repack.py"]
 # A bundle answers over HTTP only where it is asked to: the rest of serve/ must load without an HTTP stack.
 HTTP_FILES = {"serve/http/network/connection.py", "serve/http/network/server.py"}
