@@ -47,6 +47,12 @@ COMMANDS: dict[str, Row] = {
     ),
     "sign": Row("potstill.commands.bundles.package", "Sign a bundle, so that a change of its files is noticed.", "sign", "sign"),
     "predict": Row("potstill.commands.bundles.offline", "Classify the texts of a file with a bundle.", "serve", "predict"),
+    "shares": Row(
+        "potstill.commands.bundles.offline",
+        "Estimate label shares of many texts from few gold labels and a bundle's answers.",
+        "serve",
+        "shares",
+    ),
     "cascade": Row(
         "potstill.commands.bundles.offline",
         "Join a fast bundle and a good one: the fast one answers where it is confident.",
