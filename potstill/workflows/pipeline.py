@@ -124,7 +124,7 @@ def run_project(
     stages.run("label", asked, [SOFT_LABELS_FILE, *gold_files], label_stage)
     made_of = [plan.task.digest, digest.of_file(out / SOFT_LABELS_FILE), file_digests(train_config)]
     student_files = [f"{CHECKPOINT_FOLDER}/{name}" for name in (STUDENT_FILE, "model.safetensors")]
-    stages.run("train", [*made_of, dataclasses.asdict(train_config)], student_files, train_stage)
+    stages.run("train", [*made_of, _train_settings(train_config)], student_files, train_stage)
     made_of = [digest.of_file(out / name) for name in student_files]
     stages.run("export", [*made_of, dataclasses.asdict(export_config)], [f"{BUNDLE_FOLDER}/{SUMS_FILE}"], export_stage)
     return ProjectRun(plan, out, teacher_digest, stages.seconds(), stages.skipped)
@@ -142,6 +142,14 @@ def _label_plan(path: Path, project: Project) -> LabelPlan:
     then = second_teacher(settings(path, "label", then_table, ThenSettings), teacher)
     gold = here / project.gold if project.gold else None
     return plan_labelling(here / project.task, here / project.texts, config, gold=gold, teacher=teacher, derive=derive, then=then)
+
+
+def _train_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings that decide a student, without those on gold where none is trained on: records of other projects still fit."""
+    found = dataclasses.asdict(config)
+    if config.use_gold is None:
+        del found["use_gold"], found["gold_as"]
+    return found
 
 
 def _asked(plan: LabelPlan, teacher_digest: str) -> list[Any]:

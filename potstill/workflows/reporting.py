@@ -60,7 +60,7 @@ def write_report(
     if student.heads is not None:
         _write_questions(checkpoint, student, gold, out, files, config)
         return
-    texts = read_gold_texts(gold, student, tell)
+    texts = read_gold_texts(gold, checkpoint, student, tell)
     bundle_probs = None
     if files.bundle:
         with open_bundle(Path(files.bundle), student) as classifier:
