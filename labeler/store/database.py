@@ -305,6 +305,15 @@ class LabelStore:
                 words = _word_logprobs(self.path, row[0], row[1], row[5], run.settings)
                 yield TeacherPath(row[0], row[1], row[2], row[3], row[4], words, row[6], row[7])
 
+    def paths_of(self, run: Run, text_id: str) -> list[TeacherPath]:
+        """The paths of one text, by number; raises FormatError if the store is damaged."""
+        columns = "path, variant, seed, rationale, word_logprobs, n_prompt_tokens, n_generated"
+        rows = self.query(f"select {columns} from paths where run = ? and text_id = ? order by path", run.number, text_id)
+        return [
+            TeacherPath(text_id, *row[:4], _word_logprobs(self.path, text_id, row[0], row[4], run.settings), *row[5:])
+            for row in rows
+        ]
+
     def path_columns(self, run: Run) -> PathColumns:
         """The columns of a run's paths, in the order of :meth:`paths`; raises FormatError if the store is damaged."""
         columns = "text_id, variant, word_logprobs, n_prompt_tokens, n_generated, path"
