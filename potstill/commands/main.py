@@ -21,6 +21,7 @@ COMMANDS: dict[str, Row] = {
     "run": Row(
         "potstill.commands.pipeline", "Take a project from texts to a measured bundle; skip what has not changed.", "all", "run"
     ),
+    "status": Row("potstill.commands.status", "Say where a project stands, what is next, and what it cost.", None),
     "task": Row("potstill.commands.labelling.task", "Check a task file, show its prompt, and choose how to ask.", None),
     "label": Row("potstill.commands.labelling.label", "Have the teacher label texts into a label store.", "label"),
     "plan": Row("potstill.commands.labelling.plan", "Say what can be labelled on this machine in some hours, and how.", "label"),

@@ -30,6 +30,7 @@ FAMILIES = ("encoder", "static", "charformer")
 STUDENT_FILE, TASK_FILE = "student.json", "task.json"
 CALIBRATION_FILE, VALIDATION_FILE, GATE_FILE = "calibration.jsonl", "validation.jsonl", "gate.jsonl"
 GOLD_ROWS_FILE = "gold_rows.jsonl"
+WORK_SUFFIX, WORK_LOCK_FILE = ".partial", "lock"  # of the folder beside a checkpoint that is being trained
 GoldUse = Literal["replace", "join"]  # in place of the teacher's label, or counting as much as all its paths together
 
 

@@ -14,7 +14,17 @@ import msgspec
 from potstill.contract.bundle import SUMS_FILE
 from potstill.contract.checkpoint import STUDENT_FILE
 from potstill.contract.files import atomic, digest
-from potstill.contract.project import Project, load_project, settings
+from potstill.contract.project import (
+    BUNDLE_FOLDER,
+    CHECKPOINT_FOLDER,
+    GOLD_LABELS_FILE,
+    SOFT_LABELS_FILE,
+    STATE_FILE,
+    Project,
+    StageRecord,
+    load_project,
+    settings,
+)
 from potstill.export import run as exporting
 from potstill.export.config import ExportConfig
 from potstill.labeler.aggregation.config import DeriveConfig
@@ -26,7 +36,7 @@ from potstill.trainer import run as training
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.students.start import file_digests
 from potstill.trainer.training.loop import TrainProgress
-from potstill.workflows.labelling import GOLD_LABELS_FILE, SOFT_LABELS_FILE, LabelPlan, label_plan, plan_labelling
+from potstill.workflows.labelling import LabelPlan, label_plan, plan_labelling
 from potstill.workflows.teacher import TeacherConfig, ThenSettings, configured_teacher, second_teacher
 
 _TEACHER_KEYS = (
@@ -38,15 +48,6 @@ _TEACHER_KEYS = (
     "concurrency",
     "api",
 )  # of TeacherConfig, allowed in a `[label]` table
-STATE_FILE, CHECKPOINT_FOLDER, BUNDLE_FOLDER = "state.json", "student", "bundle"
-
-
-class StageRecord(msgspec.Struct, frozen=True):
-    """The digests of a finished stage's inputs and outputs, and how long it took when it ran."""
-
-    inputs: str
-    outputs: dict[str, str]  # SHA-256 by file name, relative to the project's `out`
-    seconds: float
 
 
 @dataclasses.dataclass(frozen=True)

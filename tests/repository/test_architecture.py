@@ -44,8 +44,8 @@ ORDER = {
     "export": "config graph quantization tokenizer gate bundle report run layouts bench",
     "serve": "runtime offline http bench run",
     "serve/http": "config asgi hosting telemetry teacher protocols application network",
-    "workflows": "fallback serving example_files teacher soft_labels asking labelling evaluation reporting tuning planning pipeline results doctor",
-    "commands": "console options labelling training bundles bench models doctor pipeline main reference",
+    "workflows": "status fallback serving example_files teacher soft_labels asking labelling evaluation reporting tuning planning pipeline results doctor",
+    "commands": "console options labelling training bundles bench models doctor status pipeline main reference",
 }
 
 HTTP = {"uvicorn", "httptools", "uvloop"}
