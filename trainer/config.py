@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import get_args
 
-from potstill.contract.checkpoint import Student
+from potstill.contract.checkpoint import GoldUse, Student
 from potstill.contract.errors import UserError
 from potstill.contract.scores.bounds import Promise, Rule
 
@@ -61,6 +62,7 @@ def find_recipe(family: str) -> Recipe:
 
 
 WEIGHTINGS = ("even", "certainty")
+GOLD_USES: tuple[str, ...] = get_args(GoldUse)
 DEFAULT_FOLDS = 5
 
 
@@ -79,6 +81,8 @@ class TrainConfig:
     init: str | None = None  # a folder to start from instead: a checkpoint, or any model of the family
     from_student: str | None = None  # a checkpoint whose answers replace the soft labels
     pool: str | None = None  # a file of unlabelled texts, for from_student to answer or for masked pretraining
+    use_gold: str | None = None  # a file of gold texts whose labels are trained on; None: no gold label ever is
+    gold_as: GoldUse = "replace"  # what a gold label does to the teacher's label of the same text
     tapt: int = 0  # steps of masked pretraining of an encoder (task-adaptive pretraining)
     pretrain: int = 0  # the same for a charformer, which masks bytes
     loss: str = "soft_ce"  # one of training.losses.OBJECTIVES
@@ -118,6 +122,11 @@ class TrainConfig:
                 raise UserError(f"{name} is {steps}, but only family {family} takes it, not {self.family}")
         if self.pool and not (self.from_student or self.tapt or self.pretrain):
             raise UserError(f"pool is {self.pool!r}, but nothing would use it; add --from, --tapt or --pretrain")
+        if self.use_gold and self.from_student:
+            raise UserError(
+                "--from replaces every label by a student's answer, so --use-gold would do nothing; give one of the two"
+            )
+        _check("gold_as", repr(self.gold_as), self.gold_as in GOLD_USES, f"one of {', '.join(GOLD_USES)}")
         _check("distill_temperature", self.distill_temperature, 0 < self.distill_temperature < float("inf"), "above 0")
         _check("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "at least 0 and below 1")
         _check("weighting", repr(self.weighting), self.weighting in (None, *WEIGHTINGS), f"one of {', '.join(WEIGHTINGS)}")

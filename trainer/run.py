@@ -7,14 +7,20 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from potstill.contract import checkpoint as record
 from potstill.contract.checkpoint import Student
+from potstill.contract.errors import UserError
 from potstill.contract.files import digest
 from potstill.contract.questions.questionnaire import AnyTask, Questionnaire, as_any_task
+from potstill.contract.questions.soft_answers import SoftAnswers
+from potstill.contract.soft_label import SoftLabel
 from potstill.contract.task import Task
 from potstill.trainer.calibration.held_out import HeldOutCalibration
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.data.answered import AnsweredRows, one_choice, read_answers, select_answers
+from potstill.trainer.data.gold_labels import answers_with_gold, labels_with_gold, read_gold_labels
 from potstill.trainer.data.rows import TrainingRows, select_rows
 from potstill.trainer.data.selection import Selection, label_warnings
 from potstill.trainer.joint.student import JointTraining, joint_student, train_joint
@@ -59,6 +65,7 @@ class TrainReport:
             *(f"warning: {warning}" for warning in self.warnings),
             f"trained on {self.n_kept} texts with loss {student.loss}; left out {self.n_dropped} "
             f"({self.selection.n_disagreed} below the minimum agreement, {self.selection.n_unread} that no path could label)",
+            *([student.used_gold.as_text()] if student.used_gold else []),
             *self.fit.notes,
             f"kept {self.fit.as_text()}",
             self.calibration.as_text(),
@@ -89,6 +96,7 @@ class JointReport:
         lines = [
             f"trained on {len(rows.training)} texts with loss {self.student.loss}; {len(rows.validation)} were held out",
             *([f"left out of the answers: {'; '.join(left_out)}"] if left_out else []),
+            *([self.student.used_gold.as_text()] if self.student.used_gold else []),
             *self.training.fit.notes,
             f"kept {self.training.fit.as_text()}",
             *(self.training.ensemble.as_text().splitlines() if self.training.ensemble else []),
@@ -142,14 +150,22 @@ def train(
     if isinstance(task, Questionnaire) and question is None:
         return _train_several(TrainingJob(task, find_start(config), config, progress), task, soft_labels, checkpoint, unfinished)
     start = find_start(config)
-    task, labelled = one_choice(soft_labels, task, question)
+    if question is not None and config.use_gold:
+        raise UserError("use_gold takes gold labels of all questions of a task; leave question out, or use_gold")
+    (task, labelled), used = one_choice(soft_labels, task, question), None
+    with_gold: list[SoftLabel] = []
+    if config.use_gold:
+        gold = read_gold_labels(Path(config.use_gold), task, config.gold_as)
+        labelled, with_gold, used = labels_with_gold(labelled, gold, config.validation_share)
     rows, selection = select_rows(str(soft_labels), labelled, config.validation_share, config.min_agreement)
+    rows = replace(rows, with_gold=with_gold)
     main = is_main_process()
     fingerprint = _fingerprint(task, soft_labels, config)
     with work_folder(checkpoint, fingerprint, unfinished, config.save_every, writes=main) as work, torch_threads(config.threads):
         job = TrainingJob(task, start, config, progress if main else None)
         trained = train_student(job, rows, work)
         student = _student(task, job, rows, trained, digest.of_file(soft_labels))
+        student = msgspec.structs.replace(student, used_gold=used)
         if main:
             save_checkpoint(checkpoint, trained.encoder, student, task, rows)
     return TrainReport(
@@ -169,13 +185,19 @@ def _train_several(
 ) -> JointReport:
     """Train a student of several questions; raises as :func:`train`."""
     began, config = time.perf_counter(), job.config
-    answers = read_answers(soft_labels, task)
+    answers, used = read_answers(soft_labels, task), None
+    with_gold: list[SoftAnswers] = []
+    if config.use_gold:
+        gold = read_gold_labels(Path(config.use_gold), task, config.gold_as)
+        answers, with_gold, used = answers_with_gold(answers, gold, config.validation_share, task.questions)
     rows = select_answers(str(soft_labels), answers, task.questions, config.validation_share, config.min_agreement)
+    rows = replace(rows, with_gold=with_gold)
     main = is_main_process()
     fingerprint = _fingerprint(task, soft_labels, config)
     with work_folder(checkpoint, fingerprint, unfinished, config.save_every, writes=main) as work:
         made = train_joint(replace(job, progress=job.progress if main else None), task, rows, work)
         student = joint_student(job, task, rows, made, soft_labels)
+        student = msgspec.structs.replace(student, used_gold=used)
         if main:
             save_checkpoint(checkpoint, made.encoder, student, task, rows)
     return JointReport(checkpoint, student, rows, made, time.perf_counter() - began)
@@ -189,7 +211,7 @@ def is_main_process() -> bool:
 def _fingerprint(task: AnyTask, soft_labels: Path, config: TrainConfig) -> Fingerprint:
     """Everything that decides the student, except the machine."""
     settings = asdict(config)
-    for name in ("threads", "save_every"):
+    for name in ("threads", "save_every", "use_gold"):  # gold texts count by what they are, not by where
         del settings[name]
     return settings | {"task": task.digest, "soft labels": digest.of_file(soft_labels)} | file_digests(config)
 

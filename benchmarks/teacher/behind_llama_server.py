@@ -27,6 +27,7 @@ from chat_probabilities import Alone, compare, half_floats, rendered
 from numpy.typing import NDArray
 
 from potstill.contract.errors import UserError
+from potstill.contract.project import STORE_FILE
 from potstill.contract.system.machine import cpu_name, usable_cores
 from potstill.contract.task import Task, load_task
 from potstill.contract.texts import Text, read_texts
@@ -38,7 +39,7 @@ from potstill.labeler.teachers.opening import packed_file
 from potstill.labeler.teachers.remote import open_remote
 from potstill.models import gguf
 from potstill.workflows.example_files import DEMO_EXAMPLE, example_folder
-from potstill.workflows.labelling import STORE_FILE, label
+from potstill.workflows.labelling import label
 from potstill.workflows.teacher import TeacherConfig
 
 START_S = 60.0  # that the server may take to load the model

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from potstill.contract.project import STORE_FILE
 from potstill.contract.system.machine import cpu_name, usable_cores
 from potstill.contract.task import Task, load_task
 from potstill.contract.texts import Text, read_texts
@@ -35,7 +36,7 @@ from potstill.labeler.store.database import LabelStore
 from potstill.labeler.teachers.opening import packed_file
 from potstill.models import gguf
 from potstill.workflows.example_files import DEMO_EXAMPLE, example_folder
-from potstill.workflows.labelling import STORE_FILE, label
+from potstill.workflows.labelling import label
 from potstill.workflows.teacher import TeacherConfig
 
 

@@ -97,6 +97,7 @@ def manifest_of(chosen: Candidate, reference: Candidate, source: ExportSource) -
             soft_labels_digest=student.soft_labels_digest,
             loss=student.loss,
             n_train=student.n_train,
+            used_gold=student.used_gold,
         ),
         machine=this_machine(),
         **decision,

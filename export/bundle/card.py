@@ -202,6 +202,7 @@ def _origin(manifest: Manifest) -> list[str]:
         "## Origin",
         "",
         f"A student of {origin.n_train} texts that a local language model labelled.",
+        *([f"{origin.used_gold.as_text()}."] if origin.used_gold else []),
         f"It was fine-tuned from `{origin.backbone}` with the loss `{origin.loss}`.",
         f"Texts are cut at {manifest.max_tokens} tokens. `SHA256SUMS` lists every file; `sha256sum -c SHA256SUMS` checks them.",
         "",

@@ -312,6 +312,17 @@ class LabelStore:
                 words = _word_logprobs(self.path, row[0], row[1], row[5], run.settings)
                 yield TeacherPath(row[0], row[1], row[2], row[3], row[4], words, row[6], row[7])
 
+    def paths_of(self, run: Run, text_id: str) -> list[TeacherPath]:
+        """The paths of one text, by number; raises FormatError if the store is damaged."""
+        columns = "path, variant, seed, rationale, word_logprobs, n_prompt_tokens, n_generated"
+        found = []
+        for path, variant, seed, rationale, stored, n_prompt, n_generated in self.query(
+            f"select {columns} from paths where run = ? and text_id = ? order by path", run.number, text_id
+        ):
+            words = _word_logprobs(self.path, text_id, path, stored, run.settings)
+            found.append(TeacherPath(text_id, path, variant, seed, rationale, words, n_prompt, n_generated))
+        return found
+
     def path_columns(self, run: Run) -> PathColumns:
         """The columns of a run's paths, in the order of :meth:`paths`; raises FormatError if the store is damaged."""
         columns = "text_id, variant, word_logprobs, n_prompt_tokens, n_generated, path"

@@ -21,6 +21,7 @@ COMMANDS: dict[str, Row] = {
     "run": Row(
         "potstill.commands.pipeline", "Take a project from texts to a measured bundle; skip what has not changed.", "all", "run"
     ),
+    "status": Row("potstill.commands.status", "Say where a project stands, what is next, and what it cost.", None),
     "task": Row("potstill.commands.labelling.task", "Check a task file, show its prompt, and choose how to ask.", None),
     "label": Row("potstill.commands.labelling.label", "Have the teacher label texts into a label store.", "label"),
     "plan": Row("potstill.commands.labelling.plan", "Say what can be labelled on this machine in some hours, and how.", "label"),
@@ -48,6 +49,12 @@ COMMANDS: dict[str, Row] = {
     ),
     "sign": Row("potstill.commands.bundles.package", "Sign a bundle, so that a change of its files is noticed.", "sign", "sign"),
     "predict": Row("potstill.commands.bundles.offline", "Classify the texts of a file with a bundle.", "serve", "predict"),
+    "shares": Row(
+        "potstill.commands.bundles.offline",
+        "Estimate label shares of many texts from few gold labels and a bundle's answers.",
+        "serve",
+        "shares",
+    ),
     "cascade": Row(
         "potstill.commands.bundles.offline",
         "Join a fast bundle and a good one: the fast one answers where it is confident.",

@@ -24,6 +24,7 @@ from typing import Literal
 
 import msgspec
 
+from potstill.contract.checkpoint import UsedGold
 from potstill.contract.errors import FormatError
 from potstill.contract.files import decode, digest
 from potstill.contract.files.decode import Strict
@@ -76,6 +77,7 @@ class Provenance(Strict):
     soft_labels_digest: str
     loss: str
     n_train: int
+    used_gold: UsedGold | None = None  # gold labels that were trained on; None: none was
 
 
 class Cascade(Strict):
@@ -172,12 +174,14 @@ class _Folder:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `bundle.json` into a folder that is being filled.
 
-    Heads and certificates are left out where there are none: versions that do not know them then read the rest.
+    Heads, certificates and used gold are left out where there are none: versions that do not know them then read the rest.
     """
     content = msgspec.to_builtins(manifest)
     for name in ("heads", "certificate", "certificates"):
         if content[name] is None:
             del content[name]
+    if content["provenance"]["used_gold"] is None:
+        del content["provenance"]["used_gold"]
     (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
 
 

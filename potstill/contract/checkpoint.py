@@ -6,12 +6,14 @@ task.json           the parsed task that the student was trained on
 calibration.jsonl   texts of the training split, for the quantizer's activation ranges
 validation.jsonl    soft labels of the validation split, for scores and the export gate
 gate.jsonl          more soft labels for the export gate: training texts that the quantizer does not see
+gold_rows.jsonl     only where gold labels were trained on: the rows that have them
 config.json, model.safetensors, tokenizer.json, ...   as `transformers` writes them
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -27,6 +29,26 @@ WITH_HEADS = 2  # the format of a student of several questions
 FAMILIES = ("encoder", "static", "charformer")
 STUDENT_FILE, TASK_FILE = "student.json", "task.json"
 CALIBRATION_FILE, VALIDATION_FILE, GATE_FILE = "calibration.jsonl", "validation.jsonl", "gate.jsonl"
+GOLD_ROWS_FILE = "gold_rows.jsonl"
+WORK_SUFFIX, WORK_LOCK_FILE = ".partial", "lock"  # of the folder beside a checkpoint that is being trained
+GoldUse = Literal["replace", "join"]  # in place of the teacher's label, or counting as much as all its paths together
+
+
+class UsedGold(Strict):
+    """The gold labels that a student was trained on, which is done only on request."""
+
+    how: GoldUse
+    file_digest: str  # SHA-256 of the file of gold texts
+    n_changed: int  # training texts whose soft label they changed
+    n_new: int  # training texts that had none
+    n_held_out: int  # texts that were held out, and kept the teacher's label
+
+    def as_text(self) -> str:
+        """A sentence without its stop."""
+        place = "in place of the teacher's" if self.how == "replace" else "beside the teacher's, counting as much"
+        new = f"; {self.n_new} more have a person's alone" if self.n_new else ""
+        kept = f"; {self.n_held_out} held-out ones kept the teacher's" if self.n_held_out else ""
+        return f"{self.n_changed} training texts have a label that a person gave, {place}{new}{kept}"
 
 
 class Student(Strict):
@@ -58,6 +80,7 @@ class Student(Strict):
     init: str | None = None  # the folder that training started from, if not the backbone's
     init_digest: str | None = None  # SHA-256 of that folder's weights
     heads: list[Head] | None = None  # by question, with the settings above for each; None: one choice
+    used_gold: UsedGold | None = None  # gold labels that were trained on; None: none was
 
 
 def write_student(folder: Path, student: Student) -> None:
@@ -68,8 +91,9 @@ def write_student(folder: Path, student: Student) -> None:
 def student_json(student: Student) -> bytes:
     """Encode the content of `student.json`."""
     plain = msgspec.to_builtins(student)
-    if student.heads is None:  # earlier versions read one question, and know no such field
-        del plain["heads"]
+    for name in ("heads", "used_gold"):  # earlier versions know no such fields
+        if plain[name] is None:
+            del plain[name]
     return msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n"
 
 

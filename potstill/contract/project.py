@@ -1,4 +1,4 @@
-"""The project: the files that the pipeline works on, and the settings of its stages (`project.toml`, format 1)."""
+"""The project: the files that the pipeline works on and writes, and the settings of its stages (`project.toml`, format 1)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from potstill.contract.files import decode
 from potstill.contract.files.decode import Strict
 
 FORMAT = 1
+# What stands in a project's `out`; the first three in every folder of `potstill label`.
+STORE_FILE, SOFT_LABELS_FILE, GOLD_LABELS_FILE = "labels.db", "soft_labels.parquet", "gold_labels.parquet"
+STATE_FILE, CHECKPOINT_FOLDER, BUNDLE_FOLDER = "state.json", "student", "bundle"
 TEACHER = "smollm2-135m-instruct"
 T = TypeVar("T")
 
@@ -29,6 +32,14 @@ class Project(Strict):
     label: dict[str, Any] = {}
     train: dict[str, Any] = {}
     export: dict[str, Any] = {}
+
+
+class StageRecord(msgspec.Struct, frozen=True):
+    """The digests of a finished stage's inputs and outputs, and how long it took when it ran; by stage in `state.json`."""
+
+    inputs: str
+    outputs: dict[str, str]  # SHA-256 by file name, relative to the project's `out`
+    seconds: float
 
 
 def load_project(path: str | Path) -> Project:

@@ -1,4 +1,4 @@
-"""Read texts: JSON lines, CSV, TSV or Parquet with `text` and optionally `id`, `target`, `gold`, and the files of other tools.
+"""Read texts: JSON lines, CSV, TSV, XLSX or Parquet with `text` and optionally `id`, `target`, `gold`, and files of other tools.
 
 The other tools are read by a file each in `interchange/`: `datasets` folders, Label Studio tasks, Argilla records.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from potstill.contract.errors import FormatError
-from potstill.contract.files import arrow, decode, delimited, digest
+from potstill.contract.files import arrow, decode, delimited, digest, spreadsheet
 from potstill.contract.interchange import argilla, dataset_folder, label_studio
 from potstill.contract.interchange.annotation import TIED, AnnotatedText
 
@@ -23,7 +23,7 @@ GOLD_OF = "gold."  # begins a column with the gold answers to one of several que
 EMPTY = "empty"  # reason why a row has no answer
 MARKS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _STDIN = ("-", "/dev/stdin")
-SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet", ".json")
+SUFFIXES = (".jsonl", ".csv", ".tsv", ".xlsx", ".parquet", ".json")
 _DISPUTED = "with annotators who disagreed (the label of most counts)"
 _TIED = "with as many annotators for one label as for another (no label counts)"
 _UNSURE = "with answers that may be drafts, as the file does not say (export Argilla's records with flatten=True)"
@@ -118,8 +118,8 @@ def read_texts(path: str | Path, *, labels: list[str] | None = None, target: boo
     label for the same text and target, whatever their ids, each is one person's: the label of most counts, and a tie is none.
 
     Args:
-        path: a file ending in .jsonl, .csv, .tsv (in UTF-8), .parquet or .json (Label Studio, Argilla), a `datasets` folder, or
-            `-` and any pipe, for JSON lines or CSV.
+        path: a file ending in .jsonl, .csv, .tsv (in UTF-8), .xlsx, .parquet or .json (Label Studio, Argilla), a `datasets`
+            folder, or `-` and any pipe, for JSON lines or CSV.
         labels: the allowed gold labels; None allows any.
         target: True: every row must have a target; False: none may; None allows both.
         gold: True: return texts with a gold label only, each text once. Ties, and an annotation tool's rows without a label
@@ -267,6 +267,8 @@ def _rows(path: Path) -> Iterator[_Row]:
             return _json_list(path)
         case ".csv" | ".tsv":
             return _table_rows(path, decode.read_bytes(path), "," if path.suffix.lower() == ".csv" else "\t")
+        case ".xlsx":
+            return _sheet_rows(path)
         case ".parquet":
             return _parquet_rows(path)
     if not path.exists():
@@ -326,6 +328,17 @@ def _table_rows(path: Path, data: bytes, delimiter: str) -> Iterator[_Row]:
     _check_columns(path, columns, delimiter)
     for place, cells in rows:
         yield _own(path, place, dict(zip(columns, cells, strict=True)))
+
+
+def _sheet_rows(path: Path) -> Iterator[_Row]:
+    """Rows of a spreadsheet's first sheet; whatever a cell of a text or a target holds is read as text."""
+    rows = spreadsheet.read_rows(path)
+    columns = [str(name) for name in next(rows, ("header", []))[1]]
+    _check_columns(path, columns)
+    for place, cells in rows:
+        row: dict[str, Any] = dict(zip(columns, cells, strict=True))
+        row |= {name: str(row[name]) for name in row if not name.startswith(GOLD_OF) and not isinstance(row[name], str | None)}
+        yield _own(path, place, row)
 
 
 def _parquet_rows(path: Path) -> Iterator[_Row]:

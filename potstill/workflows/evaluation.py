@@ -24,6 +24,7 @@ from potstill.trainer.calibrate_on_gold import (
     calibrate_on_gold,
     calibrate_questions_on_gold,
 )
+from potstill.trainer.data.gold_labels import left_out_line, trained_gold
 from potstill.trainer.data.rows import TrainingRows, read_trained_rows
 from potstill.trainer.evaluation.baselines.find import (
     BUILT_IN,
@@ -93,7 +94,7 @@ def evaluate(
         label_map = parse_label_map(config.label_map, student.labels)
         others = find_ready_made(list(config.baselines))
         classifier = held.enter_context(open_bundle(Path(config.bundle), student, trust=config.trust)) if config.bundle else None
-        texts = read_gold(gold_file, student, label_map)
+        texts = _unseen(read_gold(gold_file, student, label_map), trained_gold(checkpoint, student))
         label_map.check_used({str(gold_file): texts.names, **{name: each.labels for name, each in others.items()}})
         for each in others.values():
             label_map.resolve(each.labels, str(each.folder))
@@ -121,6 +122,7 @@ def _evaluate_questions(checkpoint: Path, student: Student, gold_file: Path, con
         if given:
             raise UserError(f"{checkpoint}: answers several questions, and {name} is for a student of one choice; leave it out")
     gold = read_gold_answers(gold_file, checkpoint, student)
+    gold = gold.without(trained_gold(checkpoint, student, gold.task.questions))
     teacher = [teacher_answers(Path(config.teacher), student, gold)] if config.teacher else []
     with ExitStack() as held:
         bundle = held.enter_context(open_bundle(Path(config.bundle), student)) if config.bundle else None
@@ -148,15 +150,38 @@ def calibrate(
     student = read_student(checkpoint)
     if student.heads is not None:
         return calibrate_questions_on_gold(checkpoint, student, read_gold_answers(Path(gold), checkpoint, student), config)
-    return calibrate_on_gold(checkpoint, read_gold_texts(gold, student, tell), config)
+    return calibrate_on_gold(checkpoint, read_gold_texts(gold, checkpoint, student, tell), config)
 
 
-def read_gold_texts(file: str | Path, student: Student, tell: Callable[[str], None]) -> list[Text]:
-    """The texts of a file with a gold label of the student each; raises FormatError."""
+def read_gold_texts(file: str | Path, checkpoint: Path, student: Student, tell: Callable[[str], None]) -> list[Text]:
+    """The texts of a file with a gold label of the student each, but those that it was trained on with it.
+
+    Raises:
+        FormatError: if the file is malformed.
+        UserError: if no text is left.
+    """
     read = read_texts(file, labels=student.labels, target=student.target, gold=True)
     if line := read.skipped_line():
         tell(line)
-    return read.texts
+    known = trained_gold(checkpoint, student)
+    texts = [text for text in read.texts if (text.text, text.target) not in known]
+    if len(texts) < len(read.texts):
+        line = left_out_line(len(read.texts) - len(texts), len(read.texts))
+        if not texts:
+            raise UserError(f"{file}: {line}; give other gold texts")
+        tell(line)
+    return texts
+
+
+def _unseen(gold: Gold, known: set[tuple[str, str | None]]) -> Gold:
+    """Gold texts without those that the student was trained on with their gold label; raises UserError if none is left."""
+    places = [i for i, text in enumerate(gold.texts) if (text.text, text.target) not in known]
+    if len(places) == len(gold.texts):
+        return gold
+    note = left_out_line(len(gold.texts) - len(places), len(gold.texts))
+    if not places:
+        raise UserError(f"{gold.path}: {note}; give other gold texts")
+    return gold.only(places, note)
 
 
 def bundle_answers(classifier: Classifier, texts: list[Text], student: Student) -> NDArray[np.float64]:

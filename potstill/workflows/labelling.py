@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from potstill.contract.errors import FormatError, StoppedError, UserError
+from potstill.contract.project import GOLD_LABELS_FILE, SOFT_LABELS_FILE, STORE_FILE
 from potstill.contract.questions.gold import parse_gold
 from potstill.contract.questions.questionnaire import AnyTask, Questionnaire, as_any_task
 from potstill.contract.questions.soft_answers import SoftAnswers, write_soft_answers
@@ -34,7 +35,6 @@ from potstill.workflows.teacher import (
     with_best_mode,
 )
 
-STORE_FILE, SOFT_LABELS_FILE, GOLD_LABELS_FILE = "labels.db", "soft_labels.parquet", "gold_labels.parquet"
 FIRST_TEACHER_SHARE = 0.5  # of the hours, where a second teacher is asked afterwards
 _LABEL, _TEACHER = LabelConfig(), TeacherConfig()
 

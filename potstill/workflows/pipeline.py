@@ -14,7 +14,17 @@ import msgspec
 from potstill.contract.bundle import SUMS_FILE
 from potstill.contract.checkpoint import STUDENT_FILE
 from potstill.contract.files import atomic, digest
-from potstill.contract.project import Project, load_project, settings
+from potstill.contract.project import (
+    BUNDLE_FOLDER,
+    CHECKPOINT_FOLDER,
+    GOLD_LABELS_FILE,
+    SOFT_LABELS_FILE,
+    STATE_FILE,
+    Project,
+    StageRecord,
+    load_project,
+    settings,
+)
 from potstill.export import run as exporting
 from potstill.export.config import ExportConfig
 from potstill.labeler.aggregation.config import DeriveConfig
@@ -26,7 +36,7 @@ from potstill.trainer import run as training
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.students.start import file_digests
 from potstill.trainer.training.loop import TrainProgress
-from potstill.workflows.labelling import GOLD_LABELS_FILE, SOFT_LABELS_FILE, LabelPlan, label_plan, plan_labelling
+from potstill.workflows.labelling import LabelPlan, label_plan, plan_labelling
 from potstill.workflows.teacher import TeacherConfig, ThenSettings, configured_teacher, second_teacher
 
 _TEACHER_KEYS = (
@@ -38,15 +48,6 @@ _TEACHER_KEYS = (
     "concurrency",
     "api",
 )  # of TeacherConfig, allowed in a `[label]` table
-STATE_FILE, CHECKPOINT_FOLDER, BUNDLE_FOLDER = "state.json", "student", "bundle"
-
-
-class StageRecord(msgspec.Struct, frozen=True):
-    """The digests of a finished stage's inputs and outputs, and how long it took when it ran."""
-
-    inputs: str
-    outputs: dict[str, str]  # SHA-256 by file name, relative to the project's `out`
-    seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +125,7 @@ def run_project(
     stages.run("label", asked, [SOFT_LABELS_FILE, *gold_files], label_stage)
     made_of = [plan.task.digest, digest.of_file(out / SOFT_LABELS_FILE), file_digests(train_config)]
     student_files = [f"{CHECKPOINT_FOLDER}/{name}" for name in (STUDENT_FILE, "model.safetensors")]
-    stages.run("train", [*made_of, dataclasses.asdict(train_config)], student_files, train_stage)
+    stages.run("train", [*made_of, _train_settings(train_config)], student_files, train_stage)
     made_of = [digest.of_file(out / name) for name in student_files]
     stages.run("export", [*made_of, dataclasses.asdict(export_config)], [f"{BUNDLE_FOLDER}/{SUMS_FILE}"], export_stage)
     return ProjectRun(plan, out, teacher_digest, stages.seconds(), stages.skipped)
@@ -142,6 +143,14 @@ def _label_plan(path: Path, project: Project) -> LabelPlan:
     then = second_teacher(settings(path, "label", then_table, ThenSettings), teacher)
     gold = here / project.gold if project.gold else None
     return plan_labelling(here / project.task, here / project.texts, config, gold=gold, teacher=teacher, derive=derive, then=then)
+
+
+def _train_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings that decide a student, without those on gold where none is trained on: records of other projects still fit."""
+    found = dataclasses.asdict(config)
+    if config.use_gold is None:
+        del found["use_gold"], found["gold_as"]
+    return found
 
 
 def _asked(plan: LabelPlan, teacher_digest: str) -> list[Any]:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from potstill.contract.files import atomic
-from potstill.contract.project import TEACHER
+from potstill.contract.project import GOLD_LABELS_FILE, TEACHER
 from potstill.contract.questions.questionnaire import Questionnaire, as_single
 from potstill.contract.scores import metrics
 from potstill.contract.scores.record import Scores
@@ -22,7 +22,6 @@ from potstill.serve.runtime.classifier import Classifier
 from potstill.trainer.evaluation.checkpoint_scores import predict
 from potstill.trainer.evaluation.comparison_text import as_text
 from potstill.workflows.evaluation import EvaluateConfig, evaluate
-from potstill.workflows.labelling import GOLD_LABELS_FILE
 from potstill.workflows.pipeline import ProjectRun
 
 SUMMARY_FILE = "summary.json"

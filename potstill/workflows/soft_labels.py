@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from potstill.labeler.aggregation import soft_labels as derivation
 from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig
 from potstill.labeler.aggregation.questions import DerivedAnswers, derive_questions, priors_of
 from potstill.labeler.aggregation.questions_summary import QuestionsSummary, questions_summary
+from potstill.labeler.aggregation.shown_texts import ShowConfig, ShownText, chosen_rows, shown_texts
 from potstill.labeler.aggregation.soft_labels import Derived
 from potstill.labeler.aggregation.summary import Summary, summary
 from potstill.labeler.store.database import LabelStore, Run, RunSettings
@@ -92,6 +95,34 @@ def _alone(store: LabelStore, run: Run, config: DeriveConfig) -> DeriveConfig:
     if not run.settings.question:
         return config
     return replace(config, prior=priors_of(config, questions_of(labelling(store, run))).get(run.settings.question))
+
+
+@contextmanager
+def show(
+    store: str | Path,
+    config: ShowConfig,
+    derive: DeriveConfig = DEFAULTS,
+    *,
+    run: int | None = None,
+    question: str | None = None,
+) -> Iterator[tuple[int, int, list[str], Iterator[ShownText]]]:
+    """Read stored texts with what the teacher made of them, while the block lasts; `potstill labels show`.
+
+    Args:
+        config: which texts, in which order.
+        derive, run, question: as for :func:`export_for_review`.
+    Returns:
+        (number of texts, number of those to show, warnings, the texts one after the other).
+    Raises:
+        FormatError: if the store is damaged.
+        UserError: if there is no such store, run, question or label.
+    """
+    with LabelStore.read(Path(store)) as opened:
+        found = _run_of(opened, opened.find_run(run), question)
+        derived = derivation.derive(opened, found, _alone(opened, found, derive))
+        rows = [msgspec.structs.replace(row, gold=own_gold(opened.path, found.settings, _text(row))) for row in derived.rows]
+        chosen = chosen_rows(rows, found.settings.labels, config)
+        yield len(rows), len(chosen), derived.warnings, shown_texts(opened, found, chosen, config)
 
 
 def check(store: str | Path) -> StoreCheck:

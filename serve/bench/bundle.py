@@ -42,7 +42,7 @@ _Answering = Callable[[Text, Feeds], object]
 class BundleBenchConfig:
     """Settings of a bundle's benchmark."""
 
-    texts: Path | None = None  # .jsonl, .csv, .tsv or .parquet; None: the bundle's golden texts
+    texts: Path | None = None  # any file of texts; None: the bundle's golden texts
     n: int = 300  # timed answers for the texts as given, and for each length; texts are repeated or dropped to this number
     n_warm_up: int = 10  # answers before timing starts
     n_starts: int = 3  # fresh processes; start-up time and memory are their medians

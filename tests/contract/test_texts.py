@@ -90,7 +90,7 @@ def test_a_byte_order_mark_is_dropped(tmp_path):
 
 TWICE = "; inside a cell in quote marks, a quote mark is written twice"
 BROKEN = [
-    ("t.txt", "a\n", "unknown kind '.txt'; allowed: .jsonl, .csv, .tsv, .parquet, .json, or a datasets folder"),
+    ("t.txt", "a\n", "unknown kind '.txt'; allowed: .jsonl, .csv, .tsv, .xlsx, .parquet, .json, or a datasets folder"),
     ("t.jsonl", "", "has no usable text (no rows); each row needs a text"),
     ("t.jsonl", '{"text": " "}\n', "has no usable text (1 empty); each row needs a text"),
     ("t.jsonl", '{"text": "a"}\n\n{"text": 3}\n', "line 3: text: expected `str | null`, got `int`"),

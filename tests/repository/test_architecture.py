@@ -46,8 +46,8 @@ ORDER = {
     "serve": "runtime offline http bench run",
     "serve/http": "config asgi hosting telemetry teacher protocols application network",
     "review": "people corpus queue steering pages server",
-    "workflows": "fallback serving example_files teacher soft_labels asking people labelling evaluation reporting tuning planning pipeline results doctor",
-    "commands": "console options labelling training bundles bench models doctor pipeline main reference",
+    "workflows": "fallback serving example_files teacher soft_labels asking people labelling evaluation overview tuning planning pipeline results doctor",
+    "commands": "console options labelling training bundles bench models doctor status pipeline main reference",
 }
 
 HTTP = {"uvicorn", "httptools", "uvloop"}
@@ -67,6 +67,7 @@ LIBRARIES = {
 # What single files may import on top, and why.
 EXCEPTIONS = {
     "contract/files/arrow.py": {"pyarrow"},  # inside its functions: JSON lines and CSV need no extra
+    "contract/files/spreadsheet.py": {"openpyxl"},  # inside its functions, too: only spreadsheets need it
     "contract/security/signature.py": {"model_signing", "cryptography"},  # inside functions: only who signs or checks needs them
     "contract/scores/metrics.py": {"numpy"},  # the scores
     "contract/scores/prior_shift.py": {"numpy"},  # what other label shares do to them
@@ -87,6 +88,7 @@ EXCEPTIONS = {
     "trainer/calibration/label_sets.py": {"mapie"},  # the quantile of the label sets; the runtime only compares with it
     "trainer/evaluation/baselines/tfidf.py": {"sklearn"},  # the baseline without a network
     "trainer/pool_check/separability.py": {"sklearn"},  # the classifier that checks a pool
+    "trainer/report/text_map.py": {"sklearn"},  # principal components and t-SNE
     "trainer/report/plot_style.py": {"matplotlib"},  # the report's plots
     "trainer/report/plots.py": {"matplotlib"},
     "trainer/report/page.py": {"jinja2", "markupsafe"},  # the report's page
@@ -96,7 +98,9 @@ EXCEPTIONS = {
     "review/steering/task_file.py": {"tomlkit"},  # a changed task keeps its comments
     "serve/http/telemetry/logs_and_traces.py": {"opentelemetry"},  # loaded only with --otlp
 }
-INSIDE_FUNCTIONS = [path for path, libraries in EXCEPTIONS.items() if libraries & {"pyarrow", "model_signing", "huggingface_hub"}]
+INSIDE_FUNCTIONS = [
+    path for path, libraries in EXCEPTIONS.items() if libraries & {"pyarrow", "openpyxl", "model_signing", "huggingface_hub"}
+]
 INSIDE_FUNCTIONS += ["models/devices.py", "models/repack.py"]
 # A bundle answers over HTTP only where it is asked to: the rest of serve/ must load without an HTTP stack.
 HTTP_FILES = {"serve/http/network/connection.py", "serve/http/network/server.py"}

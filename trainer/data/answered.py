@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -35,6 +35,7 @@ class AnsweredRows:
     validation: list[SoftAnswers]
     n_unread: dict[str, int]  # by question: answers on the training side that no path could give
     n_disagreed: dict[str, int]  # and those below the minimum agreement
+    with_gold: list[SoftAnswers] = field(default_factory=list)  # of all training texts: those with a gold answer
 
 
 def read_answers(path: Path, task: Questionnaire) -> list[SoftAnswers]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from potstill.contract.checkpoint import VALIDATION_FILE, Student
+from potstill.contract.checkpoint import GOLD_ROWS_FILE, VALIDATION_FILE, Student
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import digest
 from potstill.contract.soft_label import SoftLabel, read_soft_labels
@@ -20,6 +20,7 @@ class TrainingRows:
 
     training: list[SoftLabel]
     validation: list[SoftLabel]
+    with_gold: list[SoftLabel] = field(default_factory=list)  # of all training texts, kept or not: those with a gold label
 
 
 def read_rows(path: Path, task: Task) -> list[SoftLabel]:
@@ -101,6 +102,10 @@ def read_trained_rows(path: Path, checkpoint: Path, student: Student) -> Trainin
         )
     validation = read_soft_labels(checkpoint / VALIDATION_FILE, labels=student.labels)
     held_out = {row.text for row in validation}
+    if student.used_gold is not None:
+        changed = {row.id: row for row in read_soft_labels(checkpoint / GOLD_ROWS_FILE, labels=student.labels)}
+        rows = [changed.pop(row.id, row) for row in rows]
+        rows += changed.values()
     rest = [row for row in rows if row.text not in held_out and select.was_read(row)]
     if len(rest) < student.n_train:
         problem = (

@@ -6,7 +6,7 @@ Axes: N texts, C outputs of all questions side by side, n texts with a gold answ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from potstill.contract.questions.questionnaire import Questionnaire, questionnai
 from potstill.contract.questions.soft_answers import read_soft_answers
 from potstill.contract.scores.record import Score, Scores
 from potstill.contract.texts import Text, read_texts
+from potstill.trainer.data.gold_labels import left_out_line
 from potstill.trainer.evaluation.checkpoint_scores import check_targets
 from potstill.trainer.students import encoder as students
 
@@ -38,6 +39,18 @@ class GoldAnswers:
     texts: list[Text]  # [N]
     answers: list[dict[str, list[str]]]  # [N], by question; one that is not answered is absent
     notes: tuple[str, ...] = ()
+
+    def without(self, known: set[tuple[str, str | None]]) -> GoldAnswers:
+        """Only the texts that a student was not trained on with a gold answer; raises UserError if none is left."""
+        kept = [i for i, text in enumerate(self.texts) if (text.text, text.target) not in known]
+        if len(kept) == len(self.texts):
+            return self
+        note = left_out_line(len(self.texts) - len(kept), len(self.texts))
+        if not kept:
+            raise UserError(f"{self.path}: {note}; give other gold texts")
+        return replace(
+            self, texts=[self.texts[i] for i in kept], answers=[self.answers[i] for i in kept], notes=(*self.notes, note)
+        )  # fmt: skip
 
     def places(self, name: str) -> NDArray[np.int64]:
         """int64 [n]: the texts with an answer to the question."""

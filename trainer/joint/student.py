@@ -122,7 +122,7 @@ def _train_members(job: TrainingJob, task: Questionnaire, rows: AnsweredRows, wo
 
 
 def joint_student(job: TrainingJob, task: Questionnaire, rows: AnsweredRows, made: JointTraining, soft_labels: Path) -> Student:
-    """The record that goes into `student.json`. Args: soft_labels, the file that was trained on."""
+    """The record that goes into `student.json`, but for used gold. Args: soft_labels, the file that was trained on."""
     config, backbone = job.config, backbone_of(job.start)
     return Student(
         format=record.WITH_HEADS,

@@ -11,7 +11,15 @@ from typing import TypeVar
 
 from safetensors import SafetensorError
 
-from potstill.contract.checkpoint import CALIBRATION_FILE, GATE_FILE, TASK_FILE, VALIDATION_FILE, Student, write_student
+from potstill.contract.checkpoint import (
+    CALIBRATION_FILE,
+    GATE_FILE,
+    GOLD_ROWS_FILE,
+    TASK_FILE,
+    VALIDATION_FILE,
+    Student,
+    write_student,
+)
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic
 from potstill.contract.questions.questionnaire import AnyTask, Questionnaire, questionnaire_to_json
@@ -51,10 +59,14 @@ def save_checkpoint(checkpoint: Path, encoder: Encoder, student: Student, task: 
             gate_answers = _write_calibration(folder, rows.training, rows.validation)
             write_soft_answers(folder / VALIDATION_FILE, rows.validation)
             write_soft_answers(folder / GATE_FILE, gate_answers)
+            if student.used_gold is not None:
+                write_soft_answers(folder / GOLD_ROWS_FILE, rows.with_gold)
         else:
             gate_labels = _write_calibration(folder, rows.training, rows.validation)
             write_soft_labels(folder / VALIDATION_FILE, rows.validation)
             write_soft_labels(folder / GATE_FILE, gate_labels)
+            if student.used_gold is not None:
+                write_soft_labels(folder / GOLD_ROWS_FILE, rows.with_gold)
 
 
 def _write_calibration(folder: Path, training: Sequence[_Row], validation: Sequence[_Row]) -> list[_Row]:

@@ -65,7 +65,7 @@ def backbone_of(start: ModelFolder) -> ModelFolder:
 
 
 def file_digests(config: TrainConfig) -> dict[str, str]:
-    """SHA-256 of the files that a run depends on: initial weights, weights of the answering student, pool.
+    """SHA-256 of the files that a run depends on: initial weights, weights of the answering student, pool, gold texts.
 
     Raises:
         UserError, FormatError: if one of them is missing.
@@ -78,6 +78,10 @@ def file_digests(config: TrainConfig) -> dict[str, str]:
         if not Path(config.pool).exists():
             raise FormatError(config.pool, "", "no such file or folder; check the path of the pool")
         found["pool"] = digest.of_path(Path(config.pool))
+    if config.use_gold:
+        if not Path(config.use_gold).exists():
+            raise FormatError(config.use_gold, "", "no such file or folder; check the path of the gold texts")
+        found["gold texts"] = digest.of_path(Path(config.use_gold))
     return found
 
 

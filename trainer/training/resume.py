@@ -25,6 +25,7 @@ import msgspec
 import torch
 from safetensors import SafetensorError
 
+from potstill.contract.checkpoint import WORK_LOCK_FILE, WORK_SUFFIX
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic, locks
 
@@ -89,7 +90,7 @@ def recorded_signals() -> Iterator[StopRequest]:
 
 # --- the work folder
 
-SUFFIX, RUN_FILE, LOCK_FILE, SEAL_FILE = ".partial", "run.json", "lock", "kept.pt"
+RUN_FILE, SEAL_FILE = "run.json", "kept.pt"
 PRETRAINING = "-pretrain"  # suffix of the states' name
 Fingerprint = dict[str, Any]  # everything that decides a run, as JSON values
 Unfinished = Literal["resume", "restart", "resume or restart"]  # the last starts over if the settings differ
@@ -136,7 +137,7 @@ class WorkFolder:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / LOCK_FILE).open("w")
+            lock = (self.folder / WORK_LOCK_FILE).open("w")
         except OSError as error:
             raise UserError(
                 f"{self.folder}: cannot be written ({error.strerror}); free some space or choose another place"
@@ -179,7 +180,7 @@ def work_folder(
         UserError: if the folder holds a run with other settings, or another process holds it.
     """
     with recorded_signals() as stop:
-        work = WorkFolder(checkpoint.with_name(checkpoint.name + SUFFIX), fingerprint, stop, save_every_s, writes)
+        work = WorkFolder(checkpoint.with_name(checkpoint.name + WORK_SUFFIX), fingerprint, stop, save_every_s, writes)
         try:
             if writes:
                 atomic.remove_left_behind(work.folder)
@@ -231,13 +232,13 @@ def _take_up(work: WorkFolder, unfinished: Unfinished) -> None:
     work.claim()
     if work.writes:
         for path in work.folder.iterdir():
-            if path.name not in (LOCK_FILE, RUN_FILE):
+            if path.name not in (WORK_LOCK_FILE, RUN_FILE):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _is_own(name: str) -> bool:
     """Whether a file is one that a run begins with; one that was killed while it began left no more than these."""
-    return name in (LOCK_FILE, RUN_FILE) or name.startswith(f".{RUN_FILE}.")
+    return name in (WORK_LOCK_FILE, RUN_FILE) or name.startswith(f".{RUN_FILE}.")
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""`potstill predict`, `verify`, `certify`, `check`, `adapt`, `cascade` and `audit`: bundles on files of texts, without a server."""
+"""`potstill predict`, `shares`, `verify`, `certify`, `check`, `adapt`, `cascade` and `audit`: bundles on files."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from potstill.serve.offline.audit import audit as read_audit
 from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
 from potstill.serve.offline.certified import CertifyConfig
 from potstill.serve.offline.predict import PredictConfig, predict_file
+from potstill.serve.offline.shares import SharesConfig, shares_of
 
 PATH = click.Path(path_type=Path)
 
@@ -31,7 +32,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--sets", is_flag=True, help="List each text's label set too; the bundle must have been calibrated with --coverage.")
 @trust_option
 def predict(bundle: Path, file: Path, workers: int | None, sets: bool, trust: bool) -> None:
-    """Classify the texts of FILE (.jsonl, .csv, .tsv, .parquet, .json, a folder) with BUNDLE; one line of JSON a row, in order.
+    """Classify the texts of FILE (.jsonl, .csv, .tsv, .xlsx, .parquet, .json, folder) with BUNDLE; a line of JSON for each row.
 
     With - as FILE, JSON lines or CSV are read from standard input.
     """
@@ -40,6 +41,29 @@ def predict(bundle: Path, file: Path, workers: int | None, sets: bool, trust: bo
         tell(skipped)
     for prediction in predictions:
         click.echo(msgspec.json.encode(prediction))
+
+
+@click.command("shares")
+@click.argument("bundle", type=PATH)
+@click.argument("texts", type=PATH)
+@click.option(
+    "--gold", type=PATH, required=True, help="Texts with labels: drawn at random from TEXTS, or a random sample of such texts."
+)
+@click.option(
+    "--confidence", default=SharesConfig.confidence, show_default=True, help="Of each interval, at least 0.5 and below 1."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@workers_option
+@trust_option
+def shares(bundle: Path, texts: Path, gold: Path, as_json: bool, **options: object) -> None:
+    """Estimate the share of each label in TEXTS from few gold labels and the answers of BUNDLE, with intervals.
+
+    Beside each estimate stand the gold texts alone, and the bare answers, which are off by as much as BUNDLE is wrong.
+    """
+    report = shares_of(bundle, texts, gold, config_of(SharesConfig, options))
+    for note in report.notes:
+        tell(note)
+    click.echo(msgspec.json.encode(report).decode() if as_json else printable(report.as_text()))
 
 
 @click.command("verify")

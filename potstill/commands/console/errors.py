@@ -31,6 +31,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "model_signing": ("sign",),
     "onnx": ("export",),
     "onnxruntime": ("serve", "export", "review"),
+    "openpyxl": ("sheets",),
     "optimum": ("export",),
     "pyarrow": ("label", "train", "export"),
     "scipy": ("label", "train", "review"),

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from potstill.commands.console.errors import FAILED, line, tell
+from potstill.commands.labelling.labels_show import command as show_command
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import compare_options, derive_options, warn
 from potstill.contract.interchange.review_export import REVIEW_FORMATS, REVIEW_ORDERS, ReviewConfig
@@ -31,6 +32,9 @@ question_option = click.option("--question", help="Of a task of several question
 @click.group("labels")
 def command() -> None:
     """Derive, compare, check and export the soft labels of a label store, and check the texts to be labelled."""
+
+
+command.add_command(show_command)
 
 
 @command.command("derive")

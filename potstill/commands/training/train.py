@@ -12,7 +12,7 @@ from potstill.commands.console.progress import train_progress
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.promise import confidence_option, rule_option
 from potstill.contract.questions.questionnaire import load_any_task
-from potstill.trainer.config import RECIPES, WEIGHTINGS, TrainConfig
+from potstill.trainer.config import GOLD_USES, RECIPES, WEIGHTINGS, TrainConfig
 from potstill.trainer.data.answered import gold_of_one
 from potstill.trainer.run import is_main_process, train
 from potstill.trainer.sweep import sweep
@@ -33,6 +33,17 @@ FILE = click.Path(path_type=Path)  # whether it exists is checked by the code th
     help="Checkpoint whose answers are trained on instead of SOFT_LABELS; a static student takes its vectors, too.",
 )
 @click.option("--pool", help="File of texts without labels: answered by --from, or read by --tapt or --pretrain.")
+@click.option(
+    "--use-gold",
+    help="File of gold texts to train on; without it no gold label is ever trained on. Held-out texts keep the teacher's label.",
+)
+@click.option(
+    "--gold-as",
+    type=click.Choice(GOLD_USES),
+    default=TrainConfig.gold_as,
+    show_default=True,
+    help="What a gold label of --use-gold does: take the place of the teacher's, or count as much as all its paths.",
+)
 @click.option(
     "--tapt",
     default=TrainConfig.tapt,
@@ -141,6 +152,8 @@ def command(
     """
     if gold and not sweeps:
         raise click.UsageError("--gold is for the table of --sweep; score a checkpoint with: potstill evaluate")
+    if sweeps and options["use_gold"]:
+        raise click.UsageError("--use-gold trains on gold labels, and --sweep compares settings without them; give one of the two")
     config, question = config_of(TrainConfig, options), options["question"]
     with heeding_sigterm(), train_progress() as progress:
         if sweeps:

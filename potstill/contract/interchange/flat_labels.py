@@ -1,4 +1,4 @@
-"""Soft labels as a flat table, one number per column, for spreadsheets and data frames (JSON lines, CSV, Parquet, `datasets`).
+"""Soft labels as a flat table, a number per column, for spreadsheets and data frames (JSON lines, CSV, XLSX, Parquet, `datasets`).
 
 Nothing here reads it back: training reads the soft labels of `contract/soft_label.py`. The teacher's majority label is in the
 column `majority`, not `label`, which means a gold label elsewhere.
@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from potstill.contract.files import arrow, atomic
+from potstill.contract.files import arrow, atomic, spreadsheet
 from potstill.contract.interchange import dataset_folder
 from potstill.contract.soft_label import SoftLabel
 
@@ -33,6 +33,19 @@ def write_csv(path: Path, rows: Sequence[SoftLabel]) -> None:
     writer.writeheader()
     writer.writerows(flat(row) for row in rows)
     atomic.write_file(path, out.getvalue().encode())
+
+
+def write_xlsx(path: Path, rows: Sequence[SoftLabel]) -> int:
+    """Write a workbook of one sheet; the number of texts that are longer than a cell may be, and were cut.
+
+    Raises:
+        UserError: if it cannot be written.
+        MissingExtraError: without openpyxl.
+    """
+    table = [flat(row) for row in rows]
+    data, n_cut = spreadsheet.encode(list(table[0]), (list(row.values()) for row in table))
+    atomic.write_file(path, data)
+    return n_cut
 
 
 def write_parquet(path: Path, rows: Sequence[SoftLabel]) -> None:

@@ -8,16 +8,23 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from potstill.contract.errors import FormatError, UserError
-from potstill.contract.files import atomic
+from potstill.contract.files import atomic, spreadsheet
 from potstill.contract.interchange import argilla, flat_labels, label_studio
 from potstill.contract.interchange.annotation import AnnotationGuide
 from potstill.contract.soft_label import SoftLabel
 
-ReviewFormat = Literal["label-studio", "argilla", "jsonl", "csv", "parquet", "datasets"]
+ReviewFormat = Literal["label-studio", "argilla", "jsonl", "csv", "xlsx", "parquet", "datasets"]
 ReviewOrder = Literal["uncertainty", "id"]
 REVIEW_FORMATS: tuple[str, ...] = get_args(ReviewFormat)
 REVIEW_ORDERS: tuple[str, ...] = get_args(ReviewOrder)
-_SUFFIXES = {"label-studio": ".json", "argilla": ".json", "jsonl": ".jsonl", "csv": ".csv", "parquet": ".parquet"}
+_SUFFIXES = {
+    "label-studio": ".json",
+    "argilla": ".json",
+    "jsonl": ".jsonl",
+    "csv": ".csv",
+    "xlsx": ".xlsx",
+    "parquet": ".parquet",
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class ReviewReport:
     n_gold: int  # left out, since they already have a gold label
     path: Path
     settings_file: Path | None  # the settings of the annotation tool's project
+    n_cut: int = 0  # texts too long for a cell of a spreadsheet
 
     def as_text(self) -> str:
         """A summary in one or two lines."""
@@ -45,6 +53,8 @@ class ReviewReport:
         ]
         if self.n_gold:
             lines.append(f"left out {self.n_gold} texts that already have a gold label")
+        if self.n_cut:
+            lines.append(f"cut {self.n_cut} texts at {spreadsheet.MAX_CHARS} characters, the most that a cell can hold")
         return "\n".join(lines)
 
 
@@ -71,7 +81,7 @@ def write_review(path: Path, rows: Sequence[SoftLabel], guide: AnnotationGuide, 
     chosen = ordered([row for row in rows if row.gold is None or not for_people], config.by)
     if not chosen:
         raise UserError(f"all {len(rows)} texts already have a gold label; there is nothing to review")
-    settings_file = None
+    settings_file, n_cut = None, 0
     match config.form:
         case "label-studio":
             settings_file = path.with_suffix(".config.xml")
@@ -85,11 +95,13 @@ def write_review(path: Path, rows: Sequence[SoftLabel], guide: AnnotationGuide, 
             flat_labels.write_jsonl(path, chosen)
         case "csv":
             flat_labels.write_csv(path, chosen)
+        case "xlsx":
+            n_cut = flat_labels.write_xlsx(path, chosen)
         case "parquet":
             flat_labels.write_parquet(path, chosen)
         case "datasets":
             flat_labels.write_dataset(path, chosen)
-    return ReviewReport(len(chosen), len(rows) - len(chosen), path, settings_file)
+    return ReviewReport(len(chosen), len(rows) - len(chosen), path, settings_file, n_cut)
 
 
 def ordered(rows: Sequence[SoftLabel], by: ReviewOrder) -> list[SoftLabel]:
