@@ -16,11 +16,12 @@ from pathlib import Path
 
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic
-from potstill.contract.questions.questionnaire import Ask, Questionnaire
+from potstill.contract.questions.questionnaire import Questionnaire
 from potstill.contract.task import Input, Task
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.soft_labels import soft_labels
 from potstill.labeler.config import LabelConfig
+from potstill.labeler.prompts.several import Fork
 from potstill.labeler.prompts.variants import Nearest
 from potstill.labeler.run.label import LabelReport, label
 from potstill.labeler.run.path_collector import RunCallback
@@ -167,7 +168,7 @@ def measured_questions_pace(
     """
 
     def draw(
-        part: Sequence[Ask],
+        part: Sequence[Fork],
         some: Sequence[Text],
         store: Path,
         config: LabelConfig,
@@ -177,11 +178,11 @@ def measured_questions_pace(
         return label_part(QuestionsJob(task, store, config, nearest_of), part, some, teacher, watch, ends_at=ends_at)
 
     parts = parts_of(task, teacher, config if config.mode == "cascade" else replace(config, mode="direct"))
-    n_asks = sum(len(part) for part in parts)
+    sizes = [sum(len(fork.asks) for fork in part) for part in parts]
     found: LabellingPace | None = None
-    for part in parts:
-        own = _Drawing(partial(draw, part), teacher, task.input, len(part))
-        pace = _paced(own, texts, config, seconds * len(part) / n_asks, start_s, cot=cot)
+    for part, size in zip(parts, sizes, strict=True):
+        own = _Drawing(partial(draw, part), teacher, task.input, size)
+        pace = _paced(own, texts, config, seconds * size / sum(sizes), start_s, cot=cot)
         found = pace if found is None else found.beside(pace)
     if found is None:
         raise UserError(f"task {task.name!r} asks nothing")

@@ -91,20 +91,20 @@ def label_questions(
     )
 
 
-def parts_of(task: Questionnaire, teacher: Teacher, config: LabelConfig) -> list[list[Ask]]:
-    """Which questions and tags are drawn together, over one decoding of each text; one that is asked alone stands by itself.
+def parts_of(task: Questionnaire, teacher: Teacher, config: LabelConfig) -> list[list[Fork]]:
+    """Which questions are drawn together, over one decoding of each text; a question or tag that is asked alone stands by itself.
 
     Args:
         config: with a real mode.
     """
     if not (isinstance(teacher, LocalTeacher) and shares_prompt(config)):
-        return [[ask] for ask in task.asks()]
-    return [*asked_together(task), *([ask] for ask in asked_alone(task))]
+        return [[Fork((ask,))] for ask in task.asks()]
+    return [*asked_together(task), *([Fork((ask,))] for ask in asked_alone(task))]
 
 
 def label_part(
     job: QuestionsJob,
-    part: Sequence[Ask],
+    part: Sequence[Fork],
     texts: Sequence[Text],
     teacher: Teacher,
     progress: RunCallback | None = None,
@@ -112,11 +112,12 @@ def label_part(
     ends_at: float | None = None,
 ) -> LabelReport:
     """Draw the missing paths of some questions: one of the :func:`parts_of` a task. The rest is as for :func:`label_questions`."""
-    live = SeveralRuns(progress, len(part) * len(texts) * job.config.most_paths)
-    live.expect(len(part))
-    if isinstance(teacher, LocalTeacher) and shares_prompt(job.config) and part[0] not in asked_alone(job.task):
+    asks = [ask for fork in part for ask in fork.asks]
+    live = SeveralRuns(progress, len(asks) * len(texts) * job.config.most_paths)
+    live.expect(len(asks))
+    if isinstance(teacher, LocalTeacher) and shares_prompt(job.config) and asks[0] not in asked_alone(job.task):
         return _together(job, [part], texts, teacher, live, ends_at)
-    return _alone(job, part[0], texts, teacher, live, ends_at)
+    return _alone(job, asks[0], texts, teacher, live, ends_at)
 
 
 class SeveralRuns:
