@@ -32,6 +32,7 @@ from potstill.workflows.teacher import TeacherConfig, configured_teacher
 
 WEIGHTS = (0.25, 0.5, 1.0, 2.0)
 N_CANDIDATES = 10
+N_BLOCK = 15  # texts that are written together
 Floats = NDArray[np.float64]
 
 
@@ -43,6 +44,9 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=150)
     parser.add_argument("--start", type=int, default=0)
     parser.add_argument("--group", type=int, default=20)
+    parser.add_argument(
+        "--groups", choices=["similar", "words"], default="similar", help="of labels that are similar, or share words"
+    )
     parser.add_argument("--split", default="test")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -53,42 +57,42 @@ def main() -> None:
 
 
 def draw(data: Path, out: Path, options: argparse.Namespace) -> None:
-    """Write what is said of each text: `said.npz`, and how long it took."""
+    """Write what is said of each text, after every few: `said.npz`, and how long it took."""
     task, texts = load_task(TASK), split(data, options.split)
     texts = random.Random(18).sample(texts, len(texts))[options.start : options.start + options.n]
     config = LabelConfig(mode="direct", n_paths=1, first_look=options.group)
     similar = chosen_by_similarity(task, texts, config, find_backbone("all-minilm-l6-v2"))
-    teacher = configured_teacher(TeacherConfig(threads=options.threads), print)
     if similar is None:
         raise SystemExit(f"{TASK}: has too few labels to be narrowed")
-    began = time.monotonic()
-    said = first_look(task, texts, teacher, config, similar.groups)
-    seconds = time.monotonic() - began
-    by_words = not_narrowed(task, texts, config.candidates, config.first_look).groups
-    alone = first_look(task, texts, teacher, config, by_words)
-    teacher.close()
+    groups = similar.groups
+    if options.groups == "words":
+        groups = not_narrowed(task, texts, config.candidates, config.first_look).groups
+    teacher = configured_teacher(TeacherConfig(threads=options.threads), print)
     out.mkdir(parents=True, exist_ok=True)
+    (out / "groups.json").write_text(json.dumps(groups))
     before = np.array([similar.candidates[text.id].log_prior for text in texts])
     gold = np.array([task.label_names.index(text.gold or "") for text in texts])
-    np.savez(out / "said.npz", before=before, said=said, alone=alone, gold=gold)
-    (out / "groups.json").write_text(json.dumps({"similar": similar.groups, "words": by_words}))
-    print(f"{len(texts)} texts, {len(similar.groups)} groups: {seconds:.1f} s, {seconds / len(texts):.3f} s a text")
+    said = np.zeros((0, len(task.labels)))
+    for start in range(0, len(texts), N_BLOCK):
+        began = time.monotonic()
+        said = np.concatenate([said, first_look(task, texts[start : start + N_BLOCK], teacher, config, groups)])
+        n, seconds = len(said), time.monotonic() - began
+        np.savez(out / "said.npz", before=before[:n], said=said, gold=gold[:n])
+        print(f"{n} of {len(texts)} texts, {len(groups)} groups: {seconds / (n - start):.3f} s a text", flush=True)
+    teacher.close()
 
 
 def score(folders: list[Path]) -> None:
     """Print the shares over all folders."""
     parts = [dict(np.load(folder / "said.npz")) for folder in folders]
-    before, said, alone, gold = (np.concatenate([part[name] for part in parts]) for name in ("before", "said", "alone", "gold"))
+    before, said, gold = (np.concatenate([part[name] for part in parts]) for name in ("before", "said", "gold"))
     groups = json.loads((folders[0] / "groups.json").read_text())
     print(f"{len(gold)} texts; share whose label is among {N_CANDIDATES}, and the first")
-    ways = {"similarity": before, "first look": said, "first look, groups by words": alone}
+    ways = {"similarity": before, "first look": said}
     ways |= {f"both, weight {weight:g}": before + weight * said for weight in WEIGHTS}
+    ways |= {f"both, weight {weight:g}, best of each group": kept(before + weight * said, said, groups) for weight in WEIGHTS}
     for name, belief in ways.items():
         print(line(name, belief, gold))
-    for weight in WEIGHTS:
-        print(
-            line(f"both, weight {weight:g}, best of each group kept", kept(before + weight * said, said, groups["similar"]), gold)
-        )
 
 
 def kept(belief: Floats, said: Floats, groups: list[list[int]]) -> Floats:
