@@ -308,11 +308,13 @@ class LabelStore:
     def paths_of(self, run: Run, text_id: str) -> list[TeacherPath]:
         """The paths of one text, by number; raises FormatError if the store is damaged."""
         columns = "path, variant, seed, rationale, word_logprobs, n_prompt_tokens, n_generated"
-        rows = self.query(f"select {columns} from paths where run = ? and text_id = ? order by path", run.number, text_id)
-        return [
-            TeacherPath(text_id, *row[:4], _word_logprobs(self.path, text_id, row[0], row[4], run.settings), *row[5:])
-            for row in rows
-        ]
+        found = []
+        for path, variant, seed, rationale, stored, n_prompt, n_generated in self.query(
+            f"select {columns} from paths where run = ? and text_id = ? order by path", run.number, text_id
+        ):
+            words = _word_logprobs(self.path, text_id, path, stored, run.settings)
+            found.append(TeacherPath(text_id, path, variant, seed, rationale, words, n_prompt, n_generated))
+        return found
 
     def path_columns(self, run: Run) -> PathColumns:
         """The columns of a run's paths, in the order of :meth:`paths`; raises FormatError if the store is damaged."""

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from potstill.commands.console.errors import printable
-from potstill.workflows.status import status_of
+from potstill.workflows.overview.status import status_of
 
 
 @click.command("status")

@@ -44,7 +44,7 @@ ORDER = {
     "export": "config graph quantization tokenizer gate bundle report run layouts bench",
     "serve": "runtime offline http bench run",
     "serve/http": "config asgi hosting telemetry teacher protocols application network",
-    "workflows": "status fallback serving example_files teacher soft_labels asking labelling evaluation reporting tuning planning pipeline results doctor",
+    "workflows": "fallback serving example_files teacher soft_labels asking labelling evaluation overview tuning planning pipeline results doctor",
     "commands": "console options labelling training bundles bench models doctor status pipeline main reference",
 }
 
@@ -85,6 +85,7 @@ EXCEPTIONS = {
     "trainer/calibration/label_sets.py": {"mapie"},  # the quantile of the label sets; the runtime only compares with it
     "trainer/evaluation/baselines/tfidf.py": {"sklearn"},  # the baseline without a network
     "trainer/pool_check/separability.py": {"sklearn"},  # the classifier that checks a pool
+    "trainer/report/text_map.py": {"sklearn"},  # principal components and t-SNE
     "trainer/report/plot_style.py": {"matplotlib"},  # the report's plots
     "trainer/report/plots.py": {"matplotlib"},
     "trainer/report/page.py": {"jinja2", "markupsafe"},  # the report's page

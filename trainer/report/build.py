@@ -34,6 +34,7 @@ from potstill.trainer.report.answers import (
 from potstill.trainer.report.learning_curve import learning_curve, learning_plot
 from potstill.trainer.report.plot_style import Plot
 from potstill.trainer.report.slices import SliceScores, compile_patterns, slice_scores, slices
+from potstill.trainer.report.stages import NO_STAGES, Stages
 from potstill.trainer.report.terms import MistakeTerm, mistake_terms
 from potstill.trainer.training.loop import TrainProgress
 
@@ -48,6 +49,8 @@ class ReportSources:
     teacher: Path | None = None  # soft labels of the gold texts
     bundle_probs: NDArray[np.float64] | None = None  # [N, C]
     rationales: Rationales | None = None  # None: no label store was named
+    stages: Stages = NO_STAGES  # what a project's folder holds of each stage
+    notes: tuple[str, ...] = ()  # on what of these is missing
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class Report:
     terms: list[MistakeTerm]
     plots: list[Plot]
     notes: list[str]  # on what is missing, and how to add it
+    stages: Stages = NO_STAGES
 
 
 def build_report(sources: ReportSources, config: ReportConfig, progress: TrainProgress | None = None) -> Report:
@@ -139,7 +143,8 @@ def build_report(sources: ReportSources, config: ReportConfig, progress: TrainPr
         n_wrong=int((~answered.right).sum()),
         terms=mistake_terms(answered),
         plots=drawn,
-        notes=_notes(sources, answered),
+        notes=[*_notes(sources, answered), *sources.notes],
+        stages=sources.stages,
     )
 
 

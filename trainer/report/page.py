@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from markupsafe import Markup
 from potstill.contract.scores.record import Score
 from potstill.trainer.calibration.thresholds import precision_note
 from potstill.trainer.report.build import Report
-from potstill.trainer.report.plot_style import DARK, LIGHT, Plot, inline_svg
+from potstill.trainer.report.plot_style import DARK, LIGHT, SERIES, Plot, inline_svg
 from potstill.trainer.report.slices import MIN_TEXTS, SliceScores
 from potstill.trainer.report.terms import MAX_FDR, as_knowledge
+from potstill.trainer.report.text_map import MapPoint
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_SHOWN = 1200  # characters shown of a text or rationale
@@ -30,7 +32,10 @@ def report_page(report: Report) -> bytes:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(printable=printable, score=short_score, signed=signed_score, percent=percent)
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    environment.filters.update(whole=whole, duration=duration)
+    drawn = report.stages.text_map
+    script = "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.js", *(["map.js"] if drawn else [])))
+    style = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "map.css"))
     page = environment.get_template("report.html").render(
         report=report,
         plots={plot.name: plot for plot in report.plots},
@@ -42,7 +47,10 @@ def report_page(report: Report) -> bytes:
         knowledge=as_knowledge(report.terms),
         min_texts=MIN_TEXTS,
         max_fdr=MAX_FDR,
-        style=Markup(colours() + (TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        n_series=len(SERIES),
+        map_class=partial(map_class, {} if drawn is None else {name: i for i, (name, _) in enumerate(drawn.labels)}),
+        map_line=map_line,
+        style=Markup(colours() + style),
         script=Markup(script),
         script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
@@ -58,6 +66,31 @@ def printable(text: str) -> str:
     """A text for the page: cut if it is long, with a replacement mark for every character that HTML does not allow."""
     shown = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} […{len(text) - MAX_SHOWN} more characters]"
     return shown.translate(REPLACEMENTS)
+
+
+def whole(text: str) -> str:
+    """A text of ours for the page, however long, with a replacement mark for every character that HTML does not allow."""
+    return text.translate(REPLACEMENTS)
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min`, `2.5 h`."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def map_class(places: Mapping[str, int], point: MapPoint) -> str:
+    """The number of a dot's colour; `x` for labels that have none of their own. Args: places, of the labels by frequency."""
+    place = places[point.label]
+    return str(place) if place < len(SERIES) else "x"
+
+
+def map_line(point: MapPoint) -> str:
+    """What is known of a dot's text."""
+    parts = [f"gold {point.text.gold}"] if point.text.gold else []
+    if point.teacher is not None and point.agreement is not None:
+        parts.append(f"teacher {point.teacher} ({percent(point.agreement)} of the paths)")
+    parts.append(f"student {point.answer} at {percent(point.confidence)}")
+    return whole(", ".join(parts) + (f", about {point.text.target}" if point.text.target else ""))
 
 
 def short_score(score: Score) -> Markup:

@@ -11,7 +11,8 @@ from potstill.commands.console.progress import train_progress
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.promise import named
 from potstill.trainer.report.build import ReportConfig
-from potstill.workflows.reporting import ReportFiles, write_report
+from potstill.trainer.report.text_map import MAX_TEXTS
+from potstill.workflows.overview.reporting import ReportFiles, write_report
 
 FILE = click.Path(path_type=Path)
 
@@ -42,6 +43,19 @@ FILE = click.Path(path_type=Path)
 )
 @click.option(
     "--learning-curve", is_flag=True, help="Train on 10, 20, 50 and 100 % of --soft-labels; takes twice the time of training."
+)
+@click.option(
+    "--run",
+    type=FILE,
+    help="Folder of potstill run or label: adds pages on each stage; files that are not named above are looked for there.",
+)
+@click.option(
+    "--map",
+    "map_texts",
+    type=click.IntRange(0, MAX_TEXTS),
+    default=ReportFiles.map_texts,
+    show_default=True,
+    help="Texts on the map at most, gold ones first; 0: no map.",
 )
 @click.option("--plots", "plots", type=FILE, help="Folder for the plots as PNG and SVG files.")
 def command(checkpoint: Path, gold: Path, out: Path, **options: object) -> None:

@@ -18,7 +18,7 @@ from potstill.trainer.evaluation.checkpoint_scores import predict
 from potstill.trainer.evaluation.comparison_text import as_json, as_text, notes, predictions
 from potstill.trainer.evaluation.questions import read_gold_answers, student_answers
 from potstill.workflows.evaluation import EvaluateConfig, calibrate, evaluate
-from potstill.workflows.reporting import ReportFiles, write_report
+from potstill.workflows.overview.reporting import ReportFiles, write_report
 
 pytestmark = pytest.mark.slow
 

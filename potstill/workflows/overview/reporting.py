@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from potstill.contract.checkpoint import Student, read_student
-from potstill.contract.errors import UserError
+from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import atomic
+from potstill.contract.project import BUNDLE_FOLDER, GOLD_LABELS_FILE, SOFT_LABELS_FILE, STORE_FILE
+from potstill.contract.soft_label import read_soft_labels
+from potstill.contract.texts import Text
 from potstill.labeler.aggregation.path_table import path_logprobs
 from potstill.labeler.store.database import LabelStore
 from potstill.trainer.evaluation.questions import QuestionsComparison, task_of
@@ -17,8 +21,10 @@ from potstill.trainer.report.build import ReportConfig, ReportSources, build_rep
 from potstill.trainer.report.page import report_page
 from potstill.trainer.report.plot_style import Plot
 from potstill.trainer.report.questions import build_questions_report, questions_report_page
+from potstill.trainer.report.stages import Stages
 from potstill.trainer.training.loop import TrainProgress
 from potstill.workflows.evaluation import EvaluateConfig, bundle_answers, evaluate, open_bundle, read_gold_texts
+from potstill.workflows.overview.stages import map_of, stages_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,19 @@ class ReportFiles:
     teacher: str | Path | None = None  # the teacher's soft labels of the gold texts
     store: str | Path | None = None  # a label store that holds the gold texts, for rationales beside the mistakes
     plots: str | Path | None = None  # a folder to write the plots to, as PNG and SVG files
+    run: str | Path | None = None  # folder of `potstill run` or `potstill label`; what is not named above is looked for there
+    map_texts: int = 1000  # on the map at most; 0: no map
+
+    def found(self) -> ReportFiles:
+        """The files with those of the run's folder in the place of what is not named; raises FormatError if there is no folder."""
+        if self.run is None:
+            return self
+        folder = Path(self.run)
+        if not folder.is_dir():
+            raise FormatError(folder, "", "is no folder; name one of potstill run or potstill label")
+        places = {"bundle": BUNDLE_FOLDER, "soft_labels": SOFT_LABELS_FILE, "teacher": GOLD_LABELS_FILE, "store": STORE_FILE}
+        there: dict[str, Any] = {name: folder / place for name, place in places.items() if (folder / place).exists()}
+        return replace(self, **{name: path for name, path in there.items() if getattr(self, name) is None})
 
 
 _FILES, _REPORT = ReportFiles(), ReportConfig()
@@ -55,7 +74,7 @@ def write_report(
         FormatError: if a file or folder is malformed.
         UserError: if the parts do not fit each other, or a file cannot be written.
     """
-    checkpoint = Path(checkpoint)
+    checkpoint, files = Path(checkpoint), files.found()
     student = read_student(checkpoint)
     if student.heads is not None:
         _write_questions(checkpoint, student, gold, out, files, config)
@@ -72,11 +91,26 @@ def write_report(
         Path(files.teacher) if files.teacher else None,
         bundle_probs,
         stored_rationales(files.store, student) if files.store else None,
+        *_stages(checkpoint, student, texts, files),
     )
     report = build_report(sources, config, progress)
     if files.plots:
         _write_plots(Path(files.plots), report.plots)
     atomic.write_file(Path(out), report_page(report))
+
+
+def _stages(checkpoint: Path, student: Student, gold: list[Text], files: ReportFiles) -> tuple[Stages, tuple[str, ...]]:
+    """What the run's folder holds of each stage, with a map of the texts; notes on what is missing."""
+    stages, notes = Stages(), []
+    if files.run is None:
+        notes.append("Without the folder of the run (--run) there are no pages on labelling, training and export.")
+    else:
+        stages = stages_of(Path(files.run), checkpoint, student, Path(files.bundle) if files.bundle else None)
+    rows = [
+        row for path in (files.teacher, files.soft_labels) if path for row in read_soft_labels(Path(path), labels=student.labels)
+    ]
+    drawn, note = map_of(checkpoint, student, gold, rows, files.map_texts)
+    return replace(stages, text_map=drawn), (*notes, *([note] if note else []))
 
 
 def _write_questions(

@@ -19,7 +19,7 @@ from potstill.contract.texts import Text
 from potstill.labeler.store.database import LabelStore, RunSettings
 from potstill.labeler.store.quick_figures import store_figures
 from potstill.labeler.teacher import TeacherPath
-from potstill.workflows.status import status_of
+from potstill.workflows.overview.status import status_of
 
 SETTINGS = RunSettings(
     task_digest="d", prompt_digest="p", labels=["up", "down"], words=["up", "down"], word_labels=[0, 1], teacher="small",

@@ -8,7 +8,7 @@ from potstill.contract.checkpoint import Student
 from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
 from potstill.labeler.teacher import TeacherPath
-from potstill.workflows.reporting import stored_rationales
+from potstill.workflows.overview.reporting import stored_rationales
 
 
 def a_student(task_digest):

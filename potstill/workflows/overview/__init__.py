@@ -1,0 +1,1 @@
+"""What there is, for a person: where a project stands, and pages about it."""
