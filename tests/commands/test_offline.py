@@ -43,13 +43,14 @@ task tune task.toml gold.jsonl tuned --teacher teacher.gguf --no-cot --examples 
 plan task.toml texts.jsonl --hours 0.001 --teacher teacher.gguf --mode direct --measure 2
 labels check out/labels.db
 labels summary out/labels.db
+labels show out/labels.db --uncertain
 labels derive out/labels.db out/again.parquet
 labels export out/labels.db out/review.json
 labels export out/labels.db out/table --format datasets
 labels check-pool pool.jsonl others.jsonl --max-texts 50
 train task.toml soft.jsonl student --backbone backbone --epochs 2 --max-tokens 16 --threads 1 --min-agreement 0
 calibrate student gold.jsonl --coverage 0.8
-report student gold.jsonl --plots plots
+report student gold.jsonl --plots plots --run out
 export student bundle --variant static_int8 --min-agreement 0 --max-change 1 --max-drop 1
 evaluate student gold.jsonl --bundle bundle --soft-labels soft.jsonl --baseline tfidf
 package bundle packed-hf --layout huggingface
@@ -61,12 +62,15 @@ verify bundle --key public.pem
 certify bundle gold.jsonl --accuracy 0.05 --out certified
 check certified gold.jsonl
 predict bundle texts.jsonl
+shares bundle pool.jsonl --gold gold.jsonl
 audit audit.jsonl --hard hard.jsonl
 adapt bundle pool.jsonl --out adapted
 cascade bundle bundle gold.jsonl joined --max-loss 1
 bench bundle bundle --n 2
 bench server bundle --seconds 0.1 --overload-s 0.1 --n-alone 2 --n-soak 10
 run project.toml
+status project.toml
+status out
 """
 ELSEWHERE = {
     "models fetch": "asks the hub, as its own test says",
