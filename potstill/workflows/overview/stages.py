@@ -174,7 +174,8 @@ def map_of(
         return None, f"Without the backbone ({student.backbone}) there is no map of the texts."
     labelled = {(row.text, row.target or None): row for row in rows}
     texts = {(text.text, text.target): text for text in gold}
-    for row in _spread(rows, max(0, min(most, MAX_TEXTS) - len(texts))):
+    others = [row for about, row in labelled.items() if about not in texts]
+    for row in _spread(others, max(0, min(most, MAX_TEXTS) - len(texts))):
         texts.setdefault((row.text, row.target or None), Text(row.text, row.id, row.target or None))
     chosen = list(texts.values())[: min(most, MAX_TEXTS)]
     if len(chosen) < MIN_TEXTS:

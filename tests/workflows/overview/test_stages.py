@@ -148,6 +148,10 @@ def test_a_map_takes_gold_texts_first_and_spreads_the_rest_over_the_file(checkpo
     assert note == "" and drawn.n_gold == len(gold)
     assert [point.text.text for point in drawn.points[len(gold) :]] == [rows[i].text for i in (0, 5, 10, 15)]
     assert [point.teacher for point in drawn.points[len(gold) :]] == [rows[i].majority for i in (0, 5, 10, 15)]
+    known = [Text(row.text, row.id, None, "up") for row in rows[:10]]
+    assert [point.text.text for point in map_of(checkpoint, student, known, rows, most=15)[0].points[10:]] == [
+        row.text for row in rows[10::2]
+    ]
     assert map_of(checkpoint, student, gold, rows, most=0) == (None, "")
     assert map_of(checkpoint, student, gold[:3], [], most=100) == (None, "A map needs at least 10 texts.")
     lost = msgspec.structs.replace(student, backbone="nowhere")
