@@ -66,10 +66,13 @@ def called_with_strings():
     from potstill.serve.offline.adapt import adapt_bundle
     from potstill.serve.offline.cascade import cascade_bundle
     from potstill.serve.offline.predict import predict_file
+    from potstill.serve.offline.shares import shares_of
     from potstill.trainer.calibrate_on_gold import ConfidenceConfig, calibrate_on_gold
     from potstill.trainer.evaluation import checkpoint_scores
     from potstill.trainer.sweep import sweep
-    from potstill.workflows import evaluation, labelling, reporting, soft_labels, tuning
+    from potstill.workflows import evaluation, labelling, soft_labels, tuning
+    from potstill.workflows.overview import reporting
+    from potstill.workflows.overview.status import status_of
 
     wanted = ConfidenceConfig(precision=0.9)
     return {
@@ -97,6 +100,8 @@ def called_with_strings():
         "Classifier.open": lambda: potstill.Classifier.open("no"),
         "predict_file": lambda: predict_file("no", "no.jsonl"),
         "adapt_bundle": lambda: adapt_bundle("no", "no.jsonl", "out"),
+        "shares_of": lambda: shares_of("no", "no.jsonl", "no.jsonl"),
+        "status_of": lambda: status_of("no"),
         "cascade_bundle": lambda: cascade_bundle("no", "no", "no.jsonl", "out"),
         "package": lambda: package("no", "out", PackageConfig("docker")),
         "sign_bundle": lambda: sign_bundle("no", "key.pem"),
