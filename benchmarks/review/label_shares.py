@@ -1,6 +1,6 @@
 """How often the intervals of label shares hold, and how wide they are, with one hundred gold texts of real sets.
 
-    python benchmarks/people/shares.py DATA [--gold 100] [--resamples 1000] [--half 1] [--bundle ag_news=FOLDER]
+    python benchmarks/review/label_shares.py DATA [--gold 100] [--resamples 1000] [--half 1] [--bundle ag_news=FOLDER]
 
 A classifier of character n-grams, trained on some rows of a set, stands in for a bundle (coverage needs no network); with --bundle
 a real one answers. Its answers to the other rows are the texts, whose true shares are known. They are cut in two: on half 0 the
