@@ -45,5 +45,17 @@ def test_no_two_texts_share_a_run_of_eight_words():
 def test_worked_examples_are_none_of_the_texts():
     for file in sorted(EXAMPLES.glob("*/task.toml")):
         shown = set().union(*(runs(example.text) for example in load_task(file).examples))
-        for texts in ("texts.jsonl", "gold.jsonl"):
-            assert not any(runs(text.text) & shown for text in read_texts(file.parent / texts).texts)
+        for texts in sorted(file.parent.glob("*.jsonl")):
+            assert not any(runs(text.text) & shown for text in read_texts(texts).texts)
+
+
+def test_further_posts_are_sound_and_go_on_where_the_others_end():
+    folder = EXAMPLES / "market_stance"
+    labels = load_task(folder / "task.toml").label_names
+    for name, labelled in (("texts", None), ("gold", labels)):
+        first, more = (
+            read_texts(folder / f"{prefix}{name}.jsonl", labels=labelled, target=False).texts for prefix in ("", "more_")
+        )
+        numbers = [int(text.id.split("-")[1]) for text in first + more]
+        assert sorted(numbers) == list(range(1, len(numbers) + 1))
+        assert not {text.text for text in first} & {text.text for text in more}

@@ -154,9 +154,9 @@ def test_what_cannot_be_measured_is_refused_in_one_line(options, line, capsys):
 
 
 def test_more_texts_than_there_are_is_refused(capsys, repository):
-    assert console(["bench", "label", "--n", "2000"]) == 1
+    assert console(["bench", "label", "--n", "1000"]) == 1
     file = repository / "potstill/examples/market_stance/texts.jsonl"
-    assert capsys.readouterr().err == f"potstill: --n is 2000; {file} holds 1200 texts: at most that many\n"
+    assert capsys.readouterr().err == f"potstill: --n is 1000; {file} holds 450 texts: at most that many\n"
 
 
 def test_the_command_prints_a_table(example, monkeypatch, capsys):
