@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from potstill.contract import checkpoint as record
-from potstill.contract.checkpoint import Student
+from potstill.contract.checkpoint import Student, UsedGold
 from potstill.contract.errors import UserError
 from potstill.contract.files import digest
 from potstill.contract.questions.questionnaire import AnyTask, Questionnaire, as_any_task
@@ -152,13 +152,8 @@ def train(
     start = find_start(config)
     if question is not None and config.use_gold:
         raise UserError("use_gold takes gold labels of all questions of a task; leave question out, or use_gold")
-    (task, labelled), used = one_choice(soft_labels, task, question), None
-    with_gold: list[SoftLabel] = []
-    if config.use_gold:
-        gold = read_gold_labels(Path(config.use_gold), task, config.gold_as)
-        labelled, with_gold, used = labels_with_gold(labelled, gold, config.validation_share)
-    rows, selection = select_rows(str(soft_labels), labelled, config.validation_share, config.min_agreement)
-    rows = replace(rows, with_gold=with_gold)
+    task, labelled = one_choice(soft_labels, task, question)
+    rows, selection, used = _selected(str(soft_labels), labelled, task, config)
     main = is_main_process()
     fingerprint = _fingerprint(task, soft_labels, config)
     with work_folder(checkpoint, fingerprint, unfinished, config.save_every, writes=main) as work, torch_threads(config.threads):
@@ -178,6 +173,19 @@ def train(
         seconds=time.perf_counter() - began,
         ensemble=trained.ensemble,
     )
+
+
+def _selected(
+    source: str, labelled: list[SoftLabel], task: Task, config: TrainConfig
+) -> tuple[TrainingRows, Selection, UsedGold | None]:
+    """The rows to train on and to validate with, gold labels among them where that is wanted."""
+    with_gold: list[SoftLabel] = []
+    used = None
+    if config.use_gold:
+        gold = read_gold_labels(Path(config.use_gold), task, config.gold_as)
+        labelled, with_gold, used = labels_with_gold(labelled, gold, config.validation_share)
+    rows, selection = select_rows(source, labelled, config.validation_share, config.min_agreement)
+    return replace(rows, with_gold=with_gold), selection, used
 
 
 def _train_several(

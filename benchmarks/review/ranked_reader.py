@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression  # noqa: E402
 from potstill.contract.questions.questionnaire import load_any_task  # noqa: E402
 from potstill.contract.scores.metrics import macro_f1  # noqa: E402
 from potstill.contract.texts import read_texts  # noqa: E402
-from potstill.labeler.aggregation.smoothing import nearest  # noqa: E402
+from potstill.labeler.aggregation.other_texts.smoothing import nearest  # noqa: E402
 from potstill.labeler.embeddings import embeddings  # noqa: E402
 from potstill.models.catalog import find_backbone  # noqa: E402
 from potstill.review.corpus.texts import read_corpus  # noqa: E402

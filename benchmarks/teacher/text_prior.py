@@ -27,9 +27,9 @@ from student_table import Steps
 from potstill.contract.questions.kind_scores import difference_of, kind_metrics, scores_of
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.config import DeriveConfig
+from potstill.labeler.aggregation.other_texts.surroundings import Surroundings, TextSpace
 from potstill.labeler.aggregation.path_table import PathTable, read_paths
 from potstill.labeler.aggregation.soft_labels import distributions
-from potstill.labeler.aggregation.surroundings import Surroundings, TextSpace
 from potstill.labeler.store.database import LabelStore, Run
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -14,8 +14,8 @@ from potstill.contract.questions.question import NO, YES, Question
 from potstill.contract.questions.soft_answers import QuestionLabel, SoftAnswers
 from potstill.contract.soft_label import SoftLabel
 from potstill.labeler.aggregation.config import DEFAULTS, QUESTION_MARK, DeriveConfig
+from potstill.labeler.aggregation.other_texts.surroundings import TextSpace
 from potstill.labeler.aggregation.soft_labels import STATED, derive, teachers_digest
-from potstill.labeler.aggregation.surroundings import TextSpace
 from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.store.questions import labelling, questions_of, tag_name
 
@@ -48,20 +48,7 @@ def derive_questions(
     runs = labelling(store, run)
     questions = questions_of(runs)
     priors = priors_of(config, questions)
-    columns: dict[str, dict[str, SoftLabel]] = {}  # of each question and tag, by text id
-    warnings: list[str] = []
-    space = TextSpace(config.backbone)
-    for own in runs:
-        key = own.settings.question
-        if not any(True for _ in store.query("select 1 from paths where run = ? limit 1", own.number)):
-            columns[key] = {}
-            continue
-        assumed = tag_name(own.settings) is not None and key not in priors and config.method in ASSUMING
-        prior = {YES: TAG_SHARE, NO: 1 - TAG_SHARE} if assumed else priors.get(key)
-        found = derive(store, own, replace(config, prior=prior), space=space, guessed=assumed)
-        columns[key] = {row.id: row for row in found.rows}
-        note = f"{TAG_SHARE:.0%} {YES}, which is a guess; state the tag's share: --prior {key.replace('/', QUESTION_MARK, 1)}=0.1"
-        warnings += [f"{key}: {line.replace(STATED, note) if assumed else line}" for line in found.warnings]
+    columns, warnings = _derived(store, runs, config, priors)
     if not any(columns.values()):
         raise UserError(f"{store.path}: holds no path of this labelling yet; run: potstill label")
     texts = store.texts()
@@ -84,6 +71,27 @@ def derive_questions(
             )
         )
     return DerivedAnswers(rows, warnings, questions)
+
+
+def _derived(
+    store: LabelStore, runs: Sequence[Run], config: DeriveConfig, priors: Mapping[str, dict[str, float]]
+) -> tuple[dict[str, dict[str, SoftLabel]], list[str]]:
+    """The soft labels of each question and tag by text id, and the warnings about them."""
+    columns: dict[str, dict[str, SoftLabel]] = {}
+    warnings: list[str] = []
+    space = TextSpace(config.backbone)
+    for own in runs:
+        key = own.settings.question
+        if not any(True for _ in store.query("select 1 from paths where run = ? limit 1", own.number)):
+            columns[key] = {}
+            continue
+        assumed = tag_name(own.settings) is not None and key not in priors and config.method in ASSUMING
+        prior = {YES: TAG_SHARE, NO: 1 - TAG_SHARE} if assumed else priors.get(key)
+        found = derive(store, own, replace(config, prior=prior), space=space, guessed=assumed)
+        columns[key] = {row.id: row for row in found.rows}
+        note = f"{TAG_SHARE:.0%} {YES}, which is a guess; state the tag's share: --prior {key.replace('/', QUESTION_MARK, 1)}=0.1"
+        warnings += [f"{key}: {line.replace(STATED, note) if assumed else line}" for line in found.warnings]
+    return columns, warnings
 
 
 def priors_of(config: DeriveConfig, questions: Sequence[Question]) -> dict[str, dict[str, float]]:

@@ -17,10 +17,10 @@ from potstill.labeler.aggregation.calibration import as_sure_as, batch_calibrate
 from potstill.labeler.aggregation.config import DEFAULTS, UNCALIBRATED, VOTING, DeriveConfig, check_derive, prior_shares
 from potstill.labeler.aggregation.gold_calibration import affine, check_gold
 from potstill.labeler.aggregation.narrowed import brought_to, outside_probs, posterior
+from potstill.labeler.aggregation.other_texts.smoothing import smoothed
+from potstill.labeler.aggregation.other_texts.surroundings import NOTHING, Surroundings, TextSpace, settled, surroundings
+from potstill.labeler.aggregation.other_texts.text_prior import refined
 from potstill.labeler.aggregation.path_table import UNREADABLE_MASS, PathTable, read_paths
-from potstill.labeler.aggregation.smoothing import smoothed
-from potstill.labeler.aggregation.surroundings import NOTHING, Surroundings, TextSpace, settled, surroundings
-from potstill.labeler.aggregation.text_prior import refined
 from potstill.labeler.aggregation.variant_weights import ABSENT, MIN_VARIANTS, variant_weights
 from potstill.labeler.store.database import LabelStore, Run, RunSettings
 

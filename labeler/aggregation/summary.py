@@ -16,6 +16,7 @@ from potstill.contract.scores import metrics
 from potstill.contract.scores.record import Score, Scores
 from potstill.labeler.aggregation.config import METHODS, UNCALIBRATED, DeriveConfig, check_derive
 from potstill.labeler.aggregation.narrowing_figures import NarrowingRow, narrowing_row
+from potstill.labeler.aggregation.other_texts.surroundings import Surroundings, settled, surroundings
 from potstill.labeler.aggregation.path_table import NO_GOLD, PathTable, read_paths
 from potstill.labeler.aggregation.soft_labels import (
     Distributions,
@@ -26,7 +27,6 @@ from potstill.labeler.aggregation.soft_labels import (
     variant_votes,
     wanted_shares,
 )
-from potstill.labeler.aggregation.surroundings import Surroundings, settled, surroundings
 from potstill.labeler.aggregation.variant_weights import ABSENT, MIN_VARIANTS, variant_weights
 from potstill.labeler.store.database import LabelStore, Run, RunSettings
 

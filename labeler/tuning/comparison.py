@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from potstill.contract.errors import UserError
 from potstill.contract.scores.metrics import N_RESAMPLES, macro_f1
 from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig
+from potstill.labeler.aggregation.other_texts.surroundings import surroundings
 from potstill.labeler.aggregation.path_table import NO_GOLD, path_table
 from potstill.labeler.aggregation.soft_labels import distributions
-from potstill.labeler.aggregation.surroundings import surroundings
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.teacher import TeacherPath

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.contract.questions.question import Question
-from potstill.labeler.aggregation.smoothing import Neighbours
+from potstill.labeler.aggregation.other_texts.smoothing import Neighbours
 from potstill.review.corpus.texts import TeacherAnswer
 
 Floats = NDArray[np.float64]

@@ -13,7 +13,7 @@ from potstill.contract.errors import MissingExtraError, UserError
 from potstill.contract.files import atomic, digest
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.config import DeriveConfig, check_embedding_libraries
-from potstill.labeler.aggregation.smoothing import Neighbours, nearest
+from potstill.labeler.aggregation.other_texts.smoothing import Neighbours, nearest
 from potstill.models.catalog import ModelFolder, find_backbone
 from potstill.review.corpus.texts import Corpus
 from potstill.review.queue.spread import spread_ranked

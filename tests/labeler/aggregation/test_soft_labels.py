@@ -7,10 +7,10 @@ from scipy.special import log_softmax, softmax
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.soft_label import read_soft_labels, write_soft_labels
 from potstill.labeler.aggregation.config import DEFAULTS, METHODS, DeriveConfig
+from potstill.labeler.aggregation.other_texts.smoothing import Neighbours
+from potstill.labeler.aggregation.other_texts.surroundings import Surroundings
 from potstill.labeler.aggregation.path_table import read_paths
-from potstill.labeler.aggregation.smoothing import Neighbours
 from potstill.labeler.aggregation.soft_labels import averaged, calibrated, derive, distributions, label_warnings, soft_labels
-from potstill.labeler.aggregation.surroundings import Surroundings
 
 pytestmark = pytest.mark.slow
 

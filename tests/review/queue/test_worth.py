@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from potstill.contract.questions.question import Question
 from potstill.contract.task import Label
-from potstill.labeler.aggregation.smoothing import nearest
+from potstill.labeler.aggregation.other_texts.smoothing import nearest
 from potstill.review.corpus.texts import TeacherAnswer
 from potstill.review.queue.spread import BLOCK, spread_ranked
 from potstill.review.queue.worth import ranks, signals, worth

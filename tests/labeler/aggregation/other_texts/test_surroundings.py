@@ -5,10 +5,10 @@ import pytest
 
 from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
-from potstill.labeler.aggregation import surroundings as module
 from potstill.labeler.aggregation.config import DeriveConfig
-from potstill.labeler.aggregation.surroundings import NOTHING, TextSpace, settled, surroundings
-from potstill.labeler.aggregation.text_prior import MIN_TEXTS
+from potstill.labeler.aggregation.other_texts import surroundings as module
+from potstill.labeler.aggregation.other_texts.surroundings import NOTHING, TextSpace, settled, surroundings
+from potstill.labeler.aggregation.other_texts.text_prior import MIN_TEXTS
 
 TEXTS = [Text(f"a text about {word}", str(i)) for i, word in enumerate(["cats", "dogs", "shares", "bonds"])]
 

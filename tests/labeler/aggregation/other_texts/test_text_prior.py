@@ -5,8 +5,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from potstill.contract.texts import Text
-from potstill.labeler.aggregation import text_prior
-from potstill.labeler.aggregation.text_prior import cross_fitted, fit, folds_of, refined
+from potstill.labeler.aggregation.other_texts import text_prior
+from potstill.labeler.aggregation.other_texts.text_prior import cross_fitted, fit, folds_of, refined
 
 
 def corpus(n=900, n_labels=3, seed=0, right=0.6, spread=0.35):

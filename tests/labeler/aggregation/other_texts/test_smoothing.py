@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from potstill.contract.errors import UserError
-from potstill.labeler.aggregation import smoothing
-from potstill.labeler.aggregation.smoothing import Neighbours, nearest, smoothed
+from potstill.labeler.aggregation.other_texts import smoothing
+from potstill.labeler.aggregation.other_texts.smoothing import Neighbours, nearest, smoothed
 
 
 def points(n=60, h=8, seed=0):

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.config import UNREFINED, DeriveConfig, check_embedding_libraries
-from potstill.labeler.aggregation.smoothing import Neighbours, nearest
-from potstill.labeler.aggregation.text_prior import MIN_TEXTS
+from potstill.labeler.aggregation.other_texts.smoothing import Neighbours, nearest
+from potstill.labeler.aggregation.other_texts.text_prior import MIN_TEXTS
 from potstill.models.catalog import find_backbone
 
 

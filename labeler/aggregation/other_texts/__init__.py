@@ -1,0 +1,1 @@
+"""What other texts say about a text: its neighbours, a model of all, and where their embeddings are from."""
