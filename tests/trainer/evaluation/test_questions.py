@@ -126,9 +126,9 @@ def test_probabilities_of_one_choice_are_not_made_of_several_questions(files):
     )
 
 
-def test_a_sweep_is_for_one_choice(tmp_path, capsys):
+def test_a_sweep_is_for_one_question(tmp_path, capsys):
     (tmp_path / "task.toml").write_text(
         'format = 2\nname = "t"\n[[questions]]\nname = "asks"\nkind = "yesno"\nquestion = "Does it ask?"\n', encoding="utf-8"
     )
     assert console(["train", str(tmp_path / "task.toml"), "none.jsonl", str(tmp_path / "student"), "--sweep"]) == 1
-    assert "potstill train --sweep takes a task of one choice" in capsys.readouterr().err
+    assert "task 't' asks several questions; name one with --question: asks" in capsys.readouterr().err
