@@ -29,6 +29,7 @@ from potstill.models.catalog import ModelFolder, find_backbone
 from potstill.workflows.teacher import TeacherConfig, configured_teacher, nearest_worked_examples, with_possible_mode
 
 EMBEDDING_SHARE = 0.05  # of the budget may go into finding out which texts are alike
+_NOT_SPREAD = "the texts are labelled in the order of their file, not spread over what they are about"
 LEAST_EMBEDDING_S = 10.0  # with less, loading the encoder would already take more
 _N_GUESS = 64  # texts
 _LIKELY = 0.7  # of the budget: where a guess says that all texts take less, they need no order
@@ -167,13 +168,13 @@ def _most_useful_first(texts: list[Text], budget: TimeBudget, text_s: float | No
         return texts
     gold, others = [text for text in texts if text.gold is not None], [text for text in texts if text.gold is None]
     seconds = EMBEDDING_SHARE * budget.seconds
-    if len(others) > 1 and seconds >= LEAST_EMBEDDING_S and (encoder := _encoder(backbone, tell)):
+    if len(others) > 1 and seconds >= LEAST_EMBEDDING_S and (encoder := encoder_at_hand(backbone, tell, _NOT_SPREAD)):
         others = spread(others, encoder, seconds)
     return with_gold_between(others, gold)
 
 
-def _encoder(backbone: str, tell: Tell) -> ModelFolder | None:
-    """The encoder, or None with a line that says why the texts keep the order of their file."""
+def encoder_at_hand(backbone: str, tell: Tell, otherwise: str) -> ModelFolder | None:
+    """The encoder, or None with a line that says why there is none. Args: otherwise, what happens without it."""
     try:
         check_embedding_libraries()
         return find_backbone(backbone)
@@ -181,5 +182,5 @@ def _encoder(backbone: str, tell: Tell) -> ModelFolder | None:
         reason = str(MissingExtraError(error.name or "torch", "train"))
     except UserError as error:
         reason = str(error)
-    tell(f"the texts are labelled in the order of their file, not spread over what they are about: {reason}")
+    tell(f"{otherwise}: {reason}")
     return None

@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.contract.errors import MissingExtraError, UserError
 from potstill.contract.files import atomic, digest
 from potstill.contract.texts import Text
-from potstill.labeler.aggregation.config import DeriveConfig, check_embedding_libraries
+from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.aggregation.other_texts.smoothing import Neighbours, nearest
-from potstill.models.catalog import ModelFolder, find_backbone
 from potstill.review.corpus.texts import Corpus
 from potstill.review.queue.spread import spread_ranked
 from potstill.review.queue.worth import worth
+from potstill.workflows.asking import encoder_at_hand
 
 N_NEIGHBOURS = 10
 SUFFIX = ".vectors.npz"  # of the file beside the store
@@ -43,7 +42,7 @@ def ranked_order(corpus: Corpus, ids: Sequence[str], tell: Tell, backbone: str =
 
 def _vectors(texts: Sequence[Text], store: Path, backbone: str, tell: Tell) -> NDArray[np.float32] | None:
     """Embeddings of the texts, float32 [N, H], from the file beside the store if they are there; None where nothing can embed."""
-    encoder = _encoder(backbone, tell)
+    encoder = encoder_at_hand(backbone, tell, "the queue is ranked by the teacher's doubt alone, not by what texts are near")
     if encoder is None:
         return None
     key = digest.of_value([encoder.sha256, *([text.text, text.target] for text in texts)])
@@ -72,16 +71,3 @@ def _kept(file: Path, key: str) -> NDArray[np.float32] | None:
         return None
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors / np.maximum(norms, 1e-6), dtype=np.float32)
-
-
-def _encoder(backbone: str, tell: Tell) -> ModelFolder | None:
-    """The encoder, or None with a line that says what the queue does without."""
-    try:
-        check_embedding_libraries()
-        return find_backbone(backbone)
-    except ModuleNotFoundError as error:
-        reason = str(MissingExtraError(error.name or "torch", "train"))
-    except UserError as error:
-        reason = str(error)
-    tell(f"the queue is ranked by the teacher's doubt alone, not by what texts are near: {reason}")
-    return None
