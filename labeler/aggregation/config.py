@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from potstill.contract.errors import UserError
+from potstill.labeler.encoder_at_hand import check_embedding_libraries
 from potstill.models.catalog import find_backbone
 
 Method = Literal["calibrated", "majority", "votes", "mean", "matched", "affine"]
@@ -25,7 +25,6 @@ VOTING = ("votes", "majority")  # methods that count votes
 UNREFINED = (*UNCALIBRATED, "majority")  # methods that show what the paths alone say
 QUESTION_MARK = ":"  # in a prior, between a question's name and its label: `stance:bullish`
 PRIOR_TOLERANCE = 1e-3  # shares are typed by hand
-EMBEDDING_LIBRARIES = ("torch", "transformers", "safetensors")  # imported by labeler/embeddings.py
 
 
 @dataclass(frozen=True)
@@ -109,13 +108,6 @@ def check_derive(config: DeriveConfig, labels: Sequence[str]) -> None:
     if config.smooth or config.refine == "on":
         find_backbone(config.backbone)
         check_embedding_libraries()  # now rather than after hours of labelling
-
-
-def check_embedding_libraries() -> None:
-    """Raise ModuleNotFoundError if a library that embeddings need is not installed; imports none of them."""
-    for name in EMBEDDING_LIBRARIES:
-        if find_spec(name) is None:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def prior_shares(config: DeriveConfig, labels: Sequence[str]) -> NDArray[np.float64]:

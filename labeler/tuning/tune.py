@@ -17,12 +17,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.contract.errors import MissingExtraError, UserError
+from potstill.contract.errors import UserError
 from potstill.contract.task import Task
-from potstill.labeler.aggregation.config import DeriveConfig, check_embedding_libraries
+from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.aggregation.variant_weights import MIN_VARIANTS
 from potstill.labeler.candidates import is_narrowed
 from potstill.labeler.config import LabelConfig
+from potstill.labeler.encoder_at_hand import encoder_at_hand
 from potstill.labeler.prompts.variants import chosen_by_similarity
 from potstill.labeler.run.adaptive import least_certain
 from potstill.labeler.run.path_collector import RunCallback
@@ -32,7 +33,6 @@ from potstill.labeler.tuning.candidates import TuneConfig, paths_name, prompt_ch
 from potstill.labeler.tuning.comparison import Trial, TrialComparison, TuningChoice
 from potstill.labeler.tuning.gold_runs import GoldPaths, GoldRuns
 from potstill.labeler.tuning.gold_split import GoldHalves
-from potstill.models.catalog import ModelFolder, find_backbone
 
 N_PROMPT_PATHS = 2  # direct answers per prompt when prompts are compared
 N_PATHS = (1, 2, 4, 8)  # compared on the best prompt; the first paths of a run are a smaller run, so only the last is drawn
@@ -74,7 +74,7 @@ def tune(
         StoppedError: on KeyboardInterrupt; everything drawn so far is stored.
     """
     config = replace(config, cot=config.cot and teacher.identity.api not in DECIDING)
-    backbone, reason = _backbone(config.backbone)
+    backbone, reason = encoder_at_hand(config.backbone)
     narrow = is_narrowed(task, LabelConfig())
     if narrow:  # the candidates' worked examples are chosen for each text already
         config = replace(config, examples=("diverse",), templates=("plain",))
@@ -171,17 +171,6 @@ def _compare_derivations(comparison: TrialComparison, backbone: str | None) -> N
             comparison.add_derived(trial, DeriveConfig(smooth=N_SMOOTH, backbone=backbone))
         if len({path.variant for path in trial.paths}) >= MIN_VARIANTS:
             comparison.add_derived(trial, DeriveConfig(weighting="agreement"))
-
-
-def _backbone(name: str) -> tuple[ModelFolder | None, str]:
-    """The encoder for nearest examples and smoothing, or None and the reason why there is none."""
-    try:
-        check_embedding_libraries()
-        return find_backbone(name), ""
-    except ModuleNotFoundError as error:
-        return None, str(MissingExtraError(error.name or "torch", "train"))
-    except UserError as error:
-        return None, str(error)
 
 
 def _steps(n: int, tell: Callable[[str], None]) -> Callable[[str], None]:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from potstill.contract.errors import MissingExtraError, UserError
+from potstill.contract.errors import UserError
 from potstill.contract.questions.questionnaire import AnyTask, Questionnaire
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
-from potstill.labeler.aggregation.config import DeriveConfig, check_embedding_libraries
+from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import LabelConfig
+from potstill.labeler.encoder_at_hand import encoder_at_hand
 from potstill.labeler.prompts.variants import Nearest
 from potstill.labeler.run.budget import Settle, TimeBudget, label_in_time
 from potstill.labeler.run.forecast import forecast, forecast_questions
@@ -25,11 +26,9 @@ from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.store.questions import labelling
 from potstill.labeler.teacher import Teacher
 from potstill.labeler.teachers.local import LocalTeacher
-from potstill.models.catalog import ModelFolder, find_backbone
 from potstill.workflows.teacher import TeacherConfig, configured_teacher, nearest_worked_examples, with_possible_mode
 
 EMBEDDING_SHARE = 0.05  # of the budget may go into finding out which texts are alike
-_NOT_SPREAD = "the texts are labelled in the order of their file, not spread over what they are about"
 LEAST_EMBEDDING_S = 10.0  # with less, loading the encoder would already take more
 _N_GUESS = 64  # texts
 _LIKELY = 0.7  # of the budget: where a guess says that all texts take less, they need no order
@@ -168,19 +167,10 @@ def _most_useful_first(texts: list[Text], budget: TimeBudget, text_s: float | No
         return texts
     gold, others = [text for text in texts if text.gold is not None], [text for text in texts if text.gold is None]
     seconds = EMBEDDING_SHARE * budget.seconds
-    if len(others) > 1 and seconds >= LEAST_EMBEDDING_S and (encoder := encoder_at_hand(backbone, tell, _NOT_SPREAD)):
-        others = spread(others, encoder, seconds)
+    if len(others) > 1 and seconds >= LEAST_EMBEDDING_S:
+        encoder, reason = encoder_at_hand(backbone)
+        if encoder is None:
+            tell(f"the texts are labelled in the order of their file, not spread over what they are about: {reason}")
+        else:
+            others = spread(others, encoder, seconds)
     return with_gold_between(others, gold)
-
-
-def encoder_at_hand(backbone: str, tell: Tell, otherwise: str) -> ModelFolder | None:
-    """The encoder, or None with a line that says why there is none. Args: otherwise, what happens without it."""
-    try:
-        check_embedding_libraries()
-        return find_backbone(backbone)
-    except ModuleNotFoundError as error:
-        reason = str(MissingExtraError(error.name or "torch", "train"))
-    except UserError as error:
-        reason = str(error)
-    tell(f"{otherwise}: {reason}")
-    return None

@@ -6,19 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from potstill.contract.errors import MissingExtraError, UserError
+from potstill.contract.errors import UserError
 from potstill.contract.project import TEACHER
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
-from potstill.labeler.aggregation.config import check_embedding_libraries
 from potstill.labeler.candidates import is_narrowed
 from potstill.labeler.config import AUTO, LabelConfig, RunMode, with_mode
+from potstill.labeler.encoder_at_hand import encoder_at_hand
 from potstill.labeler.prompts.variants import Nearest, chosen_by_similarity
 from potstill.labeler.run.second_teacher import DEFAULT_RULE, UncertainRule
 from potstill.labeler.teacher import APIS, DECIDING, Teacher
 from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
 from potstill.labeler.teachers.opening import PACKS, Pack, is_server, open_local, open_teacher
-from potstill.models.catalog import best_mode, find_backbone
+from potstill.models.catalog import best_mode
 from potstill.models.devices import AUTO_LAYERS, GpuLayers
 from potstill.models.memory import KV_TYPES, KvType
 
@@ -164,19 +164,15 @@ def nearest_worked_examples(
     A first look of the teacher narrows without an encoder too, which a line then says.
 
     Raises:
-        UserError: if the backbone is unknown or not on this machine.
-        ModuleNotFoundError: if torch or transformers is not installed.
+        UserError: if the backbone is unknown or not on this machine, or a library that embeds is not installed.
     """
     narrow = is_narrowed(task, config)
     if config.examples != "nearest" and not narrow:
         return None
-    try:
-        check_embedding_libraries()
-        encoder = find_backbone(backbone)
-    except (ModuleNotFoundError, UserError) as error:
+    encoder, reason = encoder_at_hand(backbone)
+    if encoder is None:
         if not (narrow and config.first_look):
-            raise
-        reason = str(MissingExtraError(error.name or "torch", "train")) if isinstance(error, ModuleNotFoundError) else str(error)
+            raise UserError(reason)
         tell(f"the teacher's first look alone narrows the labels, without similarity: {reason}")
         return chosen_by_similarity(task, texts, config, None)
     what = f"{config.candidates} of {len(task.labels)} labels" if narrow else "the worked examples"

@@ -40,7 +40,7 @@ ORDER = {
     "fallback checkpoint bundle project",
     "networks": "static charformer t5 register",
     "models": "gguf memory devices encoder catalog fits repack fetch verify",
-    "labeler": "config teacher candidates embeddings narrowing prompts engine store aggregation teachers run tuning bench",
+    "labeler": "config teacher candidates encoder_at_hand embeddings narrowing prompts engine store aggregation teachers run tuning bench",
     "trainer": "config data students calibration training joint evaluation report pool_check run calibrate_on_gold sweep",
     "export": "config graph quantization tokenizer gate bundle report run layouts bench",
     "serve": "runtime offline http bench run",

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
-from potstill.labeler.aggregation.config import UNREFINED, DeriveConfig, check_embedding_libraries
+from potstill.labeler.aggregation.config import UNREFINED, DeriveConfig
 from potstill.labeler.aggregation.other_texts.smoothing import Neighbours, nearest
 from potstill.labeler.aggregation.other_texts.text_prior import MIN_TEXTS
+from potstill.labeler.encoder_at_hand import encoder_at_hand
 from potstill.models.catalog import find_backbone
 
 
@@ -67,13 +68,9 @@ def settled(config: DeriveConfig, n_texts: int) -> tuple[DeriveConfig, str | Non
     off = replace(config, refine="off")
     if config.method in UNREFINED or n_texts < MIN_TEXTS:
         return off, None
-    try:
-        check_embedding_libraries()
-        find_backbone(config.backbone)
-    except ModuleNotFoundError as error:
-        return off, f"labels are not refined by what other texts say: {error.name} is missing; install the extra train"
-    except UserError as error:
-        return off, f"labels are not refined by what other texts say: {error}"
+    encoder, reason = encoder_at_hand(config.backbone)
+    if encoder is None:
+        return off, f"labels are not refined by what other texts say: {reason}"
     return replace(config, refine="on"), None
 
 

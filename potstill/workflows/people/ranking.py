@@ -13,10 +13,10 @@ from potstill.contract.files import atomic, digest
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.aggregation.other_texts.smoothing import Neighbours, nearest
+from potstill.labeler.encoder_at_hand import encoder_at_hand
 from potstill.review.corpus.texts import Corpus
 from potstill.review.queue.spread import spread_ranked
 from potstill.review.queue.worth import worth
-from potstill.workflows.asking import encoder_at_hand
 
 N_NEIGHBOURS = 10
 SUFFIX = ".vectors.npz"  # of the file beside the store
@@ -42,8 +42,9 @@ def ranked_order(corpus: Corpus, ids: Sequence[str], tell: Tell, backbone: str =
 
 def _vectors(texts: Sequence[Text], store: Path, backbone: str, tell: Tell) -> NDArray[np.float32] | None:
     """Embeddings of the texts, float32 [N, H], from the file beside the store if they are there; None where nothing can embed."""
-    encoder = encoder_at_hand(backbone, tell, "the queue is ranked by the teacher's doubt alone, not by what texts are near")
+    encoder, reason = encoder_at_hand(backbone)
     if encoder is None:
+        tell(f"the queue is ranked by the teacher's doubt alone, not by what texts are near: {reason}")
         return None
     key = digest.of_value([encoder.sha256, *([text.text, text.target] for text in texts)])
     file = store.with_name(store.name + SUFFIX)

@@ -124,11 +124,11 @@ def test_without_torch_the_first_look_narrows_alone_and_says_so(monkeypatch):
     def missing():
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr("potstill.workflows.teacher.check_embedding_libraries", missing)
+    monkeypatch.setattr("potstill.labeler.encoder_at_hand.check_embedding_libraries", missing)
     told = []
     found = nearest_worked_examples(TASK, TEXTS, LOOK, "all-minilm-l6-v2", told.append)
     assert found.groups and told[0].startswith("the teacher's first look alone narrows the labels, without similarity: ")
-    with pytest.raises(ModuleNotFoundError):
+    with pytest.raises(UserError, match="the package 'torch' is not installed"):
         nearest_worked_examples(TASK, TEXTS, LabelConfig(mode="direct"), "all-minilm-l6-v2", told.append)
 
 

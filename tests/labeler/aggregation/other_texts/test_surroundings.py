@@ -6,7 +6,6 @@ import pytest
 from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.config import DeriveConfig
-from potstill.labeler.aggregation.other_texts import surroundings as module
 from potstill.labeler.aggregation.other_texts.surroundings import NOTHING, TextSpace, settled, surroundings
 from potstill.labeler.aggregation.other_texts.text_prior import MIN_TEXTS
 
@@ -30,10 +29,12 @@ def test_without_the_backbone_or_its_libraries_they_are_not_and_that_is_said(mon
     def missing():
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr(module, "check_embedding_libraries", missing)
+    monkeypatch.setattr("potstill.labeler.encoder_at_hand.check_embedding_libraries", missing)
     config, note = settled(DeriveConfig(), 1000)
     assert config.refine == "off"
-    assert note == "labels are not refined by what other texts say: torch is missing; install the extra train"
+    assert note == (
+        "labels are not refined by what other texts say: the package 'torch' is not installed; install it with: pip install 'potstill[train]'"
+    )
 
 
 @pytest.mark.parametrize("method", ["votes", "mean", "majority"])
