@@ -220,11 +220,19 @@ def training_of(rows: list[SoftAnswers], question: Question) -> list[SoftAnswers
     ]
 
 
-def line(question: Question, aside: list[SoftAnswers], joint: Sequence[Floats], own: Sequence[Floats]) -> str:
-    """The scores of both, and their paired difference."""
+def line(
+    question: Question,
+    aside: list[SoftAnswers],
+    joint: Sequence[Floats],
+    own: Sequence[Floats],
+    name: str = "",
+    *,
+    other: str = "own",
+) -> str:
+    """The scores of both, and their paired difference. Args: name, of a metric; other, who is not joint."""
     places, gold = places_of(aside, question), majorities(aside, question)
     values = question.level_values if question.kind == "degree" else None
-    name = MAIN[question.kind]
+    name = name or MAIN[question.kind]
     metric = kind_metrics(question.kind, values=values)[name]
     mean = [np.mean([metric(probs[places], gold) for probs in side]) for side in (joint, own)]
     rng, changes = np.random.default_rng(0), []
@@ -234,8 +242,8 @@ def line(question: Question, aside: list[SoftAnswers], joint: Sequence[Floats], 
         changes.append(both[0] - both[1])
     low, high = np.nanpercentile(changes, [2.5, 97.5])
     return (
-        f"{question.name} ({question.kind}), {name}, n {len(places)}: joint {mean[0]:.4f}, own {mean[1]:.4f}, "
-        f"joint minus own {100 * (mean[0] - mean[1]):+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]"
+        f"{question.name} ({question.kind}), {name}, n {len(places)}: joint {mean[0]:.4f}, {other} {mean[1]:.4f}, "
+        f"joint minus {other} {100 * (mean[0] - mean[1]):+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]"
     )
 
 
