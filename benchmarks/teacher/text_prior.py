@@ -14,7 +14,7 @@ import argparse
 import random
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -79,24 +79,6 @@ def labelled(steps: Steps, name: str, data: Path, options: argparse.Namespace) -
     return labels.parent / "labels.db", gold
 
 
-def part_of(table: PathTable, rows: NDArray[np.int64]) -> PathTable:
-    """The paths of some texts alone."""
-    kept = np.zeros(len(table.texts), dtype=bool)
-    kept[rows] = True
-    places, paths = np.cumsum(kept) - 1, kept[table.owners]
-    return replace(
-        table,
-        texts=[text for text, keep in zip(table.texts, kept, strict=True) if keep],
-        gold=table.gold[kept],
-        owners=places[table.owners[paths]],
-        variants=table.variants[paths],
-        logprobs=table.logprobs[paths],
-        mass=table.mass[paths],
-        n_prompt_tokens=table.n_prompt_tokens[paths],
-        n_generated=table.n_generated[paths],
-    )
-
-
 def both(table: PathTable, run: Run, space: TextSpace) -> list[NDArray[np.float64]]:
     """Soft labels without and with the other texts, float [N, C] each."""
     around = Surroundings(vectors=space.vectors(table.texts))
@@ -125,7 +107,7 @@ def rows_of(name: str, file: Path, gold: dict[str, str], space: TextSpace) -> li
         for seed in range(N_DRAWS):
             rows = np.sort(np.random.default_rng(seed).permutation(len(table.texts))[:n])
             own = wanted[rows]
-            some = both(part_of(table, rows), run, space)
+            some = both(table.of_texts(rows), run, space)
             sums.append([metrics["macro_f1"](probs[own >= 0], own[own >= 0]) for probs in some])
         plain, better = np.mean(sums, axis=0)
         lines.append(f"| | of {n} texts, mean macro-F1 of {N_DRAWS} draws | | | {plain:.3f}, {better:.3f} |")

@@ -59,6 +59,37 @@ class PathTable:
         order, places = np.unique(self.variants, return_inverse=True)
         return np.array([self.origins[int(variant)].run for variant in order])[places]
 
+    def of_texts(self, rows: NDArray[np.int64]) -> PathTable:
+        """The texts of these rows alone, with their paths. Args: int [n], rising."""
+        kept = np.zeros(len(self.texts), dtype=bool)
+        kept[rows] = True
+        part = self._of_paths(kept[self.owners])
+        places = np.cumsum(kept) - 1
+        log_prior = None if self.log_prior is None else self.log_prior[kept]
+        texts = [text for text, keep in zip(self.texts, kept, strict=True) if keep]
+        return replace(part, texts=texts, gold=self.gold[kept], owners=places[part.owners], log_prior=log_prior)
+
+    def first_paths(self, n: int) -> PathTable:
+        """All texts with at most n paths each, the first ones. Args: n, at least 1."""
+        order = np.argsort(self.owners, kind="stable")
+        starts = np.concatenate([[0], np.cumsum(self.n_paths)[:-1]])
+        ranks = np.empty(len(order), dtype=np.int64)
+        ranks[order] = np.arange(len(order)) - starts[self.owners[order]]
+        return self._of_paths(ranks < n)
+
+    def _of_paths(self, kept: NDArray[np.bool_]) -> PathTable:
+        """All texts with some of their paths. Args: bool [P]."""
+        return replace(
+            self,
+            owners=self.owners[kept],
+            variants=self.variants[kept],
+            logprobs=self.logprobs[kept],
+            mass=self.mass[kept],
+            n_prompt_tokens=self.n_prompt_tokens[kept],
+            n_generated=self.n_generated[kept],
+            asked=None if self.asked is None else self.asked[kept],
+        )
+
     def per_text(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sum over each text's paths. Args: float [P, C]. Returns: float [N, C]."""
         columns = [np.bincount(self.owners, weights=column, minlength=len(self.texts)) for column in values.T]

@@ -91,6 +91,7 @@ EXCEPTIONS = {
     "trainer/report/text_map.py": {"sklearn"},  # principal components and t-SNE
     "trainer/report/plot_style.py": {"matplotlib"},  # the report's plots
     "trainer/report/plots.py": {"matplotlib"},
+    "trainer/report/budget_plot.py": {"matplotlib"},
     "trainer/report/page.py": {"jinja2", "markupsafe"},  # the report's page
     "trainer/report/questions.py": {"jinja2", "markupsafe"},  # the page of several questions
     "review/pages/render.py": {"jinja2"},  # the pages on which people label

@@ -51,6 +51,7 @@ class ReportSources:
     rationales: Rationales | None = None  # None: no label store was named
     stages: Stages = NO_STAGES  # what a project's folder holds of each stage
     notes: tuple[str, ...] = ()  # on what of these is missing
+    plots: tuple[Plot, ...] = ()  # further ones, drawn already
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def build_report(sources: ReportSources, config: ReportConfig, progress: TrainPr
         mistakes=most_confident_mistakes(answered, sources.rationales or {}, config.n_mistakes),
         n_wrong=int((~answered.right).sum()),
         terms=mistake_terms(answered),
-        plots=drawn,
+        plots=[*drawn, *sources.plots],
         notes=[*_notes(sources, answered), *sources.notes],
         stages=sources.stages,
     )

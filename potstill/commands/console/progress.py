@@ -5,6 +5,7 @@ A context manager for each kind of stage: plain counts, steps with a loss, or pa
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -84,7 +85,7 @@ def _count_lines(unit: str, per_unit: float) -> Callable[[str, int, int], None]:
 
 @contextmanager
 def train_progress() -> Iterator[Callable[[str, int, int, float], None]]:
-    """A callback (stage, steps done, steps planned, loss of the step) that shows how far a training is."""
+    """A callback (stage, steps done, steps planned, loss of the step) that shows how far a training is; no loss where it is NaN."""
     if not sys.stderr.isatty():
         yield _loss_lines()
         return
@@ -92,7 +93,7 @@ def train_progress() -> Iterator[Callable[[str, int, int, float], None]]:
         TextColumn("{task.description:<8}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("steps, loss {task.fields[loss]:.4f},"),
+        TextColumn("steps{task.fields[loss]},"),
         TimeRemainingColumn(),
         TextColumn("left"),
     )
@@ -102,9 +103,10 @@ def train_progress() -> Iterator[Callable[[str, int, int, float], None]]:
 
         def show(stage: str, done: int, total: int, loss: float) -> None:
             mean = losses.add(stage, loss)
+            told = "" if math.isnan(mean) else f", loss {mean:.4f}"
             if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total, completed=done, loss=mean)
-            bars.update(tasks[stage], completed=done, total=total, loss=mean)  # type: ignore[arg-type]  # rich's TaskID is an int
+                tasks[stage] = bars.add_task(stage, total=total, completed=done, loss=told)
+            bars.update(tasks[stage], completed=done, total=total, loss=told)  # type: ignore[arg-type]  # rich's TaskID is an int
 
         yield show
 
@@ -130,7 +132,7 @@ def _loss_lines() -> Callable[[str, int, int, float], None]:
     def show(stage: str, done: int, total: int, loss: float) -> None:
         mean = losses.add(stage, loss)
         if speed := speeds.due(stage, done):
-            line = {"stage": stage, "step": done, "steps": total, "loss": round(mean, 6)}
+            line = {"stage": stage, "step": done, "steps": total} | ({} if math.isnan(mean) else {"loss": round(mean, 6)})
             line |= {"steps_per_s": round(speed, 3), "seconds_left": round((total - done) / speed)}
             _write(msgspec.json.encode(line).decode())
 

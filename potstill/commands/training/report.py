@@ -50,6 +50,11 @@ FILE = click.Path(path_type=Path)
     help="Folder of potstill run or label: adds pages on each stage; files that are not named above are looked for there.",
 )
 @click.option(
+    "--budget",
+    is_flag=True,
+    help="Show what fewer texts and fewer paths of --run would have come to on its gold texts; takes minutes.",
+)
+@click.option(
     "--map",
     "map_texts",
     type=click.IntRange(0, MAX_TEXTS),

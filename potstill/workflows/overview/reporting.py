@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,8 @@ from potstill.trainer.report.questions import build_questions_report, questions_
 from potstill.trainer.report.stages import Stages
 from potstill.trainer.training.loop import TrainProgress
 from potstill.workflows.evaluation import EvaluateConfig, bundle_answers, evaluate, open_bundle, read_gold_texts
-from potstill.workflows.overview.stages import map_of, stages_of
+from potstill.workflows.overview.budget import plot_of_budget
+from potstill.workflows.overview.stages import map_of, stage_seconds, stages_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class ReportFiles:
     plots: str | Path | None = None  # a folder to write the plots to, as PNG and SVG files
     run: str | Path | None = None  # folder of `potstill run` or `potstill label`; what is not named above is looked for there
     map_texts: int = 1000  # on the map at most; 0: no map
+    budget: bool = False  # scores parts of the run's texts and paths
 
     def found(self) -> ReportFiles:
         """The files with those of the run's folder in the place of what is not named; raises FormatError if there is no folder."""
@@ -92,6 +95,7 @@ def write_report(
         bundle_probs,
         stored_rationales(files.store, student) if files.store else None,
         *_stages(checkpoint, student, texts, files),
+        _budget(student, files, progress),
     )
     report = build_report(sources, config, progress)
     if files.plots:
@@ -113,11 +117,27 @@ def _stages(checkpoint: Path, student: Student, gold: list[Text], files: ReportF
     return replace(stages, text_map=drawn), (*notes, *([note] if note else []))
 
 
+def _budget(student: Student, files: ReportFiles, progress: TrainProgress | None) -> tuple[Plot, ...]:
+    """The plot of the budget, if it is wanted; raises UserError without the run's folder."""
+    if not files.budget:
+        return ()
+    if files.run is None:
+        raise UserError("--budget scores parts of the stored paths; name the folder that holds them with --run")
+    folder = Path(files.run)
+    taken = stage_seconds(folder).get("label")
+
+    def shown(done: int, total: int) -> None:
+        if progress is not None:
+            progress("budget", done, total, math.nan)
+
+    return (plot_of_budget(folder, student, taken, shown),)
+
+
 def _write_questions(
     checkpoint: Path, student: Student, gold: str | Path, out: str | Path, files: ReportFiles, config: ReportConfig
 ) -> None:
     """Write the page about a student of several questions; raises as :func:`write_report`."""
-    given = {"--soft-labels": files.soft_labels, "--store": files.store, "--slice": config.patterns}
+    given = {"--soft-labels": files.soft_labels, "--store": files.store, "--slice": config.patterns, "--budget": files.budget}
     for name, value in {**given, "--learning-curve": config.learning_curve}.items():
         if value:
             raise UserError(f"{checkpoint}: answers several questions, and {name} is for a student of one choice; leave it out")

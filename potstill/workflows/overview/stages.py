@@ -51,7 +51,7 @@ def stages_of(folder: Path, checkpoint: Path, student: Student, bundle: Path | N
         FormatError: if a file is malformed.
         UserError: if the store is of another task.
     """
-    seconds = {name: record.seconds for name, record in _records(folder / STATE_FILE).items()}
+    seconds = stage_seconds(folder)
     path = checkpoint / TASK_FILE
     task = task_from_json(path, decode.read_bytes(path))
     labelling = _labelling(folder, task, seconds.get("label")) if (folder / STORE_FILE).is_file() else None
@@ -61,9 +61,11 @@ def stages_of(folder: Path, checkpoint: Path, student: Student, bundle: Path | N
     return Stages(labelling, training_stage(held_out, probs, student.labels, seconds.get("train")), export)
 
 
-def _records(path: Path) -> dict[str, StageRecord]:
-    """The finished stages of a project; none where nothing is written down."""
-    return decode.json(path, decode.read_bytes(path), dict[str, StageRecord]) if path.is_file() else {}
+def stage_seconds(folder: Path) -> dict[str, float]:
+    """Seconds that each finished stage of a project took; none where nothing is written down."""
+    path = folder / STATE_FILE
+    records = decode.json(path, decode.read_bytes(path), dict[str, StageRecord]) if path.is_file() else {}
+    return {name: record.seconds for name, record in records.items()}
 
 
 def _labelling(folder: Path, task: Task, seconds: float | None) -> LabellingStage:
