@@ -35,20 +35,21 @@ class DerivedAnswers:
 
 
 def derive_questions(
-    store: LabelStore, run: Run, config: DeriveConfig = DEFAULTS, ids: Sequence[str] | None = None
+    store: LabelStore, run: Run, config: DeriveConfig = DEFAULTS, ids: Sequence[str] | None = None, space: TextSpace | None = None
 ) -> DerivedAnswers:
     """Derive the soft labels of the labelling that a run belongs to; a text without paths of a question has no answer to it.
 
     Args:
         config: for every question; its prior names labels as `question:label`. A tag without a stated share has TAG_SHARE.
         ids: the wanted texts, in the wanted order; None means all, ordered by id.
+        space: where embeddings of the texts are kept; None: until all questions are derived.
     Raises:
         UserError: as :func:`potstill.labeler.aggregation.soft_labels.derive`, or if the prior does not fit the questions.
     """
     runs = labelling(store, run)
     questions = questions_of(runs)
     priors = priors_of(config, questions)
-    columns, warnings = _derived(store, runs, config, priors)
+    columns, warnings = _derived(store, runs, config, priors, space or TextSpace(config.backbone))
     if not any(columns.values()):
         raise UserError(f"{store.path}: holds no path of this labelling yet; run: potstill label")
     texts = store.texts()
@@ -74,12 +75,11 @@ def derive_questions(
 
 
 def _derived(
-    store: LabelStore, runs: Sequence[Run], config: DeriveConfig, priors: Mapping[str, dict[str, float]]
+    store: LabelStore, runs: Sequence[Run], config: DeriveConfig, priors: Mapping[str, dict[str, float]], space: TextSpace
 ) -> tuple[dict[str, dict[str, SoftLabel]], list[str]]:
     """The soft labels of each question and tag by text id, and the warnings about them."""
     columns: dict[str, dict[str, SoftLabel]] = {}
     warnings: list[str] = []
-    space = TextSpace(config.backbone)
     for own in runs:
         key = own.settings.question
         if not any(True for _ in store.query("select 1 from paths where run = ? limit 1", own.number)):

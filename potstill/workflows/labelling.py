@@ -17,6 +17,7 @@ from potstill.contract.soft_label import SoftLabel, write_soft_labels
 from potstill.contract.texts import Text, Texts, read_texts
 from potstill.labeler.aggregation import soft_labels
 from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig, check_derive
+from potstill.labeler.aggregation.other_texts.surroundings import TextSpace
 from potstill.labeler.aggregation.questions import derive_questions, priors_of
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.run.budget import TimeBudget
@@ -301,6 +302,7 @@ class _Written:
 
     def __init__(self, plan: LabelPlan, out: Path) -> None:
         self.plan, self._out = plan, out
+        self._space = TextSpace(plan.derive.backbone)  # a time budget derives more than once, of the same texts
         self.warnings: list[str] = []
         self.for_training: Sequence[SoftLabel] | Sequence[SoftAnswers] = []
         self.with_gold: Sequence[SoftLabel] | Sequence[SoftAnswers] = []
@@ -314,13 +316,13 @@ class _Written:
         soft, scored = self._out / SOFT_LABELS_FILE, self._out / GOLD_LABELS_FILE
         with LabelStore.read(self._out / STORE_FILE) as store:
             if isinstance(plan.task, Questionnaire):
-                answers = derive_questions(store, run, plan.derive, ids)
+                answers = derive_questions(store, run, plan.derive, ids, self._space)
                 self.warnings = answers.warnings
                 self.for_training = train_rows = [row for row in answers.rows if row.gold is None]
                 self.with_gold = gold_rows = [row for row in answers.rows if row.gold is not None]
                 _write_both(write_soft_answers, (soft, train_rows), (scored, gold_rows))
             else:
-                derived = soft_labels.derive(store, run, plan.derive, ids)
+                derived = soft_labels.derive(store, run, plan.derive, ids, self._space)
                 self.warnings = derived.warnings
                 self.for_training = rows = [row for row in derived.rows if row.gold is None]
                 self.with_gold = golden = [row for row in derived.rows if row.gold is not None]
