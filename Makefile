@@ -6,6 +6,7 @@
 #   make lint       ruff and mypy
 #   make figures    the shape of the source tree in figures
 #   make docs       write docs/cli.md from the commands themselves
+#   make site       the documents as a site, in site/
 #   make clean      remove what the above made
 
 SHELL := /bin/bash
@@ -13,7 +14,7 @@ STAMP := $(shell .ci/install --stamp)
 BIN := .venv/bin
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-fast lint figures docs clean
+.PHONY: demo test test-fast lint figures docs site clean
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP)
@@ -39,8 +40,11 @@ figures: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m potstill.commands.reference docs/cli.md
 
+site: $(STAMP)
+	$(BIN)/zensical build --strict --clean
+
 $(STAMP):
 	@.ci/install
 
 clean:
-	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
