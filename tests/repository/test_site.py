@@ -66,7 +66,7 @@ def test_a_page_shows_its_neighbours_and_asks_for_nothing_elsewhere(address, new
     asked, problems = recorded_requests(page), []
     page.on("pageerror", lambda error: problems.append(error))
     page.goto(f"{address}/index.html")
-    page.get_by_role("link", name="a tour of 15 minutes").click()
+    page.get_by_role("link", name="a tour of 15 minutes", exact=True).click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("A tour of 15 minutes")
     page.get_by_role("link", name="Write a task").first.click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Write a task")
