@@ -72,6 +72,7 @@ def score(data: Path, folder: Path, n_seeds: int, config: TrainConfig) -> None:
     print(f"{len(training)} texts to train on, {len(aside)} set aside, {len(labelled)} with a stance by people", flush=True)
     everything, seeds = [*aside, *labelled], range(n_seeds)
     joint = [joint_answers(task, training, everything, config, seed) for seed in seeds]
+    print(f"the joint student is trained, {n_seeds} times", flush=True)
     for question in task.questions:
         mine = [one[question.name] for one in joint]
         others = {
