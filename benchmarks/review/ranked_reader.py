@@ -6,9 +6,10 @@ in which `potstill train --use-gold` takes them.
 
 The texts of a label store that have gold are split into a pool and a test half. The reader labels 200 texts of the pool and is
 right as often as people agree (70 %), else it says one of the other labels at random. Its labels take the place of the teacher's,
-join them or are weighed against them, as `--gold-as` does. A student learns from all the pool, and is scored by macro-F1 on the
-test half: a small one, logistic regression over the embeddings of the texts, or our own, trained as `potstill train` does, which
-holds 15 % of the pool out. All queues and ways are measured on the same splits with the same reader, so differences are paired.
+join them or are weighed against them, as `--gold-as` does, by an estimate of how often the reader is right or by the truth. A
+student learns from all the pool, and is scored by macro-F1 on the test half: a small one, logistic regression over the embeddings
+of the texts, or our own, trained as `potstill train` does, which holds 15 % of the pool out. All queues and ways are measured on
+the same splits with the same reader, so differences are paired.
 With --save a run that was stopped goes on where it was.
 """
 
@@ -49,7 +50,9 @@ from potstill.trainer.data.targets import target_matrix  # noqa: E402
 from potstill.trainer.training.student import train_in_memory  # noqa: E402
 from potstill.workflows.people.ranking import N_NEIGHBOURS  # noqa: E402
 
+MOST_RIGHT = 0.99  # nobody states that people are always right
 QUEUES = ("random", "doubt", "ranked")  # doubt: the teacher's doubt alone, as without torch
+WAYS = (*GOLD_USES, "stated")  # stated: weighed, by how often the reader really is right
 NO_LABELS = ("none", "teacher")  # the row of a student without labels of people: (queue, way)
 
 
@@ -121,7 +124,8 @@ def score(bench: Bench, options: argparse.Namespace, right: float, seed: int, qu
             chosen = spread_ranked(value, bench.vectors[pool] if queue == "ranked" else None)
         texts = [Text(rows[i].text, ids[i], rows[i].target) for i in chosen[: options.labels]]
         given = [{"": [bench.names[said[i]]]} for i in chosen[: options.labels]]
-        gold = GoldLabels(bench.gold_file, texts, given, way)
+        known = min(right, MOST_RIGHT) if way == "stated" else None
+        gold = GoldLabels(bench.gold_file, texts, given, "weigh" if known else way, known)
         rows, _, used = labels_with_gold(rows, gold, TrainConfig.validation_share if own else 0.0)
         taken = used.right[""].share if used.right else 0.0
     if own:
@@ -142,7 +146,7 @@ def main() -> None:
     parser.add_argument("--student", choices=("regression", *RECIPES), default="regression")
     parser.add_argument("--max-tokens", type=int, default=TrainConfig.max_tokens, help="of our own student")
     parser.add_argument("--right", type=float, nargs="+", default=[0.7, 1.0], help="how often the reader is right")
-    parser.add_argument("--ways", nargs="+", choices=GOLD_USES, default=list(GOLD_USES))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--queues", nargs="+", choices=QUEUES, default=list(QUEUES))
     parser.add_argument("--save", type=Path, help="JSON lines of scores, which are not measured again")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long, to go on with --save")

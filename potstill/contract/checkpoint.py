@@ -40,11 +40,12 @@ _GOLD_PLACE = {
 
 
 class PeopleRight(Strict):
-    """How often people's labels are taken to be right, and how sure the teacher may be beside them; of one question."""
+    """How often people's labels are taken to be right, and what recalibrates the teacher beside them; of one question."""
 
     share: float  # above chance, to 1
     interval: tuple[float, float] | None  # 95 % of the estimate; None: the share was stated, not estimated
-    temperature: float  # that the teacher's soft labels were flattened by where a person's was weighed against them; above 0
+    temperature: float  # divides the logarithms of the teacher's soft labels where a person's is weighed against them; above 0
+    bias: list[float]  # added to them then, by label in output order; of tags for one that holds, and one that does not
     n_compared: int  # labels that were held against a soft label for it; of tags, one for each tag
 
     def as_text(self) -> str:

@@ -3,6 +3,7 @@
 import json
 
 import msgspec
+import numpy as np
 import pytest
 from support.tiny_backbone import VOCABULARY, write_backbone
 from support.tiny_bundle import a_manifest
@@ -82,7 +83,8 @@ def test_weighed_it_is_evidence_beside_the_teachers_label(tmp_path):
             assert row == before
             continue
         said = LABELS[LABELS.index(before.majority) - 1] if i < 30 else before.majority
-        prior = {name: p ** (1 / right.temperature) for name, p in before.probs.items()}
+        shift = dict(zip(LABELS, np.exp(right.bias), strict=True))
+        prior = {name: max(p, 1e-6) ** (1 / right.temperature) * shift[name] for name, p in before.probs.items()}
         both = {name: p * (right.share if name == said else (1 - right.share) / 2) for name, p in prior.items()}
         assert row.probs == pytest.approx({name: p / sum(both.values()) for name, p in both.items()}, abs=1e-9)
         assert row.majority == max(row.probs, key=row.probs.__getitem__) and (row.agreement, row.n_paths) == (1.0, before.n_paths)
@@ -143,7 +145,8 @@ def test_every_question_has_its_own_share_and_tags_are_weighed_one_by_one(tmp_pa
     before, row = next((b, m) for b, m in zip(rows, made, strict=True) if m is touched[0])
     one = right["topics"]
     for tag, p in before.answers["topics"].probs.items():
-        holds, not_ = (share ** (1 / one.temperature) for share in (p, 1 - p))
+        shares = np.maximum([p, 1 - p], 1e-6) ** (1 / one.temperature) * np.exp(one.bias)
+        holds, not_ = shares
         yes, no = (one.share, 1 - one.share) if p >= 0.5 else (1 - one.share, one.share)
         assert row.answers["topics"].probs[tag] == pytest.approx(holds * yes / (holds * yes + not_ * no), abs=1e-9)
     write_soft_answers(tmp_path / "rows.jsonl", made)

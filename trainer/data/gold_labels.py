@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from potstill.contract.checkpoint import GOLD_ROWS_FILE, GoldUse, PeopleRight, Student, UsedGold
 from potstill.contract.errors import UserError
@@ -23,7 +24,7 @@ from potstill.contract.questions.soft_answers import QuestionLabel, SoftAnswers,
 from potstill.contract.soft_label import SoftLabel, entropy, read_soft_labels
 from potstill.contract.texts import Text, read_texts, text_id
 from potstill.trainer.data.answered import was_read
-from potstill.trainer.data.reliability import how_often_right, weighed
+from potstill.trainer.data.reliability import after_people, how_often_right, weighed
 from potstill.trainer.data.selection import is_validation
 
 METHOD = "gold"  # of a label that people alone gave; and ends the method of one that is the teacher's, too
@@ -143,7 +144,8 @@ def _gold_alone(names: list[str], given: Sequence[str], right: PeopleRight | Non
     if right is None:
         probs, spread = {name: float(vote) for name, vote in votes.items()}, 0.0
     else:  # beside a teacher who says nothing
-        probs = _weighed(dict.fromkeys(names, 0.5 if tags else 1 / len(names)), given, right, tags=tags)
+        cases = _cases(dict.fromkeys(names, 0.5 if tags else 1 / len(names)), given, tags=tags)
+        probs = _by_name(names, after_people(*_arrays(cases), right), tags=tags)
         spread = _spread(probs, tags=tags)
     return QuestionLabel(probs=probs, votes=votes, agreement=1.0, n_paths=1, entropy=spread, label_mass=1.0, method=METHOD)
 
@@ -216,8 +218,8 @@ def _right_by_question(
             n_labels = 2 if name in tagged else len(names)
             if gold.right is not None and gold.right * n_labels <= 1:
                 raise UserError(_no_better_than_chance(name, n_labels, gold.right))
-            teacher = np.array([probs for probs, _ in compared[name]], dtype=np.float64).reshape(-1, n_labels)
-            found[name] = how_often_right(teacher, np.array([place for _, place in compared[name]], dtype=np.int64), gold.right)
+            teacher, named = _arrays(compared[name])
+            found[name] = how_often_right(teacher.reshape(-1, n_labels), named, gold.right)
     return found
 
 
@@ -237,9 +239,17 @@ def _cases(probs: Mapping[str, float], given: Sequence[str], *, tags: bool) -> l
 
 def _weighed(probs: Mapping[str, float], given: Sequence[str], right: PeopleRight, *, tags: bool) -> dict[str, float]:
     """What a teacher's probabilities and a person's answer say together, by label."""
-    cases = _cases(probs, given, tags=tags)
-    found = weighed(np.array([one for one, _ in cases]), np.array([place for _, place in cases]), right)
-    return dict(zip(probs, (found[:, 0] if tags else found[0]).tolist(), strict=True))
+    return _by_name(list(probs), weighed(*_arrays(_cases(probs, given, tags=tags)), right), tags=tags)
+
+
+def _arrays(cases: Sequence[tuple[list[float], int]]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """(probabilities float [n, C], places int [n])."""
+    return np.array([probs for probs, _ in cases], dtype=np.float64), np.array([place for _, place in cases], dtype=np.int64)
+
+
+def _by_name(names: Sequence[str], found: NDArray[np.float64], *, tags: bool) -> dict[str, float]:
+    """Probabilities by label; of tags those that each holds. Args: found, float [1, C], of tags [C, 2]."""
+    return dict(zip(names, (found[:, 0] if tags else found[0]).tolist(), strict=True))
 
 
 def _label_of(row: SoftLabel) -> QuestionLabel:
