@@ -83,6 +83,7 @@ class TrainConfig:
     pool: str | None = None  # a file of unlabelled texts, for from_student to answer or for masked pretraining
     use_gold: str | None = None  # a file of gold texts whose labels are trained on; None: no gold label ever is
     gold_as: GoldUse = "replace"  # what a gold label does to the teacher's label of the same text
+    gold_right: float | None = None  # how often gold labels are right, above 0 to 1, where they are weighed; None: estimated
     tapt: int = 0  # steps of masked pretraining of an encoder (task-adaptive pretraining)
     pretrain: int = 0  # the same for a charformer, which masks bytes
     loss: str = "soft_ce"  # one of training.losses.OBJECTIVES
@@ -127,6 +128,11 @@ class TrainConfig:
                 "--from replaces every label by a student's answer, so --use-gold would do nothing; give one of the two"
             )
         _check("gold_as", repr(self.gold_as), self.gold_as in GOLD_USES, f"one of {', '.join(GOLD_USES)}")
+        _check("gold_right", self.gold_right, self.gold_right is None or 0 < self.gold_right <= 1, "above 0 and at most 1")
+        if self.gold_right is not None and (self.gold_as != "weigh" or not self.use_gold):
+            raise UserError(
+                f"gold_right is {self.gold_right:g}, but only gold labels that are weighed need it; add --use-gold, --gold-as weigh"
+            )
         _check("distill_temperature", self.distill_temperature, 0 < self.distill_temperature < float("inf"), "above 0")
         _check("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "at least 0 and below 1")
         _check("weighting", repr(self.weighting), self.weighting in (None, *WEIGHTINGS), f"one of {', '.join(WEIGHTINGS)}")

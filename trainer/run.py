@@ -182,7 +182,7 @@ def _selected(
     with_gold: list[SoftLabel] = []
     used = None
     if config.use_gold:
-        gold = read_gold_labels(Path(config.use_gold), task, config.gold_as)
+        gold = read_gold_labels(Path(config.use_gold), task, config.gold_as, config.gold_right)
         labelled, with_gold, used = labels_with_gold(labelled, gold, config.validation_share)
     rows, selection = select_rows(source, labelled, config.validation_share, config.min_agreement)
     return replace(rows, with_gold=with_gold), selection, used
@@ -196,7 +196,7 @@ def _train_several(
     answers, used = read_answers(soft_labels, task), None
     with_gold: list[SoftAnswers] = []
     if config.use_gold:
-        gold = read_gold_labels(Path(config.use_gold), task, config.gold_as)
+        gold = read_gold_labels(Path(config.use_gold), task, config.gold_as, config.gold_right)
         answers, with_gold, used = answers_with_gold(answers, gold, config.validation_share, task.questions)
     rows = select_answers(str(soft_labels), answers, task.questions, config.validation_share, config.min_agreement)
     rows = replace(rows, with_gold=with_gold)

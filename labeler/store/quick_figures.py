@@ -15,8 +15,9 @@ import msgspec
 from potstill.labeler.store import sqlite_file
 from potstill.labeler.store.database import RunSettings
 
-COUNTING_S = 0.05  # for the paths; the whole of `potstill status` should take less than a third of a second
-_EVERY = 256  # rows between two looks at the clock
+COUNTING_S = 0.3  # for the paths; the whole of `potstill status` should take less than a second
+_STEPS = 10_000  # of SQLite between two looks at the clock
+_SAMPLED = 5_000  # paths whose mean size stands for all; the first ones, so that two looks say the same
 
 
 @dataclass
@@ -72,25 +73,36 @@ def _untouched(path: pathlib.Path) -> sqlite3.Connection:
 
 
 def _count(connection: sqlite3.Connection, runs: dict[int, RunFigures], until: float) -> tuple[int, bool]:
-    """(number of paths, whether it is exact); fills the runs. Args: until, on the monotonic clock."""
-    columns = "run, text_id, length(rationale) + length(word_logprobs) + length(text_id) + 24, n_prompt_tokens, n_generated"
-    n_rows, n_bytes, last = 0, 0, None
-    for number, text_id, size, n_prompt, n_generated in connection.execute(f"select {columns} from paths"):
-        n_rows, n_bytes, run = n_rows + 1, n_bytes + size, runs.get(number)
-        if run is not None:
-            run.n_texts += (number, text_id) != last
-            run.n_paths += 1
-            run.n_prompt_tokens += n_prompt
-            run.n_generated += n_generated
-        last = number, text_id
-        if n_rows % _EVERY == 0 and time.monotonic() > until:
-            break
-    else:
-        return n_rows, True
+    """(number of paths, whether it is exact); fills the runs if it is. Args: until, on the monotonic clock."""
+    connection.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
+    try:
+        totals = connection.execute(
+            "select run, count(*), sum(n_prompt_tokens), sum(n_generated) from paths group by run"
+        ).fetchall()
+        texts = dict(
+            connection.execute("select run, count(*) from (select distinct run, text_id from paths) group by run").fetchall()
+        )
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        connection.set_progress_handler(None, 0)
+        return _estimate(connection), False
+    finally:
+        connection.set_progress_handler(None, 0)
+    for number, n_paths, n_prompt, n_generated in totals:
+        if run := runs.get(number):
+            run.n_texts, run.n_paths, run.n_prompt_tokens, run.n_generated = texts[number], n_paths, n_prompt, n_generated
+    return sum(n_paths for _, n_paths, _, _ in totals), True
+
+
+def _estimate(connection: sqlite3.Connection) -> int:
+    """The number of paths, from the size of the file and of the first ones."""
+    size = "length(rationale) + length(word_logprobs) + length(text_id) + 24"
+    n_rows, n_bytes = connection.execute(f"select count(*), sum({size}) from (select * from paths limit {_SAMPLED})").fetchone()
     (pages,), (page_bytes,) = (connection.execute(f"pragma {name}").fetchone() for name in ("page_count", "page_size"))
-    texts = connection.execute("select avg(length(text) + 100) from (select text from texts limit 500)").fetchone()[0] or 0
+    text_bytes = connection.execute("select avg(length(text) + 100) from (select text from texts limit 500)").fetchone()[0] or 0
     n_texts = connection.execute("select count(*) from texts").fetchone()[0]
-    return max(n_rows, round((pages * page_bytes - texts * n_texts) / (n_bytes / n_rows))), False
+    return max(n_rows, round((pages * page_bytes - text_bytes * n_texts) / (n_bytes / n_rows))) if n_rows else 0
 
 
 def _settings(path: pathlib.Path, stored: str) -> RunSettings:

@@ -149,7 +149,7 @@ def _train_settings(config: TrainConfig) -> dict[str, Any]:
     """The settings that decide a student, without those on gold where none is trained on: records of other projects still fit."""
     found = dataclasses.asdict(config)
     if config.use_gold is None:
-        del found["use_gold"], found["gold_as"]
+        del found["use_gold"], found["gold_as"], found["gold_right"]
     return found
 
 

@@ -3,10 +3,11 @@
 import json
 
 import msgspec
+import numpy as np
 import pytest
 from support.tiny_backbone import VOCABULARY, write_backbone
 from support.tiny_bundle import a_manifest
-from support.toy_questions import WORDS, a_questionnaire, answer_rows, answered_gold
+from support.toy_questions import TAGS, WORDS, a_questionnaire, answer_rows, answered_gold
 from support.toy_task import LABELS, a_task, quick, soft_label, toy_rows, write_gold, write_rows
 
 from potstill.commands.main import run as console
@@ -14,8 +15,8 @@ from potstill.contract.bundle import Manifest, write_manifest
 from potstill.contract.checkpoint import GOLD_ROWS_FILE, read_student
 from potstill.contract.errors import UserError
 from potstill.contract.files import decode
-from potstill.contract.questions.soft_answers import write_soft_answers
-from potstill.contract.soft_label import read_soft_labels
+from potstill.contract.questions.soft_answers import read_soft_answers, write_soft_answers
+from potstill.contract.soft_label import entropy, read_soft_labels
 from potstill.contract.texts import Text, text_id
 from potstill.export.bundle import card
 from potstill.trainer.config import TrainConfig
@@ -34,8 +35,8 @@ def others_of(rows):
     return [Text(row.text, row.id, None, LABELS[LABELS.index(row.majority) - 1]) for row in rows]
 
 
-def read(path, how="replace", task=None):
-    return read_gold_labels(path, task or a_task(), how)
+def read(path, how="replace", task=None, right=None):
+    return read_gold_labels(path, task or a_task(), how, right)
 
 
 def test_a_gold_label_takes_the_place_of_the_teachers(tmp_path):
@@ -62,6 +63,103 @@ def test_joined_it_counts_as_much_as_all_paths_together(tmp_path):
         assert row.probs == pytest.approx({name: (before.probs[name] + (name == "flat")) / 2 for name in LABELS})
         assert (row.n_paths, sum(row.votes.values())) == (16, 16)
         assert row.agreement == pytest.approx(max(row.votes.values()) / 16)
+
+
+def contradicted(rows, n, n_wrong):
+    """Gold for the first n rows: what the teacher says, but for the first n_wrong of them."""
+    return [*others_of(rows[:n_wrong]), *(Text(row.text, row.id, None, row.majority) for row in rows[n_wrong:n])]
+
+
+def test_weighed_it_is_evidence_beside_the_teachers_label(tmp_path):
+    rows = toy_rows(200, a_task())
+    path = write_gold(tmp_path / "g.jsonl", contradicted(rows, 100, 30))
+    made, touched, used = labels_with_gold(rows, read(path, "weigh"), SHARE)
+    right = used.right[""]
+    n = sum(not is_validation(row.text, SHARE) for row in rows[:100])
+    assert right.n_compared == n == used.n_changed and right.interval[0] < right.share < right.interval[1]
+    assert f"people are taken to be right on {right.share:.0%} (estimated from {n} labels" in used.as_text()
+    for i, (before, row) in enumerate(zip(rows, made, strict=True)):
+        if row not in touched:
+            assert row == before
+            continue
+        said = LABELS[LABELS.index(before.majority) - 1] if i < 30 else before.majority
+        shift = dict(zip(LABELS, np.exp(right.bias), strict=True))
+        prior = {name: max(p, 1e-6) ** (1 / right.temperature) * shift[name] for name, p in before.probs.items()}
+        both = {name: p * (right.share if name == said else (1 - right.share) / 2) for name, p in prior.items()}
+        assert row.probs == pytest.approx({name: p / sum(both.values()) for name, p in both.items()}, abs=1e-9)
+        assert row.majority == max(row.probs, key=row.probs.__getitem__) and (row.agreement, row.n_paths) == (1.0, before.n_paths)
+        assert row.entropy == pytest.approx(entropy(list(row.probs.values()))) and row.method == "votes+gold"
+
+
+def test_held_out_texts_say_nothing_about_how_often_people_are_right(tmp_path):
+    rows = toy_rows(200, a_task())
+    gold = [
+        Text(row.text, row.id, None, LABELS[0] if is_validation(row.text, SHARE) else row.majority) for row in rows
+    ]  # people who contradict the teacher on held-out texts alone
+    kept = [text for text in gold if not is_validation(text.text, SHARE)]
+    found = [labels_with_gold(rows, read(write_gold(tmp_path / "g.jsonl", some), "weigh"), SHARE)[2].right for some in (gold, kept)]
+    assert found[0] == found[1]
+
+
+def test_people_who_are_stated_to_be_always_right_replace_the_teacher(tmp_path):
+    rows = toy_rows(60, a_task())
+    path = write_gold(tmp_path / "g.jsonl", others_of(rows[:20]))
+    weighed, _, used = labels_with_gold(rows, read(path, "weigh", right=1.0), SHARE)
+    replaced, _, _ = labels_with_gold(rows, read(path), SHARE)
+    assert [row.probs for row in weighed] == [pytest.approx(row.probs, abs=1e-9) for row in replaced]
+    assert "people are taken to be right on 100% (stated)" in used.as_text()
+
+
+def test_a_text_that_no_path_could_label_or_nobody_asked_about_has_the_persons_label_alone(tmp_path):
+    rows = [row for row in toy_rows(40, a_task()) if not is_validation(row.text, SHARE)]
+    rows[0] = msgspec.structs.replace(
+        rows[0], votes=dict.fromkeys(LABELS, 0), agreement=0.0, probs={"up": 0.9, "flat": 0.05, "down": 0.05}
+    )
+    gold = [Text(rows[0].text, rows[0].id, None, "down"), Text("they say that fall maybe", "new", None, "down")]
+    assert not is_validation(gold[1].text, SHARE)
+    path = write_gold(tmp_path / "g.jsonl", gold)
+    _, touched, used = labels_with_gold(rows, read(path, "weigh", right=0.7), SHARE)
+    assert used.right[""].n_compared == 0 and used.n_new == 1
+    for row in touched:
+        assert row.probs == pytest.approx({"up": 0.15, "flat": 0.15, "down": 0.7}) and row.majority == "down"
+
+
+def test_every_question_has_its_own_share_and_tags_are_weighed_one_by_one(tmp_path):
+    task = a_questionnaire()
+    rows = answer_rows(300, task, left_out=["asks"])
+    lines = []
+    for i, row in enumerate(rows[:200]):
+        said = {name: label for name, label in row.answers.items() if label is not None}
+        given = {name: max(label.probs, key=label.probs.__getitem__) for name, label in said.items()}
+        given["topics"] = [tag for tag, p in said["topics"].probs.items() if p >= 0.5]
+        if i % 2:  # half of the answers about `sure` are wrong, all others are the teacher's
+            given["sure"] = next(name for name in said["sure"].probs if name != given["sure"])
+        lines.append(json.dumps({"text": row.text, "id": row.id, "gold": given}))
+    (tmp_path / "g.jsonl").write_text("\n".join(lines))
+    made, touched, used = answers_with_gold(rows, read(tmp_path / "g.jsonl", "weigh", task), SHARE, task.questions)
+    right = used.right
+    assert list(right) == ["move", "asks", "topics", "sure"] and right["sure"].share + 0.2 < right["move"].share
+    n = {name: one.n_compared for name, one in right.items()}
+    assert n["topics"] == len(TAGS) * n["move"] and n["move"] == n["sure"] > n["asks"]
+    assert "sure: on " in used.as_text()
+    before, row = next((b, m) for b, m in zip(rows, made, strict=True) if m is touched[0])
+    one = right["topics"]
+    for tag, p in before.answers["topics"].probs.items():
+        shares = np.maximum([p, 1 - p], 1e-6) ** (1 / one.temperature) * np.exp(one.bias)
+        holds, not_ = shares
+        yes, no = (one.share, 1 - one.share) if p >= 0.5 else (1 - one.share, one.share)
+        assert row.answers["topics"].probs[tag] == pytest.approx(holds * yes / (holds * yes + not_ * no), abs=1e-9)
+    write_soft_answers(tmp_path / "rows.jsonl", made)
+    assert read_soft_answers(tmp_path / "rows.jsonl", task.questions) == made
+
+
+def test_a_stated_share_no_better_than_chance_is_refused(tmp_path):
+    rows = toy_rows(60, a_task())
+    gold = read(write_gold(tmp_path / "g.jsonl", others_of(rows[:20])), "weigh", right=0.3)
+    with pytest.raises(
+        UserError, match=r"gold_right is 0.3, but chance is right as often where the task has 3 labels; give more than 0.333"
+    ):
+        labels_with_gold(rows, gold, SHARE)
 
 
 def test_texts_without_a_soft_label_are_added(tmp_path):
@@ -124,6 +222,14 @@ def with_gold(place):
     )
 
 
+def test_what_people_were_taken_to_be_is_written_down(place, tmp_path):
+    config = quick(place / "backbone", epochs=1, use_gold=str(place / "gold.jsonl"), gold_as="weigh")
+    report = train(a_task(), place / "plain.jsonl", tmp_path / "weighed", config)
+    used = read_student(tmp_path / "weighed").used_gold
+    assert used == report.student.used_gold and 1 / 3 < used.right[""].share < 0.6  # they contradict a teacher who is sure
+    assert f"people are taken to be right on {used.right[''].share:.0%} (estimated from" in report.as_text()
+
+
 def weights(checkpoint):
     return (checkpoint / "model.safetensors").read_bytes()
 
@@ -140,6 +246,9 @@ def test_without_the_option_no_gold_label_is_trained_on(place, with_gold):
 def test_the_record_and_the_report_say_so(place, with_gold):
     used = read_student(place / "used").used_gold
     assert used == with_gold.student.used_gold and used.how == "replace"
+    assert (
+        "right" not in json.loads((place / "used" / "student.json").read_text())["used_gold"]
+    )  # earlier versions know no such field
     assert used.n_changed + used.n_new + used.n_held_out == 61
     assert used.as_text() in with_gold.as_text()
     assert used.as_text().startswith(f"{used.n_changed} training texts have a label that a person gave, in place of the teacher's")
@@ -223,8 +332,14 @@ def test_what_cannot_be_used_is_said_in_one_line(place, tmp_path, monkeypatch, c
 
 
 def test_the_settings_are_checked():
-    with pytest.raises(UserError, match="gold_as is 'mix'; it must be one of replace, join"):
+    with pytest.raises(UserError, match="gold_as is 'mix'; it must be one of replace, join, weigh"):
         TrainConfig(gold_as="mix")
+    for right in (0.0, -0.5, 1.5, float("nan")):
+        with pytest.raises(UserError, match=f"gold_right is {right}; it must be above 0 and at most 1"):
+            TrainConfig(use_gold="gold.jsonl", gold_as="weigh", gold_right=right)
+    for settings in ({"use_gold": "gold.jsonl", "gold_as": "join"}, {"gold_as": "weigh"}):
+        with pytest.raises(UserError, match="gold_right is 0.8, but only gold labels that are weighed need it"):
+            TrainConfig(gold_right=0.8, **settings)
 
 
 def test_the_bundle_and_its_card_say_so(with_gold, tmp_path):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from potstill.trainer.report.build import Report
 from potstill.trainer.report.plot_style import DARK, LIGHT, SERIES, Plot, inline_svg
 from potstill.trainer.report.slices import MIN_TEXTS, SliceScores
 from potstill.trainer.report.terms import MAX_FDR, as_knowledge
-from potstill.trainer.report.text_map import MapPoint
+from potstill.trainer.report.text_map import MapPoint, TextMap
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_SHOWN = 1200  # characters shown of a text or rationale
@@ -48,7 +47,7 @@ def report_page(report: Report) -> bytes:
         min_texts=MIN_TEXTS,
         max_fdr=MAX_FDR,
         n_series=len(SERIES),
-        map_class=partial(map_class, {} if drawn is None else {name: i for i, (name, _) in enumerate(drawn.labels)}),
+        map_class=map_class,
         map_line=map_line,
         style=Markup(colours() + style),
         script=Markup(script),
@@ -78,9 +77,9 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def map_class(places: Mapping[str, int], point: MapPoint) -> str:
-    """The number of a dot's colour; `x` for labels that have none of their own. Args: places, of the labels by frequency."""
-    place = places[point.label]
+def map_class(drawn: TextMap, point: MapPoint) -> str:
+    """The number of a dot's colour on its map; `x` for labels that have none of their own."""
+    place = next((i for i, (name, _) in enumerate(drawn.labels[: len(SERIES)]) if name == point.label), len(SERIES))
     return str(place) if place < len(SERIES) else "x"
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,40 @@ from potstill.contract.scores.record import Score, Scores
 from potstill.trainer.evaluation.curves import confusion
 from potstill.trainer.evaluation.questions import AnsweringSystem, QuestionsComparison, QuestionScores
 from potstill.trainer.evaluation.questions_text import NAMES, SHOWN, questions_notes
-from potstill.trainer.report.page import REPLACEMENTS, TEMPLATES, colours, short_score, signed_score, svg_markup
-from potstill.trainer.report.plot_style import Plot
+from potstill.trainer.report.page import (
+    REPLACEMENTS,
+    TEMPLATES,
+    colours,
+    duration,
+    map_class,
+    map_line,
+    percent,
+    printable,
+    short_score,
+    signed_score,
+    svg_markup,
+    whole,
+)
+from potstill.trainer.report.plot_style import SERIES, Plot
 from potstill.trainer.report.plots import confusion_plot, losses_plot, reliability_plot
+from potstill.trainer.report.stages import NO_STAGES, ExportStage, Stages
+from potstill.trainer.report.text_map import TextMap
 
 N_SHOWN = 5  # labels of a question that are shown at once; the others are folded
+
+
+@dataclass(frozen=True)
+class QuestionsFolder:
+    """What a project's folder holds of each stage, for each question and for all; every part may be missing."""
+
+    stages: Mapping[str, Stages] = field(default_factory=dict)  # by question
+    export: ExportStage | None = None  # of the bundle, which answers all questions
+    seconds: Mapping[str, float] = field(default_factory=dict)  # that labelling (`label`) and training (`train`) took
+    maps: Sequence[tuple[str, TextMap]] = ()  # by question: the same texts at the same places
+    notes: tuple[str, ...] = ()  # on what is missing
+
+
+NO_FOLDER = QuestionsFolder()
 
 
 @dataclass(frozen=True)
@@ -57,6 +86,7 @@ class QuestionSection:
     differences: list[tuple[str, str, Score]]  # (the metric, the other system, student minus other)
     labels: list[AnsweredLabel]  # the most frequent in gold first
     plots: list[Plot]
+    stages: Stages = NO_STAGES  # what a project's folder holds about it
 
 
 @dataclass(frozen=True)
@@ -69,6 +99,7 @@ class QuestionsReport:
     sections: list[QuestionSection]
     plots: list[Plot]  # of the training
     notes: list[str]
+    folder: QuestionsFolder
 
     @property
     def all_plots(self) -> list[Plot]:
@@ -76,15 +107,29 @@ class QuestionsReport:
         return [*self.plots, *(plot for section in self.sections for plot in section.plots)]
 
 
-def build_questions_report(found: QuestionsComparison, student: Student, task: Questionnaire) -> QuestionsReport:
-    """What the page shows. Args: found, the comparison of the student, its bundle and its teacher on gold answers."""
+def build_questions_report(
+    found: QuestionsComparison, student: Student, task: Questionnaire, folder: QuestionsFolder = NO_FOLDER
+) -> QuestionsReport:
+    """What the page shows.
+
+    Args:
+        found: the comparison of the student, its bundle and its teacher on gold answers.
+        folder: what a project's folder holds of each stage.
+    """
     own = found.systems[0]
     parts = dict(zip([head.name for head in own.heads], ranges(own.heads), strict=True))
-    sections = [_section(one, own, parts[one.head.name], task.find(one.head.name).question) for one in found.questions]
+    sections = [
+        replace(
+            _section(one, own, parts[one.head.name], task.find(one.head.name).question),
+            stages=folder.stages.get(one.head.name, NO_STAGES),
+        )
+        for one in found.questions
+    ]
     drawn = []
     if 0 < student.kept_epoch <= len(student.validation_losses):
         drawn.append(losses_plot(student.validation_losses, student.kept_epoch))
-    return QuestionsReport(task.name, len(found.texts), student, sections, drawn, questions_notes(found))
+    notes = [*questions_notes(found), *folder.notes]
+    return QuestionsReport(task.name, len(found.texts), student, sections, drawn, notes, folder)
 
 
 def questions_report_page(report: QuestionsReport) -> bytes:
@@ -92,13 +137,18 @@ def questions_report_page(report: QuestionsReport) -> bytes:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(score=short_score, signed=signed_score)
-    script = (TEMPLATES / "questions.js").read_text(encoding="utf-8")
+    environment.filters.update(score=short_score, signed=signed_score, printable=printable)
+    environment.filters.update(whole=whole, duration=duration, percent=percent)
+    scripts = ("questions.js", *(["map.js"] if report.folder.maps else []))
+    script = "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in scripts)
     page = environment.get_template("questions.html").render(
         report=report,
         svg=svg_markup,
         n_shown=N_SHOWN,
-        style=Markup(colours() + "".join(_style(name) for name in ("report.css", "questions.css"))),
+        n_series=len(SERIES),
+        map_class=map_class,
+        map_line=map_line,
+        style=Markup(colours() + "".join(_style(name) for name in ("report.css", "questions.css", "map.css"))),
         script=Markup(script),
         script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )

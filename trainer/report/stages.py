@@ -89,7 +89,7 @@ class TrainingStage:
     """The student beside its teacher, on held-out texts that it was not trained on."""
 
     n: int
-    agreement: Score
+    agreement: Score  # share of the texts with the same label; of tags the micro-F1 of the student's against the teacher's
     labels: list[LabelAgreement]
     seconds: float | None
 

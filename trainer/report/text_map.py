@@ -68,14 +68,14 @@ class TextMap:
         return f"A map of {len(self.points)} texts, {self.n_gold} of them gold: {shares}; {n_wrong} are answered otherwise."
 
 
-def text_map(known: MappedTexts, seed: int = 0) -> TextMap:
-    """Place the texts; the same texts and seed give the same map on the same machine.
+def text_map(known: MappedTexts, places: NDArray[np.float64] | None = None) -> TextMap:
+    """The map of the texts.
 
     Args:
         known: at least `MIN_TEXTS` texts.
-    Source: van der Maaten and Hinton 2008, JMLR 9 (t-SNE), started from the first two principal components.
+        places: of the texts, as :func:`placed` gives them, float [N, 2]; None: they are looked for.
     """
-    places = placed(known.vectors, seed)
+    places = placed(known.vectors) if places is None else places
     points = []
     for i, text in enumerate(known.texts):
         right = text.gold or known.teacher[i]
@@ -92,7 +92,12 @@ def text_map(known: MappedTexts, seed: int = 0) -> TextMap:
 
 
 def placed(vectors: NDArray[np.float32], seed: int = 0) -> NDArray[np.float64]:
-    """float64 [N, 2], from 2 to 98: where each text lies. Args: vectors, [N, H], N at least `MIN_TEXTS`."""
+    """float64 [N, 2], from 2 to 98: where each text lies; the same texts and seed give the same places on the same machine.
+
+    Args:
+        vectors: [N, H], N at least `MIN_TEXTS`.
+    Source: van der Maaten and Hinton 2008, JMLR 9 (t-SNE), started from the first two principal components.
+    """
     n, width = vectors.shape
     if float(np.ptp(vectors, axis=0).max()) < 1e-6:  # all texts are one
         return np.full((n, 2), 50.0)

@@ -42,7 +42,14 @@ FILE = click.Path(path_type=Path)  # whether it exists is checked by the code th
     type=click.Choice(GOLD_USES),
     default=TrainConfig.gold_as,
     show_default=True,
-    help="What a gold label of --use-gold does: take the place of the teacher's, or count as much as all its paths.",
+    help="What a gold label of --use-gold does: take the place of the teacher's, count as much as all its paths, or be weighed "
+    "against it by how often people are right.",
+)
+@click.option(
+    "--gold-right",
+    type=float,
+    default=TrainConfig.gold_right,
+    help="Share of texts on which gold labels are right, above 0 to 1, for --gold-as weigh.  [default: estimated]",
 )
 @click.option(
     "--tapt",

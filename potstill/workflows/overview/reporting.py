@@ -12,6 +12,8 @@ from potstill.contract.checkpoint import Student, read_student
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import atomic
 from potstill.contract.project import BUNDLE_FOLDER, GOLD_LABELS_FILE, SOFT_LABELS_FILE, STORE_FILE
+from potstill.contract.questions.questionnaire import Questionnaire
+from potstill.contract.questions.soft_answers import read_soft_answers
 from potstill.contract.soft_label import read_soft_labels
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.path_table import path_logprobs
@@ -21,11 +23,12 @@ from potstill.trainer.report.answers import Rationale, Rationales
 from potstill.trainer.report.build import ReportConfig, ReportSources, build_report
 from potstill.trainer.report.page import report_page
 from potstill.trainer.report.plot_style import Plot
-from potstill.trainer.report.questions import build_questions_report, questions_report_page
+from potstill.trainer.report.questions import QuestionsFolder, build_questions_report, questions_report_page
 from potstill.trainer.report.stages import Stages
 from potstill.trainer.training.loop import TrainProgress
 from potstill.workflows.evaluation import EvaluateConfig, bundle_answers, evaluate, open_bundle, read_gold_texts
 from potstill.workflows.overview.budget import plot_of_budget
+from potstill.workflows.overview.question_stages import question_maps, questions_folder
 from potstill.workflows.overview.stages import map_of, stage_seconds, stages_of
 
 
@@ -77,10 +80,10 @@ def write_report(
         FormatError: if a file or folder is malformed.
         UserError: if the parts do not fit each other, or a file cannot be written.
     """
-    checkpoint, files = Path(checkpoint), files.found()
+    checkpoint, named, files = Path(checkpoint), files, files.found()
     student = read_student(checkpoint)
     if student.heads is not None:
-        _write_questions(checkpoint, student, gold, out, files, config)
+        _write_questions(checkpoint, student, gold, out, (named, files), config)
         return
     texts = read_gold_texts(gold, checkpoint, student, tell)
     bundle_probs = None
@@ -134,20 +137,43 @@ def _budget(student: Student, files: ReportFiles, progress: TrainProgress | None
 
 
 def _write_questions(
-    checkpoint: Path, student: Student, gold: str | Path, out: str | Path, files: ReportFiles, config: ReportConfig
+    checkpoint: Path,
+    student: Student,
+    gold: str | Path,
+    out: str | Path,
+    named_and_found: tuple[ReportFiles, ReportFiles],
+    config: ReportConfig,
 ) -> None:
     """Write the page about a student of several questions; raises as :func:`write_report`."""
-    given = {"--soft-labels": files.soft_labels, "--store": files.store, "--slice": config.patterns, "--budget": files.budget}
-    for name, value in {**given, "--learning-curve": config.learning_curve}.items():
+    named, files = named_and_found
+    single = {"--store": named.store, "--slice": config.patterns, "--learning-curve": config.learning_curve, "--budget": files.budget}
+    for name, value in single.items():
         if value:
             raise UserError(f"{checkpoint}: answers several questions, and {name} is for a student of one choice; leave it out")
     found = evaluate(checkpoint, gold, EvaluateConfig(bundle=files.bundle, teacher=files.teacher))
     if not isinstance(found, QuestionsComparison):
         raise TypeError(f"{checkpoint} has heads, and its comparison none")
-    report = build_questions_report(found, student, task_of(checkpoint))
+    task = task_of(checkpoint)
+    report = build_questions_report(found, student, task, _questions_folder(checkpoint, student, task, found, files))
     if files.plots:
         _write_plots(Path(files.plots), report.all_plots)
     atomic.write_file(Path(out), questions_report_page(report))
+
+
+def _questions_folder(
+    checkpoint: Path, student: Student, task: Questionnaire, found: QuestionsComparison, files: ReportFiles
+) -> QuestionsFolder:
+    """What the run's folder holds of each stage, with maps of the texts; notes on what is missing."""
+    training = read_soft_answers(Path(files.soft_labels), task.questions) if files.soft_labels else []
+    teacher = read_soft_answers(Path(files.teacher), task.questions) if files.teacher else []
+    folder, notes = QuestionsFolder(), []
+    if files.run is None:
+        notes.append("Without the folder of the run (--run) there are no pages on labelling, training and export.")
+    else:
+        bundle = Path(files.bundle) if files.bundle else None
+        folder = questions_folder(Path(files.run), checkpoint, student, task, training, bundle)
+    maps, note = question_maps(checkpoint, student, found.texts, found.answers, [*teacher, *training], files.map_texts)
+    return replace(folder, maps=maps, notes=(*notes, *([note] if note else [])))
 
 
 def _write_plots(folder: Path, plots: list[Plot]) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from potstill.contract.bundle import QUALITY_FILE, read_manifest
 from potstill.contract.checkpoint import TASK_FILE, VALIDATION_FILE, Student
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import decode
 from potstill.contract.project import SOFT_LABELS_FILE, STATE_FILE, STORE_FILE, StageRecord
+from potstill.contract.questions.soft_answers import SoftAnswers
 from potstill.contract.soft_label import SoftLabel, read_soft_labels
 from potstill.contract.task import Task, task_from_json
 from potstill.contract.texts import Text
@@ -37,6 +38,7 @@ from potstill.trainer.report.stages import (
 from potstill.trainer.report.text_map import MAX_TEXTS, MIN_TEXTS, MappedTexts, TextMap, text_map
 
 PLAIN = Identity("", "", "", "")  # a plain prompt asks nothing of the teacher
+Row = TypeVar("Row", SoftLabel, SoftAnswers)
 N_HELD_OUT = 500  # texts at most on which student and teacher are compared
 
 
@@ -55,14 +57,14 @@ def stages_of(folder: Path, checkpoint: Path, student: Student, bundle: Path | N
     path = checkpoint / TASK_FILE
     task = task_from_json(path, decode.read_bytes(path))
     labelling = _labelling(folder, task, seconds.get("label")) if (folder / STORE_FILE).is_file() else None
-    export = _export(bundle, seconds.get("export")) if bundle is not None else None
+    export = export_stage(bundle, seconds.get("export")) if bundle is not None else None
     held_out = read_soft_labels(checkpoint / VALIDATION_FILE, labels=student.labels)[:N_HELD_OUT]
     probs = predict(checkpoint, [Text(row.text, row.id, row.target) for row in held_out])
     return Stages(labelling, training_stage(held_out, probs, student.labels, seconds.get("train")), export)
 
 
 def stage_seconds(folder: Path) -> dict[str, float]:
-    """Seconds that each finished stage of a project took; none where nothing is written down."""
+    """The seconds that each finished stage of a project took, by its name; none where nothing is written down."""
     path = folder / STATE_FILE
     records = decode.json(path, decode.read_bytes(path), dict[str, StageRecord]) if path.is_file() else {}
     return {name: record.seconds for name, record in records.items()}
@@ -77,16 +79,15 @@ def _labelling(folder: Path, task: Task, seconds: float | None) -> LabellingStag
         found = summary(store, runs[-1], DEFAULTS)
         texts = store.texts()
     first = found.first_settings or found.settings
-    prompt, note = _prompt(task, first, next(iter(texts.values())))
+    prompt, note = sent_prompt(task, first, next(iter(texts.values())))
     rows = read_soft_labels(folder / SOFT_LABELS_FILE, labels=task.label_names) if (folder / SOFT_LABELS_FILE).is_file() else []
     gold = [text.gold for text in texts.values() if text.gold in task.label_names]
     shares = {name: gold.count(name) / len(gold) for name in task.label_names} if gold else {}
-    return LabellingStage(
-        prompt, note, _cost(found), _methods(found), shares, found.agreement, label_examples(rows, task.label_names), seconds
-    )  # fmt: skip
+    examples = label_examples(rows, task.label_names)
+    return LabellingStage(prompt, note, cost_lines(found), method_lines(found), shares, found.agreement, examples, seconds)
 
 
-def _cost(found: Summary) -> list[CostLine]:
+def cost_lines(found: Summary) -> list[CostLine]:
     """A line for each mode of each teacher."""
     teachers = {found.run: found.settings.teacher}
     if found.first_run is not None and found.first_settings is not None:
@@ -104,12 +105,12 @@ def _cost(found: Summary) -> list[CostLine]:
     ]
 
 
-def _methods(found: Summary) -> list[MethodLine]:
+def method_lines(found: Summary) -> list[MethodLine]:
     """A line for each method."""
     return [MethodLine(row.name, row.shares, row.scores["accuracy"] if row.scores else None) for row in found.methods]
 
 
-def _prompt(task: Task, settings: RunSettings, text: Text) -> tuple[str, str]:
+def sent_prompt(task: Task, settings: RunSettings, text: Text) -> tuple[str, str]:
     """(the first variant's prompt for a text, a note); it is shown only if its digest says that it is what was sent."""
     ask = "potstill task show TASK TEXT --teacher TEACHER prints it"
     if settings.template != "plain" or settings.examples == "nearest" or settings.candidates:
@@ -131,7 +132,7 @@ def _prompt(task: Task, settings: RunSettings, text: Text) -> tuple[str, str]:
     return "", f"The prompt was made with settings that the store does not record; {ask}."
 
 
-def _export(bundle: Path, seconds: float | None) -> ExportStage | None:
+def export_stage(bundle: Path, seconds: float | None) -> ExportStage | None:
     """The forms that were tried; None where the bundle has no record of them."""
     path = bundle / QUALITY_FILE
     quality = decode.json(path, decode.read_bytes(path), dict[str, Any])
@@ -177,7 +178,7 @@ def map_of(
     labelled = {(row.text, row.target or None): row for row in rows}
     texts = {(text.text, text.target): text for text in gold}
     others = [row for about, row in labelled.items() if about not in texts]
-    for row in _spread(others, max(0, min(most, MAX_TEXTS) - len(texts))):
+    for row in spread_rows(others, max(0, min(most, MAX_TEXTS) - len(texts))):
         texts.setdefault((row.text, row.target or None), Text(row.text, row.id, row.target or None))
     chosen = list(texts.values())[: min(most, MAX_TEXTS)]
     if len(chosen) < MIN_TEXTS:
@@ -196,7 +197,7 @@ def map_of(
     return text_map(known), ""
 
 
-def _spread(rows: Sequence[SoftLabel], n: int) -> list[SoftLabel]:
+def spread_rows(rows: Sequence[Row], n: int) -> list[Row]:
     """At most n rows at equal steps, so that a sorted file is covered from end to end."""
     n = min(n, len(rows))
     return [rows[i * len(rows) // n] for i in range(n)]

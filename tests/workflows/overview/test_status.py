@@ -95,7 +95,14 @@ def test_where_counting_takes_too_long_the_number_is_estimated(tmp_path):
         fill(store, n_texts=400, n_paths=20)
     found = store_figures(tmp_path / "labels.db", counting_s=0.0)
     assert not found.exact and 0.5 < found.n_paths / 8000 < 2
-    assert store_figures(tmp_path / "labels.db").n_paths == 8000
+    assert store_figures(tmp_path / "labels.db", counting_s=0.0) == found  # two looks say the same
+    with LabelStore.read(tmp_path / "labels.db") as store:
+        (run,) = store.runs()
+        paths = list(store.paths(run))
+    (figures,) = store_figures(tmp_path / "labels.db", counting_s=60.0).runs
+    assert (figures.n_texts, figures.n_paths) == (400, len(paths)) == (400, 8000)
+    assert figures.n_prompt_tokens == sum(path.n_prompt_tokens for path in paths)
+    assert figures.n_generated == sum(path.n_generated for path in paths)
 
 
 def test_a_checkpoint_and_the_work_beside_it(tmp_path):

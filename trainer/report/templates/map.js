@@ -2,7 +2,7 @@ const dots = document.getElementById("dots");
 if (dots) {
   const pointed = document.getElementById("pointed");
   const circles = [...dots.querySelectorAll("circle")];
-  let view = { x: 0, y: 0, size: 100 }, here = null, drag = null;
+  let view = { x: 0, y: 0, size: 100 }, here = null, drag = null, question = "";
   const show = () => {
     view.size = Math.min(100, Math.max(2, view.size));
     for (const axis of ["x", "y"]) view[axis] = Math.min(100 - view.size, Math.max(0, view[axis]));
@@ -27,9 +27,24 @@ if (dots) {
     quote.dir = "auto";
     quote.textContent = circle.dataset.text;
     said.className = "muted";
-    said.textContent = circle.dataset.said;
+    said.textContent = circle.dataset[`said${question}`] ?? circle.dataset.said;
     pointed.replaceChildren(said, quote);
   };
+  const ask = document.getElementById("map-question");
+  if (ask) {
+    ask.parentElement.hidden = false;
+    const turn = () => {
+      question = ask.value;
+      for (const circle of circles) circle.setAttribute("class", circle.dataset[`class${question}`]);
+      for (const legend of document.querySelectorAll(".legend[data-question]")) legend.hidden = legend.dataset.question !== question;
+      dots.setAttribute("aria-label", ask.selectedOptions[0].dataset.summary);
+      const shown = here;
+      here = null;
+      if (shown) read(shown);
+    };
+    ask.addEventListener("change", turn);
+    turn(); // a page that is loaded again keeps what was chosen
+  }
   const nearest = (event) => {
     const [x, y] = place(event);
     let best = null, least = (3 * view.size / 100) ** 2;
