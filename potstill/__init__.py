@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from potstill.export.run import export_bundle
     from potstill.labeler.aggregation.config import DeriveConfig
     from potstill.labeler.config import LabelConfig
+    from potstill.labeler.weak_supervision.combination import CombineConfig
     from potstill.serve.http.config import ServeConfig
     from potstill.serve.run import serve as serve_bundles
     from potstill.serve.runtime.classifier import Classifier
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
     from potstill.trainer.run import train
     from potstill.workflows.evaluation import EvaluateConfig, evaluate
     from potstill.workflows.labelling import label
+    from potstill.workflows.labels.combining import combine
+    from potstill.workflows.labels.soft_labels import derive
+    from potstill.workflows.labels.sources import SourceConfig
     from potstill.workflows.pipeline import run_project
     from potstill.workflows.planning import PlanConfig, plan
-    from potstill.workflows.soft_labels import derive
     from potstill.workflows.teacher import TeacherConfig, ThenConfig
 
 __all__ = [
@@ -48,6 +51,9 @@ __all__ = [
     "PlanConfig",
     "derive",
     "DeriveConfig",
+    "combine",
+    "CombineConfig",
+    "SourceConfig",
     "train",
     "TrainConfig",
     "evaluate",
@@ -71,8 +77,11 @@ _PLACES = {
     "ThenConfig": ("potstill.workflows.teacher", "ThenConfig"),
     "plan": ("potstill.workflows.planning", "plan"),
     "PlanConfig": ("potstill.workflows.planning", "PlanConfig"),
-    "derive": ("potstill.workflows.soft_labels", "derive"),
+    "derive": ("potstill.workflows.labels.soft_labels", "derive"),
     "DeriveConfig": ("potstill.labeler.aggregation.config", "DeriveConfig"),
+    "combine": ("potstill.workflows.labels.combining", "combine"),
+    "CombineConfig": ("potstill.labeler.weak_supervision.combination", "CombineConfig"),
+    "SourceConfig": ("potstill.workflows.labels.sources", "SourceConfig"),
     "train": ("potstill.trainer.run", "train"),
     "TrainConfig": ("potstill.trainer.config", "TrainConfig"),
     "evaluate": ("potstill.workflows.evaluation", "evaluate"),

@@ -25,7 +25,9 @@ COMMANDS: dict[str, Row] = {
     "task": Row("potstill.commands.labelling.task", "Check a task file, show its prompt, and choose how to ask.", None),
     "label": Row("potstill.commands.labelling.label", "Have the teacher label texts into a label store.", "label"),
     "plan": Row("potstill.commands.labelling.plan", "Say what can be labelled on this machine in some hours, and how.", "label"),
-    "labels": Row("potstill.commands.labelling.labels", "Derive, compare, check and export the soft labels of a store.", "label"),
+    "labels": Row(
+        "potstill.commands.labelling.labels", "Derive, compare, combine, check and export the soft labels of a store.", "label"
+    ),
     "review": Row("potstill.commands.labelling.review", "Label, correct and steer in a browser, on this machine.", "review"),
     "train": Row("potstill.commands.training.train", "Distil soft labels into a student checkpoint.", "train"),
     "evaluate": Row(

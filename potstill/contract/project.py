@@ -15,6 +15,7 @@ from potstill.contract.files.decode import Strict
 FORMAT = 1
 # What stands in a project's `out`; the first three in every folder of `potstill label`.
 STORE_FILE, SOFT_LABELS_FILE, GOLD_LABELS_FILE = "labels.db", "soft_labels.parquet", "gold_labels.parquet"
+COMBINED_LABELS_FILE, COMBINED_GOLD_FILE = "combined_labels.parquet", "combined_gold.parquet"  # where `[combine]` is given
 STATE_FILE, CHECKPOINT_FOLDER, BUNDLE_FOLDER = "state.json", "student", "bundle"
 TEACHER = "smollm2-135m-instruct"
 T = TypeVar("T")
@@ -30,6 +31,7 @@ class Project(Strict):
     out: str = "out"
     teacher: str = TEACHER
     label: dict[str, Any] = {}
+    combine: dict[str, Any] | None = None  # given, even if empty: the student learns from the teacher and other sources together
     train: dict[str, Any] = {}
     export: dict[str, Any] = {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -69,13 +70,38 @@ class Knowledge(Strict):
 
 
 def _joins(outer: str, inner: str) -> bool:
-    """True if the character beside a term makes it part of a longer word. Args: outer, "" at an end; inner, the term's own."""
+    """True if the character beside a term makes it part of a longer word; a picture such as 🚀 is in none.
+
+    Args: outer, "" at an end; inner, the term's own.
+    """
+    if unicodedata.category(inner) == "So":
+        return False
     return _is_letter(outer) and not any(unicodedata.name(one, "").startswith(_UNSPACED) for one in (outer, inner))
 
 
 def _is_letter(character: str) -> bool:
     """True for letters, digits, the underscore, and signs that combine with them."""
     return character.isalnum() or character == "_" or (character != "" and unicodedata.category(character).startswith("M"))
+
+
+class Rule(Strict, kw_only=True):
+    """A rule that votes for one label of every text it matches, beside the teacher; it abstains from all others.
+
+    It has keywords or a pattern. The teacher is not shown it.
+    """
+
+    name: str
+    label: str
+    keywords: list[str] = []  # found as whole words, ignoring case, as :meth:`Knowledge.occurs_in` finds a term; any one is enough
+    pattern: str = ""  # a regular expression in Python's syntax, searched for ignoring case; ^ and $ stand for a text's ends
+
+    def matcher(self) -> Callable[[str], bool]:
+        """What tells whether a text matches; made once for many texts."""
+        if self.pattern:
+            compiled = re.compile(self.pattern, re.IGNORECASE)
+            return lambda text: compiled.search(text) is not None
+        terms = [Knowledge(term=keyword, meaning="") for keyword in self.keywords]
+        return lambda text: any(term.occurs_in(text) for term in terms)
 
 
 class Input(Strict):
@@ -104,13 +130,14 @@ class Task(Strict, kw_only=True):
     labels: list[Label]
     examples: list[Example] = []  # empty: the teacher is asked without any
     knowledge: list[Knowledge] = []
+    rules: list[Rule] = []  # vote beside the teacher in `potstill labels combine`
     input: Input = Input()
     prompt: Prompt = Prompt()
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the content; layout, comments and the order of keys do not matter."""
-        return digest.of_value(self)
+        """SHA-256 of what decides a teacher's answers; layout, comments, the order of keys, and rules do not matter."""
+        return digest.of_value(_without(self, "rules"))
 
     @property
     def label_names(self) -> list[str]:
@@ -148,6 +175,7 @@ def check_task(path: Path, task: Task) -> None:
     _check_texts(path, task)
     _check_labels(path, task)
     _check_examples(path, task)
+    check_rules(path, task.rules, task.label_names)
 
 
 def as_task(task: Task | str | Path) -> Task:
@@ -161,8 +189,14 @@ def task_from_json(path: Path, data: bytes) -> Task:
 
 
 def task_to_json(task: Task) -> bytes:
-    """Encode the task as JSON, the form in which a checkpoint stores it."""
-    return msgspec.json.format(msgspec.json.encode(task), indent=2) + b"\n"
+    """Encode the task as JSON, the form in which a checkpoint stores it; rules only if there are any."""
+    content = task if task.rules else _without(task, "rules")
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+
+
+def _without(task: Task, field: str) -> dict[str, object]:
+    """The task's content without one field, in the order of the others."""
+    return {name: value for name, value in msgspec.structs.asdict(task).items() if name != field}
 
 
 def _check_texts(path: Path, task: Task) -> None:
@@ -210,6 +244,42 @@ def _check_examples(path: Path, task: Task) -> None:
             found = "needs a target, because" if task.input.target else "has a target, but"
             wanted = str(task.input.target).lower()
             raise FormatError(path, f"examples[{i}].target", f"{found} input.target is {wanted}; change one of the two")
+
+
+def check_rules(path: Path, rules: Sequence[Rule], labels: Sequence[str]) -> None:
+    """Check that every rule has a name of its own, a label of the task, and either keywords or a pattern that can be read.
+
+    Raises:
+        FormatError: naming the first rule that has not.
+    """
+    names: list[str] = []
+    for i, rule in enumerate(rules):
+        place = f"rules[{i}]"
+        if not rule.name.strip() or not rule.name.isprintable():
+            raise FormatError(path, f"{place}.name", f"is {rule.name!r}; name the rule, in one line")
+        if rule.name in names:
+            raise FormatError(path, f"{place}.name", f"repeats {rule.name!r}; rename one of the two")
+        names.append(rule.name)
+        if rule.label not in labels:
+            raise FormatError(path, f"{place}.label", f"{rule.label!r} is not a label; allowed: {', '.join(labels)}")
+        if bool(rule.keywords) == bool(rule.pattern):
+            found = "has both keywords and a pattern" if rule.pattern else "has neither keywords nor a pattern"
+            raise FormatError(path, place, f"{found}; give one of the two")
+        for keyword in rule.keywords:
+            if not keyword.strip():
+                raise FormatError(path, f"{place}.keywords", "holds an empty one; write it out, or delete it")
+        _check_pattern(path, f"{place}.pattern", rule.pattern)
+
+
+def _check_pattern(path: Path, place: str, pattern: str) -> None:
+    """Check that a pattern can be read, and does not match everything; raises FormatError."""
+    try:
+        compiled = re.compile(pattern, re.IGNORECASE)
+    except re.error as error:
+        at = f" at character {error.pos + 1}" if error.pos is not None else ""
+        raise FormatError(path, place, f"is not a regular expression: {error.msg}{at}; write it in Python's syntax") from None
+    if pattern and compiled.search(""):
+        raise FormatError(path, place, "matches even an empty text, so the rule would vote on every one; write a narrower one")
 
 
 def missing(task: Task) -> list[str]:

@@ -13,30 +13,38 @@ import msgspec
 
 from potstill.contract.bundle import SUMS_FILE
 from potstill.contract.checkpoint import STUDENT_FILE
+from potstill.contract.errors import FormatError
 from potstill.contract.files import atomic, digest
 from potstill.contract.project import (
     BUNDLE_FOLDER,
     CHECKPOINT_FOLDER,
+    COMBINED_GOLD_FILE,
+    COMBINED_LABELS_FILE,
     GOLD_LABELS_FILE,
     SOFT_LABELS_FILE,
     STATE_FILE,
+    STORE_FILE,
     Project,
     StageRecord,
     load_project,
     settings,
 )
+from potstill.contract.questions.questionnaire import Questionnaire, as_single
 from potstill.export import run as exporting
 from potstill.export.config import ExportConfig
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.teachers.opening import is_server
+from potstill.labeler.weak_supervision.combination import CombineConfig
 from potstill.models.catalog import find_teacher
 from potstill.trainer import run as training
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.students.start import file_digests
 from potstill.trainer.training.loop import TrainProgress
 from potstill.workflows.labelling import LabelPlan, label_plan, plan_labelling
+from potstill.workflows.labels.combining import combine
+from potstill.workflows.labels.sources import NOT_OF_PROJECTS, SourceConfig
 from potstill.workflows.teacher import TeacherConfig, ThenSettings, configured_teacher, second_teacher
 
 _TEACHER_KEYS = (
@@ -103,6 +111,7 @@ def run_project(
     plan = _label_plan(project_file, project)
     train_config = settings(project_file, "train", project.train, TrainConfig)
     export_config = settings(project_file, "export", project.export, ExportConfig)
+    combining = None if project.combine is None else _combining(project_file, project, plan)
     teacher_digest = _teacher_digest(plan.teacher)
     gold_files = [GOLD_LABELS_FILE] if plan.gold else []
     stages = _Stages(out, tell)
@@ -113,7 +122,7 @@ def run_project(
 
     def train_stage() -> str:
         with shown.train() as progress:
-            made = (plan.task, out / SOFT_LABELS_FILE, out / CHECKPOINT_FOLDER, train_config)
+            made = (plan.task, out / labels_file, out / CHECKPOINT_FOLDER, train_config)
             return training.train(*made, progress, "resume or restart").as_text()
 
     def export_stage() -> str:
@@ -123,12 +132,52 @@ def run_project(
     files = [here / project.texts, *([here / project.gold] if project.gold else [])]
     asked = [*_asked(plan, teacher_digest), *map(digest.of_path, files)]
     stages.run("label", asked, [SOFT_LABELS_FILE, *gold_files], label_stage)
-    made_of = [plan.task.digest, digest.of_file(out / SOFT_LABELS_FILE), file_digests(train_config)]
+    labels_file = SOFT_LABELS_FILE if combining is None else _run_combining(combining, plan, stages)
+    made_of = [plan.task.digest, digest.of_file(out / labels_file), file_digests(train_config)]
     student_files = [f"{CHECKPOINT_FOLDER}/{name}" for name in (STUDENT_FILE, "model.safetensors")]
     stages.run("train", [*made_of, _train_settings(train_config)], student_files, train_stage)
     made_of = [digest.of_file(out / name) for name in student_files]
     stages.run("export", [*made_of, dataclasses.asdict(export_config)], [f"{BUNDLE_FOLDER}/{SUMS_FILE}"], export_stage)
     return ProjectRun(plan, out, teacher_digest, stages.seconds(), stages.skipped)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Combining:
+    """The settings of a project's `[combine]` table."""
+
+    task: Path
+    config: CombineConfig
+    sources: SourceConfig
+
+
+def _combining(path: Path, project: Project, plan: LabelPlan) -> _Combining:
+    """Read the table, which has settings of two configurations; raises FormatError, or UserError for several questions."""
+    as_single(plan.task, f"{path}: [combine]")
+    names = {field.name for field in dataclasses.fields(CombineConfig)}
+    table = project.combine or {}
+    allowed = [*sorted(names), *(field.name for field in dataclasses.fields(SourceConfig) if field.name not in NOT_OF_PROJECTS)]
+    for key in table:
+        if key not in allowed:
+            raise FormatError(path, f"combine.{key}", f"is not a setting; allowed: {', '.join(allowed)}")
+    config = settings(path, "combine", {key: value for key, value in table.items() if key in names}, CombineConfig)
+    sources = settings(path, "combine", {key: value for key, value in table.items() if key not in names}, SourceConfig)
+    return _Combining(path.parent / project.task, config, sources.below(path.parent))
+
+
+def _run_combining(combining: _Combining, plan: LabelPlan, stages: _Stages) -> str:
+    """Run the stage; the name of the file to train on."""
+    out, sources = stages.out, combining.sources
+
+    def combine_stage() -> str:
+        files = (out / STORE_FILE, out / COMBINED_LABELS_FILE, combining.config, sources)
+        report = combine(combining.task, *files, gold_labels=out / COMBINED_GOLD_FILE, refine=plan.derive.refine)
+        return report.as_text()
+
+    rules = [] if isinstance(plan.task, Questionnaire) else plan.task.rules
+    labelled = [digest.of_file(out / name) for name in (SOFT_LABELS_FILE, GOLD_LABELS_FILE) if (out / name).is_file()]
+    asked = [plan.task.digest, rules, labelled, dataclasses.asdict(combining.config), sources.described(out / STORE_FILE)]
+    stages.run("combine", asked, [COMBINED_LABELS_FILE], combine_stage)
+    return COMBINED_LABELS_FILE
 
 
 def _label_plan(path: Path, project: Project) -> LabelPlan:

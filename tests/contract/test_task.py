@@ -99,6 +99,43 @@ def test_the_digest_of_a_task_does_not_tell_what_is_left_out_from_what_is_empty(
     assert load_task(written(tmp_path, written_out)).digest == load_task(written(tmp_path, BARE)).digest
 
 
+RULES = """
+[[rules]]
+name = "buys"
+label = "up"
+pattern = '\\bbought\\b.{0,20}\\bcalls\\b'
+
+[[rules]]
+name = "fear"
+label = "down"
+keywords = ["crash", "🐻"]
+"""
+
+
+def test_rules_do_not_change_the_digest_since_the_teacher_is_not_shown_them(tmp_path):
+    plain, ruled = load_task(written(tmp_path, WHOLE)), load_task(written(tmp_path, WHOLE + RULES))
+    assert ruled.digest == plain.digest
+    assert [rule.name for rule in ruled.rules] == ["buys", "fear"]
+    assert task_from_json(tmp_path / "task.json", task_to_json(ruled)) == ruled
+    assert b"rules" not in task_to_json(plain)
+
+
+@pytest.mark.parametrize(
+    ("text", "matched"),
+    [
+        ("I BOUGHT more calls", ["buys"]),
+        ("I bought a house. Then, a long time after that, calls", []),
+        ("It will Crash.", ["fear"]),
+        ("crashing", []),
+        ("so🐻so", ["fear"]),
+        ("bought calls before the crash", ["buys", "fear"]),
+    ],
+)
+def test_a_rule_matches_its_pattern_or_a_whole_word_ignoring_case(tmp_path, text, matched):
+    rules = load_task(written(tmp_path, WHOLE + RULES)).rules
+    assert [rule.name for rule in rules if rule.matcher()(text)] == matched
+
+
 UP = '[[labels]]\nname = "up"\nmeaning = "expects a rise"\nwords = ["rise", "up"]'
 BROKEN = [
     ("", "object missing required field `format`"),
@@ -135,6 +172,21 @@ BROKEN = [
     (
         WHOLE.replace('term = "calls"', 'term = " "'),
         "knowledge[0]: term and meaning must not be empty; complete or delete it",
+    ),
+    (WHOLE + RULES.replace('"buys"', '"fear"'), "rules[1].name: repeats 'fear'; rename one of the two"),
+    (WHOLE + RULES.replace('"buys"', '" "'), "rules[0].name: is ' '; name the rule, in one line"),
+    (WHOLE + RULES.replace('"down"', '"flat"'), "rules[1].label: 'flat' is not a label; allowed: up, down"),
+    (WHOLE + RULES.replace('keywords = ["crash", "🐻"]', ""), "rules[1]: has neither keywords nor a pattern; give one of the two"),
+    (WHOLE + RULES + 'pattern = "x"\n', "rules[1]: has both keywords and a pattern; give one of the two"),
+    (WHOLE + RULES.replace('"crash"', '" "'), "rules[1].keywords: holds an empty one; write it out, or delete it"),
+    (WHOLE + RULES.replace("patern", "").replace("pattern", "regex"), "rules[0]: object contains unknown field `regex`"),
+    (
+        WHOLE + RULES.replace("{0,20}", "(x"),
+        "rules[0].pattern: is not a regular expression: missing ), unterminated subpattern at character 12; write it in Python's syntax",
+    ),
+    (
+        WHOLE + RULES.replace("'\\bbought\\b.{0,20}\\bcalls\\b'", "'(calls)?'"),
+        "rules[0].pattern: matches even an empty text, so the rule would vote on every one; write a narrower one",
     ),
 ]
 

@@ -40,13 +40,14 @@ ORDER = {
     "fallback checkpoint bundle project",
     "networks": "static charformer t5 register",
     "models": "gguf memory devices encoder catalog fits repack fetch verify",
-    "labeler": "config teacher candidates encoder_at_hand embeddings narrowing prompts engine store aggregation teachers run tuning bench",
+    "labeler": "config teacher candidates encoder_at_hand embeddings narrowing prompts engine store aggregation teachers run tuning "
+    "weak_supervision bench",
     "trainer": "config data students calibration training joint evaluation report pool_check run calibrate_on_gold sweep",
     "export": "config graph quantization tokenizer gate bundle report run layouts bench",
     "serve": "runtime offline http bench run",
     "serve/http": "config asgi hosting telemetry teacher protocols application network",
     "review": "people corpus queue steering pages server",
-    "workflows": "fallback serving example_files teacher soft_labels asking people labelling evaluation overview tuning planning pipeline results doctor",
+    "workflows": "fallback serving example_files teacher labels asking people labelling evaluation overview tuning planning pipeline results doctor",
     "commands": "console options labelling training bundles bench models doctor status pipeline main reference",
 }
 
@@ -85,6 +86,9 @@ EXCEPTIONS = {
     "labeler/bench/peers.py": {"llama_cpp"},  # the peer that the engine is measured against is llama_cpp's own class
     "labeler/prompts/sandbox.py": {"jinja2"},  # the language of chat templates; inside functions, in a process of its own
     "labeler/teachers/openai_client.py": {"httpx"},  # the one file of the labeler that speaks HTTP
+    "labeler/weak_supervision/label_models/snorkel.py": {
+        "snorkel"
+    },  # inside its function: only who wants that label model needs it
     "trainer/calibration/label_sets.py": {"mapie"},  # the quantile of the label sets; the runtime only compares with it
     "trainer/evaluation/baselines/tfidf.py": {"sklearn"},  # the baseline without a network
     "trainer/pool_check/separability.py": {"sklearn"},  # the classifier that checks a pool
@@ -100,7 +104,9 @@ EXCEPTIONS = {
     "serve/http/telemetry/logs_and_traces.py": {"opentelemetry"},  # loaded only with --otlp
 }
 INSIDE_FUNCTIONS = [
-    path for path, libraries in EXCEPTIONS.items() if libraries & {"pyarrow", "openpyxl", "model_signing", "huggingface_hub"}
+    path
+    for path, libraries in EXCEPTIONS.items()
+    if libraries & {"pyarrow", "openpyxl", "model_signing", "huggingface_hub", "snorkel"}
 ]
 INSIDE_FUNCTIONS += ["models/devices.py", "models/repack.py"]
 # A bundle answers over HTTP only where it is asked to: the rest of serve/ must load without an HTTP stack.

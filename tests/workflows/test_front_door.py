@@ -18,7 +18,7 @@ from potstill.models.catalog import ModelFolder
 
 pytestmark = pytest.mark.slow
 
-CALLS = ("load_task", "label", "derive", "train", "evaluate", "export_bundle", "Classifier")  # in the order of the work
+CALLS = ("load_task", "label", "derive", "combine", "train", "evaluate", "export_bundle", "Classifier")  # in the order of the work
 N_TEXTS, N_GOLD = 24, 9
 
 
@@ -70,7 +70,8 @@ def called_with_strings():
     from potstill.trainer.calibrate_on_gold import ConfidenceConfig, calibrate_on_gold
     from potstill.trainer.evaluation import checkpoint_scores
     from potstill.trainer.sweep import sweep
-    from potstill.workflows import evaluation, labelling, soft_labels, tuning
+    from potstill.workflows import evaluation, labelling, tuning
+    from potstill.workflows.labels import rules, soft_labels
     from potstill.workflows.overview import reporting
     from potstill.workflows.overview.status import status_of
 
@@ -83,6 +84,9 @@ def called_with_strings():
         "plan": lambda: potstill.plan("no.toml", "no.jsonl", potstill.PlanConfig(hours=1)),
         "label_forecast": lambda: labelling.label_forecast("no.toml", "no.jsonl"),
         "derive": lambda: potstill.derive("no.db", "soft.jsonl"),
+        "combine": lambda: potstill.combine("no.toml", "no.db", "soft.jsonl"),
+        "propose_rules": lambda: rules.propose_rules("no.toml", "no.db", "rules.json"),
+        "accept_rules": lambda: rules.accept_rules("no.toml", "rules.json", []),
         "summarize": lambda: soft_labels.summarize("no.db"),
         "check": lambda: soft_labels.check("no.db"),
         "export_for_review": lambda: soft_labels.export_for_review("no.db", "review.json"),

@@ -36,6 +36,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "pyarrow": ("label", "train", "export"),
     "scipy": ("label", "train", "review"),
     "sklearn": ("train",),
+    "snorkel": ("snorkel",),
     "sympy": ("export",),
     "tokenizers": ("serve", "export", "review"),
     "tomlkit": ("review",),

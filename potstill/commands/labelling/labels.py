@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from potstill.commands.console.errors import FAILED, line, tell
+from potstill.commands.console.lazy import LazyGroup, Row
 from potstill.commands.labelling.labels_show import command as show_command
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import compare_options, derive_options, warn
@@ -21,7 +22,7 @@ from potstill.labeler.aggregation.summary import Summary
 from potstill.labeler.aggregation.summary_text import as_text
 from potstill.review.people.gold import GOLD_MODES, GoldChoice
 from potstill.trainer.pool_check.sample import MIN_TEXTS, SampleConfig, TextSource
-from potstill.workflows import soft_labels
+from potstill.workflows.labels import soft_labels
 from potstill.workflows.people import gold
 
 FILE = click.Path(path_type=Path)
@@ -29,9 +30,21 @@ run_option = click.option("--run", "number", type=int, help="Number of the run. 
 question_option = click.option("--question", help="Of a task of several questions: the one that is wanted, or QUESTION/TAG.")
 
 
-@click.group("labels")
+ROWS: dict[str, Row] = {
+    "combine": Row(
+        "potstill.commands.labelling.labels_combine",
+        "Join the paths of a store with rules and other sources to soft labels.",
+        "label",
+    ),
+    "propose": Row(
+        "potstill.commands.labelling.labels_propose", "Propose rules from the texts of a store, for a person to accept.", "label"
+    ),
+}
+
+
+@click.command("labels", cls=LazyGroup, rows=ROWS)
 def command() -> None:
-    """Derive, compare, check and export the soft labels of a label store, and check the texts to be labelled."""
+    """Derive, compare, combine, check and export the soft labels of a label store, and check the texts to be labelled."""
 
 
 command.add_command(show_command)

@@ -17,7 +17,7 @@ from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import derive_options, warn
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.aggregation.shown_texts import ShowConfig, ShownText
-from potstill.workflows import soft_labels
+from potstill.workflows.labels import soft_labels
 
 FEW_LABELS, MOST_SHOWN = 8, 5  # of more labels than the first number, so many are shown
 BAR, WIDEST = 20, 100  # characters of a whole bar, of a line

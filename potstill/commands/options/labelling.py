@@ -128,9 +128,14 @@ backbone_option = click.option(
     show_default=True,
     help="Encoder that measures how similar texts are: a name or a folder.",
 )
-_PRIOR = click.option(
-    "--prior", type=Prior(), help="Share of each label among such texts, above 0, summing to 1.  [default: equal shares]"
-)
+
+
+def prior_option(help: str) -> Callable[[F], F]:
+    """The option that states the labels' shares. Args: help, with what holds where none are stated."""
+    return click.option("--prior", type=Prior(), help=help)
+
+
+_PRIOR = prior_option("Share of each label among such texts, above 0, summing to 1.  [default: equal shares]")
 _SMOOTH = (
     click.option(
         "--smooth",
@@ -143,7 +148,7 @@ _SMOOTH = (
     ),
     backbone_option,
 )
-_REFINE = click.option(
+refine_option = click.option(
     "--refine",
     type=click.Choice(REFININGS),
     default=DEFAULTS.refine,
@@ -164,12 +169,12 @@ _WEIGHTING = click.option(
 
 def derive_options(command: F) -> F:
     """The command with method, prior, weighting, refining and smoothing."""
-    return stacked(command, (_METHOD, _PRIOR, _WEIGHTING, _REFINE, *_SMOOTH))
+    return stacked(command, (_METHOD, _PRIOR, _WEIGHTING, refine_option, *_SMOOTH))
 
 
 def compare_options(command: F) -> F:
     """The command with the options that every method takes: prior, refining and smoothing."""
-    return stacked(command, (_PRIOR, _REFINE, *_SMOOTH))
+    return stacked(command, (_PRIOR, refine_option, *_SMOOTH))
 
 
 def warn(lines: Iterable[str]) -> None:

@@ -146,7 +146,12 @@ def _write_questions(
 ) -> None:
     """Write the page about a student of several questions; raises as :func:`write_report`."""
     named, files = named_and_found
-    single = {"--store": named.store, "--slice": config.patterns, "--learning-curve": config.learning_curve, "--budget": files.budget}
+    single = {
+        "--store": named.store,
+        "--slice": config.patterns,
+        "--learning-curve": config.learning_curve,
+        "--budget": files.budget,
+    }
     for name, value in single.items():
         if value:
             raise UserError(f"{checkpoint}: answers several questions, and {name} is for a student of one choice; leave it out")

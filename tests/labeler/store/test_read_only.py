@@ -24,7 +24,7 @@ except UserError as error:
 COMMANDS = """
 import sys
 from pathlib import Path
-from potstill.workflows import soft_labels
+from potstill.workflows.labels import soft_labels
 from potstill.contract.interchange.review_export import ReviewConfig
 store, out = sys.argv[1:]
 print(soft_labels.check(store).counts[0], len(soft_labels.derive(store, Path(out) / "soft.jsonl").rows))

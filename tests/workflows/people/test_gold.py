@@ -11,7 +11,7 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.texts import read_texts
 from potstill.labeler.store.people import HumanDecision, Journal
 from potstill.review.people.gold import GoldChoice
-from potstill.workflows import soft_labels
+from potstill.workflows.labels import soft_labels
 from potstill.workflows.people.gold import gather_gold
 
 pytestmark = pytest.mark.slow

@@ -1,6 +1,6 @@
 """How often a stated loss, precision, accuracy, share or coverage is exceeded on texts to come, and what a bound costs: real sets.
 
-    python benchmarks/certificates.py DATA [--sets ag_news trec] [--splits 300] [--gold 400] [--cache FOLDER]
+    python benchmarks/promises/certificates.py DATA [--sets ag_news trec] [--splits 300] [--gold 400] [--cache FOLDER]
 
 Students stand in: logistic regression on 500 texts' MiniLM embeddings, and on their character n-grams as the fast one of a
 cascade. Both answer up to 5,000 other texts of a set. These are the texts to come: gold texts are drawn from them again and again,

@@ -1,0 +1,1 @@
+"""The label models that join votes to one distribution per text."""

@@ -1,0 +1,1 @@
+"""The sources that vote: rules, functions, files of answers, nearest prototypes, and teachers."""
