@@ -41,7 +41,9 @@ docs: $(STAMP)
 	$(BIN)/python -m potstill.commands.reference docs/cli.md
 
 site: $(STAMP)
-	$(BIN)/zensical build --strict --clean
+	rm -rf build/site site && mkdir -p build/site && cp -r docs .ci/zensical.toml build/site/
+	cd build/site && ../../$(BIN)/zensical build --strict
+	mv build/site/site site
 
 $(STAMP):
 	@.ci/install

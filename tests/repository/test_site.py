@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from support.browser import recorded_requests
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = ROOT / "zensical.toml"
+CONFIG = ROOT / ".ci" / "zensical.toml"
 
 pytestmark = pytest.mark.slow
 

@@ -1,4 +1,4 @@
-"""docs/embedding.md: the code that stands there answers as the runtime does."""
+"""docs/howto/embedding.md: the code that stands there answers as the runtime does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEXTS = ["rise", "", "naïve 🚀", "the price will rise! " * 9, "stay? fall."]
 
 
 def snippet(repository):
-    page = (repository / "docs" / "embedding.md").read_text(encoding="utf-8")
+    page = (repository / "docs" / "howto" / "embedding.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
     return code
 
