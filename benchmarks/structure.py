@@ -39,7 +39,7 @@ def rooms() -> Iterator[tuple[Path, int]]:
         shown = [
             path
             for path in shown
-            if not (folder == ROOT and (path.name in {"build", "dist", "demo"} or path.suffix == ".egg-info"))
+            if not (folder == ROOT and (path.name in {"build", "dist", "demo", "site"} or path.suffix == ".egg-info"))
         ]
         if "__pycache__" not in folder.parts:
             yield folder, len(shown)
