@@ -22,7 +22,7 @@ from potstill.trainer.config import TrainConfig
 from potstill.trainer.data.answered import AnsweredRows, one_choice, read_answers, select_answers
 from potstill.trainer.data.gold_labels import answers_with_gold, labels_with_gold, read_gold_labels
 from potstill.trainer.data.rows import TrainingRows, select_rows
-from potstill.trainer.data.selection import Selection, label_warnings
+from potstill.trainer.data.selection import Selection, label_warnings, size_note
 from potstill.trainer.joint.student import JointTraining, joint_student, train_joint
 from potstill.trainer.students.checkpoint import save_checkpoint
 from potstill.trainer.students.start import backbone_of, file_digests, find_start
@@ -63,6 +63,7 @@ class TrainReport:
         scores = student.scores["validation"]
         lines = [
             *(f"warning: {warning}" for warning in self.warnings),
+            *([f"note: {note}"] if (note := size_note(self.n_kept)) else []),
             f"trained on {self.n_kept} texts with loss {student.loss}; left out {self.n_dropped} "
             f"({self.selection.n_disagreed} below the minimum agreement, {self.selection.n_unread} that no path could label)",
             *([student.used_gold.as_text()] if student.used_gold else []),
