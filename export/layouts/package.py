@@ -14,8 +14,10 @@ from potstill.contract.files import atomic, digest
 from potstill.contract.security.signature import SIGNATURE_FILE, sign
 from potstill.export.bundle import card
 from potstill.export.layouts import container, huggingface, sbom, triton
+from potstill.export.layouts.web import folder as web
+from potstill.export.layouts.web import runtime as web_runtime
 
-LAYOUTS = ("huggingface", "triton", "kserve", "docker")
+LAYOUTS = ("huggingface", "triton", "kserve", "docker", "web")
 ONE_CHOICE = ("huggingface", "triton")  # layouts whose clients expect one softmax over all outputs
 _IMAGE = re.compile(r"[a-z0-9]+([._/:-]+[A-Za-z0-9_]+)*")
 
@@ -31,11 +33,14 @@ class PackageConfig:
     layout: str  # one of LAYOUTS
     image: str | None = None  # name of the container image; None: the task's name and the bundle's digest
     sign: str | None = None  # file of a private key
+    runtime: str | None = None  # of the layout web: onnxruntime-web as npm gives it; None: what POTSTILL_WEB_RUNTIME names
 
     def __post_init__(self) -> None:
         """Check the values; raises UserError."""
         if self.layout not in LAYOUTS:
             raise UserError(f"layout is {self.layout!r}; allowed: {', '.join(LAYOUTS)}")
+        if self.runtime is not None and self.layout != "web":
+            raise UserError(f"a runtime is given, but the layout {self.layout} has none; it is for the layout web")
         if self.image is not None and not _IMAGE.fullmatch(self.image):
             raise UserError(f"image is {self.image!r}; give an image name such as team/stance:1")
 
@@ -65,8 +70,8 @@ def package(bundle: str | Path, folder: str | Path, config: PackageConfig) -> Pa
         config: the layout.
     Raises:
         FormatError: if the bundle is malformed or was changed.
-        UserError: if the folder is inside the bundle or cannot be written, the layout cannot hold several questions, or the key
-            cannot be used.
+        UserError: if the folder is inside the bundle or cannot be written, the layout cannot hold several questions or a cascade,
+            the runtime of a page is not there, or the key cannot be used.
     """
     bundle, folder = Path(bundle), Path(folder)
     if folder.resolve() == bundle.resolve() or bundle.resolve() in folder.resolve().parents:
@@ -81,11 +86,16 @@ def package(bundle: str | Path, folder: str | Path, config: PackageConfig) -> Pa
         )
     version = metadata.version("potstill")
     image = config.image or f"{triton.model_name(manifest)}:{digest.of_file(bundle / SUMS_FILE)[:12]}"
+    runtime = web_runtime.open_runtime(config.runtime) if config.layout == "web" else None
     with atomic.folder(folder) as staging:
-        usage = _fill(bundle, staging, manifest, config.layout, image, version)
+        if runtime is not None:
+            web.write_web(bundle, staging, manifest, runtime)
+            usage = web.how_to(manifest)
+        else:
+            usage = _fill(bundle, staging, manifest, config.layout, image, version)
         text = (bundle / card.FILE).read_text(encoding="utf-8")
         (staging / card.FILE).write_text(card.with_usage(text, usage), encoding="utf-8", newline="\n")
-        (staging / sbom.FILE).write_bytes(sbom.sbom(bundle, manifest, version))
+        (staging / sbom.FILE).write_bytes(sbom.sbom(bundle, manifest, version, _libraries(runtime)))
         _write_sums(staging)
         if config.sign:
             sign(staging, Path(config.sign))
@@ -106,6 +116,11 @@ def _fill(bundle: Path, folder: Path, manifest: Manifest, layout: str, image: st
         return container.how_to_docker(manifest)
     container.write_kserve(bundle, folder, manifest, image, version)
     return container.how_to_kserve(manifest, image)
+
+
+def _libraries(runtime: web_runtime.Runtime | None) -> list[sbom.Library]:
+    """The libraries that answer: those of the server, or those of a page."""
+    return sbom.installed() if runtime is None else [sbom.Library("npm", web_runtime.NAME, runtime.version)]
 
 
 def _write_sums(folder: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -21,16 +21,41 @@ FILE = "sbom.cdx.json"
 RUNTIME = ("httptools", "msgspec", "numpy", "onnxruntime", "tokenizers", "uvicorn", "uvloop")  # imported when serving
 
 
-def sbom(bundle: Path, manifest: Manifest, version: str) -> bytes:
+class Library(NamedTuple):
+    """A package that runs when the bundle answers."""
+
+    registry: str  # as a package URL names it: pypi, npm
+    name: str
+    version: str
+
+    def component(self) -> dict[str, Any]:
+        """Its component in the bill."""
+        purl = f"pkg:{self.registry}/{self.name}@{self.version}"
+        return {"type": "library", "bom-ref": purl, "name": self.name, "version": self.version, "purl": purl}
+
+
+def installed() -> list[Library]:
+    """The libraries of the server that are installed here."""
+    found = []
+    for name in RUNTIME:
+        try:
+            found.append(Library("pypi", name, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def sbom(bundle: Path, manifest: Manifest, version: str, libraries: list[Library]) -> bytes:
     """The bill of materials, as JSON.
 
     Args:
         bundle: the bundle's folder.
         manifest: its `bundle.json`.
         version: of potstill.
+        libraries: those that run when the bundle answers.
     """
     sums = digest.of_file(bundle / SUMS_FILE)
-    libraries = [_library(name) for name in RUNTIME]
+    components = [library.component() for library in libraries]
     model = f"model:{manifest.name}"
     potstill = {"type": "application", "bom-ref": "potstill", "name": "potstill", "version": version}
     content = {
@@ -43,10 +68,10 @@ def sbom(bundle: Path, manifest: Manifest, version: str) -> bytes:
             "tools": {"components": [{"type": "application", "name": "potstill", "version": version}]},
             "component": _model(bundle, manifest, model, sums),
         },
-        "components": [potstill, *[library for library in libraries if library is not None]],
+        "components": [potstill, *components],
         "dependencies": [
             {"ref": model, "dependsOn": ["potstill"]},
-            {"ref": "potstill", "dependsOn": [library["bom-ref"] for library in libraries if library is not None]},
+            {"ref": "potstill", "dependsOn": [library["bom-ref"] for library in components]},
         ],
     }
     return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
@@ -91,13 +116,3 @@ def _model(bundle: Path, manifest: Manifest, ref: str, sums: str) -> dict[str, A
         "properties": [{"name": f"potstill:{name}", "value": value} for name, value in facts.items()],
         "components": files,
     }
-
-
-def _library(name: str) -> dict[str, Any] | None:
-    """The component of a library, or None if it is not installed."""
-    try:
-        version = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-    purl = f"pkg:pypi/{name}@{version}"
-    return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}

@@ -47,7 +47,10 @@ COMMANDS: dict[str, Row] = {
     ),
     "export": Row("potstill.commands.bundles.export", "Write a checkpoint as an int8 bundle, and prove it.", "export"),
     "package": Row(
-        "potstill.commands.bundles.package", "Write a bundle for Hugging Face, Triton, KServe or Docker.", "export", "package"
+        "potstill.commands.bundles.package",
+        "Write a bundle for a hub, another server, or a web page.",
+        "export",
+        "package",
     ),
     "sign": Row("potstill.commands.bundles.package", "Sign a bundle, so that a change of its files is noticed.", "sign", "sign"),
     "predict": Row("potstill.commands.bundles.offline", "Classify the texts of a file with a bundle.", "serve", "predict"),

@@ -16,14 +16,20 @@ PATH = click.Path(path_type=Path)
 @click.command("package")
 @click.argument("bundle", type=PATH)
 @click.argument("folder", type=PATH)
-@click.option("--layout", type=click.Choice(LAYOUTS), required=True, help="Layout to write.")
+@click.option("--layout", "--for", "layout", type=click.Choice(LAYOUTS), required=True, help="Layout to write.")
 @click.option(
     "--image", help="Name of the container image, for docker and kserve.  [default: the task's, with the bundle's digest]"
 )
+@click.option(
+    "--runtime",
+    metavar="FILE",
+    help="onnxruntime-web, for the layout web: the archive that npm pack writes, or the unpacked package.  [default: what the "
+    "variable POTSTILL_WEB_RUNTIME names]",
+)
 @click.option("--sign", metavar="KEY", help="Private key (elliptic curve, PEM) to sign the folder with, as model.sig.")
-def package(bundle: Path, folder: Path, layout: str, image: str | None, sign: str | None) -> None:
+def package(bundle: Path, folder: Path, layout: str, image: str | None, runtime: str | None, sign: str | None) -> None:
     """Write BUNDLE into FOLDER in another layout, with its card, a bill of materials, sums, and a signature if a key is given."""
-    click.echo(layouts.package(bundle, folder, PackageConfig(layout, image, sign)).as_text())
+    click.echo(layouts.package(bundle, folder, PackageConfig(layout, image, sign, runtime)).as_text())
 
 
 @click.command("sign")

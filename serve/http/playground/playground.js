@@ -1,4 +1,5 @@
-// The page talks only to the server that it came from. Texts are inserted as text, never as HTML.
+// The page talks only to the server that it came from, or to nobody where the bundle is in the page itself (potstill package --layout web).
+// Texts are inserted as text, never as HTML.
 "use strict";
 
 const by = (id) => document.getElementById(id);
@@ -20,6 +21,7 @@ function headers() {
 }
 
 async function ask(path, options = {}) {
+  if (globalThis.potstillAnswers) return globalThis.potstillAnswers(path, options);
   const reply = await fetch(path, { ...options, headers: { ...headers(), ...options.headers } });
   const body = await reply.json();
   by("key-row").hidden = by("key-row").hidden && reply.status !== 401;

@@ -15,6 +15,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from google.protobuf import text_format
 from optimum.onnxruntime import ORTModelForSequenceClassification
 from support.tiny_checkpoint import LABELS, LOOSE, write_checkpoint
+from support.web_runtime import web_runtime
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, pipeline
 
@@ -31,6 +32,9 @@ from potstill.serve.runtime.classifier import Classifier
 
 pytestmark = pytest.mark.slow
 
+HERE = [
+    layout for layout in LAYOUTS if layout != "web" or web_runtime()
+]  # that of a page needs a runtime that is no part of potstill
 TEXTS = ["the price will rise", "puts calls never", "stay very much today soon " * 20]
 
 
@@ -40,11 +44,15 @@ def bundle(tmp_path_factory):
     return export_bundle(write_checkpoint(folder / "student"), folder / "bundle", LOOSE).bundle
 
 
+def settings(layout):
+    return PackageConfig(layout, runtime=web_runtime() if layout == "web" else None)
+
+
 @pytest.fixture(scope="module")
 def packed(bundle, tmp_path_factory):
     """The folder of every layout."""
     folder = tmp_path_factory.mktemp("packed")
-    return {layout: package(bundle, folder / layout, PackageConfig(layout)).folder for layout in LAYOUTS}
+    return {layout: package(bundle, folder / layout, settings(layout)).folder for layout in HERE}
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +128,7 @@ def test_the_inference_service_and_the_compose_file_let_the_container_write_noth
     assert verify(packed["docker"] / "bundle").problems == []
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", HERE)
 def test_every_layout_has_sums_a_card_and_a_valid_bill_of_materials(packed, bundle, layout):
     folder = packed[layout]
     done = subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=folder, capture_output=True, text=True)
@@ -132,13 +140,15 @@ def test_every_layout_has_sums_a_card_and_a_valid_bill_of_materials(packed, bund
     text = (folder / "sbom.cdx.json").read_text()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     model = json.loads(text)["metadata"]["component"]
+    libraries = {component["purl"].partition("@")[0] for component in json.loads(text)["components"] if "purl" in component}
+    assert libraries == {"pkg:npm/onnxruntime-web"} if layout == "web" else "pkg:pypi/onnxruntime" in libraries
     files = {file["name"]: file["hashes"][0]["content"] for file in model["components"]}
     assert files["model.onnx"] == digest.of_file(bundle / "model.onnx")
 
 
 def test_two_packages_of_one_bundle_are_equal_byte_for_byte(packed, bundle, tmp_path):
-    for layout in LAYOUTS:
-        again = package(bundle, tmp_path / layout, PackageConfig(layout)).folder
+    for layout in HERE:
+        again = package(bundle, tmp_path / layout, settings(layout)).folder
         files = sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
         assert all((again / path).read_bytes() == (packed[layout] / path).read_bytes() for path in files)
 
@@ -199,7 +209,8 @@ def export_copy(bundle, place):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"layout": "tar"}, "layout is 'tar'; allowed: huggingface, triton, kserve, docker"),
+        ({"layout": "tar"}, "layout is 'tar'; allowed: huggingface, triton, kserve, docker, web"),
+        ({"layout": "docker", "runtime": "a.tgz"}, "a runtime is given, but the layout docker has none; it is for the layout web"),
         ({"layout": "docker", "image": "A b"}, "image is 'A b'; give an image name such as team/stance:1"),
     ],
 )
