@@ -7,6 +7,7 @@ from playwright.sync_api import expect
 from support.browser import recorded_requests
 from support.review_pages import ReviewProcess, journal_rows, some_texts, write_store
 from support.small_task import SMALL_TASK
+from support.toy_questions import EVERY_KIND
 
 from potstill.contract.errors import UserError
 from potstill.contract.questions.questionnaire import load_any_task
@@ -14,29 +15,6 @@ from potstill.contract.texts import Text, read_texts
 from potstill.workflows.people.gold import gather_gold
 
 pytestmark = pytest.mark.slow
-
-EVERY_KIND = """
-format = 2
-name = "toy"
-[[questions]]
-name = "move"
-question = "Where does it go?"
-labels = [{name = "up"}, {name = "flat"}, {name = "down"}]
-[[questions]]
-name = "asks"
-kind = "yesno"
-question = "Does the text ask something?"
-[[questions]]
-name = "topics"
-kind = "tags"
-question = "Does the text mention {tag}?"
-labels = [{name = "news"}, {name = "chart"}, {name = "people"}]
-[[questions]]
-name = "sure"
-kind = "degree"
-question = "How sure is the author?"
-labels = [{name = "low"}, {name = "middle"}, {name = "high"}]
-"""
 
 
 def a_server(folder, task=SMALL_TASK, texts=None, **options):

@@ -16,6 +16,30 @@ LEVELS = {"low": ["perhaps", "might"], "middle": ["likely", "think"], "high": ["
 ASKS = ["what", "why"]  # words of a text that is a question
 WORDS = [*ASKS, *(word for words in (*TAGS.values(), *LEVELS.values()) for word in words)]  # beside those of the toy task
 
+# The same questions as a file, without worked examples.
+EVERY_KIND = """
+format = 2
+name = "toy"
+[[questions]]
+name = "move"
+question = "Where does it go?"
+labels = [{name = "up"}, {name = "flat"}, {name = "down"}]
+[[questions]]
+name = "asks"
+kind = "yesno"
+question = "Does the text ask something?"
+[[questions]]
+name = "topics"
+kind = "tags"
+question = "Does the text mention {tag}?"
+labels = [{name = "news"}, {name = "chart"}, {name = "people"}]
+[[questions]]
+name = "sure"
+kind = "degree"
+question = "How sure is the author?"
+labels = [{name = "low"}, {name = "middle"}, {name = "high"}]
+"""
+
 
 def a_questionnaire(*, target=False, **changes):
     """`move` (choice), `asks` (yesno), `topics` (tags), `sure` (degree)."""

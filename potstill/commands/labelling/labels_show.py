@@ -76,14 +76,17 @@ def _lines(shown: ShownText, width: int) -> Iterator[str]:
     ranked = sorted(row.probs, key=lambda name: -row.probs[name])
     listed = list(row.probs) if len(ranked) <= FEW_LABELS else ranked[:MOST_SHOWN]
     names = max(len(printable(name)) for name in listed)
+    told = f"{row.n_paths} of {row.n_paths} votes"
+    whole = max(0, min(BAR, width - names - len(told) - len("    0.000    ")))  # the bar is what a narrow terminal can do without
     for name in listed:
         prob, votes = row.probs[name], row.votes[name]
-        bar = "█" * round(prob * BAR) or ("▏" if prob > 0 else "")
-        line = f"  {printable(name):<{names}}  {prob:.3f}  {bar:<{BAR}}  {votes} of {row.n_paths} votes"
+        bar = ("█" * round(prob * whole) or ("▏" if prob > 0 else ""))[:whole]
+        line = f"  {printable(name):<{names}}  {prob:.3f}  {bar:<{whole}}  {votes} of {row.n_paths} votes"
         yield click.style(line, fg="cyan" if name == row.majority else None, dim=name != row.majority)
     if len(listed) < len(ranked):
         yield f"  and {len(ranked) - len(listed)} other labels"
-    yield f"  agreement {row.agreement:.2f}, entropy {row.entropy:.2f} nats, label words {row.label_mass:.2f}"
+    figures = f"agreement {row.agreement:.2f}, entropy {row.entropy:.2f} nats, label words {row.label_mass:.2f}"
+    yield from _wrapped(figures, width, "  ")
     for one in shown.rationales:
         mark = click.style(f"  [{printable(one.label)}]", fg="cyan" if one.label == row.majority else "yellow")
         first, *rest = list(_wrapped(one.text, width, "    ")) or [""]

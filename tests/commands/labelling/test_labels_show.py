@@ -137,3 +137,10 @@ def test_it_is_coloured_in_a_terminal_unless_that_is_not_wanted(store):
 def test_what_there_is_not_is_said(show, options, message):
     code, out, err = show(*options)
     assert (code, out) == (1, "") and err.endswith(message)
+
+
+@pytest.mark.parametrize("width", [30, 40, 80])
+def test_no_line_is_wider_than_the_terminal(show, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = show("--rationales", "0")[1].splitlines()
+    assert max(map(len, lines)) <= width and sum("votes" in line for line in lines) == 2 * len(TEXTS)

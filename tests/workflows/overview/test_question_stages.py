@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from support.review_pages import write_store
 from support.tiny_backbone import VOCABULARY, write_backbone
 from support.tiny_bundle import write_bundle
-from support.toy_questions import WORDS, answer_rows, answered_gold
+from support.toy_questions import EVERY_KIND, WORDS, answer_rows, answered_gold
 from support.toy_task import quick, write_gold
 
 from potstill.commands.main import run as console
@@ -27,28 +27,6 @@ from potstill.trainer.run import train
 from potstill.workflows.overview.question_stages import question_maps, questions_folder, sent_prompt_of
 
 pytestmark = pytest.mark.slow
-TASK = """
-format = 2
-name = "toy"
-[[questions]]
-name = "move"
-question = "Where does it go?"
-labels = [{name = "up"}, {name = "flat"}, {name = "down"}]
-[[questions]]
-name = "asks"
-kind = "yesno"
-question = "Does the text ask something?"
-[[questions]]
-name = "topics"
-kind = "tags"
-question = "Does the text mention {tag}?"
-labels = [{name = "news"}, {name = "chart"}, {name = "people"}]
-[[questions]]
-name = "sure"
-kind = "degree"
-question = "How sure is the author?"
-labels = [{name = "low"}, {name = "middle"}, {name = "high"}]
-"""
 FORM = {
     "variant": "float",
     "ms_p50": 2.0,
@@ -65,7 +43,7 @@ FORM = {
 def place(tmp_path_factory):
     """Task, run folder with store, soft labels and records, trained student, gold texts."""
     folder = tmp_path_factory.mktemp("several")
-    (folder / "task.toml").write_text(TASK)
+    (folder / "task.toml").write_text(EVERY_KIND)
     task = load_any_task(folder / "task.toml")
     rows = answer_rows(120, task, left_out=["asks"])
     (folder / "out").mkdir()
@@ -153,7 +131,7 @@ def test_what_each_form_changed_is_told_for_each_question(place, parts, tmp_path
 
 def test_a_store_of_another_task_is_refused(place, parts, tmp_path):
     task, student, rows = parts
-    (tmp_path / "task.toml").write_text(TASK.replace("Where does it go?", "Where to?"))
+    (tmp_path / "task.toml").write_text(EVERY_KIND.replace("Where does it go?", "Where to?"))
     write_store(tmp_path / "labels.db", tmp_path / "task.toml", [Text("a", "a")])
     with pytest.raises(UserError, match=r"labels.db: holds no run of the student's task; name the folder that it was labelled in"):
         questions_folder(tmp_path, place / "student", student, task, rows, None)
