@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from potstill.labeler.config import LabelConfig
     from potstill.labeler.weak_supervision.combination import CombineConfig
     from potstill.serve.http.config import ServeConfig
+    from potstill.serve.offline.certified import CertifyConfig
+    from potstill.serve.offline.certify import certify_bundle
     from potstill.serve.run import serve as serve_bundles
     from potstill.serve.runtime.classifier import Classifier
     from potstill.trainer.config import TrainConfig
@@ -61,6 +63,8 @@ __all__ = [
     "export_bundle",
     "ExportConfig",
     "Classifier",
+    "certify_bundle",
+    "CertifyConfig",
     "serve_bundles",
     "ServeConfig",
     "run_project",
@@ -89,6 +93,8 @@ _PLACES = {
     "export_bundle": ("potstill.export.run", "export_bundle"),
     "ExportConfig": ("potstill.export.config", "ExportConfig"),
     "Classifier": ("potstill.serve.runtime.classifier", "Classifier"),
+    "certify_bundle": ("potstill.serve.offline.certify", "certify_bundle"),
+    "CertifyConfig": ("potstill.serve.offline.certified", "CertifyConfig"),
     "serve_bundles": ("potstill.serve.run", "serve"),
     "ServeConfig": ("potstill.serve.http.config", "ServeConfig"),
     "run_project": ("potstill.workflows.pipeline", "run_project"),

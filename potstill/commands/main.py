@@ -89,6 +89,7 @@ COMMANDS: dict[str, Row] = {
     "bench": Row("potstill.commands.bench.group", "Measure latency, throughput, start-up and memory.", "serve"),
     "models": Row("potstill.commands.models", "List, fetch, verify, check and re-pack models.", None),
     "doctor": Row("potstill.commands.doctor", "Show what this machine and its libraries can do, and what is wrong.", None),
+    "completion": Row("potstill.commands.completion", "Print what a shell needs to complete commands and options.", None),
 }
 
 

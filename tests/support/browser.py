@@ -1,16 +1,22 @@
-"""Debian's Chromium for tests that look at a page, driven by Playwright."""
+"""Debian's Chromium for tests that look at a page, driven by Playwright; and where they are at hand, what bundles in a page need."""
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from potstill.export.layouts.web.runtime import KNOWN, VARIABLE
+
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")  # `.ci/browser` looks for the same
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 MISSING = "there is no Chromium for the tests of the pages; on Debian or Ubuntu: apt-get install chromium"
+ARCHIVE = Path.home() / ".cache" / "potstill" / "web" / f"onnxruntime-web-{KNOWN}.tgz"  # where `.ci/web_runtime` leaves it
+MISSING_RUNTIME = f"onnxruntime-web is not here: .ci/web_runtime fetches it, or name it in {VARIABLE}"
 PATIENCE_MS = 60_000
 WIDEST_PHONE = 500  # CSS pixels
 
@@ -63,3 +69,23 @@ def recorded_requests(page: Page) -> list[str]:
     addresses: list[str] = []
     page.on("request", lambda request: addresses.append(request.url))
     return addresses
+
+
+def web_runtime():
+    """The place of onnxruntime-web; None if it is not here."""
+    if place := os.environ.get(VARIABLE):
+        return place
+    return str(ARCHIVE) if ARCHIVE.is_file() else None
+
+
+def needed_web_runtime():
+    """The place of onnxruntime-web; without it the test is skipped."""
+    return web_runtime() or pytest.skip(MISSING_RUNTIME)
+
+
+def node(script, *arguments, folder=None):
+    """What a script of Node prints; without Node the test is skipped."""
+    program = shutil.which("node") or pytest.skip("there is no Node here")
+    done = subprocess.run([program, "-e", script, *arguments], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -101,6 +101,7 @@ def called_with_strings():
         "calibrate": lambda: evaluation.calibrate("no", "no.jsonl", wanted),
         "write_report": lambda: reporting.write_report("no", "no.jsonl", "report.html"),
         "export_bundle": lambda: potstill.export_bundle("no", "bundle"),
+        "certify_bundle": lambda: potstill.certify_bundle("no", "no.jsonl"),
         "Classifier.open": lambda: potstill.Classifier.open("no"),
         "predict_file": lambda: predict_file("no", "no.jsonl"),
         "adapt_bundle": lambda: adapt_bundle("no", "no.jsonl", "out"),

@@ -18,12 +18,11 @@ import msgspec
 from potstill.contract.bundle import MODEL_FILE, SUMS_FILE, TOKENIZER_FILE, Golden, Manifest, read_golden
 from potstill.contract.errors import UserError
 from potstill.contract.files import digest
-from potstill.contract.questions.head import Head
+from potstill.contract.questions.head import HOLDS, Head
 from potstill.export.layouts.web.runtime import Runtime
 from potstill.export.layouts.web.wordpiece import tables
 from potstill.serve.http.application.lookups import FOLDER as PLAYGROUND
 from potstill.serve.runtime.golden import TOLERANCE_ELSEWHERE
-from potstill.serve.runtime.heads import HOLDS
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = ("tokenizer.js", "classifier.js", "page.js", "node.js")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from potstill.commands.console.errors import missing_extra
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class Row(NamedTuple):
@@ -36,6 +39,15 @@ class LazyGroup(click.Group):
         """The command, imported now; None if there is none of that name."""
         row = self.rows.get(cmd_name)
         return load(row) if row else super().get_command(ctx, cmd_name)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names that begin so, from the rows alone, and the group's own options."""
+        from click.shell_completion import CompletionItem  # only who presses the key waits for it
+
+        named = {name: command.get_short_help_str() for name, command in self.commands.items()}
+        named |= {name: row.help for name, row in self.rows.items()}
+        found = [CompletionItem(name, help=text) for name, text in named.items() if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table of commands, from the rows alone."""

@@ -14,8 +14,8 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from google.protobuf import text_format
 from optimum.onnxruntime import ORTModelForSequenceClassification
+from support.browser import web_runtime
 from support.tiny_checkpoint import LABELS, LOOSE, write_checkpoint
-from support.web_runtime import web_runtime
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, pipeline
 

@@ -10,10 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 from playwright.sync_api import expect
-from support.browser import recorded_requests
+from support.browser import needed_web_runtime, node, recorded_requests
 from support.tiny_bundle import some_heads, write_bundle
 from support.tiny_checkpoint import LOOSE, WORDS, write_checkpoint
-from support.web_runtime import needed_web_runtime, node
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from potstill.commands.main import run

@@ -1,6 +1,6 @@
 """A bundle in a page opened from disk, and in Node, next to Python: the same labels, how far probabilities move, and the times.
 
-    python benchmarks/web_page.py BUNDLE TEXTS --runtime onnxruntime-web-1.30.0.tgz
+    python benchmarks/promises/web_page.py BUNDLE TEXTS --runtime onnxruntime-web-1.30.0.tgz
 
 It needs Chromium and Playwright, and Node. The first answer is timed from the opening of the page to the shown answer, in a browser
 that is already running, as the median over openings.
