@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from potstill.contract.bundle import read_files, read_manifest
+from potstill.contract.bundle import BundleFiles, read_files, read_manifest
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.interchange import text_pieces
 from potstill.contract.interchange.text_pieces import TextPiece
@@ -53,12 +53,19 @@ class AnswerSettings:
     threads: int = 1  # cores that one text may use
 
 
-class Answering:
+class PieceAnswerer:
     """A bundle that answers pieces. Several threads may share one."""
 
-    def __init__(self, settings: AnswerSettings) -> None:
-        """Open the bundle. Raises FormatError, UserError as `Classifier.open`, or UserError if another bundle stands there now."""
-        files = read_files(settings.bundle, settings.trust)
+    def __init__(self, settings: AnswerSettings, files: BundleFiles | None = None) -> None:
+        """Open the bundle.
+
+        Args:
+            settings: its folder, and the form of the answers.
+            files: of the bundle, if they were read; then the folder need not be on this machine.
+        Raises:
+            FormatError, UserError: as `Classifier.open`; UserError if another bundle stands there now.
+        """
+        files = files or read_files(settings.bundle, settings.trust)
         if files.digest != settings.digest:
             raise UserError(f"{settings.bundle}: has been replaced meanwhile; begin again")
         self._settings = settings
@@ -86,7 +93,7 @@ class Answering:
 
 # In a process of its own.
 
-_OPEN: dict[AnswerSettings, Answering] = {}
+_OPEN: dict[AnswerSettings, PieceAnswerer] = {}
 
 
 def begin_process() -> None:
@@ -101,7 +108,7 @@ def answer_piece(settings: AnswerSettings, piece: TextPiece) -> PieceAnswer:
     """Answer a piece with the bundle that this process opens once."""
     try:
         if settings not in _OPEN:
-            _OPEN[settings] = Answering(settings)
+            _OPEN[settings] = PieceAnswerer(settings)
     except UserError as error:  # as a value, since our errors do not travel between processes
         return PieceAnswer(b"", 0, 0, refused=str(error))
     return _OPEN[settings](piece)

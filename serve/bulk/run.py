@@ -20,7 +20,7 @@ from potstill.contract.interchange import text_pieces
 from potstill.contract.interchange.text_pieces import TextPiece
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import none_usable, row_to_answer
-from potstill.serve.bulk.answering import Answering, AnswerSettings, PieceAnswer, answer_piece, begin_process
+from potstill.serve.bulk.answering import AnswerSettings, PieceAnswer, PieceAnswerer, answer_piece, begin_process
 from potstill.serve.bulk.output import BulkOutput, OutputPlace
 from potstill.serve.bulk.table import Form, PredictionTable
 from potstill.serve.offline.predict import PredictConfig, skipped_line
@@ -218,7 +218,7 @@ def _workers(job: _Job, *, few: bool) -> Iterator[Callable[[TextPiece], Future[P
     """Yield a call that hands a piece to the workers: threads for few pieces, else processes."""
     pool: Executor
     if few:
-        answering = Answering(job.settings)
+        answering = PieceAnswerer(job.settings)
         pool = ThreadPoolExecutor(job.workers, thread_name_prefix="answer")
     else:
         # Python code around a small graph holds the interpreter's lock: threads would take turns.

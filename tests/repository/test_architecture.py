@@ -96,10 +96,14 @@ EXCEPTIONS = {
     "review/pages/render.py": {"jinja2"},  # the pages on which people label
     "review/pages/text_marks.py": {"markupsafe"},  # and the texts on them
     "review/steering/task_file.py": {"tomlkit"},  # a changed task keeps its comments
+    "contract/system/cluster.py": {"ray"},  # loaded only with --engine ray
+    "serve/bulk/units.py": {"fsspec", "pyarrow"},  # likewise: texts and answers at any address
     "serve/http/telemetry/logs_and_traces.py": {"opentelemetry"},  # loaded only with --otlp
 }
 INSIDE_FUNCTIONS = [
-    path for path, libraries in EXCEPTIONS.items() if libraries & {"pyarrow", "openpyxl", "model_signing", "huggingface_hub"}
+    path
+    for path, libraries in EXCEPTIONS.items()
+    if libraries & {"pyarrow", "openpyxl", "model_signing", "huggingface_hub"} and "fsspec" not in libraries
 ]
 INSIDE_FUNCTIONS += ["models/devices.py", "models/repack.py"]
 # A bundle answers over HTTP only where it is asked to: the rest of serve/ must load without an HTTP stack.

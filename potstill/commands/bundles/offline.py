@@ -1,20 +1,16 @@
-"""`potstill predict`, `shares`, `verify`, `certify`, `check`, `adapt`, `cascade` and `audit`: bundles on files."""
+"""`potstill shares`, `verify`, `certify`, `check`, `adapt`, `cascade` and `audit`: bundles on files."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 import msgspec
 
 from potstill.commands.console.errors import FAILED, line, printable, tell
-from potstill.commands.console.lines import count_lines
 from potstill.commands.options.bundle import trust_option, workers_option
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.promise import confidence_option, named, rule_option
-from potstill.serve.bulk.run import FORMS, predict_to_file, predict_to_stream
-from potstill.serve.bulk.table import Form
 from potstill.serve.offline import adapt_questions as adapting
 from potstill.serve.offline import certify_questions as certification
 from potstill.serve.offline import verify as verification
@@ -23,44 +19,9 @@ from potstill.serve.offline.audit import AuditConfig
 from potstill.serve.offline.audit import audit as read_audit
 from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
 from potstill.serve.offline.certified import CertifyConfig
-from potstill.serve.offline.predict import PredictConfig
 from potstill.serve.offline.shares import SharesConfig, shares_of
 
 PATH = click.Path(path_type=Path)
-
-
-@click.command("predict")
-@click.argument("bundle", type=PATH)
-@click.argument("file", type=PATH)
-@workers_option
-@click.option("--sets", is_flag=True, help="List each text's label set too; the bundle must have been calibrated with --coverage.")
-@click.option(
-    "--out",
-    type=PATH,
-    help="File (.jsonl, .jsonl.gz, .csv, .parquet), or folder of Parquet parts, to write. The same command goes on after a kill.  "
-    "[default: standard output]",
-)
-@click.option("--format", "form", type=click.Choice(FORMS), help="Of the output.  [default: by the ending of --out; jsonl]")
-@click.option(
-    "--bad-rows", type=PATH, help="File (.jsonl) for malformed rows, which are passed over.  [default: the first ends it]"
-)
-@trust_option
-def predict(bundle: Path, file: Path, out: Path | None, form: Form | None, bad_rows: Path | None, **options: object) -> None:
-    """Classify the texts of FILE (.jsonl, .csv, .tsv, .xlsx, .parquet, .json, folder) with BUNDLE; a line of JSON for each row.
-
-    JSON lines (.jsonl.gz, too), CSV and Parquet may have any size, and a folder may hold many such files: memory does not grow with
-    them. With - as FILE, JSON lines or CSV are read from standard input.
-    """
-    config = config_of(PredictConfig, options)
-    if out is None:
-        if bad_rows is not None:
-            raise click.UsageError("--bad-rows needs --out")
-        found = predict_to_stream(bundle, file, sys.stdout.buffer, config, form=form or "jsonl")
-    else:
-        report = count_lines("answered", "texts")
-        found = predict_to_file(bundle, file, out, config, form=form, bad_rows=bad_rows, report=report)
-    for note in found.notes():
-        tell(note)
 
 
 @click.command("shares")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import msgspec
 
@@ -119,7 +119,7 @@ def _cut_file(path: Path) -> Iterator[TextPiece]:
     if name.endswith(".parquet"):
         if dataset_folder.METADATA in arrow.parquet_metadata(path):
             return _packed(path, text_rows.read_file(path))
-        return _packed(path, _parquet_rows(path))
+        return _parquet_pieces(path)
     with _opened(path) as file:
         first = next((line for line in file if line.strip()), b"")
     return _packed(path, text_rows.read_file(path)) if text_rows.is_of_tool(first) else _json_pieces(path)
@@ -137,21 +137,45 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 def _json_pieces(path: Path) -> Iterator[TextPiece]:
     """Lines of JSON as they stand in the file."""
-    n_before = 0
     with _opened(path) as file:
-        while lines := list(_some_lines(file)):
-            yield TextPiece(path, b"".join(lines), n_before + 1)
-            n_before += len(lines)
+        yield from cut_lines(path, file, 0)
 
 
-def _some_lines(file: IO[bytes]) -> Iterator[bytes]:
+def cut_lines(path: Path, lines: Iterable[bytes], n_before: int) -> Iterator[TextPiece]:
+    """Cut lines of JSON into pieces.
+
+    Args:
+        path: their file, for errors.
+        lines: with their ends.
+        n_before: lines of the file before them.
+    """
+    lines = iter(lines)
+    while some := list(_some(lines)):
+        yield TextPiece(path, b"".join(some), n_before + 1)
+        n_before += len(some)
+
+
+def _some(lines: Iterator[bytes]) -> Iterator[bytes]:
     """The next lines of a piece."""
     n_bytes = 0
-    for line in islice(file, N_ROWS):
+    for line in islice(lines, N_ROWS):
         yield line
         n_bytes += len(line)
         if n_bytes >= MAX_BYTES:
             return
+
+
+def cut_table(path: Path, columns: dict[str, list[Any]], n_before: int) -> Iterator[TextPiece]:
+    """Cut some rows of a table into pieces; raises FormatError for unknown columns.
+
+    Args:
+        path: its file, for errors.
+        columns: values by name, all of one length.
+        n_before: rows of the file before them.
+    """
+    text_rows.check_columns(path, list(columns))
+    rows = enumerate(zip(*columns.values(), strict=True), n_before + 1)
+    return _packed(path, (_row_or_error(path, f"row {number}", dict(zip(columns, values, strict=True))) for number, values in rows))
 
 
 def _packed(path: Path, found: Iterable[TextRow | FormatError]) -> Iterator[TextPiece]:
@@ -186,14 +210,12 @@ def _csv_rows(path: Path) -> Iterator[TextRow | FormatError]:
             raise
 
 
-def _parquet_rows(path: Path) -> Iterator[TextRow | FormatError]:
+def _parquet_pieces(path: Path) -> Iterator[TextPiece]:
     """The rows of a Parquet file, as its row groups are read."""
-    number = 0
+    n_before = 0
     for batch in arrow.stream_parquet(path, N_ROWS):
-        text_rows.check_columns(path, list(batch))
-        for values in zip(*batch.values(), strict=True):
-            number += 1
-            yield _row_or_error(path, f"row {number}", dict(zip(batch, values, strict=True)))
+        yield from cut_table(path, batch, n_before)
+        n_before += len(next(iter(batch.values()), []))
 
 
 def _row_or_error(path: Path, place: str, cells: dict[str, object]) -> TextRow | FormatError:

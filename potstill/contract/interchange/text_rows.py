@@ -6,7 +6,6 @@ The other tools are read by a file each in this room. What a row means, and whic
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,7 @@ class RawText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gold: str | int | dict[str, Any] | None = None
 
 
-@dataclass(frozen=True)
-class TextRow:
+class TextRow(msgspec.Struct, frozen=True):
     """A row of a file, and the labels that people gave its text; what is empty is absent."""
 
     path: Path
