@@ -134,10 +134,11 @@ class PathCollector:
             missing = [self._missing(request) for request in requests]
             self._draw_and_store(variant, [request for request in missing if request.paths], ballot)
             return
-        for start in range(0, len(requests), N_BLOCK):
-            block = requests[start : start + N_BLOCK]
-            if not all(self._is_complete(request, known) for request in block):
-                self._draw_and_store(variant, block, ballot)
+        blocks = [requests[start : start + N_BLOCK] for start in range(0, len(requests), N_BLOCK)]
+        blocks = [block for block in blocks if not all(self._is_complete(request, known) for request in block)]
+        at_once = getattr(self._teacher, "blocks_at_once", 1)  # more, where several teachers draw them
+        for start in range(0, len(blocks), at_once):
+            self._draw_and_store(variant, [request for block in blocks[start : start + at_once] for request in block], ballot)
 
     def _is_complete(self, request: PathRequest, known: Ballot | None) -> bool:
         """Whether nothing is left to draw for a request."""

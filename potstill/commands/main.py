@@ -53,7 +53,7 @@ COMMANDS: dict[str, Row] = {
         "package",
     ),
     "sign": Row("potstill.commands.bundles.package", "Sign a bundle, so that a change of its files is noticed.", "sign", "sign"),
-    "predict": Row("potstill.commands.bundles.offline", "Classify the texts of a file with a bundle.", "serve", "predict"),
+    "predict": Row("potstill.commands.bundles.predict", "Classify the texts of a file with a bundle.", "serve", "command"),
     "shares": Row(
         "potstill.commands.bundles.offline",
         "Estimate label shares of many texts from few gold labels and a bundle's answers.",

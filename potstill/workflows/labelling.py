@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -193,12 +194,26 @@ def plan_labelling(
         _check_apart(Path(texts), read, Path(gold), read_gold)
     if config.deterministic and teacher.parallel:
         raise UserError("a deterministic run fixes how many paths are stepped at once; leave out --parallel or --deterministic")
+    if teacher.engine == "ray":
+        _check_on_cluster(task, config, then, hours)
     if hours is not None and not hours > 0:
         raise UserError(f"hours is {hours:g}; it must be above 0, and may be a fraction")
     if hours is not None and config.deterministic:
         raise UserError("a deterministic run labels fixed blocks, whatever the time; leave out --hours or --deterministic")
     gold_file = None if gold is None else Path(gold)
     return LabelPlan(task, read, read_gold, config, derive, teacher, gold_file, mode_note, then, hours)
+
+
+def _check_on_cluster(task: AnyTask, config: LabelConfig, then: ThenConfig | None, hours: float | None) -> None:
+    """Refuse what several teachers at once cannot do; raises UserError."""
+    for given, option, why in (
+        (isinstance(task, Questionnaire), "a task of several questions", "they share the tokens of a text in one process"),
+        (config.bound > 0, "--adaptive", "it stops a text by what others have said so far"),
+        (then is not None, "--then", "label with one teacher, then with the other"),
+        (hours is not None, "--hours", "how fast a cluster is, only a run shows"),
+    ):
+        if given:
+            raise UserError(f"{option} cannot be combined with --engine ray: {why}")
 
 
 def _read(task: AnyTask, file: str | Path, *, gold: bool = False) -> Texts:
@@ -229,9 +244,19 @@ def label_plan(
     """Label everything in a plan into the folder ``out`` and write the soft labels; raises as :func:`label`."""
     out = Path(out)
     try:
-        return _labelled(plan, out, progress, tell)
+        with _machines(plan.teacher):
+            return _labelled(plan, out, progress, tell)
     except KeyboardInterrupt as stop:  # before the first path, or after the last one
         raise StoppedError(f"stopped; what is labelled is kept in {out}; the same command goes on from there") from stop
+
+
+def _machines(teacher: TeacherConfig) -> AbstractContextManager[None]:
+    """The cluster, while a teacher on it is asked; else nothing."""
+    if teacher.engine != "ray":
+        return nullcontext()
+    from potstill.contract.system.cluster import ClusterConfig, connected  # here, since it imports ray
+
+    return connected(ClusterConfig(teacher.actors, teacher.threads_per_actor))
 
 
 def _labelled(plan: LabelPlan, out: Path, progress: RunCallback | None, tell: Tell) -> LabellingReport:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from potstill.contract.errors import UserError
@@ -21,6 +22,8 @@ from potstill.labeler.teachers.opening import PACKS, Pack, is_server, open_local
 from potstill.models.catalog import best_mode
 from potstill.models.devices import AUTO_LAYERS, GpuLayers
 from potstill.models.memory import KV_TYPES, KvType
+
+Engine = Literal["local", "ray"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,9 @@ class TeacherConfig:
     model: str | None = None  # id of a server's model; None: its only one
     concurrency: int | None = None  # requests at a server at once; None: the default of ServerConfig
     api: str = "auto"  # how a server is asked: /completions, /chat/completions, Ollama's own, or one that decides; auto: found out
+    engine: Engine = "local"  # ray: the same teacher in many actors of a Ray cluster
+    actors: int = 1  # with ray
+    threads_per_actor: int = 1  # with ray, in place of `threads`
 
     def __post_init__(self) -> None:
         """Refuse what opens no teacher; raises UserError."""
@@ -101,6 +107,8 @@ def second_teacher(settings: ThenSettings, first: TeacherConfig) -> ThenConfig |
 
 def configured_teacher(config: TeacherConfig, tell: Callable[[str], None], *, deterministic: bool = False) -> Teacher:
     """The teacher, loaded or connected; raises as :func:`potstill.labeler.teachers.opening.open_teacher` does."""
+    if config.engine == "ray":
+        return _on_cluster(config, tell, deterministic)
     return open_teacher(
         config.name,
         pack=config.pack,
@@ -110,6 +118,26 @@ def configured_teacher(config: TeacherConfig, tell: Callable[[str], None], *, de
         api=config.api,
         tell=tell,
     )
+
+
+def _on_cluster(config: TeacherConfig, tell: Callable[[str], None], deterministic: bool) -> Teacher:
+    """The same teacher here, for its identity, and in the actors of a cluster; raises UserError for a server."""
+    from potstill.contract.system.cluster import ClusterConfig  # here, since they import ray
+    from potstill.labeler.run.path_collector import N_BLOCK
+    from potstill.labeler.teachers.cluster import ClusterTeacher
+
+    if is_server(config.name):
+        raise UserError(f"{config.name} is a server, which spreads its own work; leave out --engine ray, and raise --concurrency")
+    single = replace(config, engine="local", threads=config.threads_per_actor)
+    here = configured_local_teacher(single, tell, deterministic=deterministic)
+    opener = partial(configured_local_teacher, single, _silent, deterministic=deterministic)
+    uses_gpu = here.identity.gpu_layers > 0
+    cluster = ClusterConfig(config.actors, config.threads_per_actor, float(uses_gpu))
+    return ClusterTeacher(here, opener, cluster, N_BLOCK)
+
+
+def _silent(_line: str) -> None:
+    """What an actor would tell; the driver has told it."""
 
 
 def configured_local_teacher(config: TeacherConfig, tell: Callable[[str], None], *, deterministic: bool = False) -> LocalTeacher:

@@ -73,20 +73,32 @@ def predict_file(
     if config.sets:
         classifier.check_sets()
     rows = read_rows(path, target=classifier.manifest.target)
-    n_skipped = sum(reason != "" for _, reason in rows)
-    line = f"{n_skipped} of {len(rows)} rows {'is' if n_skipped == 1 else 'are'} empty; no label is written for such a row"
-    return _predictions(classifier, rows, config), line if n_skipped else ""
+    return _predictions(classifier, rows, config), skipped_line(sum(reason != "" for _, reason in rows), len(rows))
+
+
+def skipped_line(n_skipped: int, n_rows: int) -> str:
+    """A line on empty rows, "" without any."""
+    line = f"{n_skipped} of {n_rows} rows {'is' if n_skipped == 1 else 'are'} empty; no label is written for such a row"
+    return line if n_skipped else ""
 
 
 def _predictions(classifier: Classifier, rows: list[tuple[Text, str]], config: PredictConfig) -> Iterator[Prediction | RowAnswers]:
     """Answer in order, in several threads."""
     with classifier, ThreadPoolExecutor(config.workers or usable_cores(), thread_name_prefix="answer") as pool:
         for start in range(0, len(rows), CHUNK):
-            yield from pool.map(lambda row: _prediction(classifier, row[0], row[1], config.sets), rows[start : start + CHUNK])
+            yield from pool.map(lambda row: answer_row(classifier, row[0], row[1], config.sets), rows[start : start + CHUNK])
 
 
-def _prediction(classifier: Classifier, text: Text, reason: str, sets: bool) -> Prediction | RowAnswers:
-    """Answer one row."""
+def answer_row(classifier: Classifier, text: Text, reason: str, sets: bool) -> Prediction | RowAnswers:
+    """Answer one row.
+
+    Args:
+        classifier: the open bundle.
+        text, reason: as `read_rows` gives them.
+        sets: add the label set.
+    Raises:
+        UserError: if the target is too long.
+    """
     if reason and classifier.manifest.heads is not None:
         return RowAnswers(text.id, {}, True, text.target, reason)
     if reason:

@@ -195,16 +195,11 @@ class Classifier:
     @property
     def has_sets(self) -> bool:
         """Whether the bundle, or one of its questions, has label sets."""
-        if self.manifest.heads is None:
-            return self.manifest.conformal is not None
-        return any(head.conformal is not None for head in self.manifest.heads)
+        return has_sets(self.manifest)
 
     def check_sets(self) -> None:
         """Raise UserError if the bundle, or each of its questions, has no conformal quantile and so no label sets."""
-        if not self.has_sets:
-            raise UserError(
-                "label sets are asked for, but this bundle has no conformal quantile; make one with: potstill calibrate --coverage"
-            )
+        check_sets(self.manifest)
 
     def check_targets(self, texts: Sequence[str | bytes], targets: Sequence[str | bytes] | None) -> None:
         """Raise UserError if the targets do not fit the task or the texts; TypeError if texts is one string or bytes."""
@@ -269,6 +264,21 @@ class Classifier:
             return Answer(label, scores, True, label_set, "never answered", None, *known)
         missed = prob < least
         return Answer(label, scores, missed, label_set, "missed" if missed else "reached", least, *known)
+
+
+def has_sets(manifest: Manifest) -> bool:
+    """Whether a bundle, or one of its questions, has label sets."""
+    if manifest.heads is None:
+        return manifest.conformal is not None
+    return any(head.conformal is not None for head in manifest.heads)
+
+
+def check_sets(manifest: Manifest) -> None:
+    """Raise UserError if a bundle has no label sets, as :meth:`Classifier.check_sets`."""
+    if not has_sets(manifest):
+        raise UserError(
+            "label sets are asked for, but this bundle has no conformal quantile; make one with: potstill calibrate --coverage"
+        )
 
 
 class _Closed:

@@ -62,6 +62,7 @@ verify bundle --key public.pem
 certify bundle gold.jsonl --accuracy 0.05 --out certified
 check certified gold.jsonl
 predict bundle texts.jsonl
+predict bundle pool.jsonl --out answers.parquet
 shares bundle pool.jsonl --gold gold.jsonl
 audit audit.jsonl --hard hard.jsonl
 adapt bundle pool.jsonl --out adapted

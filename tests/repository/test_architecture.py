@@ -44,7 +44,7 @@ ORDER = {
     "weak_supervision bench",
     "trainer": "config data students calibration training joint evaluation report pool_check run calibrate_on_gold sweep",
     "export": "config graph quantization tokenizer gate bundle report run layouts bench",
-    "serve": "runtime offline http bench run",
+    "serve": "runtime offline bulk http bench run",
     "serve/http": "config asgi hosting telemetry teacher protocols application network",
     "review": "people corpus queue steering pages server",
     "workflows": "fallback serving example_files teacher labels asking people labelling evaluation overview tuning planning pipeline results doctor",
@@ -101,13 +101,15 @@ EXCEPTIONS = {
     "review/pages/render.py": {"jinja2"},  # the pages on which people label
     "review/pages/text_marks.py": {"markupsafe"},  # and the texts on them
     "review/steering/task_file.py": {"tomlkit"},  # a changed task keeps its comments
+    "contract/system/cluster.py": {"ray"},  # loaded only with --engine ray
+    "serve/bulk/units.py": {"fsspec", "pyarrow"},  # likewise: texts and answers at any address
     "serve/http/telemetry/logs_and_traces.py": {"opentelemetry"},  # loaded only with --otlp
     "sklearn.py": {"numpy", "sklearn"},  # the estimator, which is loaded only by its own name
 }
 INSIDE_FUNCTIONS = [
     path
     for path, libraries in EXCEPTIONS.items()
-    if libraries & {"pyarrow", "openpyxl", "model_signing", "huggingface_hub", "snorkel"}
+    if libraries & {"pyarrow", "openpyxl", "model_signing", "huggingface_hub", "snorkel"} and "fsspec" not in libraries
 ]
 INSIDE_FUNCTIONS += ["models/devices.py", "models/repack.py"]
 # A bundle answers over HTTP only where it is asked to: the rest of serve/ must load without an HTTP stack.

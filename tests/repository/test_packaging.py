@@ -28,7 +28,9 @@ def pins(repository):
 def test_every_package_that_gets_installed_is_pinned_and_is_here_at_its_pin(repository):
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [line for name in ("label", "train", "export", "serve", "review", "sheets", "otlp", "dev") for line in extras[name]]
+    wanted = [
+        line for name in ("label", "train", "export", "serve", "review", "sheets", "otlp", "ray", "dev") for line in extras[name]
+    ]
     waiting = [Requirement(line) for line in [*project["dependencies"], *wanted]]
     pinned, seen = pins(repository), set()
     while waiting:

@@ -1,4 +1,4 @@
-"""`potstill predict`, `shares`, `verify`, `certify`, `check`, `adapt`, `cascade` and `audit`: bundles on files."""
+"""`potstill shares`, `verify`, `certify`, `check`, `adapt`, `cascade` and `audit`: bundles on files."""
 
 from __future__ import annotations
 
@@ -19,28 +19,9 @@ from potstill.serve.offline.audit import AuditConfig
 from potstill.serve.offline.audit import audit as read_audit
 from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
 from potstill.serve.offline.certified import CertifyConfig
-from potstill.serve.offline.predict import PredictConfig, predict_file
 from potstill.serve.offline.shares import SharesConfig, shares_of
 
 PATH = click.Path(path_type=Path)
-
-
-@click.command("predict")
-@click.argument("bundle", type=PATH)
-@click.argument("file", type=PATH)
-@workers_option
-@click.option("--sets", is_flag=True, help="List each text's label set too; the bundle must have been calibrated with --coverage.")
-@trust_option
-def predict(bundle: Path, file: Path, workers: int | None, sets: bool, trust: bool) -> None:
-    """Classify the texts of FILE (.jsonl, .csv, .tsv, .xlsx, .parquet, .json, folder) with BUNDLE; a line of JSON for each row.
-
-    With - as FILE, JSON lines or CSV are read from standard input.
-    """
-    predictions, skipped = predict_file(bundle, file, PredictConfig(workers=workers, sets=sets, trust=trust))
-    if skipped:
-        tell(skipped)
-    for prediction in predictions:
-        click.echo(msgspec.json.encode(prediction))
 
 
 @click.command("shares")

@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from potstill.commands.console.lines import SECONDS_BETWEEN_LINES, Speeds, write_line
+
 if TYPE_CHECKING:  # training and export do without the labeler
     from potstill.labeler.run.progress import LiveRun, RunSnapshot
 
-SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_LOOKS = 1.0  # on a terminal; what the labels look like is computed from all paths
 LOSS_SMOOTHING = 0.95  # of the loss that is shown: a single batch's jumps about
 _LOOK_SHARE = 0.02  # of the time may go into looks, when there are many paths
@@ -70,12 +71,12 @@ class _SpeedColumn(ProgressColumn):
 
 def _count_lines(unit: str, per_unit: float) -> Callable[[str, int, int], None]:
     """A plain line now and then."""
-    speeds = _Speeds()
+    speeds = Speeds()
 
     def show(stage: str, done: int, total: int) -> None:
         if speed := speeds.due(stage, done):
             left_s = (total - done) / speed
-            _write(f"{stage}: {done} of {total}, {speed / per_unit:.2f} {unit}/s, {left_s:.0f} s left")
+            write_line(f"{stage}: {done} of {total}, {speed / per_unit:.2f} {unit}/s, {left_s:.0f} s left")
 
     return show
 
@@ -127,14 +128,14 @@ class _SmoothedLosses:
 
 def _loss_lines() -> Callable[[str, int, int, float], None]:
     """A JSON line now and then."""
-    speeds, losses = _Speeds(), _SmoothedLosses()
+    speeds, losses = Speeds(), _SmoothedLosses()
 
     def show(stage: str, done: int, total: int, loss: float) -> None:
         mean = losses.add(stage, loss)
         if speed := speeds.due(stage, done):
             line = {"stage": stage, "step": done, "steps": total} | ({} if math.isnan(mean) else {"loss": round(mean, 6)})
             line |= {"steps_per_s": round(speed, 3), "seconds_left": round((total - done) / speed)}
-            _write(msgspec.json.encode(line).decode())
+            write_line(msgspec.json.encode(line).decode())
 
     return show
 
@@ -197,32 +198,9 @@ def _label_lines() -> Callable[[LiveRun], None]:
         nonlocal shown
         if time.monotonic() - shown >= SECONDS_BETWEEN_LINES:
             shown = time.monotonic()
-            _write(msgspec.json.encode({"stage": "label", **msgspec.structs.asdict(live.snapshot())}).decode())
+            write_line(msgspec.json.encode({"stage": "label", **msgspec.structs.asdict(live.snapshot())}).decode())
 
     return show
 
 
 # Both kinds of lines.
-
-
-class _Speeds:
-    """When the next line is due, and the speed of each stage since its first report."""
-
-    def __init__(self) -> None:
-        self._shown = time.monotonic()
-        self._began: dict[str, tuple[float, int]] = {}
-
-    def due(self, stage: str, done: int) -> float | None:
-        """How many are done a second, above 0, where a line is due; else None, also while no work was seen."""
-        now = time.monotonic()
-        start, first = self._began.setdefault(stage, (now, done))
-        if now - self._shown < SECONDS_BETWEEN_LINES or now == start or done == first:
-            return None
-        self._shown = now
-        return (done - first) / (now - start)
-
-
-def _write(line: str) -> None:
-    """The line on stderr, at once."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()

@@ -8,6 +8,7 @@ import click
 
 from potstill.commands.console.errors import heeding_sigterm, tell
 from potstill.commands.console.progress import label_progress
+from potstill.commands.options.cluster import actors_option, engine_option, threads_per_actor_option
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import derive_options, mode_option, prompt_options
 from potstill.commands.options.teacher import (
@@ -77,6 +78,9 @@ FILE = click.Path(path_type=Path)
 @click.option("--deterministic", is_flag=True, help="Draw the same paths bit for bit, also after a kill; slower.")
 @derive_options
 @machine_options
+@engine_option
+@actors_option
+@threads_per_actor_option
 @second_teacher_options
 @click.option(
     "--hours",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from potstill.contract.errors import FormatError, MissingExtraError
-from potstill.contract.files import decode
+from potstill.contract.files import atomic, decode
 
 
 def read_parquet(path: Path, form: str | None = None) -> list[dict[str, Any]]:
@@ -42,6 +43,38 @@ def read_parquet_with_metadata(path: Path) -> tuple[list[dict[str, Any]], dict[b
     return rows, table.schema.metadata or {}
 
 
+def parquet_metadata(path: Path) -> dict[bytes, bytes]:
+    """The metadata of the schema of a Parquet file; raises as :func:`read_parquet` does."""
+    pyarrow = _pyarrow()
+    try:
+        return pyarrow.parquet.read_schema(path).metadata or {}
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise FormatError(path, "", f"not a readable Parquet file: {error}") from error
+
+
+def stream_parquet(path: Path, n_rows: int) -> Iterator[dict[str, list[Any]]]:
+    """Read a Parquet file in order, a few rows at a time, in bounded memory.
+
+    Args:
+        path: the file.
+        n_rows: in each batch, at least 1; the last may have fewer.
+    Yields:
+        The values of each batch by column, all of one length.
+    Raises:
+        FormatError, MissingExtraError: as :func:`read_parquet`; after the rows before the damaged place.
+    """
+    pyarrow = _pyarrow()
+    try:
+        with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
+            for batch in file.iter_batches(n_rows, use_threads=False):
+                yield batch.to_pydict()
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
+        raise FormatError(path, "", f"a string is not UTF-8 ({found}); write the file again with its texts as UTF-8") from error
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise FormatError(path, "", f"not a readable Parquet file: {error}") from error
+
+
 def encode_parquet(rows: list[dict[str, Any]], metadata: dict[str, str]) -> bytes:
     """Encode rows as a Parquet file, with text metadata in its schema. Raises MissingExtraError without pyarrow."""
     pyarrow = _pyarrow()
@@ -72,18 +105,40 @@ def encode_stream(columns: dict[str, list[Any]], types: dict[str, str], metadata
 
     Args:
         columns: values by name, all of one length; None is a missing value.
-        types: Arrow's name of each column's type: string, int64, float64.
+        types: Arrow's name of each column's type: string, int64, float64, bool; or `strings`, lists of strings.
         metadata: the schema's.
     Raises:
         MissingExtraError: without pyarrow.
     """
     pyarrow = _pyarrow()
-    schema = pyarrow.schema([(name, pyarrow.type_for_alias(types[name])) for name in columns], metadata)
+    lists = pyarrow.list_(pyarrow.string())
+    fields = [(name, lists if types[name] == "strings" else pyarrow.type_for_alias(types[name])) for name in columns]
+    schema = pyarrow.schema(fields, metadata)
     table = pyarrow.table(columns, schema)
     sink = io.BytesIO()
     with pyarrow.ipc.new_stream(sink, schema) as writer:
         writer.write_table(table)
     return sink.getvalue()
+
+
+def parquet_of_streams(streams: Iterable[bytes]) -> bytes:
+    """One Parquet file, of one row group, with the rows of Arrow IPC streams of one schema; raises MissingExtraError."""
+    pyarrow = _pyarrow()
+    tables = [pyarrow.ipc.open_stream(data).read_all() for data in streams]
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.concat_tables(tables), sink, compression="zstd", use_dictionary=False)
+    return sink.getvalue()
+
+
+def join_parquet(parts: Sequence[Path], path: Path) -> None:
+    """Write the row groups of Parquet files of one schema into one file, in order; raises UserError if it cannot be written."""
+    pyarrow = _pyarrow()
+    with (
+        atomic.growing_file(path) as new,
+        pyarrow.parquet.ParquetWriter(new, pyarrow.parquet.read_schema(parts[0]), compression="zstd", use_dictionary=False) as file,
+    ):
+        for part in parts:
+            file.write_table(pyarrow.parquet.read_table(part, use_threads=False, partitioning=None))
 
 
 def _not_utf8(path: Path, table: Any, error: UnicodeDecodeError) -> FormatError:

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from potstill.contract.errors import UserError
 
@@ -31,13 +32,23 @@ def write_file(path: Path, data: bytes) -> None:
     Raises:
         UserError: if the disk is full or the place cannot be written; an earlier file at ``path`` stays as it was.
     """
-    with _as_user_error(path):
+    with growing_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def growing_file(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a file to write; it becomes ``path`` when the block succeeds, and is removed when it fails.
+
+    Everything else is as in :func:`write_file`.
+    """
+    with as_user_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_left_behind(path.parent, f".{path.name}.")
         new, handle = _new_file(path)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
                 _keep_permissions(path, new)
@@ -58,7 +69,7 @@ def folder(path: Path) -> Iterator[Path]:
     Raises:
         UserError: if the disk is full, or ``path`` exists and is not a folder.
     """
-    with _as_user_error(path):
+    with as_user_error(path):
         if path.exists() and not path.is_dir():
             raise UserError(f"{path}: is a file; name a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -243,7 +254,7 @@ _REFUSALS = {
 
 
 @contextmanager
-def _as_user_error(path: Path) -> Iterator[None]:
+def as_user_error(path: Path) -> Iterator[None]:
     """Turn a refusal of the operating system to write into a UserError that says what to do."""
     try:
         yield

@@ -36,12 +36,18 @@ def read_bytes(path: Path) -> bytes:
         raise FormatError(path, "", f"cannot be read: {error.strerror}") from error
 
 
-def utf8(path: Path, data: bytes) -> str:
-    """Decode UTF-8 without a byte-order mark; raises FormatError with the line of the first invalid byte."""
+def utf8(path: Path, data: bytes, first: int = 1) -> str:
+    """Decode UTF-8 without a byte-order mark; raises FormatError with the line of the first invalid byte.
+
+    Args:
+        path: the file, for the error.
+        data: some of its lines.
+        first: number of the first of them.
+    """
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = data.count(b"\n", 0, error.start) + first
         found = f"byte 0x{data[error.start]:02x} is not UTF-8"
         raise FormatError(path, f"line {line}", f"{found}; save the file as UTF-8") from None
 
@@ -63,11 +69,11 @@ def toml(path: Path, kind: type[T]) -> T:
     return convert(path, content, kind)
 
 
-def json_lines(path: Path, data: bytes) -> list[tuple[str, bytes]]:
-    """(place, line) of every line that is not blank, without byte-order marks; raises FormatError if one is not UTF-8."""
-    utf8(path, data)
+def json_lines(path: Path, data: bytes, first: int = 1) -> list[tuple[str, bytes]]:
+    """(place, line) of every line that is not blank, without byte-order marks; arguments and errors as in :func:`utf8`."""
+    utf8(path, data, first)
     lines = (line.removeprefix(b"\xef\xbb\xbf") for line in data.split(b"\n"))  # one in the middle: where a second file was added
-    return [(f"line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
+    return [(f"line {number}", line) for number, line in enumerate(lines, first) if line.strip()]
 
 
 def json(path: Path, data: bytes, kind: type[T], place: str = "") -> T:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from potstill.contract.errors import FormatError
@@ -33,7 +33,17 @@ def read_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[str, Cell
     Raises:
         FormatError: if a row is malformed, has too many or too few cells, repeats the header, or can be read in two ways.
     """
-    rows = _csv(path, text) if delimiter == "," else _tsv(path, text)
+    lines = io.StringIO(text, newline="")
+    return _checked(path, _csv(path, lines) if delimiter == "," else _tsv(path, text))
+
+
+def stream_csv(path: Path, lines: Iterable[str]) -> Iterator[tuple[str, Cells]]:
+    """The same of CSV whose lines come one after the other, with their ends; arguments and errors as in :func:`read_rows`."""
+    return _checked(path, _csv(path, lines))
+
+
+def _checked(path: Path, rows: Iterator[tuple[int, Cells]]) -> Iterator[tuple[str, Cells]]:
+    """(place, cells) of the header and of the rows below it; raises FormatError as :func:`read_rows`."""
     header: Cells = []
     for line, cells in rows:
         cells[0] = cells[0].removeprefix(BYTE_ORDER_MARK)  # one in the middle is where a second file was added
@@ -48,10 +58,10 @@ def read_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[str, Cell
             yield f"line {line}", cells
 
 
-def _csv(path: Path, text: str) -> Iterator[tuple[int, Cells]]:
+def _csv(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, Cells]]:
     """(line, cells) of each row that is not blank."""
     csv.field_size_limit(2**31 - 1)  # the module's own limit would refuse a text over 128 KiB
-    reader, line, n_rows = csv.reader(io.StringIO(text, newline=""), strict=True), 1, 0
+    reader, line, n_rows = csv.reader(lines, strict=True), 1, 0
     try:
         for cells in reader:
             if cells:

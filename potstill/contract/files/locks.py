@@ -6,7 +6,7 @@ import fcntl
 import os
 import tempfile
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from potstill.contract.errors import UserError
 
@@ -15,7 +15,7 @@ class HeldError(Exception):
     """Another process holds the lock."""
 
 
-def take(path: Path, file: IO[str]) -> None:
+def take(path: Path, file: IO[Any]) -> None:
     """Lock an open file until it is closed or the process ends in any way.
 
     Args:

@@ -1,6 +1,6 @@
 """Compare the training loop's speed and loss with the same loop on texts padded to the maximum length.
 
-    python benchmarks/train_speed.py TASK SOFT_LABELS [--n 640] [--turns 4] [--backbone all-minilm-l6-v2] [--threads N]
+    python benchmarks/scale/train_speed.py TASK SOFT_LABELS [--n 640] [--turns 4] [--backbone all-minilm-l6-v2] [--threads N]
 
 Both train a new student for one epoch on the same texts with the same seed, a different seed each turn. They take turns, so that
 other load on the machine hits both; the order changes from turn to turn. Prints a Markdown table, the ratio of total times and its

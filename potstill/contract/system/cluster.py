@@ -1,0 +1,103 @@
+"""A Ray cluster: connect to the one that RAY_ADDRESS names, or start one here; and hand rows to a pool of actors.
+
+Scheduling, transport and what is done again when an actor or a machine is lost are Ray's. Its usage statistics are off
+(`telemetry.py`), and a cluster that is started here listens on the loopback alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.data
+
+from potstill.contract.errors import UserError
+
+MAX_ATTEMPTS = 4  # for a row whose actor is lost; one that ends each of them would else never end
+STORE_BYTES = 256 << 20  # of a cluster that is started here
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """How work is spread."""
+
+    actors: int = 1
+    threads_per_actor: int = 1  # so many CPUs of the cluster an actor takes
+    gpus_per_actor: float = 0.0  # likewise
+
+
+@contextmanager
+def connected(config: ClusterConfig) -> Iterator[None]:
+    """Connect to a cluster that ends with the block if it was started for it.
+
+    Raises:
+        UserError: if it is too small for the actors.
+    """
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    started = not ray.is_initialized()
+    wanted = config.actors * config.threads_per_actor
+    if started:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if not os.environ.get("RAY_ADDRESS"):
+            here = {"include_dashboard": False, "object_store_memory": STORE_BYTES, "_node_ip_address": "127.0.0.1"}
+            quiet |= {"num_cpus": wanted, **here}
+        ray.init(**quiet)
+    try:
+        for kind, need in (("CPU", wanted), ("GPU", config.actors * config.gpus_per_actor)):
+            there = ray.cluster_resources().get(kind, 0)
+            if there < need:
+                raise UserError(f"the cluster has {there:g} {kind}s; {config.actors} actors need {need:g}")
+        yield
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def mapped(
+    rows: Sequence[dict[str, Any]], actor: type, arguments: Sequence[Any], config: ClusterConfig
+) -> Iterator[dict[str, Any]]:
+    """What the actors make of each row, as they finish; an actor that is lost is replaced, and its row given to another.
+
+    Args:
+        rows: of simple values; each is handed over by itself, so that none waits for a slow one.
+        actor: a class whose call takes a batch of one row, a list for each column, and returns likewise.
+        arguments: of its construction; they are sent to each machine once.
+        config: how many actors, and how large.
+    """
+    if not rows:
+        return
+    found = ray.data.from_items(list(rows), override_num_blocks=len(rows)).map_batches(
+        _Started,
+        fn_constructor_args=(actor, [ray.put(tuple(arguments))]),  # in a list a reference stays one, and a new actor finds it again
+        compute=ray.data.ActorPoolStrategy(size=min(config.actors, len(rows))),
+        num_cpus=config.threads_per_actor,
+        num_gpus=config.gpus_per_actor or None,
+        batch_size=1,
+        ray_remote_args_fn=_attempts,
+    )
+    yield from found.iter_rows()
+
+
+class _Started:
+    """An actor whose arguments are fetched where it starts."""
+
+    def __init__(self, actor: type, arguments: list[Any]) -> None:
+        """Args: actor, the class; arguments, a reference to them."""
+        self._actor = actor(*ray.get(arguments[0]))
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """What the actor makes of a batch."""
+        made: dict[str, Any] = self._actor(batch)
+        return made
+
+
+def _attempts() -> dict[str, int]:
+    """How often an actor, and a row of it, is tried again."""
+    return {"max_restarts": MAX_ATTEMPTS, "max_task_retries": MAX_ATTEMPTS}
