@@ -10,7 +10,6 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -177,5 +176,13 @@ def _parquet_pieces(system: Any, unit: Unit, path: str) -> Iterator[TextPiece]:
     with system.open(path, "rb") as file:
         table = parquet.ParquetFile(file)
         batches = table.iter_batches(UNIT_ROWS, row_groups=[unit.row_group], use_threads=False)
-        batch = next(islice(batches, unit.start // UNIT_ROWS, None))
-        yield from text_pieces.cut_table(Path(unit.file), batch.to_pydict(), unit.row + unit.start)
+        at = 0
+        for batch in batches:
+            first, last = max(unit.start - at, 0), min(unit.stop - at, len(batch))
+            if first < last:
+                yield from text_pieces.cut_table(
+                    Path(unit.file), batch.slice(first, last - first).to_pydict(), unit.row + at + first
+                )
+            at += len(batch)
+            if at >= unit.stop:
+                return
