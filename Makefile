@@ -2,6 +2,7 @@
 #
 #   make demo       the whole pipeline on the embedded models: label, train, export, score, measure
 #   make test       every test
+#   make test-cluster   the tests that start a Ray cluster on this machine, which needs free cores
 #   make test-fast  the tests without models, training and browsers, for daily work
 #   make lint       ruff and mypy
 #   make figures    the shape of the source tree in figures
@@ -14,7 +15,7 @@ STAMP := $(shell .ci/install --stamp)
 BIN := .venv/bin
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-fast lint figures docs site clean
+.PHONY: demo test test-cluster test-fast lint figures docs site clean
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP)
@@ -25,6 +26,9 @@ test test-fast: export PYTHONDONTWRITEBYTECODE =
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q --durations=15 $(WORKERS)
+
+test-cluster: $(STAMP)
+	POTSTILL_CLUSTER=1 $(BIN)/python -m pytest -q tests/serve/bulk/test_cluster.py tests/workflows/test_label_on_cluster.py
 
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -q -m "not slow" $(WORKERS)

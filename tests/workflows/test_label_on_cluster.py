@@ -17,7 +17,10 @@ from potstill.labeler.config import LabelConfig
 from potstill.workflows.labelling import plan_labelling
 from potstill.workflows.teacher import TeacherConfig
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not os.environ.get("POTSTILL_CLUSTER"), reason="starts Ray, which needs free cores: make test-cluster"),
+]
 N_TEXTS = 200  # seven blocks, the last one shorter
 
 

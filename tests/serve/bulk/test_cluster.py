@@ -19,7 +19,10 @@ from potstill.serve.bulk import units
 from potstill.serve.bulk.run import predict_to_file
 from potstill.serve.bulk.units import Store, pieces, units_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not os.environ.get("POTSTILL_CLUSTER"), reason="starts Ray, which needs free cores: make test-cluster"),
+]
 TEXTS = [f"the price will {word} {'e' * (n % 23)} {n}" for n in range(20_000) for word in ("rise", "fall", "stay")]
 # Runs the console in a program of its own, with units so small that there are many.
 DRIVER = """
