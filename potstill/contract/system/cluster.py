@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import ray.data
 from potstill.contract.errors import UserError
 
 MAX_ATTEMPTS = 4  # for a row whose actor is lost; one that ends each of them would else never end
+NOWHERE = "http://127.0.0.1:9"  # where nothing listens
 STORE_BYTES = 256 << 20  # of a cluster that is started here
 
 
@@ -48,7 +50,10 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         if not os.environ.get("RAY_ADDRESS"):
             here = {"include_dashboard": False, "object_store_memory": STORE_BYTES, "_node_ip_address": "127.0.0.1"}
             quiet |= {"num_cpus": wanted, **here}
-        ray.init(**quiet)
+            with _without_plain_http():
+                ray.init(**quiet)
+        else:
+            ray.init(**quiet)
     try:
         for kind, need in (("CPU", wanted), ("GPU", config.actors * config.gpus_per_actor)):
             there = ray.cluster_resources().get(kind, 0)
@@ -73,15 +78,18 @@ def mapped(
     """
     if not rows:
         return
-    found = ray.data.from_items(list(rows), override_num_blocks=len(rows)).map_batches(
-        _Started,
-        fn_constructor_args=(actor, [ray.put(tuple(arguments))]),  # in a list a reference stays one, and a new actor finds it again
-        compute=ray.data.ActorPoolStrategy(size=min(config.actors, len(rows))),
-        num_cpus=config.threads_per_actor,
-        num_gpus=config.gpus_per_actor or None,
-        batch_size=1,
-        ray_remote_args_fn=_attempts,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the two last ones have no other place in Ray 2.60
+        found = ray.data.from_items(list(rows), override_num_blocks=len(rows)).map_batches(
+            _Started,
+            fn_constructor_args=(actor, [ray.put(tuple(arguments))]),  # a reference in a list stays one, which a new actor finds
+            compute=ray.data.ActorPoolStrategy(size=min(config.actors, len(rows))),
+            num_cpus=config.threads_per_actor,
+            num_gpus=config.gpus_per_actor or None,
+            batch_size=1,
+            max_restarts=MAX_ATTEMPTS,
+            max_task_retries=MAX_ATTEMPTS,
+        )
     yield from found.iter_rows()
 
 
@@ -90,6 +98,8 @@ class _Started:
 
     def __init__(self, actor: type, arguments: list[Any]) -> None:
         """Args: actor, the class; arguments, a reference to them."""
+        if os.environ.get("http_proxy") == NOWHERE:
+            del os.environ["http_proxy"]
         self._actor = actor(*ray.get(arguments[0]))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -98,6 +108,19 @@ class _Started:
         return made
 
 
-def _attempts() -> dict[str, int]:
-    """How often an actor, and a row of it, is tried again."""
-    return {"max_restarts": MAX_ATTEMPTS, "max_task_retries": MAX_ATTEMPTS}
+@contextmanager
+def _without_plain_http() -> Iterator[None]:
+    """Programs that start in this block reach nothing but this machine over plain HTTP, and forget that in actors of ours.
+
+    Even with its usage statistics off, Ray's dashboard asks the metadata servers of clouds on which it runs (2.60).
+    """
+    before = {name: os.environ.get(name) for name in ("http_proxy", "no_proxy")}
+    os.environ |= {"http_proxy": NOWHERE, "no_proxy": ",".join(filter(None, [before["no_proxy"], "127.0.0.1,localhost"]))}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
