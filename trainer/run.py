@@ -63,7 +63,6 @@ class TrainReport:
         scores = student.scores["validation"]
         lines = [
             *(f"warning: {warning}" for warning in self.warnings),
-            *([f"note: {note}"] if (note := size_note(self.n_kept)) else []),
             f"trained on {self.n_kept} texts with loss {student.loss}; left out {self.n_dropped} "
             f"({self.selection.n_disagreed} below the minimum agreement, {self.selection.n_unread} that no path could label)",
             *([student.used_gold.as_text()] if student.used_gold else []),
@@ -73,6 +72,7 @@ class TrainReport:
             *(self.ensemble.as_text().splitlines() if self.ensemble else []),
             f"agrees with the teacher on {student.n_validation} held-out texts: "
             f"accuracy {scores['accuracy'].as_text()}, macro-F1 {scores['macro_f1'].as_text()}",
+            *([f"note: {note}"] if (note := size_note(self.n_kept)) else []),
             f"wrote {self.checkpoint} in {self.seconds:.0f} s",
         ]
         return "\n".join(lines)

@@ -189,7 +189,7 @@ def test_the_table_of_extras_agrees_with_the_package(repository):
         extra: {line.split(">")[0].split("=")[0].replace("-", "_") for line in lines}
         for extra, lines in project["optional-dependencies"].items()
     }
-    distribution = {"llama_cpp": "llama_cpp_python", "OpenSSL": "pyopenssl", "sklearn": "scikit_learn"}
+    distribution = {"llama_cpp": "llama_cpp_python", "OpenSSL": "pyopenssl", "sklearn": "scikit_learn", "ray": "ray[data]"}
     for module, extras in EXTRAS.items():
         for extra in extras:
             assert distribution.get(module, module) in brings[extra], (module, extra)

@@ -63,6 +63,9 @@ certify bundle gold.jsonl --accuracy 0.05 --out certified
 check certified gold.jsonl
 predict bundle texts.jsonl
 predict bundle pool.jsonl --out answers.parquet
+labels combine task.toml out/labels.db combined.jsonl --bundle bundle
+labels propose task.toml out/labels.db proposals.json --refine off
+completion bash
 shares bundle pool.jsonl --gold gold.jsonl
 audit audit.jsonl --hard hard.jsonl
 adapt bundle pool.jsonl --out adapted

@@ -111,7 +111,7 @@ def test_the_table_fits_a_terminal_and_its_command_labels_what_was_planned(files
     command[4] = str(out)
     began = time.monotonic()
     assert console(command[1:]) == 0
-    assert time.monotonic() - began < 0.001 * 3600 + 1
+    assert time.monotonic() - began < 0.001 * 3600 + 4  # what cannot be cut short, on a machine that does other things, too
     told = capsys.readouterr().out
     assert "texts were reached; the same command goes on with the others" in told
     assert (out / "soft_labels.parquet").is_file()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ def connected(config: ClusterConfig) -> Iterator[None]:
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of arguments in its store, which the driver holds to the end
     started = not ray.is_initialized()
     wanted = config.actors * config.threads_per_actor
     if started:
@@ -50,10 +52,11 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         if not os.environ.get("RAY_ADDRESS"):
             here = {"include_dashboard": False, "object_store_memory": STORE_BYTES, "_node_ip_address": "127.0.0.1"}
             quiet |= {"num_cpus": wanted, **here}
-            with _without_plain_http():
+            with _without_plain_http(), _without_stderr():
                 ray.init(**quiet)
         else:
-            ray.init(**quiet)
+            with _without_stderr():
+                ray.init(**quiet)
     try:
         for kind, need in (("CPU", wanted), ("GPU", config.actors * config.gpus_per_actor)):
             there = ray.cluster_resources().get(kind, 0)
@@ -79,7 +82,7 @@ def mapped(
     if not rows:
         return
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the two last ones have no other place in Ray 2.60
+        warnings.simplefilter("ignore", DeprecationWarning)  # of the last argument, whose values have no other place in Ray 2.60
         found = ray.data.from_items(list(rows), override_num_blocks=len(rows)).map_batches(
             _Started,
             fn_constructor_args=(actor, [ray.put(tuple(arguments))]),  # a reference in a list stays one, which a new actor finds
@@ -87,8 +90,7 @@ def mapped(
             num_cpus=config.threads_per_actor,
             num_gpus=config.gpus_per_actor or None,
             batch_size=1,
-            max_restarts=MAX_ATTEMPTS,
-            max_task_retries=MAX_ATTEMPTS,
+            ray_remote_args_fn=_attempts,
         )
     yield from found.iter_rows()
 
@@ -106,6 +108,25 @@ class _Started:
         """What the actor makes of a batch."""
         made: dict[str, Any] = self._actor(batch)
         return made
+
+
+def _attempts() -> dict[str, int]:
+    """How often an actor, and a row of it, is tried again."""
+    return {"max_restarts": MAX_ATTEMPTS, "max_task_retries": MAX_ATTEMPTS}
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Nothing is printed to stderr in this block, by C++ either, where Ray says at what level it logs; its errors are raised."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def stored(file: Path, table: str = "paths") -> Table:
     [
         ({"n_paths": 4}, 20, 20, False),
         ({"n_paths": 6, "bound": 0.9}, 8, 4, False),
-        ({"n_paths": 2, "mode": "cascade", "n_direct": 2, "uncertain": 0.5}, 6, 4, False),
+        ({"n_paths": 2, "mode": "cascade", "n_direct": 2, "uncertain": 0.5}, 16, 4, False),
         ({"n_paths": 4, "mode": "direct", "bound": 0.8}, 6, 3, True),
     ],
     ids=["cot", "adaptive", "cascade", "adaptive direct"],
