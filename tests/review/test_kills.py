@@ -9,7 +9,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_no_label_is_lost_or_stored_twice_in_kills_of_the_server(tmp_path):
-    found = server_kills.run(4, tmp_path, seed=1, n_texts=400)
+    found = server_kills.run(4, tmp_path, seed=1, n_texts=2_500)  # more than can be labelled before the last kill
     assert found["given"] > 10
     assert (found["lost"], found["repeated"], found["faults"]) == (0, 0, 0)
 

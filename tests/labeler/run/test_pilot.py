@@ -117,7 +117,7 @@ def test_questions_that_share_a_prompt_are_timed_together_and_cost_less_than_alo
     assert [sum(len(fork.asks) for fork in part) for part in parts_of(task, local, DIRECT)] == [6]
     assert [len(part) for part in parts_of(task, local, CASCADE)] == [1] * 6
     texts = [Text(f"{i} " + "the price will surely rise " * 12, str(i)) for i in range(200)]
-    together, alone = (questions_pace(local, config, texts, 3.0) for config in (DIRECT, CASCADE))
+    together, alone = (questions_pace(local, config, texts, 7.0) for config in (DIRECT, CASCADE))
     assert together.n_asks == alone.n_asks == 6
     assert 0 < together.read_s < 0.6 * alone.read_s
 
