@@ -39,6 +39,8 @@ from potstill.labeler.store.database import LabelStore  # noqa: E402
 from potstill.labeler.store.integrity import check_store  # noqa: E402
 
 KEYS = {"1": "up", "2": "down"}
+START_S = 30  # for a browser to answer at its start
+N_STARTS = 4  # at most
 PATIENCE_S = 60
 _FIELDS = "() => [...document.querySelectorAll('#answers input[type=hidden]')].map(field => [field.name, field.value])"
 _NEXT = "entry => ![entry, undefined].includes(document.querySelector('input[name=entry]')?.value)"
@@ -74,22 +76,45 @@ class Person:
 
 @contextmanager
 def chromium(playwright: Playwright, profile: Path) -> Iterator[tuple[subprocess.Popen[bytes], Browser]]:
-    """A browser whose processes form a group of their own, and a connection to it."""
-    (profile / "DevToolsActivePort").unlink(missing_ok=True)
-    command = [browser_program(), *FLAGS, "--headless=new", "--no-first-run", f"--user-data-dir={profile}"]
-    process = subprocess.Popen(
-        [*command, "--remote-debugging-port=0"], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    """A browser whose processes form a group of their own, and a connection to it.
+
+    One that was killed sometimes leaves a profile with which the next one starts and does not answer; then another is started.
+    """
+    for left in reversed(range(N_STARTS)):
+        process = _begin(profile)
+        try:
+            browser = playwright.chromium.connect_over_cdp(_address(profile), timeout=1000 * START_S)
+        except (TimeoutError, Error):
+            _kill(process)
+            process.wait()
+            if not left:
+                raise
+        else:
+            break
     try:
-        until = time.monotonic() + PATIENCE_S
-        while not (told := _port(profile)):
-            if time.monotonic() > until:
-                raise TimeoutError("the browser did not say where it listens")
-            time.sleep(0.02)
-        yield process, playwright.chromium.connect_over_cdp(f"http://127.0.0.1:{told}", timeout=1000 * PATIENCE_S)
+        yield process, browser
     finally:
         _kill(process)
         process.wait()
+
+
+def _begin(profile: Path) -> subprocess.Popen[bytes]:
+    """A browser that will write into its profile where it listens."""
+    (profile / "DevToolsActivePort").unlink(missing_ok=True)
+    command = [browser_program(), *FLAGS, "--headless=new", "--no-first-run", f"--user-data-dir={profile}"]
+    return subprocess.Popen(
+        [*command, "--remote-debugging-port=0"], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def _address(profile: Path) -> str:
+    """Where the browser listens; raises TimeoutError if it does not say so in time."""
+    until = time.monotonic() + START_S
+    while not (told := _port(profile)):
+        if time.monotonic() > until:
+            raise TimeoutError("the browser did not say where it listens")
+        time.sleep(0.02)
+    return f"http://127.0.0.1:{told}"
 
 
 def _port(profile: Path) -> str | None:
