@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from potstill.contract.checkpoint import Student
 from potstill.contract.errors import MissingExtraError, UserError
-from potstill.contract.project import STORE_FILE
-from potstill.labeler.aggregation.config import DEFAULTS
+from potstill.contract.project import SOFT_LABELS_FILE, STORE_FILE
+from potstill.contract.soft_label import read_soft_labels
+from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig
 from potstill.labeler.aggregation.other_texts.budget import Progress, budget_points
 from potstill.labeler.aggregation.other_texts.surroundings import TextSpace
 from potstill.labeler.aggregation.path_table import read_paths
@@ -41,6 +43,13 @@ def plot_of_budget(folder: Path, student: Student, seconds: float | None, progre
         vectors = TextSpace(DEFAULTS.backbone).vectors(table.texts)
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "torch", "train") from None
-    points = budget_points(table, settings, DEFAULTS, vectors, progress)
+    points = budget_points(table, settings, _as_derived(folder, student), vectors, progress)
     parts = [BudgetPart(point.n_texts, point.n_paths, point.labels, point.student) for point in points]
     return budget_plot(parts, None if seconds is None else seconds / len(table.owners))
+
+
+def _as_derived(folder: Path, student: Student) -> DeriveConfig:
+    """The default settings, without refining where the folder's soft labels were not refined: a curve is of labels like those."""
+    path = folder / SOFT_LABELS_FILE
+    rows = read_soft_labels(path, labels=student.labels) if path.is_file() else []
+    return replace(DEFAULTS, refine="off") if rows and "+refined" not in rows[0].method else DEFAULTS

@@ -2,12 +2,17 @@
 
 import numpy as np
 import pytest
-from support.sample_texts import LABELS, a_task
+from msgspec.structs import replace
+from support.sample_texts import LABELS, a_soft_label, a_task
 from support.tiny_checkpoint import write_checkpoint
 
 from potstill.commands.main import run as console
 from potstill.contract.checkpoint import Student
 from potstill.contract.errors import UserError
+from potstill.contract.project import SOFT_LABELS_FILE
+from potstill.contract.soft_label import write_soft_labels
+from potstill.labeler.aggregation.other_texts.budget import budget_points
+from potstill.workflows.overview import budget
 from potstill.workflows.overview.budget import plot_of_budget
 
 pytestmark = pytest.mark.slow
@@ -59,3 +64,19 @@ def test_without_the_run_s_folder_it_says_which_option_is_missing(tmp_path, caps
     (tmp_path / "gold.jsonl").write_text('{"text": "prices rose", "gold": "up"}\n')
     assert console(["report", str(checkpoint), str(tmp_path / "gold.jsonl"), "--budget", "--out", str(tmp_path / "r.html")]) == 1
     assert "--budget scores parts of the stored paths; name the folder that holds them with --run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("method", "refine"), [(None, "auto"), ("calibrated", "off"), ("calibrated+refined", "auto")])
+def test_a_curve_is_of_labels_as_the_folder_has_them(stored, minilm, tmp_path, monkeypatch, method, refine):
+    fill(stored, task_digest=a_task().digest)
+    if method is not None:
+        write_soft_labels(tmp_path / SOFT_LABELS_FILE, [replace(a_soft_label("prices rose", [1, 0, 0]), method=method)])
+    seen = []
+
+    def watched(table, settings, config, *rest):
+        seen.append(config.refine)
+        return budget_points(table, settings, config, *rest)
+
+    monkeypatch.setattr(budget, "budget_points", watched)
+    plot_of_budget(tmp_path, a_student(a_task().digest), None)
+    assert seen == [refine]
