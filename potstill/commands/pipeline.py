@@ -21,7 +21,8 @@ def demo(out: Path) -> None:
     """Label, train, export and measure on the example's posts, with the two embedded models, in a few minutes."""
     with heeding_sigterm():
         finished = run_project(write_demo_project(out), click.echo, SHOWN)
-        scored, bench = results.score(finished), results.time_bundle(finished)
+        scored = results.score_beside(finished, results.score(finished))
+        bench = results.time_bundle(finished)
         results.write_demo_summary(out, finished, scored, bench)
         click.echo(results.demo_report(out, finished, scored, bench))
 

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from potstill.contract.checkpoint import read_student
 from potstill.contract.files import atomic
-from potstill.contract.project import GOLD_LABELS_FILE, TEACHER
+from potstill.contract.project import GOLD_LABELS_FILE, SOFT_LABELS_FILE, TEACHER
 from potstill.contract.questions.questionnaire import Questionnaire, as_single
 from potstill.contract.scores import metrics
 from potstill.contract.scores.record import Scores
 from potstill.contract.soft_label import read_soft_labels
 from potstill.contract.texts import texts_and_targets
-from potstill.models.catalog import find_teacher
+from potstill.models.catalog import find_backbone, find_teacher
 from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
 from potstill.serve.bench.bundle_report import BundleBenchReport
 from potstill.serve.runtime.classifier import Classifier
+from potstill.trainer.data.rows import read_trained_rows
+from potstill.trainer.evaluation.baselines.find import BaselineInputs, built_in_baseline
 from potstill.trainer.evaluation.checkpoint_scores import predict
 from potstill.trainer.evaluation.comparison_text import as_text
+from potstill.trainer.evaluation.gold import read_gold
+from potstill.trainer.evaluation.label_map import parse_label_map
 from potstill.workflows.evaluation import EvaluateConfig, evaluate
+from potstill.workflows.overview.few_gold import N_GOLD, few_gold
 from potstill.workflows.pipeline import ProjectRun
 
 SUMMARY_FILE = "summary.json"
@@ -38,6 +44,7 @@ class ProjectScores:
 
     n_gold: int
     scores: dict[str, Scores]  # teacher, student, int8
+    beside: dict[str, Scores] = field(default_factory=dict)  # what the same could be had for without a student
 
 
 def score(finished: ProjectRun) -> ProjectScores:
@@ -57,6 +64,23 @@ def score(finished: ProjectRun) -> ProjectScores:
     return ProjectScores(len(rows), {name: metrics.scores(values, gold) for name, values in probs.items()})
 
 
+def score_beside(finished: ProjectRun, scored: ProjectScores) -> ProjectScores:
+    """Add what stands beside a student of one choice: the commonest label, words alone on the same labels, a few gold labels."""
+    student = read_student(finished.checkpoint)
+    if finished.plan.gold_file is None:
+        return scored
+    gold = read_gold(finished.plan.gold_file, student, parse_label_map([], student.labels))
+    rows = read_trained_rows(finished.out / SOFT_LABELS_FILE, finished.checkpoint, student)
+    inputs = BaselineInputs(finished.checkpoint, student, gold, rows)
+    found = {
+        "commonest label": built_in_baseline("majority", inputs).probs,
+        "words alone": built_in_baseline("tfidf", inputs).probs,
+        f"{N_GOLD} gold texts": few_gold(gold.texts, gold.classes, len(gold.labels), find_backbone(student.backbone).path),
+    }
+    beside = {name: metrics.scores(probs, gold.classes) for name, probs in found.items() if probs is not None}
+    return replace(scored, beside=beside)
+
+
 def scores_text(finished: ProjectRun) -> str:
     """The scores of all three on the project's gold texts, for a person; of several questions a table for each."""
     if not isinstance(finished.plan.task, Questionnaire) or finished.plan.gold_file is None:
@@ -73,9 +97,16 @@ def time_bundle(finished: ProjectRun) -> BundleBenchReport:
 def table(scored: ProjectScores) -> str:
     """The scores for a person, each with its 95 % interval."""
     lines = [f"\non {scored.n_gold} gold texts   accuracy               macro-F1"]
-    for name, values in scored.scores.items():
-        lines.append(f"  {name:<18} {values['accuracy'].as_text():<22} {values['macro_f1'].as_text()}")
+    lines += map(_line, scored.scores.items())
+    if scored.beside:
+        lines += ["beside them", *map(_line, scored.beside.items())]
     return "\n".join(lines)
+
+
+def _line(row: tuple[str, Scores]) -> str:
+    """One row of :func:`table`."""
+    name, values = row
+    return f"  {name:<18} {values['accuracy'].as_text():<22} {values['macro_f1'].as_text()}"
 
 
 def folder_bytes(folder: Path) -> int:
@@ -86,6 +117,7 @@ def folder_bytes(folder: Path) -> int:
 def write_demo_summary(out: Path, finished: ProjectRun, scored: ProjectScores, bench: BundleBenchReport) -> None:
     """Write `summary.json`: the demo's figures for machines. Times in seconds, latencies in milliseconds per text."""
     teacher = find_teacher(TEACHER)
+    shown = ("accuracy", "macro_f1")
     summary = {
         "teacher": {"name": teacher.name, "sha256": teacher.sha256},
         "n_texts": len(finished.plan.all_texts),
@@ -94,11 +126,11 @@ def write_demo_summary(out: Path, finished: ProjectRun, scored: ProjectScores, b
         "label_s": finished.seconds["label"],
         "train_s": finished.seconds["train"],
         "export_s": finished.seconds["export"],
-        **{metric: {who: values[metric].value for who, values in scored.scores.items()} for metric in ("accuracy", "macro_f1")},
+        **{metric: {who: values[metric].value for who, values in scored.scores.items()} for metric in shown},
         "intervals": {
-            metric: {who: [values[metric].low, values[metric].high] for who, values in scored.scores.items()}
-            for metric in ("accuracy", "macro_f1")
+            metric: {who: [values[metric].low, values[metric].high] for who, values in scored.scores.items()} for metric in shown
         },
+        "beside": {who: {metric: values[metric].value for metric in shown} for who, values in scored.beside.items()},
         "latency_ms": {"p50": bench.p50_ms, "p99": bench.p99_ms},
         "bundle_bytes": folder_bytes(finished.bundle),
     }
