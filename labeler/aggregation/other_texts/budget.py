@@ -113,10 +113,10 @@ def _answers(
     around = Surroundings(vectors=own if config.refine == "on" else None, guessed=config.prior is None)
     probs = distributions(part, settings, config, around).probs
     learned, asked = place[: len(rows)], place[len(rows) :]
-    return probs[asked], _stand_in(probs[learned], own[learned], own[asked], np.log(prior_shares(config, settings.labels)))
+    return probs[asked], stand_in(probs[learned], own[learned], own[asked], np.log(prior_shares(config, settings.labels)))
 
 
-def _stand_in(
+def stand_in(
     probs: NDArray[np.float64], vectors: NDArray[np.float32], asked: NDArray[np.float32], log_prior: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """A linear model of soft labels, asked about other texts.
