@@ -36,7 +36,7 @@ from potstill.labeler.aggregation.soft_labels import distributions
 from potstill.labeler.run.text_order import spread_order
 from potstill.labeler.store.database import LabelStore, RunSettings
 
-SHARES = (0.25, 0.5, 1.0)  # of the pool's texts: the budget in paths
+SHARES = (0.25, 0.5, 0.75)  # of the pool's texts: the budget in paths
 N_DRAWS = 10
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -53,8 +53,8 @@ class Labelled:
     scored: Rows
     gold: Rows  # of the scored texts
 
-    def probs(self, rows: Rows, n_paths: int) -> Floats:
-        """Soft labels of some texts, rising, refined by each other, with so many paths each; float [n, C]."""
+    def probs(self, rows: Rows, n_paths: int | Rows) -> Floats:
+        """Soft labels of some texts, rising, refined by each other, with so many paths (each); float [n, C]."""
         part = self.table.of_texts(rows).first_paths(n_paths)
         return distributions(part, self.settings, DeriveConfig(refine="on"), Surroundings(vectors=self.vectors[rows])).probs
 
@@ -79,10 +79,9 @@ def twice(found: Labelled, order: Rows, budget: int) -> float:
 def again(found: Labelled, order: Rows, budget: int) -> float:
     """One path for each of two thirds as many texts, and a second one for the least certain half of them."""
     rows = np.sort(order[: budget * 2 // 3])
-    first, second = found.probs(rows, 1), found.probs(rows, 2)
-    doubtful = np.argsort(first.max(axis=1), kind="stable")[: budget - len(rows)]
-    first[doubtful] = second[doubtful]
-    return found.score(rows, first)
+    n_paths = np.ones(len(rows), dtype=np.int64)
+    n_paths[np.argsort(found.probs(rows, 1).max(axis=1), kind="stable")[: budget - len(rows)]] = 2
+    return found.score(rows, found.probs(rows, n_paths))
 
 
 def spread(found: Labelled, order: Rows, budget: int) -> float:

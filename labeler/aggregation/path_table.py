@@ -69,13 +69,13 @@ class PathTable:
         texts = [text for text, keep in zip(self.texts, kept, strict=True) if keep]
         return replace(part, texts=texts, gold=self.gold[kept], owners=places[part.owners], log_prior=log_prior)
 
-    def first_paths(self, n: int) -> PathTable:
-        """All texts with at most n paths each, the first ones. Args: n, at least 1."""
+    def first_paths(self, n: int | NDArray[np.int64]) -> PathTable:
+        """All texts with at most n paths each, the first ones. Args: n, at least 1; of all texts, or int [N] of each."""
         order = np.argsort(self.owners, kind="stable")
         starts = np.concatenate([[0], np.cumsum(self.n_paths)[:-1]])
         ranks = np.empty(len(order), dtype=np.int64)
         ranks[order] = np.arange(len(order)) - starts[self.owners[order]]
-        return self._of_paths(ranks < n)
+        return self._of_paths(ranks < np.broadcast_to(n, len(self.texts))[self.owners])
 
     def _of_paths(self, kept: NDArray[np.bool_]) -> PathTable:
         """All texts with some of their paths. Args: bool [P]."""

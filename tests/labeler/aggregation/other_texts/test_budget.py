@@ -69,6 +69,16 @@ def test_a_part_of_a_table_is_what_was_said_of_that_part(stored):
     np.testing.assert_allclose(np.exp(part.logprobs), said)
 
 
+def test_every_text_may_keep_a_number_of_paths_of_its_own(stored):
+    table, gold, _ = paths_of(n=4, n_gold=1, n_paths=3)
+    store, run = stored(table, gold, labels=LABELS)
+    part = read_paths(store, run).first_paths(np.array([1, 3, 2, 4]))
+    assert part.n_paths.tolist() == [1, 3, 2, 3]
+    wanted = [probs for key, n in zip(sorted(table), (1, 3, 2, 3), strict=True) for _, probs in table[key][:n]]
+    order = np.argsort(part.owners, kind="stable")
+    np.testing.assert_allclose(np.exp(part.logprobs[order]), wanted)
+
+
 @pytest.mark.parametrize(
     ("n", "n_gold", "message"),
     [
