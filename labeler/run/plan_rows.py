@@ -30,35 +30,32 @@ class PlanRow:
     usual: bool = False  # whether it is the teacher's best known mode
 
 
-def fitting(pace: LabellingPace, config: LabelConfig, n_texts: int, seconds: float, order_s: float) -> tuple[int, float]:
+def fitting(pace: LabellingPace, config: LabelConfig, n_texts: int, seconds: float) -> tuple[int, float]:
     """(texts that fit, seconds of the run); (0, 0) if the mode was not measured or not even its prompts fit.
 
     Args:
         n_texts: that are to be labelled.
         seconds: that labelling may take.
-        order_s: of them, for choosing the texts where not all fit.
     """
     text_s, whole_s = pace.text_s(config), pace.run_s(config, n_texts)
     if text_s is None or whole_s is None:
         return 0, 0.0
     if whole_s <= USED * seconds:
         return n_texts, whole_s
-    n = int((USED * seconds - order_s - pace.fixed_s(config)) / text_s)
+    n = int((USED * seconds - pace.fixed_s(config)) / text_s)
     n = max(0, min(n, n_texts))
-    return n, order_s + pace.fixed_s(config) + n * text_s if n else 0.0
+    return n, pace.fixed_s(config) + n * text_s if n else 0.0
 
 
-def best_fit(
-    pace: LabellingPace, configs: Sequence[LabelConfig], n_texts: int, seconds: float, order_s: float
-) -> tuple[LabelConfig, int, float]:
+def best_fit(pace: LabellingPace, configs: Sequence[LabelConfig], n_texts: int, seconds: float) -> tuple[LabelConfig, int, float]:
     """(configuration, texts, seconds): the first with which all texts fit, else the last one.
 
     Args:
         configs: at least one, from the best to the cheapest.
-        n_texts, seconds, order_s: as for :func:`fitting`.
+        n_texts, seconds: as for :func:`fitting`.
     """
     for config in configs:
-        n, run_s = fitting(pace, config, n_texts, seconds, order_s)
+        n, run_s = fitting(pace, config, n_texts, seconds)
         if n == n_texts:
             break
     return config, n, run_s

@@ -1,4 +1,4 @@
-"""Ask one teacher about texts and store its paths: all of them, or as many as a time budget allows, the most useful first."""
+"""Ask one teacher about texts and store its paths: all of them, or as many random ones as a time budget allows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import LabelConfig
-from potstill.labeler.encoder_at_hand import encoder_at_hand
 from potstill.labeler.prompts.variants import Nearest
 from potstill.labeler.run.budget import Settle, TimeBudget, label_in_time
 from potstill.labeler.run.forecast import forecast, forecast_questions
@@ -21,15 +20,13 @@ from potstill.labeler.run.label import LabelReport
 from potstill.labeler.run.label import label as label_texts
 from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.run.questions import QuestionsJob, label_questions
-from potstill.labeler.run.text_order import spread, with_gold_between
+from potstill.labeler.run.text_order import at_random, with_gold_between
 from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.store.questions import labelling
 from potstill.labeler.teacher import Teacher
 from potstill.labeler.teachers.local import LocalTeacher
 from potstill.workflows.teacher import TeacherConfig, configured_teacher, nearest_worked_examples, with_possible_mode
 
-EMBEDDING_SHARE = 0.05  # of the budget may go into finding out which texts are alike
-LEAST_EMBEDDING_S = 10.0  # with less, loading the encoder would already take more
 _N_GUESS = 64  # texts
 _LIKELY = 0.7  # of the budget: where a guess says that all texts take less, they need no order
 
@@ -60,17 +57,14 @@ def ask_all(asking: Asking, progress: RunCallback | None, tell: Tell) -> LabelRe
         opened.close()
 
 
-def ask_in_time(
-    asking: Asking, budget: TimeBudget, settle: Settle, backbone: str, progress: RunCallback | None, tell: Tell
-) -> LabelReport:
+def ask_in_time(asking: Asking, budget: TimeBudget, settle: Settle, progress: RunCallback | None, tell: Tell) -> LabelReport:
     """Draw the paths of as many texts as the budget allows, and derive their soft labels inside it.
 
-    Texts of which all paths are stored come first, then those that earlier commands began, then the others: spread over the
-    embedding space, unless a second teacher is asked, which begins with the least certain ones.
+    Texts of which all paths are stored come first, then those that earlier commands began, then the others: at random, unless a
+    second teacher is asked, which begins with the least certain ones.
 
     Args:
         settle: derives and writes the soft labels of what is stored.
-        backbone: the encoder in whose embedding space the texts are spread.
     Raises:
         UserError: as :func:`potstill.labeler.run.label.label`, and if no path was drawn in time.
     """
@@ -79,7 +73,7 @@ def ask_in_time(
         text_s = _seconds_a_text(asking, opened)
         begun, rest = _begun(asking)
         if rest and asking.after is None:
-            rest = _most_useful_first(rest, budget, text_s, backbone, tell)
+            rest = _at_random(rest, budget, text_s)
 
         def ask(texts: Sequence[Text], ends_at: float) -> LabelReport:
             return _label(asking, opened, texts, progress, ends_at)
@@ -157,8 +151,8 @@ def _begun(asking: Asking) -> tuple[list[Text], list[Text]]:
     return begun, [text for text in texts if text.id not in counts]
 
 
-def _most_useful_first(texts: list[Text], budget: TimeBudget, text_s: float | None, backbone: str, tell: Tell) -> list[Text]:
-    """The texts spread over the embedding space, with those that carry gold in between.
+def _at_random(texts: list[Text], budget: TimeBudget, text_s: float | None) -> list[Text]:
+    """The texts in random order, with those that carry gold in between; as they come where all should fit.
 
     Args:
         text_s: about how many seconds a text takes; None: unknown.
@@ -166,11 +160,4 @@ def _most_useful_first(texts: list[Text], budget: TimeBudget, text_s: float | No
     if text_s is not None and len(texts) * text_s < _LIKELY * budget.left:
         return texts
     gold, others = [text for text in texts if text.gold is not None], [text for text in texts if text.gold is None]
-    seconds = EMBEDDING_SHARE * budget.seconds
-    if len(others) > 1 and seconds >= LEAST_EMBEDDING_S:
-        encoder, reason = encoder_at_hand(backbone)
-        if encoder is None:
-            tell(f"the texts are labelled in the order of their file, not spread over what they are about: {reason}")
-        else:
-            others = spread(others, encoder, seconds)
-    return with_gold_between(others, gold)
+    return with_gold_between(at_random(others), gold)

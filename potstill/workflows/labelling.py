@@ -122,8 +122,8 @@ def label(
         teacher: who answers, and with how much of this machine.
         derive: how soft labels follow from the paths.
         then: a second teacher, asked about the texts of which the first one is not certain; soft labels follow from both.
-        hours: label as many texts as that allows, those first that differ most from each other, and end in time with their soft
-            labels written; the same call goes on from there.
+        hours: label as many texts as that allows, in random order, and end in time with their soft labels written; the same
+            call goes on from there.
         progress: called after every few paths, once they are stored.
         tell: takes a line for a person: what takes a while, and what to know about the labels.
     Raises:
@@ -290,7 +290,7 @@ def _labelled(plan: LabelPlan, out: Path, progress: RunCallback | None, tell: Te
 def _asked(asking: Asking, budget: TimeBudget | None, written: _Written, progress: RunCallback | None, tell: Tell) -> LabelReport:
     """Ask one teacher, and write the soft labels."""
     if budget is not None:
-        return ask_in_time(asking, budget, written.write, written.plan.derive.backbone, progress, tell)
+        return ask_in_time(asking, budget, written.write, progress, tell)
     report = ask_all(asking, progress, tell)
     if report.n_paths:
         written.write(report.run)

@@ -29,7 +29,7 @@ from potstill.labeler.tuning.score_file import TunedScores, by_score, prompt_of,
 from potstill.models.catalog import Entry, best_mode, load_catalog, place
 from potstill.models.gguf import read_header
 from potstill.models.memory import memory_needed
-from potstill.workflows.asking import EMBEDDING_SHARE, LEAST_EMBEDDING_S, Tell
+from potstill.workflows.asking import Tell
 from potstill.workflows.teacher import TeacherConfig, configured_teacher, nearest_worked_examples
 
 N_CELLS = 8192  # tokens of context that a teacher must have room for: a prompt and the texts in work
@@ -306,14 +306,13 @@ def _rows(
     """One row for each mode of a teacher."""
     (pace, known), tuned = paces[candidate.name], scores.get(candidate.name)
     seconds, n_texts = pilots.config.hours * 3600, len(pilots.texts)
-    order_s = EMBEDDING_SHARE * seconds if EMBEDDING_SHARE * seconds >= LEAST_EMBEDDING_S else 0.0
     usual = tuned.chosen.get("mode") if tuned else best_mode(candidate.name) or "cot"
     rows = []
     for mode in pilots.modes():
         configs = with_paths(pilots.prompt(candidate.name), mode, pilots.config.n_paths)
         if tuned:
             configs = by_score(configs, tuned)
-        chosen, n, run_s = best_fit(pace, configs, n_texts, seconds, order_s)
+        chosen, n, run_s = best_fit(pace, configs, n_texts, seconds)
         score = score_of(tuned, chosen) if tuned else None
         rows.append(PlanRow(candidate.name, candidate.size_mb, chosen, n, run_s, known, score, mode == usual))
     return rows

@@ -85,7 +85,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--hours",
     type=float,
-    help="Label as many texts as that time allows, the most different ones first, and end in time.  [default: all texts]",
+    help="Label as many texts as that time allows, in random order, and end in time.  [default: all texts]",
 )
 @click.option("--dry-run", is_flag=True, help="Only estimate tokens and time on this machine.")
 @click.option("--new-run", is_flag=True, help="Label again, beside the runs that OUT holds.")

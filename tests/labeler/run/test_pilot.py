@@ -132,23 +132,23 @@ def test_rationales_of_several_questions_are_timed_too(monkeypatch):
 
 
 def test_where_all_texts_fit_the_run_is_as_long_as_it_takes():
-    assert fitting(PACE, DIRECT, 100, 3600, 30) == (100, PACE.run_s(DIRECT, 100))
+    assert fitting(PACE, DIRECT, 100, 3600) == (100, PACE.run_s(DIRECT, 100))
 
 
 def test_where_not_all_fit_the_run_fills_the_time():
-    n, seconds = fitting(PACE, DIRECT, 10_000, 3600, 30)
+    n, seconds = fitting(PACE, DIRECT, 10_000, 3600)
     assert n < 10_000 and USED * 3600 - PACE.text_s(DIRECT) < seconds <= USED * 3600
 
 
 @pytest.mark.parametrize(("pace", "seconds"), [(replace(PACE, rationale_s=None), 3600), (PACE, 3)])
 def test_a_mode_that_was_not_measured_and_a_time_that_is_too_short_label_nothing(pace, seconds):
-    assert fitting(pace, COT, 100, seconds, 0) == (0, 0.0)
+    assert fitting(pace, COT, 100, seconds) == (0, 0.0)
 
 
 def test_the_most_paths_with_which_all_texts_fit_are_chosen():
     options = with_paths(LabelConfig(), "direct")
     assert [config.n_paths for config in options] == list(PATHS["direct"])
-    chosen = {hours: best_fit(PACE, options, 4000, 3600 * hours, 0)[0].n_paths for hours in (1.2, 0.6, 0.3, 0.1)}
+    chosen = {hours: best_fit(PACE, options, 4000, 3600 * hours)[0].n_paths for hours in (1.2, 0.6, 0.3, 0.1)}
     assert chosen == {1.2: 8, 0.6: 4, 0.3: 2, 0.1: 2}
     assert [config.n_paths for config in with_paths(LabelConfig(), "cot", 3)] == [3]
 
