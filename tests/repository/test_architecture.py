@@ -75,7 +75,7 @@ EXCEPTIONS = {
     "contract/questions/kind_scores.py": {"numpy"},  # the scores of each kind of question
     "contract/questions/probabilities.py": {"numpy"},  # what trainer and export read from a student's logits alike
     "contract/scores/switches.py": {"numpy"},  # and which answers can be promised; nothing else of contract/ computes
-    "models/fetch.py": {"huggingface_hub"},  # inside one function: finding a model needs no client
+    "contract/system/hub.py": {"huggingface_hub"},  # inside one function: only who asks the hub needs its client
     "models/devices.py": {"llama_cpp"},  # inside one function: what it can compute on
     "models/repack.py": {"llama_cpp"},  # inside one function: llama.cpp quantizes
     "export/tokenizer/prune.py": {"safetensors"},  # the weights of a checkpoint, cut without building its network
