@@ -13,11 +13,11 @@ from potstill.contract.errors import UserError
 from potstill.contract.files import atomic, digest
 from potstill.contract.security.signature import SIGNATURE_FILE, sign
 from potstill.export.bundle import card
-from potstill.export.layouts import container, huggingface, sbom, triton
+from potstill.export.layouts import container, huggingface, kubernetes, sbom, triton
 from potstill.export.layouts.web import folder as web
 from potstill.export.layouts.web import runtime as web_runtime
 
-LAYOUTS = ("huggingface", "triton", "kserve", "docker", "web", "space")
+LAYOUTS = ("huggingface", "triton", "kserve", "kubernetes", "docker", "web", "space")
 PAGES = ("web", "space")  # layouts that answer in a browser
 ONE_CHOICE = ("huggingface", "triton")  # layouts whose clients expect one softmax over all outputs
 _IMAGE = re.compile(r"[a-z0-9]+([._/:-]+[A-Za-z0-9_]+)*")
@@ -120,6 +120,9 @@ def _fill(bundle: Path, folder: Path, manifest: Manifest, layout: str, image: st
     if layout == "docker":
         container.write_docker(bundle, folder, manifest, image, version)
         return container.how_to_docker(manifest)
+    if layout == "kubernetes":
+        kubernetes.write_kubernetes(bundle, folder, manifest, image, version)
+        return kubernetes.how_to(manifest, image)
     container.write_kserve(bundle, folder, manifest, image, version)
     return container.how_to_kserve(manifest, image)
 

@@ -57,6 +57,7 @@ package bundle packed-hf --layout huggingface
 package bundle packed-triton --layout triton
 package bundle packed-docker --layout docker
 package bundle packed-kserve --layout kserve
+package bundle packed-kubernetes --for kubernetes
 sign bundle --key key.pem
 verify bundle --key public.pem
 certify bundle gold.jsonl --accuracy 0.05 --out certified

@@ -19,7 +19,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--layout", "--for", "layout", type=click.Choice(LAYOUTS), required=True, help="Layout to write.")
 @click.option(
     "--image",
-    help="Name of the container image, for docker and kserve.  [default: the task's, with the bundle's digest]",
+    help="Name of the container image, for docker, kserve and kubernetes.  [default: the task's, with the bundle's digest]",
 )
 @click.option(
     "--runtime",

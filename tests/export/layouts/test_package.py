@@ -209,7 +209,7 @@ def export_copy(bundle, place):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"layout": "tar"}, "layout is 'tar'; allowed: huggingface, triton, kserve, docker, web, space"),
+        ({"layout": "tar"}, "layout is 'tar'; allowed: huggingface, triton, kserve, kubernetes, docker, web, space"),
         (
             {"layout": "docker", "runtime": "a.tgz"},
             "a runtime is given, but the layout docker has none; it is for the layouts web and space",
