@@ -96,7 +96,8 @@ def package(bundle: str | Path, folder: str | Path, config: PackageConfig) -> Pa
             usage = web.how_to(manifest)
         else:
             usage = _fill(bundle, staging, manifest, config.layout, image, version)
-        text = card.with_usage((bundle / card.FILE).read_text(encoding="utf-8"), usage)
+        own = bundle / card.FILE
+        text = card.with_usage(own.read_text(encoding="utf-8") if own.is_file() else f"# {manifest.name}\n\n", usage)
         if config.layout == "space":
             text = web.space_card(text, manifest)
             (staging / ".gitattributes").write_text(f"{web.PARTS}/*.js filter=lfs diff=lfs merge=lfs -text\n", encoding="ascii")

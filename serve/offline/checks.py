@@ -60,7 +60,7 @@ class CheckLine(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """One line."""
-        return f"{self.name} {self.verdict}: {self.found}"
+        return f"{self.name}: {self.verdict}; {self.found}"
 
 
 class ChecksReport(msgspec.Struct, frozen=True):

@@ -130,8 +130,10 @@ class Classifier:
         """
         if Path(bundle).is_dir():
             return cls.open(bundle, threads=threads, check=check, trust=trust)
-        from potstill.serve.runtime.hub import HubSource, read_from_hub  # whoever opens a folder does not wait for it
+        from potstill.serve.runtime.hub import HubSource, is_hub_name, read_from_hub  # whoever opens a folder does not wait for it
 
+        if not is_hub_name(str(bundle)):
+            raise UserError(f"{str(bundle)!r} is neither a folder nor a name on the hub; give a bundle's folder, or USER/NAME")
         source = HubSource(str(bundle), revision, token, cache_dir, local_files_only)
         return cls.from_files(read_from_hub(source, trust=trust), threads=threads, check=check)
 

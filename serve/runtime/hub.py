@@ -55,8 +55,13 @@ class HubFiles:
 
 def check_hub_name(name: str) -> None:
     """Raise UserError if a name cannot be one of the hub's."""
-    if not _NAME.fullmatch(name):
-        raise UserError(f"{name!r} is neither a folder nor a name on the hub; give a bundle's folder, or USER/NAME")
+    if not is_hub_name(name):
+        raise UserError(f"{name!r} is not a name on the hub; give USER/NAME")
+
+
+def is_hub_name(name: str) -> bool:
+    """Tell whether a name can be one of the hub's: USER/NAME."""
+    return _NAME.fullmatch(name) is not None
 
 
 def download(source: HubSource) -> HubFiles:

@@ -14,6 +14,7 @@ from support.tiny_bundle import a_familiarity, a_manifest, some_heads, write_bun
 from potstill.contract.bundle import read_manifest
 from potstill.export.layouts.dashboard import PANELS, dashboard
 from potstill.export.layouts.kubernetes import WAIT_METRIC, how_to, write_kubernetes
+from potstill.export.layouts.package import PackageConfig, package
 from potstill.export.layouts.triton import model_name
 from potstill.serve.http.config import Limits
 
@@ -87,6 +88,12 @@ def test_every_metric_and_label_of_the_dashboard_is_exported(title, query, expor
     from_scraping = {"pod", "job", "namespace"}
     for name in asked & set(labels):
         assert (split | chosen) - from_scraping <= labels[name], (name, split, chosen)
+
+
+def test_a_bundle_without_a_card_gets_one(tmp_path):
+    made = package(write_bundle(tmp_path / "bundle"), tmp_path / "out", PackageConfig("kubernetes"))
+    card = (made.folder / "README.md").read_text()
+    assert card.startswith("# tiny\n\n## Use\n\n```sh\ndocker build ") and "kubectl apply -k base" in card
 
 
 def test_the_metric_that_scales_is_exported(exported):

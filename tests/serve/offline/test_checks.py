@@ -68,7 +68,7 @@ def test_every_check_has_a_line_and_all_hold_on_texts_of_the_same_kind(bundle, t
     gold, texts = write_gold(tmp_path / "new.jsonl", bundle, 1, 0.97), write(tmp_path / "texts.jsonl", some_texts(300, 8))
     assert console(["check", str(bundle), str(texts), "--gold", str(gold), "--max-ms", "1000"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(" holds: ")[0] for line in lines] == ["certificate", "shares", "latency"]
+    assert [line.partition(": holds; ")[0] for line in lines] == ["certificate", "shares", "latency"]
     assert "0.9 certified; 300 texts, confidence 0.95" in lines[0] and "false alarms at most 0.01" in lines[1]
     assert "0 of 500 answers over 1000 ms, 5% may be; p50 " in lines[2]
     assert console(["check", str(bundle), str(texts), "--gold", str(gold), "--json"]) == 0
@@ -88,7 +88,7 @@ def test_each_check_breaks_on_what_it_is_about_and_on_nothing_else(bundle, tmp_p
     def broken(*args):
         code = console(["check", str(bundle), *map(str, args)])
         lines = capsys.readouterr().out.splitlines()
-        found = [line.split(" is broken")[0] for line in lines if " is broken: " in line]
+        found = [line.split(": is broken; ")[0] for line in lines if ": is broken; " in line]
         assert code == bool(found)
         return found
 

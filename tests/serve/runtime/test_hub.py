@@ -17,6 +17,7 @@ from potstill.contract.errors import UserError
 from potstill.contract.promises.certificate import Certificate
 from potstill.contract.scores.bounds import lower_bound
 from potstill.contract.scores.record import Score
+from potstill.export.layouts.push import push_to_hub
 from potstill.serve.runtime.classifier import Classifier
 
 pytestmark = pytest.mark.slow
@@ -278,6 +279,8 @@ def test_a_folder_goes_before_the_hub_and_other_names_are_refused(bundle):
     for name in ("no folder", "ann/../etc", "a/b/c", "tiny"):
         with pytest.raises(UserError, match=r"is neither a folder nor a name on the hub; give a bundle's folder, or USER/NAME$"):
             Classifier.from_pretrained(name)
+    with pytest.raises(UserError, match="^'tiny' is not a name on the hub; give USER/NAME$"):
+        push_to_hub(bundle, "tiny")
 
 
 def test_without_the_client_the_error_names_the_extra(tmp_path, repository):
