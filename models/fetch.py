@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from potstill.contract.errors import MissingExtraError, UserError
+from potstill.contract.errors import UserError
 from potstill.contract.files import atomic, decode, digest
+from potstill.contract.system.hub import hub_client, hub_reason
 from potstill.models import gguf
 from potstill.models.catalog import (
     MAIN,
@@ -111,7 +112,7 @@ def _download(entry: Entry, source: Hub, folder: Path, file: str, progress: Down
         with _watched(folder, remote.etag, file, remote.size or 0, progress):
             path = hub.hf_hub_download(source.repository, file, revision=commit or source.revision, local_dir=folder)
     except OSError as error:  # all errors of the hub's client and of requests are OSErrors
-        failure = f"{entry.name}: {file} could not be fetched: {_reason(error)}"
+        failure = f"{entry.name}: {file} could not be fetched: {hub_reason(error)}"
         raise UserError(f"{failure}; try again, the download resumes where it stopped; or, {by_hand(entry)}") from error
     found = digest.of_file(Path(path))
     hub_sha256 = remote.etag if _SHA256.fullmatch(remote.etag or "") else None  # the hub's ETag of a large file is its SHA-256
@@ -123,15 +124,11 @@ def _download(entry: Entry, source: Hub, folder: Path, file: str, progress: Down
 
 def _hub() -> Any:
     """Import the hub's client and set it to plain HTTP, where a broken transfer resumes from its last byte."""
-    try:
-        import huggingface_hub
-        from huggingface_hub import constants, utils
-    except ModuleNotFoundError:
-        raise MissingExtraError("huggingface_hub", "label") from None
-    constants.HF_HUB_DISABLE_XET = True
-    utils.disable_progress_bars()
-    utils.logging.set_verbosity_error()
-    return huggingface_hub
+    hub = hub_client("label")
+    hub.constants.HF_HUB_DISABLE_XET = True
+    hub.utils.disable_progress_bars()
+    hub.utils.logging.set_verbosity_error()
+    return hub
 
 
 @contextmanager
@@ -155,13 +152,3 @@ def _watched(folder: Path, etag: str | None, file: str, total: int, progress: Do
         done.set()
         watcher.join()
     progress(file, total, total)
-
-
-def _reason(error: OSError) -> str:
-    """The reason for a failed download, in a few words."""
-    response = getattr(error, "response", None)
-    if response is not None:
-        return f"the hub answered {response.status_code}"
-    if error.strerror:
-        return error.strerror
-    return "the hub cannot be reached"

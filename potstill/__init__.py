@@ -21,7 +21,9 @@ from potstill.contract.system import telemetry
 if TYPE_CHECKING:
     from potstill.contract.errors import UserError
     from potstill.contract.task import Task, load_task
+    from potstill.export.bundle.hub_card import CardMetadata
     from potstill.export.config import ExportConfig
+    from potstill.export.layouts.push import PushConfig, push_to_hub
     from potstill.export.run import export_bundle
     from potstill.labeler.aggregation.config import DeriveConfig
     from potstill.labeler.config import LabelConfig
@@ -63,6 +65,9 @@ __all__ = [
     "export_bundle",
     "ExportConfig",
     "Classifier",
+    "push_to_hub",
+    "PushConfig",
+    "CardMetadata",
     "certify_bundle",
     "CertifyConfig",
     "serve_bundles",
@@ -93,6 +98,9 @@ _PLACES = {
     "export_bundle": ("potstill.export.run", "export_bundle"),
     "ExportConfig": ("potstill.export.config", "ExportConfig"),
     "Classifier": ("potstill.serve.runtime.classifier", "Classifier"),
+    "push_to_hub": ("potstill.export.layouts.push", "push_to_hub"),
+    "PushConfig": ("potstill.export.layouts.push", "PushConfig"),
+    "CardMetadata": ("potstill.export.bundle.hub_card", "CardMetadata"),
     "certify_bundle": ("potstill.serve.offline.certify", "certify_bundle"),
     "CertifyConfig": ("potstill.serve.offline.certified", "CertifyConfig"),
     "serve_bundles": ("potstill.serve.run", "serve"),

@@ -68,6 +68,13 @@ def with_usage(card: str, usage: str) -> str:
     return f"{head}## Use\n\n{usage}\n{mark}{tail}"
 
 
+def without_metadata(card: str) -> str:
+    """A card without the metadata at its head."""
+    if not card.startswith("---\n"):
+        return card
+    return card.partition("\n---\n")[2].lstrip("\n")
+
+
 def _header(manifest: Manifest) -> list[str]:
     """Metadata for model hubs."""
     tags = ["text-classification", "onnx", "potstill", *(["int8"] if "int8" in manifest.variant else [])]

@@ -1,1 +1,1 @@
-"""Package a bundle for other servers and hubs: Hugging Face, Triton, KServe, Docker, a web page; with a bill of materials."""
+"""Package a bundle for other servers and hubs: Hugging Face, Triton, Kubernetes, Docker, pages; with a bill of materials."""

@@ -44,7 +44,8 @@ FROM {PYTHON_IMAGE} AS install
 ARG POTSTILL="potstill[serve]=={version}"
 WORKDIR /install
 COPY . .
-RUN python -m venv /opt/potstill && /opt/potstill/bin/pip install --no-cache-dir "$POTSTILL"
+RUN python -m venv --without-pip /opt/potstill && \\
+    python -m pip --python /opt/potstill/bin/python install --no-cache-dir "$POTSTILL"
 
 FROM {PYTHON_IMAGE}
 COPY --from=install /opt/potstill /opt/potstill

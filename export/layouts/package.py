@@ -13,11 +13,12 @@ from potstill.contract.errors import UserError
 from potstill.contract.files import atomic, digest
 from potstill.contract.security.signature import SIGNATURE_FILE, sign
 from potstill.export.bundle import card
-from potstill.export.layouts import container, huggingface, sbom, triton
+from potstill.export.layouts import container, huggingface, kubernetes, sbom, triton
 from potstill.export.layouts.web import folder as web
 from potstill.export.layouts.web import runtime as web_runtime
 
-LAYOUTS = ("huggingface", "triton", "kserve", "docker", "web")
+LAYOUTS = ("huggingface", "triton", "kserve", "kubernetes", "docker", "web", "space")
+PAGES = ("web", "space")  # layouts that answer in a browser
 ONE_CHOICE = ("huggingface", "triton")  # layouts whose clients expect one softmax over all outputs
 _IMAGE = re.compile(r"[a-z0-9]+([._/:-]+[A-Za-z0-9_]+)*")
 
@@ -33,14 +34,16 @@ class PackageConfig:
     layout: str  # one of LAYOUTS
     image: str | None = None  # name of the container image; None: the task's name and the bundle's digest
     sign: str | None = None  # file of a private key
-    runtime: str | None = None  # of the layout web: onnxruntime-web as npm gives it; None: what POTSTILL_WEB_RUNTIME names
+    runtime: str | None = None  # of a page: onnxruntime-web as npm gives it; None: what POTSTILL_WEB_RUNTIME names
 
     def __post_init__(self) -> None:
         """Check the values; raises UserError."""
         if self.layout not in LAYOUTS:
             raise UserError(f"layout is {self.layout!r}; allowed: {', '.join(LAYOUTS)}")
-        if self.runtime is not None and self.layout != "web":
-            raise UserError(f"a runtime is given, but the layout {self.layout} has none; it is for the layout web")
+        if self.runtime is not None and self.layout not in PAGES:
+            raise UserError(
+                f"a runtime is given, but the layout {self.layout} has none; it is for the layouts {' and '.join(PAGES)}"
+            )
         if self.image is not None and not _IMAGE.fullmatch(self.image):
             raise UserError(f"image is {self.image!r}; give an image name such as team/stance:1")
 
@@ -86,15 +89,19 @@ def package(bundle: str | Path, folder: str | Path, config: PackageConfig) -> Pa
         )
     version = metadata.version("potstill")
     image = config.image or f"{triton.model_name(manifest)}:{digest.of_file(bundle / SUMS_FILE)[:12]}"
-    runtime = web_runtime.open_runtime(config.runtime) if config.layout == "web" else None
+    runtime = web_runtime.open_runtime(config.runtime) if config.layout in PAGES else None
     with atomic.folder(folder) as staging:
         if runtime is not None:
             web.write_web(bundle, staging, manifest, runtime)
             usage = web.how_to(manifest)
         else:
             usage = _fill(bundle, staging, manifest, config.layout, image, version)
-        text = (bundle / card.FILE).read_text(encoding="utf-8")
-        (staging / card.FILE).write_text(card.with_usage(text, usage), encoding="utf-8", newline="\n")
+        own = bundle / card.FILE
+        text = card.with_usage(own.read_text(encoding="utf-8") if own.is_file() else f"# {manifest.name}\n\n", usage)
+        if config.layout == "space":
+            text = web.space_card(text, manifest)
+            (staging / ".gitattributes").write_text(f"{web.PARTS}/*.js filter=lfs diff=lfs merge=lfs -text\n", encoding="ascii")
+        (staging / card.FILE).write_text(text, encoding="utf-8", newline="\n")
         (staging / sbom.FILE).write_bytes(sbom.sbom(bundle, manifest, version, _libraries(runtime)))
         _write_sums(staging)
         if config.sign:
@@ -114,6 +121,9 @@ def _fill(bundle: Path, folder: Path, manifest: Manifest, layout: str, image: st
     if layout == "docker":
         container.write_docker(bundle, folder, manifest, image, version)
         return container.how_to_docker(manifest)
+    if layout == "kubernetes":
+        kubernetes.write_kubernetes(bundle, folder, manifest, image, version)
+        return kubernetes.how_to(manifest, image)
     container.write_kserve(bundle, folder, manifest, image, version)
     return container.how_to_kserve(manifest, image)
 

@@ -52,6 +52,8 @@ COMMANDS: dict[str, Row] = {
         "export",
         "package",
     ),
+    "push": Row("potstill.commands.bundles.hub", "Write a bundle to the Hugging Face hub.", "hub", "push"),
+    "pull": Row("potstill.commands.bundles.hub", "Get a bundle from the Hugging Face hub, and verify it.", "hub", "pull"),
     "sign": Row("potstill.commands.bundles.package", "Sign a bundle, so that a change of its files is noticed.", "sign", "sign"),
     "predict": Row("potstill.commands.bundles.predict", "Classify the texts of a file with a bundle.", "serve", "command"),
     "shares": Row(
@@ -138,8 +140,8 @@ def run(args: Sequence[str]) -> int:
 
 
 def keep_to_itself(args: Sequence[str]) -> None:
-    """Let no library ask the hub, but for `models fetch`, nor write outside potstill's own folder of the user's cache."""
-    if list(args[:2]) != ["models", "fetch"]:
+    """Let no library ask the hub, but for commands about it, nor write outside potstill's own folder of the user's cache."""
+    if list(args[:2]) != ["models", "fetch"] and list(args[:1]) not in (["push"], ["pull"]):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     home = os.environ.get("XDG_CACHE_HOME") or (os.path.expanduser("~/.cache") if os.path.expanduser("~") != "~" else "")
     if home:  # else matplotlib takes a temporary folder

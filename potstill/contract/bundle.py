@@ -362,7 +362,7 @@ def _problems(folder: Path, descriptor: int, contents: dict[str, bytes], digests
         return
     digests.append(data[0])
     try:
-        sums = _read_sums(folder / SUMS_FILE, data[1])
+        sums = read_sums(folder / SUMS_FILE, data[1])
     except FormatError as error:
         yield error
         return
@@ -388,7 +388,7 @@ def _problems(folder: Path, descriptor: int, contents: dict[str, bytes], digests
             contents[name] = read[1]
 
 
-def _read_sums(path: Path, data: bytes) -> dict[str, str]:
+def read_sums(path: Path, data: bytes) -> dict[str, str]:
     """SHA-256 by file name; only plain names are accepted, so none leads out of the folder."""
     sums: dict[str, str] = {}
     for number, line in enumerate(decode.utf8(path, data).splitlines(), 1):

@@ -103,6 +103,41 @@ class Classifier:
         return cls.from_files(read_files(Path(bundle), trust), threads=threads, check=check)
 
     @classmethod
+    def from_pretrained(
+        cls,
+        bundle: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        threads: int = 1,
+        check: bool = True,
+        trust: bool = False,
+    ) -> Classifier:
+        """Open a bundle from a folder or from the Hugging Face hub; of the hub's, too, every file is checked before it is parsed.
+
+        Args:
+            bundle: a folder, or USER/NAME on the hub, which needs the extra `hub`. A folder of that name goes first.
+            revision: of the hub: branch, tag or commit; None: main.
+            token: of the hub; None: HF_TOKEN, or what `hf auth login` has stored.
+            cache_dir: where downloads lie; None: the hub client's cache.
+            local_files_only: ask nothing of the hub; HF_HUB_OFFLINE=1 does the same.
+            threads, check, trust: as in :meth:`open`.
+        Raises:
+            FormatError, UserError: as :meth:`open`; also if the hub cannot be reached, refuses, or has no such bundle.
+            MissingExtraError: if the hub's client is not installed.
+        """
+        if Path(bundle).is_dir():
+            return cls.open(bundle, threads=threads, check=check, trust=trust)
+        from potstill.serve.runtime.hub import HubSource, is_hub_name, read_from_hub  # whoever opens a folder does not wait for it
+
+        if not is_hub_name(str(bundle)):
+            raise UserError(f"{str(bundle)!r} is neither a folder nor a name on the hub; give a bundle's folder, or USER/NAME")
+        source = HubSource(str(bundle), revision, token, cache_dir, local_files_only)
+        return cls.from_files(read_from_hub(source, trust=trust), threads=threads, check=check)
+
+    @classmethod
     def from_files(cls, files: BundleFiles, *, threads: int = 1, check: bool = True) -> Classifier:
         """Open a bundle from files that were read and checked; arguments and errors as in :meth:`open`."""
         bundle = files.folder

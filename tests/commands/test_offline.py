@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
-from support.network_watch import Seen, can_watch, watch
+from support.network.watch import Seen, can_watch, watch
 from support.tiny_backbone import VOCABULARY, write_backbone
 from support.tiny_bundle import write_bundle
 from support.toy_task import a_task, gold_texts, toy_rows, write_gold, write_rows
@@ -57,6 +57,7 @@ package bundle packed-hf --layout huggingface
 package bundle packed-triton --layout triton
 package bundle packed-docker --layout docker
 package bundle packed-kserve --layout kserve
+package bundle packed-kubernetes --for kubernetes
 sign bundle --key key.pem
 verify bundle --key public.pem
 certify bundle gold.jsonl --accuracy 0.05 --out certified
@@ -77,6 +78,8 @@ status project.toml
 status out
 """
 ELSEWHERE = {
+    "push": "writes to the hub: tests/serve/runtime/test_hub.py",
+    "pull": "asks the hub: tests/serve/runtime/test_hub.py",
     "models fetch": "asks the hub, as its own test says",
     "demo": "is `run` on the example that comes with potstill",
     "bench label": "is `label`, many times, on the example that comes with potstill",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import json
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from potstill.contract.bundle import MODEL_FILE, SUMS_FILE, TOKENIZER_FILE, Gold
 from potstill.contract.errors import UserError
 from potstill.contract.files import digest
 from potstill.contract.questions.head import HOLDS, Head
+from potstill.export.bundle.card import without_metadata
 from potstill.export.layouts.web.runtime import Runtime
 from potstill.export.layouts.web.wordpiece import tables
 from potstill.serve.http.application.lookups import FOLDER as PLAYGROUND
@@ -130,6 +132,27 @@ def _write_part(path: Path, name: str, content: Any) -> None:
 def _part(name: str, content: Any) -> bytes:
     """A statement that keeps a part where `classifier.js` finds it. JSON is JavaScript, too."""
     return b"(globalThis.potstillParts ??= {})." + name.encode() + b" = " + msgspec.json.encode(content) + b";\n"
+
+
+def space_card(card: str, manifest: Manifest) -> str:
+    """The card of a static Space of the Hugging Face hub, which shows `index.html`.
+
+    Args:
+        card: the folder's; its metadata is a model's, and is replaced.
+        manifest: the bundle's.
+    Source of the fields: huggingface.co/docs/hub/spaces-config-reference.
+    """
+    lines = [
+        f"title: {json.dumps(manifest.name, ensure_ascii=False)}",
+        "emoji: 🏷️",
+        "colorFrom: gray",
+        "colorTo: blue",
+        "sdk: static",
+        "app_file: index.html",
+        "pinned: false",
+        "short_description: A text classifier that runs in this page",  # the hub cuts at 60 characters
+    ]
+    return "\n".join(["---", *lines, "---", "", without_metadata(card)])
 
 
 def how_to(manifest: Manifest) -> str:

@@ -19,6 +19,9 @@ from potstill.serve.offline.audit import AuditConfig
 from potstill.serve.offline.audit import audit as read_audit
 from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
 from potstill.serve.offline.certified import CertifyConfig
+from potstill.serve.offline.certify import CheckReport
+from potstill.serve.offline.certify_questions import QuestionsChecked
+from potstill.serve.offline.checks import ChecksConfig, ChecksReport, check_bundle
 from potstill.serve.offline.shares import SharesConfig, shares_of
 
 PATH = click.Path(path_type=Path)
@@ -104,15 +107,46 @@ def certify(bundle: Path, gold: Path, out: Path | None, **options: object) -> No
 
 @click.command("check")
 @click.argument("bundle", type=PATH)
-@click.argument("gold", type=PATH)
+@click.argument("texts", type=PATH)
+@click.option("--gold", type=PATH, help="Texts with labels, for the certificate.  [default: TEXTS, if no other check is asked for]")
+@click.option(
+    "--false-alarms",
+    type=float,
+    help="How often, at most, unchanged label shares are called changed, above 0 and below 1.  "
+    f"[default: {ChecksConfig.false_alarms:g}, with --gold or --max-ms]",
+)
+@click.option(
+    "--max-ms", type=float, help="Milliseconds within which 95 % of TEXTS are answered, one after another.  [default: not checked]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 @workers_option
 @trust_option
 @click.pass_context
-def check(ctx: click.Context, bundle: Path, gold: Path, workers: int | None, trust: bool) -> None:
-    """Hold the certificate of BUNDLE against the new texts with labels in GOLD; exit with 1 if they show that it is broken."""
-    report = certification.check(bundle, gold, workers, trust=trust)
-    click.echo(printable(report.as_text()))
-    if report.broken:
+def check(
+    ctx: click.Context,
+    bundle: Path,
+    texts: Path,
+    gold: Path | None,
+    false_alarms: float | None,
+    max_ms: float | None,
+    as_json: bool,
+    workers: int | None,
+    trust: bool,
+) -> None:
+    """Say whether BUNDLE still does what it did; exit with 1 if a check is broken, or cannot be made.
+
+    Alone, TEXTS are new texts with labels, against which the certificate is held. With --gold those are the texts with labels, and
+    TEXTS, a random sample of today's that needs none, are tested for other label shares than the bundle knows. --max-ms times the
+    answers to TEXTS, too; without --gold the certificate is then left out. A line for each check.
+    """
+    alone = gold is None and false_alarms is None and max_ms is None
+    if alone and not as_json:
+        told: CheckReport | QuestionsChecked | ChecksReport = certification.check(bundle, texts, workers, trust=trust)
+    else:
+        rate = ChecksConfig.false_alarms if false_alarms is None else false_alarms
+        told = check_bundle(bundle, None if alone else texts, texts if alone else gold, ChecksConfig(rate, max_ms, workers, trust))
+    click.echo(msgspec.json.encode(told).decode() if as_json else printable(told.as_text()))
+    if told.broken:
         ctx.exit(FAILED)
 
 

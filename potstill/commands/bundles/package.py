@@ -18,13 +18,14 @@ PATH = click.Path(path_type=Path)
 @click.argument("folder", type=PATH)
 @click.option("--layout", "--for", "layout", type=click.Choice(LAYOUTS), required=True, help="Layout to write.")
 @click.option(
-    "--image", help="Name of the container image, for docker and kserve.  [default: the task's, with the bundle's digest]"
+    "--image",
+    help="Name of the container image, for docker, kserve and kubernetes.  [default: the task's, with the bundle's digest]",
 )
 @click.option(
     "--runtime",
     metavar="FILE",
-    help="onnxruntime-web, for the layout web: the archive that npm pack writes, or the unpacked package.  [default: what the "
-    "variable POTSTILL_WEB_RUNTIME names]",
+    help="onnxruntime-web, for the layouts web and space: the archive that npm pack writes, or the unpacked package.  "
+    "[default: what the variable POTSTILL_WEB_RUNTIME names]",
 )
 @click.option("--sign", metavar="KEY", help="Private key (elliptic curve, PEM) to sign the folder with, as model.sig.")
 def package(bundle: Path, folder: Path, layout: str, image: str | None, runtime: str | None, sign: str | None) -> None:

@@ -25,7 +25,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "fsspec": ("ray",),
     "httptools": ("serve", "review"),
     "httpx": ("label",),
-    "huggingface_hub": ("label", "train"),
+    "huggingface_hub": ("hub", "label", "train"),
     "jinja2": ("label", "train", "review"),
     "llama_cpp": ("label",),
     "matplotlib": ("train",),

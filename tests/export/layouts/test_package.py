@@ -25,7 +25,7 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import digest
 from potstill.contract.security.signature import check_signature, sign
 from potstill.export.layouts.huggingface import with_places
-from potstill.export.layouts.package import LAYOUTS, PackageConfig, package, sign_bundle
+from potstill.export.layouts.package import LAYOUTS, PAGES, PackageConfig, package, sign_bundle
 from potstill.export.run import export_bundle
 from potstill.serve.offline.verify import verify
 from potstill.serve.runtime.classifier import Classifier
@@ -33,7 +33,7 @@ from potstill.serve.runtime.classifier import Classifier
 pytestmark = pytest.mark.slow
 
 HERE = [
-    layout for layout in LAYOUTS if layout != "web" or web_runtime()
+    layout for layout in LAYOUTS if layout not in PAGES or web_runtime()
 ]  # that of a page needs a runtime that is no part of potstill
 TEXTS = ["the price will rise", "puts calls never", "stay very much today soon " * 20]
 
@@ -45,7 +45,7 @@ def bundle(tmp_path_factory):
 
 
 def settings(layout):
-    return PackageConfig(layout, runtime=web_runtime() if layout == "web" else None)
+    return PackageConfig(layout, runtime=web_runtime() if layout in PAGES else None)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_every_layout_has_sums_a_card_and_a_valid_bill_of_materials(packed, bund
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     model = json.loads(text)["metadata"]["component"]
     libraries = {component["purl"].partition("@")[0] for component in json.loads(text)["components"] if "purl" in component}
-    assert libraries == {"pkg:npm/onnxruntime-web"} if layout == "web" else "pkg:pypi/onnxruntime" in libraries
+    assert libraries == {"pkg:npm/onnxruntime-web"} if layout in PAGES else "pkg:pypi/onnxruntime" in libraries
     files = {file["name"]: file["hashes"][0]["content"] for file in model["components"]}
     assert files["model.onnx"] == digest.of_file(bundle / "model.onnx")
 
@@ -209,8 +209,11 @@ def export_copy(bundle, place):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"layout": "tar"}, "layout is 'tar'; allowed: huggingface, triton, kserve, docker, web"),
-        ({"layout": "docker", "runtime": "a.tgz"}, "a runtime is given, but the layout docker has none; it is for the layout web"),
+        ({"layout": "tar"}, "layout is 'tar'; allowed: huggingface, triton, kserve, kubernetes, docker, web, space"),
+        (
+            {"layout": "docker", "runtime": "a.tgz"},
+            "a runtime is given, but the layout docker has none; it is for the layouts web and space",
+        ),
         ({"layout": "docker", "image": "A b"}, "image is 'A b'; give an image name such as team/stance:1"),
     ],
 )

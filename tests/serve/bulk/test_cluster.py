@@ -12,7 +12,7 @@ import time
 import pyarrow
 import pytest
 from pyarrow import parquet
-from support.network_watch import can_watch, watch
+from support.network.watch import can_watch, watch
 from support.tiny_bundle import write_bundle
 
 from potstill.serve.bulk import units

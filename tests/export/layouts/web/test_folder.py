@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
+import threading
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import msgspec
 import numpy as np
 import pytest
+from huggingface_hub import SpaceCard
 from playwright.sync_api import expect
 from support.browser import needed_web_runtime, node, recorded_requests
 from support.tiny_bundle import some_heads, write_bundle
@@ -103,6 +108,42 @@ def test_the_page_asks_nothing_of_any_other_place_and_answers_at_the_keyboard(pa
     refused = "fetch('http://127.0.0.1:9/').then(() => 'asked', (error) => error.name)"
     assert page.evaluate(refused) == "TypeError" and any("Content Security Policy" in problem for problem in problems)
     assert page.locator("footer").count() == 0
+
+
+def test_a_space_is_a_static_one_and_its_page_answers_inside_another_page(bundle, runtime, tmp_path, new_page):
+    folder = package(bundle, tmp_path / "space", PackageConfig("space", runtime=runtime)).folder
+    card = SpaceCard.load(folder / "README.md")  # the hub client's own reader
+    assert (card.data.title, card.data.sdk, card.data.app_file) == ("tiny", "static", "index.html")
+    assert len(card.data.short_description) <= 60 and (folder / card.data.app_file).is_file()
+    assert "library_name" not in card.content and "## Use" in card.text
+    attributes = (folder / ".gitattributes").read_text()  # git refuses files of 10 MB and more there
+    assert attributes == "parts/*.js filter=lfs diff=lfs merge=lfs -text\n" and (folder / "parts" / "model.js").is_file()
+    (tmp_path / "frame.html").write_text(
+        '<iframe src="space/index.html" sandbox="allow-scripts allow-same-origin allow-forms"></iframe>'
+    )
+    page = new_page()
+    with served(tmp_path) as address:
+        asked = recorded_requests(page)
+        page.goto(f"{address}/frame.html")
+        frame = page.frame_locator("iframe")
+        frame.get_by_label("Text", exact=True).fill("the price will rise")
+        frame.get_by_role("button", name="Classify").click()
+        expect(frame.locator("#answer")).to_be_visible()
+    with Classifier.open(bundle) as classifier:
+        (answer,) = classifier.classify(["the price will rise"])
+    expect(frame.locator("#bars .name").first).to_have_text(max(answer.probs, key=answer.probs.get))
+    assert all(one.startswith((address, f"blob:{address}")) for one in asked)
+
+
+@contextmanager
+def served(folder):
+    """The address of a plain server of files."""
+    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
 
 
 def test_node_gives_the_page_s_answers(packed, bundle):
