@@ -29,7 +29,7 @@ from student_table import Steps
 
 from potstill.contract.scores.metrics import macro_f1
 from potstill.labeler.aggregation.config import DeriveConfig
-from potstill.labeler.aggregation.other_texts.budget import stand_in
+from potstill.labeler.aggregation.other_texts.stand_in import learned_answers
 from potstill.labeler.aggregation.other_texts.surroundings import Surroundings, TextSpace
 from potstill.labeler.aggregation.path_table import PathTable, read_paths
 from potstill.labeler.aggregation.soft_labels import distributions
@@ -60,8 +60,7 @@ class Labelled:
 
     def score(self, rows: Rows, probs: Floats) -> float:
         """Macro-F1 on the gold texts of a model that learned from these soft labels."""
-        even = np.full(probs.shape[1], -np.log(probs.shape[1]))
-        return macro_f1(stand_in(probs, self.vectors[rows], self.vectors[self.scored], even), self.gold)
+        return macro_f1(learned_answers(self.vectors[rows], probs, self.vectors[self.scored]), self.gold)
 
 
 def once(found: Labelled, order: Rows, budget: int) -> float:

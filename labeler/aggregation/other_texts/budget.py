@@ -1,7 +1,7 @@
 """What more texts and more paths bring: soft labels and a stand-in student by size, from paths that are stored already.
 
-A student is trained for minutes, so a linear model over the embeddings of the texts stands in for it: the one that refines labels,
-asked about gold texts that it has not learned from. It shows where a curve rises and where it is flat, not what a student scores.
+A student is trained for minutes, so a linear model over the embeddings of the texts stands in for it, asked about gold texts that
+it has not learned from. It shows where a curve rises and where it is flat, not what a student scores.
 
 Axes: N texts, H width, C labels.
 """
@@ -13,14 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 
 from potstill.contract.errors import UserError
 from potstill.contract.scores import metrics
 from potstill.contract.scores.record import Score
-from potstill.labeler.aggregation.config import DeriveConfig, prior_shares
+from potstill.labeler.aggregation.config import DeriveConfig
+from potstill.labeler.aggregation.other_texts.stand_in import learned_answers
 from potstill.labeler.aggregation.other_texts.surroundings import Surroundings, settled
-from potstill.labeler.aggregation.other_texts.text_prior import fit
 from potstill.labeler.aggregation.path_table import NO_GOLD, PathTable
 from potstill.labeler.aggregation.soft_labels import distributions
 from potstill.labeler.store.database import RunSettings
@@ -28,7 +27,6 @@ from potstill.labeler.store.database import RunSettings
 FIRST = 125  # texts of the smallest part; each further one has twice as many
 MIN_GOLD = 30  # texts; with fewer every interval is wider than any curve is high
 N_DRAWS = 3  # of texts for each part but the whole; fewer would show luck, more take long
-_TINY = 1e-9
 
 Progress = Callable[[int, int], None]  # parts done, of how many
 
@@ -113,25 +111,7 @@ def _answers(
     around = Surroundings(vectors=own if config.refine == "on" else None, guessed=config.prior is None)
     probs = distributions(part, settings, config, around).probs
     learned, asked = place[: len(rows)], place[len(rows) :]
-    return probs[asked], stand_in(probs[learned], own[learned], own[asked], np.log(prior_shares(config, settings.labels)))
-
-
-def stand_in(
-    probs: NDArray[np.float64], vectors: NDArray[np.float32], asked: NDArray[np.float32], log_prior: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """A linear model of soft labels, asked about other texts.
-
-    Args:
-        probs: float [N, C].
-        vectors: float32 [N, H]; asked, float32 [M, H].
-        log_prior: float [C], nats.
-    Returns:
-        float [M, C], rows sum to 1.
-    """
-    middle = vectors.mean(axis=0, dtype=np.float64)
-    before = np.broadcast_to(log_prior, probs.shape)
-    weights = fit(vectors - middle, np.log(np.clip(probs, _TINY, 1)) - before, before)
-    return np.asarray(np.exp(log_softmax(log_prior + (asked - middle) @ weights[:-1] + weights[-1], axis=1)))
+    return probs[asked], learned_answers(own[learned], probs[learned], own[asked])
 
 
 def _mean_score(answers: Sequence[NDArray[np.float64]], gold: NDArray[np.int64]) -> Score:

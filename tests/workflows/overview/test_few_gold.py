@@ -29,7 +29,7 @@ def test_forty_labels_tell_three_plain_kinds_apart(texts):
     probs = answered(*texts)
     assert probs.sum(axis=1) == pytest.approx(1)
     assert (probs.argmax(axis=1) == texts[1]).mean() > 0.9
-    assert not probs[:, 3].any()  # a label that no text has
+    assert probs[:, 3].max() < 0.05  # a label that no text has
 
 
 def test_no_text_is_answered_by_what_learned_from_it(texts):
