@@ -37,7 +37,7 @@ from potstill.labeler.aggregation.soft_labels import derive
 from potstill.labeler.store.database import LabelStore
 from potstill.trainer.config import TrainConfig
 
-WEIGHTS = ("Q4_0", "none", "Q8_0")  # none: Q4_1, as the embedded teacher is shipped
+WEIGHTS = ("Q4_0", "as-is", "Q8_0")  # as-is: Q4_1, as the embedded teacher is shipped
 WAYS = ("paths alone", "with the other texts")
 N_RESAMPLES = 500
 Floats = NDArray[np.float64]

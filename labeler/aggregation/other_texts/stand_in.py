@@ -1,8 +1,8 @@
 """A linear model of soft labels over embeddings, which stands in for a student where one would take minutes to train.
 
-It learns as a student does, by cross-entropy to the soft labels. The likelihood by which labels are refined (`text_prior.py`) is not
-for labels that were refined already: it takes them for evidence of one text each, counts what the other texts said twice, and gives
-up labels (docs/log.md).
+It learns as a student does, by cross-entropy to the soft labels. The likelihood by which labels are refined (`text_prior.py`) is
+not for labels that were refined already: it takes them for evidence of one text each, counts what the other texts said twice,
+and gives up labels (docs/log.md).
 
 Axes: N texts, M other texts, H width, C labels.
 """
