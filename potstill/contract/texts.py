@@ -93,8 +93,8 @@ def read_texts(path: str | Path, *, labels: list[str] | None = None, target: boo
     label for the same text and target, whatever their ids, each is one person's: the label of most counts, and a tie is none.
 
     Args:
-        path: a file ending in .jsonl, .csv, .tsv (in UTF-8), .xlsx, .parquet or .json (Label Studio, Argilla), a `datasets`
-            folder, or `-` and any pipe, for JSON lines or CSV.
+        path: a file ending in .jsonl, .jsonl.gz, .csv, .tsv (in UTF-8), .xlsx, .parquet or .json (Label Studio, Argilla), a folder
+            of .jsonl, .jsonl.gz, .csv or .parquet files, a `datasets` folder, or `-` and any pipe, for JSON lines or CSV.
         labels: the allowed gold labels; None allows any.
         target: True: every row must have a target; False: none may; None allows both.
         gold: True: return texts with a gold label only, each text once. Ties, and an annotation tool's rows without a label

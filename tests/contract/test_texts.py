@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import pyarrow
@@ -90,7 +91,11 @@ def test_a_byte_order_mark_is_dropped(tmp_path):
 
 TWICE = "; inside a cell in quote marks, a quote mark is written twice"
 BROKEN = [
-    ("t.txt", "a\n", "unknown kind '.txt'; allowed: .jsonl, .csv, .tsv, .xlsx, .parquet, .json, or a datasets folder"),
+    (
+        "t.txt",
+        "a\n",
+        "unknown kind '.txt'; allowed: .jsonl, .jsonl.gz, .csv, .tsv, .xlsx, .parquet, .json, or a folder of such files or of datasets",
+    ),
     ("t.jsonl", "", "has no usable text (no rows); each row needs a text"),
     ("t.jsonl", '{"text": " "}\n', "has no usable text (1 empty); each row needs a text"),
     ("t.jsonl", '{"text": "a"}\n\n{"text": 3}\n', "line 3: text: expected `str | null`, got `int`"),
@@ -339,3 +344,23 @@ def test_rows_to_answer_are_all_there_in_order_with_the_reason_of_those_that_are
         read_rows(written(tmp_path, "u.csv", "text,target\n,\na,\n"), target=True)
     with pytest.raises(FormatError, match="id '1' already belongs to another text"):
         read_rows(written(tmp_path, "v.csv", "text,id\na,1\nb,1\n"))
+
+
+def test_a_folder_of_files_is_read_in_the_order_of_their_names(tmp_path):
+    (tmp_path / "d" / "2026").mkdir(parents=True)
+    written(tmp_path / "d", "b.jsonl.gz", gzip.compress(write_texts(ROWS[1:2])))
+    written(tmp_path / "d", "c.csv", "text,id,gold\n" + f"{ROWS[2].text},c,down\n")
+    written(tmp_path / "d" / "2026", "a.jsonl", write_texts(ROWS[:1]))
+    written(tmp_path / "d", "_notes.jsonl", "not json")
+    written(tmp_path / "d", "readme.txt", "not texts")
+    assert read_texts(tmp_path / "d").texts == ROWS
+    written(tmp_path / "d", "d.jsonl", '{"text": 3}\n')
+    with pytest.raises(FormatError, match=r"d\.jsonl: line 1: "):
+        read_texts(tmp_path / "d")
+
+
+@pytest.mark.parametrize("data", [b"plain", gzip.compress(b'{"text": "one"}\n')[:-9]])
+def test_a_damaged_gzip_file_is_one_error(tmp_path, data):
+    path = written(tmp_path, "t.jsonl.gz", data)
+    with pytest.raises(FormatError, match=r"t\.jsonl\.gz: cannot be read as gzip: "):
+        read_texts(path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -34,6 +36,14 @@ def read_bytes(path: Path) -> bytes:
         raise FormatError(path, "", "is a folder; name a file in it") from None
     except OSError as error:
         raise FormatError(path, "", f"cannot be read: {error.strerror}") from error
+
+
+def unzipped(path: Path) -> bytes:
+    """Read a gzip file; raises FormatError as :func:`read_bytes`, and if it is cut off or no gzip file."""
+    try:
+        return gzip.decompress(read_bytes(path))
+    except (OSError, EOFError, zlib.error) as error:
+        raise FormatError(path, "", f"cannot be read as gzip: {error}") from error
 
 
 def utf8(path: Path, data: bytes, first: int = 1) -> str:

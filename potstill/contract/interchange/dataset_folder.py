@@ -69,7 +69,7 @@ def read(path: Path) -> Iterator[tuple[Path, str, _Row]]:
         hint = (
             f"name a folder with Parquet files: {', '.join(inner)}"
             if inner
-            else f"allowed: a folder with {STATE_FILE}, or *.parquet"
+            else f"allowed: a folder with {STATE_FILE}, *.parquet, or files of lines (.jsonl, .jsonl.gz, .csv)"
         )
         raise FormatError(path, "", f"is a folder without texts; {hint}")
     splits = sorted({split for file in files if (split := _split(file.stem))})

@@ -20,11 +20,11 @@ import msgspec
 from potstill.contract.errors import FormatError
 from potstill.contract.files import arrow, decode, delimited
 from potstill.contract.interchange import dataset_folder, text_rows
+from potstill.contract.interchange.text_folder import is_streamed, text_files
 from potstill.contract.interchange.text_rows import TextRow
 
 N_ROWS = 256  # of a piece, at most
 MAX_BYTES = 1 << 20  # of lines of JSON in a piece, unless one line alone is longer
-STREAMED = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -59,22 +59,8 @@ def cut(path: Path) -> Iterator[TextPiece]:
         FormatError: if it is missing, of an unknown kind, or malformed so that no row can be told from the next.
         MissingExtraError: if it is a Parquet file, and pyarrow is missing.
     """
-    for file in files(path):
+    for file in text_files(path):
         yield from _cut_file(file)
-
-
-def files(path: Path) -> list[Path]:
-    """The files that :func:`cut` reads, in order; a file that is not a folder is itself the only one. Raises FormatError."""
-    if not path.is_dir() or any((path / name).exists() for name in (dataset_folder.STATE_FILE, dataset_folder.DICT_FILE)):
-        return [path]
-    found = sorted(
-        file for file in path.rglob("*") if _streamed(file) and not any(part[0] in "._" for part in file.relative_to(path).parts)
-    )
-    if not found:
-        raise FormatError(path, "", f"holds no file of texts; a folder may hold {', '.join(STREAMED)}, or be a datasets folder")
-    if found[0].suffix == ".parquet" and dataset_folder.METADATA in arrow.parquet_metadata(found[0]):
-        return [path]
-    return found
 
 
 def rows(piece: TextPiece) -> Iterator[TextRow | FormatError]:
@@ -104,15 +90,10 @@ def _lines(piece: TextPiece) -> list[tuple[str, bytes]]:
         return [(f"line {number}", line) for number, line in lines if line.strip()]
 
 
-def _streamed(path: Path) -> bool:
-    """Whether a file of this name is read as it is needed."""
-    return path.name.lower().endswith(STREAMED) and path.is_file()
-
-
 def _cut_file(path: Path) -> Iterator[TextPiece]:
     """The pieces of one file."""
     name = path.name.lower()
-    if not _streamed(path):
+    if not is_streamed(path):
         return _packed(path, text_rows.read_file(path))
     if name.endswith(".csv"):
         return _packed(path, _csv_rows(path))

@@ -6,6 +6,7 @@ The other tools are read by a file each in this room. What a row means, and whic
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from potstill.contract.errors import FormatError
 from potstill.contract.files import arrow, decode, delimited, spreadsheet
 from potstill.contract.interchange import argilla, dataset_folder, label_studio
 from potstill.contract.interchange.annotation import AnnotatedText
+from potstill.contract.interchange.text_folder import is_streamed, text_files
 
 COLUMNS = ("text", "id", "target", "gold")
 GOLD_OF = "gold."  # begins a column with the gold answers to one of several questions: `gold.stance`
 MARKS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 STDIN = ("-", "/dev/stdin")
-SUFFIXES = (".jsonl", ".csv", ".tsv", ".xlsx", ".parquet", ".json")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".tsv", ".xlsx", ".parquet", ".json")
 
 
 class RawText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,7 +53,11 @@ def read_file(path: Path) -> Iterator[TextRow]:
     if str(path) in STDIN or path.is_fifo():
         return _piped_rows(path)
     if path.is_dir():
+        if any(is_streamed(file) and file.suffix != ".parquet" for file in path.rglob("*")):
+            return chain.from_iterable(map(read_file, text_files(path)))
         return (table_row(file, place, row) for file, place, row in dataset_folder.read(path))
+    if path.name.lower().endswith(".jsonl.gz"):
+        return _json_rows(path, decode.unzipped(path))
     match path.suffix.lower():
         case ".jsonl":
             return _json_rows(path, decode.read_bytes(path))
@@ -65,7 +71,9 @@ def read_file(path: Path) -> Iterator[TextRow]:
             return _parquet_rows(path)
     if not path.exists():
         raise FormatError(path, "", "no such file or folder; check the path")
-    raise FormatError(path, "", f"unknown kind {path.suffix!r}; allowed: {', '.join(SUFFIXES)}, or a datasets folder")
+    raise FormatError(
+        path, "", f"unknown kind {path.suffix!r}; allowed: {', '.join(SUFFIXES)}, or a folder of such files or of datasets"
+    )
 
 
 def _piped_rows(path: Path) -> Iterator[TextRow]:

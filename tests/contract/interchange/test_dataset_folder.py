@@ -152,7 +152,7 @@ def empty(folder: Path) -> Path:
 
 CAST = "run: dataset.cast_column('label', ClassLabel(names=[...]))"
 BROKEN = [
-    (empty, "d: is a folder without texts; allowed: a folder with state.json, or *.parquet"),
+    (empty, "d: is a folder without texts; allowed: a folder with state.json, *.parquet, or files of lines (.jsonl, .jsonl.gz, .csv)"),
     (a_clone, "d: is a folder without texts; name a folder with Parquet files: d/data"),
     (a_dict, "d: has several splits; name the folder of one: d/train"),
     (both_splits, "d: has several splits (test, train); name one file, or move the files of one split to a folder"),
