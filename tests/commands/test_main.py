@@ -49,7 +49,7 @@ def test_help_imports_no_stage_and_no_library_but_click(repository):
         (["init", "--help"], {"torch", "numpy", "onnxruntime", "llama_cpp", "rich"}),
         (["task", "check", "--help"], {"torch", "numpy", "onnxruntime", "llama_cpp", "rich"}),
         (["task", "show", "--help"], {"torch", "onnxruntime", "llama_cpp", "rich"}),
-        (["label", "--help"], {"torch", "onnxruntime"}),
+        (["label", "--help"], {"torch", "onnxruntime", "llama_cpp"}),
         (["labels", "--help"], {"torch", "onnxruntime", "llama_cpp", "sklearn"}),
         (["review", "--help"], {"torch", "llama_cpp", "sklearn"}),
         (["train", "--help"], {"onnxruntime", "llama_cpp", "onnx", "matplotlib"}),
