@@ -1,4 +1,4 @@
-"""llama.cpp's functions, loaded when the first one is called: a teacher behind a server needs neither the library nor a compiler."""
+"""llama.cpp's functions, loaded by the first call: a teacher behind a server needs neither the library nor a compiler."""
 
 from __future__ import annotations
 
