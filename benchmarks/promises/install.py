@@ -71,7 +71,7 @@ def downloaded_mb(wheel: Path, folder: Path, options: argparse.Namespace, cache:
 
 
 def sizes_mb(site: Path) -> dict[str, tuple[float, float]]:
-    """Megabytes of each distribution's files that are there: all, and without byte code; the environment's own tools are left out."""
+    """Megabytes of each distribution's files that are there, all and without byte code; the environment's tools are left out."""
     found = {}
     for one in metadata.distributions(path=[str(site)]):
         paths = [path for file in one.files or () if (path := Path(str(one.locate_file(file)))).is_file()]

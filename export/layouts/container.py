@@ -19,7 +19,7 @@ PORT = 8080
 USER = 10001  # a user id without an account
 BUNDLE_FOLDER, KEYS_FILE = "bundle", "keys.txt"
 PYTHON_IMAGE = "python:3.11-slim"
-# Files below site-packages that nothing of ours loads: onnxruntime's library for C programs (29 MB), which its Python module has, too.
+# Files below site-packages that nothing of ours loads: onnxruntime for C programs (29 MB), which its Python module has in itself.
 UNUSED = ("onnxruntime/capi/libonnxruntime.so*",)
 
 

@@ -33,7 +33,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "onnx": ("export",),
     "onnxruntime": ("serve", "export", "review"),
     "openpyxl": ("sheets",),
-    "optimum": ("export",),
+    "optimum": ("optimum",),
     "pyarrow": ("label", "client", "train", "export", "ray"),
     "ray": ("ray",),
     "scipy": ("label", "client", "train", "review"),
