@@ -91,7 +91,7 @@ def notices() -> str:
         lines += ["```text", text, "```", ""]
     lines += ["## Asked for, and installed by pip from their own distributions", ""]
     lines += [
-        "Nothing of these is carried here. The licence is the one that the package states about itself; `*` marks what always comes.",
+        "Nothing of these is carried here. Each licence is the one that the package states; `*` marks what always comes.",
         "",
     ]
     lines += ["| package | licence | extras |", "| --- | --- | --- |"]

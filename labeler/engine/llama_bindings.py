@@ -54,7 +54,7 @@ def is_rewritten(header: gguf.Header | None) -> bool:
 _log_lines: list[str] = []  # the latest errors
 
 
-@_LOG_CALLBACK
+@_LOG_CALLBACK  # type: ignore[untyped-decorator]
 def _keep_errors(level: int, text: bytes, _: ctypes.c_void_p) -> None:
     """Keep llama.cpp's errors for our messages instead of letting it write to stderr."""
     if level == _LEVEL_ERROR and text.strip():
