@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -103,14 +104,15 @@ def _download(entry: Entry, source: Hub, folder: Path, file: str, progress: Down
     """Download one file into the folder; returns its SHA-256."""
     make_cache_folder(folder)
     hub = _hub()
+    session = hub.utils.get_session()
     try:
         url = hub.hf_hub_url(source.repository, file, revision=source.revision)
-        hub.utils.get_session().head(url, timeout=TIMEOUT_S)  # fails at once without a network; the next call retries for long
+        session.head(url, timeout=TIMEOUT_S)  # fails at once without a network; the next call retries for long
         remote = hub.get_hf_file_metadata(url)
         commit = remote.commit_hash if _COMMIT.fullmatch(remote.commit_hash or "") else None
         with _watched(folder, remote.etag, file, remote.size or 0, progress):
             path = hub.hf_hub_download(source.repository, file, revision=commit or source.revision, local_dir=folder)
-    except OSError as error:  # all errors of the hub's client and of requests are OSErrors
+    except (OSError, _transport_error(session)) as error:  # all errors of the hub's client are OSErrors
         failure = f"{entry.name}: {file} could not be fetched: {_reason(error)}"
         raise UserError(f"{failure}; try again, the download resumes where it stopped; or, {by_hand(entry)}") from error
     found = digest.of_file(Path(path))
@@ -119,6 +121,13 @@ def _download(entry: Entry, source: Hub, folder: Path, file: str, progress: Down
     if commit:
         atomic.write_file(folder / REVISION_FILE, f"{commit}\n".encode())
     return found
+
+
+def _transport_error(session: Any) -> type[Exception]:
+    """What the library behind the hub's client raises when nothing answers: requests, httpx or httpx2, by its version."""
+    library = importlib.import_module(type(session).__module__.partition(".")[0])
+    error: type[Exception] = library.HTTPError if hasattr(library, "TransportError") else library.RequestException
+    return error
 
 
 def _hub() -> Any:
@@ -157,11 +166,11 @@ def _watched(folder: Path, etag: str | None, file: str, total: int, progress: Do
     progress(file, total, total)
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: Exception) -> str:
     """The reason for a failed download, in a few words."""
     response = getattr(error, "response", None)
     if response is not None:
         return f"the hub answered {response.status_code}"
-    if error.strerror:
+    if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return "the hub cannot be reached"
