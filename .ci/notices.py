@@ -1,4 +1,4 @@
-"""Write THIRD_PARTY_NOTICES.md: the licences of what this repository carries, and of the packages that each extra asks for.
+"""Write .github/THIRD_PARTY_NOTICES.md: the licences of what this repository carries, and of the packages that each extra asks for.
 
     .venv/bin/python .ci/notices.py [FILE]
 
@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTICES = ROOT / "THIRD_PARTY_NOTICES.md"
+NOTICES = ROOT / ".github" / "THIRD_PARTY_NOTICES.md"
 NOT_FOR_USERS = "dev"  # the extra of what only tests and checks import
 _CLASSIFIER = "License :: OSI Approved :: "
 
@@ -80,7 +80,7 @@ def requirements() -> dict[str, list[str]]:
 
 def notices() -> str:
     """The text of the file."""
-    lines = ["# Third-party notices", "", "potstill is under the [MIT licence](LICENSE). Written by `.ci/notices.py`.", ""]
+    lines = ["# Third-party notices", "", "potstill is under the [MIT licence](../LICENSE). Written by `.ci/notices.py`.", ""]
     lines += ["## Carried in this repository and in the wheel", ""]
     for one in CARRIED:
         text = (ROOT / one.licence_file).read_text(encoding="utf-8").strip()

@@ -1,4 +1,4 @@
-"""THIRD_PARTY_NOTICES.md names what this repository carries of others, and what its packages are."""
+""".github/THIRD_PARTY_NOTICES.md names what this repository carries of others, and what its packages are."""
 
 import importlib.util
 import re
@@ -19,7 +19,9 @@ def program(repository):
 
 
 def test_the_notices_are_what_the_program_writes_from_the_tree_and_the_installed_packages(repository, program):
-    assert (repository / "THIRD_PARTY_NOTICES.md").read_text() == program.notices(), "run: .venv/bin/python .ci/notices.py"
+    assert (repository / ".github" / "THIRD_PARTY_NOTICES.md").read_text() == program.notices(), (
+        "run: .venv/bin/python .ci/notices.py"
+    )
 
 
 def test_every_minified_or_marked_file_is_named_with_its_version_and_its_licence_in_full(repository, program):
@@ -29,7 +31,7 @@ def test_every_minified_or_marked_file_is_named_with_its_version_and_its_licence
     files = [name for name in listed.stdout.split("\0") if name]
     foreign = {name for name in files if re.search(r"\.min\.(js|css)$|(^|/)(vendor|third_party)/|\.(woff2?|ttf|otf)$", name)}
     assert foreign == {file for one in program.CARRIED for file in one.files}
-    notices = (repository / "THIRD_PARTY_NOTICES.md").read_text()
+    notices = (repository / ".github" / "THIRD_PARTY_NOTICES.md").read_text()
     for one in program.CARRIED:
         assert f"**{one.name} {program.version_of(one)}**, {one.licence}" in notices
         assert (repository / one.licence_file).read_text().strip() in notices

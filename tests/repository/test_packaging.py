@@ -66,7 +66,8 @@ def wheel(repository, tmp_path_factory):
     source = tmp_path_factory.mktemp("source")
     for name in ("potstill", "labeler", "trainer", "export", "serve", "models", "examples"):
         shutil.copytree(repository / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", "THIRD_PARTY_NOTICES.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".github/THIRD_PARTY_NOTICES.md"):
+        (source / name).parent.mkdir(exist_ok=True)
         shutil.copy(repository / name, source / name)
     target = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(target), str(source)]

@@ -25,5 +25,7 @@ def test_soft_labels_come_back_row_for_row(tmp_path, ending):
 def test_texts_come_back_with_their_ids_and_gold_labels(tmp_path):
     texts = [Text("oil will rise, they say", gold="up"), Text('she said "no", twice', gold="down"), Text("原油价格 🛢", gold="flat")]
     (tmp_path / "texts.jsonl").write_bytes(write_texts(texts))
-    table = datasets.load_dataset("json", data_files=str(tmp_path / "texts.jsonl"), split="train", cache_dir=str(tmp_path / "cache"))
+    table = datasets.load_dataset(
+        "json", data_files=str(tmp_path / "texts.jsonl"), split="train", cache_dir=str(tmp_path / "cache")
+    )
     assert [(row["text"], row["gold"]) for row in table] == [(text.text, text.gold) for text in texts]
