@@ -3,8 +3,8 @@ import shutil
 
 import numpy as np
 import pytest
-import transformers
 import torch
+import transformers
 from support.tiny_backbone import SHAPE, sizes, write_backbone, write_tokenizer
 from support.toy_task import LABELS, gold_texts, write_gold
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, RobertaConfig, RobertaForSequenceClassification
