@@ -167,6 +167,9 @@ class MaskedTrainer(ResumableTrainer):
             state = dict({tensor.data_ptr(): (name, tensor) for name, tensor in reversed(state.items())}.values())
         super()._save(output_dir, state)
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Say nothing of the second names of shared weights, which are missing on purpose."""
+
     def compute_loss(
         self,
         model: nn.Module,
