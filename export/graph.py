@@ -1,10 +1,13 @@
 """Export a checkpoint as a float ONNX graph, and fuse its attention, layer norms and GELUs.
 
-Encoders that transformers knows go through optimum's exporter; the networks of `networks/` are traced here.
+Encoders that transformers knows go through optimum's exporter where it is installed with a transformers that it knows; elsewhere
+they are traced here, as the networks of `networks/` always are. Both ways give graphs of the same answers and the same fused forms.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 import io
 import logging
 import tempfile
@@ -13,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
 import onnx
@@ -22,9 +26,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_model
-from optimum.exporters.onnx import main_export
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import __version__ as transformers_version
 
 from potstill.contract.errors import FormatError
 from potstill.networks.register import is_own, register
@@ -34,65 +38,105 @@ GRAPH_NAME = "classifier"
 CONTRIB_DOMAIN = "com.microsoft"  # onnxruntime's contributed operators
 # Model types whose exported attention, layer norms and GELUs match onnxruntime's BERT fusion patterns.
 FUSED_FAMILIES = frozenset({"bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra"})
+# Families whose networks have a table of segments and whose tokenizers put every token into the first one.
+ONE_SEGMENT = frozenset({"roberta", "xlm-roberta", "camembert"})
 OPSET = 17  # the first with a LayerNormalization operator
 # What onnxruntime's tools raise on networks that they do not know, a bare Exception aside.
 TOOL_ERRORS = (*GRAPH_ERRORS, AssertionError, AttributeError, LookupError, ArithmeticError)
+Exporter = Literal["auto", "optimum", "torch"]
+AUTO: Final = "auto"  # optimum where it is installed, else torch
+OPTIMUM: Final = "optimum"
+TORCH: Final = "torch"
 EXAMPLE_LENGTH = 21  # tokens of the traced text; any length works, this one is not a multiple of a block
 
 
-def export_float(checkpoint: Path, scratch: Path, max_tokens: int) -> onnx.ModelProto:
+def export_float(checkpoint: Path, scratch: Path, max_tokens: int, exporter: Exporter = AUTO) -> onnx.ModelProto:
     """Export the checkpoint's classifier in float32: ids int64 [B, T] in, `logits` float32 [B, C] out.
 
     Args:
         checkpoint: a `transformers` folder with a sequence classifier.
         scratch: an empty folder for the exporter's files.
         max_tokens: longest text, in tokens; where possible, later positions are cut from the position table.
+        exporter: who writes the graph of an encoder that transformers knows.
     Raises:
-        FormatError: if transformers cannot read the checkpoint or optimum cannot export it.
+        FormatError: if transformers cannot read the checkpoint or the exporter cannot export it.
     """
     register()
     try:
         with quiet(), torch_threads(1):
-            if is_own(AutoConfig.from_pretrained(checkpoint, local_files_only=True).model_type):
-                return strip_metadata(_trace_own_network(checkpoint))
-            main_export(
-                str(checkpoint),
-                scratch,
-                task="text-classification",
-                library_name="transformers",
-                local_files_only=True,
-                do_validation=False,
-            )
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:
+            own = is_own(AutoConfig.from_pretrained(checkpoint, local_files_only=True).model_type)
+            if own or exporter == TORCH or (exporter == AUTO and not has_optimum()):
+                model = _trace(checkpoint)
+            else:
+                model = _ask_optimum(checkpoint, scratch)
+    except (OSError, ValueError, KeyError, NotImplementedError, torch.onnx.OnnxExporterError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise FormatError(checkpoint, "", f"is not a sequence classifier that optimum can export: {reason}") from error
-    model = onnx.load(scratch / "model.onnx")
-    return trim_position_table(strip_metadata(model), max_tokens)
+        raise FormatError(checkpoint, "", f"is not a sequence classifier that can be exported: {reason}") from error
+    return strip_metadata(model) if own else trim_position_table(strip_metadata(model), max_tokens)
+
+
+def has_optimum() -> bool:
+    """Whether optimum's exporter is installed; its releases say which transformers they work with, and pip holds them to it."""
+    try:
+        return importlib.util.find_spec("optimum.exporters.onnx") is not None
+    except ModuleNotFoundError:  # not even optimum itself
+        return False
+
+
+def _ask_optimum(checkpoint: Path, scratch: Path) -> onnx.ModelProto:
+    """The graph that optimum's exporter writes into the scratch folder."""
+    from optimum.exporters.onnx import main_export  # here, because it is not installed beside transformers 5
+
+    main_export(
+        str(checkpoint),
+        scratch,
+        task="text-classification",
+        library_name="transformers",
+        local_files_only=True,
+        do_validation=False,
+    )
+    return onnx.load(scratch / "model.onnx")
 
 
 class _Positional(nn.Module):
     """Wrap the network for the tracer: positional inputs, and only the logits as output."""
 
-    def __init__(self, model: nn.Module, names: list[str]) -> None:
-        """Args: names, of the inputs, in order."""
+    def __init__(self, model: nn.Module, names: list[str], whole_mask: bool) -> None:
+        """Args: names, of the inputs, in order; whole_mask, whether the network gets the mask of all pairs of tokens."""
         super().__init__()
-        self.model, self.names = model, names
+        self.model, self.names, self.whole_mask = model, names, whole_mask
 
     def forward(self, *values: Tensor) -> Tensor:
         """Logits float [B, C]."""
-        logits: Tensor = self.model(**dict(zip(self.names, values, strict=True))).logits
+        inputs = dict(zip(self.names, values, strict=True))
+        if self.whole_mask:
+            inputs["attention_mask"] = _pairs_mask(inputs["attention_mask"])
+        logits: Tensor = self.model(**inputs).logits
         return logits
 
 
-def _trace_own_network(checkpoint: Path) -> onnx.ModelProto:
-    """Trace one of our own networks: `input_ids`, `attention_mask` and, for text pairs, `token_type_ids` in; `logits` out."""
+def _pairs_mask(mask: Tensor) -> Tensor:
+    """What is added to the attention's scores, float [B, 1, T, T], from a mask of tokens, int [B, T].
+
+    Written as transformers 4 did: onnxruntime's fusions know that pattern, and not the one that transformers 5 traces to.
+    """
+    n_texts, n_tokens = mask.shape
+    hidden = 1.0 - mask[:, None, None, :].expand(n_texts, 1, n_tokens, n_tokens).to(torch.float32)
+    return hidden.masked_fill(hidden.to(torch.bool), torch.finfo(torch.float32).min)
+
+
+def _trace(checkpoint: Path) -> onnx.ModelProto:
+    """Trace the network: `input_ids`, `attention_mask` and, where it tells text pairs apart, `token_type_ids` in; `logits` out."""
     model = AutoModelForSequenceClassification.from_pretrained(checkpoint, local_files_only=True, dtype=torch.float32).eval()
-    names = ["input_ids", "attention_mask", *(["token_type_ids"] if getattr(model.config, "pair", False) else [])]
+    whole_mask = model.config.model_type in FUSED_FAMILIES and int(transformers_version.split(".")[0]) >= 5
+    if whole_mask:
+        model.set_attn_implementation("eager")  # the other way is traced to shapes that no pattern of onnxruntime has
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if _tells_pairs_apart(model) else [])]
     example = {name: torch.zeros((2, EXAMPLE_LENGTH), dtype=torch.int64) for name in names}
     example["attention_mask"] += 1
     file = io.BytesIO()
     torch.onnx.export(
-        _Positional(model, names),
+        _Positional(model, names, whole_mask),
         tuple(example.values()),
         file,
         input_names=names,
@@ -102,6 +146,15 @@ def _trace_own_network(checkpoint: Path) -> onnx.ModelProto:
         dynamo=False,
     )
     return onnx.load_model_from_string(file.getvalue())
+
+
+def _tells_pairs_apart(model: nn.Module) -> bool:
+    """Whether the network reads which of two texts a token belongs to, as BERT's does and RoBERTa's does not."""
+    if is_own(model.config.model_type):
+        return bool(getattr(model.config, "pair", False))
+    if model.config.model_type in ONE_SEGMENT:
+        return False
+    return "token_type_ids" in inspect.signature(model.forward).parameters and getattr(model.config, "type_vocab_size", 0) > 1
 
 
 def trim_position_table(model: onnx.ModelProto, max_tokens: int) -> onnx.ModelProto:

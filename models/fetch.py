@@ -11,7 +11,7 @@ from typing import Any
 
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic, decode, digest
-from potstill.contract.system.hub import hub_client, hub_reason
+from potstill.contract.system.hub import hub_client, hub_errors, hub_reason
 from potstill.models import gguf
 from potstill.models.catalog import (
     MAIN,
@@ -104,14 +104,15 @@ def _download(entry: Entry, source: Hub, folder: Path, file: str, progress: Down
     """Download one file into the folder; returns its SHA-256."""
     make_cache_folder(folder)
     hub = _hub()
+    session = hub.utils.get_session()
     try:
         url = hub.hf_hub_url(source.repository, file, revision=source.revision)
-        hub.utils.get_session().head(url, timeout=TIMEOUT_S)  # fails at once without a network; the next call retries for long
+        session.head(url, timeout=TIMEOUT_S)  # fails at once without a network; the next call retries for long
         remote = hub.get_hf_file_metadata(url)
         commit = remote.commit_hash if _COMMIT.fullmatch(remote.commit_hash or "") else None
         with _watched(folder, remote.etag, file, remote.size or 0, progress):
             path = hub.hf_hub_download(source.repository, file, revision=commit or source.revision, local_dir=folder)
-    except OSError as error:  # all errors of the hub's client and of requests are OSErrors
+    except hub_errors(hub) as error:
         failure = f"{entry.name}: {file} could not be fetched: {hub_reason(error)}"
         raise UserError(f"{failure}; try again, the download resumes where it stopped; or, {by_hand(entry)}") from error
     found = digest.of_file(Path(path))

@@ -27,13 +27,13 @@ from potstill.contract.bundle import (
     write_manifest,
     write_sums,
 )
-from potstill.contract.errors import UserError
+from potstill.contract.errors import MissingExtraError, UserError
 from potstill.contract.promises.familiarity import FAMILIARITY_FILE
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.child_process import environment
 from potstill.contract.texts import Text
 from potstill.export.bench.peer_process import PipelineReply, PipelineRequest
-from potstill.export.graph import export_float
+from potstill.export.graph import export_float, has_optimum
 from potstill.export.tokenizer.files import CONFIG_FILE
 from potstill.serve.bench.bundle_report import Facts
 from potstill.serve.runtime.scorer import open_scorer
@@ -114,8 +114,11 @@ def peers_of(
         threads: of each pipeline.
     Raises:
         FormatError: if the bundle was changed, or the checkpoint cannot be exported.
+        MissingExtraError: if optimum is not installed.
         UserError: if a pipeline cannot start.
     """
+    if not has_optimum():
+        raise MissingExtraError("optimum", "optimum")
     verify_files(bundle)
     manifest = read_manifest(bundle)
     (scratch / "graph").mkdir()

@@ -19,6 +19,8 @@ PORT = 8080
 USER = 10001  # a user id without an account
 BUNDLE_FOLDER, KEYS_FILE = "bundle", "keys.txt"
 PYTHON_IMAGE = "python:3.11-slim"
+# Files below site-packages that nothing of ours loads: onnxruntime for C programs (29 MB), which its Python module has in itself.
+UNUSED = ("onnxruntime/capi/libonnxruntime.so*",)
 
 
 def write_docker(bundle: Path, folder: Path, manifest: Manifest, image: str, version: str) -> None:
@@ -45,7 +47,8 @@ ARG POTSTILL="potstill[serve]=={version}"
 WORKDIR /install
 COPY . .
 RUN python -m venv --without-pip /opt/potstill && \\
-    python -m pip --python /opt/potstill/bin/python install --no-cache-dir "$POTSTILL"
+    python -m pip --python /opt/potstill/bin/python install --no-cache-dir "$POTSTILL" && \\
+    rm -f {" ".join(f"/opt/potstill/lib/python*/site-packages/{pattern}" for pattern in UNUSED)}
 
 FROM {PYTHON_IMAGE}
 COPY --from=install /opt/potstill /opt/potstill

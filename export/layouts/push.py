@@ -12,7 +12,7 @@ from potstill.contract.errors import UserError
 from potstill.contract.files import atomic
 from potstill.contract.promises.familiarity import FAMILIARITY_FILE
 from potstill.contract.security.signature import SIGNATURE_FILE, sign
-from potstill.contract.system.hub import LOG_IN, hub_client, hub_reason, hub_status
+from potstill.contract.system.hub import LOG_IN, hub_client, hub_errors, hub_reason, hub_status
 from potstill.export.bundle import card
 from potstill.export.bundle.hub_card import NO_METADATA, CardMetadata, hub_card
 from potstill.serve.runtime.hub import check_hub_name
@@ -81,7 +81,7 @@ def push_to_hub(bundle: str | Path, name: str, config: PushConfig = _PUSH) -> Pu
         sizes = [path.stat().st_size for path in folder.iterdir()]
         try:
             done = _commit(hub, folder, name, config)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (*hub_errors(hub), RuntimeError, ValueError) as error:
             _refuse(name, error)
     return PushReport(name, str(done.commit_url), str(done.oid), len(sizes), sum(sizes))
 

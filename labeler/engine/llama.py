@@ -11,13 +11,14 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.system.machine import free_memory_bytes
+from potstill.labeler.engine import library as llama_cpp
 from potstill.labeler.engine.llama_bindings import (
     NO_HANDLE,
     LongCalls,
@@ -153,7 +154,7 @@ class LlamaEngine(Vocabulary):
     @staticmethod
     def build() -> str:
         """Version of the Python binding, which fixes the version of llama.cpp."""
-        return f"llama-cpp-python {llama_cpp.__version__}"
+        return f"llama-cpp-python {llama_cpp.version()}"
 
     @property
     def chat_template(self) -> str:
@@ -294,7 +295,7 @@ def _header(path: Path) -> gguf.Header | None:
         return None
 
 
-def _context_params(config: EngineConfig, kv_type: KvType) -> llama_cpp.llama_context_params:
+def _context_params(config: EngineConfig, kv_type: KvType) -> Any:
     """A unified cache, full windows for sliding-window models (a pruned prefix could not be shared), no timing overhead."""
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = config.n_cells

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
-import llama_cpp
-
+from potstill.labeler.engine import library as llama_cpp
 from potstill.models import gguf
 
 REPACKED = ("Q4_0", "Q4_K_M")  # types that llama.cpp rewrites in memory for wide registers
@@ -16,6 +15,7 @@ TOP_K = 40  # as the paper samples from PaLM's family; it also saves sorting the
 NO_HANDLE: Any = None  # where llama.cpp's handle will be, or was
 _LEVEL_ERROR = 4  # in ggml_log_level
 _N_LOG_LINES = 5
+_LOG_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)  # llama.cpp's ggml_log_callback
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 # Load parameters
 
 
-def model_params(header: gguf.Header | None, n_gpu_layers: int = 0) -> llama_cpp.llamamodel_params:
+def model_params(header: gguf.Header | None, n_gpu_layers: int = 0) -> Any:
     """Default load parameters, but without AMX kernels and without a second copy of weights that are rewritten in memory.
 
     GCC 12 drops stores to the tile configuration that AMX kernels load, and the process dies of a general protection fault; a
@@ -54,7 +54,7 @@ def is_rewritten(header: gguf.Header | None) -> bool:
 _log_lines: list[str] = []  # the latest errors
 
 
-@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
+@_LOG_CALLBACK  # type: ignore[untyped-decorator]
 def _keep_errors(level: int, text: bytes, _: ctypes.c_void_p) -> None:
     """Keep llama.cpp's errors for our messages instead of letting it write to stderr."""
     if level == _LEVEL_ERROR and text.strip():

@@ -10,9 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import llama_cpp
-
 from potstill.contract.errors import UserError
+from potstill.labeler.engine import library as llama_cpp
 from potstill.labeler.engine.llama_bindings import capture_log, clear_errors, last_errors
 
 _WHITESPACE = " \t\n\v\f\r"  # what C's isspace() accepts, for control tokens that strip what stands beside them

@@ -132,7 +132,8 @@ def run(args: Sequence[str]) -> int:
         click.echo(one_line(error), err=True)
         return exit_code(error) if isinstance(error, StoppedError) else FAILED
     except ModuleNotFoundError as error:  # a library that a command imports while it works
-        if (missing := missing_extra(error, None)) is None:
+        row = COMMANDS.get(args[0]) if args else None
+        if (missing := missing_extra(error, row.extra if row else None)) is None:
             raise
         click.echo(one_line(missing), err=True)
         return FAILED

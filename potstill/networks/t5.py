@@ -37,7 +37,8 @@ class T5EncoderForSequenceClassification(T5PreTrainedModel):
     config_class = T5EncoderConfig
     base_model_prefix = "transformer"
     main_input_name = "input_ids"
-    _tied_weights_keys = ["transformer.encoder.embed_tokens.weight"]
+    # What is tied, and to what; transformers 4 reads the names alone.
+    _tied_weights_keys = {"transformer.encoder.embed_tokens.weight": "transformer.shared.weight"}
     _keys_to_ignore_on_load_unexpected = ["decoder", "lm_head"]
 
     def __init__(self, config: T5EncoderConfig) -> None:

@@ -27,7 +27,7 @@ LIBRARIES = {
     "onnxruntime": "serve",
     "torch": "train",
     "transformers": "train",
-    "optimum": "export",
+    "optimum": "optimum",
 }  # and the extra that brings each
 LLAMA, LLAMA_EXTRA = "llama-cpp-python", "label"
 LITTLE_DISK_BYTES = 5_000_000_000  # less is too little to fetch and re-pack a teacher of a few billion weights

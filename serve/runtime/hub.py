@@ -16,7 +16,7 @@ from potstill.contract.bundle import MAX_BYTES, SUMS_FILE, BundleFiles, read_fil
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import atomic, decode, digest
 from potstill.contract.security.signature import SIGNATURE_FILE
-from potstill.contract.system.hub import LOG_IN, hub_client, hub_reason, hub_status
+from potstill.contract.system.hub import LOG_IN, hub_client, hub_errors, hub_reason, hub_status
 
 CARD_FILE = "README.md"
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
@@ -129,7 +129,7 @@ def _is_reachable(source: HubSource) -> bool:
     hub = hub_client("hub")
     try:
         hub.utils.get_session().head(hub.hf_hub_url(source.name, SUMS_FILE, revision=source.revision), timeout=TIMEOUT_S)
-    except OSError:  # all errors of the client and of requests are OSErrors
+    except hub_errors(hub):
         return False
     return True
 
@@ -139,7 +139,7 @@ def _get(source: HubSource, file: str, revision: str | None) -> Path:
     hub = hub_client("hub")
     try:
         return Path(_ask(hub, source, file, revision))
-    except (OSError, RuntimeError) as error:
+    except (*hub_errors(hub), RuntimeError) as error:
         _refuse(hub, source, file, error)
 
 
@@ -152,7 +152,7 @@ def _signature(source: HubSource, commit: str) -> Path | None:
         if hub_status(error) in (None, _MISSING):  # without a status: it is not in the cache
             return None
         _refuse(hub, source, SIGNATURE_FILE, error)
-    except OSError as error:
+    except hub_errors(hub) as error:
         _refuse(hub, source, SIGNATURE_FILE, error)
 
 

@@ -146,8 +146,10 @@ def test_a_form_that_cannot_be_made_says_why(tmp_path, checkpoint, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # which DeBERTa's file calls
 def test_where_onnxruntime_cannot_make_int8_of_a_network_another_form_is_taken_and_that_is_said(tmp_path, checkpoint):
-    from transformers import DebertaConfig, DebertaForSequenceClassification
+    from transformers import DebertaConfig, DebertaForSequenceClassification, __version__
 
+    if int(__version__.split(".")[0]) >= 5:
+        pytest.skip("transformers 5 traces DeBERTa to operators that onnxruntime makes int8 of")
     folder = tmp_path / "deberta"
     shutil.copytree(checkpoint, folder)
     own = json.loads((folder / "config.json").read_text())

@@ -80,9 +80,7 @@ EXCEPTIONS = {
     "models/repack.py": {"llama_cpp"},  # inside one function: llama.cpp quantizes
     "export/tokenizer/prune.py": {"safetensors"},  # the weights of a checkpoint, cut without building its network
     "labeler/embeddings.py": {"torch", "transformers", "safetensors"},  # loaded only where soft labels are smoothed
-    "labeler/engine/llama.py": {"llama_cpp"},  # llama.cpp's contexts
-    "labeler/engine/llama_bindings.py": {"llama_cpp"},  # its models, samplers and log
-    "labeler/engine/vocabulary.py": {"llama_cpp"},  # its tokenizers
+    "labeler/engine/library.py": {"llama_cpp"},  # inside one function: a teacher behind a server needs none
     "labeler/bench/peers.py": {"llama_cpp"},  # the peer that the engine is measured against is llama_cpp's own class
     "labeler/prompts/sandbox.py": {"jinja2"},  # the language of chat templates; inside functions, in a process of its own
     "labeler/teachers/openai_client.py": {"httpx"},  # the one file of the labeler that speaks HTTP
@@ -112,7 +110,7 @@ INSIDE_FUNCTIONS = [
     for path, libraries in EXCEPTIONS.items()
     if libraries & {"pyarrow", "openpyxl", "model_signing", "huggingface_hub", "snorkel"} and "fsspec" not in libraries
 ]
-INSIDE_FUNCTIONS += ["models/devices.py", "models/repack.py"]
+INSIDE_FUNCTIONS += ["models/devices.py", "models/repack.py", "labeler/engine/library.py"]
 # A bundle answers over HTTP only where it is asked to: the rest of serve/ must load without an HTTP stack.
 HTTP_FILES = {"serve/http/network/connection.py", "serve/http/network/server.py"}
 CATCH_ALL = {"serve/runtime/golden.py", "serve/http/hosting/workers.py"}  # catch everything in one thread, raise it in another

@@ -30,7 +30,9 @@ def test_every_package_that_gets_installed_is_pinned_and_is_here_at_its_pin(repo
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = [
-        line for name in ("label", "train", "export", "serve", "review", "sheets", "otlp", "ray", "dev") for line in extras[name]
+        line
+        for name in ("label", "train", "export", "serve", "review", "sheets", "otlp", "ray", "optimum", "dev")
+        for line in extras[name]
     ]
     waiting = [Requirement(line) for line in [*project["dependencies"], *wanted]]
     pinned, seen = pins(repository), set()
@@ -65,7 +67,8 @@ def wheel(repository, tmp_path_factory):
     source = tmp_path_factory.mktemp("source")
     for name in ("potstill", "labeler", "trainer", "export", "serve", "models", "examples"):
         shutil.copytree(repository / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".github/THIRD_PARTY_NOTICES.md"):
+        (source / name).parent.mkdir(exist_ok=True)
         shutil.copy(repository / name, source / name)
     target = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(target), str(source)]

@@ -29,7 +29,7 @@ from potstill.contract.task import task_to_json
 from potstill.contract.texts import Text, write_texts
 from potstill.trainer.data.answered import AnsweredRows
 from potstill.trainer.data.rows import TrainingRows
-from potstill.trainer.students.encoder import Encoder
+from potstill.trainer.students.encoder import Encoder, quiet
 
 N_CALIBRATION = 256  # texts of the calibration set, but at most half of the training texts; more do not move activation ranges
 N_GATE = 512  # texts for the export gate; on fewer, two texts that change their label by chance can decide
@@ -48,7 +48,8 @@ def save_checkpoint(checkpoint: Path, encoder: Encoder, student: Student, task: 
     """
     with atomic.folder(checkpoint) as folder:
         try:
-            encoder.model.save_pretrained(folder, safe_serialization=True)
+            with quiet():
+                encoder.model.save_pretrained(folder)
         except SafetensorError as error:  # safetensors' own error for a full disk
             raise UserError(f"{checkpoint}: cannot be written ({error}); free some space or choose another place") from error
         encoder.tokenizer.save_pretrained(folder)

@@ -196,10 +196,13 @@ def last_layer(model: nn.Module) -> nn.Linear | None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers' warnings, such as the advice to train a head that is about to be trained."""
-    before = transformers.logging.get_verbosity()
+    """Silence transformers' progress bars and warnings, such as the advice to train a head that is about to be trained."""
+    before, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers.logging.set_verbosity(before)
+        if bars:
+            transformers.logging.enable_progress_bar()

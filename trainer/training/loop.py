@@ -199,13 +199,18 @@ class ReportSteps(TrainerCallback):
         self.progress(self.loop.stage, state.global_step, state.global_step, self.loop.last_loss)
 
 
+def _warmup(share: float) -> dict[str, float]:
+    """The argument that warms up for that share of the steps: transformers 5 takes shares in place of a number of steps."""
+    return {"warmup_ratio" if "warmup_ratio" in TrainingArguments.__dataclass_fields__ else "warmup_steps": share}
+
+
 def loop_arguments(config: TrainConfig, scratch: str, **changes: Any) -> TrainingArguments:
     """The loop's settings: it saves only when SaveStates says so, and reports nowhere. Args: changes, TrainingArguments by name."""
     return TrainingArguments(
         output_dir=scratch,
         per_device_train_batch_size=config.batch_size,
         per_device_eval_batch_size=BATCH_SIZE,
-        warmup_ratio=config.warmup_share,
+        **_warmup(config.warmup_share),
         lr_scheduler_type="linear",
         max_grad_norm=1.0,
         save_strategy="no",  # SaveStates decides

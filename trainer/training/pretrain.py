@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from transformers import TrainingArguments
 
 from potstill.contract.files import atomic
 from potstill.trainer.config import TrainConfig, find_recipe
@@ -30,6 +31,8 @@ from potstill.trainer.training.loop import (
 )
 from potstill.trainer.training.resume import PRETRAINING, SEAL_FILE, disk_refusals, seal
 
+# safetensors refuses weights that body and head share; transformers 5 has no other way.
+_SHARED_WEIGHTS = {"save_safetensors": False} if "save_safetensors" in TrainingArguments.__dataclass_fields__ else {}
 IGNORED = -100  # the target of an id that is not predicted; torch's cross-entropy skips it
 TIMES_BATCH = 2  # batch size relative to training: only some of each text's ids are predicted
 HELD_OUT_SEED = 0  # held-out texts get the same masks before and after
@@ -127,8 +130,7 @@ def _run(
             part_cost=find_recipe(config.family).part_cost,
             stage=stage,
             model=objective.predictor,
-            # safetensors refuses weights that body and head share
-            args=loop_arguments(larger, str(scratch), max_steps=n_steps, save_safetensors=False),
+            args=loop_arguments(larger, str(scratch), max_steps=n_steps, **_SHARED_WEIGHTS),
             train_dataset=texts.training,
             data_collator=lambda rows: tokenizer.pad(rows, student.pad_id),
             optimizers=(torch.optim.AdamW(objective.groups, weight_decay=config.weight_decay), None),
@@ -157,6 +159,16 @@ class MaskedTrainer(ResumableTrainer):
     def load_extra_state(self, values: dict[str, Any]) -> None:
         """Take what :meth:`extra_state` returned."""
         self.before = values["before"]
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Save the weights, each that body and head share once where the format is safetensors; loading fills both places."""
+        state = self.model.state_dict() if state_dict is None else state_dict
+        if not _SHARED_WEIGHTS:
+            state = dict({tensor.data_ptr(): (name, tensor) for name, tensor in reversed(state.items())}.values())
+        super()._save(output_dir, state)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Say nothing of the second names of shared weights, which are missing on purpose."""
 
     def compute_loss(
         self,

@@ -8,7 +8,6 @@ import click
 
 from potstill.commands.options.configs import config_of
 from potstill.export.config import AUTO, CPUS, VARIANTS, ExportConfig
-from potstill.export.run import export_bundle
 
 
 @click.command("export")
@@ -61,4 +60,6 @@ from potstill.export.run import export_bundle
 @click.option("--threads", default=ExportConfig.threads, show_default=True, help="CPU threads while exporting.")
 def command(checkpoint: Path, bundle: Path, **options: object) -> None:
     """Write CHECKPOINT as a BUNDLE in the fastest form that still agrees with it, and prove it."""
+    from potstill.export.run import export_bundle  # loads torch, which the help does without
+
     click.echo(export_bundle(checkpoint, bundle, config_of(ExportConfig, options)).as_text())

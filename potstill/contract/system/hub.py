@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,16 @@ def hub_client(extra: str) -> Any:
     except ModuleNotFoundError:
         raise MissingExtraError("huggingface_hub", extra) from None
     return huggingface_hub
+
+
+def hub_errors(hub: Any) -> tuple[type[Exception], ...]:
+    """What the client raises where the hub does not do what was asked: its own errors and those of the library behind it.
+
+    By its version that is requests, whose errors are OSErrors, or httpx, whose errors are not.
+    """
+    library = importlib.import_module(type(hub.utils.get_session()).__module__.partition(".")[0])
+    transport: type[Exception] = library.HTTPError if hasattr(library, "TransportError") else library.RequestException
+    return OSError, transport
 
 
 def hub_status(error: BaseException) -> int | None:

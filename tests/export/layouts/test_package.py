@@ -13,7 +13,6 @@ import yaml
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from google.protobuf import text_format
-from optimum.onnxruntime import ORTModelForSequenceClassification
 from support.browser import web_runtime
 from support.tiny_checkpoint import LABELS, LOOSE, write_checkpoint
 from tokenizers import Tokenizer
@@ -73,7 +72,9 @@ def keys(tmp_path_factory):
 
 
 def test_a_transformers_pipeline_over_optimum_s_model_gives_the_bundle_s_probabilities(packed, expected):
-    model = ORTModelForSequenceClassification.from_pretrained(packed["huggingface"])
+    reason = "optimum is not installed: it has no release for transformers 5"
+    optimum = pytest.importorskip("optimum.onnxruntime", reason=reason)
+    model = optimum.ORTModelForSequenceClassification.from_pretrained(packed["huggingface"])
     tokenizer = AutoTokenizer.from_pretrained(packed["huggingface"])
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
     for text, row in zip(TEXTS, expected, strict=True):
@@ -123,6 +124,7 @@ def test_the_inference_service_and_the_compose_file_let_the_container_write_noth
     assert own["image"] == container["image"] == f"tiny:{digest.of_file(packed['kserve'] / 'bundle' / 'SHA256SUMS')[:12]}"
     lines = (packed["docker"] / "Dockerfile").read_text().splitlines()
     assert any(line.startswith("USER 1") for line in lines) and "COPY bundle /bundle" in lines
+    assert any(line.endswith("/site-packages/onnxruntime/capi/libonnxruntime.so*") for line in lines)
     (entry,) = [json.loads(line.removeprefix("ENTRYPOINT ")) for line in lines if line.startswith("ENTRYPOINT ")]
     assert entry[:3] == ["potstill", "serve", "/bundle"]
     assert verify(packed["docker"] / "bundle").problems == []
