@@ -1,7 +1,7 @@
 """In which order texts are labelled when not all can be: at random, copies left out, gold in between.
 
-Random texts are what nothing beat: texts that differ most first cost up to 12 points of macro-F1 on one set and gained
-nothing measurable on three others (docs/results.md). And any beginning of a random order is a sample, so its label shares are those
+Random texts are what nothing beat: texts that differ most first cost four to eight points of macro-F1 on one set and
+gained nothing measurable on three others (docs/results.md). And any beginning of a random order is a sample, so its label shares are those
 of the whole.
 """
 
