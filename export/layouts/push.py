@@ -81,7 +81,7 @@ def push_to_hub(bundle: str | Path, name: str, config: PushConfig = _PUSH) -> Pu
         sizes = [path.stat().st_size for path in folder.iterdir()]
         try:
             done = _commit(hub, folder, name, config)
-        except (*hub_errors(hub), RuntimeError, ValueError) as error:
+        except hub_errors(hub, RuntimeError, ValueError) as error:
             _refuse(name, error)
     return PushReport(name, str(done.commit_url), str(done.oid), len(sizes), sum(sizes))
 
@@ -111,7 +111,7 @@ def _commit(hub: Any, folder: Path, name: str, config: PushConfig) -> Any:
     )
 
 
-def _refuse(name: str, error: OSError | RuntimeError | ValueError) -> NoReturn:
+def _refuse(name: str, error: Exception) -> NoReturn:
     """Say why the hub did not take the bundle, and what to do; raises UserError, or what is no error of the hub's."""
     status = hub_status(error)
     if status is None and not isinstance(error, OSError) and not isinstance(error.__cause__, OSError):

@@ -1,8 +1,8 @@
 """In which order texts are labelled when not all can be: at random, copies left out, gold in between.
 
-Random texts are what nothing beat: texts that differ most first cost four to eight points of macro-F1 on one set and
-gained nothing measurable on three others (docs/results.md). And any beginning of a random order is a sample, so its label shares are those
-of the whole.
+Random texts are what nothing beat: texts that differ most first cost four to eight points of macro-F1 on one set and gained nothing
+measurable on three others (docs/results.md). And any beginning of a random order is a sample, so its label shares are those of the
+whole.
 """
 
 from __future__ import annotations

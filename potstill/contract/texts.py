@@ -86,7 +86,14 @@ class _Gathered:
     n_further: int = 0  # rows with one more label of a text
 
 
-def read_texts(path: str | Path, *, labels: list[str] | None = None, target: bool | None = None, gold: bool = False) -> Texts:
+def read_texts(
+    path: str | Path,
+    *,
+    labels: list[str] | None = None,
+    target: bool | None = None,
+    gold: bool = False,
+    rows: Iterable[TextRow] | None = None,
+) -> Texts:
     """Read every usable text of a file or folder.
 
     Rows that are empty, contain a NUL character, or repeat an earlier row are skipped and counted. Where several rows have a gold
@@ -99,12 +106,13 @@ def read_texts(path: str | Path, *, labels: list[str] | None = None, target: boo
         target: True: every row must have a target; False: none may; None allows both.
         gold: True: return texts with a gold label only, each text once. Ties, and an annotation tool's rows without a label
             (unfinished projects are common), are then skipped and counted; in other files a text without one is an error.
+        rows: what stands there, where the path is none that this module can read.
     Raises:
         FormatError: if the file is missing or malformed, has unknown columns, gives one id to two texts, has a gold label
             that is not allowed, a missing or unexpected target, a missing gold label, or no usable text.
     """
     path = Path(path)
-    read = _gathered(path, labels, target)
+    read = _gathered(text_rows.read_file(path) if rows is None else rows, labels, target)
     texts: list[Text] = []
     notes: Counter[str] = Counter()
     for text in read.texts.values():
@@ -127,10 +135,10 @@ def read_texts(path: str | Path, *, labels: list[str] | None = None, target: boo
     return Texts(texts, dict(read.skipped), dict(notes), read.n_further)
 
 
-def _gathered(path: Path, labels: list[str] | None, target: bool | None) -> _Gathered:
-    """What the rows of a file say, text by text; raises FormatError as :func:`read_texts`."""
+def _gathered(rows: Iterable[TextRow], labels: list[str] | None, target: bool | None) -> _Gathered:
+    """What rows say, text by text; raises FormatError as :func:`read_texts`."""
     read = _Gathered()
-    for row in text_rows.read_file(path):
+    for row in rows:
         if reason := _unusable(row.text):
             read.skipped[reason] += 1
             continue

@@ -114,7 +114,8 @@ def label(
 
     Args:
         task: a task, or its file; of one choice or of several questions.
-        texts: a file of texts in any form that :func:`potstill.contract.texts.read_texts` reads.
+        texts: a file or folder of texts in any form that :func:`potstill.contract.texts.read_texts` reads, or the address of one at
+            which JSON lines or Parquet lie (`s3://…`, whatever fsspec knows; extra `ray`).
         out: the folder to write.
         config: mode, number of paths, prompts.
         gold: a file of texts with gold labels, of several questions to some of them at least; they are labelled too, but written to
@@ -219,7 +220,12 @@ def _check_on_cluster(task: AnyTask, config: LabelConfig, then: ThenConfig | Non
 def _read(task: AnyTask, file: str | Path, *, gold: bool = False) -> Texts:
     """The texts of a file, whose gold answers fit the task; raises FormatError. Args: gold, whether they must have some."""
     labels = None if isinstance(task, Questionnaire) else task.label_names
-    found = read_texts(file, labels=labels, target=task.input.target, gold=gold)
+    rows = None
+    if "://" in str(file):  # somewhere else; the library that reads there is loaded only then
+        from potstill.serve.bulk.units import rows_at
+
+        rows = rows_at(str(file))
+    found = read_texts(file, labels=labels, target=task.input.target, gold=gold, rows=rows)
     if isinstance(task, Questionnaire):
         for text in found.texts:
             parse_gold(Path(file), f"text {text.id!r}", task.questions, text.gold)

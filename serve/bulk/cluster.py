@@ -169,9 +169,4 @@ def _results(left: list[Unit], arguments: tuple[Any, ...], cluster: ClusterConfi
 
 def _placed(unit: Unit, row: BadRow) -> BadRow:
     """A malformed row with its line in the file: an actor counts from the beginning of its unit."""
-    kind, _, rest = row.place.partition(" ")
-    number, colon, field = rest.partition(":")
-    place = row.place
-    if kind == "line" and number.isdigit():
-        place = f"line {int(number) + units.lines_before(unit)}{colon}{field}"
-    return BadRow(unit.file, place, row.problem)
+    return BadRow(unit.file, units.placed(unit, row.place), row.problem)

@@ -10,6 +10,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -21,6 +22,7 @@ from pyarrow import parquet
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.interchange import text_pieces
 from potstill.contract.interchange.text_pieces import TextPiece
+from potstill.contract.interchange.text_rows import TextRow
 
 UNIT_BYTES = 4 << 20  # of JSON lines: some 20,000 short texts
 UNIT_ROWS = 20_000  # of Parquet
@@ -115,7 +117,25 @@ def pieces(unit: Unit) -> Iterator[TextPiece]:
         raise FormatError(unit.file, "", f"cannot be read: {error}") from error
 
 
-def lines_before(unit: Unit) -> int:
+def rows_at(address: str) -> Iterator[TextRow]:
+    """Every row of the files at an address, in order; raises as :func:`units_of`, and FormatError for a malformed row."""
+    for unit in units_of(address):
+        for row in chain.from_iterable(map(text_pieces.rows, pieces(unit))):
+            if isinstance(row, FormatError):
+                raise FormatError(unit.file, placed(unit, row.place), row.problem)
+            yield row
+
+
+def placed(unit: Unit, place: str) -> str:
+    """A place in a file: lines are counted from the beginning of the unit in which they are read."""
+    kind, _, rest = place.partition(" ")
+    number, colon, field = rest.partition(":")
+    if kind == "line" and number.isdigit():
+        return f"line {int(number) + _lines_before(unit)}{colon}{field}"
+    return place
+
+
+def _lines_before(unit: Unit) -> int:
     """Lines of the file before the unit; they are counted for an error alone."""
     if not unit.start or unit.row_group >= 0:
         return 0

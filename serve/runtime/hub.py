@@ -139,7 +139,7 @@ def _get(source: HubSource, file: str, revision: str | None) -> Path:
     hub = hub_client("hub")
     try:
         return Path(_ask(hub, source, file, revision))
-    except (*hub_errors(hub), RuntimeError) as error:
+    except hub_errors(hub, RuntimeError) as error:
         _refuse(hub, source, file, error)
 
 

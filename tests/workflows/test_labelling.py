@@ -1,8 +1,10 @@
 """What is checked before a teacher is loaded, and which mode is taken where none is named."""
 
+import gzip
 import json
 from dataclasses import replace
 
+import fsspec
 import pytest
 from support.small_task import SMALL_TASK
 
@@ -23,6 +25,29 @@ def files(tmp_path):
     (tmp_path / "task.toml").write_text(SMALL_TASK)
     (tmp_path / "texts.jsonl").write_text('{"text": "one", "id": "1"}\n{"text": "two", "id": "2"}\n')
     return str(tmp_path / "task.toml"), str(tmp_path / "texts.jsonl")
+
+
+def test_texts_lie_at_an_address_or_in_a_folder(files, tmp_path):
+    rows = [{"text": f"text {i}", "id": str(i)} for i in range(30_000)]
+    lines = [json.dumps(row) + "\n" for row in rows]
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a.jsonl").write_text("".join(lines[:1]))
+    (tmp_path / "d" / "b.jsonl.gz").write_bytes(gzip.compress("".join(lines[1:3]).encode()))
+    wanted = [("text 0", "0"), ("text 1", "1"), ("text 2", "2")]
+    there = fsspec.filesystem("memory")
+    for name in ("a.jsonl", "b.jsonl.gz"):
+        there.pipe_file(f"/posts/{name}", (tmp_path / "d" / name).read_bytes())
+    for place in (tmp_path / "d", "memory://posts"):
+        plan = plan_labelling(files[0], place)
+        assert [(text.text, text.id) for text in plan.all_texts] == wanted
+
+    there.pipe_file("/broken/c.jsonl", b"".join([*(line.encode().rjust(200) for line in lines), b'{"text": 3}\n']))  # two units
+    with pytest.raises(FormatError, match=r"c\.jsonl: line 30001: text: "):
+        plan_labelling(files[0], "memory://broken/c.jsonl")
+    with pytest.raises(FormatError, match="no such file or folder"):
+        plan_labelling(files[0], "memory://absent")
+    with pytest.raises(UserError, match="nowhere://x: Protocol not known: nowhere"):
+        plan_labelling(files[0], "nowhere://x")
 
 
 @pytest.mark.parametrize(

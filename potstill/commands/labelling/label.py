@@ -28,7 +28,7 @@ FILE = click.Path(path_type=Path)
 
 @click.command("label")
 @click.argument("task", type=FILE)
-@click.argument("texts", type=FILE)
+@click.argument("texts")
 @click.argument("out", type=FILE)
 @click.option("--gold", type=FILE, help="Texts with gold labels: labelled too, but kept apart from the others, for scores only.")
 @teacher_options
@@ -89,7 +89,7 @@ FILE = click.Path(path_type=Path)
 )
 @click.option("--dry-run", is_flag=True, help="Only estimate tokens and time on this machine.")
 @click.option("--new-run", is_flag=True, help="Label again, beside the runs that OUT holds.")
-def command(task: Path, texts: Path, out: Path, gold: Path | None, hours: float | None, dry_run: bool, **options: object) -> None:
+def command(task: Path, texts: str, out: Path, gold: Path | None, hours: float | None, dry_run: bool, **options: object) -> None:
     """Label TEXTS for TASK into the folder OUT: labels.db with every path, soft_labels.parquet for training."""
     config, derive, teacher = config_of(LabelConfig, options), config_of(DeriveConfig, options), teacher_config(options)
     then = second_teacher(config_of(ThenSettings, options), teacher)

@@ -22,14 +22,14 @@ def hub_client(extra: str) -> Any:
     return huggingface_hub
 
 
-def hub_errors(hub: Any) -> tuple[type[Exception], ...]:
+def hub_errors(hub: Any, *more: type[Exception]) -> tuple[type[Exception], ...]:
     """What the client raises where the hub does not do what was asked: its own errors and those of the library behind it.
 
-    By its version that is requests, whose errors are OSErrors, or httpx, whose errors are not.
+    By its version that is requests, whose errors are OSErrors, or httpx, whose errors are not. Args: more, further ones.
     """
     library = importlib.import_module(type(hub.utils.get_session()).__module__.partition(".")[0])
     transport: type[Exception] = library.HTTPError if hasattr(library, "TransportError") else library.RequestException
-    return OSError, transport
+    return OSError, transport, *more
 
 
 def hub_status(error: BaseException) -> int | None:
