@@ -6,6 +6,7 @@
 #   make test-fast  the tests without models, training and browsers, for daily work
 #   make lint       ruff and mypy
 #   make figures    the shape of the source tree in figures
+#   make bench      the programs behind docs/results.md, one page in build/results/; DATA=FOLDER: those on public sets, too
 #   make docs       write docs/cli.md from the commands themselves
 #   make site       the documents as a site, in site/
 #   make clean      remove what the above made
@@ -15,7 +16,7 @@ STAMP := $(shell .ci/install --stamp)
 BIN := .venv/bin
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-cluster test-fast lint figures docs site clean
+.PHONY: demo test test-cluster test-fast lint figures bench docs site clean
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP)
@@ -40,6 +41,9 @@ lint: $(STAMP)
 
 figures: $(STAMP)
 	$(BIN)/python benchmarks/structure.py
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/claims/run_claims.py $(if $(DATA),--data '$(DATA)')
 
 docs: $(STAMP)
 	$(BIN)/python -m potstill.commands.reference docs/cli.md

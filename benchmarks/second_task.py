@@ -15,7 +15,7 @@ from pathlib import Path
 from gold_sets import split_of
 from student_table import STUDENTS, Column, Plan, Steps, fill_table
 
-TASK = Path(__file__).resolve().parent / "news_topic.toml"
+TASK = Path(__file__).resolve().parent / "questions" / "news_topic.toml"
 ROWS = ("student, cls", "student, reg", "student, soft_ce")
 
 

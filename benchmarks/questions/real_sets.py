@@ -110,7 +110,7 @@ def read_set(name: str, data: Path, n_pool: int, n: int) -> RealSet:
     scored, pool = labelled(data, "ag_news", "dev"), labelled(data, "ag_news", "train")
     pool = apart(pool, scored)
     if name == "news topics":
-        return RealSet(HERE.parent / "news_topic.toml", pool[:n_pool], scored[:n])
+        return RealSet(HERE / "news_topic.toml", pool[:n_pool], scored[:n])
     return RealSet(HERE / "news_digest.toml", digests(pool, n_pool, 1), digests(scored, n, 2))
 
 

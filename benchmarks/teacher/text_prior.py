@@ -59,7 +59,7 @@ SETS = {
     "Reddit stance": GoldSet(STANCE, stance, lambda data: reddit_pool(data, 5000), {}),
     "PhraseBank": _splits("financial_phrasebank", STANCE, "test", STANCE_NAMES),
     "Twitter news": _splits("twitter_financial_news", STANCE, "test"),
-    "AG News": _splits("ag_news", "benchmarks/news_topic.toml", "dev"),
+    "AG News": _splits("ag_news", "benchmarks/questions/news_topic.toml", "dev"),
     "TREC": _splits("trec", "benchmarks/questions/question_type.toml", "test"),
     "SST-2": _splits("sst2", "benchmarks/questions/film_review.toml", "dev", {"positive": "yes", "negative": "no"}),
 }
