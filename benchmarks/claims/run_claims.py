@@ -50,7 +50,7 @@ def main() -> int:
         print("interrupted; the same command goes on", file=sys.stderr)
         return 130
     finally:
-        write_results(table, given)
+        print(write_results(table, given), flush=True)
     return 1 if failed else 0
 
 
@@ -102,8 +102,8 @@ def run_all(table: Table, chosen: list[str], given: Given, options: argparse.Nam
     return failed
 
 
-def write_results(table: Table, given: Given) -> None:
-    """Write the page of everything that was ever measured into this folder, and of what was not."""
+def write_results(table: Table, given: Given) -> str:
+    """Write the page of everything that was ever measured into this folder, and of what was not. Returns a line that says so."""
     runs, old, not_run = [], set(), []
     for name, claim in table.claims.items():
         run, ready = finished(given.results / f"{name}.json"), job(name, table, given)
@@ -115,7 +115,7 @@ def write_results(table: Table, given: Given) -> None:
             old.add(name)
     not_run += list(by_hand(table))
     write_page(given.results / "index.md", runs, old, not_run)
-    print(f"wrote {given.results / 'index.md'}: {len(runs)} measured, {len(not_run)} not run", flush=True)
+    return f"wrote {given.results / 'index.md'}: {len(runs)} measured, {len(not_run)} not run"
 
 
 def is_old(run: Run, ready: Job, can_run: bool) -> bool:

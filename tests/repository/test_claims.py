@@ -90,6 +90,14 @@ def test_every_program_that_the_results_name_is_there(repository):
     assert [path for path in sorted(named) if not list((repository / path).parent.glob((repository / path).name + "*"))] == []
 
 
+def test_every_section_of_the_results_names_its_command_or_says_that_it_has_none(repository):
+    _, *sections = re.split(r"(?m)^##+ ", (repository / "docs/results.md").read_text(encoding="utf-8"))
+    named = re.compile(r"benchmarks/\w|`(?:potstill|python) \w|not in the repository")
+    assert len(sections) > 30
+    with_parts = [text for text in sections if text.split("\n", 1)[1].strip()]
+    assert [text.partition("\n")[0] for text in with_parts if not named.search(text)] == []
+
+
 @pytest.mark.slow
 def test_every_command_of_the_table_is_one_that_its_program_takes(repository, tmp_path):
     table = read_table()
