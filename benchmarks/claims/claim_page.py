@@ -44,7 +44,7 @@ def tables(text: str) -> Iterator[PrintedTable]:
     for line in [*text.splitlines(), ""]:
         cells = _cells(line)
         if block and len(cells) != len(block[0]):
-            if len(block) > 1 and not any(PLAIN.fullmatch(cell) for cell in block[0]):  # a header has no figures
+            if len(block) > 1 and not any(re.fullmatch(FIGURE, cell) for cell in block[0]):  # a header has no figures
                 yield PrintedTable(block[0], block[1:])
             block = []
         if len(cells) > 1 and not all(re.fullmatch(r":?-+:?", cell) for cell in cells):
@@ -71,7 +71,7 @@ def bars(printed: Iterable[PrintedTable]) -> Bars | None:
 
 def _column(table: PrintedTable, number: int) -> Bars:
     """The figures of a column; rows where it has none are left out, and a row is named by its cells without figures."""
-    bar, above = Bars(table.header[number], [], [], []), ""
+    bar, above = Bars(": ".join(filter(None, [table.header[0], table.header[number]])), [], [], []), ""
     for row in table.rows:
         above = row[0] or above
         interval, plain = INTERVAL.search(row[number]), PLAIN.fullmatch(row[number])

@@ -4,9 +4,10 @@
                                            [--input NAME=PATH ...] [--out build/results] [--again]
 
 `claims.toml` beside this file is the table. Without options everything runs that the repository alone can measure. What passed is
-not run again until its program or the package changes, so a call that was stopped can be repeated; --again runs it anyway. A
-program that fails, or is not through in its time, is reported, and the next one begins. The page is index.md; NAME.json holds all
-that a claim printed, NAME.log what it wrote to stderr. Exits with 1 if a program failed or was stopped.
+not run again until its program or the package changes, so a call that was stopped can be repeated. --again runs it anyway; programs
+that go on with what they find still do, so remove build/results/work to begin from nothing. A program that fails, or is not through
+in its time, is reported, and the next one begins. The page is index.md; NAME.json holds all that a claim printed, NAME.log what it
+wrote to stderr. Exits with 1 if a program failed or was stopped.
 """
 
 from __future__ import annotations

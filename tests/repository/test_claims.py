@@ -25,13 +25,14 @@ class Parsed(BaseException): pass
 def parsed(*_): raise Parsed
 parse = argparse.ArgumentParser.parse_args
 argparse.ArgumentParser.parse_args = lambda self, *args: parsed(parse(self, *args))
-click.Command.invoke = parsed
+invoke = click.Command.invoke
+click.Command.invoke = lambda self, context: invoke(self, context) if isinstance(self, click.Group) else parsed()
 from potstill.commands.main import run
 for program, *arguments in json.load(sys.stdin):
     sys.argv = [program, *arguments]
     try:
         if program == "potstill":
-            run(arguments)
+            sys.exit(run(arguments))
         else:
             sys.path[0] = str(Path(program).parent)
             runpy.run_path(program, run_name="__main__")
@@ -159,7 +160,7 @@ def test_the_page_tells_machine_versions_and_figures(small, tmp_path, monkeypatc
     page = (tmp_path / "out/index.md").read_text(encoding="utf-8")
     run = json.loads((tmp_path / "out/works.json").read_text())
     assert run["cpu"] in page and f"{run['cores']} cores" in page and f"numpy {run['versions']['numpy']}" in page
-    assert "| that | 0.7 [0.6, 0.8] |" in page and "![score](works.svg)" in page
+    assert "| that | 0.7 [0.6, 0.8] |" in page and "![way: score](works.svg)" in page
     assert "that" in (tmp_path / "out/works.svg").read_text(encoding="utf-8")
 
 
@@ -191,12 +192,17 @@ def test_a_plot_takes_the_column_with_intervals():
     printed = "text\n\n| set | paths | score | time |\n| --- | --- | --- | --- |\n"
     printed += "| a | few | 0.565 [0.527, 0.602] | 3 |\n| | many | **-1,024.5** (-2,000 to 3) | 4 |\n| b | few | none | 5 |\n"
     bar = bars(tables(printed))
-    assert (bar.title, bar.names, bar.values) == ("score", ["a, few", "a, many"], [0.565, -1024.5])
+    assert (bar.title, bar.names, bar.values) == ("set: score", ["a, few", "a, many"], [0.565, -1024.5])
     assert bar.intervals == [(0.527, 0.602), (-2000.0, 3.0)]
     assert bars(tables("one line\nand another\n")) is None
     assert bars(tables("files  854\nfiles over 400 lines  0\n")) is None, "figures of several kinds, without a header"
-    spaced = bars(tables("part      ms\nthis one  1.5\nthat      2\n"))
-    assert (spaced.title, spaced.names, spaced.values, spaced.intervals) == ("ms", ["this one", "that"], [1.5, 2.0], [None, None])
+    spaced = bars(tables("part      8 tok\nthis one  1.5\nthat      2\n"))
+    assert (spaced.title, spaced.names, spaced.values, spaced.intervals) == (
+        "part: 8 tok",
+        ["this one", "that"],
+        [1.5, 2.0],
+        [None, None],
+    )
 
 
 @pytest.mark.parametrize(
