@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 from documents.blocks import DATA, GENERATED, PAGES, PROGRAMS, SHELL, blocks_of, commands_of
 from documents.excuses import NOT_RUN, PYTHON_NOT_RUN
 from documents.reading import Reader, excuse
-from documents.world import at_home, write_world
+from documents.world import at_home
 
 from potstill.commands.main import COMMANDS
 
 pytestmark = pytest.mark.slow
 
 READ = [page for page in PAGES if page != GENERATED and any(block.language not in DATA for block in blocks_of(page))]
-
-
-@pytest.fixture(scope="session")
-def world(made_once, tiny_models) -> Path:
-    return made_once("documents_world", lambda folder: write_world(folder, tiny_models["dense"]))
 
 
 @pytest.mark.parametrize("page", READ)
