@@ -118,12 +118,6 @@ def label(
     The folder then holds `labels.db` with every path and `soft_labels.parquet` for training. Killed at any moment and called again,
     it goes on where it was.
 
-        >>> report = potstill.label(
-        ...     "task.toml", "texts.jsonl", "out", potstill.LabelConfig(mode="direct", n_paths=2), gold="gold.jsonl"
-        ... )
-        >>> report.rows[0].probs.keys()
-        dict_keys(['bullish', 'bearish', 'neutral'])
-
     Args:
         task: a task, or its file; of one choice or of several questions.
         texts: a file of texts in any form that :func:`potstill.contract.texts.read_texts` reads.

@@ -143,7 +143,7 @@ class Reader:
             said += line
         self._ports[asked] = int(found[1])
         if address := re.search(r"http://\S+/\?token=\S+", said):
-            label_by_hand(int(found[1]), address[0])
+            label_by_hand(int(found[1]), address[0], Path(args[args.index("--task") + 1]))
         status, body = self._ask("GET", f"http://127.0.0.1:{asked}/", None, {})
         assert status in (200, 401, 403, 421), f"answers {status} {body!r}"
 

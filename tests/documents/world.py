@@ -233,13 +233,13 @@ def write_own(folder: Path) -> None:
     (folder / "gold.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own), encoding="utf-8")
 
 
-def label_by_hand(port: int, address: str) -> None:
-    """Label some texts on the pages of `potstill review`, rightly."""
-    person, texts = Visitor(port, address), {}
+def label_by_hand(port: int, address: str, task: Path) -> None:
+    """Label some texts on the pages of `potstill review`, rightly. Args: task, whose labels are in the order of ours."""
+    person, texts, names = Visitor(port, address), {}, dict(zip(CLUES, load_task(task).label_names, strict=True))
     for name in ("texts.jsonl", "gold.jsonl"):
         texts |= {row["id"]: row["text"] for row in map(json.loads, Path(name).read_text(encoding="utf-8").splitlines())}
     for _ in range(N_BY_HAND):
-        person.label(_label_of(texts[person.shown()["id"]]))
+        person.label(names[_label_of(texts[person.shown()["id"]])])
 
 
 def _label_of(text: str) -> str:
