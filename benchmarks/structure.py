@@ -34,8 +34,9 @@ def rooms() -> Iterator[tuple[Path, int]]:
     """(folder, number of its entries) of the repository's root, and of every folder of sources, tests and benchmarks."""
     below = [ROOT / name for name in (*STAGES, "tests", "benchmarks")]
     folders = [ROOT, *below, *(path for top in below for path in top.rglob("*") if path.is_dir() and not path.is_symlink())]
+    unread = {"__pycache__", "py.typed"}  # the second is an empty mark for type checkers
     for folder in folders:
-        shown = [path for path in folder.iterdir() if path.name != "__pycache__" and not path.name.startswith(".")]
+        shown = [path for path in folder.iterdir() if path.name not in unread and not path.name.startswith(".")]
         shown = [
             path
             for path in shown

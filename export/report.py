@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from potstill.contract.bundle import Manifest
+from potstill.contract.interchange.notebook import Shown
 from potstill.contract.promises.familiarity import Familiarity, fewest_held_out
 from potstill.export.config import FLOAT, FUSED, TRAINED
 from potstill.export.gate.quality import FormQuality, PrunedVocabulary, Quality
@@ -14,8 +15,8 @@ HINT_QAT = "no int8 form passed; --qat trains the student against int8 and tries
 HINT_LIMITS = "no int8 form passed, trained against int8 or not; allow more with --max-drop, --min-agreement or --max-change"
 
 
-@dataclass(frozen=True)
-class ExportReport:
+@dataclass(frozen=True, repr=False)
+class ExportReport(Shown):
     """The written bundle, with the measurements of every form that was tried."""
 
     bundle: Path
@@ -45,6 +46,14 @@ class ExportReport:
         return "\n".join(
             [*lines, f"{self.bundle}: {self.manifest.variant}{why}, {self.size_bytes / 1e6:.1f} MB, answers are {invariant}"]
         )
+
+    def cells(self) -> list[list[str]]:
+        """A row for each form that was tried: time for one text, size, score, and whether it passed."""
+        rows = [
+            [form.variant, f"{form.ms_p50:.2f}", f"{form.bytes / 1e6:.1f}", f"{form.agreement:.4f}", form.problem or "passed"]
+            for form in self.quality.forms
+        ]
+        return [["form", "ms", "MB", "same label", "verdict"], *rows]
 
     def _familiarity_line(self) -> str:
         """Whether the bundle can tell unfamiliar texts, and how often it may be wrong."""

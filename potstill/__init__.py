@@ -4,8 +4,8 @@ The public names: the calls that the commands of the console make, and their con
 
     import potstill
 
-    potstill.label("task.toml", "texts.jsonl", "out")                      # a teacher reads the texts
-    potstill.train("task.toml", "out/soft_labels.parquet", "student")      # a small encoder learns its labels
+    potstill.label("task.toml", "texts.xlsx", "out")                       # a teacher reads the texts: a file, a list, a DataFrame
+    potstill.distill("task.toml", "out/soft_labels.parquet", "student")    # a small encoder learns its labels
     potstill.export_bundle("student", "bundle")                            # as int8 ONNX, proved against the checkpoint
     with potstill.Classifier.open("bundle") as classifier:
         print(classifier.classify(["bought more this morning"])[0].label)
@@ -13,18 +13,19 @@ The public names: the calls that the commands of the console make, and their con
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from potstill.contract.system import telemetry
 
 if TYPE_CHECKING:
+    from potstill.api import certify, distill, evaluate, export_bundle, label, plan
     from potstill.contract.errors import UserError
-    from potstill.contract.task import Task, load_task
+    from potstill.contract.task import Example, Label, Task, load_task
     from potstill.export.bundle.hub_card import CardMetadata
     from potstill.export.config import ExportConfig
     from potstill.export.layouts.push import PushConfig, push_to_hub
-    from potstill.export.run import export_bundle
     from potstill.labeler.aggregation.config import DeriveConfig
     from potstill.labeler.config import LabelConfig
     from potstill.labeler.weak_supervision.combination import CombineConfig
@@ -33,19 +34,21 @@ if TYPE_CHECKING:
     from potstill.serve.offline.certify import certify_bundle
     from potstill.serve.run import serve as serve_bundles
     from potstill.serve.runtime.classifier import Classifier
+    from potstill.trainer.calibrate_on_gold import ConfidenceConfig
     from potstill.trainer.config import TrainConfig
     from potstill.trainer.run import train
-    from potstill.workflows.evaluation import EvaluateConfig, evaluate
-    from potstill.workflows.labelling import label
+    from potstill.workflows.evaluation import EvaluateConfig, calibrate
     from potstill.workflows.labels.combining import combine
     from potstill.workflows.labels.soft_labels import derive
     from potstill.workflows.labels.sources import SourceConfig
     from potstill.workflows.pipeline import run_project
-    from potstill.workflows.planning import PlanConfig, plan
+    from potstill.workflows.planning import PlanConfig
     from potstill.workflows.teacher import TeacherConfig, ThenConfig
 
 __all__ = [
     "Task",
+    "Label",
+    "Example",
     "load_task",
     "label",
     "LabelConfig",
@@ -58,16 +61,20 @@ __all__ = [
     "combine",
     "CombineConfig",
     "SourceConfig",
+    "distill",
     "train",
     "TrainConfig",
     "evaluate",
     "EvaluateConfig",
+    "calibrate",
+    "ConfidenceConfig",
     "export_bundle",
     "ExportConfig",
     "Classifier",
     "push_to_hub",
     "PushConfig",
     "CardMetadata",
+    "certify",
     "certify_bundle",
     "CertifyConfig",
     "serve_bundles",
@@ -79,28 +86,34 @@ __all__ = [
 # By public name, the file that defines it and its name there; the imports above say the same to type checkers and editors.
 _PLACES = {
     "Task": ("potstill.contract.task", "Task"),
+    "Label": ("potstill.contract.task", "Label"),
+    "Example": ("potstill.contract.task", "Example"),
     "load_task": ("potstill.contract.task", "load_task"),
-    "label": ("potstill.workflows.labelling", "label"),
+    "label": ("potstill.api", "label"),
     "LabelConfig": ("potstill.labeler.config", "LabelConfig"),
     "TeacherConfig": ("potstill.workflows.teacher", "TeacherConfig"),
     "ThenConfig": ("potstill.workflows.teacher", "ThenConfig"),
-    "plan": ("potstill.workflows.planning", "plan"),
+    "plan": ("potstill.api", "plan"),
     "PlanConfig": ("potstill.workflows.planning", "PlanConfig"),
     "derive": ("potstill.workflows.labels.soft_labels", "derive"),
     "DeriveConfig": ("potstill.labeler.aggregation.config", "DeriveConfig"),
     "combine": ("potstill.workflows.labels.combining", "combine"),
     "CombineConfig": ("potstill.labeler.weak_supervision.combination", "CombineConfig"),
     "SourceConfig": ("potstill.workflows.labels.sources", "SourceConfig"),
+    "distill": ("potstill.api", "distill"),
     "train": ("potstill.trainer.run", "train"),
     "TrainConfig": ("potstill.trainer.config", "TrainConfig"),
-    "evaluate": ("potstill.workflows.evaluation", "evaluate"),
+    "evaluate": ("potstill.api", "evaluate"),
     "EvaluateConfig": ("potstill.workflows.evaluation", "EvaluateConfig"),
-    "export_bundle": ("potstill.export.run", "export_bundle"),
+    "calibrate": ("potstill.workflows.evaluation", "calibrate"),
+    "ConfidenceConfig": ("potstill.trainer.calibrate_on_gold", "ConfidenceConfig"),
+    "export_bundle": ("potstill.api", "export_bundle"),
     "ExportConfig": ("potstill.export.config", "ExportConfig"),
     "Classifier": ("potstill.serve.runtime.classifier", "Classifier"),
     "push_to_hub": ("potstill.export.layouts.push", "push_to_hub"),
     "PushConfig": ("potstill.export.layouts.push", "PushConfig"),
     "CardMetadata": ("potstill.export.bundle.hub_card", "CardMetadata"),
+    "certify": ("potstill.api", "certify"),
     "certify_bundle": ("potstill.serve.offline.certify", "certify_bundle"),
     "CertifyConfig": ("potstill.serve.offline.certified", "CertifyConfig"),
     "serve_bundles": ("potstill.serve.run", "serve"),
@@ -117,7 +130,9 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'potstill' has no attribute {name!r}")
     module, inner = _PLACES[name]
-    value = getattr(import_module(module), inner)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's, in a notebook without widgets
+        value = getattr(import_module(module), inner)
     globals()[name] = value
     return value
 

@@ -13,6 +13,7 @@ from potstill.contract import checkpoint as record
 from potstill.contract.checkpoint import Student, UsedGold
 from potstill.contract.errors import UserError
 from potstill.contract.files import digest
+from potstill.contract.interchange.notebook import Shown
 from potstill.contract.questions.questionnaire import AnyTask, Questionnaire, as_any_task
 from potstill.contract.questions.soft_answers import SoftAnswers
 from potstill.contract.soft_label import SoftLabel
@@ -34,8 +35,8 @@ from potstill.trainer.training.resume import Fingerprint, Unfinished, work_folde
 from potstill.trainer.training.student import TrainedStudent, TrainingJob, torch_threads, train_student
 
 
-@dataclass(frozen=True)
-class TrainReport:
+@dataclass(frozen=True, repr=False)
+class TrainReport(Shown):
     """A finished run: the checkpoint, and how it was made."""
 
     checkpoint: Path
@@ -77,9 +78,15 @@ class TrainReport:
         ]
         return "\n".join(lines)
 
+    def cells(self) -> list[list[str]]:
+        """Texts that were learned from, and the agreement with the teacher on those held out, with intervals."""
+        scores = self.student.scores["validation"]
+        held_out = [str(self.student.n_validation), scores["accuracy"].as_text(), scores["macro_f1"].as_text()]
+        return [["trained on", "held out", "same label as the teacher", "macro-F1"], [str(self.n_kept), *held_out]]
 
-@dataclass(frozen=True)
-class JointReport:
+
+@dataclass(frozen=True, repr=False)
+class JointReport(Shown):
     """A finished run on several questions: the checkpoint, and how it was made."""
 
     checkpoint: Path

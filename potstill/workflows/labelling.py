@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from potstill.contract.errors import FormatError, StoppedError, UserError
+from potstill.contract.interchange.notebook import Shown
 from potstill.contract.project import GOLD_LABELS_FILE, SOFT_LABELS_FILE, STORE_FILE
 from potstill.contract.questions.gold import parse_gold
 from potstill.contract.questions.questionnaire import AnyTask, Questionnaire, as_any_task
@@ -62,8 +64,8 @@ class LabelPlan:
         return [*self.texts.texts, *(self.gold.texts if self.gold else [])]
 
 
-@dataclass(frozen=True)
-class LabellingReport:
+@dataclass(frozen=True, repr=False)
+class LabellingReport(Shown):
     """What was labelled, and where the soft labels are."""
 
     labels: LabelReport
@@ -86,6 +88,16 @@ class LabellingReport:
             wrote += f", and {len(self.gold_rows)} with gold to {self.out / GOLD_LABELS_FILE}"
         return "\n".join([*lines, wrote])
 
+    def cells(self) -> list[list[str]]:
+        """For each label the texts of which it is the most probable one, and its mean probability; none for several questions."""
+        rows = [row for row in self.rows if isinstance(row, SoftLabel)]
+        if not rows:
+            return []
+        winners = Counter(max(row.probs, key=row.probs.__getitem__) for row in rows)
+        names = list(rows[0].probs)
+        means = {name: sum(row.probs[name] for row in rows) / len(rows) for name in names}
+        return [["label", "texts", "mean probability"], *([name, str(winners[name]), f"{means[name]:.3f}"] for name in names)]
+
 
 def label(
     task: AnyTask | str | Path,
@@ -105,12 +117,6 @@ def label(
 
     The folder then holds `labels.db` with every path and `soft_labels.parquet` for training. Killed at any moment and called again,
     it goes on where it was.
-
-        >>> report = potstill.label(
-        ...     "task.toml", "texts.jsonl", "out", potstill.LabelConfig(mode="direct", n_paths=2), gold="gold.jsonl"
-        ... )
-        >>> report.rows[0].probs.keys()
-        dict_keys(['bullish', 'bearish', 'neutral'])
 
     Args:
         task: a task, or its file; of one choice or of several questions.

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from potstill.contract.errors import UserError
+from potstill.contract.interchange.notebook import Shown
 from potstill.contract.project import TEACHER
 from potstill.contract.questions.questionnaire import AnyTask, Questionnaire, as_any_task
 from potstill.contract.system.machine import cpu_name, free_memory_bytes, usable_cores
@@ -59,8 +60,8 @@ class PlanConfig:
                 raise UserError(f"{name} is {value:g}; it must be above 0")
 
 
-@dataclass(frozen=True)
-class HoursPlan:
+@dataclass(frozen=True, repr=False)
+class HoursPlan(Shown):
     """What can be labelled in the time, by teacher and mode."""
 
     task: str
@@ -98,6 +99,23 @@ class HoursPlan:
         if self.best is not None:
             lines += ["", "* recommended:", f"  {self.command}"]
         return "\n".join([*lines, *(f"note: {line}" for line in self.notes)])
+
+    def cells(self) -> list[list[str]]:
+        """A row for each teacher and mode; a star marks the recommended one."""
+        header = ["", "teacher", "mode", "paths", "texts", "run", "pace"]
+        rows = [
+            [
+                "*" if row is self.best else "",
+                row.teacher,
+                row.config.mode,
+                _paths(row.config),
+                str(row.n_texts),
+                duration(row.seconds),
+                row.known,
+            ]
+            for row in self.rows
+        ]
+        return [header, *rows] if rows else []
 
     def as_json(self) -> str:
         """The same as one JSON object: times in seconds, sizes in millions of bytes."""

@@ -14,6 +14,7 @@ import msgspec
 from potstill.contract.bundle import MODEL_FILE, Manifest, read_manifest, write_manifest, write_sums
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import atomic, digest
+from potstill.contract.interchange.notebook import Shown
 from potstill.contract.promises.certificate import Certificate, CertifiedPart
 from potstill.contract.questions.head import check_one_question
 from potstill.contract.scores.bounds import lower_bound, upper_bound
@@ -27,8 +28,8 @@ from potstill.serve.runtime.classifier import Classifier
 CARD_FILE = "README.md"
 
 
-@dataclass(frozen=True)
-class CertifyReport:
+@dataclass(frozen=True, repr=False)
+class CertifyReport(Shown):
     """The certificate, and how far it is from the best that hindsight knows."""
 
     bundle: Path
@@ -181,8 +182,8 @@ def card_note(certificate: Certificate) -> str:
     return f"{note}\n" + (f"\n{lines}" if lines else "")
 
 
-@dataclass(frozen=True)
-class CheckReport:
+@dataclass(frozen=True, repr=False)
+class CheckReport(Shown):
     """What new texts say of a certificate."""
 
     bundle: Path

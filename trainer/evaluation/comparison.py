@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from potstill.contract.interchange.notebook import Shown, text_table
 from potstill.contract.scores import metrics
 from potstill.contract.scores.record import Score, Scores
 from potstill.contract.texts import Text
 from potstill.trainer.evaluation.curves import confusion
 from potstill.trainer.evaluation.gold import Gold
+
+METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log-loss", "ece": "ECE"}  # as tables name them
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,8 @@ class PairedDifference:
     mcnemar: McNemar  # first: the student
 
 
-@dataclass(frozen=True)
-class SystemComparison:
+@dataclass(frozen=True, repr=False)
+class SystemComparison(Shown):
     """Scores of all systems, and the student's difference to each of the others."""
 
     labels: list[str]  # [C]
@@ -68,6 +71,16 @@ class SystemComparison:
     against: dict[str, PairedDifference]  # by system other than the student
     confusion: NDArray[np.int64]  # [C, C]: texts by gold label (row) and the student's answer (column)
     notes: tuple[str, ...]
+
+    def cells(self) -> list[list[str]]:
+        """A row for each system: texts, and each score with its interval."""
+        n = str(len(self.texts))
+        rows = [[name, n, *(values[metric].as_text() for metric in METRICS)] for name, values in self.scores.items()]
+        return [["system", "n", *METRICS.values()], *rows]
+
+    def as_text(self) -> str:
+        """The table of scores; `comparison_text` has more."""
+        return "\n".join(text_table(self.cells()))
 
 
 def compare(systems: list[System], gold: Gold) -> SystemComparison:

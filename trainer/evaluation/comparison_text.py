@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from potstill.contract.interchange.notebook import text_table
 from potstill.contract.scores.record import Score
 from potstill.trainer.evaluation.comparison import SystemComparison
 from potstill.trainer.evaluation.questions import QuestionsComparison
@@ -16,8 +16,6 @@ from potstill.trainer.evaluation.questions_text import (
     questions_predictions,
     questions_text,
 )
-
-_METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log-loss", "ece": "ECE"}
 
 
 def as_text(found: SystemComparison | QuestionsComparison) -> str:
@@ -64,18 +62,9 @@ def notes(found: SystemComparison | QuestionsComparison) -> list[str]:
     return [*found.notes, *(f"{system.name}: {system.note}" for system in found.systems if system.note)]
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A plain-text table, a line for each row. Args: rows, at least one, all of the same length."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
 def _scores(found: SystemComparison) -> list[str]:
     """A line for each system."""
-    n = str(len(found.texts))
-    rows = [["system", "n", *_METRICS.values()]]
-    rows += [[name, n, *(values[metric].as_text() for metric in _METRICS)] for name, values in found.scores.items()]
-    return aligned(rows)
+    return text_table(found.cells())
 
 
 def _against(found: SystemComparison) -> list[str]:
@@ -84,14 +73,14 @@ def _against(found: SystemComparison) -> list[str]:
     for name, each in found.against.items():
         test = each.mcnemar
         rows.append([name, _signed(each.accuracy), _signed(each.macro_f1), f"{test.p:.2g}", str(test.n_first), str(test.n_second)])
-    return aligned(rows)
+    return text_table(rows)
 
 
 def _confusion(found: SystemComparison) -> list[str]:
     """A line for each gold label."""
     rows = [["gold / student", *found.labels]]
     rows += [[name, *map(str, row)] for name, row in zip(found.labels, found.confusion.tolist(), strict=True)]
-    return aligned(rows)
+    return text_table(rows)
 
 
 def _signed(score: Score) -> str:

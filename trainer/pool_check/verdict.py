@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from potstill.contract.interchange.notebook import text_table
 from potstill.contract.scores.record import Score
-from potstill.trainer.evaluation.comparison_text import aligned
 from potstill.trainer.pool_check.differences import FeatureShares, LengthQuartiles, PoolDifferences, find_differences
 from potstill.trainer.pool_check.sample import SampleConfig, TextSource, sampled, without_shared
 from potstill.trainer.pool_check.separability import all_features, cross_validated_auc, extract_features
@@ -130,13 +130,14 @@ def _auc(check: PoolCheck) -> list[str]:
         ["words alone", check.auc_by_words.as_text()],
         ["lengths and traits alone", check.auc_by_form.as_text()],
     ]
-    return aligned(rows)
+    return text_table(rows)
 
 
 def _lengths(check: PoolCheck) -> list[str]:
     """Quartiles of the lengths on both sides."""
     sides = {"pool": check.found.pool_length, "target": check.found.target_length}
-    return aligned([["characters", "quarter", "median", "three quarters"], *([name, *_row(each)] for name, each in sides.items())])
+    header = ["characters", "quarter", "median", "three quarters"]
+    return text_table([header, *([name, *_row(each)] for name, each in sides.items())])
 
 
 def _row(found: LengthQuartiles) -> list[str]:
@@ -156,7 +157,7 @@ def _differences(check: PoolCheck) -> list[list[str]]:
 
 def _shares(title: str, rows: Sequence[FeatureShares]) -> list[str]:
     """A table of shares on both sides."""
-    return aligned([[title, "pool", "target"], *([row.name, f"{row.pool:.1%}", f"{row.target:.1%}"] for row in rows)])
+    return text_table([[title, "pool", "target"], *([row.name, f"{row.pool:.1%}", f"{row.target:.1%}"] for row in rows)])
 
 
 def _what_to_do(check: PoolCheck) -> list[str]:

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal; elsewhere, for logs and machines, a line at most every ten seconds.
+"""Progress: a bar on a terminal (stderr) or in a notebook; elsewhere, for logs and machines, a line at most every ten seconds.
 
 A context manager for each kind of stage: plain counts, steps with a loss, or paths with what the labels look like.
 """
@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from potstill.commands.console.lines import SECONDS_BETWEEN_LINES, Speeds, write_line
+from potstill.commands.console.notebook import NotebookBar, is_notebook
 
 if TYPE_CHECKING:  # training and export do without the labeler
     from potstill.labeler.run.progress import LiveRun, RunSnapshot
@@ -38,6 +39,9 @@ def progress(unit: str = "steps", per_unit: float = 1) -> Iterator[Callable[[str
         unit: what the speed counts.
         per_unit: how many of what is counted make one unit: 8 paths are one text, say.
     """
+    if is_notebook():
+        yield _BarsByStage().show
+        return
     if not sys.stderr.isatty():
         yield _count_lines(unit, per_unit)
         return
@@ -58,6 +62,17 @@ def progress(unit: str = "steps", per_unit: float = 1) -> Iterator[Callable[[str
             bars.update(tasks[stage], completed=done, total=total)  # type: ignore[arg-type]  # rich's TaskID is an int
 
         yield show
+
+
+class _BarsByStage:
+    """A bar of a notebook for each stage."""
+
+    def __init__(self) -> None:
+        self._bars: dict[str, NotebookBar] = {}
+
+    def show(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Write the stage's bar anew."""
+        self._bars.setdefault(stage, NotebookBar()).show(stage, done, total, note)
 
 
 class _SpeedColumn(ProgressColumn):
@@ -87,6 +102,10 @@ def _count_lines(unit: str, per_unit: float) -> Callable[[str, int, int], None]:
 @contextmanager
 def train_progress() -> Iterator[Callable[[str, int, int, float], None]]:
     """A callback (stage, steps done, steps planned, loss of the step) that shows how far a training is; no loss where it is NaN."""
+    if is_notebook():
+        bars_by_stage, means = _BarsByStage(), _SmoothedLosses()
+        yield lambda stage, done, total, loss: bars_by_stage.show(stage, done, total, _loss_note(means.add(stage, loss)))
+        return
     if not sys.stderr.isatty():
         yield _loss_lines()
         return
@@ -104,12 +123,17 @@ def train_progress() -> Iterator[Callable[[str, int, int, float], None]]:
 
         def show(stage: str, done: int, total: int, loss: float) -> None:
             mean = losses.add(stage, loss)
-            told = "" if math.isnan(mean) else f", loss {mean:.4f}"
+            told = _loss_note(mean)
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total, completed=done, loss=told)
             bars.update(tasks[stage], completed=done, total=total, loss=told)  # type: ignore[arg-type]  # rich's TaskID is an int
 
         yield show
+
+
+def _loss_note(mean: float) -> str:
+    """`, loss 0.5123`; empty where there is none."""
+    return "" if math.isnan(mean) else f", loss {mean:.4f}"
 
 
 class _SmoothedLosses:
@@ -146,6 +170,10 @@ def _loss_lines() -> Callable[[str, int, int, float], None]:
 @contextmanager
 def label_progress() -> Iterator[Callable[[LiveRun], None]]:
     """A callback that shows how far a labelling run is."""
+    if is_notebook():
+        one = NotebookBar()
+        yield lambda live: one.show("label", live.n_paths, live.total, "paths")
+        return
     if not sys.stderr.isatty():
         yield _label_lines()
         return

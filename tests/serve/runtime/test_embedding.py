@@ -21,7 +21,7 @@ TEXTS = ["rise", "", "naïve 🚀", "the price will rise! " * 9, "stay? fall."]
 
 def snippet(repository):
     page = (repository / "docs" / "howto" / "embedding.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    (code,) = [code for code in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if "onnxruntime" in code]
     return code
 
 

@@ -18,7 +18,17 @@ from potstill.models.catalog import ModelFolder
 
 pytestmark = pytest.mark.slow
 
-CALLS = ("load_task", "label", "derive", "combine", "train", "evaluate", "export_bundle", "Classifier")  # in the order of the work
+CALLS = (
+    "load_task",
+    "label",
+    "derive",
+    "combine",
+    "train",
+    "distill",
+    "evaluate",
+    "export_bundle",
+    "Classifier",
+)  # in the order of the work
 N_TEXTS, N_GOLD = 24, 9
 
 
@@ -53,8 +63,8 @@ def test_packages_keep_their_names():
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error():
-    with pytest.raises(AttributeError, match=r"^module 'potstill' has no attribute 'distil'$"):
-        potstill.distil  # noqa: B018
+    with pytest.raises(AttributeError, match=r"^module 'potstill' has no attribute 'distill_all'$"):
+        potstill.distill_all  # noqa: B018
 
 
 def called_with_strings():
@@ -91,6 +101,7 @@ def called_with_strings():
         "check": lambda: soft_labels.check("no.db"),
         "export_for_review": lambda: soft_labels.export_for_review("no.db", "review.json"),
         "tune_prompt": lambda: tuning.tune_prompt("no.toml", "no.jsonl", "out"),
+        "distill": lambda: potstill.distill("no.toml", "no.parquet", "student"),
         "train": lambda: potstill.train("no.toml", "no.parquet", "student"),
         "train, task": lambda: potstill.train(a_task(), "no.parquet", "student"),
         "sweep": lambda: sweep(a_task(), "no.parquet", "student", potstill.TrainConfig(), []),
@@ -101,6 +112,7 @@ def called_with_strings():
         "calibrate": lambda: evaluation.calibrate("no", "no.jsonl", wanted),
         "write_report": lambda: reporting.write_report("no", "no.jsonl", "report.html"),
         "export_bundle": lambda: potstill.export_bundle("no", "bundle"),
+        "certify": lambda: potstill.certify("no", "no.jsonl"),
         "certify_bundle": lambda: potstill.certify_bundle("no", "no.jsonl"),
         "Classifier.open": lambda: potstill.Classifier.open("no"),
         "predict_file": lambda: predict_file("no", "no.jsonl"),

@@ -1,0 +1,37 @@
+"""What the documents show and no test runs: each with its reason. Everything else runs, so a new block runs or stands here."""
+
+from __future__ import annotations
+
+# Lines of a shell block by how they begin. Those of potstill are still checked against the command: its options and arguments.
+NOT_RUN = {
+    "make": "installs, or runs every test; the Makefile is checked for the target",
+    "sudo apt-get": "installs packages of the system",
+    "pip install": "asks a package index",
+    "npm pack": "asks a package index",
+    "potstill models fetch": "asks the hub",
+    "potstill models verify": "is about a model that `fetch` brings",
+    "python benchmarks/": "measures for minutes; the program and its options are checked",
+    "ACCELERATE_USE_CPU=true torchrun": "trains in two processes; tests/trainer has that",
+    "potstill package out/bundle out/page --for web": "needs what `npm pack` fetches; tests/export/layouts/web has it where it is at hand",
+    "potstill label task.toml texts.jsonl served": "needs a server with a model, as the next two; tests/labeler/teachers has stand-ins of each",
+    "potstill label task.toml texts.jsonl ollama": "needs Ollama",
+    "potstill label task.toml texts.jsonl decided": "needs a server that decides",
+    "potstill train task.toml soft_labels.parquet bytes": "pretrains for minutes; tests/trainer/students has a smaller one",
+    "potstill bench server": "loads a server for minutes; tests/serve/bench has that",
+}
+
+# Blocks of Python, by page and a line of them.
+PYTHON_NOT_RUN = {
+    ("docs/formats.md", "dataset.records"): "needs a running Argilla; tests/contract reads and writes its files",
+}
+
+# Commands that may refuse with these words, as they should: the tiny teacher guesses, so what learned from it keeps no promise.
+MAY_REFUSE = {
+    "potstill certify": "no switch shows an accuracy of",
+    "potstill labels propose task.toml out/labels.db rules.json --accept": "was not proposed",
+    "potstill export out/student out/bundle --pool": "pruning gains nothing",  # of a vocabulary of some hundred words
+    "potstill check": "has no certificate",
+    "potstill cascade": "no threshold shows a loss within",  # which takes 299 texts
+    "potstill report out/student gold.jsonl --run out --budget": "a curve needs 250",  # texts; here are 60
+    "potstill audit": "holds no record yet",  # no request came in between
+}
