@@ -93,7 +93,7 @@ def test_every_program_that_the_results_name_is_there(repository):
 
 def test_every_section_of_the_results_names_its_command_or_says_that_it_has_none(repository):
     _, *sections = re.split(r"(?m)^##+ ", (repository / "docs/results.md").read_text(encoding="utf-8"))
-    named = re.compile(r"benchmarks/\w|`(?:potstill|python) \w|not in the repository")
+    named = re.compile(r"(?:benchmarks|examples)/\w|`(?:potstill|python) \w|not in the repository")
     assert len(sections) > 30
     with_parts = [text for text in sections if text.split("\n", 1)[1].strip()]
     assert [text.partition("\n")[0] for text in with_parts if not named.search(text)] == []
