@@ -1,5 +1,7 @@
 """What the documents say is true of the program."""
 
+import dataclasses
+import inspect
 import re
 import shlex
 import subprocess
@@ -9,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+import potstill
 from potstill.commands.console.lazy import load
 from potstill.commands.main import COMMANDS
 
@@ -40,12 +43,50 @@ def words(line):
     return found
 
 
-def test_the_reference_is_what_the_commands_say(tmp_path):
+@pytest.mark.parametrize(("program", "page"), [("reference", "cli.md"), ("api_reference", "api.md")])
+def test_a_reference_is_what_the_program_says(tmp_path, program, page):
     """In a process of its own, as `make docs` writes it: click keeps the help option with which a command was first called."""
-    command = [sys.executable, "-m", "potstill.commands.reference", str(tmp_path / "cli.md")]
-    subprocess.run(command, cwd=ROOT, check=True)
-    found = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    assert found == (tmp_path / "cli.md").read_text(encoding="utf-8"), "docs/cli.md is old; run: make docs"
+    subprocess.run([sys.executable, "-m", f"potstill.commands.{program}", str(tmp_path / page)], cwd=ROOT, check=True)
+    found = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert found == (tmp_path / page).read_text(encoding="utf-8"), f"docs/{page} is old; run: make docs"
+
+
+def section(page, heading):
+    """What stands below a heading, without the headings below it."""
+    return re.split(r"^#+ ", page.partition(f"# {heading}\n")[2], maxsplit=1, flags=re.M)[0]
+
+
+def test_every_public_name_is_in_the_reference_with_its_arguments_or_fields():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    for name in potstill.__all__:
+        about, thing = section(page, f"potstill.{name}"), getattr(potstill, name)
+        assert about, f"{name} is missing"
+        assert f"(#potstill{name.lower()})" in page
+        if dataclasses.is_dataclass(thing):
+            rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \| .*\|$", about, re.M)
+            fields = [field for field in dataclasses.fields(thing) if not field.name.startswith("_")]
+            assert [row[0] for row in rows][: len(fields)] == [field.name for field in fields]
+            for (_, default), field in zip(rows, fields, strict=False):
+                if isinstance(field.default, int | str | None):
+                    assert default == f"`{field.default!r}`", f"{name}.{field.name}"
+        elif hasattr(thing, "__struct_fields__"):
+            assert re.findall(r"^\| `(\w+)` \| .* \| .* \|$", about, re.M)[: len(thing.__struct_fields__)] == list(
+                thing.__struct_fields__
+            )
+        elif callable(thing) and not isinstance(thing, type):
+            for argument in inspect.signature(thing).parameters:
+                assert re.search(rf"[(\s*]{argument}: ", about), f"{name} does not show {argument}"
+
+
+def test_the_modules_beside_the_names_are_in_the_reference():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    for name in (
+        "sklearn.PotstillClassifier.fit",
+        "sklearn.PotstillClassifier.predict_proba",
+        "mlflow.log_model",
+        "mlflow.save_model",
+    ):
+        assert section(page, f"potstill.{name}"), name
 
 
 @pytest.mark.parametrize("line", list(documented_commands()))
