@@ -44,6 +44,7 @@ figures: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m potstill.commands.reference docs/cli.md
 	$(BIN)/python -m potstill.commands.api_reference docs/api.md
+	$(BIN)/python -m potstill.commands.http_reference docs/http.md
 
 site: $(STAMP)
 	rm -rf build/site site && mkdir -p build/site && cp -r docs .ci/zensical.toml build/site/

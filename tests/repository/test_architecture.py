@@ -48,7 +48,7 @@ ORDER = {
     "serve/http": "config asgi hosting telemetry teacher protocols application network",
     "review": "people corpus queue steering pages server",
     "workflows": "fallback serving example_files teacher labels asking people labelling evaluation overview tuning planning pipeline results doctor",
-    "commands": "console options labelling training bundles bench models doctor completion status pipeline main reference api_reference",
+    "commands": "console options labelling training bundles bench models doctor completion status pipeline main reference api_reference http_reference",
 }
 
 HTTP = {"uvicorn", "httptools", "uvloop"}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import itertools
 import re
 import shlex
 import subprocess
@@ -14,6 +15,8 @@ import pytest
 import potstill
 from potstill.commands.console.lazy import load
 from potstill.commands.main import COMMANDS
+from potstill.serve.http.application.routes import FIXED_ROUTES, find_route
+from potstill.serve.http.config import Limits
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")])
@@ -43,7 +46,7 @@ def words(line):
     return found
 
 
-@pytest.mark.parametrize(("program", "page"), [("reference", "cli.md"), ("api_reference", "api.md")])
+@pytest.mark.parametrize(("program", "page"), [("reference", "cli.md"), ("api_reference", "api.md"), ("http_reference", "http.md")])
 def test_a_reference_is_what_the_program_says(tmp_path, program, page):
     """In a process of its own, as `make docs` writes it: click keeps the help option with which a command was first called."""
     subprocess.run([sys.executable, "-m", f"potstill.commands.{program}", str(tmp_path / page)], cwd=ROOT, check=True)
@@ -76,6 +79,27 @@ def test_every_public_name_is_in_the_reference_with_its_arguments_or_fields():
         elif callable(thing) and not isinstance(thing, type):
             for argument in inspect.signature(thing).parameters:
                 assert re.search(rf"[(\s*]{argument}: ", about), f"{name} does not show {argument}"
+
+
+def test_every_path_of_the_server_is_in_the_reference_with_its_methods():
+    page = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
+    found = set(re.findall(r"^## (GET|POST) (\S+)$", page, re.M))
+    for route in FIXED_ROUTES.values():
+        assert (route.methods[0], route.label) in found
+    routes = [(find_route(path, method), method, path) for method, path in found]
+    assert all(route is not None and method in route.methods for route, method, _ in routes), "a path that the server does not know"
+    kinds = {(route.kind, route.bundle is None, route.version is None, route.question is None) for route, _, _ in routes}
+    ways = ["/v2/models/x", "/v2/models/x/versions/1", "/bundles/x", "/bundles/x/questions/y", "/questions/y"]
+    for way, action in itertools.product(ways, ["", "/ready", "/infer", "/classify", "/predict", "/v1/decisions"]):
+        if (route := find_route(way + action, "POST")) is not None:
+            assert (route.kind, route.bundle is None, route.version is None, route.question is None) in kinds, way + action
+
+
+def test_a_body_in_the_reference_of_the_server_has_the_limits_of_a_server_without_options():
+    about = section((ROOT / "docs" / "http.md").read_text(encoding="utf-8"), "POST /classify")
+    limits = Limits()
+    assert f'"texts": [string (at most {limits.max_chars} characters), ...] (1 to {limits.max_texts} entries)' in about
+    assert "429" in about and "[ClassifyReply](#classifyreply)" in about
 
 
 def test_the_modules_beside_the_names_are_in_the_reference():
