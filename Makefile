@@ -42,9 +42,7 @@ figures: $(STAMP)
 	$(BIN)/python benchmarks/structure.py
 
 docs: $(STAMP)
-	$(BIN)/python -m potstill.commands.reference docs/cli.md
-	$(BIN)/python -m potstill.commands.api_reference docs/api.md
-	$(BIN)/python -m potstill.commands.http_reference docs/http.md
+	$(BIN)/python -m potstill.commands.reference docs/cli.md docs/api.md docs/http.md
 
 site: $(STAMP)
 	rm -rf build/site site && mkdir -p build/site && cp -r docs .ci/zensical.toml build/site/

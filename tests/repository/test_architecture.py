@@ -48,7 +48,7 @@ ORDER = {
     "serve/http": "config asgi hosting telemetry teacher protocols application network",
     "review": "people corpus queue steering pages server",
     "workflows": "fallback serving example_files teacher labels asking people labelling evaluation overview tuning planning pipeline results doctor",
-    "commands": "console options labelling training bundles bench models doctor completion status pipeline main reference api_reference http_reference",
+    "commands": "console options labelling training bundles bench models doctor completion status pipeline main reference",
 }
 
 HTTP = {"uvicorn", "httptools", "uvloop"}
@@ -104,7 +104,7 @@ EXCEPTIONS = {
     "contract/system/cluster.py": {"ray"},  # loaded only with --engine ray
     "serve/bulk/units.py": {"fsspec", "pyarrow"},  # likewise: texts and answers at any address
     "serve/http/telemetry/logs_and_traces.py": {"opentelemetry"},  # loaded only with --otlp
-    "commands/api_reference.py": {"griffe"},  # reads the source text; only `make docs` runs it
+    "commands/reference/python_names.py": {"griffe"},  # reads the source text; only `make docs` runs it
     "mlflow.py": {"mlflow", "pandas"},  # the model, likewise
     "sklearn.py": {"numpy", "sklearn"},  # the estimator, which is loaded only by its own name
 }

@@ -1,18 +1,15 @@
-"""Write the reference of the HTTP interface, `docs/http.md`, from the server's own OpenAPI description: `make docs`.
+"""The reference of the HTTP interface, `docs/http.md`, from the server's own OpenAPI description.
 
-A test fails when the file is old. The described bundles are called NAME; QUESTION is a question of one that has several.
+The described bundles are called NAME; QUESTION is a question of one that has several.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from potstill.contract.files import atomic
 from potstill.serve.http.config import Limits
 from potstill.serve.http.protocols.open_inference import ALONE
 from potstill.serve.http.protocols.openapi import openapi_document
@@ -191,7 +188,3 @@ def _bounds(schema: Json) -> str:
     else:
         words = f"{least:.15g} to {most:.15g}"
     return f" ({words} {unit}".rstrip() + ")"
-
-
-if __name__ == "__main__":
-    atomic.write_file(Path(sys.argv[1]), http_reference().encode())
