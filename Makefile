@@ -46,7 +46,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/claims/run_claims.py $(if $(DATA),--data '$(DATA)')
 
 docs: $(STAMP)
-	$(BIN)/python -m potstill.commands.reference docs/cli.md
+	$(BIN)/python -m potstill.commands.reference docs/cli.md docs/api.md docs/http.md
 
 site: $(STAMP)
 	rm -rf build/site site && mkdir -p build/site && cp -r docs .ci/zensical.toml build/site/

@@ -69,7 +69,7 @@ def compose(manifest: Manifest, image: str) -> str:
     """The compose file: published on the loopback only, read-only, with the keys mounted as a secret."""
     return f"""\
 services:
-  {model_name(manifest)}:
+  {json.dumps(model_name(manifest))}:
     build: .
     image: {json.dumps(image)}
     command: ["--keys", "/run/secrets/keys"]
@@ -97,7 +97,7 @@ def inference_service(manifest: Manifest, image: str) -> str:
 apiVersion: serving.kserve.io/v1beta1
 kind: InferenceService
 metadata:
-  name: {name}
+  name: {json.dumps(name)}
 spec:
   predictor:
     automountServiceAccountToken: false
@@ -134,7 +134,7 @@ spec:
     volumes:
       - name: keys
         secret:
-          secretName: {name}-keys
+          secretName: {json.dumps(f"{name}-keys")}
           defaultMode: 0440
 """
 

@@ -40,7 +40,8 @@ from potstill.workflows.teacher import (
 )
 
 FIRST_TEACHER_SHARE = 0.5  # of the hours, where a second teacher is asked afterwards
-_LABEL, _TEACHER = LabelConfig(), TeacherConfig()
+_LABEL = LabelConfig()
+_TEACHER = TeacherConfig()
 
 
 @dataclass(frozen=True)

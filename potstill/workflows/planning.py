@@ -37,7 +37,9 @@ N_CELLS = 8192  # tokens of context that a teacher must have room for: a prompt 
 FILE_FACTOR, BESIDE_FILE_MB = 1.1, 600  # memory of a teacher that is not here, whose header cannot be read
 QUESTIONS_MODES: tuple[RunMode, ...] = ("direct", "cot")  # in which several questions share the reading of a text
 _LEAST_TEXTS, _LEAST_RATIONALES = 24, 16  # that a pace is measured with; a teacher that is too slow for them is not tried
-_LABEL, _TEACHER, _DERIVE = LabelConfig(), TeacherConfig(), DeriveConfig()
+_LABEL = LabelConfig()
+_TEACHER = TeacherConfig()
+_DERIVE = DeriveConfig()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from potstill.contract.scores.prior_shift import LEVEL, MIN_TEXTS, Shift, estima
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import Text, Texts, read_texts, texts_and_targets
-from potstill.serve.offline.certified import without_certificate
+from potstill.serve.offline.certified import check_out, without_certificate
 from potstill.serve.runtime.classifier import Classifier, softmax
 from potstill.serve.runtime.session import this_machine
 
@@ -157,12 +157,6 @@ def write_adapted(bundle: Path, out: Path, classifier: Classifier, manifest: Man
         write_sums(folder)
         Classifier.open(folder, trust=trust).close()
     return manifest
-
-
-def check_out(bundle: Path, out: Path) -> None:
-    """Raise UserError if the folder holds something else than a bundle."""
-    if out.exists() and out.resolve() != bundle.resolve() and not (out / "bundle.json").is_file() and any(out.iterdir()):
-        raise UserError(f"{out}: is a folder with other files; name a bundle or a new folder")
 
 
 def enough_texts(file: Path, manifest: Manifest) -> Texts:

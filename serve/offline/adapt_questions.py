@@ -21,12 +21,12 @@ from potstill.serve.offline.adapt import (
     AdaptConfig,
     AdaptReport,
     adapt_bundle,
-    check_out,
     enough_texts,
     logits_of,
     share_lines,
     write_adapted,
 )
+from potstill.serve.offline.certified import check_out
 from potstill.serve.offline.certify_questions import certificates_section
 from potstill.serve.runtime.classifier import Classifier, softmax
 

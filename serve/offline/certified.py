@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +109,12 @@ class Answered:
         """The share of each label among the labels given."""
         counts = Counter(text.gold for text in self.texts)
         return {label: counts[label] / len(self.texts) for label in self.labels}
+
+
+def check_out(bundle: Path, out: Path) -> None:
+    """Raise UserError if the folder holds something else than a bundle."""
+    if out.resolve() != bundle.resolve() and out.exists() and not (out / "bundle.json").is_file() and any(out.iterdir()):
+        raise UserError(f"{out}: is a folder with other files; name a bundle or a new folder")
 
 
 def without_certificate(card: str) -> str:

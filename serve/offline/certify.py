@@ -22,7 +22,15 @@ from potstill.contract.scores.switches import fewest_answers
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import read_texts
-from potstill.serve.offline.certified import CARD_TITLE, Answered, CertifyConfig, answer, certificate_of, without_certificate
+from potstill.serve.offline.certified import (
+    CARD_TITLE,
+    Answered,
+    CertifyConfig,
+    answer,
+    certificate_of,
+    check_out,
+    without_certificate,
+)
 from potstill.serve.runtime.classifier import Classifier
 
 CARD_FILE = "README.md"
@@ -126,12 +134,6 @@ def certify_bundle(
     section = f"{CARD_TITLE} of {certificate.name}\n\n{card_note(certificate)}"
     write_certified(bundle, out, _certified(manifest, certificate), section, trust=config.trust)
     return CertifyReport(out, certificate, found.skipped_line())
-
-
-def check_out(bundle: Path, out: Path) -> None:
-    """Raise UserError if the folder holds something else than a bundle."""
-    if out.resolve() != bundle.resolve() and out.exists() and not (out / "bundle.json").is_file() and any(out.iterdir()):
-        raise UserError(f"{out}: is a folder with other files; name a bundle or a new folder")
 
 
 def write_certified(bundle: Path, out: Path, manifest: Manifest, section: str, *, trust: bool) -> None:

@@ -21,7 +21,7 @@ from potstill.contract.questions.gold import parse_gold
 from potstill.contract.questions.head import Head, as_question, ranges
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import read_texts
-from potstill.serve.offline.certified import CARD_TITLE, Answered, CertifyConfig, certificate_of
+from potstill.serve.offline.certified import CARD_TITLE, Answered, CertifyConfig, certificate_of, check_out
 from potstill.serve.offline.certify import (
     CertifyReport,
     CheckReport,
@@ -30,7 +30,6 @@ from potstill.serve.offline.certify import (
     certify_bundle,
     check_certificate,
     check_graph_of,
-    check_out,
     held_against,
     thresholds_of,
     write_certified,

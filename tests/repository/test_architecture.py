@@ -102,6 +102,7 @@ EXCEPTIONS = {
     "contract/system/cluster.py": {"ray"},  # loaded only with --engine ray
     "serve/bulk/units.py": {"fsspec", "pyarrow"},  # likewise: texts and answers at any address
     "serve/http/telemetry/logs_and_traces.py": {"opentelemetry"},  # loaded only with --otlp
+    "commands/reference/python_names.py": {"griffe"},  # reads the source text; only `make docs` runs it
     "mlflow.py": {"mlflow", "pandas"},  # the model, likewise
     "commands/console/notebook.py": {"IPython"},  # inside a function: only a notebook's kernel, which has it, runs it
     "sklearn.py": {"numpy", "sklearn"},  # the estimator, which is loaded only by its own name

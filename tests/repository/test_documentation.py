@@ -1,5 +1,8 @@
 """What the documents say is true of the program."""
 
+import dataclasses
+import inspect
+import itertools
 import re
 import shlex
 import subprocess
@@ -9,8 +12,11 @@ from pathlib import Path
 import click
 import pytest
 
+import potstill
 from potstill.commands.console.lazy import load
 from potstill.commands.main import COMMANDS
+from potstill.serve.http.application.routes import FIXED_ROUTES, find_route
+from potstill.serve.http.config import Limits
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")])
@@ -40,12 +46,74 @@ def words(line):
     return found
 
 
-def test_the_reference_is_what_the_commands_say(tmp_path):
-    """In a process of its own, as `make docs` writes it: click keeps the help option with which a command was first called."""
-    command = [sys.executable, "-m", "potstill.commands.reference", str(tmp_path / "cli.md")]
-    subprocess.run(command, cwd=ROOT, check=True)
-    found = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    assert found == (tmp_path / "cli.md").read_text(encoding="utf-8"), "docs/cli.md is old; run: make docs"
+def test_the_references_are_what_the_program_says(tmp_path):
+    """In a process of its own, as `make docs` writes them: click keeps the help option with which a command was first called."""
+    pages = ("cli.md", "api.md", "http.md")
+    subprocess.run(
+        [sys.executable, "-m", "potstill.commands.reference", *[tmp_path / page for page in pages]], cwd=ROOT, check=True
+    )
+    for page in pages:
+        found = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        assert found == (tmp_path / page).read_text(encoding="utf-8"), f"docs/{page} is old; run: make docs"
+
+
+def section(page, heading):
+    """What stands below a heading, without the headings below it."""
+    return re.split(r"^#+ ", page.partition(f"# {heading}\n")[2], maxsplit=1, flags=re.M)[0]
+
+
+def test_every_public_name_is_in_the_reference_with_its_arguments_or_fields():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    for name in potstill.__all__:
+        about, thing = section(page, f"potstill.{name}"), getattr(potstill, name)
+        assert about, f"{name} is missing"
+        assert f"(#potstill{name.lower()})" in page
+        if dataclasses.is_dataclass(thing):
+            rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \| .*\|$", about, re.M)
+            fields = [field for field in dataclasses.fields(thing) if not field.name.startswith("_")]
+            assert [row[0] for row in rows][: len(fields)] == [field.name for field in fields]
+            for (_, default), field in zip(rows, fields, strict=False):
+                if isinstance(field.default, int | str | None):
+                    assert default == f"`{field.default!r}`", f"{name}.{field.name}"
+        elif hasattr(thing, "__struct_fields__"):
+            assert re.findall(r"^\| `(\w+)` \| .* \| .* \|$", about, re.M)[: len(thing.__struct_fields__)] == list(
+                thing.__struct_fields__
+            )
+        elif callable(thing) and not isinstance(thing, type):
+            for argument in inspect.signature(thing).parameters:
+                assert re.search(rf"[(\s*]{argument}: ", about), f"{name} does not show {argument}"
+
+
+def test_every_path_of_the_server_is_in_the_reference_with_its_methods():
+    page = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
+    found = set(re.findall(r"^## (GET|POST) (\S+)$", page, re.M))
+    for route in FIXED_ROUTES.values():
+        assert (route.methods[0], route.label) in found
+    routes = [(find_route(path, method), method, path) for method, path in found]
+    assert all(route is not None and method in route.methods for route, method, _ in routes), "a path that the server does not know"
+    kinds = {(route.kind, route.bundle is None, route.version is None, route.question is None) for route, _, _ in routes}
+    ways = ["/v2/models/x", "/v2/models/x/versions/1", "/bundles/x", "/bundles/x/questions/y", "/questions/y"]
+    for way, action in itertools.product(ways, ["", "/ready", "/infer", "/classify", "/predict", "/v1/decisions"]):
+        if (route := find_route(way + action, "POST")) is not None:
+            assert (route.kind, route.bundle is None, route.version is None, route.question is None) in kinds, way + action
+
+
+def test_a_body_in_the_reference_of_the_server_has_the_limits_of_a_server_without_options():
+    about = section((ROOT / "docs" / "http.md").read_text(encoding="utf-8"), "POST /classify")
+    limits = Limits()
+    assert f'"texts": [string (at most {limits.max_chars} characters), ...] (1 to {limits.max_texts} entries)' in about
+    assert "429" in about and "[ClassifyReply](#classifyreply)" in about
+
+
+def test_the_modules_beside_the_names_are_in_the_reference():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    for name in (
+        "sklearn.PotstillClassifier.fit",
+        "sklearn.PotstillClassifier.predict_proba",
+        "mlflow.log_model",
+        "mlflow.save_model",
+    ):
+        assert section(page, f"potstill.{name}"), name
 
 
 @pytest.mark.parametrize("line", list(documented_commands()))

@@ -30,7 +30,8 @@ from potstill.labeler.weak_supervision.figures import (
 from potstill.labeler.weak_supervision.votes import VoteTable, source_votes
 from potstill.workflows.labels.sources import SourceConfig, gathered
 
-_COMBINE, _SOURCES = CombineConfig(), SourceConfig()
+_COMBINE = CombineConfig()
+_SOURCES = SourceConfig()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from potstill.serve.http.config import Limits
 from potstill.serve.http.hosting.bundle_registry import BundleRegistry
 from potstill.serve.http.hosting.open_bundle import HostedBundle
 from potstill.serve.http.protocols import native, open_inference, tei
-from potstill.serve.http.protocols.openapi import openapi_document
+from potstill.serve.http.protocols.openapi import describe_bundle, openapi_document
 from potstill.serve.http.telemetry.metrics import ServerMetrics
 from potstill.serve.http.telemetry.prometheus import CONTENT_TYPE as METRICS_TYPE
 
@@ -72,7 +72,8 @@ def look_up(route: Route, view: ServerView) -> Reply:
             name = find_hosted(view.bundles, route).name
             return json_reply({"name": name, "ready": view.ready}, 200 if view.ready else 503)
         case "openapi":
-            return json_reply(openapi_document(view.bundles.all, view.limits, view.version, with_keys=view.with_keys))
+            bundles = [describe_bundle(hosted) for hosted in view.bundles.all]
+            return json_reply(openapi_document(bundles, view.limits, view.version, with_keys=view.with_keys))
     return _page_file(route.label)
 
 

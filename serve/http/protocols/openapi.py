@@ -9,6 +9,7 @@ from potstill.serve.http.hosting.open_bundle import HostedBundle
 from potstill.serve.http.protocols.open_inference import outputs_of
 from potstill.serve.http.protocols.openapi_schemas import (
     REPLY_SCHEMAS,
+    DescribedBundle,
     Json,
     classify_request,
     decision_request,
@@ -16,7 +17,6 @@ from potstill.serve.http.protocols.openapi_schemas import (
     predict_request,
     ref,
 )
-from potstill.serve.http.protocols.tei import has_one_question
 
 _ERRORS = {
     "400": "The body is not JSON; in the Open Inference Protocol, any invalid request.",
@@ -40,11 +40,18 @@ _TRACE = {
 }
 
 
-def openapi_document(hosted: list[HostedBundle], limits: Limits, version: str, *, with_keys: bool) -> Json:
+def describe_bundle(hosted: HostedBundle) -> DescribedBundle:
+    """What the description needs of an open bundle."""
+    manifest = hosted.manifest
+    names = [head.name for head in manifest.heads or []]
+    return DescribedBundle(hosted.name, hosted.version, manifest.target, hosted.classifier.has_sets, names, outputs_of(hosted))
+
+
+def openapi_document(bundles: list[DescribedBundle], limits: Limits, version: str, *, with_keys: bool) -> Json:
     """The description of a server.
 
     Args:
-        hosted: the bundles, at least one; the first one answers requests that name none.
+        bundles: at least one; the first one answers requests that name none.
         limits: of requests.
         version: of potstill.
         with_keys: clients must send an API key.
@@ -52,7 +59,7 @@ def openapi_document(hosted: list[HostedBundle], limits: Limits, version: str, *
     document: Json = {
         "openapi": "3.1.0",
         "info": {"title": "potstill", "version": version, "summary": "Classifies texts.", "license": {"name": "MIT"}},
-        "paths": _paths(hosted, limits),
+        "paths": _paths(bundles, limits),
         "components": {
             "schemas": dict(REPLY_SCHEMAS),
             "securitySchemes": {
@@ -66,9 +73,9 @@ def openapi_document(hosted: list[HostedBundle], limits: Limits, version: str, *
     return document
 
 
-def _paths(hosted: list[HostedBundle], limits: Limits) -> Json:
+def _paths(bundles: list[DescribedBundle], limits: Limits) -> Json:
     """All paths with their operations."""
-    first = hosted[0]
+    first = bundles[0]
     paths: Json = {
         "/classify": {"post": _ask("classify", "Classify texts.", classify_request([first], limits), ref("ClassifyReply"))},
         "/v1/decisions": {"post": _decide(limits, "decisions")},
@@ -90,25 +97,24 @@ def _paths(hosted: list[HostedBundle], limits: Limits) -> Json:
         "/playground.js": {"get": _plain("page_js", "The page's script.", "text/javascript", open_to_all=True)},
     }
     paths.update({path: {"post": _with(one, "404")} for path, one in _questions(first, limits, "").items()})
-    if has_one_question(first):
+    if first.has_one_question:
         for path, operation in (("/predict", "predict"), ("/invocations", "invocations"), ("/", "predict_root")):
             paths.setdefault(path, {})["post"] = _predict(predict_request([first], limits), operation)
-    for one in hosted:
+    for one in bundles:
         paths.update(_paths_of(one, limits))
     return paths
 
 
-def _questions(one: HostedBundle, limits: Limits, place: str) -> Json:
+def _questions(one: DescribedBundle, limits: Limits, place: str) -> Json:
     """By path, `/predict` for each of a bundle's questions. Args: place, of the bundle, as a beginning of paths."""
-    names = [head.name for head in one.manifest.heads or []]
     of = f"_{one.name}" if place else ""
     return {
         f"{place}/questions/{name}/predict": _predict(predict_request([one], limits), f"predict{of}_question_{name}")
-        for name in names
+        for name in one.questions
     }
 
 
-def _paths_of(one: HostedBundle, limits: Limits) -> Json:
+def _paths_of(one: DescribedBundle, limits: Limits) -> Json:
     """The paths of one bundle; bundles differ in what they accept."""
     name, place = one.name, quote(one.name, safe="")
     asked = _ask(f"classify_{name}", f"Classify texts with {name}.", classify_request([one], limits), ref("ClassifyReply"))
@@ -117,7 +123,7 @@ def _paths_of(one: HostedBundle, limits: Limits) -> Json:
         f"/bundles/{place}/v1/decisions": {"post": _decide(limits, f"decisions_{name}")},
     }
     asked_by_path = _questions(one, limits, f"/bundles/{place}")
-    if has_one_question(one):
+    if one.has_one_question:
         asked_by_path[f"/bundles/{place}/predict"] = _predict(predict_request([one], limits), f"predict_{name}")
     paths.update({path: {"post": _with(operation, "404")} for path, operation in asked_by_path.items()})
     version = {"name": "version", "in": "path", "required": True, "schema": {"type": "string", "enum": [one.version]}}
@@ -169,10 +175,10 @@ def _decide(limits: Limits, operation: str) -> Json:
     return described
 
 
-def _infer(hosted: list[HostedBundle], limits: Limits, operation: str) -> Json:
+def _infer(bundles: list[DescribedBundle], limits: Limits, operation: str) -> Json:
     """`/infer`, whose bodies may end in binary data."""
-    common = [name for name in outputs_of(hosted[0]) if all(name in outputs_of(one) for one in hosted)]
-    described = _ask(operation, "The Open Inference Protocol.", infer_request(hosted, limits, common), ref("InferReply"))
+    common = [name for name in bundles[0].outputs if all(name in one.outputs for one in bundles)]
+    described = _ask(operation, "The Open Inference Protocol.", infer_request(bundles, limits, common), ref("InferReply"))
     described["responses"]["200"]["content"]["application/octet-stream"] = {}
     described["parameters"] = [
         _TRACE,

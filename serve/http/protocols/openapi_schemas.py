@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from potstill.serve.http.config import Limits
-from potstill.serve.http.hosting.open_bundle import HostedBundle
 from potstill.serve.runtime.tokenizer import MAX_TARGET_CHARS
 
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DescribedBundle:
+    """What of a bundle decides the form of its requests and replies."""
+
+    name: str
+    version: str
+    target: bool  # the input is a pair of text and target
+    has_sets: bool  # there are label sets
+    questions: list[str]  # by name; empty: one choice without a name
+    outputs: list[str]  # of the Open Inference Protocol
+
+    @property
+    def has_one_question(self) -> bool:
+        """Whether `/predict` alone says which question is asked."""
+        return len(self.questions) <= 1
 
 
 def ref(name: str) -> Json:
@@ -146,7 +163,7 @@ REPLY_SCHEMAS: Json = {
 }
 
 
-def classify_request(hosted: list[HostedBundle], limits: Limits) -> Json:
+def classify_request(bundles: list[DescribedBundle], limits: Limits) -> Json:
     """The body of `/classify`, with targets for the bundles that have them, and without for the others."""
     text, target = _text(limits), {"type": "string", "maxLength": MAX_TARGET_CHARS}
     many = {"minItems": 1, "maxItems": limits.max_texts}
@@ -154,11 +171,11 @@ def classify_request(hosted: list[HostedBundle], limits: Limits) -> Json:
         "timing": {"type": "boolean"},
         "timeout_ms": {"type": "number", "minimum": limits.min_timeout_ms, "maximum": limits.max_timeout_ms},
     }
-    if any(one.classifier.has_sets for one in hosted):
+    if any(one.has_sets for one in bundles):
         options["sets"] = {"type": "boolean"}
     else:
         options["sets"] = {"const": False}
-    kinds = {one.manifest.target for one in hosted}
+    kinds = {one.target for one in bundles}
     shapes = []
     for with_target in sorted(kinds):
         single, several = {"text": text}, {"texts": _list(text, **many)}
@@ -168,12 +185,12 @@ def classify_request(hosted: list[HostedBundle], limits: Limits) -> Json:
     return {"oneOf": shapes}
 
 
-def predict_request(hosted: list[HostedBundle], limits: Limits) -> Json:
+def predict_request(bundles: list[DescribedBundle], limits: Limits) -> Json:
     """The body of `/predict`: pairs for bundles with targets, single texts for the others."""
     text = {**_text(limits), "minLength": 1}
     target = {"type": "string", "maxLength": MAX_TARGET_CHARS}
     inputs: list[Json] = []
-    for with_target in sorted({one.manifest.target for one in hosted}):
+    for with_target in sorted({one.target for one in bundles}):
         fields = [text, target] if with_target else [text]
         row = {"type": "array", "prefixItems": fields, "items": False, "minItems": len(fields), "maxItems": len(fields)}
         inputs += [row, _list(row, minItems=1, maxItems=limits.max_texts), *([] if with_target else [text])]
@@ -221,10 +238,10 @@ def decision_request(limits: Limits) -> Json:
     )
 
 
-def infer_request(hosted: list[HostedBundle], limits: Limits, outputs: list[str]) -> Json:
+def infer_request(bundles: list[DescribedBundle], limits: Limits, outputs: list[str]) -> Json:
     """The JSON part of `infer`: the tensor `text`, and `target` for bundles with targets."""
     shapes = []
-    for with_target in sorted({one.manifest.target for one in hosted}):
+    for with_target in sorted({one.target for one in bundles}):
         names = ["text", "target"] if with_target else ["text"]
         tensors = [_input(name, limits) for name in names]
         shapes.append({"type": "array", "prefixItems": tensors, "items": False, "minItems": len(names), "maxItems": len(names)})

@@ -83,11 +83,6 @@ def _reading(request: PredictRequest) -> Reading:
     return Reading(keep="tail") if request.truncation_direction.lower() == "left" else AS_USUAL
 
 
-def has_one_question(hosted: HostedBundle) -> bool:
-    """Whether `/predict` alone says which question is asked."""
-    return len(hosted.manifest.heads or [None]) == 1
-
-
 def _question(scope: Message, hosted: HostedBundle) -> str | None:
     """The question that is asked, None of a bundle without heads; raises Refused: 404 or 422."""
     asked: str | None = scope.get("path_params", {}).get("question")

@@ -20,6 +20,17 @@ def test_every_name_gives_a_dns_label_with_room_for_what_kserve_adds(name):
     assert list(yaml.safe_load(compose(manifest, "i:1"))["services"]) == [model_name(manifest)]
 
 
+@pytest.mark.parametrize("name", ["on", "no", "null", "1e3", "0x1f", "12", "true", "1-1-2026"])
+def test_a_name_that_yaml_would_read_as_something_else_stays_a_name(name):
+    manifest = a_manifest(name=name)
+    expected = model_name(manifest)
+    service = yaml.safe_load(inference_service(manifest, "i:1"))
+    assert service["metadata"]["name"] == expected and isinstance(expected, str)
+    (keys,) = service["spec"]["predictor"]["volumes"]
+    assert keys["secret"]["secretName"] == f"{expected}-keys"
+    assert list(yaml.safe_load(compose(manifest, "i:1"))["services"]) == [expected]
+
+
 def test_names_that_lose_their_letters_stay_apart():
     assert len({model_name(a_manifest(name=name)) for name in NAMES}) == len(NAMES)
     assert model_name(a_manifest(name="tone.v2_final")) == "tone-v2-final"

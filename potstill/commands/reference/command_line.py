@@ -1,16 +1,13 @@
-"""Write the command reference, `docs/cli.md`, from the commands: `make docs`. A test fails when the file is out of date."""
+"""The reference of the commands, `docs/cli.md`, from the commands themselves."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 
 from potstill.commands.console.lazy import load
 from potstill.commands.main import COMMANDS, group
-from potstill.contract.files import atomic
 
 HEAD = "<!-- Written by `make docs` from the commands themselves; do not edit. -->\n\n# The command line\n\n"
 EXIT_CODES = """
@@ -26,7 +23,7 @@ EXIT_CODES = """
 """
 
 
-def reference() -> str:
+def command_reference() -> str:
     """The whole page, as Markdown."""
     rows = [f"| [`potstill {name}`](#potstill-{name}) | {row.help} |" for name, row in COMMANDS.items()]
     table = "\n".join(["| command | what it does |", "| --- | --- |", *rows])
@@ -43,7 +40,3 @@ def _sections(path: str, command: click.Command) -> Iterator[str]:
         for name in command.list_commands(ctx):
             if (inner := command.get_command(ctx, name)) is not None:
                 yield from _sections(f"{path} {name}", inner)
-
-
-if __name__ == "__main__":
-    atomic.write_file(Path(sys.argv[1]), reference().encode())
