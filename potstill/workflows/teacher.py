@@ -25,9 +25,11 @@ def second_teacher(settings: ThenSettings, first: TeacherConfig) -> ThenConfig |
     """The second teacher of the settings, which uses this machine as the first one does; None if none is named.
 
     Raises:
-        UserError: if a value is out of range.
+        UserError: if a value is out of range, or something is said of a second teacher and none is named.
     """
     if settings.then is None:
+        if settings != ThenSettings():
+            raise UserError("a share, bound, mode or paths are given for a second teacher, but no teacher; name one with --then")
         return None
     teacher = TeacherConfig(settings.then)
     if not is_server(settings.then):
