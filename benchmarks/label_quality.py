@@ -23,8 +23,7 @@ from potstill.contract.task import load_task
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.aggregation.soft_labels import soft_labels
-from potstill.labeler.config import LabelConfig
-from potstill.labeler.run.adaptive import BOUND
+from potstill.labeler.config import BOUND, LabelConfig
 from potstill.labeler.run.label import label
 from potstill.labeler.store.database import LabelStore
 from potstill.labeler.teachers.opening import open_local

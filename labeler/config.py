@@ -1,15 +1,19 @@
-"""How a labelling run asks the teacher: mode, number of paths, prompts, and when a text has enough paths."""
+"""How a labelling run asks the teacher: mode, number of paths, prompts, when a text has enough paths, and how much runs at once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, get_args
 
 from potstill.contract.errors import UserError
+from potstill.models.devices import GpuLayers
+from potstill.models.memory import KvType
 
 RunMode = Literal["cot", "direct", "cascade"]
 Template = Literal["plain", "chat"]
 ThoughtChoice = Literal["auto", "off", "on"]
+Pack = Literal["auto", "as-is", "Q8_0", "Q4_0"]
 ExampleChoice = Literal["given", "diverse", "nearest"]
 RUN_MODES: tuple[str, ...] = get_args(RunMode)
 AUTO = "auto"  # the teacher's best known mode
@@ -17,6 +21,8 @@ MODES: tuple[str, ...] = (AUTO, *RUN_MODES)
 TEMPLATES: tuple[str, ...] = get_args(Template)
 EXAMPLES: tuple[str, ...] = get_args(ExampleChoice)
 THOUGHTS: tuple[str, ...] = get_args(ThoughtChoice)
+PACKS: tuple[str, ...] = get_args(Pack)
+BOUND = 0.75  # bound of --adaptive without a number
 
 
 @dataclass(frozen=True)
@@ -116,3 +122,71 @@ def with_mode(config: LabelConfig, best: RunMode | None, *, decides: bool = Fals
         decides: whether the teacher answers questions at once and writes nothing, so that only `direct` is possible.
     """
     return replace(config, mode="direct" if decides else best or "cot") if config.mode == AUTO else config
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Concurrency, timeouts and retries."""
+
+    concurrency: int = 4  # requests in flight at once
+    timeout_s: float = 300.0  # for one reply: a large model on a CPU, with other requests queued before, takes minutes
+    connect_timeout_s: float = 10.0
+    n_tries: int = 6  # of one request, including the first
+    first_wait_s: float = 0.5  # before the second try; doubled for each further try
+    longest_wait_s: float = 60.0  # between two tries, even if the server's Retry-After asks for more
+
+
+@dataclass(frozen=True)
+class UncertainRule:
+    """Which texts count as uncertain: a share of them, or all below a probability.
+
+    Raises:
+        UserError: if a value is out of range.
+    """
+
+    share: float = 0.2  # of the texts that the first teacher labelled, the least certain ones
+    below: float | None = None  # instead of the share: calibrated probability of the most probable label
+
+    def __post_init__(self) -> None:
+        """Refuse what chooses nothing sensible; raises UserError."""
+        if not 0 < self.share <= 1:
+            raise UserError(f"then share is {self.share}; it must be a share of the texts above 0, up to 1")
+        if self.below is not None and not 0 < self.below <= 1:
+            raise UserError(f"then below is {self.below}; it must be a probability above 0, up to 1")
+
+
+DEFAULT_RULE = UncertainRule()
+
+
+@dataclass(frozen=True)
+class LocalConfig:
+    """How much runs at once. A value of None is measured on this machine before the first path is drawn."""
+
+    n_threads: int | None = None  # None: all usable cores or half of them, whichever is faster
+    n_batch: int | None = None  # tokens per decode
+    n_live_paths: int | None = None  # sampled paths that are decoded together
+    flash_attention: bool | None = None  # for sampled paths; prompts alone always use it, and so does a cache that is not f16
+    cache: Path | None = None  # folder for decoded prefixes and measurements; None keeps nothing
+    deterministic: bool = False  # every call starts from an empty context, with a fixed schedule
+    n_gpu_layers: GpuLayers = "auto"  # layers on the GPU; auto: all that fit, none where llama.cpp has no GPU
+    kv_type: KvType = "f16"  # of the cached keys and values
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """For how long a plan is made, and how long it may measure.
+
+    Raises:
+        UserError: if a value is out of range.
+    """
+
+    hours: float
+    measure_s: float = 60.0  # for all teachers together; a large one's first paths may take longer
+    n_paths: int | None = None  # a text; None: as many as fit
+    n_enough: int = 1000  # texts from which better labels are preferred to more of them
+
+    def __post_init__(self) -> None:
+        """Refuse a time in which nothing can be done; raises UserError."""
+        for name, value in (("hours", self.hours), ("measure seconds", self.measure_s), ("enough texts", self.n_enough)):
+            if not value > 0:
+                raise UserError(f"{name} is {value:g}; it must be above 0")

@@ -23,8 +23,9 @@ from potstill.export.report import ExportReport
 from potstill.export.run import ExportProgress
 from potstill.export.run import export_bundle as export_checkpoint
 from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig
-from potstill.labeler.config import LabelConfig
+from potstill.labeler.config import LabelConfig, PlanConfig
 from potstill.labeler.run.path_collector import RunCallback
+from potstill.labeler.teachers.config import TeacherConfig, ThenConfig
 from potstill.serve.offline import certify as certifying
 from potstill.serve.offline.certified import CertifyConfig
 from potstill.trainer.config import TrainConfig
@@ -36,8 +37,7 @@ from potstill.trainer.training.loop import TrainProgress
 from potstill.workflows import evaluation, labelling, planning
 from potstill.workflows.evaluation import EvaluateConfig
 from potstill.workflows.labelling import LabellingReport
-from potstill.workflows.planning import HoursPlan, PlanConfig
-from potstill.workflows.teacher import TeacherConfig, ThenConfig
+from potstill.workflows.planning import HoursPlan
 
 COLUMNS = tuple(Text.__struct_fields__)  # of a table or a row that are read
 _LABEL, _TEACHER, _TRAIN, _EXPORT = LabelConfig(), TeacherConfig(), TrainConfig(), ExportConfig()

@@ -27,11 +27,11 @@ from potstill.contract.texts import Text, write_texts
 from potstill.export.config import ExportConfig
 from potstill.export.run import export_bundle
 from potstill.labeler.config import LabelConfig
+from potstill.labeler.teachers.config import TeacherConfig
 from potstill.serve.runtime.classifier import Classifier
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.run import train as train_student
 from potstill.workflows.labelling import label as label_texts
-from potstill.workflows.teacher import TeacherConfig
 
 GIVEN = "0" * 64  # stands for the teacher's digest where people gave the labels
 TEXT, TARGET = "text", "target"  # the columns of a table that are read

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import get_args
 
 from potstill.contract.checkpoint import GoldUse, Student
 from potstill.contract.errors import UserError
 from potstill.contract.scores.bounds import Promise, Rule
 
+LOSSES = ("cls", "reg", "soft_ce", "kl")  # what training/losses.py knows
 N_FEW = 400  # training texts up to which the learning rate is that for few
 
 
@@ -86,7 +88,7 @@ class TrainConfig:
     gold_right: float | None = None  # how often gold labels are right, above 0 to 1, where they are weighed; None: estimated
     tapt: int = 0  # steps of masked pretraining of an encoder (task-adaptive pretraining)
     pretrain: int = 0  # the same for a charformer, which masks bytes
-    loss: str = "soft_ce"  # one of training.losses.OBJECTIVES
+    loss: str = "soft_ce"  # one of LOSSES
     distill_temperature: float = 2.0  # for the loss kl, which flattens both distributions
     label_smoothing: float = 0.0  # share of every target that is spread evenly over the labels, from 0 to below 1
     weighting: str | None = None  # of the texts in the loss, one of WEIGHTINGS; None: see weigh_by
@@ -226,3 +228,15 @@ def _check(name: str, value: object, fits: bool, allowed: str) -> None:
     """Raise UserError for a value that is out of range."""
     if not fits:
         raise UserError(f"{name} is {value}; it must be {allowed}")
+
+
+MAP_TEXTS, MAX_MAP_TEXTS = 1000, 2000  # of a report; beyond the second, dots lie on each other, and each adds 0.3 KB to the page
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Settings of a report."""
+
+    patterns: Mapping[str, str] = field(default_factory=dict)  # regular expressions by name of the slice
+    n_mistakes: int = 20  # the most confident first
+    learning_curve: bool = False  # trains four more students

@@ -21,10 +21,10 @@ from potstill.labeler.config import LabelConfig
 from potstill.labeler.run import path_collector
 from potstill.labeler.run.progress import RunProgress
 from potstill.labeler.teacher import never
+from potstill.labeler.teachers.config import TeacherConfig
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.run import train
 from potstill.workflows import labelling, teacher
-from potstill.workflows.teacher import TeacherConfig
 
 EMBEDDED = "smollm2-135m-instruct"
 OPERATIONS = {  # names of audit events

@@ -26,9 +26,10 @@ from potstill.labeler.config import LabelConfig
 from potstill.labeler.narrowing import not_narrowed
 from potstill.labeler.prompts.variants import chosen_by_similarity
 from potstill.labeler.run.first_look import first_look
+from potstill.labeler.teachers.config import TeacherConfig
 from potstill.models.catalog import find_backbone
 from potstill.trainer.calibration.thresholds import wilson
-from potstill.workflows.teacher import TeacherConfig, configured_teacher
+from potstill.workflows.teacher import configured_teacher
 
 WEIGHTS = (0.25, 0.5, 1.0, 2.0)
 N_CANDIDATES = 10

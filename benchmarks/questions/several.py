@@ -23,12 +23,12 @@ from scipy.stats import t as student_t
 
 from potstill.contract.questions.questionnaire import Questionnaire, load_any_task
 from potstill.contract.texts import Text
-from potstill.labeler.config import LabelConfig
+from potstill.labeler.config import LabelConfig, LocalConfig
 from potstill.labeler.prompts.several import asked_together, shared_variants
 from potstill.labeler.run.label import label
 from potstill.labeler.run.questions import QuestionsJob, label_questions
 from potstill.labeler.teacher import PathRequest, QuestionRequests, TeacherPath
-from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.local import LocalTeacher
 from potstill.labeler.teachers.opening import open_local
 
 TASK = Path(__file__).with_name("task.toml")

@@ -35,12 +35,12 @@ from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts import plain, served
 from potstill.labeler.store.database import LabelStore
 from potstill.labeler.teacher import APIS
+from potstill.labeler.teachers.config import TeacherConfig
 from potstill.labeler.teachers.opening import packed_file
 from potstill.labeler.teachers.remote import open_remote
 from potstill.models import gguf
 from potstill.workflows.example_files import DEMO_EXAMPLE, example_folder
 from potstill.workflows.labelling import label
-from potstill.workflows.teacher import TeacherConfig
 
 START_S = 60.0  # that the server may take to load the model
 

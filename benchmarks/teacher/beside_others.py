@@ -168,8 +168,8 @@ def label_forever(before: bool) -> None:
     from potstill.contract.task import load_task
     from potstill.contract.texts import read_texts
     from potstill.labeler.bench.workload import Workload
+    from potstill.labeler.config import LocalConfig
     from potstill.labeler.engine.llama import LlamaEngine, LoadConfig, Token
-    from potstill.labeler.teachers.local import LocalConfig
     from potstill.labeler.teachers.opening import open_local
     from potstill.workflows.example_files import DEMO_EXAMPLE, example_folder
 

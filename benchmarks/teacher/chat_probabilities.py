@@ -33,11 +33,11 @@ from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts import plain
 from potstill.labeler.prompts.template import read_template
 from potstill.labeler.store.database import LabelStore
+from potstill.labeler.teachers.config import TeacherConfig
 from potstill.labeler.teachers.opening import packed_file
 from potstill.models import gguf
 from potstill.workflows.example_files import DEMO_EXAMPLE, example_folder
 from potstill.workflows.labelling import label
-from potstill.workflows.teacher import TeacherConfig
 
 
 class Alone:

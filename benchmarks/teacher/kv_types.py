@@ -22,8 +22,9 @@ from potstill.contract.system.machine import cpu_name, usable_cores
 from potstill.contract.task import load_task
 from potstill.contract.texts import read_texts
 from potstill.labeler.bench.workload import Workload
+from potstill.labeler.config import LocalConfig
 from potstill.labeler.teacher import TeacherPath
-from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.local import LocalTeacher
 from potstill.labeler.teachers.opening import open_local
 from potstill.models.memory import KV_TYPES
 from potstill.workflows.example_files import DEMO_EXAMPLE, example_folder

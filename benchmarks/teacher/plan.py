@@ -29,7 +29,8 @@ from potstill.contract.texts import Text, read_texts, write_texts
 from potstill.labeler.config import LabelConfig, RunMode
 from potstill.labeler.run.pilot import LabellingPace, measured_pace
 from potstill.labeler.run.plan_rows import fitting
-from potstill.workflows.teacher import TeacherConfig, configured_teacher
+from potstill.labeler.teachers.config import TeacherConfig
+from potstill.workflows.teacher import configured_teacher
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "market_stance"

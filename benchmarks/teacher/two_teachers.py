@@ -26,12 +26,11 @@ from potstill.contract.texts import Text
 from potstill.labeler.aggregation.config import DEFAULTS
 from potstill.labeler.aggregation.path_table import PathTable, read_paths
 from potstill.labeler.aggregation.soft_labels import distributions
-from potstill.labeler.config import LabelConfig
+from potstill.labeler.config import LabelConfig, LocalConfig, Pack, UncertainRule
 from potstill.labeler.run.label import label
-from potstill.labeler.run.second_teacher import UncertainRule, uncertain_texts
+from potstill.labeler.run.second_teacher import uncertain_texts
 from potstill.labeler.store.database import LabelStore, Run
-from potstill.labeler.teachers.local import LocalConfig
-from potstill.labeler.teachers.opening import Pack, open_local
+from potstill.labeler.teachers.opening import open_local
 from potstill.labeler.tuning.comparison import token_cost
 
 ROOT = Path(__file__).resolve().parents[2]

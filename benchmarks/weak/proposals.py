@@ -19,14 +19,15 @@ from potstill.contract.task import Task, load_task
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.aggregation.other_texts.surroundings import TextSpace
-from potstill.labeler.weak_supervision.combination import CombineConfig, combined, refined_combination
+from potstill.labeler.teachers.config import TeacherConfig
+from potstill.labeler.weak_supervision.combination import combined, refined_combination
+from potstill.labeler.weak_supervision.config import CombineConfig, ProposeConfig
 from potstill.labeler.weak_supervision.figures import combination_scores
 from potstill.labeler.weak_supervision.proposals.gate import JudgedRule
 from potstill.labeler.weak_supervision.sources.rules import rule_votes
 from potstill.labeler.weak_supervision.votes import source_votes, vote_table
-from potstill.workflows.labels.rules import ProposeConfig, propose_rules
+from potstill.workflows.labels.rules import propose_rules
 from potstill.workflows.labels.sources import SourceConfig, gathered
-from potstill.workflows.teacher import TeacherConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from sources import HERE, PACKS, SETS, arguments

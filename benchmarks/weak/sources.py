@@ -25,13 +25,12 @@ from potstill.contract.task import Task, load_task
 from potstill.contract.texts import Text, write_texts
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.aggregation.other_texts.surroundings import TextSpace
-from potstill.labeler.config import LabelConfig
+from potstill.labeler.config import LabelConfig, LocalConfig, Pack
 from potstill.labeler.run.label import label
-from potstill.labeler.teachers.local import LocalConfig
-from potstill.labeler.teachers.opening import Pack, open_local
-from potstill.labeler.weak_supervision.combination import Combination, CombineConfig, combined, refined_combination, without_sources
+from potstill.labeler.teachers.opening import open_local
+from potstill.labeler.weak_supervision.combination import Combination, combined, refined_combination, without_sources
+from potstill.labeler.weak_supervision.config import CombineConfig, DawidSkeneConfig
 from potstill.labeler.weak_supervision.figures import combination_scores, source_figures
-from potstill.labeler.weak_supervision.label_models.dawid_skene import DawidSkeneConfig
 from potstill.labeler.weak_supervision.votes import SourceVotes, VoteTable, source_votes
 from potstill.workflows.labels.sources import Gathered, SourceConfig, gathered
 

@@ -10,29 +10,9 @@ from dataclasses import dataclass
 
 from potstill.contract.errors import UserError
 from potstill.contract.soft_label import SoftLabel
+from potstill.labeler.aggregation.config import ShowConfig
 from potstill.labeler.aggregation.path_table import path_logprobs
 from potstill.labeler.store.database import LabelStore, Run
-
-
-@dataclass(frozen=True)
-class ShowConfig:
-    """Which texts are shown, in which order.
-
-    Raises:
-        UserError: if a number is below zero.
-    """
-
-    uncertain: bool = False  # the least certain first, instead of by id
-    label: str | None = None  # only texts with this majority label
-    words: str | None = None  # only texts that contain all of these words, ignoring case
-    most: int | None = None  # texts; None: all
-    rationales: int = 3  # of a text; those of different labels first
-
-    def __post_init__(self) -> None:
-        """Check both numbers."""
-        for name, number in (("most", self.most), ("rationales", self.rationales)):
-            if number is not None and number < 0:
-                raise UserError(f"{name} is {number}; it must be at least 0")
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,10 @@ from potstill.contract.system.memory import peak_resident_bytes
 from potstill.contract.task import load_task
 from potstill.contract.texts import Text, read_texts, write_texts
 from potstill.labeler.aggregation.soft_labels import soft_labels
-from potstill.labeler.config import LabelConfig
+from potstill.labeler.config import LabelConfig, LocalConfig, Pack
 from potstill.labeler.run.label import label
 from potstill.labeler.store.database import LabelStore
-from potstill.labeler.teachers.local import LocalConfig
-from potstill.labeler.teachers.opening import Pack, open_local, packed_file
+from potstill.labeler.teachers.opening import open_local, packed_file
 
 N_TEXTS = 16  # labelled in the process; more are never in progress at once
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from potstill.labeler.bench.turns import Turn
 from potstill.labeler.bench.workload import TokenCounts, Workload
+from potstill.labeler.config import LocalConfig, Pack
 from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, LoadConfig, Token
 from potstill.labeler.engine.sequences import PREFIX
 from potstill.labeler.teacher import Mode, TeacherPath, TooLong
-from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
-from potstill.labeler.teachers.opening import Pack, open_local
+from potstill.labeler.teachers.local import LocalTeacher
+from potstill.labeler.teachers.opening import open_local
 
 LIMIT_BATCH = 512  # tokens per decode of the limit; larger batches were never faster
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,42 +14,20 @@ from potstill.contract.system.machine import cpu_name, usable_cores
 from potstill.contract.task import load_task
 from potstill.contract.texts import read_texts
 from potstill.labeler.bench.adaptive_saving import Saving, measure_saving
+from potstill.labeler.bench.config import PACKS, PARTS, LabelBenchConfig
 from potstill.labeler.bench.memory import Memory, measure_memory
 from potstill.labeler.bench.own_engine import Limit, TeacherOpening, efficiency_part, label_part
 from potstill.labeler.bench.peers import CompletionLoop, ServerPart, check_program
 from potstill.labeler.bench.report import LabelBenchReport
 from potstill.labeler.bench.turns import BenchPart, BenchProgress, OwnProcess, Turn, take_turns
 from potstill.labeler.bench.workload import Workload, count_tokens
+from potstill.labeler.config import BOUND, Pack
 from potstill.labeler.engine.llama import LlamaEngine
-from potstill.labeler.run.adaptive import BOUND
 from potstill.labeler.teacher import Identity
-from potstill.labeler.teachers.local import LocalConfig
-from potstill.labeler.teachers.opening import MEASURE, Pack, PackedFile, packed_file
+from potstill.labeler.teachers.opening import PackedFile, packed_file
 from potstill.models import gguf
 
-PACKS: dict[str, Pack] = {"engine": "auto", "same_file": "as-is", "q8_0": "Q8_0"}  # packing of the parts with `cot` on our engine
-PARTS = ("loop", *PACKS, "server", "direct", "efficiency", "memory", "adaptive")
-ON_THE_CPU = replace(MEASURE, n_gpu_layers=0)
 TASK_FILE, TEXTS_FILE, GOLD_FILE = "task.toml", "texts.jsonl", "gold.jsonl"  # of the example
-
-
-@dataclass(frozen=True)
-class LabelBenchConfig:
-    """The parts to measure, and on how much data."""
-
-    n: int = 64  # texts
-    parts: tuple[str, ...] = ()  # of PARTS; empty: all of them, the server only if its program is given
-    server: Path | None = None  # the program of llama.cpp's own server
-    threads: int | None = None  # CPU threads of every part; None: every usable core
-    n_paths: int = 8  # per text; in `direct` as many prompt variants
-    n_per_turn: int = 16  # texts per turn
-    teacher: str = "smollm2-135m-instruct"
-    local: LocalConfig = ON_THE_CPU  # of our engine, apart from threads and cache; the peers have no GPU
-
-    @property
-    def chosen(self) -> tuple[str, ...]:
-        """The parts to measure."""
-        return self.parts or tuple(part for part in PARTS if part != "server" or self.server)
 
 
 def bench(example: Path, config: LabelBenchConfig, progress: BenchProgress | None = None) -> LabelBenchReport:

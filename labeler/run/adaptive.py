@@ -26,7 +26,6 @@ from potstill.labeler.aggregation.soft_labels import SHARPNESS, calibrated
 from potstill.labeler.store.database import LabelStore, Run, RunSettings
 from potstill.labeler.teacher import TeacherPath
 
-BOUND = 0.75  # bound of --adaptive without a number
 VOTE_POWER = 8.0  # whole votes save as many paths and lose more; without sharpening nothing is ever decided (docs/log.md)
 N_PILOT = 96  # texts whose first paths show which label the teacher prefers, before any text can be decided
 N_FIRST = 2  # paths that every text gets

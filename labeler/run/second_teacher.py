@@ -7,34 +7,11 @@ run are derived from the paths of both teachers (`aggregation/path_table.py`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
+from potstill.labeler.config import UncertainRule
 from potstill.labeler.run.adaptive import certainties
 from potstill.labeler.store.database import LabelStore, Run
-
-
-@dataclass(frozen=True)
-class UncertainRule:
-    """Which texts count as uncertain: a share of them, or all below a probability.
-
-    Raises:
-        UserError: if a value is out of range.
-    """
-
-    share: float = 0.2  # of the texts that the first teacher labelled, the least certain ones
-    below: float | None = None  # instead of the share: calibrated probability of the most probable label
-
-    def __post_init__(self) -> None:
-        """Refuse what chooses nothing sensible; raises UserError."""
-        if not 0 < self.share <= 1:
-            raise UserError(f"then share is {self.share}; it must be a share of the texts above 0, up to 1")
-        if self.below is not None and not 0 < self.below <= 1:
-            raise UserError(f"then below is {self.below}; it must be a probability above 0, up to 1")
-
-
-DEFAULT_RULE = UncertainRule()
 
 
 def uncertain_texts(store: LabelStore, run: Run, texts: Sequence[Text], rule: UncertainRule) -> list[Text]:

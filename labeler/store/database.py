@@ -166,8 +166,7 @@ class LabelStore:
         Raises:
             FormatError: if there is no store, or it is damaged or of another format.
         """
-        if not path.is_file():
-            raise FormatError(path, "", "no such label store; make one with: potstill label")
+        sqlite_file.check_is_there(path)
         with sqlite_file.located(path):
             connection = sqlite_file.open_read_only(path, tidy=True)
             try:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import locks
+from potstill.contract.project import STORE_FILE
 
 FORMAT = 1
 _TABLES = {"runs", "texts", "paths", "too_long"}
@@ -36,6 +37,16 @@ def lock(path: pathlib.Path) -> sqlite3.Connection:
                 raise UserError(f"{path}: another process is writing to it; wait for it, or label into another folder") from error
             raise
     return held
+
+
+def check_is_there(path: pathlib.Path) -> None:
+    """Raise FormatError if there is no file; of a folder it says which file to name."""
+    if path.is_dir():
+        inside = path / STORE_FILE
+        step = f"name the label store in it: {inside}" if inside.is_file() else f"name a label store, such as {inside}"
+        raise FormatError(path, "", f"is a folder; {step}")
+    if not path.is_file():
+        raise FormatError(path, "", "no such label store; make one with: potstill label")
 
 
 def open_read_only(path: pathlib.Path, *, tidy: bool = False) -> sqlite3.Connection:

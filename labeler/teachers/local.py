@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from potstill.contract.errors import UserError
 from potstill.contract.files import atomic, digest
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.system.threads import Waiting
+from potstill.labeler.config import LocalConfig
 from potstill.labeler.engine import autotune
 from potstill.labeler.engine.autotune import EngineSettings
 from potstill.labeler.engine.llama import ON_THE_CPU, EngineConfig, LlamaEngine, NoContextError, Token
@@ -30,25 +30,9 @@ from potstill.labeler.engine.shared_texts import SharedTextScheduler, shared_con
 from potstill.labeler.engine.tokens import LabelWords, PromptTokens
 from potstill.labeler.engine.variant_context import VariantContext, engine_config, single_sequence_config
 from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, QuestionRequests, TeacherPath, TooLong, never
-from potstill.models.devices import GpuLayers
-from potstill.models.memory import KvType
 
 MAX_CACHE_BYTES = 2_000_000_000  # of all saved prefixes together; the least recently used are deleted first
 _N_DIGEST = hashlib.sha256().digest_size
-
-
-@dataclass(frozen=True)
-class LocalConfig:
-    """How much runs at once. A value of None is measured on this machine before the first path is drawn."""
-
-    n_threads: int | None = None  # None: all usable cores or half of them, whichever is faster
-    n_batch: int | None = None  # tokens per decode
-    n_live_paths: int | None = None  # sampled paths that are decoded together
-    flash_attention: bool | None = None  # for sampled paths; prompts alone always use it, and so does a cache that is not f16
-    cache: Path | None = None  # folder for decoded prefixes and measurements; None keeps nothing
-    deterministic: bool = False  # every call starts from an empty context, with a fixed schedule
-    n_gpu_layers: GpuLayers = "auto"  # layers on the GPU; auto: all that fit, none where llama.cpp has no GPU
-    kv_type: KvType = "f16"  # of the cached keys and values
 
 
 BUSY = f"; it is busy with other work, so a start in more than {autotune.BUSY_MINUTES} minutes measures again"

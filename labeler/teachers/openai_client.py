@@ -23,6 +23,7 @@ import httpx
 import msgspec
 
 from potstill.contract.errors import UserError
+from potstill.labeler.config import ServerConfig
 from potstill.labeler.teachers.replies import RefusedError, words_of
 
 KEYS = ("POTSTILL_API_KEY", "OPENAI_API_KEY")
@@ -31,18 +32,6 @@ _TRY_AGAIN = frozenset({408, 409, 425, 429})  # and everything from 500 up, exce
 _NEVER = frozenset({501, 505})
 _N_QUICK = 2  # tries of a request that is only a question whether the server can do something
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ServerConfig:
-    """Concurrency, timeouts and retries."""
-
-    concurrency: int = 4  # requests in flight at once
-    timeout_s: float = 300.0  # for one reply: a large model on a CPU, with other requests queued before, takes minutes
-    connect_timeout_s: float = 10.0
-    n_tries: int = 6  # of one request, including the first
-    first_wait_s: float = 0.5  # before the second try; doubled for each further try
-    longest_wait_s: float = 60.0  # between two tries, even if the server's Retry-After asks for more
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
 
 from potstill.contract.errors import UserError
 from potstill.contract.system.machine import free_memory_bytes
+from potstill.labeler.config import LocalConfig, Pack, ServerConfig
 from potstill.labeler.engine.llama import LlamaEngine, LoadConfig
 from potstill.labeler.teacher import Identity, Teacher
-from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
-from potstill.labeler.teachers.openai_client import ServerConfig
+from potstill.labeler.teachers.local import LocalTeacher
 from potstill.labeler.teachers.remote import open_remote
 from potstill.models import gguf
 from potstill.models.catalog import ModelFile, Packing, cache_folder, find_teacher
@@ -20,8 +19,6 @@ from potstill.models.devices import Placement, installed_llama, placement, share
 from potstill.models.memory import megabytes, memory_needed
 from potstill.models.repack import repacked
 
-Pack = Literal["auto", "as-is", "Q8_0", "Q4_0"]
-PACKS: tuple[str, ...] = get_args(Pack)
 SLOW_IN_BATCHES = frozenset({"Q4_1", "Q5_0", "Q5_1"})  # weight types that gain nothing from batching: docs/log.md
 MEASURE = LocalConfig()
 SMALLEST_CELLS = 1024  # of a context for one path with a few worked examples; with less room nothing is loaded

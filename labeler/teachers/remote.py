@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 
+from potstill.labeler.config import ServerConfig
 from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, TeacherPath, TooLong, never
 from potstill.labeler.teachers.api_choice import find
-from potstill.labeler.teachers.openai_client import ServerClient, ServerConfig
+from potstill.labeler.teachers.openai_client import ServerClient
 from potstill.labeler.teachers.remote_paths import DraftPath, RemoteVariant, remote_variant
 from potstill.labeler.teachers.replies import ContextLimit, RefusedError
 from potstill.labeler.teachers.served_model import ServedModel, refused

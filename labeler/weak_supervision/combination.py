@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,40 +17,14 @@ from potstill.contract.soft_label import SoftLabel, entropy
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.config import DeriveConfig, check_derive, prior_shares
 from potstill.labeler.aggregation.other_texts.text_prior import refined
-from potstill.labeler.weak_supervision.label_models.dawid_skene import DawidSkeneConfig, DawidSkeneFit, dawid_skene
+from potstill.labeler.weak_supervision.config import CombineConfig as CombineConfig
+from potstill.labeler.weak_supervision.config import DawidSkeneConfig
+from potstill.labeler.weak_supervision.label_models.dawid_skene import DawidSkeneFit, dawid_skene
 from potstill.labeler.weak_supervision.label_models.majority import majority
 from potstill.labeler.weak_supervision.label_models.snorkel import snorkel
 from potstill.labeler.weak_supervision.votes import VoteTable
 
-LabelModel = Literal["dawid-skene", "majority", "snorkel"]
-LABEL_MODELS: tuple[str, ...] = get_args(LabelModel)
 _TINY = 1e-9
-_SOURCE = DawidSkeneConfig()
-
-
-@dataclass(frozen=True)
-class CombineConfig:
-    """How votes become soft labels; docs/weak_supervision.md says when to use what.
-
-    Raises:
-        UserError: if a value is not allowed.
-    """
-
-    method: LabelModel = "dawid-skene"
-    prior: dict[str, float] | None = None  # stated share of every label; None: estimated by dawid-skene, else from the votes
-    accuracy: float = _SOURCE.accuracy  # share of a source's votes believed right before they are compared, 0 to 1; not of people's
-    strength: float = _SOURCE.strength  # votes of each source that this belief is worth; dawid-skene only
-    without: tuple[str, ...] = ()  # names of sources that do not vote
-
-    def __post_init__(self) -> None:
-        """Refuse values that are wrong whatever the labels are."""
-        if self.method not in LABEL_MODELS:
-            raise UserError(f"method is {self.method!r}; allowed: {', '.join(LABEL_MODELS)}")
-        if not 0 < self.accuracy < 1:
-            raise UserError(f"accuracy is {self.accuracy:g}; it must be above 0 and below 1")
-        if not 0 <= self.strength < np.inf:
-            raise UserError(f"strength is {self.strength:g}; it must be a number of votes, 0 or more")
-        DeriveConfig(prior=self.prior)  # its checks of a prior
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from potstill.commands.console.errors import FAILED, OK, exit_code, missing_extra, one_line
+from potstill.commands.console.errors import FAILED, OK, exit_code, line, one_line
 from potstill.commands.console.lazy import LazyGroup, Row
 from potstill.contract.errors import StoppedError, UserError
 
@@ -120,6 +120,9 @@ def group() -> None:
 
 def run(args: Sequence[str]) -> int:
     """Run the command line and return its exit code; an error that the user cannot fix is raised, with its traceback."""
+    if not _locks_files():
+        click.echo(line("this system has no POSIX file locks; potstill runs on Linux and macOS, and on Windows in WSL"), err=True)
+        return FAILED
     try:
         code = group.main(args=list(args), prog_name="potstill", standalone_mode=False)
     except click.ClickException as error:
@@ -131,13 +134,16 @@ def run(args: Sequence[str]) -> int:
     except UserError as error:
         click.echo(one_line(error), err=True)
         return exit_code(error) if isinstance(error, StoppedError) else FAILED
-    except ModuleNotFoundError as error:  # a library that a command imports while it works
-        row = COMMANDS.get(args[0]) if args else None
-        if (missing := missing_extra(error, row.extra if row else None)) is None:
-            raise
-        click.echo(one_line(missing), err=True)
-        return FAILED
     return code if isinstance(code, int) else OK
+
+
+def _locks_files() -> bool:
+    """Whether Python can lock files here, which keeps two programs from writing one store; on Windows it cannot."""
+    try:
+        import fcntl  # noqa: F401  # part of Python, and loaded by most commands anyway
+    except ModuleNotFoundError:
+        return False
+    return True
 
 
 def keep_to_itself(args: Sequence[str]) -> None:

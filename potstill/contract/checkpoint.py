@@ -130,6 +130,8 @@ def read_student(folder: Path) -> Student:
     """
     path = folder / STUDENT_FILE
     if not folder.is_dir() or not path.exists():
+        if folder.is_file():
+            raise FormatError(folder, "", "is a file; name the folder of a checkpoint, as potstill train writes it")
         raise FormatError(folder, "", f"is not a checkpoint: it has no {STUDENT_FILE}; make one with: potstill train")
     student = decode.json(path, decode.read_bytes(path), Student)
     wanted = FORMAT if student.heads is None else WITH_HEADS

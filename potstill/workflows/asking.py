@@ -24,8 +24,9 @@ from potstill.labeler.run.text_order import at_random, with_gold_between
 from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.store.questions import labelling
 from potstill.labeler.teacher import Teacher
+from potstill.labeler.teachers.config import TeacherConfig
 from potstill.labeler.teachers.local import LocalTeacher
-from potstill.workflows.teacher import TeacherConfig, configured_teacher, nearest_worked_examples, with_possible_mode
+from potstill.workflows.teacher import configured_teacher, nearest_worked_examples, with_possible_mode
 
 _N_GUESS = 64  # texts
 _LIKELY = 0.7  # of the budget: where a guess says that all texts take less, they need no order

@@ -30,14 +30,9 @@ from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.run.second_teacher import uncertain_texts
 from potstill.labeler.run.text_order import without_copies
 from potstill.labeler.store.database import LabelStore, Run
+from potstill.labeler.teachers.config import TeacherConfig, ThenConfig, with_best_mode
 from potstill.workflows.asking import Asking, Tell, ask_all, ask_in_time
-from potstill.workflows.teacher import (
-    TeacherConfig,
-    ThenConfig,
-    configured_local_teacher,
-    nearest_worked_examples,
-    with_best_mode,
-)
+from potstill.workflows.teacher import configured_local_teacher, nearest_worked_examples
 
 FIRST_TEACHER_SHARE = 0.5  # of the hours, where a second teacher is asked afterwards
 _LABEL = LabelConfig()

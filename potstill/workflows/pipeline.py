@@ -35,8 +35,9 @@ from potstill.export.config import ExportConfig
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.run.path_collector import RunCallback
+from potstill.labeler.teachers.config import TeacherConfig, ThenSettings
 from potstill.labeler.teachers.opening import is_server
-from potstill.labeler.weak_supervision.combination import CombineConfig
+from potstill.labeler.weak_supervision.config import CombineConfig
 from potstill.models.catalog import find_teacher
 from potstill.trainer import run as training
 from potstill.trainer.config import TrainConfig
@@ -45,7 +46,7 @@ from potstill.trainer.training.loop import TrainProgress
 from potstill.workflows.labelling import LabelPlan, label_plan, plan_labelling
 from potstill.workflows.labels.combining import combine
 from potstill.workflows.labels.sources import NOT_OF_PROJECTS, SourceConfig
-from potstill.workflows.teacher import TeacherConfig, ThenSettings, configured_teacher, second_teacher
+from potstill.workflows.teacher import configured_teacher, second_teacher
 
 _TEACHER_KEYS = (
     "pack",

@@ -20,18 +20,20 @@ from potstill.contract.task import Task
 from potstill.contract.texts import Text, read_texts
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import LabelConfig, RunMode
+from potstill.labeler.config import PlanConfig as PlanConfig
 from potstill.labeler.prompts.variants import Nearest
 from potstill.labeler.run.forecast import duration
 from potstill.labeler.run.pilot import LabellingPace, measured_pace, measured_questions_pace, pilot_texts
 from potstill.labeler.run.plan_rows import PATHS, Known, PlanRow, best_fit, recommended, with_paths
 from potstill.labeler.run.text_order import without_copies
+from potstill.labeler.teachers.config import TeacherConfig
 from potstill.labeler.teachers.opening import is_server, packed_file
 from potstill.labeler.tuning.score_file import TunedScores, by_score, prompt_of, read_scores, score_of
 from potstill.models.catalog import Entry, best_mode, load_catalog, place
 from potstill.models.gguf import read_header
 from potstill.models.memory import memory_needed
 from potstill.workflows.asking import Tell
-from potstill.workflows.teacher import TeacherConfig, configured_teacher, nearest_worked_examples
+from potstill.workflows.teacher import configured_teacher, nearest_worked_examples
 
 N_CELLS = 8192  # tokens of context that a teacher must have room for: a prompt and the texts in work
 FILE_FACTOR, BESIDE_FILE_MB = 1.1, 600  # memory of a teacher that is not here, whose header cannot be read
@@ -40,26 +42,6 @@ _LEAST_TEXTS, _LEAST_RATIONALES = 24, 16  # that a pace is measured with; a teac
 _LABEL = LabelConfig()
 _TEACHER = TeacherConfig()
 _DERIVE = DeriveConfig()
-
-
-@dataclass(frozen=True)
-class PlanConfig:
-    """For how long a plan is made, and how long it may measure.
-
-    Raises:
-        UserError: if a value is out of range.
-    """
-
-    hours: float
-    measure_s: float = 60.0  # for all teachers together; a large one's first paths may take longer
-    n_paths: int | None = None  # a text; None: as many as fit
-    n_enough: int = 1000  # texts from which better labels are preferred to more of them
-
-    def __post_init__(self) -> None:
-        """Refuse a time in which nothing can be done; raises UserError."""
-        for name, value in (("hours", self.hours), ("measure seconds", self.measure_s), ("enough texts", self.n_enough)):
-            if not value > 0:
-                raise UserError(f"{name} is {value:g}; it must be above 0")
 
 
 @dataclass(frozen=True, repr=False)

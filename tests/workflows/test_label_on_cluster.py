@@ -14,8 +14,8 @@ from potstill.contract.errors import UserError
 from potstill.contract.soft_label import read_soft_labels
 from potstill.contract.texts import Text, write_texts
 from potstill.labeler.config import LabelConfig
+from potstill.labeler.teachers.config import TeacherConfig
 from potstill.workflows.labelling import plan_labelling
-from potstill.workflows.teacher import TeacherConfig
 
 pytestmark = [
     pytest.mark.slow,

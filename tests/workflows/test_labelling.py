@@ -11,12 +11,12 @@ from support.small_task import SMALL_TASK
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.project import load_project
 from potstill.labeler.aggregation.config import DeriveConfig
-from potstill.labeler.config import AUTO, LabelConfig, with_mode
-from potstill.labeler.teachers.local import LocalConfig
+from potstill.labeler.config import AUTO, LabelConfig, LocalConfig, with_mode
+from potstill.labeler.teachers.config import TeacherConfig, with_best_mode
 from potstill.models.catalog import best_mode, load_catalog
 from potstill.workflows import labelling, pipeline
 from potstill.workflows.labelling import plan_labelling
-from potstill.workflows.teacher import TeacherConfig, _local_config, with_best_mode
+from potstill.workflows.teacher import _local_config
 
 
 @pytest.fixture

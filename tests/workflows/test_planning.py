@@ -12,11 +12,11 @@ from potstill.commands.main import run as console
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.scores.record import Score
 from potstill.contract.task import load_task
-from potstill.labeler.config import LabelConfig
+from potstill.labeler.config import LabelConfig, PlanConfig
+from potstill.labeler.teachers.config import TeacherConfig
 from potstill.labeler.tuning.score_file import SCORES_FILE, TriedWay, TunedScores, by_score, prompt_of, read_scores, score_of
 from potstill.workflows import planning
-from potstill.workflows.planning import PlanConfig, plan
-from potstill.workflows.teacher import TeacherConfig
+from potstill.workflows.planning import plan
 
 pytestmark = pytest.mark.slow
 

@@ -12,11 +12,11 @@ from potstill.export.config import ExportConfig
 from potstill.export.run import export_bundle
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.store.database import LabelStore
+from potstill.labeler.teachers.config import TeacherConfig
 from potstill.serve.runtime.classifier import Classifier
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.run import train
 from potstill.workflows.labelling import label
-from potstill.workflows.teacher import TeacherConfig
 
 pytestmark = pytest.mark.slow
 

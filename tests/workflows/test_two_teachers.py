@@ -17,15 +17,16 @@ from potstill.labeler.aggregation.path_table import read_paths
 from potstill.labeler.aggregation.soft_labels import calibrated, teacher_weights
 from potstill.labeler.aggregation.summary import summary
 from potstill.labeler.aggregation.summary_text import as_text
-from potstill.labeler.config import LabelConfig
-from potstill.labeler.run.second_teacher import UncertainRule, uncertain_texts
+from potstill.labeler.config import LabelConfig, UncertainRule
+from potstill.labeler.run.second_teacher import uncertain_texts
 from potstill.labeler.store.database import LabelStore
 from potstill.labeler.store.integrity import check_store
 from potstill.labeler.teacher import Identity
+from potstill.labeler.teachers.config import TeacherConfig, ThenConfig, ThenSettings
 from potstill.trainer.data.rows import read_rows
 from potstill.workflows import labelling, pipeline
 from potstill.workflows.labelling import label
-from potstill.workflows.teacher import TeacherConfig, ThenConfig, ThenSettings, second_teacher
+from potstill.workflows.teacher import second_teacher
 
 pytestmark = pytest.mark.slow
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from potstill.contract.soft_label import SoftLabel
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
+from potstill.trainer.config import ReportConfig
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,6 @@ def match_soft_labels(texts: Sequence[Text], rows: Iterable[SoftLabel]) -> list[
     return [known.get((text.text, text.target or None)) for text in texts]
 
 
-N_MISTAKES = 20
-
-
 @dataclass(frozen=True)
 class Rationale:
     """The reasoning of one of the teacher's paths, and its label."""
@@ -98,7 +96,7 @@ class Mistake:
         )
 
 
-def most_confident_mistakes(answered: AnsweredTexts, rationales: Rationales, n: int = N_MISTAKES) -> list[Mistake]:
+def most_confident_mistakes(answered: AnsweredTexts, rationales: Rationales, n: int = ReportConfig.n_mistakes) -> list[Mistake]:
     """At most ``n`` wrong answers, by falling probability; equal ones by id."""
     wrong = [i for i in range(len(answered.texts)) if not answered.right[i]]
     wrong.sort(key=lambda i: (-answered.probs[i].max(), answered.texts[i].id))

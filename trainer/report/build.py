@@ -5,8 +5,8 @@ Axes: N texts, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,11 @@ from potstill.contract.scores.record import Score, Scores
 from potstill.contract.soft_label import SoftLabel, read_soft_labels
 from potstill.contract.task import task_from_json
 from potstill.contract.texts import Text
+from potstill.trainer.config import ReportConfig
 from potstill.trainer.evaluation import curves
 from potstill.trainer.evaluation.checkpoint_scores import gold_classes, predict
 from potstill.trainer.report import plots
 from potstill.trainer.report.answers import (
-    N_MISTAKES,
     AnsweredTexts,
     Mistake,
     Rationales,
@@ -52,15 +52,6 @@ class ReportSources:
     stages: Stages = NO_STAGES  # what a project's folder holds of each stage
     notes: tuple[str, ...] = ()  # on what of these is missing
     plots: tuple[Plot, ...] = ()  # further ones, drawn already
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """Settings of a report."""
-
-    patterns: Mapping[str, str] = field(default_factory=dict)  # regular expressions by name of the slice
-    n_mistakes: int = N_MISTAKES
-    learning_curve: bool = False  # trains four more students
 
 
 @dataclass(frozen=True)

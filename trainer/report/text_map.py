@@ -14,7 +14,6 @@ from sklearn.manifold import TSNE
 
 from potstill.contract.texts import Text
 
-MAX_TEXTS = 2000  # beyond, dots lie on each other, and the page grows by 0.3 KB for each
 N_COMPONENTS = 30  # kept before neighbours are looked for
 PERPLEXITY = 30.0  # neighbours that each text is drawn to, but at most a third of all
 MIN_TEXTS = 10  # for a map; with fewer there is nothing to see

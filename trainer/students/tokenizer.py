@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from potstill.contract.errors import FormatError, UserError
 
 EncodedText = dict[str, list[int]]  # input_ids, attention_mask and, where the model takes them, token_type_ids; each [T]
+TOKENIZER_FILES = ("tokenizer*.json", "vocab*", "*.model", "*.tiktoken", "*.bpe")  # one of them at least is in a tokenizer's folder
 MIN_TEXT_TOKENS = 4  # below this, truncation leaves too little of a text to classify
 
 
@@ -45,6 +46,8 @@ def load_tokenizer(folder: Path, max_tokens: int, *, pair: bool, n_positions: in
 
 def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Open the folder's tokenizer, a fast one if it has that; raises FormatError if there is no readable one."""
+    if not any(path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):  # transformers 5 makes an empty one of none
+        raise FormatError(folder, "", f"holds no readable tokenizer (none of {', '.join(TOKENIZER_FILES)}); add its tokenizer.json")
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
     except Exception as error:  # for a malformed file, tokenizers raises nothing more exact

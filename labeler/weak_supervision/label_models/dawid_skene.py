@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from potstill.labeler.weak_supervision.config import DawidSkeneConfig
 from potstill.labeler.weak_supervision.votes import DECIDING, VoteTable
 
 MAX_ROUNDS = 1000  # of expectation maximization
@@ -23,15 +24,6 @@ TOLERANCE = 1e-8  # of the mean log-likelihood of a text, in nats: a smaller gai
 _TINY = 1e-12
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class DawidSkeneConfig:
-    """What is believed of a source before its votes are seen."""
-
-    accuracy: float = 0.7  # share of a source's votes that is right, 0 to 1; as the prior of Snorkel's label model
-    people: float = 0.95  # the same of a person's votes, who is one source among many and not the weakest
-    strength: float = 100.0  # votes of each source that this belief is worth; 0: none, as in the paper
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import msgspec
 
 from potstill.commands.console.progress import progress
 from potstill.commands.options.teacher import GpuLayersType
-from potstill.labeler.bench.run import PARTS, LabelBenchConfig, bench
-from potstill.labeler.teachers.local import LocalConfig
+from potstill.labeler.bench.config import PARTS, LabelBenchConfig
+from potstill.labeler.config import LocalConfig
 from potstill.models.devices import GpuLayers
 from potstill.workflows.example_files import DEMO_EXAMPLE, example_folder
 
@@ -33,6 +33,8 @@ def command(n: int, only: str, server: Path | None, threads: int | None, gpu_lay
 
     The peers are a loop of llama-cpp-python's `create_completion`, llama.cpp's own server, and llama.cpp's bare prompt processing.
     """
+    from potstill.labeler.bench.run import bench
+
     parts = tuple(part.strip() for part in only.split(",") if part.strip())
     local = LocalConfig(n_gpu_layers=gpu_layers)
     config = LabelBenchConfig(n=n, parts=parts, server=server, threads=threads, local=local)

@@ -18,10 +18,8 @@ from potstill.commands.options.teacher import (
     teacher_options,
 )
 from potstill.labeler.aggregation.config import DeriveConfig
-from potstill.labeler.config import LabelConfig
-from potstill.labeler.run.adaptive import BOUND
-from potstill.workflows import labelling
-from potstill.workflows.teacher import ThenSettings, second_teacher
+from potstill.labeler.config import BOUND, LabelConfig
+from potstill.labeler.teachers.config import ThenSettings
 
 FILE = click.Path(path_type=Path)
 
@@ -91,6 +89,9 @@ FILE = click.Path(path_type=Path)
 @click.option("--new-run", is_flag=True, help="Label again, beside the runs that OUT holds.")
 def command(task: Path, texts: str, out: Path, gold: Path | None, hours: float | None, dry_run: bool, **options: object) -> None:
     """Label TEXTS for TASK into the folder OUT: labels.db with every path, soft_labels.parquet for training."""
+    from potstill.workflows import labelling
+    from potstill.workflows.teacher import second_teacher
+
     config, derive, teacher = config_of(LabelConfig, options), config_of(DeriveConfig, options), teacher_config(options)
     then = second_teacher(config_of(ThenSettings, options), teacher)
     with heeding_sigterm():

@@ -14,16 +14,9 @@ from potstill.commands.labelling.labels_show import command as show_command
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import compare_options, derive_options, warn
 from potstill.contract.interchange.review_export import REVIEW_FORMATS, REVIEW_ORDERS, ReviewConfig
-from potstill.contract.texts import read_texts
-from potstill.labeler.aggregation import questions_summary
 from potstill.labeler.aggregation.config import DeriveConfig
-from potstill.labeler.aggregation.soft_labels import Derived
-from potstill.labeler.aggregation.summary import Summary
-from potstill.labeler.aggregation.summary_text import as_text
 from potstill.review.people.gold import GOLD_MODES, GoldChoice
 from potstill.trainer.pool_check.sample import MIN_TEXTS, SampleConfig, TextSource
-from potstill.workflows.labels import soft_labels
-from potstill.workflows.people import gold
 
 FILE = click.Path(path_type=Path)
 run_option = click.option("--run", "number", type=int, help="Number of the run.  [default: the newest]")
@@ -57,6 +50,9 @@ command.add_command(show_command)
 @run_option
 def derive_command(store: Path, soft_labels_file: Path, number: int | None, **options: Any) -> None:
     """Write the soft labels of a STORE's run to SOFT_LABELS (.parquet or .jsonl)."""
+    from potstill.labeler.aggregation.soft_labels import Derived
+    from potstill.workflows.labels import soft_labels
+
     derived = soft_labels.derive(store, soft_labels_file, config_of(DeriveConfig, options), run=number)
     warn(derived.warnings)
     method = f" ({derived.rows[0].method})" if isinstance(derived, Derived) else ""
@@ -74,6 +70,11 @@ def summary_command(store: Path, number: int | None, question: str | None, as_js
 
     Of a task of several questions this is an overview of all; --question compares the methods for one.
     """
+    from potstill.labeler.aggregation import questions_summary
+    from potstill.labeler.aggregation.summary import Summary
+    from potstill.labeler.aggregation.summary_text import as_text
+    from potstill.workflows.labels import soft_labels
+
     found = soft_labels.summarize(store, config_of(DeriveConfig, options), run=number, question=question)
     warn(found.doubts)
     text = as_text(found) if isinstance(found, Summary) else questions_summary.as_text(found)
@@ -85,6 +86,8 @@ def summary_command(store: Path, number: int | None, question: str | None, as_js
 @click.pass_context
 def check_command(ctx: click.Context, store: Path) -> None:
     """Look for damage in a STORE: in the file, and in every path."""
+    from potstill.workflows.labels import soft_labels
+
     found = soft_labels.check(store)
     for fault in found.faults:
         click.echo(line(f"{store}: {fault}"), err=True)
@@ -112,6 +115,8 @@ def export_command(store: Path, file: Path, task: Path | None, number: int | Non
     For label-studio and argilla FILE is a .json, the project's settings are written beside it, and texts with gold are left out.
     For datasets FILE is a new folder.
     """
+    from potstill.workflows.labels import soft_labels
+
     review, derive = config_of(ReviewConfig, options), config_of(DeriveConfig, options)
     written, warnings = soft_labels.export_for_review(store, file, review, task=task, derive=derive, run=number, question=question)
     warn(warnings)
@@ -141,6 +146,8 @@ def gold_command(store: Path, file: Path, task: Path | None, number: int | None,
     The answer of a text is how its disagreement was resolved, else what most people say. The soft labels for training stay as
     they are.
     """
+    from potstill.workflows.people import gold
+
     found = gold.gather_gold(store, file, config_of(GoldChoice, chosen), task=task, run=number)
     click.echo(f"{file}: {found.as_text()}")
 
@@ -162,7 +169,6 @@ def check_pool_command(pool: Path, target: Path, as_json_: bool, **options: int)
     A small classifier learns to tell them apart. An area under the ROC curve (AUC) near 0.5 means that it cannot; one over 0.8 is a
     warning, with the lengths, traits and words that give the pool away. A warning is not an error: the exit code is 0.
     """
-    # scikit-learn is loaded only here: the group's other commands do without
     from potstill.trainer.pool_check.verdict import as_json, as_text, check_pool, warning
 
     check = check_pool(_side(pool), _side(target), config_of(SampleConfig, options))
@@ -173,6 +179,8 @@ def check_pool_command(pool: Path, target: Path, as_json_: bool, **options: int)
 
 def _side(path: Path) -> TextSource:
     """The usable texts of a file; rows that were skipped are reported on stderr."""
+    from potstill.contract.texts import read_texts
+
     read = read_texts(path)
     if words := read.skipped_line():
         tell(f"{path}: {words}")

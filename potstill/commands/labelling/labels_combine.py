@@ -11,9 +11,7 @@ import msgspec
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import prior_option, refine_option, warn
 from potstill.labeler.aggregation.config import Refining
-from potstill.labeler.weak_supervision.combination import LABEL_MODELS, CombineConfig
-from potstill.workflows.labels.combining import combine
-from potstill.workflows.labels.sources import EXAMPLES, SourceConfig
+from potstill.labeler.weak_supervision.config import EXAMPLES, LABEL_MODELS, CombineConfig
 
 FILE = click.Path(path_type=Path)
 
@@ -72,6 +70,9 @@ def command(task: Path, store: Path, soft_labels_file: Path, refine: Refining, a
 
     The rules of TASK vote, and every source that an option names.
     """
+    from potstill.workflows.labels.combining import combine
+    from potstill.workflows.labels.sources import SourceConfig
+
     config, sources = config_of(CombineConfig, options), config_of(SourceConfig, options)
     report = combine(task, store, soft_labels_file, config, sources, refine=refine)
     warn(report.warnings)

@@ -11,7 +11,7 @@ from potstill.commands.console.errors import tell
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import refine_option
 from potstill.commands.options.teacher import machine_options, teacher_config, teacher_options
-from potstill.workflows.labels.rules import PROPOSERS, ProposeConfig, accept_rules, propose_rules
+from potstill.labeler.weak_supervision.config import PROPOSERS, ProposeConfig
 
 FILE = click.Path(path_type=Path)
 
@@ -43,6 +43,8 @@ def command(task: Path, store: Path, file: Path, names: tuple[str, ...], **optio
 
     A rule is found in one half of the texts, and judged on the other.
     """
+    from potstill.workflows.labels.rules import accept_rules, propose_rules
+
     if names:
         added = accept_rules(task, file, names)
         click.echo(f"added {len(added)} rules to {task}: {', '.join(row.rule.name for row in added)}")

@@ -8,16 +8,17 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from potstill.commands.console.errors import printable
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import derive_options, warn
-from potstill.labeler.aggregation.config import DeriveConfig
-from potstill.labeler.aggregation.shown_texts import ShowConfig, ShownText
-from potstill.workflows.labels import soft_labels
+from potstill.labeler.aggregation.config import DeriveConfig, ShowConfig
+
+if TYPE_CHECKING:
+    from potstill.labeler.aggregation.shown_texts import ShownText
 
 FEW_LABELS, MOST_SHOWN = 8, 5  # of more labels than the first number, so many are shown
 BAR, WIDEST = 20, 100  # characters of a whole bar, of a line
@@ -43,6 +44,8 @@ def command(store: Path, number: int | None, question: str | None, **options: An
 
     In a terminal they are coloured (unless NO_COLOR is set) and paged; into a file or a pipe they are written plain.
     """
+    from potstill.workflows.labels import soft_labels
+
     show, derive = config_of(ShowConfig, options), config_of(DeriveConfig, options)
     with soft_labels.show(store, show, derive, run=number, question=question) as (n_texts, n_found, warnings, texts):
         warn(warnings)

@@ -12,9 +12,7 @@ from potstill.commands.console.errors import heeding_sigterm
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import backbone_option, mode_option, prompt_options
 from potstill.commands.options.teacher import machine_options, teacher_config
-from potstill.labeler.config import LabelConfig
-from potstill.workflows import planning
-from potstill.workflows.planning import PlanConfig
+from potstill.labeler.config import LabelConfig, PlanConfig
 
 FILE = click.Path(path_type=Path)
 
@@ -63,6 +61,8 @@ def command(
 
     It measures each teacher for a part of a minute. `potstill label --hours` then does what it says.
     """
+    from potstill.workflows import planning
+
     asked = [teacher_config({**options, "teacher": name}) for name in teachers]
     label = config_of(LabelConfig, {**options, "n_paths": LabelConfig.n_paths})
     config, tell = config_of(PlanConfig, options), partial(click.echo, err=True)

@@ -10,8 +10,7 @@ import click
 from potstill.commands.console.errors import tell
 from potstill.commands.options.configs import config_of
 from potstill.review.queue.dealing import QUEUES, ReviewSettings
-from potstill.workflows.people import reviewing
-from potstill.workflows.people.reviewing import ReviewPlace
+from potstill.review.server.place import ReviewPlace
 
 FILE = click.Path(path_type=Path)
 
@@ -68,6 +67,8 @@ def command(store: Path, task: Path, number: int | None, teacher: str | None, **
     Every label is on disk before the page answers, in the STORE itself; `potstill labels gold` writes them as a file. The printed
     addresses are for one browser each, once; SIGHUP prints new ones.
     """
+    from potstill.workflows.people import reviewing
+
     reviewing.review(
         store, task, config_of(ReviewSettings, options), config_of(ReviewPlace, options), run=number, teacher=teacher, tell=tell
     )

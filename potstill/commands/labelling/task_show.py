@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import backbone_option, mode_option, prompt_options
 from potstill.contract.project import TEACHER
-from potstill.contract.questions.questionnaire import Questionnaire, load_any_task
-from potstill.contract.task import Task
-from potstill.contract.texts import Text
-from potstill.labeler.candidates import is_narrowed
 from potstill.labeler.config import LabelConfig, with_mode
-from potstill.labeler.prompts.check import asked_how, identity_of
-from potstill.labeler.prompts.several import asked_alone, shared_prompts, shares_prompt
-from potstill.labeler.prompts.variants import Nearest, chosen_by_similarity, one_variant
 from potstill.labeler.teacher import Identity
-from potstill.models.catalog import best_mode, find_backbone, find_teacher
-from potstill.models.gguf import read_header
+
+if TYPE_CHECKING:
+    from potstill.contract.task import Task
+    from potstill.contract.texts import Text
+    from potstill.labeler.prompts.variants import Nearest
 
 PLAIN = Identity("", "", "", "")  # a plain prompt asks nothing of the teacher
 
@@ -54,6 +50,13 @@ def command(task: Path, text: str, target: str | None, variant: int, teacher: st
     missing, which the vocabulary puts first. Of a task of several questions it is what they share, and then what follows it for
     each of them by itself; or where they are asked one by one, the prompt of each.
     """
+    from potstill.contract.questions.questionnaire import Questionnaire, load_any_task
+    from potstill.contract.texts import Text
+    from potstill.labeler.prompts.check import identity_of
+    from potstill.labeler.prompts.several import asked_alone, shared_prompts, shares_prompt
+    from potstill.models.catalog import best_mode, find_teacher
+    from potstill.models.gguf import read_header
+
     loaded, shown = load_any_task(task), Text(text, target=target)
     config = with_mode(config_of(LabelConfig, options), best_mode(teacher))
     identity = identity_of(read_header(find_teacher(teacher).path)) if config.template == "chat" else PLAIN
@@ -74,6 +77,9 @@ def command(task: Path, text: str, target: str | None, variant: int, teacher: st
 
 def _show(task: Task, variant: int, config: LabelConfig, identity: Identity, shown: Text, backbone: str) -> None:
     """Print one prompt."""
+    from potstill.labeler.prompts.check import asked_how
+    from potstill.labeler.prompts.variants import one_variant
+
     nearest = _nearest(task, shown, config, backbone)
     made = one_variant(task, variant, config, identity, nearest)
     begin = identity.bos if identity.adds_bos else ""
@@ -83,6 +89,10 @@ def _show(task: Task, variant: int, config: LabelConfig, identity: Identity, sho
 
 def _nearest(task: Task, text: Text, config: LabelConfig, backbone: str) -> Nearest | None:
     """What the text has of its own by similarity: candidates, worked examples; None where it has neither."""
+    from potstill.labeler.candidates import is_narrowed
+    from potstill.labeler.prompts.variants import chosen_by_similarity
+    from potstill.models.catalog import find_backbone
+
     if config.examples != "nearest" and not is_narrowed(task, config):
         return None
     return chosen_by_similarity(task, [text], config, find_backbone(backbone))

@@ -19,7 +19,6 @@ from potstill.contract.project import TEACHER
 from potstill.labeler.config import EXAMPLES, TEMPLATES
 from potstill.labeler.tuning.candidates import TuneConfig
 from potstill.labeler.tuning.gold_split import MOST
-from potstill.workflows.tuning import tune_prompt
 
 FILE = click.Path(path_type=Path)
 
@@ -56,6 +55,8 @@ def command(task: Path, gold: Path, out: Path, max_texts: int, **options: Any) -
     It compares prompts (template, guideline, worked examples), numbers of answers, answers after a rationale, and ways to derive
     soft labels. Every answer is kept in OUT/tune.db: stopped and started again, it goes on where it was.
     """
+    from potstill.workflows.tuning import tune_prompt
+
     config, teacher = config_of(TuneConfig, options), teacher_config(options)
     with heeding_sigterm(), label_progress() as progress:
         found = tune_prompt(task, gold, out, config, max_texts=max_texts, teacher=teacher, progress=progress, tell=tell)

@@ -8,13 +8,11 @@ from typing import Any, TypeVar, get_args
 import click
 
 from potstill.commands.options.configs import config_of, stacked
-from potstill.labeler.config import MODES
+from potstill.labeler.config import MODES, Pack, ServerConfig
 from potstill.labeler.teacher import APIS
-from potstill.labeler.teachers.openai_client import ServerConfig
-from potstill.labeler.teachers.opening import Pack
+from potstill.labeler.teachers.config import TeacherConfig, ThenSettings
 from potstill.models.devices import AUTO_LAYERS
 from potstill.models.memory import KV_TYPES
-from potstill.workflows.teacher import TeacherConfig, ThenSettings
 
 
 class GpuLayersType(click.ParamType[Any]):

@@ -11,11 +11,6 @@ from potstill.commands.console.progress import train_progress
 from potstill.commands.options.bundle import trust_option
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.promise import confidence_option, rule_option
-from potstill.contract.files import atomic
-from potstill.trainer.calibrate_on_gold import ConfidenceConfig
-from potstill.trainer.evaluation.comparison_text import as_json, as_text, notes, predictions
-from potstill.workflows import evaluation
-from potstill.workflows.evaluation import EvaluateConfig
 
 PATH = click.Path(path_type=Path)  # whether it exists is checked by the code that reads it
 
@@ -55,8 +50,12 @@ def evaluate(checkpoint: Path, gold: Path, as_json_: bool, predictions_file: Pat
 
     All systems answer the same texts. Each is tested against the student: paired bootstrap intervals, and McNemar's exact test.
     """
+    from potstill.contract.files import atomic
+    from potstill.trainer.evaluation.comparison_text import as_json, as_text, notes, predictions
+    from potstill.workflows import evaluation
+
     with train_progress() as progress:
-        found = evaluation.evaluate(checkpoint, gold, config_of(EvaluateConfig, options), progress)
+        found = evaluation.evaluate(checkpoint, gold, config_of(evaluation.EvaluateConfig, options), progress)
     if predictions_file:
         atomic.write_file(predictions_file, predictions(found))
     if not as_json_:
@@ -80,4 +79,7 @@ def calibrate(checkpoint: Path, gold: Path, **options: object) -> None:
     A student of several questions is calibrated question by question, each on the texts with a gold answer to it. Of tags a
     precision is that of saying that a tag holds.
     """
+    from potstill.trainer.calibrate_on_gold import ConfidenceConfig
+    from potstill.workflows import evaluation
+
     click.echo(evaluation.calibrate(checkpoint, gold, config_of(ConfidenceConfig, options), tell).as_text())

@@ -10,9 +10,7 @@ from potstill.commands.console.errors import tell
 from potstill.commands.console.progress import train_progress
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.promise import named
-from potstill.trainer.report.build import ReportConfig
-from potstill.trainer.report.text_map import MAX_TEXTS
-from potstill.workflows.overview.reporting import ReportFiles, write_report
+from potstill.trainer.config import MAP_TEXTS, MAX_MAP_TEXTS, ReportConfig
 
 FILE = click.Path(path_type=Path)
 
@@ -57,14 +55,16 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--map",
     "map_texts",
-    type=click.IntRange(0, MAX_TEXTS),
-    default=ReportFiles.map_texts,
+    type=click.IntRange(0, MAX_MAP_TEXTS),
+    default=MAP_TEXTS,
     show_default=True,
     help="Texts on the map at most, gold ones first; 0: no map.",
 )
 @click.option("--plots", "plots", type=FILE, help="Folder for the plots as PNG and SVG files.")
 def command(checkpoint: Path, gold: Path, out: Path, **options: object) -> None:
     """Write a page about CHECKPOINT on the file GOLD of texts with gold labels: scores, plots, slices, mistakes, terms."""
+    from potstill.workflows.overview.reporting import ReportFiles, write_report
+
     files, config = config_of(ReportFiles, options), config_of(ReportConfig, options)
     with train_progress() as progress:
         write_report(checkpoint, gold, out, files, config, progress, tell)

@@ -11,13 +11,7 @@ from potstill.commands.console.errors import heeding_sigterm
 from potstill.commands.console.progress import train_progress
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.promise import confidence_option, rule_option
-from potstill.contract.questions.questionnaire import load_any_task
-from potstill.trainer.config import GOLD_USES, RECIPES, WEIGHTINGS, TrainConfig
-from potstill.trainer.data.answered import gold_of_one
-from potstill.trainer.run import is_main_process, train
-from potstill.trainer.sweep import sweep
-from potstill.trainer.training.losses import OBJECTIVES
-from potstill.trainer.training.resume import Unfinished
+from potstill.trainer.config import GOLD_USES, LOSSES, RECIPES, WEIGHTINGS, TrainConfig
 
 FILE = click.Path(path_type=Path)  # whether it exists is checked by the code that reads it
 
@@ -60,9 +54,7 @@ FILE = click.Path(path_type=Path)  # whether it exists is checked by the code th
 @click.option("--pretrain", default=TrainConfig.pretrain, show_default=True, help="The same for a charformer.")
 @click.option("--backbone", default=TrainConfig.backbone, show_default=True, help="Encoder to start from: a name or a folder.")
 @click.option("--init", help="Folder to start from instead, such as a checkpoint; its head is kept if it has the task's labels.")
-@click.option(
-    "--loss", type=click.Choice(list(OBJECTIVES)), default=TrainConfig.loss, show_default=True, help="Training objective."
-)
+@click.option("--loss", type=click.Choice(LOSSES), default=TrainConfig.loss, show_default=True, help="Training objective.")
 @click.option(
     "--distill-temperature", default=TrainConfig.distill_temperature, show_default=True, help="Temperature of the loss kl, above 0."
 )
@@ -161,6 +153,11 @@ def command(
         raise click.UsageError("--gold is for the table of --sweep; score a checkpoint with: potstill evaluate")
     if sweeps and options["use_gold"]:
         raise click.UsageError("--use-gold trains on gold labels, and --sweep compares settings without them; give one of the two")
+    from potstill.contract.questions.questionnaire import load_any_task
+    from potstill.trainer.data.answered import gold_of_one
+    from potstill.trainer.run import is_main_process, train
+    from potstill.trainer.sweep import sweep
+
     config, question = config_of(TrainConfig, options), options["question"]
     with heeding_sigterm(), train_progress() as progress:
         if sweeps:
@@ -168,7 +165,8 @@ def command(
             texts = gold_of_one(gold, read, question) if gold else []
             text = sweep(read, soft_labels, checkpoint, config, texts, progress, question=question).as_text()
         else:
-            unfinished: Unfinished = "restart" if restart else "resume"
-            text = train(task, soft_labels, checkpoint, config, progress, unfinished, question=question).as_text()
+            text = train(
+                task, soft_labels, checkpoint, config, progress, "restart" if restart else "resume", question=question
+            ).as_text()
     if is_main_process():
         click.echo(text)

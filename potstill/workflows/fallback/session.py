@@ -20,11 +20,9 @@ from potstill.contract.texts import Text
 from potstill.labeler.aggregation.calibration import batch_calibrated, sharpened
 from potstill.labeler.aggregation.path_table import label_logprobs
 from potstill.labeler.aggregation.soft_labels import SHARPNESS
-from potstill.labeler.config import LabelConfig
+from potstill.labeler.config import LabelConfig, LocalConfig, ServerConfig
 from potstill.labeler.prompts.variants import PromptVariant, prompt_variants
 from potstill.labeler.teacher import DECIDING, PathRequest, Teacher, TooLong
-from potstill.labeler.teachers.local import LocalConfig
-from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.opening import open_local
 from potstill.labeler.teachers.remote import open_remote
 from potstill.workflows.fallback.config import FallbackConfig

@@ -14,12 +14,12 @@ from potstill.labeler.aggregation.other_texts.surroundings import TextSpace, set
 from potstill.labeler.aggregation.path_table import NO_GOLD
 from potstill.labeler.weak_supervision.combination import (
     Combination,
-    CombineConfig,
     combined,
     combined_soft_labels,
     refined_combination,
     without_sources,
 )
+from potstill.labeler.weak_supervision.config import CombineConfig
 from potstill.labeler.weak_supervision.figures import (
     CombinationScores,
     SourceFigures,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 
@@ -13,37 +11,19 @@ from potstill.contract.errors import UserError
 from potstill.contract.questions.questionnaire import as_single
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
-from potstill.labeler.aggregation.config import DeriveConfig, Refining
+from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.aggregation.soft_labels import derive
 from potstill.labeler.store.database import LabelStore
+from potstill.labeler.teachers.config import TeacherConfig
+from potstill.labeler.weak_supervision.config import ProposeConfig
 from potstill.labeler.weak_supervision.proposals.gate import JudgedRule, Proposal, TeacherLabels, judged
 from potstill.labeler.weak_supervision.proposals.record import ProposalRecord, add_to_task, read_record, write_record
 from potstill.labeler.weak_supervision.proposals.teacher_words import propose_by_teacher
 from potstill.labeler.weak_supervision.proposals.words import propose_words
 from potstill.workflows.labels.sources import check_run
-from potstill.workflows.teacher import TeacherConfig, configured_teacher
+from potstill.workflows.teacher import configured_teacher
 
-Proposer = Literal["words", "teacher", "both"]
-PROPOSERS: tuple[str, ...] = get_args(Proposer)
 _TEACHER = TeacherConfig()
-
-
-@dataclass(frozen=True)
-class ProposeConfig:
-    """Who proposes rules.
-
-    Raises:
-        UserError: if there is no such proposer.
-    """
-
-    by: Proposer = "words"  # that stand in texts of which the teacher is sure, or that the teacher itself names, or both
-    run: int | None = None  # of the store; None: the newest
-    refine: Refining = DeriveConfig.refine  # of the labels that rules are found and judged with
-
-    def __post_init__(self) -> None:
-        """Refuse an unknown proposer."""
-        if self.by not in PROPOSERS:
-            raise UserError(f"by is {self.by!r}; allowed: {', '.join(PROPOSERS)}")
 
 
 _PROPOSE = ProposeConfig()

@@ -18,10 +18,10 @@ from potstill.contract.soft_label import SoftLabel, write_soft_labels
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation import soft_labels as derivation
-from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig
+from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig, ShowConfig
 from potstill.labeler.aggregation.questions import DerivedAnswers, derive_questions, priors_of
 from potstill.labeler.aggregation.questions_summary import QuestionsSummary, questions_summary
-from potstill.labeler.aggregation.shown_texts import ShowConfig, ShownText, chosen_rows, shown_texts
+from potstill.labeler.aggregation.shown_texts import ShownText, chosen_rows, shown_texts
 from potstill.labeler.aggregation.soft_labels import Derived
 from potstill.labeler.aggregation.summary import Summary, summary
 from potstill.labeler.store.database import LabelStore, Run, RunSettings

@@ -20,6 +20,7 @@ from potstill.labeler.aggregation.soft_labels import Derived
 from potstill.labeler.encoder_at_hand import check_embedding_libraries
 from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.store.people import stored_decisions
+from potstill.labeler.weak_supervision.config import EXAMPLES
 from potstill.labeler.weak_supervision.figures import TEACHER
 from potstill.labeler.weak_supervision.sources.answers import answer_votes
 from potstill.labeler.weak_supervision.sources.prototypes import prototype_votes
@@ -29,7 +30,6 @@ from potstill.review.people.answers import ONLY
 from potstill.review.people.decided import Decided
 
 NOT_OF_PROJECTS = ("run", "gold")  # settings that a project has no use for: it has one run, and its own gold
-EXAMPLES = "examples"  # in place of a file of prototypes: the worked examples of the task
 
 
 @dataclass(frozen=True)

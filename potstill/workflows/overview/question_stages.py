@@ -35,6 +35,7 @@ from potstill.labeler.prompts.several import asked_together, shared_variants, va
 from potstill.labeler.store.database import LabelStore, RunSettings
 from potstill.labeler.store.questions import labelling
 from potstill.models.catalog import find_backbone
+from potstill.trainer.config import MAX_MAP_TEXTS
 from potstill.trainer.data.answered import majorities, was_read
 from potstill.trainer.evaluation.questions import student_answers
 from potstill.trainer.report.questions import QuestionsFolder
@@ -48,7 +49,7 @@ from potstill.trainer.report.stages import (
     TrainingStage,
     label_examples,
 )
-from potstill.trainer.report.text_map import MAX_TEXTS, MIN_TEXTS, MappedTexts, TextMap, placed, text_map
+from potstill.trainer.report.text_map import MIN_TEXTS, MappedTexts, TextMap, placed, text_map
 from potstill.workflows.overview.stages import (
     N_HELD_OUT,
     cost_lines,
@@ -257,9 +258,9 @@ def question_maps(
         (text.text, text.target): (text, given) for text, given in zip(gold, answers, strict=True)
     }
     others = [row for about, row in labelled.items() if about not in texts]
-    for row in spread_rows(others, max(0, min(most, MAX_TEXTS) - len(texts))):
+    for row in spread_rows(others, max(0, min(most, MAX_MAP_TEXTS) - len(texts))):
         texts.setdefault((row.text, row.target or None), (Text(row.text, row.id, row.target or None), {}))
-    chosen = list(texts.values())[: min(most, MAX_TEXTS)]
+    chosen = list(texts.values())[: min(most, MAX_MAP_TEXTS)]
     if len(chosen) < MIN_TEXTS:
         return [], f"A map needs at least {MIN_TEXTS} texts."
     shown = [text for text, _ in chosen]

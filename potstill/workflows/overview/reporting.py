@@ -18,9 +18,10 @@ from potstill.contract.soft_label import read_soft_labels
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.path_table import path_logprobs
 from potstill.labeler.store.database import LabelStore
+from potstill.trainer.config import MAP_TEXTS, ReportConfig
 from potstill.trainer.evaluation.questions import QuestionsComparison, task_of
 from potstill.trainer.report.answers import Rationale, Rationales
-from potstill.trainer.report.build import ReportConfig, ReportSources, build_report
+from potstill.trainer.report.build import ReportSources, build_report
 from potstill.trainer.report.page import report_page
 from potstill.trainer.report.plot_style import Plot
 from potstill.trainer.report.questions import QuestionsFolder, build_questions_report, questions_report_page
@@ -42,7 +43,7 @@ class ReportFiles:
     store: str | Path | None = None  # a label store that holds the gold texts, for rationales beside the mistakes
     plots: str | Path | None = None  # a folder to write the plots to, as PNG and SVG files
     run: str | Path | None = None  # folder of `potstill run` or `potstill label`; what is not named above is looked for there
-    map_texts: int = 1000  # on the map at most; 0: no map
+    map_texts: int = MAP_TEXTS  # on the map at most; 0: no map
     budget: bool = False  # scores parts of the run's texts and paths
 
     def found(self) -> ReportFiles:

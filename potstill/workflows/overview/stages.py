@@ -24,6 +24,7 @@ from potstill.labeler.prompts.variants import one_variant, prompt_variants, prom
 from potstill.labeler.store.database import LabelStore, RunSettings
 from potstill.labeler.teacher import Identity
 from potstill.models.catalog import find_backbone
+from potstill.trainer.config import MAX_MAP_TEXTS
 from potstill.trainer.evaluation.checkpoint_scores import predict
 from potstill.trainer.report.stages import (
     CostLine,
@@ -35,7 +36,7 @@ from potstill.trainer.report.stages import (
     label_examples,
     training_stage,
 )
-from potstill.trainer.report.text_map import MAX_TEXTS, MIN_TEXTS, MappedTexts, TextMap, text_map
+from potstill.trainer.report.text_map import MIN_TEXTS, MappedTexts, TextMap, text_map
 
 PLAIN = Identity("", "", "", "")  # a plain prompt asks nothing of the teacher
 Row = TypeVar("Row", SoftLabel, SoftAnswers)
@@ -178,9 +179,9 @@ def map_of(
     labelled = {(row.text, row.target or None): row for row in rows}
     texts = {(text.text, text.target): text for text in gold}
     others = [row for about, row in labelled.items() if about not in texts]
-    for row in spread_rows(others, max(0, min(most, MAX_TEXTS) - len(texts))):
+    for row in spread_rows(others, max(0, min(most, MAX_MAP_TEXTS) - len(texts))):
         texts.setdefault((row.text, row.target or None), Text(row.text, row.id, row.target or None))
-    chosen = list(texts.values())[: min(most, MAX_TEXTS)]
+    chosen = list(texts.values())[: min(most, MAX_MAP_TEXTS)]
     if len(chosen) < MIN_TEXTS:
         return None, f"A map needs at least {MIN_TEXTS} texts."
     probs = predict(checkpoint, chosen)

@@ -16,9 +16,9 @@ from potstill.labeler.run.label import LabelReport
 from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.store.questions import labelling
+from potstill.labeler.teachers.config import TeacherConfig
 from potstill.review.steering.changed_prompts import ChangedPrompts
 from potstill.workflows.asking import Asking, ask_all
-from potstill.workflows.teacher import TeacherConfig
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +16,11 @@ from potstill.review.queue.dealing import Place, ReviewSettings, deal, random_or
 from potstill.review.server.app import ReviewApplication
 from potstill.review.server.desk import Desk
 from potstill.review.server.door import TOKEN, Door
-from potstill.review.server.request import MAX_BODY_BYTES
+from potstill.review.server.place import ReviewPlace
 from potstill.review.steering.changed_prompts import ChangedPrompts
 from potstill.review.steering.changes import AskAgain, Steering, SteeringTools
 from potstill.review.steering.job import Advance
 from potstill.serve.http.application.access import AccessPolicy
-from potstill.serve.http.config import Limits
 from potstill.serve.http.network.listener import address_text, listen_tcp
 from potstill.serve.http.network.server import EarlySignals, HttpServer, Stopped
 from potstill.workflows.people.mistake_terms import proposed_terms
@@ -30,18 +28,6 @@ from potstill.workflows.people.ranking import ranked_order
 
 MAX_PEOPLE, MAX_NAME_CHARS = 20, 60
 _SETTINGS = ReviewSettings()
-
-
-@dataclass(frozen=True)
-class ReviewPlace:
-    """Where the pages are."""
-
-    host: str = "127.0.0.1"
-    port: int = 0  # 0: any free port
-    allow_host: tuple[str, ...] = ()  # names by which browsers may call the server, beside localhost
-    limits: Limits = field(
-        default_factory=lambda: Limits(max_body_bytes=MAX_BODY_BYTES, max_connections=64, lead_s=0.0, grace_s=5.0)
-    )
 
 
 _PLACE = ReviewPlace()
@@ -105,8 +91,8 @@ def _asking_again(store: Path, teacher: str | None, tell: Callable[[str], None])
 
     def ask(run: Run, old: AnyTask, new: AnyTask, prompts: ChangedPrompts, advance: Advance) -> None:
         """Ask; raises UserError as :func:`potstill.workflows.people.relabelling.ask_again`."""
+        from potstill.labeler.teachers.config import TeacherConfig
         from potstill.workflows.people.relabelling import ChangeOfTask, ask_again  # llama.cpp and httpx are loaded only here
-        from potstill.workflows.teacher import TeacherConfig
 
         def progress(live: LiveRun) -> None:
             """Pass on how far it is."""

@@ -16,11 +16,11 @@ from potstill.commands.options.teacher import teacher_config
 from potstill.contract.project import load_project
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.config import LabelConfig
+from potstill.labeler.teachers.config import TeacherConfig
 from potstill.labeler.tuning.comparison import Trial
 from potstill.labeler.tuning.report import tuned_settings, tuned_toml
 from potstill.labeler.tuning.score_file import read_scores
 from potstill.workflows import pipeline
-from potstill.workflows.teacher import TeacherConfig
 
 pytestmark = pytest.mark.slow
 

@@ -12,12 +12,12 @@ from potstill.commands.main import run as console
 from potstill.contract.task import load_task
 from potstill.contract.texts import read_texts
 from potstill.labeler.bench.adaptive_saving import measure_saving
+from potstill.labeler.bench.config import LabelBenchConfig
 from potstill.labeler.bench.memory import measure_memory
 from potstill.labeler.bench.report import Figures, LabelBenchReport
-from potstill.labeler.bench.run import LabelBenchConfig, bench
+from potstill.labeler.bench.run import bench
 from potstill.labeler.bench.turns import Turn
-from potstill.labeler.config import LabelConfig
-from potstill.labeler.teachers.local import LocalConfig
+from potstill.labeler.config import LabelConfig, LocalConfig
 from potstill.labeler.teachers.opening import open_local
 
 pytestmark = pytest.mark.slow

@@ -6,12 +6,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from potstill.labeler.config import LocalConfig
 from potstill.labeler.engine import autotune
 from potstill.labeler.engine.autotune import EngineSettings
 from potstill.labeler.engine.llama import LlamaEngine
 from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest
 from potstill.labeler.teachers import local
-from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.local import LocalTeacher
 
 pytestmark = pytest.mark.slow
 

@@ -11,11 +11,12 @@ from support.teachers.llama_reference import SingleSequence
 from support.teachers.tiny_gguf import KINDS
 
 from potstill.contract.errors import UserError
+from potstill.labeler.config import LocalConfig
 from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, NoContextError, Token
 from potstill.labeler.engine.llama_bindings import capture_log
 from potstill.labeler.engine.tokens import PromptTokens
 from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest, TeacherPath
-from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.local import LocalTeacher
 
 pytestmark = pytest.mark.slow
 

@@ -8,9 +8,9 @@ from support.teachers.tiny_gguf import KINDS
 
 from potstill.contract.errors import UserError
 from potstill.contract.system import machine
+from potstill.labeler.config import LocalConfig
 from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, LoadConfig, NoContextError
 from potstill.labeler.engine.llama_bindings import capture_log
-from potstill.labeler.teachers.local import LocalConfig
 from potstill.labeler.teachers.opening import open_local
 from potstill.models.gguf import read_header
 from potstill.models.memory import memory_needed

@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
+from potstill.labeler.config import LocalConfig
 from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, NoContextError
 from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest
-from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.local import LocalTeacher
 
 pytestmark = pytest.mark.slow
 

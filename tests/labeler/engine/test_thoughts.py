@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from support.teachers.llama_reference import TEXTS, SingleSequence
 
+from potstill.labeler.config import LocalConfig
 from potstill.labeler.engine import streams
 from potstill.labeler.engine.llama import LlamaEngine
 from potstill.labeler.engine.llama_bindings import Sampler
 from potstill.labeler.engine.tokens import LabelWords, PromptTokens, RationaleEnd
 from potstill.labeler.teacher import AnswerSpec, Enough, Identity, PathRequest, TeacherPath, Thought, never
-from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.local import LocalTeacher
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from support.teachers.table_teacher import TASK
 
 from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
-from potstill.labeler.config import LabelConfig
+from potstill.labeler.config import LabelConfig, LocalConfig
 from potstill.labeler.engine.llama import LlamaEngine
 from potstill.labeler.engine.tokens import PromptTokens
 from potstill.labeler.prompts import chat, plain
@@ -20,7 +20,7 @@ from potstill.labeler.run.forecast import forecast
 from potstill.labeler.run.label import label
 from potstill.labeler.store.database import LabelStore
 from potstill.labeler.teacher import Identity, Thought
-from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.local import LocalTeacher
 
 written = SimpleNamespace(**tomllib.loads(Path(__file__).with_name("templates.toml").read_text(encoding="utf-8")))
 

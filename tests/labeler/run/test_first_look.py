@@ -16,8 +16,9 @@ from potstill.labeler.run.first_look import first_look
 from potstill.labeler.run.label import label
 from potstill.labeler.store.database import LabelStore
 from potstill.labeler.teacher import Identity, TeacherPath, TooLong, path_seed
+from potstill.labeler.teachers.config import TeacherConfig
 from potstill.workflows.labelling import label as label_file
-from potstill.workflows.teacher import TeacherConfig, nearest_worked_examples
+from potstill.workflows.teacher import nearest_worked_examples
 
 LOOK = LabelConfig(mode="direct", n_paths=2, first_look=8)
 

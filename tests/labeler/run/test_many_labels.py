@@ -20,8 +20,8 @@ from potstill.labeler.run.label import label
 from potstill.labeler.store.database import LabelStore
 from potstill.labeler.store.integrity import check_store
 from potstill.labeler.teacher import NOT_ASKED, Identity, TeacherPath, path_seed
+from potstill.labeler.teachers.config import TeacherConfig
 from potstill.workflows.labelling import label as label_file
-from potstill.workflows.teacher import TeacherConfig
 
 DIRECT = LabelConfig(mode="direct", n_paths=3)
 PLAIN = Identity("rule", "d", "d", "build 1")

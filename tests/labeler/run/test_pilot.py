@@ -10,14 +10,14 @@ from support.toy_questions import a_questionnaire
 from potstill.contract.errors import UserError
 from potstill.contract.scores.record import Score
 from potstill.contract.texts import Text
-from potstill.labeler.config import LabelConfig
+from potstill.labeler.config import LabelConfig, LocalConfig
 from potstill.labeler.engine.llama import LlamaEngine
 from potstill.labeler.run import pilot
 from potstill.labeler.run.pilot import LabellingPace, measured_pace, measured_questions_pace
 from potstill.labeler.run.plan_rows import PATHS, USED, PlanRow, best_fit, fitting, recommended, with_paths
 from potstill.labeler.run.questions import parts_of
 from potstill.labeler.teacher import Identity
-from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.local import LocalTeacher
 
 pytestmark = pytest.mark.slow
 

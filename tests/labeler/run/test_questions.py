@@ -13,7 +13,7 @@ from potstill.contract.questions.question import Question
 from potstill.contract.task import Label
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.questions import derive_questions
-from potstill.labeler.config import LabelConfig
+from potstill.labeler.config import LabelConfig, LocalConfig
 from potstill.labeler.engine.llama import LlamaEngine
 from potstill.labeler.prompts.several import MOST_LABELS
 from potstill.labeler.prompts.variants import chosen_by_similarity
@@ -23,7 +23,7 @@ from potstill.labeler.store.database import LabelStore
 from potstill.labeler.store.integrity import check_store
 from potstill.labeler.store.questions import labelling, questions_of
 from potstill.labeler.teacher import Identity
-from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.local import LocalTeacher
 from potstill.models.catalog import find_backbone
 
 pytestmark = pytest.mark.slow

@@ -18,13 +18,13 @@ from support.small_task import SMALL_TASK
 from potstill.contract.errors import UserError
 from potstill.contract.task import load_task
 from potstill.contract.texts import Text
-from potstill.labeler.config import LabelConfig
+from potstill.labeler.config import LabelConfig, LocalConfig
 from potstill.labeler.run.label import label
 from potstill.labeler.store.database import LabelStore
-from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.config import TeacherConfig
+from potstill.labeler.teachers.local import LocalTeacher
 from potstill.labeler.teachers.opening import open_local
 from potstill.workflows import labelling
-from potstill.workflows.teacher import TeacherConfig
 
 pytestmark = pytest.mark.slow
 

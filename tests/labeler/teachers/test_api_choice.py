@@ -6,11 +6,10 @@ from support.teachers.model_servers import ToyModel, chat_server, ollama_server
 from support.teachers.table_teacher import TASK, TEXTS
 
 from potstill.contract.errors import UserError
-from potstill.labeler.config import LabelConfig
+from potstill.labeler.config import LabelConfig, ServerConfig
 from potstill.labeler.prompts.variants import prompt_variants
 from potstill.labeler.run.label import run_settings
 from potstill.labeler.teacher import PathRequest, TooLong
-from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.remote import open_remote
 
 pytestmark = pytest.mark.slow

@@ -12,10 +12,9 @@ from support.teachers.table_teacher import TASK, TEXTS
 
 from potstill.contract.errors import UserError
 from potstill.contract.task import Label
-from potstill.labeler.config import LabelConfig
+from potstill.labeler.config import LabelConfig, ServerConfig
 from potstill.labeler.prompts.variants import Nearest, prompt_variants
 from potstill.labeler.teacher import NOT_ASKED, PathRequest, path_seed
-from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.remote import open_remote
 
 pytestmark = pytest.mark.slow

@@ -15,12 +15,11 @@ from support.teachers.table_teacher import TASK, TEXTS
 from potstill.contract.errors import UserError
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.aggregation.soft_labels import derive
-from potstill.labeler.config import LabelConfig
+from potstill.labeler.config import LabelConfig, ServerConfig
 from potstill.labeler.prompts.variants import Nearest, prompt_variants
 from potstill.labeler.run.label import label
 from potstill.labeler.store.database import LabelStore
 from potstill.labeler.teacher import NOT_ASKED, PathRequest, TooLong
-from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.remote import open_remote
 from potstill.labeler.teachers.replies import LEAST_LOGPROB
 

@@ -17,11 +17,12 @@ import pytest
 from support.teachers.llama_reference import PREFIX, TEXTS, WORDS, SingleSequence, answer_spec, requests
 
 from potstill.contract.errors import UserError
+from potstill.labeler.config import LocalConfig
 from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, NoContextError, OutOfCellsError, Token
 from potstill.labeler.engine.llama_bindings import model_params
 from potstill.labeler.teacher import NOT_ASKED, AnswerSpec, Identity, PathRequest, TeacherPath, TooLong
 from potstill.labeler.teachers import local
-from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.local import LocalTeacher
 from potstill.labeler.teachers.opening import open_local, packed_file
 from potstill.models import gguf
 from potstill.models.catalog import find_teacher, load_catalog

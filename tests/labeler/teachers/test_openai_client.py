@@ -9,7 +9,8 @@ from email.utils import formatdate
 import pytest
 
 from potstill.contract.errors import UserError
-from potstill.labeler.teachers.openai_client import ServerClient, ServerConfig, api_key, base_url, is_loopback
+from potstill.labeler.config import ServerConfig
+from potstill.labeler.teachers.openai_client import ServerClient, api_key, base_url, is_loopback
 from potstill.labeler.teachers.replies import RefusedError
 
 pytestmark = pytest.mark.slow

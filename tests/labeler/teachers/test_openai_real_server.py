@@ -19,8 +19,8 @@ from scipy.special import log_softmax
 from support.teachers.llama_reference import PREFIX, TEXTS, WORDS, SingleSequence, answer_spec, requests
 
 from potstill.contract.errors import UserError
+from potstill.labeler.config import LocalConfig
 from potstill.labeler.teacher import AnswerSpec, Message, TeacherPath, TooLong, path_seed
-from potstill.labeler.teachers.local import LocalConfig
 from potstill.labeler.teachers.opening import open_local
 from potstill.labeler.teachers.remote import open_remote
 

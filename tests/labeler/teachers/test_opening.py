@@ -3,9 +3,9 @@
 import pytest
 
 from potstill.contract.errors import UserError
+from potstill.labeler.config import LocalConfig
 from potstill.labeler.engine.llama import LlamaEngine, LoadConfig
 from potstill.labeler.teachers import opening
-from potstill.labeler.teachers.local import LocalConfig
 from potstill.labeler.teachers.opening import is_server, open_local, open_teacher
 from potstill.models.devices import Gpu, LlamaBuild, installed_llama
 

@@ -12,8 +12,8 @@ import pytest
 from support.teachers.llama_reference import PREFIX, TEXTS, answer_spec, requests
 
 from potstill.contract.errors import UserError
+from potstill.labeler.config import ServerConfig
 from potstill.labeler.teacher import NOT_ASKED, PathRequest, TooLong, path_seed
-from potstill.labeler.teachers.openai_client import ServerConfig
 from potstill.labeler.teachers.remote import open_remote
 from potstill.labeler.teachers.word_lists import WRITTEN
 

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from potstill.labeler.config import LocalConfig
 from potstill.labeler.engine.llama import EngineConfig, LlamaEngine, Token
 from potstill.labeler.engine.sequences import PREFIX as PREFIX_SEQUENCE
 from potstill.labeler.engine.shared_texts import SharedTextScheduler, packed, shared_tokens
 from potstill.labeler.teacher import AnswerSpec, Identity, PathRequest, QuestionRequests, TeacherPath, TooLong
-from potstill.labeler.teachers.local import LocalConfig, LocalTeacher
+from potstill.labeler.teachers.local import LocalTeacher
 
 pytestmark = pytest.mark.slow
 

@@ -7,14 +7,8 @@ from potstill.contract.errors import UserError
 from potstill.contract.soft_label import read_soft_labels, write_soft_labels
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.path_table import NO_GOLD
-from potstill.labeler.weak_supervision.combination import (
-    LABEL_MODELS,
-    CombineConfig,
-    combined,
-    combined_soft_labels,
-    refined_combination,
-    without_sources,
-)
+from potstill.labeler.weak_supervision.combination import combined, combined_soft_labels, refined_combination, without_sources
+from potstill.labeler.weak_supervision.config import LABEL_MODELS, CombineConfig
 from potstill.labeler.weak_supervision.figures import as_text, combination_scores, source_figures
 from potstill.labeler.weak_supervision.label_models.majority import majority
 from potstill.labeler.weak_supervision.votes import source_votes, vote_table

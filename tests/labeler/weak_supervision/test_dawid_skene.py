@@ -6,8 +6,9 @@ import pytest
 from crowdkit.aggregation import DawidSkene
 
 from potstill.contract.texts import Text
+from potstill.labeler.weak_supervision.config import DawidSkeneConfig
 from potstill.labeler.weak_supervision.label_models import dawid_skene as model
-from potstill.labeler.weak_supervision.label_models.dawid_skene import DawidSkeneConfig, dawid_skene
+from potstill.labeler.weak_supervision.label_models.dawid_skene import dawid_skene
 from potstill.labeler.weak_supervision.label_models.majority import majority
 from potstill.labeler.weak_supervision.votes import source_votes, vote_table
 

@@ -17,10 +17,11 @@ from potstill.contract.errors import UserError
 from potstill.contract.questions.decision import Precision
 from potstill.contract.scores.record import Score
 from potstill.contract.soft_label import write_soft_labels
+from potstill.trainer.config import ReportConfig
 from potstill.trainer.data.rows import TrainingRows
 from potstill.trainer.report import plots
 from potstill.trainer.report.answers import Rationale
-from potstill.trainer.report.build import ReportConfig, ReportSources, build_report
+from potstill.trainer.report.build import ReportSources, build_report
 from potstill.trainer.report.learning_curve import SHARES, learning_plot, nested_part
 from potstill.trainer.report.page import report_page
 from potstill.trainer.report.plot_style import DARK, LIGHT, inline_svg

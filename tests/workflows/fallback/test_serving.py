@@ -24,13 +24,13 @@ from potstill.contract.fallback.audit import read_audit
 from potstill.contract.task import load_task
 from potstill.contract.texts import Text, write_texts
 from potstill.labeler.config import LabelConfig
+from potstill.labeler.teachers.config import TeacherConfig
 from potstill.serve.http.telemetry.logs_and_traces import ServerLog
 from potstill.workflows.fallback import keeper as keeping
 from potstill.workflows.fallback.config import FallbackConfig, ProcessConfig
 from potstill.workflows.fallback.keeper import TeacherKeeper
 from potstill.workflows.fallback.session import TeacherSession
 from potstill.workflows.labelling import label
-from potstill.workflows.teacher import TeacherConfig
 
 pytestmark = pytest.mark.slow
 

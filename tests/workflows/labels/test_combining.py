@@ -12,7 +12,7 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.soft_label import read_soft_labels
 from potstill.contract.texts import Text, write_texts
 from potstill.labeler.store.people import HumanDecision, Journal
-from potstill.labeler.weak_supervision.combination import CombineConfig
+from potstill.labeler.weak_supervision.config import CombineConfig
 from potstill.workflows.labels.combining import combine
 from potstill.workflows.labels.sources import SourceConfig
 

@@ -12,8 +12,9 @@ from potstill.contract.task import load_task
 from potstill.contract.texts import Text
 from potstill.labeler.store.database import LabelStore
 from potstill.labeler.teacher import TeacherPath
+from potstill.labeler.weak_supervision.config import ProposeConfig
 from potstill.workflows.labels.combining import combine
-from potstill.workflows.labels.rules import ProposeConfig, accept_rules, propose_rules
+from potstill.workflows.labels.rules import accept_rules, propose_rules
 
 pytestmark = pytest.mark.slow
 
