@@ -1,13 +1,13 @@
 """How much of a score is luck: the same texts and teacher with other prompts, other weight types and other training seeds.
 
-    python benchmarks/teacher/luck.py --data DATA [--out out/luck] [--sets NAME ...] [--n 300] [--paths 1] [--students 3]
+    python benchmarks/teacher/luck.py --data DATA [--out out/luck] [--sets NAME ...] [--n 300] [--prompts 5] [--students 3]
 
-The embedded teacher labels N texts of each set once for every pair of a seed (which worked examples, in which order) and a weight
-type, in mode `direct`; no gold is shown to it. Weight types stand in for the kernels of other processors, which round differently,
+The embedded teacher labels N texts of each set once for every pair of a prompt variant (which worked examples, in which order) and a
+weight type, in mode `direct`; no gold is shown to it. Weight types stand in for the kernels of other processors, which round differently,
 too. Macro-F1 over the pairs is taken apart as a two-way random-effects analysis of variance does (one score a cell, so what the two
 do together and what is left are one component): the standard deviation that comes from prompts, from weights, from the rest. The
 standard deviation from the choice of the texts is that of a bootstrap over texts, mean over the pairs. With and without what the
-other texts say. `--students K` trains our own student K times on the labels of the first pair of `--pool` further texts, and
+other texts say. `--students K` trains our own student K times on refined labels of `--pool` further texts, and
 takes the deviation over its seeds. Prints a Markdown table. A run that was stopped goes on where it was.
 """
 
@@ -51,8 +51,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", choices=SETS, default=["Reddit stance", "PhraseBank", "AG News", "TREC"])
     parser.add_argument("--n", type=int, default=300, help="texts that are scored")
     parser.add_argument("--pool", type=int, default=300, help="further texts, which students learn from")
-    parser.add_argument("--paths", type=int, default=1)
-    parser.add_argument("--seeds", type=int, default=5, help="of the prompts")
+    parser.add_argument("--prompts", type=int, default=5, help="prompt variants, each by itself")
     parser.add_argument("--students", type=int, default=3, help="seeds of training; 0 trains none")
     options = parser.parse_args()
     steps, space = Steps(options.out.resolve()), TextSpace(DeriveConfig.backbone)
@@ -67,7 +66,8 @@ def rows_of(name: str, steps: Steps, space: TextSpace, options: argparse.Namespa
     scored = SETS[name].scored(options.data)[: options.n]
     texts = [Text(text.text, f"scored-{i}") for i, text in enumerate(scored)]
     gold = {f"scored-{i}": SETS[name].names.get(text.gold or "", text.gold or "") for i, text in enumerate(scored)}
-    cells = [[said(name, steps, space, texts, options, seed, pack) for pack in WEIGHTS] for seed in range(options.seeds)]
+    by_weights = [said(name, steps, space, texts, options.prompts, pack) for pack in WEIGHTS]
+    cells = [[found[variant] for found in by_weights] for variant in range(options.prompts)]
     labels = load_task(ROOT / SETS[name].task).label_names
     wanted = np.array([labels.index(gold[text.id]) for text in texts])
     trained = deviation_of_training(name, steps, space, options, gold) if options.students else ""
@@ -84,23 +84,21 @@ def rows_of(name: str, steps: Steps, space: TextSpace, options: argparse.Namespa
     return lines
 
 
-def said(
-    name: str, steps: Steps, space: TextSpace, texts: list[Text], options: argparse.Namespace, seed: int, pack: str
-) -> list[Floats]:
-    """What the teacher says of the texts with one seed and weight type: float [N, C] without and with the other texts."""
-    file = labelled(f"{name} {pack} seed {seed}", name, steps, texts, options.paths, seed, pack)
+def said(name: str, steps: Steps, space: TextSpace, texts: list[Text], n_prompts: int, pack: str) -> list[list[Floats]]:
+    """What the teacher says of the texts with one weight type: for each prompt float [N, C] without and with the other texts."""
+    file = labelled(f"{name} {pack}", name, steps, texts, n_prompts, pack)
     with LabelStore.read(file) as store:
         run = store.find_run(None)
         table = read_paths(store, run)
     at = {text.id: row for row, text in enumerate(table.texts)}
     order = [at[text.id] for text in texts]
-    return [probs[order] for probs in both(table, run, space)]
+    return [[probs[order] for probs in both(table.of_variant(variant), run, space)] for variant in range(n_prompts)]
 
 
-def labelled(key: str, name: str, steps: Steps, texts: list[Text], n_paths: int, seed: int, pack: str) -> Path:
+def labelled(key: str, name: str, steps: Steps, texts: list[Text], n_paths: int, pack: str) -> Path:
     """The label store of some texts."""
     asked: list[object] = ["--mode", "direct", "--paths", n_paths, "--variants", n_paths, "--refine", "off"]
-    asked += ["--seed", seed, "--pack", pack]
+    asked += ["--pack", pack]
     return steps.labels(key, ROOT / SETS[name].task, texts, asked).parent / "labels.db"
 
 
@@ -129,7 +127,7 @@ def deviation_of_training(name: str, steps: Steps, space: TextSpace, options: ar
     texts = [Text(text, f"pool-{i}") for i, text in enumerate(pool)]
     texts += [Text(text.text, f"scored-{i}") for i, text in enumerate(scored)]
     task = load_task(ROOT / SETS[name].task)
-    file = labelled(f"{name} pool", name, steps, texts, options.paths, 0, WEIGHTS[0])
+    file = labelled(f"{name} pool", name, steps, texts, 1, WEIGHTS[0])
     with LabelStore.read(file) as store:
         rows = derive(store, store.find_run(None), DeriveConfig(refine="on"), space=space).rows
     asked = [row for row in rows if row.id in gold]

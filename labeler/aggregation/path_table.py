@@ -77,6 +77,10 @@ class PathTable:
         ranks[order] = np.arange(len(order)) - starts[self.owners[order]]
         return self._of_paths(ranks < np.broadcast_to(n, len(self.texts))[self.owners])
 
+    def of_variant(self, variant: int) -> PathTable:
+        """The paths of one prompt variant, in which every text must have one."""
+        return self._of_paths(self.variants == variant)
+
     def _of_paths(self, kept: NDArray[np.bool_]) -> PathTable:
         """All texts with some of their paths. Args: bool [P]."""
         return replace(

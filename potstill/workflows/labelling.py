@@ -251,6 +251,8 @@ def label_plan(
 ) -> LabellingReport:
     """Label everything in a plan into the folder ``out`` and write the soft labels; raises as :func:`label`."""
     out = Path(out)
+    if out.is_file():
+        raise UserError(f"{out}: is a file; name a folder, which is made if it is not there")
     try:
         with _machines(plan.teacher):
             return _labelled(plan, out, progress, tell)

@@ -27,6 +27,11 @@ def files(tmp_path):
     return str(tmp_path / "task.toml"), str(tmp_path / "texts.jsonl")
 
 
+def test_a_file_is_no_folder_to_write_into(files):
+    with pytest.raises(UserError, match="texts.jsonl: is a file; name a folder"):
+        labelling.label_plan(plan_labelling(*files), files[1])
+
+
 def test_texts_lie_at_an_address_or_in_a_folder(files, tmp_path):
     rows = [{"text": f"text {i}", "id": str(i)} for i in range(30_000)]
     lines = [json.dumps(row) + "\n" for row in rows]

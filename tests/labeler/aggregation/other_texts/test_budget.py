@@ -69,6 +69,14 @@ def test_a_part_of_a_table_is_what_was_said_of_that_part(stored):
     np.testing.assert_allclose(np.exp(part.logprobs), said)
 
 
+def test_one_variant_of_a_table_is_what_was_said_to_that_prompt(stored):
+    table, gold, _ = paths_of(n=4, n_gold=1, n_paths=3)
+    store, run = stored(table, gold, labels=LABELS)
+    part = read_paths(store, run).of_variant(1)
+    assert part.variants.tolist() == [1] * 4 and part.owners.tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(np.exp(part.logprobs), [table[key][1][1] for key in sorted(table)])
+
+
 def test_every_text_may_keep_a_number_of_paths_of_its_own(stored):
     table, gold, _ = paths_of(n=4, n_gold=1, n_paths=3)
     store, run = stored(table, gold, labels=LABELS)
