@@ -2,13 +2,13 @@
 
     python benchmarks/teacher/luck.py --data DATA [--out out/luck] [--sets NAME ...] [--n 300] [--prompts 5] [--students 3]
 
-The embedded teacher labels N texts of each set once for every pair of a prompt variant (which worked examples, in which order) and a
-weight type, in mode `direct`; no gold is shown to it. Weight types stand in for the kernels of other processors, which round differently,
-too. Macro-F1 over the pairs is taken apart as a two-way random-effects analysis of variance does (one score a cell, so what the two
-do together and what is left are one component): the standard deviation that comes from prompts, from weights, from the rest. The
-standard deviation from the choice of the texts is that of a bootstrap over texts, mean over the pairs. With and without what the
-other texts say. `--students K` trains our own student K times on refined labels of `--pool` further texts, and
-takes the deviation over its seeds. Prints a Markdown table. A run that was stopped goes on where it was.
+The embedded teacher labels N texts of each set once for every pair of a prompt variant (which worked examples, in which order) and
+a weight type, in mode `direct`; no gold is shown to it. Weight types stand in for the kernels of other processors, which round
+differently, too. Macro-F1 over the pairs is taken apart as a two-way random-effects analysis of variance does (one score a cell, so
+what the two do together and what is left are one component): the standard deviation that comes from prompts, from weights, from the
+rest. The standard deviation from the choice of the texts is that of a bootstrap over texts, mean over the pairs. With and without
+what the other texts say. `--students K` trains our own student K times on refined labels of `--pool` further texts, and takes the
+deviation over its seeds. Prints a Markdown table. A run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
