@@ -165,7 +165,7 @@ def test_layouts_for_one_choice_refuse_several_questions(bundle, tmp_path, layou
         package(bundle, tmp_path / "out", PackageConfig(layout))
     assert str(caught.value) == (
         f"{bundle}: answers move, asks, topics, sure, but the layout {layout} is for one choice between labels; "
-        "allowed: kserve, docker, web"
+        "allowed: kserve, kubernetes, docker, web, space"
     )
 
 

@@ -167,7 +167,7 @@ def test_the_command_prints_a_table(example, monkeypatch, capsys):
 
 
 def test_as_json_the_command_prints_the_figures(report, monkeypatch, capsys):
-    monkeypatch.setattr("potstill.commands.bench.label.bench", lambda *_: report)  # measured already, through the same call
+    monkeypatch.setattr("potstill.labeler.bench.run.bench", lambda *_: report)  # measured already, through the same call
     assert console(["bench", "label", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found) == KEYS and found == msgspec.to_builtins(report.figures)
