@@ -154,7 +154,7 @@ def test_a_place_that_is_a_file_is_refused(labelled: Path, capsys, tmp_path: Pat
     (tmp_path / "file").write_bytes(b"")
     arguments = ["label", str(labelled / "task.toml"), str(labelled / "texts.jsonl"), str(tmp_path / "file"), *RUN]
     assert console(arguments) == 1
-    assert refused(capsys) == f"potstill: {tmp_path}/file/labels.db: File exists; check the disk and the file's permissions"
+    assert refused(capsys) == f"potstill: {tmp_path}/file: is a file; name a folder, which is made if it is not there"
 
 
 @pytest.mark.parametrize(
