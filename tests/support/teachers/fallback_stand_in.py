@@ -7,6 +7,7 @@ It writes a line to stdout once it listens, and then one for each question. `Ans
 
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -109,6 +110,11 @@ class StandIn:
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
+
+    def hold(self):
+        """Stop it with every thread. The signal alone reaches one of them, and a busy machine lets the others answer for a while."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
 
     def question(self):
         """The next question that it was asked."""

@@ -65,7 +65,7 @@ def test_an_audit_costs_requests_nothing_where_the_teacher_is_held(bundle, tmp_p
     with StandIn(tmp_path / "teacher.sock", LABELS) as teacher, audited(bundle, tmp_path) as server:
         wait_until(lambda: server.classify(text=HARD)[1]["answer"]["answered_by"] == "teacher", "the teacher answers")
         wait_until(lambda: drawn(server) > 0, "the audit goes on")
-        teacher.process.send_signal(signal.SIGSTOP)
+        teacher.hold()
         for _ in range(10):
             start = time.monotonic()
             assert server.classify(texts=[EASY] * 40)[0] == 200

@@ -148,7 +148,7 @@ def test_a_bundle_of_another_task_is_served_without_the_teacher(bundle, path, tm
 def test_a_held_teacher_costs_its_time_once_and_then_nothing(bundle, path):
     with StandIn(path, LABELS) as teacher, linked(bundle, path, wait_ms=300, concurrency=2) as server:
         connected(server)
-        teacher.process.send_signal(signal.SIGSTOP)
+        teacher.hold()
         found = []
         for _ in range(4):
             start = time.monotonic()
