@@ -1,8 +1,9 @@
-"""Settings of an export, and the names of the forms of a model. Importing this file loads no torch."""
+"""Settings of exporting, packaging and pushing, and the names of forms and layouts. Importing this file loads no torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 from potstill.contract.errors import UserError
@@ -63,3 +64,63 @@ class ExportConfig:
         if self.variant != AUTO:
             return (self.variant,)
         return (STATIC, *([FULL_RANGE] if self.cpu == VNNI else []), DYNAMIC, FUSED, FLOAT)
+
+
+# Packages: a bundle in the layout of another server or hub.
+
+LAYOUTS = ("huggingface", "triton", "kserve", "kubernetes", "docker", "web", "space")
+PAGES = ("web", "space")  # layouts that answer in a browser
+_IMAGE = re.compile(r"[a-z0-9]+([._/:-]+[A-Za-z0-9_]+)*")
+
+
+@dataclass(frozen=True)
+class PackageConfig:
+    """Settings of a package.
+
+    Raises:
+        UserError: if a value is not allowed.
+    """
+
+    layout: str  # one of `LAYOUTS`
+    image: str | None = None  # name of the container image; None: the task's name and the bundle's digest
+    sign: str | None = None  # file of a private key
+    runtime: str | None = None  # of a page: onnxruntime-web as npm gives it; None: what POTSTILL_WEB_RUNTIME names
+
+    def __post_init__(self) -> None:
+        """Check the values; raises UserError."""
+        if self.layout not in LAYOUTS:
+            raise UserError(f"layout is {self.layout!r}; allowed: {', '.join(LAYOUTS)}")
+        if self.runtime is not None and self.layout not in PAGES:
+            raise UserError(
+                f"a runtime is given, but the layout {self.layout} has none; it is for the layouts {' and '.join(PAGES)}"
+            )
+        if self.image is not None and not _IMAGE.fullmatch(self.image):
+            raise UserError(f"image is {self.image!r}; give an image name such as team/stance:1")
+
+
+# Pushes to the Hugging Face hub.
+
+
+@dataclass(frozen=True)
+class CardMetadata:
+    """What a bundle does not know of itself."""
+
+    license: str | None = None  # as the hub writes it, such as mit or apache-2.0
+    languages: tuple[str, ...] = ()  # codes of ISO 639, such as en
+    datasets: tuple[str, ...] = ()  # on the hub, that the texts come from
+
+
+NO_METADATA = CardMetadata()
+MAIN = "main"  # the branch that every repository of the hub has
+
+
+@dataclass(frozen=True)
+class PushConfig:
+    """How a bundle is pushed."""
+
+    private: bool = False  # of a repository that is made now
+    revision: str = MAIN  # the branch, which is made if it is not there
+    token: str | None = field(default=None, repr=False)  # that may write; None: HF_TOKEN, or what `hf auth login` has stored
+    message: str = "Push the bundle with potstill"  # of the commit
+    card: CardMetadata = NO_METADATA
+    sign: str | None = None  # file of a private key

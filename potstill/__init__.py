@@ -23,14 +23,13 @@ if TYPE_CHECKING:
     from potstill.api import certify, distill, evaluate, export_bundle, label, plan
     from potstill.contract.errors import UserError
     from potstill.contract.task import Example, Label, Task, load_task
-    from potstill.export.bundle.hub_card import CardMetadata
-    from potstill.export.config import ExportConfig
-    from potstill.export.layouts.push import PushConfig, push_to_hub
+    from potstill.export.config import CardMetadata, ExportConfig, PushConfig
+    from potstill.export.layouts.push import push_to_hub
     from potstill.labeler.aggregation.config import DeriveConfig
     from potstill.labeler.config import LabelConfig
     from potstill.labeler.weak_supervision.combination import CombineConfig
+    from potstill.serve.config import CertifyConfig
     from potstill.serve.http.config import ServeConfig
-    from potstill.serve.offline.certified import CertifyConfig
     from potstill.serve.offline.certify import certify_bundle
     from potstill.serve.run import serve as serve_bundles
     from potstill.serve.runtime.classifier import Classifier

@@ -26,8 +26,8 @@ from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig
 from potstill.labeler.config import LabelConfig, PlanConfig
 from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.teachers.config import TeacherConfig, ThenConfig
+from potstill.serve.config import CertifyConfig
 from potstill.serve.offline import certify as certifying
-from potstill.serve.offline.certified import CertifyConfig
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.evaluation.comparison import SystemComparison
 from potstill.trainer.evaluation.questions import QuestionsComparison

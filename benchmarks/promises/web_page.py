@@ -21,7 +21,8 @@ from playwright.sync_api import Browser, sync_playwright
 
 from potstill.contract.scores.bounds import lower_bound, upper_bound
 from potstill.contract.texts import read_texts
-from potstill.export.layouts.package import PackageConfig, package
+from potstill.export.config import PackageConfig
+from potstill.export.layouts.package import package
 from potstill.serve.runtime.classifier import Classifier
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]

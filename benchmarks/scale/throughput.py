@@ -39,7 +39,7 @@ with Classifier.open(sys.argv[1]) as classifier:
 TIMED = """
 import json, sys, time
 from pathlib import Path
-from potstill.serve.offline.predict import PredictConfig
+from potstill.serve.config import PredictConfig
 
 bundle, texts, out, way = sys.argv[1:5]
 times = []

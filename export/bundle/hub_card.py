@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from potstill.contract.bundle import Manifest
@@ -11,21 +10,10 @@ from potstill.contract.promises.certificate import Certificate
 from potstill.contract.scores.bounds import lower_bound, upper_bound
 from potstill.contract.scores.record import Score
 from potstill.export.bundle.card import METRICS, with_usage, without_metadata
+from potstill.export.config import CardMetadata
 
 TASK = "text-classification"
 HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "micro_f1": "f1", "brier": "brier_score", "mae": "mae"}  # the hub's names
-
-
-@dataclass(frozen=True)
-class CardMetadata:
-    """What a bundle does not know of itself."""
-
-    license: str | None = None  # as the hub writes it, such as mit or apache-2.0
-    languages: tuple[str, ...] = ()  # codes of ISO 639, such as en
-    datasets: tuple[str, ...] = ()  # on the hub, that the texts come from
-
-
-NO_METADATA = CardMetadata()
 
 
 def hub_card(card: str, manifest: Manifest, name: str, known: CardMetadata, hub: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from dataclasses import dataclass
 from importlib import metadata
@@ -13,39 +12,12 @@ from potstill.contract.errors import UserError
 from potstill.contract.files import atomic, digest
 from potstill.contract.security.signature import SIGNATURE_FILE, sign
 from potstill.export.bundle import card
+from potstill.export.config import LAYOUTS, PAGES, PackageConfig
 from potstill.export.layouts import container, huggingface, kubernetes, sbom, triton
 from potstill.export.layouts.web import folder as web
 from potstill.export.layouts.web import runtime as web_runtime
 
-LAYOUTS = ("huggingface", "triton", "kserve", "kubernetes", "docker", "web", "space")
-PAGES = ("web", "space")  # layouts that answer in a browser
 ONE_CHOICE = ("huggingface", "triton")  # layouts whose clients expect one softmax over all outputs
-_IMAGE = re.compile(r"[a-z0-9]+([._/:-]+[A-Za-z0-9_]+)*")
-
-
-@dataclass(frozen=True)
-class PackageConfig:
-    """Settings of a package.
-
-    Raises:
-        UserError: if a value is not allowed.
-    """
-
-    layout: str  # one of LAYOUTS
-    image: str | None = None  # name of the container image; None: the task's name and the bundle's digest
-    sign: str | None = None  # file of a private key
-    runtime: str | None = None  # of a page: onnxruntime-web as npm gives it; None: what POTSTILL_WEB_RUNTIME names
-
-    def __post_init__(self) -> None:
-        """Check the values; raises UserError."""
-        if self.layout not in LAYOUTS:
-            raise UserError(f"layout is {self.layout!r}; allowed: {', '.join(LAYOUTS)}")
-        if self.runtime is not None and self.layout not in PAGES:
-            raise UserError(
-                f"a runtime is given, but the layout {self.layout} has none; it is for the layouts {' and '.join(PAGES)}"
-            )
-        if self.image is not None and not _IMAGE.fullmatch(self.image):
-            raise UserError(f"image is {self.image!r}; give an image name such as team/stance:1")
 
 
 @dataclass(frozen=True)

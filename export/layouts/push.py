@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,24 +14,12 @@ from potstill.contract.promises.familiarity import FAMILIARITY_FILE
 from potstill.contract.security.signature import SIGNATURE_FILE, sign
 from potstill.contract.system.hub import LOG_IN, hub_client, hub_errors, hub_reason, hub_status
 from potstill.export.bundle import card
-from potstill.export.bundle.hub_card import NO_METADATA, CardMetadata, hub_card
+from potstill.export.bundle.hub_card import hub_card
+from potstill.export.config import MAIN, PushConfig
 from potstill.serve.runtime.hub import check_hub_name
 
 # Files that another version of the bundle may have had; what else is in the repository stays.
 OPTIONAL_FILES = (FAST_MODEL_FILE, FAST_TOKENIZER_FILE, FAMILIARITY_FILE, SIGNATURE_FILE)
-MAIN = "main"
-
-
-@dataclass(frozen=True)
-class PushConfig:
-    """How a bundle is pushed."""
-
-    private: bool = False  # of a repository that is made now
-    revision: str = MAIN  # the branch, which is made if it is not there
-    token: str | None = field(default=None, repr=False)  # that may write; None: HF_TOKEN, or what `hf auth login` has stored
-    message: str = "Push the bundle with potstill"  # of the commit
-    card: CardMetadata = NO_METADATA
-    sign: str | None = None  # file of a private key
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,15 @@ Axes: N paths of one prompt variant, C labels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import entr, log_softmax, logsumexp, softmax
+
+from potstill.labeler.aggregation.config import DeriveConfig
 
 _MAX_STEPS = 200
 _TOLERANCE = 1e-6  # largest accepted gap between a label's share and its prior
@@ -140,3 +143,11 @@ def as_sure_as(probs: NDArray[np.float64], surer: NDArray[np.float64]) -> NDArra
 def _mean_entropy(probs: NDArray[np.float64]) -> float:
     """Mean entropy of the rows, in nats."""
     return float(entr(probs).sum(axis=1).mean())
+
+
+def prior_shares(config: DeriveConfig, labels: Sequence[str]) -> NDArray[np.float64]:
+    """The wanted share of each label, float [C], above 0, sums to 1: the stated prior in the labels' order, or even shares."""
+    if config.prior is None:
+        return np.full(len(labels), 1 / len(labels))
+    shares = np.array([config.prior[label] for label in labels], dtype=np.float64)
+    return np.asarray(shares / shares.sum())

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
 from potstill.contract.errors import UserError
 from potstill.labeler.encoder_at_hand import check_embedding_libraries
 from potstill.models.catalog import find_backbone
@@ -108,14 +105,6 @@ def check_derive(config: DeriveConfig, labels: Sequence[str]) -> None:
     if config.smooth or config.refine == "on":
         find_backbone(config.backbone)
         check_embedding_libraries()  # now rather than after hours of labelling
-
-
-def prior_shares(config: DeriveConfig, labels: Sequence[str]) -> NDArray[np.float64]:
-    """The wanted share of each label, float [C], above 0, sums to 1: the stated prior in the labels' order, or even shares."""
-    if config.prior is None:
-        return np.full(len(labels), 1 / len(labels))
-    shares = np.array([config.prior[label] for label in labels], dtype=np.float64)
-    return np.asarray(shares / shares.sum())
 
 
 def _check_shares(prior: dict[str, float]) -> None:

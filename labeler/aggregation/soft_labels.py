@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from potstill.contract.errors import UserError
 from potstill.contract.soft_label import SoftLabel, entropy
-from potstill.labeler.aggregation.calibration import as_sure_as, batch_calibrated, sharpened
-from potstill.labeler.aggregation.config import DEFAULTS, UNCALIBRATED, VOTING, DeriveConfig, check_derive, prior_shares
+from potstill.labeler.aggregation.calibration import as_sure_as, batch_calibrated, prior_shares, sharpened
+from potstill.labeler.aggregation.config import DEFAULTS, UNCALIBRATED, VOTING, DeriveConfig, check_derive
 from potstill.labeler.aggregation.gold_calibration import affine, check_gold
 from potstill.labeler.aggregation.narrowed import brought_to, outside_probs, posterior
 from potstill.labeler.aggregation.other_texts.smoothing import smoothed

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from itertools import product
 
 from potstill.contract.errors import UserError
 from potstill.contract.task import Task
-from potstill.labeler.aggregation.config import DeriveConfig
-from potstill.labeler.config import EXAMPLES, TEMPLATES, LabelConfig
+from potstill.labeler.config import EXAMPLES, LabelConfig
 from potstill.labeler.prompts.variants import prompt_variants
 from potstill.labeler.teacher import DECIDING, Identity
-
-
-@dataclass(frozen=True)
-class TuneConfig:
-    """What tuning tries."""
-
-    examples: tuple[str, ...] = EXAMPLES
-    templates: tuple[str, ...] = TEMPLATES
-    cot: bool = True  # whether answers with a rationale are tried too
-    n_examples_per_label: int = LabelConfig.n_examples_per_label
-    seed: int = LabelConfig.seed
-    backbone: str = DeriveConfig.backbone  # the encoder for nearest examples and smoothing
+from potstill.labeler.tuning.config import TuneConfig
 
 
 def prompt_choices(task: Task, config: TuneConfig, identity: Identity, *, similar: bool) -> tuple[list[LabelConfig], list[str]]:

@@ -15,10 +15,10 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import digest
 from potstill.contract.task import Task
 from potstill.contract.texts import Text, read_texts
+from potstill.labeler.tuning.config import MOST
 
 FEWEST = 20  # gold texts; with fewer, tuning is refused
 FEW = 50  # with fewer, a note says that the result is uncertain
-MOST = 300  # more texts bring little
 
 
 @dataclass(frozen=True)

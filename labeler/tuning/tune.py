@@ -29,8 +29,9 @@ from potstill.labeler.run.adaptive import least_certain
 from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.teacher import DECIDING, Teacher
-from potstill.labeler.tuning.candidates import TuneConfig, paths_name, prompt_choices, prompt_name
+from potstill.labeler.tuning.candidates import paths_name, prompt_choices, prompt_name
 from potstill.labeler.tuning.comparison import Trial, TrialComparison, TuningChoice
+from potstill.labeler.tuning.config import TuneConfig
 from potstill.labeler.tuning.gold_runs import GoldPaths, GoldRuns
 from potstill.labeler.tuning.gold_split import GoldHalves
 

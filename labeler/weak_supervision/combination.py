@@ -15,7 +15,8 @@ from potstill.contract.errors import UserError
 from potstill.contract.files import digest
 from potstill.contract.soft_label import SoftLabel, entropy
 from potstill.contract.texts import Text
-from potstill.labeler.aggregation.config import DeriveConfig, check_derive, prior_shares
+from potstill.labeler.aggregation.calibration import prior_shares
+from potstill.labeler.aggregation.config import DeriveConfig, check_derive
 from potstill.labeler.aggregation.other_texts.text_prior import refined
 from potstill.labeler.weak_supervision.config import CombineConfig as CombineConfig
 from potstill.labeler.weak_supervision.config import DawidSkeneConfig

@@ -17,8 +17,9 @@ from potstill.contract.scores.record import Scores
 from potstill.contract.soft_label import read_soft_labels
 from potstill.contract.texts import texts_and_targets
 from potstill.models.catalog import find_backbone, find_teacher
-from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
+from potstill.serve.bench.bundle import bench_bundle
 from potstill.serve.bench.bundle_report import BundleBenchReport
+from potstill.serve.bench.config import BundleBenchConfig
 from potstill.serve.runtime.classifier import Classifier
 from potstill.trainer.data.rows import read_trained_rows
 from potstill.trainer.evaluation.baselines.find import BaselineInputs, built_in_baseline

@@ -12,8 +12,8 @@ from potstill.contract.files import atomic
 from potstill.contract.questions.questionnaire import AnyTask, as_single
 from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.teachers.config import TeacherConfig
-from potstill.labeler.tuning.candidates import TuneConfig
-from potstill.labeler.tuning.gold_split import MOST, gold_halves
+from potstill.labeler.tuning.config import MOST, TuneConfig
+from potstill.labeler.tuning.gold_split import gold_halves
 from potstill.labeler.tuning.report import as_text, full_name, judged, tuned_settings, tuned_toml
 from potstill.labeler.tuning.score_file import SCORES_FILE, write_scores
 from potstill.labeler.tuning.tune import Tuned, tune

@@ -22,6 +22,7 @@ from potstill.contract.system.child_process import environment
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import Text, texts_and_targets
 from potstill.serve.bench.bundle_report import MIX, BundleBenchReport, Facts, Peer, Times, VariantFigures, milliseconds, summary
+from potstill.serve.bench.config import BundleBenchConfig
 from potstill.serve.bench.fresh_process import TRUST, FreshProcess
 from potstill.serve.bench.load.in_process import in_process_rps
 from potstill.serve.bench.texts import LENGTHS, texts_as_given, texts_of
@@ -36,18 +37,6 @@ SCALING_S = 0.5  # seconds for which one thread, then two, answer; repeated N_SC
 N_SCALINGS = 3
 
 _Answering = Callable[[Text, Feeds], object]
-
-
-@dataclass(frozen=True)
-class BundleBenchConfig:
-    """Settings of a bundle's benchmark."""
-
-    texts: Path | None = None  # any file of texts; None: the bundle's golden texts
-    n: int = 300  # timed answers for the texts as given, and for each length; texts are repeated or dropped to this number
-    n_warm_up: int = 10  # answers before timing starts
-    n_starts: int = 3  # fresh processes; start-up time and memory are their medians
-    threads: int = 1  # cores that one answer may use
-    trust: bool = False  # open every bundle whatever operators and tokenizer parts are in it
 
 
 @dataclass(frozen=True)

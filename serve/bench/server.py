@@ -16,6 +16,7 @@ from potstill.contract.bundle import read_golden
 from potstill.contract.errors import UserError
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import Text, read_texts
+from potstill.serve.bench.config import ServerBenchConfig
 from potstill.serve.bench.load.client import REFUSED, Address, Connection
 from potstill.serve.bench.load.closed_loop import closed_loop
 from potstill.serve.bench.load.in_process import http_and_in_process_p50_ms, in_process_rps
@@ -34,21 +35,6 @@ LADDER = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9)  # rates, as shares of the ceiling
 TOKENS = 32  # length of the text on one connection
 DEADLINE_S = Limits.timeout_ms / 1e3
 CPU, RSS = "process_cpu_seconds_total", "process_resident_memory_bytes"
-
-
-@dataclass(frozen=True)
-class ServerBenchConfig:
-    """Settings of a server's benchmark."""
-
-    bundle: Path | None = None  # of the server at a URL; without it nothing is compared in process
-    texts: Path | None = None  # None: the bundle's golden texts
-    seconds: float = 5.0  # for each rate of the ladder, and for each round of the ceiling
-    overload_s: float = 10.0
-    n_alone: int = 300  # requests on one connection
-    n_soak: int = 5000  # requests over which memory growth is measured
-    n_signals: int = 0  # number of SIGHUP, and of SIGTERM, under load
-    processes: int = 1  # of a server that is started
-    trust: bool = False  # open the bundle whatever operators and tokenizer parts are in it, here and in servers that are started
 
 
 class _Load:

@@ -17,7 +17,8 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.interchange import text_pieces
 from potstill.contract.interchange.text_pieces import TextPiece
 from potstill.contract.texts import row_to_answer
-from potstill.serve.bulk.table import Form, PredictionTable, Row
+from potstill.serve.bulk.table import PredictionTable, Row
+from potstill.serve.config import Form
 from potstill.serve.offline.predict import answer_row
 from potstill.serve.runtime.classifier import Classifier
 

@@ -22,7 +22,7 @@ from potstill.contract.system.cluster import ClusterConfig, connected, mapped
 from potstill.serve.bulk import units
 from potstill.serve.bulk.answering import AnswerSettings, BadRow, PieceAnswerer
 from potstill.serve.bulk.units import Store, Unit
-from potstill.serve.offline.predict import PredictConfig
+from potstill.serve.config import PredictConfig
 from potstill.serve.runtime.classifier import check_sets
 
 PLAN_FILE = "_plan.json"

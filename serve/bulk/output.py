@@ -19,7 +19,8 @@ from potstill.contract.errors import UserError
 from potstill.contract.files import arrow, atomic, decode, locks
 from potstill.contract.files.decode import Strict
 from potstill.serve.bulk.answering import PieceAnswer
-from potstill.serve.bulk.table import Form, PredictionTable
+from potstill.serve.bulk.table import PredictionTable
+from potstill.serve.config import Form
 
 COMMIT_S = 1.0  # of work that a kill may cost
 PIECES_PER_PART = 256

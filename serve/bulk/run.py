@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, get_args
+from typing import IO
 
 from potstill.contract.bundle import read_files, read_manifest
 from potstill.contract.errors import FormatError, StoppedError, UserError
@@ -22,15 +22,14 @@ from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import none_usable, row_to_answer
 from potstill.serve.bulk.answering import AnswerSettings, PieceAnswer, PieceAnswerer, answer_piece, begin_process
 from potstill.serve.bulk.output import BulkOutput, OutputPlace
-from potstill.serve.bulk.table import Form, PredictionTable
-from potstill.serve.offline.predict import PredictConfig, skipped_line
+from potstill.serve.bulk.table import PredictionTable
+from potstill.serve.config import FORMS, Form, PredictConfig
+from potstill.serve.offline.predict import skipped_line
 from potstill.serve.runtime.classifier import check_sets
 
 PIECES_AHEAD = 64  # read, and checked like a small file, before anything is answered
 PIECES_IN_THREADS = 4  # fewer are answered before other processes have started
 WAITING_PER_WORKER = 4  # pieces; enough that none waits for a slow text elsewhere
-
-FORMS: tuple[Form, ...] = get_args(Form)
 
 Report = Callable[[int], None]  # called with the number of rows that are done
 

@@ -10,17 +10,17 @@ import gzip
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from potstill.contract.bundle import BundleFiles, Manifest
 from potstill.contract.files import arrow
 from potstill.contract.promises.familiarity import FAMILIARITY_FILE
+from potstill.serve.config import Form
 from potstill.serve.offline.predict import Prediction, RowAnswers
 from potstill.serve.runtime.heads import QuestionAnswer
 
-Form = Literal["jsonl", "jsonl.gz", "csv", "parquet"]
 Row = Prediction | RowAnswers
 GZIP_LEVEL = 6  # the library's own default
 

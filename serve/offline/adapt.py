@@ -16,34 +16,16 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import atomic
 from potstill.contract.promises.certificate import Certificate
 from potstill.contract.questions.head import check_one_question
-from potstill.contract.scores.prior_shift import LEVEL, MIN_TEXTS, Shift, estimate
+from potstill.contract.scores.prior_shift import MIN_TEXTS, Shift, estimate
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import Text, Texts, read_texts, texts_and_targets
+from potstill.serve.config import AdaptConfig
 from potstill.serve.offline.certified import check_out, without_certificate
 from potstill.serve.runtime.classifier import Classifier, softmax
 from potstill.serve.runtime.session import this_machine
 
 CARD_FILE, CARD_TITLE = "README.md", "## Adapted to other label shares"
-
-
-@dataclass(frozen=True)
-class AdaptConfig:
-    """Settings for adapting a bundle.
-
-    Raises:
-        UserError: if the level is out of range.
-    """
-
-    level: float = LEVEL  # significance level, above 0 and at most 1: adapt only if the test is below it; 1 always adapts
-    workers: int | None = None  # texts answered in parallel; None: as many as usable cores
-    trust: bool = False  # open the bundle whatever operators and tokenizer parts are in it
-    questions: tuple[str, ...] = ()  # of several: those to adapt; none: all that have one answer
-
-    def __post_init__(self) -> None:
-        """Check the range of the level."""
-        if not 0 < self.level <= 1:
-            raise UserError(f"level is {self.level:g}; it must be above 0 and at most 1")
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,8 @@ from potstill.contract.errors import UserError
 from potstill.contract.questions.head import Head, ranges
 from potstill.contract.scores.prior_shift import Shift, estimate
 from potstill.contract.system.machine import usable_cores
-from potstill.serve.offline.adapt import (
-    CARD_TITLE,
-    AdaptConfig,
-    AdaptReport,
-    adapt_bundle,
-    enough_texts,
-    logits_of,
-    share_lines,
-    write_adapted,
-)
+from potstill.serve.config import AdaptConfig
+from potstill.serve.offline.adapt import CARD_TITLE, AdaptReport, adapt_bundle, enough_texts, logits_of, share_lines, write_adapted
 from potstill.serve.offline.certified import check_out
 from potstill.serve.offline.certify_questions import certificates_section
 from potstill.serve.runtime.classifier import Classifier, softmax

@@ -15,31 +15,10 @@ from potstill.contract.questions.head import check_one_question
 from potstill.contract.scores.bounds import lower_bound, upper_bound
 from potstill.contract.scores.record import Score
 from potstill.contract.texts import Text, text_id, write_texts
+from potstill.serve.config import AuditConfig
 
 MOST_NEEDED = 1_000_000  # texts; beyond that no number is named
 AuditVerdict = Literal["still holds", "no longer holds", "too few", "nothing stated"]
-
-
-@dataclass(frozen=True)
-class AuditConfig:
-    """What an audit is held against.
-
-    Raises:
-        UserError: if a value is out of range.
-    """
-
-    confidence: float = 0.95  # of every interval, above 0 and below 1
-    margin: float = 0.05  # by which agreement may be lower than stated, at least 0 and below 1
-    stated: float | None = None  # agreement to hold it against, above 0 and at most 1; None: the bundle's own
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if not 0 < self.confidence < 1:
-            raise UserError(f"confidence is {self.confidence:g}; it must be above 0 and below 1")
-        if not 0 <= self.margin < 1:
-            raise UserError(f"margin is {self.margin:g}; it must be at least 0 and below 1")
-        if self.stated is not None and not 0 < self.stated <= 1:
-            raise UserError(f"stated is {self.stated:g}; it must be above 0 and at most 1")
 
 
 @dataclass(frozen=True)

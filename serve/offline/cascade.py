@@ -35,11 +35,12 @@ from potstill.contract.files import atomic
 from potstill.contract.promises.familiarity import FAMILIARITY_FILE
 from potstill.contract.questions.head import check_one_question
 from potstill.contract.scores import metrics
-from potstill.contract.scores.bounds import Promise, Rule, fewest_texts
+from potstill.contract.scores.bounds import Rule, fewest_texts
 from potstill.contract.scores.switches import share_at_least
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import Text, read_texts
+from potstill.serve.config import CascadeConfig
 from potstill.serve.offline.cascade_threshold import CascadeProbs, certified_threshold, choose_threshold, held_out_loss, mixed
 from potstill.serve.offline.certified import without_certificate
 from potstill.serve.runtime.classifier import Classifier
@@ -53,27 +54,6 @@ WHAT: dict[Measure, str] = {
     "agreement": "agreement with the slow graph",
 }
 LOST: dict[Measure, str] = {"macro_f1": "macro-F1", "accuracy": "accuracy", "agreement": "agreement with the slow graph"}
-
-
-@dataclass(frozen=True)
-class CascadeConfig:
-    """Settings for building a cascade.
-
-    Raises:
-        UserError: if the loss or the confidence is out of range.
-    """
-
-    max_loss: float = 0.01  # 0 to 1, against the slow graph; of the measure that `_measure` names
-    workers: int | None = None  # texts answered in parallel; None: as many as usable cores
-    trust: bool = False  # open both bundles whatever operators and tokenizer parts are in them
-    rule: Rule = Promise.rule
-    confidence: float = Promise.confidence  # of the bound
-
-    def __post_init__(self) -> None:
-        """Check every value."""
-        if not 0 <= self.max_loss <= 1:
-            raise UserError(f"max-loss is {self.max_loss:g}; it must be from 0 to 1")
-        Promise(self.rule, self.confidence)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,62 +18,13 @@ from numpy.typing import NDArray
 from potstill.contract.errors import UserError
 from potstill.contract.files import digest
 from potstill.contract.promises.certificate import Certificate, CertifiedPart
-from potstill.contract.questions.decision import LabelSource
-from potstill.contract.scores.bounds import Promise
 from potstill.contract.scores.switches import Answers, Tested, certify_groups, fewest_answers, for_reference, share_at_least
 from potstill.contract.texts import Text
+from potstill.serve.config import CertifyConfig
 from potstill.serve.runtime.classifier import Classifier
 
 CARD_TITLE = "## Certificate"  # of a section that is the last of a model card, or followed by one on label shares
 ALL = ""  # the name of all texts beside the slices
-
-
-@dataclass(frozen=True)
-class CertifyConfig:
-    """What is to be certified.
-
-    Raises:
-        UserError: if a value is out of range, or values do not fit each other.
-    """
-
-    accuracy: float = 0.9  # of the answers given, by people's labels, above 0 and below 1
-    agreement: float | None = None  # the same with the labels of a teacher, in place of accuracy
-    confidence: float = Promise.confidence  # of all bounds together
-    per_label: bool = False  # each label's answers have the accuracy, from a switch of their own on
-    slices: Mapping[str, str] = field(default_factory=dict)  # regular expressions by name: is it so on the texts that match, too?
-    workers: int | None = None  # texts answered in parallel; None: as many as usable cores
-    trust: bool = False  # open the bundle whatever operators and tokenizer parts are in it
-    questions: tuple[str, ...] = ()  # of several: those to certify; none: all that have one answer and gold
-
-    def __post_init__(self) -> None:
-        """Check every value."""
-        if not 0 < self.least < 1:
-            raise UserError(f"{self.name} is {self.least:g}; it must be above 0 and below 1")
-        Promise("bound", self.confidence)
-        if self.per_label and self.slices:
-            raise UserError("both per-label and slices are asked for, but slices are judged at one switch; certify one of the two")
-        for name, expression in self.slices.items():
-            try:
-                re.compile(expression)
-            except re.error as error:
-                raise UserError(
-                    f"slice {name!r}: {expression!r} is not a regular expression ({error}); use Python's syntax"
-                ) from error
-
-    @property
-    def source(self) -> LabelSource:
-        """Whose labels count as right."""
-        return "gold" if self.agreement is None else "teacher"
-
-    @property
-    def name(self) -> str:
-        """The name of what is certified."""
-        return "accuracy" if self.agreement is None else "agreement"
-
-    @property
-    def least(self) -> float:
-        """The wanted share of right answers."""
-        return self.accuracy if self.agreement is None else self.agreement
 
 
 @dataclass(frozen=True)

@@ -22,15 +22,8 @@ from potstill.contract.scores.switches import fewest_answers
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import read_texts
-from potstill.serve.offline.certified import (
-    CARD_TITLE,
-    Answered,
-    CertifyConfig,
-    answer,
-    certificate_of,
-    check_out,
-    without_certificate,
-)
+from potstill.serve.config import CertifyConfig
+from potstill.serve.offline.certified import CARD_TITLE, Answered, answer, certificate_of, check_out, without_certificate
 from potstill.serve.runtime.classifier import Classifier
 
 CARD_FILE = "README.md"

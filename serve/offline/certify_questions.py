@@ -21,7 +21,8 @@ from potstill.contract.questions.gold import parse_gold
 from potstill.contract.questions.head import Head, as_question, ranges
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import read_texts
-from potstill.serve.offline.certified import CARD_TITLE, Answered, CertifyConfig, certificate_of, check_out
+from potstill.serve.config import CertifyConfig
+from potstill.serve.offline.certified import CARD_TITLE, Answered, certificate_of, check_out
 from potstill.serve.offline.certify import (
     CertifyReport,
     CheckReport,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +18,7 @@ from potstill.contract.questions.head import Head, ranges
 from potstill.contract.scores.bounds import lower_bound, upper_bound
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import Text, read_texts, texts_and_targets
+from potstill.serve.config import ChecksConfig
 from potstill.serve.offline.certify import CheckReport
 from potstill.serve.offline.certify_questions import check as check_certificates
 from potstill.serve.runtime.classifier import Classifier
@@ -27,27 +27,6 @@ N_TIMED, N_WARM_UP = 500, 20  # texts
 SLOW = 0.05  # share of the texts that may take longer than the limit
 CONFIDENCE = 0.95  # that more than this share does, when the limit is called broken
 Verdict = Literal["holds", "is broken"]
-
-
-@dataclass(frozen=True)
-class ChecksConfig:
-    """What is checked.
-
-    Raises:
-        UserError: if a value is out of range.
-    """
-
-    false_alarms: float = 0.01  # how often, at most, shares that have not changed are called changed; above 0 and below 1
-    max_ms: float | None = None  # within which nearly all texts are answered, each alone, one after another; None: not checked
-    workers: int | None = None  # texts answered in parallel; None: as many as usable cores
-    trust: bool = False  # open the bundle whatever operators and tokenizer parts are in it
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if not 0 < self.false_alarms < 1:
-            raise UserError(f"false-alarms is {self.false_alarms:g}; it must be above 0 and below 1")
-        if self.max_ms is not None and not 0 < self.max_ms < math.inf:
-            raise UserError(f"max-ms is {self.max_ms:g}; it must be above 0")
 
 
 class CheckLine(msgspec.Struct, frozen=True):

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.texts import Text, read_rows, texts_and_targets
+from potstill.serve.config import PredictConfig
 from potstill.serve.runtime.classifier import Classifier
 from potstill.serve.runtime.heads import QuestionAnswer
 
 CHUNK = 256  # texts handed to the threads at once, which bounds the answers held in memory
-
-
-@dataclass(frozen=True)
-class PredictConfig:
-    """Settings for answering a file."""
-
-    workers: int | None = None  # texts answered in parallel; None: as many as usable cores
-    sets: bool = False  # add the label set to every answer
-    trust: bool = False  # open the bundle whatever operators and tokenizer parts are in it
 
 
 class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):

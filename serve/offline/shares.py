@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -20,33 +19,16 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.questions.gold import parse_gold
 from potstill.contract.questions.head import HOLDS, Head, ranges
 from potstill.contract.questions.question import Question
-from potstill.contract.scores.bounds import Promise
 from potstill.contract.system.machine import usable_cores
 from potstill.contract.task import Label
 from potstill.contract.texts import Text, read_texts, texts_and_targets
+from potstill.serve.config import SharesConfig
 from potstill.serve.offline.prediction_powered import Interval, Observed, mean, mean_alone, share, share_alone
 from potstill.serve.runtime.classifier import Classifier
 
 MIN_GOLD = 20  # texts with an answer to a question; below, no interval of them was measured
 MEAN_LEVEL = "mean level"  # a row of a degree, after its levels
 _Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class SharesConfig:
-    """How shares are estimated.
-
-    Raises:
-        UserError: if the confidence is out of range.
-    """
-
-    confidence: float = Promise.confidence  # of each interval for itself, at least 0.5 and below 1
-    workers: int | None = None  # texts answered in parallel; None: as many as usable cores
-    trust: bool = False  # open the bundle whatever operators and tokenizer parts are in it
-
-    def __post_init__(self) -> None:
-        """Check the range."""
-        Promise("bound", self.confidence)
 
 
 class LabelShare(msgspec.Struct, frozen=True):

@@ -43,7 +43,22 @@ def test_help_imports_no_stage_and_no_library_but_click(repository):
     assert "importlib.metadata" not in imported  # it takes longer than the rest
 
 
-HEAVY = ["torch", "transformers", "llama_cpp", "scipy", "jinja2", "sklearn", "matplotlib", "huggingface_hub", "model_signing"]
+HEAVY = [
+    *(
+        "torch",
+        "transformers",
+        "llama_cpp",
+        "onnxruntime",
+        "tokenizers",
+        "numpy",
+        "scipy",
+        "sklearn",
+        "matplotlib",
+        "pyarrow",
+        "jinja2",
+    ),
+    *("huggingface_hub", "model_signing", "httpx", "uvicorn", "asyncio", "ssl", "multiprocessing", "concurrent.futures"),
+]
 ALL_HELP = """
 import sys
 import click

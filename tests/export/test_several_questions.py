@@ -15,10 +15,10 @@ from potstill.contract.checkpoint import read_student
 from potstill.contract.errors import UserError
 from potstill.contract.questions.head import flat_labels, ranges
 from potstill.contract.questions.probabilities import joint_probs
-from potstill.export.config import ExportConfig
+from potstill.export.config import ExportConfig, PackageConfig
 from potstill.export.gate.criteria import refusal
 from potstill.export.gate.quality import Quality, quality_json
-from potstill.export.layouts.package import PackageConfig, package
+from potstill.export.layouts.package import package
 from potstill.export.run import export_bundle
 from potstill.serve.runtime.classifier import Classifier
 

@@ -44,7 +44,7 @@ ORDER = {
     "weak_supervision bench",
     "trainer": "config data students calibration training joint evaluation report pool_check run calibrate_on_gold sweep",
     "export": "config graph quantization tokenizer gate bundle report run layouts bench",
-    "serve": "runtime offline bulk http bench run",
+    "serve": "config runtime offline bulk http bench run",
     "serve/http": "config asgi hosting telemetry teacher protocols application network",
     "review": "people corpus queue steering pages server",
     "workflows": "fallback serving example_files teacher labels asking people labelling evaluation overview tuning planning pipeline results doctor",

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from potstill.contract.checkpoint import Student, read_student
 from potstill.contract.errors import UserError
 from potstill.contract.scores import metrics
-from potstill.contract.scores.prior_shift import LEVEL, MIN_TEXTS, adjusted, estimate
+from potstill.contract.scores.bounds import SHIFT_LEVEL
+from potstill.contract.scores.prior_shift import MIN_TEXTS, adjusted, estimate
 from potstill.contract.scores.record import Scores
 from potstill.contract.texts import Text
 from potstill.trainer.calibration.temperature import calibrated_probs
@@ -77,7 +78,7 @@ def shifted(checkpoint: Path, student: Student, probs: NDArray[np.float64]) -> N
     if len(probs) < MIN_TEXTS:
         raise UserError(f"there are {len(probs)} texts; label shares need at least {MIN_TEXTS}")
     shift = estimate(probs, np.array([student.label_shares[name] for name in student.labels]))
-    return adjusted(probs, shift) if shift.p_value < LEVEL else probs
+    return adjusted(probs, shift) if shift.p_value < SHIFT_LEVEL else probs
 
 
 def _predict(checkpoint: Path, student: Student, texts: list[Text]) -> NDArray[np.float64]:

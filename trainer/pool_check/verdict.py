@@ -10,8 +10,9 @@ import numpy as np
 
 from potstill.contract.interchange.notebook import text_table
 from potstill.contract.scores.record import Score
+from potstill.trainer.pool_check.config import SampleConfig, TextSource
 from potstill.trainer.pool_check.differences import FeatureShares, LengthQuartiles, PoolDifferences, find_differences
-from potstill.trainer.pool_check.sample import SampleConfig, TextSource, sampled, without_shared
+from potstill.trainer.pool_check.sample import sampled, without_shared
 from potstill.trainer.pool_check.separability import all_features, cross_validated_auc, extract_features
 
 WARN_ABOVE = 0.8  # AUC

@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from potstill.commands.options.bundle import trust_option
-from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
-from potstill.serve.bench.bundle_report import BundleBenchReport
-from potstill.serve.bench.load_report import plot
-from potstill.serve.bench.server import ServerBenchConfig, bench_server
+from potstill.serve.bench.config import BundleBenchConfig, ServerBenchConfig
+
+if TYPE_CHECKING:
+    from potstill.serve.bench.bundle_report import BundleBenchReport
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(path_type=Path)
@@ -40,6 +40,8 @@ SERVE_COMMAND = (sys.executable, "-m", "potstill", "serve")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON instead of a table.")
 def bundle_command(bundle: Path, against: Path | None, as_json: bool, **options: Any) -> None:
     """Time the answers of BUNDLE next to the bare session, by number of tokens, and its start-up in a fresh process."""
+    from potstill.serve.bench.bundle import bench_bundle  # loads onnxruntime, which the help does without
+
     config = BundleBenchConfig(**options)
     report = bench_bundle(bundle, config) if against is None else _against(bundle, against, config)
     click.echo(msgspec.json.encode(report) if as_json else report.as_text())
@@ -48,6 +50,7 @@ def bundle_command(bundle: Path, against: Path | None, as_json: bool, **options:
 def _against(bundle: Path, checkpoint: Path, config: BundleBenchConfig) -> BundleBenchReport:
     """The figures of the bundle and of its peers."""
     from potstill.export.bench.peers import peers_of  # torch and optimum: only where they are asked for
+    from potstill.serve.bench.bundle import bench_bundle
 
     with (
         tempfile.TemporaryDirectory(prefix="potstill-bench-") as folder,
@@ -80,6 +83,9 @@ def server_command(server: str, picture: Path | None, as_json: bool, **options: 
 
     The variable POTSTILL_KEYS holds the key, if the server asks for one.
     """
+    from potstill.serve.bench.load_report import plot
+    from potstill.serve.bench.server import bench_server
+
     report = bench_server(server, SERVER(**options), SERVE_COMMAND)
     if picture is not None:
         picture.write_text(plot(report), encoding="utf-8")

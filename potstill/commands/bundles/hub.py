@@ -9,10 +9,7 @@ import click
 
 from potstill.commands.options.bundle import trust_option
 from potstill.contract.system.hub import hub_client
-from potstill.export.bundle.hub_card import CardMetadata
-from potstill.export.layouts.push import PushConfig, push_to_hub
-from potstill.serve.offline.pull import pull as pull_bundle
-from potstill.serve.runtime.hub import HubSource
+from potstill.export.config import CardMetadata, PushConfig
 
 PATH = click.Path(path_type=Path)
 
@@ -46,6 +43,8 @@ def push(
 
     Log in with `hf auth login`, or set HF_TOKEN. HF_ENDPOINT names another hub.
     """
+    from potstill.export.layouts.push import push_to_hub  # loads onnxruntime, which the help does without
+
     _quiet_client()
     metadata = CardMetadata(license, languages, datasets)
     config = PushConfig(private=private, revision=revision, message=message, card=metadata, sign=sign)
@@ -68,6 +67,9 @@ def pull(name: str, folder: Path, revision: str | None, local_files_only: bool, 
 
     Of a private one: log in with `hf auth login`, or set HF_TOKEN. HF_ENDPOINT names another hub.
     """
+    from potstill.serve.offline.pull import pull as pull_bundle
+    from potstill.serve.runtime.hub import HubSource
+
     _quiet_client()
     source = HubSource(name, revision, local_files_only=local_files_only)
     click.echo(pull_bundle(source, folder, key, trust=trust).as_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -11,18 +12,12 @@ from potstill.commands.console.errors import FAILED, line, printable, tell
 from potstill.commands.options.bundle import trust_option, workers_option
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.promise import confidence_option, named, rule_option
-from potstill.serve.offline import adapt_questions as adapting
-from potstill.serve.offline import certify_questions as certification
-from potstill.serve.offline import verify as verification
-from potstill.serve.offline.adapt import AdaptConfig
-from potstill.serve.offline.audit import AuditConfig
-from potstill.serve.offline.audit import audit as read_audit
-from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
-from potstill.serve.offline.certified import CertifyConfig
-from potstill.serve.offline.certify import CheckReport
-from potstill.serve.offline.certify_questions import QuestionsChecked
-from potstill.serve.offline.checks import ChecksConfig, ChecksReport, check_bundle
-from potstill.serve.offline.shares import SharesConfig, shares_of
+from potstill.serve.config import AdaptConfig, AuditConfig, CascadeConfig, CertifyConfig, ChecksConfig, SharesConfig
+
+if TYPE_CHECKING:
+    from potstill.serve.offline.certify import CheckReport
+    from potstill.serve.offline.certify_questions import QuestionsChecked
+    from potstill.serve.offline.checks import ChecksReport
 
 PATH = click.Path(path_type=Path)
 
@@ -44,6 +39,8 @@ def shares(bundle: Path, texts: Path, gold: Path, as_json: bool, **options: obje
 
     Beside each estimate stand the gold texts alone, and the bare answers, which are off by as much as BUNDLE is wrong.
     """
+    from potstill.serve.offline.shares import shares_of  # this and what the others import loads onnxruntime; the help does without
+
     report = shares_of(bundle, texts, gold, config_of(SharesConfig, options))
     for note in report.notes:
         tell(note)
@@ -61,7 +58,9 @@ def shares(bundle: Path, texts: Path, gold: Path, as_json: bool, **options: obje
 @click.pass_context
 def verify(ctx: click.Context, bundle: Path, key: Path | None, trust: bool) -> None:
     """Check the sums, the format and the golden texts of BUNDLE; print a line for each file that fails, and exit with 1 then."""
-    found = verification.verify(bundle, key, trust=trust)
+    from potstill.serve.offline.verify import verify as verify_bundle
+
+    found = verify_bundle(bundle, key, trust=trust)
     for problem in found.problems:
         click.echo(line(problem), err=True)
     if found.problems:
@@ -99,7 +98,9 @@ def certify(bundle: Path, gold: Path, out: Path | None, **options: object) -> No
     GOLD has texts with labels that nothing was fitted to. The bundle abstains from the other texts. Of several questions each has a
     certificate of its own, tags apart; the confidence is that of all together.
     """
-    report = certification.certify(bundle, gold, out, config_of(CertifyConfig, options))
+    from potstill.serve.offline.certify_questions import certify as certify_bundle
+
+    report = certify_bundle(bundle, gold, out, config_of(CertifyConfig, options))
     if report.skipped:
         tell(report.skipped)
     click.echo(printable(report.as_text()))
@@ -139,12 +140,15 @@ def check(
     TEXTS, a random sample of today's that needs none, are tested for other label shares than the bundle knows. --max-ms times the
     answers to TEXTS, too; without --gold the certificate is then left out. A line for each check.
     """
+    from potstill.serve.offline import certify_questions, checks
+
     alone = gold is None and false_alarms is None and max_ms is None
     if alone and not as_json:
-        told: CheckReport | QuestionsChecked | ChecksReport = certification.check(bundle, texts, workers, trust=trust)
+        told: CheckReport | QuestionsChecked | ChecksReport = certify_questions.check(bundle, texts, workers, trust=trust)
     else:
         rate = ChecksConfig.false_alarms if false_alarms is None else false_alarms
-        told = check_bundle(bundle, None if alone else texts, texts if alone else gold, ChecksConfig(rate, max_ms, workers, trust))
+        settings = ChecksConfig(rate, max_ms, workers, trust)
+        told = checks.check_bundle(bundle, None if alone else texts, texts if alone else gold, settings)
     click.echo(msgspec.json.encode(told).decode() if as_json else printable(told.as_text()))
     if told.broken:
         ctx.exit(FAILED)
@@ -165,7 +169,9 @@ def adapt(bundle: Path, texts: Path, out: Path, **options: object) -> None:
 
     Of several questions each is tested and adapted by itself; tags stay as they are.
     """
-    report = adapting.adapt(bundle, texts, out, config_of(AdaptConfig, options))
+    from potstill.serve.offline.adapt_questions import adapt as adapt_bundle
+
+    report = adapt_bundle(bundle, texts, out, config_of(AdaptConfig, options))
     if report.skipped:
         tell(report.skipped)
     click.echo(printable(report.as_text()))
@@ -192,6 +198,8 @@ def cascade(fast: Path, bundle: Path, texts: Path, out: Path, **options: object)
 
     The confidence that FAST needs is chosen on TEXTS, which neither of them was trained on.
     """
+    from potstill.serve.offline.cascade import cascade_bundle
+
     report = cascade_bundle(fast, bundle, texts, out, config_of(CascadeConfig, options))
     if report.skipped:
         tell(report.skipped)
@@ -215,6 +223,8 @@ def audit(
 
     Exits with 1 if the agreement is shown not to hold any more. --hard writes the texts that are worth labelling next.
     """
+    from potstill.serve.offline.audit import audit as read_audit
+
     report = read_audit(file, bundle, hard, AuditConfig(confidence, margin, stated))
     click.echo(printable(report.as_text()))
     if report.broken:

@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from potstill.contract.security.signature import SIGNATURE_FILE
-from potstill.export.layouts import package as layouts
-from potstill.export.layouts.package import LAYOUTS, PackageConfig
+from potstill.export.config import LAYOUTS, PackageConfig
 
 PATH = click.Path(path_type=Path)
 
@@ -30,6 +29,8 @@ PATH = click.Path(path_type=Path)
 @click.option("--sign", metavar="KEY", help="Private key (elliptic curve, PEM) to sign the folder with, as model.sig.")
 def package(bundle: Path, folder: Path, layout: str, image: str | None, runtime: str | None, sign: str | None) -> None:
     """Write BUNDLE into FOLDER in another layout, with its card, a bill of materials, sums, and a signature if a key is given."""
+    from potstill.export.layouts import package as layouts  # loads onnxruntime, which the help does without
+
     click.echo(layouts.package(bundle, folder, PackageConfig(layout, image, sign, runtime)).as_text())
 
 
@@ -38,5 +39,7 @@ def package(bundle: Path, folder: Path, layout: str, image: str | None, runtime:
 @click.option("--key", type=PATH, required=True, help="Private key: elliptic curve, PEM, no password.")
 def sign(bundle: Path, key: Path) -> None:
     """Write a signature into BUNDLE, as model.sig; check it with: potstill verify BUNDLE --key PUBLIC."""
+    from potstill.export.layouts import package as layouts
+
     layouts.sign_bundle(bundle, key)
     click.echo(f"{bundle}: signed ({SIGNATURE_FILE}); check it with: potstill verify {bundle} --key PUBLIC")

@@ -12,9 +12,7 @@ from potstill.commands.console.lines import count_lines
 from potstill.commands.options.bundle import trust_option, workers_option
 from potstill.commands.options.cluster import RAY, actors_option, engine_option, threads_per_actor_option
 from potstill.commands.options.configs import config_of
-from potstill.serve.bulk.run import FORMS, predict_to_file, predict_to_stream
-from potstill.serve.bulk.table import Form
-from potstill.serve.offline.predict import PredictConfig
+from potstill.serve.config import FORMS, Form, PredictConfig
 
 PATH = click.Path(path_type=Path)
 
@@ -59,6 +57,8 @@ def _answer(
     options: dict[str, object],
 ) -> list[str]:
     """Answer by the engine that was asked for; lines for a person."""
+    from potstill.serve.bulk.run import predict_to_file, predict_to_stream  # loads onnxruntime, which the help does without
+
     if out is None:
         return predict_to_stream(bundle, file, sys.stdout.buffer, config, form=form or "jsonl").notes()
     report = count_lines("answered", "texts")

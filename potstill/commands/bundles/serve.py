@@ -10,10 +10,7 @@ import click
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.fallback import audit_settings, check_fallback, fallback_options
 from potstill.serve.http.config import Limits, ServeConfig, TeacherLimits
-from potstill.serve.http.telemetry.logs_and_traces import ServerLog
-from potstill.serve.run import serve
 from potstill.workflows.fallback.config import FallbackConfig
-from potstill.workflows.serving import serve_with_teacher
 
 
 @click.command("serve")
@@ -100,6 +97,10 @@ def command(bundles: tuple[str, ...], timeout_ms: float, teacher: str | None, ta
     models), and a page to try it at /. SIGTERM finishes what was accepted and stops; SIGHUP loads new versions of the bundles. With
     --teacher, texts on which a bundle abstains, or that are unfamiliar to it, are answered by the teacher, if it does so in time.
     """
+    from potstill.serve.http.telemetry.logs_and_traces import ServerLog  # these load onnxruntime, which the help does without
+    from potstill.serve.run import serve
+    from potstill.workflows.serving import serve_with_teacher
+
     wait = {"timeout_ms": timeout_ms, "max_timeout_ms": max(timeout_ms, Limits.max_timeout_ms)}
     config = config_of(ServeConfig, {**options, "limits": config_of(Limits, {**options, **wait})})
     kept = audit_settings(teacher, options["audit"], options["audit_to"], options["audit_max"])

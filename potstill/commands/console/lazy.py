@@ -1,7 +1,7 @@
 """A group of commands whose help is a table, so that asking for it imports none of them; a command's file is imported to run it.
 
 That file imports only what its help needs: options, and the light files that hold their defaults. What the command works with it
-imports in its function, so that `--help` takes a tenth of a second where torch takes four.
+imports in its function, so that `--help` takes a tenth of a second where onnxruntime takes two and torch forty.
 """
 
 from __future__ import annotations

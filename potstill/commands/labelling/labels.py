@@ -16,7 +16,7 @@ from potstill.commands.options.labelling import compare_options, derive_options,
 from potstill.contract.interchange.review_export import REVIEW_FORMATS, REVIEW_ORDERS, ReviewConfig
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.review.people.gold import GOLD_MODES, GoldChoice
-from potstill.trainer.pool_check.sample import MIN_TEXTS, SampleConfig, TextSource
+from potstill.trainer.pool_check.config import MIN_TEXTS, SampleConfig, TextSource
 
 FILE = click.Path(path_type=Path)
 run_option = click.option("--run", "number", type=int, help="Number of the run.  [default: the newest]")

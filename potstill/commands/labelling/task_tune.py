@@ -17,8 +17,7 @@ from potstill.commands.options.labelling import backbone_option, examples_per_la
 from potstill.commands.options.teacher import machine_options, teacher_config, teacher_options
 from potstill.contract.project import TEACHER
 from potstill.labeler.config import EXAMPLES, TEMPLATES
-from potstill.labeler.tuning.candidates import TuneConfig
-from potstill.labeler.tuning.gold_split import MOST
+from potstill.labeler.tuning.config import MOST, TuneConfig
 
 FILE = click.Path(path_type=Path)
 

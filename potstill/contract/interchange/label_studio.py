@@ -8,9 +8,9 @@ labelstud.io/guide/task_format, /guide/predictions and label_studio/tasks/valida
 from __future__ import annotations
 
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 import msgspec
 
@@ -100,7 +100,7 @@ def config(guide: AnnotationGuide) -> str:
     lines.append(f'  <Choices name="{QUESTION}" toName="text" choice="single" required="true" showInline="true">')
     for name, meaning in guide.labels.items():
         hint = f" hint={_attribute(meaning)}" if meaning else ""
-        lines.append(f"    <Choice value={quoteattr(name)}{hint}/>")
+        lines.append(f"    <Choice value={_quoted(name)}{hint}/>")
     return "\n".join([*lines, "  </Choices>", "</View>", ""])
 
 
@@ -155,4 +155,12 @@ def _task(row: SoftLabel, agent: str, number: int) -> dict[str, Any]:
 
 def _attribute(text: str) -> str:
     """A quoted attribute. Label Studio reads `$word` as a field of the task and has no escape, so a look-alike replaces it."""
-    return quoteattr(text.replace("$", "\N{FULLWIDTH DOLLAR SIGN}"))
+    return _quoted(text.replace("$", "\N{FULLWIDTH DOLLAR SIGN}"))
+
+
+def _quoted(value: str) -> str:
+    """A value of an attribute of XML, in quotes; line ends and tabs would be read as spaces, so they are written by number.
+
+    `xml.sax.saxutils.quoteattr` does the same, and loads an HTTP client with TLS.
+    """
+    return '"' + "".join(f"&#{ord(one)};" if one in "\n\r\t" else one for one in escape(value)) + '"'

@@ -12,6 +12,7 @@ from typing import Literal
 from potstill.contract.errors import UserError
 
 Rule = Literal["bound", "point"]  # what is stated: a bound with a confidence, or the score on the texts at hand
+SHIFT_LEVEL = 0.05  # of significance: correcting other label shares that are not significant costs accuracy
 _STEPS = 60  # halvings of an interval of shares: beyond the precision of a float
 
 

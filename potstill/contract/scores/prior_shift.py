@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 _Floats = NDArray[np.float64]
 
-LEVEL = 0.05  # significance level: a shift not significant at it is not corrected, since correcting noise costs accuracy
 MIN_TEXTS = 50  # with fewer, the interval of a share is wider than most shifts
 MIN_SHARE = 1e-3  # smallest share: a label that no text seems to have remains possible
 N_RESAMPLES = 200

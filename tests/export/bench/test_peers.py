@@ -10,7 +10,8 @@ from potstill.contract.errors import UserError
 from potstill.contract.texts import Text
 from potstill.export.bench.peers import OPTIMUM, TORCH, PipelineProcess, peers_of
 from potstill.export.run import export_bundle
-from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
+from potstill.serve.bench.bundle import bench_bundle
+from potstill.serve.bench.config import BundleBenchConfig
 from potstill.serve.runtime.classifier import Classifier, softmax
 
 pytestmark = pytest.mark.slow

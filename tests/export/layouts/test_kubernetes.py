@@ -12,9 +12,10 @@ from support.serving import ServerProcess
 from support.tiny_bundle import a_familiarity, a_manifest, some_heads, write_bundle
 
 from potstill.contract.bundle import read_manifest
+from potstill.export.config import PackageConfig
 from potstill.export.layouts.dashboard import PANELS, dashboard
 from potstill.export.layouts.kubernetes import WAIT_METRIC, how_to, write_kubernetes
-from potstill.export.layouts.package import PackageConfig, package
+from potstill.export.layouts.package import package
 from potstill.export.layouts.triton import model_name
 from potstill.serve.http.config import Limits
 

@@ -23,8 +23,9 @@ from potstill.contract.bundle import read_manifest
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import digest
 from potstill.contract.security.signature import check_signature, sign
+from potstill.export.config import LAYOUTS, PAGES, PackageConfig
 from potstill.export.layouts.huggingface import with_places
-from potstill.export.layouts.package import LAYOUTS, PAGES, PackageConfig, package, sign_bundle
+from potstill.export.layouts.package import package, sign_bundle
 from potstill.export.run import export_bundle
 from potstill.serve.offline.verify import verify
 from potstill.serve.runtime.classifier import Classifier

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from potstill.contract.errors import UserError
-from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig, check_derive, prior_shares
+from potstill.labeler.aggregation.calibration import prior_shares
+from potstill.labeler.aggregation.config import DEFAULTS, DeriveConfig, check_derive
 
 LABELS = ["up", "down", "flat"]
 PRIOR = {"up": 0.5, "flat": 0.3, "down": 0.2}

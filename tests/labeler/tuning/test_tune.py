@@ -16,7 +16,8 @@ from potstill.labeler.aggregation.soft_labels import derive
 from potstill.labeler.run.label import label
 from potstill.labeler.store.database import LabelStore
 from potstill.labeler.teacher import Identity, TooLong
-from potstill.labeler.tuning.candidates import TuneConfig, prompt_choices, prompt_name
+from potstill.labeler.tuning.candidates import prompt_choices, prompt_name
+from potstill.labeler.tuning.config import TuneConfig
 from potstill.labeler.tuning.gold_split import GoldHalves, gold_halves
 from potstill.labeler.tuning.report import as_text
 from potstill.labeler.tuning.tune import Tuned, tune

@@ -7,10 +7,12 @@ from support.tiny_bundle import unusual, write_bundle
 
 from potstill.commands.main import run as console
 from potstill.contract.texts import Text
-from potstill.serve.bench.bundle import BundleBenchConfig, bench_bundle
+from potstill.serve.bench.bundle import bench_bundle
 from potstill.serve.bench.bundle_report import Facts
+from potstill.serve.bench.config import BundleBenchConfig
 from potstill.serve.bench.texts import shuffled, text_of, texts_of
-from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
+from potstill.serve.config import CascadeConfig
+from potstill.serve.offline.cascade import cascade_bundle
 
 pytestmark = pytest.mark.slow
 

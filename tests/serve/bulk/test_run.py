@@ -20,7 +20,8 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.questions.decision import Conformal
 from potstill.serve.bulk import output
 from potstill.serve.bulk.run import predict_to_file, predict_to_stream
-from potstill.serve.offline.predict import PredictConfig, predict_file
+from potstill.serve.config import PredictConfig
+from potstill.serve.offline.predict import predict_file
 from potstill.serve.runtime.classifier import Classifier
 
 TWO = PredictConfig(workers=2)
@@ -132,7 +133,7 @@ import sys
 from pathlib import Path
 from potstill.serve.bulk import output
 from potstill.serve.bulk.run import predict_to_file
-from potstill.serve.offline.predict import PredictConfig
+from potstill.serve.config import PredictConfig
 output.PIECES_PER_PART = 16
 if __name__ == "__main__":
     predict_to_file(*sys.argv[1:4], PredictConfig(workers=2))

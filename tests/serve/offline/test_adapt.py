@@ -10,7 +10,8 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.questions.decision import Conformal
 from potstill.contract.scores import prior_shift
 from potstill.contract.scores.prior_shift import estimate
-from potstill.serve.offline.adapt import AdaptConfig, adapt_bundle
+from potstill.serve.config import AdaptConfig
+from potstill.serve.offline.adapt import adapt_bundle
 from potstill.serve.offline.certify import certify_bundle
 from potstill.serve.runtime.classifier import Classifier
 

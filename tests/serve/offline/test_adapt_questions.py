@@ -12,9 +12,8 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.questions.decision import Conformal
 from potstill.contract.questions.head import ranges
 from potstill.contract.scores import prior_shift
-from potstill.serve.offline.adapt import AdaptConfig
+from potstill.serve.config import AdaptConfig, CertifyConfig
 from potstill.serve.offline.adapt_questions import adapt
-from potstill.serve.offline.certified import CertifyConfig
 from potstill.serve.offline.certify_questions import certify
 from potstill.serve.runtime.classifier import Classifier, softmax
 

@@ -11,7 +11,8 @@ from potstill.contract.errors import UserError
 from potstill.contract.fallback.audit import AuditRecord
 from potstill.contract.scores.record import Score
 from potstill.contract.texts import read_texts
-from potstill.serve.offline.audit import Agreement, AuditConfig, audit
+from potstill.serve.config import AuditConfig
+from potstill.serve.offline.audit import Agreement, audit
 
 AGREEMENT = Score(value=0.9, low=0.87, high=0.93, n=400)
 

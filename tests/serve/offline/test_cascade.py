@@ -14,7 +14,8 @@ from potstill.commands.main import run as console
 from potstill.contract.bundle import read_golden, read_manifest, verify_files, write_golden, write_manifest, write_sums
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.questions.decision import Conformal
-from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
+from potstill.serve.config import CascadeConfig
+from potstill.serve.offline.cascade import cascade_bundle
 from potstill.serve.runtime.classifier import Classifier
 
 WORDS = ["the", "price", "will", "rise", "fall", "stay", "!", "?"]

@@ -10,7 +10,7 @@ from potstill.commands.main import run as console
 from potstill.contract.bundle import read_manifest, verify_files, write_manifest, write_sums
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.questions.head import ranges
-from potstill.serve.offline.certified import CertifyConfig
+from potstill.serve.config import CertifyConfig
 from potstill.serve.offline.certify_questions import certify, check
 from potstill.serve.runtime.classifier import Classifier
 

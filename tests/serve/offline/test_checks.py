@@ -12,8 +12,9 @@ from potstill.contract.bundle import read_manifest, write_manifest, write_sums
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.scores.record import Score
 from potstill.contract.texts import Text, write_texts
+from potstill.serve.config import ChecksConfig
 from potstill.serve.offline.certify import certify_bundle
-from potstill.serve.offline.checks import ChecksConfig, check_bundle, moved_share, moved_shares
+from potstill.serve.offline.checks import check_bundle, moved_share, moved_shares
 from potstill.serve.runtime.classifier import Classifier
 
 N_HELD_OUT = 400

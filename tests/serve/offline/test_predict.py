@@ -11,7 +11,8 @@ from support.tiny_bundle import LABELS, write_bundle
 from potstill.commands.main import run
 from potstill.contract.errors import FormatError
 from potstill.contract.questions.decision import Conformal
-from potstill.serve.offline.predict import PredictConfig, predict_file
+from potstill.serve.config import PredictConfig
+from potstill.serve.offline.predict import predict_file
 from potstill.serve.runtime.classifier import Classifier
 
 

@@ -9,6 +9,7 @@ from support.tiny_bundle import LABELS, some_heads, write_bundle
 
 from potstill.commands.main import run
 from potstill.contract.errors import FormatError, UserError
+from potstill.serve.config import SharesConfig
 from potstill.serve.offline.prediction_powered import (
     EXTRA_MISS,
     Observed,
@@ -19,7 +20,7 @@ from potstill.serve.offline.prediction_powered import (
     student_t,
     wilson,
 )
-from potstill.serve.offline.shares import SharesConfig, shares_of
+from potstill.serve.offline.shares import shares_of
 from potstill.serve.runtime.classifier import Classifier
 
 

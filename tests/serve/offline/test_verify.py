@@ -24,7 +24,8 @@ from potstill.contract.bundle import REQUIRED_FILES, write_sums
 from potstill.contract.errors import UserError
 from potstill.contract.security.signature import sign
 from potstill.contract.system.child_process import environment
-from potstill.serve.offline.cascade import CascadeConfig, cascade_bundle
+from potstill.serve.config import CascadeConfig
+from potstill.serve.offline.cascade import cascade_bundle
 from potstill.serve.offline.verify import verify
 from potstill.serve.runtime.classifier import Classifier
 

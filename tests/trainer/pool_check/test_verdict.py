@@ -4,7 +4,8 @@ import pytest
 from support.sample_texts import drawn_texts
 
 from potstill.contract.errors import UserError
-from potstill.trainer.pool_check.sample import SampleConfig, TextSource, sampled, without_shared
+from potstill.trainer.pool_check.config import SampleConfig, TextSource
+from potstill.trainer.pool_check.sample import sampled, without_shared
 from potstill.trainer.pool_check.verdict import advice, as_json, as_text, check_pool, warning
 
 pytestmark = pytest.mark.slow

@@ -71,7 +71,8 @@ def called_with_strings():
     """Every public call that takes paths, by name, with strings that lead nowhere."""
     from potstill.contract.project import load_project
     from potstill.contract.texts import read_texts
-    from potstill.export.layouts.package import PackageConfig, package, sign_bundle
+    from potstill.export.config import PackageConfig
+    from potstill.export.layouts.package import package, sign_bundle
     from potstill.serve.bench.bundle import bench_bundle
     from potstill.serve.offline.adapt import adapt_bundle
     from potstill.serve.offline.cascade import cascade_bundle

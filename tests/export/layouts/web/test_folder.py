@@ -24,7 +24,8 @@ from potstill.commands.main import run
 from potstill.contract.bundle import read_golden, read_manifest, write_golden, write_manifest, write_sums
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.questions.decision import Conformal
-from potstill.export.layouts.package import PackageConfig, package
+from potstill.export.config import PackageConfig
+from potstill.export.layouts.package import package
 from potstill.export.layouts.web.folder import write_web
 from potstill.export.layouts.web.runtime import KNOWN, Runtime, open_runtime
 from potstill.export.run import export_bundle
