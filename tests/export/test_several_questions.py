@@ -6,9 +6,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from support.quantizable import FORM
 from support.tiny_backbone import joint_student
-from support.tiny_checkpoint import LOOSE
+from support.tiny_checkpoint import FORM, LOOSE
 
 from potstill.contract.bundle import read_golden, read_manifest
 from potstill.contract.checkpoint import read_student

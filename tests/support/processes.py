@@ -28,10 +28,23 @@ pwd.getpwuid = unknown
 
 def run_on_a_terminal(program: str) -> tuple[str, str]:
     """(standard output, what the terminal got without its control codes) of a program that must end well."""
+    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
+    code, output, shown = on_a_terminal([sys.executable, "-c", program], environment, REPOSITORY)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert code == 0, plain
+    return output, plain
+
+
+def on_a_terminal(command: list[str], environment: dict[str, str], cwd: Path, *, whole: bool = False) -> tuple[int, str, str]:
+    """(exit code, standard output, all that the terminal got) of a program whose standard error is a terminal.
+
+    Args:
+        whole: its standard output goes to the terminal, too.
+    """
     ours, theirs = pty.openpty()
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "160", "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
-    command = [sys.executable, "-c", program]
-    with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
+    environment = environment | {"TERM": "xterm", "COLUMNS": "160"}
+    out = theirs if whole else subprocess.PIPE
+    with subprocess.Popen(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=theirs) as process:
         os.close(theirs)
         shown = b""
         try:
@@ -39,11 +52,9 @@ def run_on_a_terminal(program: str) -> tuple[str, str]:
                 shown += chunk
         except OSError:  # the other end is closed
             pass
-        output = process.stdout.read()
+        output = process.stdout.read() if process.stdout else b""
     os.close(ours)
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-    assert process.returncode == 0, plain
-    return output, plain
+    return process.returncode, output.decode(), shown.decode()
 
 
 def plain_user(code, *arguments, unknown=False, **environment):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from scipy.stats import binom
-from support.quantizable import FORM
+from support.tiny_checkpoint import FORM
 
 from potstill.export.config import ExportConfig
 from potstill.export.gate.criteria import LEVEL, ROUNDING, caveat, fastest, is_batch_invariant, max_chance_flips, refusal

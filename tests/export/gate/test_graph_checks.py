@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.quantizable import a_graph
+from support.tiny_checkpoint import a_graph
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from potstill.contract.errors import UserError

@@ -5,7 +5,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
-from support.quantizable import H, N, V, a_graph
+from support.tiny_checkpoint import H, N, V, a_graph
 
 from potstill.export.config import DYNAMIC, STATIC
 from potstill.export.gate.graph_checks import loaded_operators, wrong_products
