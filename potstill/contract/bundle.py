@@ -29,6 +29,7 @@ from potstill.contract.errors import FormatError
 from potstill.contract.files import decode, digest
 from potstill.contract.files.decode import Strict
 from potstill.contract.files.plain import TooLargeError, is_still_there, open_folder, read_plain
+from potstill.contract.files.wrong_folder import MARKS, not_a
 from potstill.contract.promises.certificate import Certificate, check_certificate, check_certificates
 from potstill.contract.promises.familiarity import FAMILIARITY_FILE, MAX_FILE_BYTES
 from potstill.contract.questions.decision import Conformal, Precision, check_bias, check_confidence, check_decision
@@ -41,7 +42,7 @@ FORMAT = 1
 WITH_HEADS = 2  # the format of a bundle that answers several questions
 MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE = "bundle.json", "model.onnx", "tokenizer.json"
 FAST_MODEL_FILE, FAST_TOKENIZER_FILE = "fast.onnx", "fast_tokenizer.json"
-GOLDEN_FILE, QUALITY_FILE, SUMS_FILE = "golden.jsonl", "quality.json", "SHA256SUMS"
+GOLDEN_FILE, QUALITY_FILE, SUMS_FILE = "golden.jsonl", "quality.json", MARKS["bundle"]
 REQUIRED_FILES = (MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE, QUALITY_FILE)
 PARSED_FILES = frozenset(
     {MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, FAST_MODEL_FILE, FAST_TOKENIZER_FILE, GOLDEN_FILE, FAMILIARITY_FILE}
@@ -187,6 +188,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def read_manifest(source: Path | BundleFiles) -> Manifest:
     """Read the manifest of a folder, after :func:`verify_files`, or of files that were read; raises FormatError."""
+    if isinstance(source, Path) and not any((source / name).exists() for name in (SUMS_FILE, MANIFEST_FILE)):
+        raise not_a("bundle", source)
     files = _Folder(source) if isinstance(source, Path) else source
     path = files.folder / MANIFEST_FILE
     manifest = decode.json(path, files.read(MANIFEST_FILE), Manifest)
@@ -289,7 +292,7 @@ def file_problems(folder: Path) -> Iterator[FormatError]:
     """Yield an error for each problem with a bundle's files, naming the file; none if every byte is unchanged."""
     descriptor = open_folder(folder)
     if descriptor is None:
-        yield _no_bundle(folder)
+        yield not_a("bundle", folder)
         return
     try:
         yield from _problems(folder, descriptor, {}, [])
@@ -308,7 +311,7 @@ def read_files(folder: Path, trust: bool = False) -> BundleFiles:
     Raises:
         FormatError: naming the first file that is missing, changed, unlisted, or not a plain file.
     """
-    problem = _no_bundle(folder)
+    problem = not_a("bundle", folder)
     for _ in range(TRIES):
         descriptor = open_folder(folder)
         if descriptor is None:
@@ -332,11 +335,6 @@ def sums_digest(folder: Path) -> str:
     return digest.of_file(folder / SUMS_FILE)
 
 
-def _no_bundle(folder: Path) -> FormatError:
-    """The error for a folder that is none, or has no sums."""
-    return FormatError(folder, "", f"is not a bundle: it has no {SUMS_FILE}; make one with: potstill export")
-
-
 def _too_large(path: Path) -> FormatError:
     """The error for a file that has more bytes than one of its kind needs."""
     most = MAX_BYTES.get(path.name, MAX_OTHER_BYTES)
@@ -358,7 +356,7 @@ def _problems(folder: Path, descriptor: int, contents: dict[str, bytes], digests
         yield _too_large(folder / SUMS_FILE)
         return
     if data is None:
-        yield _no_bundle(folder)
+        yield not_a("bundle", folder)
         return
     digests.append(data[0])
     try:

@@ -20,6 +20,7 @@ import msgspec
 from potstill.contract.errors import FormatError
 from potstill.contract.files import decode
 from potstill.contract.files.decode import Strict
+from potstill.contract.files.wrong_folder import MARKS, not_a
 from potstill.contract.questions.decision import Conformal, Precision, check_decision
 from potstill.contract.questions.head import Head, check_heads
 from potstill.contract.scores.record import Scores
@@ -27,7 +28,7 @@ from potstill.contract.scores.record import Scores
 FORMAT = 1
 WITH_HEADS = 2  # the format of a student of several questions
 FAMILIES = ("encoder", "static", "charformer")
-STUDENT_FILE, TASK_FILE = "student.json", "task.json"
+STUDENT_FILE, TASK_FILE = MARKS["checkpoint"], "task.json"
 CALIBRATION_FILE, VALIDATION_FILE, GATE_FILE = "calibration.jsonl", "validation.jsonl", "gate.jsonl"
 GOLD_ROWS_FILE = "gold_rows.jsonl"
 WORK_SUFFIX, WORK_LOCK_FILE = ".partial", "lock"  # of the folder beside a checkpoint that is being trained
@@ -130,9 +131,7 @@ def read_student(folder: Path) -> Student:
     """
     path = folder / STUDENT_FILE
     if not folder.is_dir() or not path.exists():
-        if folder.is_file():
-            raise FormatError(folder, "", "is a file; name the folder of a checkpoint, as potstill train writes it")
-        raise FormatError(folder, "", f"is not a checkpoint: it has no {STUDENT_FILE}; make one with: potstill train")
+        raise not_a("checkpoint", folder)
     student = decode.json(path, decode.read_bytes(path), Student)
     wanted = FORMAT if student.heads is None else WITH_HEADS
     if student.format != wanted:

@@ -68,8 +68,5 @@ def settings(path: Path, stage: str, table: dict[str, Any], kind: type[T]) -> T:
     allowed = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # every configuration is a dataclass
     for key in table:
         if key not in allowed:
-            raise FormatError(path, f"{stage}.{key}", f"is not a setting; allowed: {', '.join(allowed)}")
-    try:
-        return msgspec.convert(table, kind, strict=True)
-    except msgspec.ValidationError as error:
-        raise FormatError(path, stage, str(error)) from None
+            raise FormatError(path, stage, decode.unknown_key(key, allowed))
+    return decode.convert(path, table, kind, stage)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,7 +14,9 @@ from potstill.contract.files import arrow, atomic, decode
 from potstill.contract.files.decode import Strict
 
 FORMAT = "potstill.soft_labels.1"
+_MAKE = "make them of texts with: potstill label TASK {} OUT, which writes OUT/soft_labels.parquet"
 SUM_TOLERANCE = 1e-6
+T = TypeVar("T")
 
 
 class SoftLabel(Strict):
@@ -68,16 +71,7 @@ def read_soft_labels(path: Path, *, labels: list[str] | None = None, empty: bool
         FormatError: if the file is missing, malformed or empty, or a row breaks a rule: exactly the task's labels,
             probabilities from 0 to 1 that sum to 1 within 1e-6, votes that add up to at most n_paths, agreement from 0 to 1.
     """
-    if path.suffix.lower() == ".parquet":
-        places = [(f"row {i}", row) for i, row in enumerate(arrow.read_parquet(path, FORMAT), 1)]
-        rows = [(place, decode.convert(path, row, SoftLabel, place)) for place, row in places]
-    elif path.suffix.lower() == ".jsonl":
-        lines = decode.json_lines(path, decode.read_bytes(path))
-        rows = [(place, decode.json(path, line, SoftLabel, place)) for place, line in lines]
-    else:
-        raise FormatError(path, "", f"unknown kind {path.suffix!r}; allowed: .parquet, .jsonl")
-    if not rows and not empty:
-        raise FormatError(path, "", "has no soft label; run: potstill label")
+    rows = rows_in(path, SoftLabel, FORMAT, empty=empty)
     names = labels if labels is not None else list(rows[0][1].probs) if rows else []
     seen: set[str] = set()
     for place, row in rows:
@@ -86,6 +80,51 @@ def read_soft_labels(path: Path, *, labels: list[str] | None = None, empty: bool
             raise FormatError(path, f"{place}: id", f"repeats {row.id!r}; ids must be unique")
         seen.add(row.id)
     return [row for _, row in rows]
+
+
+def rows_in(path: Path, kind: type[T], form: str, *, empty: bool) -> list[tuple[str, T]]:
+    """(place, row) of every row of a file of soft labels.
+
+    Args:
+        kind: of a row: :class:`SoftLabel`, or what holds the answers to several questions.
+        form: what the metadata of a Parquet file must say.
+        empty: True: accept a file without rows.
+    Raises:
+        FormatError: if the file is missing, malformed, empty, or holds something else, such as texts.
+    """
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        inside = next((one for one in sorted(path.glob("*soft_labels.*")) if one.is_file()), None)
+        named = f": {inside}" if inside else ", a .parquet or .jsonl file"
+        raise FormatError(path, "", f"is a folder; name the soft labels in it{named}")
+    if suffix == ".parquet":
+        plain = [(f"row {number}", row) for number, row in enumerate(arrow.read_parquet(path, form), 1)]
+        _check_kind(path, plain[0][1] if plain else None, kind)
+        rows = [(place, decode.convert(path, row, kind, place)) for place, row in plain]
+    elif suffix == ".jsonl":
+        lines = decode.json_lines(path, decode.read_bytes(path))
+        _check_kind(path, decode.json(path, lines[0][1], Any, lines[0][0]) if lines else None, kind)
+        rows = [(place, decode.json(path, line, kind, place)) for place, line in lines]
+    else:
+        raise FormatError(path, "", f"unknown kind {path.suffix!r}; soft labels are .parquet or .jsonl; {_MAKE.format(path)}")
+    if not rows and not empty:
+        raise FormatError(path, "", "has no soft label; run: potstill label")
+    return rows
+
+
+def _check_kind(path: Path, row: Any, kind: type[Any]) -> None:
+    """Refuse a file whose first row shows that it holds something else that potstill reads or writes."""
+    if not isinstance(row, dict) or "text" not in row:
+        return
+    answers = {"probs", "answers"} & row.keys()
+    if not answers:
+        raise FormatError(path, "", f"holds texts ({', '.join(row)}), not soft labels; {_MAKE.format(path)}")
+    for found, held, asked in (
+        ("answers", "several questions, and one is", True),
+        ("probs", "one question, and several are", False),
+    ):
+        if answers == {found} and (kind is SoftLabel) == asked:
+            raise FormatError(path, "", f"holds soft labels of {held} asked; name the task that they were made for")
 
 
 def _check(path: Path, place: str, row: SoftLabel, names: list[str]) -> None:

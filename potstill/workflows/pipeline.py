@@ -14,7 +14,7 @@ import msgspec
 from potstill.contract.bundle import SUMS_FILE
 from potstill.contract.checkpoint import STUDENT_FILE
 from potstill.contract.errors import FormatError
-from potstill.contract.files import atomic, digest
+from potstill.contract.files import atomic, decode, digest
 from potstill.contract.project import (
     BUNDLE_FOLDER,
     CHECKPOINT_FOLDER,
@@ -159,7 +159,7 @@ def _combining(path: Path, project: Project, plan: LabelPlan) -> _Combining:
     allowed = [*sorted(names), *(field.name for field in dataclasses.fields(SourceConfig) if field.name not in NOT_OF_PROJECTS)]
     for key in table:
         if key not in allowed:
-            raise FormatError(path, f"combine.{key}", f"is not a setting; allowed: {', '.join(allowed)}")
+            raise FormatError(path, "combine", decode.unknown_key(key, allowed))
     config = settings(path, "combine", {key: value for key, value in table.items() if key in names}, CombineConfig)
     sources = settings(path, "combine", {key: value for key, value in table.items() if key not in names}, SourceConfig)
     return _Combining(path.parent / project.task, config, sources.below(path.parent))

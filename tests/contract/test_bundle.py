@@ -117,15 +117,29 @@ def test_a_name_that_is_listed_twice_is_refused(bundle):
 
 
 def test_a_folder_without_sums_is_no_bundle(tmp_path):
-    for folder in (tmp_path, tmp_path / "none"):
-        assert refusal(verify_files, folder) == f"{folder}: is not a bundle: it has no SHA256SUMS; make one with: potstill export"
+    assert refusal(verify_files, tmp_path) == f"{tmp_path}: is not a bundle: it has no SHA256SUMS; make one with: potstill export"
+
+
+def test_what_stands_in_the_place_of_a_bundle_is_told_and_what_to_name(tmp_path, bundle):
+    for name, mark in (("student", "student.json"), ("project/bundle", "SHA256SUMS")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / mark).touch()
+    (tmp_path / "texts.jsonl").touch()
+    told = {
+        "none": "there is no such folder; check the path, or make one with: potstill export",
+        "texts.jsonl": "it is a file; name the folder that potstill export wrote",
+        "student": f"it is a checkpoint; make a bundle of it with: potstill export {tmp_path / 'student'} BUNDLE",
+        "project": f"it has no SHA256SUMS; name the one in it: {tmp_path / 'project' / 'bundle'}",
+    }
+    for name, problem in told.items():
+        assert refusal(verify_files, tmp_path / name) == f"{tmp_path / name}: is not a bundle: {problem}"
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
         ({"format": 7}, "format: is 7; this version reads 1"),
-        ({"lables": []}, "object contains unknown field `lables`"),
+        ({"lables": []}, f"unknown key 'lables' (did you mean 'labels'?); allowed: {', '.join(Manifest.__struct_fields__)}"),
         ({"labels": ["up"]}, "labels: are ['up']; there must be at least 2, all different"),
         ({"temperature": 0.0}, "temperature: is 0.0; it must be above 0"),
         ({"thresholds": {"flat": 0.5}}, "thresholds.flat: is not a label; allowed: up, down"),

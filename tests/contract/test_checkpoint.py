@@ -36,17 +36,31 @@ def test_a_coverage_takes_as_many_texts_as_the_textbook_says(coverage, n):
 
 
 def test_a_folder_without_a_student_is_no_checkpoint(tmp_path):
-    for folder in (tmp_path, tmp_path / "none"):
+    (tmp_path / "texts.jsonl").touch()
+    for name, mark in (("bundle", "SHA256SUMS"), ("project/student", "student.json")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / mark).touch()
+    told = {
+        "none": "there is no such folder; check the path, or make one with: potstill train",
+        "texts.jsonl": "it is a file; name the folder that potstill train wrote",
+        "bundle": "it is a bundle; name the checkpoint that it was exported from",
+        "project": f"it has no student.json; name the one in it: {tmp_path / 'project' / 'student'}",
+        ".": "it has no student.json; make one with: potstill train",
+    }
+    for name, problem in told.items():
         with pytest.raises(FormatError) as caught:
-            read_student(folder)
-        assert str(caught.value) == f"{folder}: is not a checkpoint: it has no student.json; make one with: potstill train"
+            read_student(tmp_path / name)
+        assert str(caught.value) == f"{tmp_path / name}: is not a checkpoint: {problem}"
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
         ({"format": 2}, "format: is 2; this version reads 1"),
-        ({"temperatur": 1.0}, "object contains unknown field `temperatur`"),
+        (
+            {"temperatur": 1.0},
+            f"unknown key 'temperatur' (did you mean 'temperature'?); allowed: {', '.join(Student.__struct_fields__)}",
+        ),
         ({"labels": ["up"]}, "labels: are ['up']; there must be at least 2, all different"),
         ({"labels": ["up", "up"]}, "labels: are ['up', 'up']; there must be at least 2, all different"),
         ({"labels": "up"}, "labels: expected `array`, got `str`"),
@@ -64,7 +78,7 @@ def test_a_folder_without_a_student_is_no_checkpoint(tmp_path):
         ({"precision": PRECISION | {"confidence": 1.0}}, "precision.confidence: is 1.0; it must be above 0 and below 1"),
         ({"conformal": CONFORMAL | {"confidence": 0}}, "conformal.confidence: is 0.0; it must be above 0 and below 1"),
         ({"conformal": CONFORMAL | {"n": 28, "confidence": 0.95}}, "conformal.n: is 28; a coverage of 0.9 needs at least 29 texts"),
-        ({"precision": PRECISION | {"source": "me"}}, "precision.source: invalid enum value 'me'"),
+        ({"precision": PRECISION | {"source": "me"}}, "precision.source: is 'me'; allowed: gold, teacher"),
         ({"conformal": CONFORMAL | {"coverage": 1.0}}, "conformal.coverage: is 1.0; it must be above 0 and below 1"),
         ({"conformal": CONFORMAL | {"quantile": -0.1}}, "conformal.quantile: is -0.1; it must be from 0 to 1"),
         ({"conformal": CONFORMAL | {"n": 8}}, "conformal.n: is 8; a coverage of 0.9 needs at least 9 texts"),

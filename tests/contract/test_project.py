@@ -32,7 +32,7 @@ def test_only_the_format_is_needed(tmp_path):
     [
         ("", "missing required field `format`"),
         ("format = 2", "format: is 2; this version reads 1"),
-        ("format = 1\nteachers = 'x'", "unknown field `teachers`"),
+        ("format = 1\nteachers = 'x'", "unknown key 'teachers' (did you mean 'teacher'?); allowed: format, task, texts"),
         ("format = 1\n[label]\n[label]", "not valid TOML"),
         ("format = 1\nlabel = 3", "label: expected `object`, got `int`"),
     ],
@@ -50,8 +50,8 @@ def test_a_stage_s_table_overrides_the_defaults_it_names():
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"paths": 4}, "p: label.paths: is not a setting; allowed: n_paths, mode, share"),
-        ({"n_paths": "4"}, "p: label: Expected `int`, got `str` - at `$.n_paths`"),
+        ({"paths": 4}, "p: label: unknown key 'paths' (did you mean 'n_paths'?); allowed: n_paths, mode, share"),
+        ({"n_paths": "4"}, "p: label: n_paths: expected `int`, got `str`"),
     ],
 )
 def test_a_setting_that_does_not_exist_or_fit_is_refused(table, message):

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.contract.errors import FormatError
+from potstill.contract.questions.soft_answers import read_soft_answers
 from potstill.contract.soft_label import SoftLabel, entropy, read_soft_labels, write_soft_labels
 
 
@@ -110,7 +111,6 @@ def test_an_id_that_repeats_is_refused(tmp_path):
         ("s.jsonl", b"", "has no soft label; run: potstill label"),
         ("s.jsonl", b"{}\n", "line 1: object missing required field `id`"),
         ("s.jsonl", b"{\n", "line 1: not valid JSON: Input data was truncated"),
-        ("s.csv", b"", "unknown kind '.csv'; allowed: .parquet, .jsonl"),
     ],
 )
 def test_a_broken_file_is_refused_with_place_and_problem(tmp_path, name, data, problem):
@@ -121,12 +121,48 @@ def test_a_broken_file_is_refused_with_place_and_problem(tmp_path, name, data, p
     assert str(caught.value) == f"{path}: {problem}"
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "problem"),
+    [
+        ("t.csv", b"text\na\n", "unknown kind '.csv'; soft labels are .parquet or .jsonl; make them of texts with: "),
+        ("t.jsonl", b'{"id": "a", "text": "b"}\n', "holds texts (id, text), not soft labels; make them of texts with: "),
+    ],
+)
+def test_texts_in_the_place_of_soft_labels_are_told_with_the_command_that_labels_them(tmp_path, name, data, problem):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(FormatError) as caught:
+        read_soft_labels(tmp_path / name)
+    make = f"potstill label TASK {tmp_path / name} OUT, which writes OUT/soft_labels.parquet"
+    assert str(caught.value) == f"{tmp_path / name}: {problem}{make}"
+
+
+def test_a_folder_in_the_place_of_soft_labels_is_told_with_those_in_it(tmp_path):
+    with pytest.raises(FormatError, match=r"is a folder; name the soft labels in it, a \.parquet or \.jsonl file$"):
+        read_soft_labels(tmp_path)
+    (tmp_path / "soft_labels.parquet").touch()
+    with pytest.raises(FormatError, match=r"is a folder; name the soft labels in it: .*/soft_labels\.parquet$"):
+        read_soft_labels(tmp_path)
+
+
+def test_soft_labels_of_several_questions_are_no_soft_labels_of_one_and_the_reverse(tmp_path):
+    one, several = tmp_path / "one.jsonl", tmp_path / "several.jsonl"
+    write_soft_labels(one, ROWS)
+    several.write_text('{"id": "a", "text": "b", "answers": {}, "teacher_digest": "t", "task_digest": "d"}\n')
+    with pytest.raises(FormatError, match="holds soft labels of several questions, and one is asked; name the task"):
+        read_soft_labels(several)
+    with pytest.raises(FormatError, match="holds soft labels of one question, and several are asked; name the task"):
+        read_soft_answers(one, [])
+
+
 def test_an_unknown_field_is_refused(tmp_path):
     path = tmp_path / "s.jsonl"
     path.write_bytes(msgspec.json.encode(msgspec.to_builtins(soft_label()) | {"label": "up"}))
     with pytest.raises(FormatError) as caught:
         read_soft_labels(path)
-    assert str(caught.value) == f"{path}: line 1: object contains unknown field `label`"
+    assert (
+        str(caught.value)
+        == f"{path}: line 1: unknown key 'label' (did you mean 'label_mass'?); allowed: {', '.join(SoftLabel.__struct_fields__)}"
+    )
 
 
 def test_byte_order_marks_and_a_suffix_in_capitals_are_no_obstacle(tmp_path):

@@ -146,8 +146,14 @@ BROKEN = [
         "format: is 2; this version reads 1, and 2 for several questions, which this step does not take",
     ),
     (WHOLE.replace("format = 1", 'format = "1"'), "format: expected `int`, got `str`"),
-    (WHOLE.replace("question =", "qestion ="), "object contains unknown field `qestion`"),
-    (WHOLE.replace("question = ", "guidelin = 1\nquestion = "), "object contains unknown field `guidelin`"),
+    (
+        WHOLE.replace("question =", "qestion ="),
+        "unknown key 'qestion' (did you mean 'question'?); allowed: format, name, question, guideline, labels, examples, knowledge, rules, input, prompt",
+    ),
+    (
+        WHOLE.replace("question = ", "guidelin = 1\nquestion = "),
+        "unknown key 'guidelin' (did you mean 'guideline'?); allowed: format, name, question, guideline, labels, examples, knowledge, rules, input, prompt",
+    ),
     (WHOLE.replace('"expects a fall"', "3"), "labels[1].meaning: expected `str`, got `int`"),
     (WHOLE.replace('"stance"', '" "'), "name: is empty; write one sentence"),
     (WHOLE.replace('"Will it rise?"', '""'), "question: is empty; write one sentence"),
@@ -168,7 +174,10 @@ BROKEN = [
         "examples[0].target: needs a target, because input.target is true; change one of the two",
     ),
     (WHOLE + "[input]\nmax_chars = 0\n", "input.max_chars: is 0; it must be at least 1 character"),
-    (WHOLE + "[input]\nmax_char = 9\n", "input: object contains unknown field `max_char`"),
+    (
+        WHOLE + "[input]\nmax_char = 9\n",
+        "input: unknown key 'max_char' (did you mean 'max_chars'?); allowed: noun, target, target_noun, max_chars",
+    ),
     (
         WHOLE.replace('term = "calls"', 'term = " "'),
         "knowledge[0]: term and meaning must not be empty; complete or delete it",
@@ -179,7 +188,10 @@ BROKEN = [
     (WHOLE + RULES.replace('keywords = ["crash", "🐻"]', ""), "rules[1]: has neither keywords nor a pattern; give one of the two"),
     (WHOLE + RULES + 'pattern = "x"\n', "rules[1]: has both keywords and a pattern; give one of the two"),
     (WHOLE + RULES.replace('"crash"', '" "'), "rules[1].keywords: holds an empty one; write it out, or delete it"),
-    (WHOLE + RULES.replace("patern", "").replace("pattern", "regex"), "rules[0]: object contains unknown field `regex`"),
+    (
+        WHOLE + RULES.replace("patern", "").replace("pattern", "regex"),
+        "rules[0]: unknown key 'regex'; allowed: name, label, keywords, pattern",
+    ),
     (
         WHOLE + RULES.replace("{0,20}", "(x"),
         "rules[0].pattern: is not a regular expression: missing ), unterminated subpattern at character 12; write it in Python's syntax",

@@ -99,7 +99,7 @@ BROKEN = [
     ("t.jsonl", "", "has no usable text (no rows); each row needs a text"),
     ("t.jsonl", '{"text": " "}\n', "has no usable text (1 empty); each row needs a text"),
     ("t.jsonl", '{"text": "a"}\n\n{"text": 3}\n', "line 3: text: expected `str | null`, got `int`"),
-    ("t.jsonl", '{"txt": "a"}\n', "line 1: object contains unknown field `txt`"),
+    ("t.jsonl", '{"txt": "a"}\n', "line 1: unknown key 'txt' (did you mean 'text'?); allowed: text, id, target, gold"),
     ("t.jsonl", '{"id": "a"}\n', "line 1: object missing required field `text`"),
     ("t.jsonl", '{"text": "a"\n', "line 1: not valid JSON: Input data was truncated"),
     ("t.jsonl", '["a"]\n', "line 1: expected `object`, got `array`"),

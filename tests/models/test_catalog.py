@@ -82,13 +82,13 @@ def test_every_family_of_today_has_a_teacher_with_its_source_and_size(family):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("format = 1\nmodels = []\nextra = 1\n", "object contains unknown field `extra`"),
+        ("format = 1\nmodels = []\nextra = 1\n", "unknown key 'extra'; allowed: format, models"),
         ("format = 2\nmodels = []\n", "format: is 2; this version reads 1"),
         ("format = 1\n", "object missing required field `models`"),
         ("format = 1\n[[models]]\nname = 3\n", "models[0].name: expected `str`, got `int`"),
         (
             'format = 1\n[[models]]\nname = "a"\nkind = "student"\n',
-            "models[0].kind: invalid enum value 'student'",
+            "models[0].kind: is 'student'; allowed: backbone, teacher",
         ),
         (
             'format = 1\n[[models]]\nname = "a"\nkind = "teacher"\nsource = { from = "disk" }\n',

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, dataclass_transform
 
 import msgspec
+import msgspec.inspect
 
 from potstill.contract.errors import FormatError
 
@@ -19,6 +20,10 @@ T = TypeVar("T")
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
+
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)  # as msgspec says it
+_NOT_LISTED = re.compile(r"Invalid enum value (.*)", re.DOTALL)
+_STEP = re.compile(r"\.?([^.\[\]]+)|(\[[^\]]*\])")  # of a place: a field, or an entry (whose name is empty)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
@@ -95,7 +100,7 @@ def json(path: Path, data: bytes, kind: type[T], place: str = "") -> T:
     try:
         return from_json(decoder, data)
     except msgspec.ValidationError as error:
-        raise _located(path, place, error) from None
+        raise _located(path, place, error, kind) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(path, place, f"not valid JSON: {error}") from None
 
@@ -125,11 +130,52 @@ def convert(path: Path, content: Any, kind: type[T], place: str = "") -> T:
     try:
         return msgspec.convert(content, kind, strict=True)
     except msgspec.ValidationError as error:
-        raise _located(path, place, error) from None
+        raise _located(path, place, error, kind) from None
 
 
-def _located(path: Path, place: str, error: msgspec.ValidationError) -> FormatError:
-    """Turn msgspec's `problem - at `$.labels[2].name`` into `labels[2].name: problem`."""
+def unknown_key(key: str, allowed: Collection[str]) -> str:
+    """What is wrong with a key that is none of those allowed, and the closest of them if one is close."""
+    import difflib  # only who reads an error waits for it
+
+    close = difflib.get_close_matches(key, allowed, 1)
+    meant = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"unknown key {key!r}{meant}; allowed: {', '.join(allowed)}"
+
+
+def _located(path: Path, place: str, error: msgspec.ValidationError, kind: Any) -> FormatError:
+    """Turn msgspec's `problem - at `$.labels[2].name`` into `labels[2].name: problem`; says which keys or values are allowed."""
     problem, _, where = str(error).partition(" - at ")
     field = re.sub(r"^\$\.?", "", where.strip("`"))
+    types = list(_types_at(kind, field))
+    keys = [field.encode_name for one in types if isinstance(one, msgspec.inspect.StructType) for field in one.fields]
+    values = [value for one in types if isinstance(one, msgspec.inspect.LiteralType) for value in one.values]
+    if (found := _UNKNOWN.fullmatch(problem)) and keys:
+        problem = unknown_key(found[1], keys)
+    elif (found := _NOT_LISTED.fullmatch(problem)) and values:
+        problem = f"is {found[1]}; allowed: {', '.join(map(str, values))}"
     return FormatError(path, ": ".join(part for part in (place, field) if part), problem[0].lower() + problem[1:])
+
+
+def _types_at(kind: Any, field: str) -> Iterator[msgspec.inspect.Type]:
+    """The types that a place may have, such as `labels[2].input`, by the type of the whole."""
+    types = [msgspec.inspect.type_info(kind)]
+    for name, _ in _STEP.findall(field):
+        types = [below for above in types for below in _below(above, name)]
+    for one in types:
+        yield from _alternatives(one)
+
+
+def _below(above: msgspec.inspect.Type, name: str) -> Iterator[msgspec.inspect.Type]:
+    """The types of a field; without a name, those of an entry of a list or a mapping."""
+    for one in _alternatives(above):
+        if isinstance(one, msgspec.inspect.StructType | msgspec.inspect.DataclassType):
+            yield from (field.type for field in one.fields if field.encode_name == name)
+        elif isinstance(one, msgspec.inspect.DictType):
+            yield one.value_type
+        elif isinstance(one, msgspec.inspect.CollectionType) and not name:
+            yield one.item_type
+
+
+def _alternatives(kind: msgspec.inspect.Type) -> Sequence[msgspec.inspect.Type]:
+    """The types of a union, or the one that it is."""
+    return kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -123,9 +124,10 @@ AnyTask = Task | Questionnaire
 
 
 class _Head(msgspec.Struct):
-    """The one field that tells the formats apart."""
+    """What tells the formats apart."""
 
     format: int = ONE_QUESTION
+    questions: Any = None
 
 
 def load_any_task(path: str | Path) -> AnyTask:
@@ -135,7 +137,10 @@ def load_any_task(path: str | Path) -> AnyTask:
         FormatError: if the file is missing, malformed, of an unknown format, or contradicts itself.
     """
     path = Path(path)
-    if decode.toml(path, _Head).format != FORMAT:
+    head = decode.toml(path, _Head)
+    if head.format == ONE_QUESTION and head.questions is not None:
+        raise FormatError(path, "format", f"is {ONE_QUESTION}, which asks one question; with [[questions]] write format = {FORMAT}")
+    if head.format != FORMAT:
         return load_task(path)
     task = decode.toml(path, Questionnaire)
     check_questions(path, task.questions)

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 
 from potstill.contract.errors import FormatError
-from potstill.contract.files import arrow, atomic, decode
+from potstill.contract.files import arrow, atomic
 from potstill.contract.files.decode import Strict
 from potstill.contract.questions.gold import answer_of
 from potstill.contract.questions.question import Question
-from potstill.contract.soft_label import SUM_TOLERANCE, SoftLabel
+from potstill.contract.soft_label import SUM_TOLERANCE, SoftLabel, rows_in
 
 FORMAT = "potstill.soft_labels.2"
 
@@ -74,16 +74,7 @@ def read_soft_answers(path: Path, questions: Sequence[Question], *, empty: bool 
         FormatError: if the file is missing, malformed or empty, or a row breaks a rule: exactly the labels of each question,
             probabilities from 0 to 1 that sum to 1 but for tags, votes of at most n_paths, gold that is a label.
     """
-    if path.suffix.lower() == ".parquet":
-        places = [(f"row {i}", row) for i, row in enumerate(arrow.read_parquet(path, FORMAT), 1)]
-        rows = [(place, decode.convert(path, row, SoftAnswers, place)) for place, row in places]
-    elif path.suffix.lower() == ".jsonl":
-        lines = decode.json_lines(path, decode.read_bytes(path))
-        rows = [(place, decode.json(path, line, SoftAnswers, place)) for place, line in lines]
-    else:
-        raise FormatError(path, "", f"unknown kind {path.suffix!r}; allowed: .parquet, .jsonl")
-    if not rows and not empty:
-        raise FormatError(path, "", "has no soft label; run: potstill label")
+    rows = rows_in(path, SoftAnswers, FORMAT, empty=empty)
     by_name = {question.name: question for question in questions}
     seen: set[str] = set()
     for place, row in rows:

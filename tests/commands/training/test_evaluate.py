@@ -164,8 +164,8 @@ WRONG = [
     (("--soft-labels", "teacher.jsonl"), "teacher.jsonl: is not the file that the student was trained on"),
     (("--soft-labels", "absent.jsonl"), "absent.jsonl: no such file; check the path"),
     (("--teacher", "soft_labels.jsonl"), "soft_labels.jsonl: holds none of the 60 gold texts; label them with: potstill label --gold gold.jsonl"),
-    (("--teacher", "gold.jsonl"), "gold.jsonl: line 1: "),
-    (("--bundle", "student"), "student: is not a bundle: it has no SHA256SUMS; make one with: potstill export"),
+    (("--teacher", "gold.jsonl"), "gold.jsonl: holds texts (text, id, gold), not soft labels; make them of texts with: potstill label TASK gold.jsonl"),
+    (("--bundle", "student"), "student: is not a bundle: it is a checkpoint; make a bundle of it with: potstill export student BUNDLE"),
     (("--predictions", "gold.jsonl/p"), "gold.jsonl/p: cannot be written"),
 ]  # fmt: skip
 

@@ -56,7 +56,7 @@ class Outer(Strict):
     [
         (b"{", "row 3: not valid JSON: "),
         (b'{"labels": [{}, {"name": 1}]}', "row 3: labels[1].name: expected `str`, got `int`"),
-        (b'{"label": []}', "row 3: object contains unknown field `label`"),
+        (b'{"label": []}', "row 3: unknown key 'label'"),
         (b"[]", "row 3: expected `object`, got `array`"),
     ],
 )

@@ -142,7 +142,7 @@ BROKEN = [
     ("format = 2\nname = 'x'\nquestions = []\n", "questions: is empty; a task needs at least one"),
     (WHOLE.replace('name = "asks"', 'name = "stance"'), "questions[1].name: repeats 'stance'"),
     (WHOLE.replace('name = "asks"', 'name = "Asks it"'), "questions[1].name: is 'Asks it'; begin with a small letter"),
-    (WHOLE.replace('kind = "yesno"', 'kind = "maybe"'), "questions[1].kind: invalid enum value 'maybe'"),
+    (WHOLE.replace('kind = "yesno"', 'kind = "maybe"'), "questions[1].kind: is 'maybe'; allowed: choice, degree, tags, yesno"),
     (WHOLE.replace("Is it a question?", " "), "questions[1].question: is empty"),
     (WHOLE.replace('{name = "down"}', '{name = "up"}'), "questions[0].labels[1].name: repeats 'up'"),
     (WHOLE.replace('{name = "news"}', '{name = "options"}'), "questions[2].labels[1].name: repeats 'options'"),

@@ -129,7 +129,10 @@ def test_soft_labels_are_answers_too(tmp_path, name):
 @pytest.mark.parametrize(
     ("lines", "problem"),
     [
-        ('{"id": "a", "lable": "up"}', "line 1: object contains unknown field `lable`"),
+        (
+            '{"id": "a", "lable": "up"}',
+            "line 1: unknown key 'lable' (did you mean 'label'?); allowed: id, label, probs, abstain, target, label_set, skipped, unfamiliar, unfamiliarity",
+        ),
         ('{"id": "a", "label": "flat"}', "line 1: 'flat' is not a label; allowed: up, down"),
         ('{"id": "a", "label": "up"}\n{"id": "a", "label": "up"}', "line 2: id: repeats 'a'; ids must be unique"),
         ('{"id": "q", "label": "up"}', "has none of the 3 texts (its first id is 'q'); answer the same texts, with the same ids"),

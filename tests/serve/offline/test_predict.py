@@ -104,7 +104,10 @@ def test_a_folder_that_is_no_bundle_is_one_line_and_exit_code_1(tmp_path, capsys
     assert run(["predict", str(tmp_path / "none"), str(tmp_path / "texts.csv")]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == f"potstill: {tmp_path / 'none'}: is not a bundle: it has no SHA256SUMS; make one with: potstill export\n"
+    assert (
+        err
+        == f"potstill: {tmp_path / 'none'}: is not a bundle: there is no such folder; check the path, or make one with: potstill export\n"
+    )
 
 
 def test_label_sets_are_written_on_request_and_refused_before_anything_is_answered(tmp_path, capsys):

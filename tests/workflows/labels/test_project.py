@@ -73,9 +73,12 @@ def test_the_student_learns_from_combined_labels_and_a_changed_source_is_combine
 @pytest.mark.parametrize(
     ("table", "problem"),
     [
-        ("methd = 'majority'", "combine.methd: is not a setting; allowed: accuracy, method, prior, strength, without, stores, "),
-        ("gold = 'gold.jsonl'", "combine.gold: is not a setting; allowed: "),
-        ("people = 'yes'", "combine: Expected `bool`, got `str` - at `$.people`"),
+        (
+            "methd = 'majority'",
+            "combine: unknown key 'methd' (did you mean 'method'?); allowed: accuracy, method, prior, strength, without, stores, ",
+        ),
+        ("gold = 'gold.jsonl'", "combine: unknown key 'gold'; allowed: "),
+        ("people = 'yes'", "combine: people: expected `bool`, got `str`"),
     ],
 )
 def test_a_table_with_a_setting_that_is_none_is_refused_before_anything_is_labelled(folder, table, problem):
