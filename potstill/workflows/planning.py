@@ -19,8 +19,8 @@ from potstill.contract.system.machine import cpu_name, free_memory_bytes, usable
 from potstill.contract.task import Task
 from potstill.contract.texts import Text, read_texts
 from potstill.labeler.aggregation.config import DeriveConfig
-from potstill.labeler.config import LabelConfig, RunMode
-from potstill.labeler.config import PlanConfig as PlanConfig
+from potstill.labeler.aggregation.other_texts.surroundings import EmbeddingPace, embedding_pace, settled
+from potstill.labeler.config import LabelConfig, PlanConfig, RunMode
 from potstill.labeler.prompts.variants import Nearest
 from potstill.labeler.run.forecast import duration
 from potstill.labeler.run.pilot import LabellingPace, measured_pace, measured_questions_pace, pilot_texts
@@ -56,6 +56,12 @@ class HoursPlan(Shown):
     best: PlanRow | None  # recommended
     notes: list[str] = field(default_factory=list)  # one line each, for a person
     machine: str = ""
+    refining: EmbeddingPace | None = None  # None: labels of these texts are not refined by what other texts say
+
+    @property
+    def refining_s(self) -> float:
+        """Seconds after the recommended run in which its texts are embedded, so that labels are refined by what others say."""
+        return 0.0 if self.refining is None or self.best is None else self.refining.seconds(self.best.n_texts)
 
     @property
     def command(self) -> str:
@@ -82,6 +88,9 @@ class HoursPlan(Shown):
             )
         if self.best is not None:
             lines += ["", "* recommended:", f"  {self.command}"]
+            if self.refining is not None:
+                shown = f"{self.best.n_texts} texts, measured at {self.refining.text_s * 1000:.1f} ms a text"
+                lines.append(f"  and then {duration(self.refining_s)} to embed {shown}: labels are refined by what other texts say")
         return "\n".join([*lines, *(f"note: {line}" for line in self.notes)])
 
     def cells(self) -> list[list[str]]:
@@ -119,6 +128,7 @@ class HoursPlan(Shown):
             for row in self.rows
         ]
         found = {"n_texts": self.n_texts, "hours": self.hours, "machine": self.machine, "command": self.command}
+        found["refining_seconds"] = self.refining_s
         return msgspec.json.encode({**found, "rows": rows, "notes": self.notes}).decode()
 
 
@@ -164,7 +174,20 @@ def plan(
         raise UserError("no teacher's pace could be measured: " + ("; ".join(notes) or "none is on this machine"))
     best = recommended(rows, len(different), config.n_enough)
     machine = f"{cpu_name()}, {usable_cores()} cores"
-    return HoursPlan(task_file, str(texts), len(different), config.hours, rows, best, notes, machine)
+    refining = _refining(different, best, backbone, notes, tell)
+    return HoursPlan(task_file, str(texts), len(different), config.hours, rows, best, notes, machine, refining)
+
+
+def _refining(texts: list[Text], best: PlanRow | None, backbone: str, notes: list[str], tell: Tell) -> EmbeddingPace | None:
+    """The pace of embedding texts, which refines the labels of the recommended run; None where they will not be refined."""
+    if best is None:
+        return None
+    derive, reason = settled(DeriveConfig(backbone=backbone), best.n_texts)
+    if derive.refine != "on":
+        notes += [reason] if reason else []
+        return None
+    tell(f"measuring how fast {backbone} embeds texts")
+    return embedding_pace(texts, backbone)
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,25 @@ def test_one_row_a_mode_for_a_teacher_that_is_here_and_estimates_for_those_that_
     assert found.best in own and found.best.n_texts
 
 
+def test_embedding_the_texts_to_refine_their_labels_has_a_line_of_its_own(files):
+    task, texts, _ = files
+    lines = []
+    found = plan(task, texts, PlanConfig(hours=0.05, measure_s=2.0), LabelConfig(mode="direct"), tell=lines.append)
+    assert found.best.n_texts >= 200 and "measuring how fast all-minilm-l6-v2 embeds texts" in lines
+    assert found.refining.text_s > 0
+    assert found.refining_s == found.refining.start_s + found.best.n_texts * found.refining.text_s
+    [line] = [line for line in found.as_text().splitlines() if "to embed" in line]
+    assert line.startswith("  and then ") and line.endswith("a text: labels are refined by what other texts say")
+    assert json.loads(found.as_json())["refining_seconds"] == found.refining_s
+
+
+def test_labels_that_will_not_be_refined_cost_no_embedding(files, tmp_path):
+    task, texts, _ = files
+    (tmp_path / "few.jsonl").write_text("\n".join(texts.read_text().splitlines()[:100]))
+    found = plan(task, tmp_path / "few.jsonl", QUICK, LabelConfig(mode="direct"))
+    assert found.refining is None and found.refining_s == 0 and "to embed" not in found.as_text()
+
+
 def test_memory_leaves_out_what_does_not_fit(files, monkeypatch):
     task, texts, _ = files
     monkeypatch.setattr(planning, "free_memory_bytes", lambda: 2_500_000_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -27,6 +28,7 @@ class Surroundings:
 
 
 NOTHING = Surroundings()
+N_TIMED, N_FEW = 128, 8  # texts on which an encoder is timed
 
 
 class TextSpace:
@@ -55,6 +57,39 @@ class TextSpace:
             self._places |= {(text.text, text.target): first + i for i, text in enumerate(new)}
             self._vectors = found if self._vectors is None else np.concatenate([self._vectors, found])
         return self._vectors[[self._places[text.text, text.target] for text in texts]]
+
+
+@dataclass(frozen=True)
+class EmbeddingPace:
+    """How long embedding takes on this machine."""
+
+    start_s: float  # to load the encoder
+    text_s: float
+
+    def seconds(self, n_texts: int) -> float:
+        """For so many texts."""
+        return self.start_s + n_texts * self.text_s
+
+
+def embedding_pace(texts: Sequence[Text], backbone: str) -> EmbeddingPace:
+    """Time an encoder on some of the texts: on a few, and then on more, so that loading it is told from its work.
+
+    Raises:
+        UserError, FormatError, ModuleNotFoundError: as :meth:`TextSpace.vectors`.
+    """
+    sample = list(texts[:: max(1, len(texts) // N_TIMED)][:N_TIMED])  # from the whole file: texts at its start may be short
+    few = sample[:: max(1, len(sample) // N_FEW)]
+    TextSpace(backbone).vectors(few)  # libraries are loaded, and the file is in memory
+    few_s, all_s = _embedding_s(few, backbone), _embedding_s(sample, backbone)
+    text_s = max(0.0, all_s - few_s) / max(1, len(sample) - len(few))
+    return EmbeddingPace(max(0.0, few_s - len(few) * text_s), text_s)
+
+
+def _embedding_s(texts: Sequence[Text], backbone: str) -> float:
+    """Seconds that an encoder takes, from its file to the embeddings."""
+    began = time.monotonic()
+    TextSpace(backbone).vectors(texts)
+    return time.monotonic() - began
 
 
 def settled(config: DeriveConfig, n_texts: int) -> tuple[DeriveConfig, str | None]:
