@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any
 from potstill.contract.system import telemetry
 
 if TYPE_CHECKING:
-    from potstill.api import certify, distill, evaluate, export_bundle, label, plan
+    from potstill.api import calibrate, certify, distill, evaluate, export_bundle, label, plan
     from potstill.contract.errors import UserError
     from potstill.contract.task import Example, Label, Task, load_task
     from potstill.export.config import CardMetadata, ExportConfig, PushConfig
     from potstill.export.layouts.push import push_to_hub
     from potstill.labeler.aggregation.config import DeriveConfig
-    from potstill.labeler.config import LabelConfig
-    from potstill.labeler.weak_supervision.combination import CombineConfig
+    from potstill.labeler.config import LabelConfig, PlanConfig
+    from potstill.labeler.teachers.config import TeacherConfig, ThenConfig
+    from potstill.labeler.weak_supervision.config import CombineConfig
     from potstill.serve.config import CertifyConfig
     from potstill.serve.http.config import ServeConfig
     from potstill.serve.offline.certify import certify_bundle
@@ -36,13 +37,11 @@ if TYPE_CHECKING:
     from potstill.trainer.calibrate_on_gold import ConfidenceConfig
     from potstill.trainer.config import TrainConfig
     from potstill.trainer.run import train
-    from potstill.workflows.evaluation import EvaluateConfig, calibrate
+    from potstill.workflows.evaluation import EvaluateConfig
     from potstill.workflows.labels.combining import combine
     from potstill.workflows.labels.soft_labels import derive
     from potstill.workflows.labels.sources import SourceConfig
     from potstill.workflows.pipeline import run_project
-    from potstill.workflows.planning import PlanConfig
-    from potstill.workflows.teacher import TeacherConfig, ThenConfig
 
 __all__ = [
     "Task",
@@ -90,31 +89,31 @@ _PLACES = {
     "load_task": ("potstill.contract.task", "load_task"),
     "label": ("potstill.api", "label"),
     "LabelConfig": ("potstill.labeler.config", "LabelConfig"),
-    "TeacherConfig": ("potstill.workflows.teacher", "TeacherConfig"),
-    "ThenConfig": ("potstill.workflows.teacher", "ThenConfig"),
+    "TeacherConfig": ("potstill.labeler.teachers.config", "TeacherConfig"),
+    "ThenConfig": ("potstill.labeler.teachers.config", "ThenConfig"),
     "plan": ("potstill.api", "plan"),
-    "PlanConfig": ("potstill.workflows.planning", "PlanConfig"),
+    "PlanConfig": ("potstill.labeler.config", "PlanConfig"),
     "derive": ("potstill.workflows.labels.soft_labels", "derive"),
     "DeriveConfig": ("potstill.labeler.aggregation.config", "DeriveConfig"),
     "combine": ("potstill.workflows.labels.combining", "combine"),
-    "CombineConfig": ("potstill.labeler.weak_supervision.combination", "CombineConfig"),
+    "CombineConfig": ("potstill.labeler.weak_supervision.config", "CombineConfig"),
     "SourceConfig": ("potstill.workflows.labels.sources", "SourceConfig"),
     "distill": ("potstill.api", "distill"),
     "train": ("potstill.trainer.run", "train"),
     "TrainConfig": ("potstill.trainer.config", "TrainConfig"),
     "evaluate": ("potstill.api", "evaluate"),
     "EvaluateConfig": ("potstill.workflows.evaluation", "EvaluateConfig"),
-    "calibrate": ("potstill.workflows.evaluation", "calibrate"),
+    "calibrate": ("potstill.api", "calibrate"),
     "ConfidenceConfig": ("potstill.trainer.calibrate_on_gold", "ConfidenceConfig"),
     "export_bundle": ("potstill.api", "export_bundle"),
     "ExportConfig": ("potstill.export.config", "ExportConfig"),
     "Classifier": ("potstill.serve.runtime.classifier", "Classifier"),
     "push_to_hub": ("potstill.export.layouts.push", "push_to_hub"),
-    "PushConfig": ("potstill.export.layouts.push", "PushConfig"),
-    "CardMetadata": ("potstill.export.bundle.hub_card", "CardMetadata"),
+    "PushConfig": ("potstill.export.config", "PushConfig"),
+    "CardMetadata": ("potstill.export.config", "CardMetadata"),
     "certify": ("potstill.api", "certify"),
     "certify_bundle": ("potstill.serve.offline.certify", "certify_bundle"),
-    "CertifyConfig": ("potstill.serve.offline.certified", "CertifyConfig"),
+    "CertifyConfig": ("potstill.serve.config", "CertifyConfig"),
     "serve_bundles": ("potstill.serve.run", "serve"),
     "ServeConfig": ("potstill.serve.http.config", "ServeConfig"),
     "run_project": ("potstill.workflows.pipeline", "run_project"),

@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from potstill.commands.console.notebook import is_watched
 from potstill.commands.console.progress import label_progress, train_progress
 from potstill.commands.console.progress import progress as step_progress
@@ -28,6 +30,7 @@ from potstill.labeler.run.path_collector import RunCallback
 from potstill.labeler.teachers.config import TeacherConfig, ThenConfig
 from potstill.serve.config import CertifyConfig
 from potstill.serve.offline import certify as certifying
+from potstill.trainer.calibrate_on_gold import ConfidenceConfig, ConfidenceReport, QuestionsConfidence
 from potstill.trainer.config import TrainConfig
 from potstill.trainer.evaluation.comparison import SystemComparison
 from potstill.trainer.evaluation.questions import QuestionsComparison
@@ -141,6 +144,24 @@ def evaluate(
         return evaluation.evaluate(checkpoint, file, config, shown)
 
 
+def calibrate(
+    checkpoint: str | Path, gold: Any, config: ConfidenceConfig, tell: Callable[[str], None] = lambda _: None
+) -> ConfidenceReport | QuestionsConfidence:
+    """Choose a checkpoint's thresholds, label sets or both on gold texts; `potstill calibrate`.
+
+    Args:
+        checkpoint: the folder that :func:`distill` wrote.
+        gold: texts with gold labels that it was not trained on: a file, a list of mappings with the keys `text` and `gold`, or a
+            DataFrame with these columns.
+        config: the wanted precision or coverage, and of which questions.
+        tell: takes a line about texts that were left out.
+    Raises:
+        FormatError, UserError: as :func:`potstill.workflows.evaluation.calibrate`; or if the texts are in no such form.
+    """
+    with _as_file(gold) as file:
+        return evaluation.calibrate(checkpoint, file, config, tell)
+
+
 def export_bundle(
     checkpoint: str | Path, bundle: str | Path, config: ExportConfig = _EXPORT, progress: ExportProgress | None = None
 ) -> ExportReport:
@@ -207,7 +228,12 @@ def _text(place: int, row: Any) -> Text:
         raise UserError(f"text {place} has the key {min(map(repr, unknown))}; allowed: {', '.join(COLUMNS)}")
     if not isinstance(fields.get("text", ""), str):
         raise UserError(f"text {place} is {fields['text']!r}; every text must be a string")
-    return Text(**{"text": ""} | {name: value if name == "text" else str(value) for name, value in fields.items()})
+    return Text(**{"text": ""} | {name: value if name == "text" else _words(value) for name, value in fields.items()})
+
+
+def _words(value: Any) -> str:
+    """A value as a file of texts has it: the answers to several questions as JSON, all else in words."""
+    return msgspec.json.encode(value).decode() if isinstance(value, Mapping | list) else str(value)
 
 
 def _is_absent(value: Any) -> bool:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from potstill.contract.checkpoint import STUDENT_FILE, Student, read_student, student_json
 from potstill.contract.errors import UserError
 from potstill.contract.files import atomic
+from potstill.contract.interchange.notebook import Shown
 from potstill.contract.questions.head import Head, ranges
 from potstill.contract.scores.bounds import Promise, Rule
 from potstill.contract.texts import Text
@@ -48,8 +49,8 @@ class ConfidenceConfig:
         Promise(self.rule, self.confidence)
 
 
-@dataclass(frozen=True)
-class ConfidenceReport:
+@dataclass(frozen=True, repr=False)
+class ConfidenceReport(Shown):
     """The chosen thresholds and label sets."""
 
     checkpoint: Path
@@ -95,8 +96,8 @@ def calibrate_on_gold(checkpoint: str | Path, gold_texts: list[Text], config: Co
 Chosen = Thresholds | TagThresholds | LabelSets
 
 
-@dataclass(frozen=True)
-class QuestionsConfidence:
+@dataclass(frozen=True, repr=False)
+class QuestionsConfidence(Shown):
     """What was chosen for each of several questions."""
 
     checkpoint: Path

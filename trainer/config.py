@@ -78,7 +78,7 @@ class TrainConfig:
         UserError: for the first value that is out of range, or does not fit another.
     """
 
-    family: str = "encoder"  # one of RECIPES
+    family: str = "encoder"  # one of encoder, static, charformer
     backbone: str = "all-minilm-l6-v2"  # a name of the catalog, or a folder with a transformers encoder
     init: str | None = None  # a folder to start from instead: a checkpoint, or any model of the family
     from_student: str | None = None  # a checkpoint whose answers replace the soft labels
@@ -88,10 +88,10 @@ class TrainConfig:
     gold_right: float | None = None  # how often gold labels are right, above 0 to 1, where they are weighed; None: estimated
     tapt: int = 0  # steps of masked pretraining of an encoder (task-adaptive pretraining)
     pretrain: int = 0  # the same for a charformer, which masks bytes
-    loss: str = "soft_ce"  # one of LOSSES
+    loss: str = "soft_ce"  # one of cls, reg, soft_ce, kl
     distill_temperature: float = 2.0  # for the loss kl, which flattens both distributions
     label_smoothing: float = 0.0  # share of every target that is spread evenly over the labels, from 0 to below 1
-    weighting: str | None = None  # of the texts in the loss, one of WEIGHTINGS; None: see weigh_by
+    weighting: str | None = None  # of the texts in the loss, even or certainty; None: see weigh_by
     min_agreement: float = 5 / 8  # share of a text's paths, 0 to 1; texts below are not trained on
     epochs: int | None = None  # at most; None: by the number of texts, see n_epochs
     patience: int = 2  # epochs without a lower validation loss after which training stops; see min_validation

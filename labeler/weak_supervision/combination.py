@@ -18,8 +18,7 @@ from potstill.contract.texts import Text
 from potstill.labeler.aggregation.calibration import prior_shares
 from potstill.labeler.aggregation.config import DeriveConfig, check_derive
 from potstill.labeler.aggregation.other_texts.text_prior import refined
-from potstill.labeler.weak_supervision.config import CombineConfig as CombineConfig
-from potstill.labeler.weak_supervision.config import DawidSkeneConfig
+from potstill.labeler.weak_supervision.config import CombineConfig, DawidSkeneConfig
 from potstill.labeler.weak_supervision.label_models.dawid_skene import DawidSkeneFit, dawid_skene
 from potstill.labeler.weak_supervision.label_models.majority import majority
 from potstill.labeler.weak_supervision.label_models.snorkel import snorkel

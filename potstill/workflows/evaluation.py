@@ -57,8 +57,8 @@ class EvaluateConfig:
     trust: bool = False  # open the bundle whatever operators and tokenizer parts are in it
     teacher: str | Path | None = None  # the teacher's soft labels of the gold texts
     soft_labels: str | Path | None = None  # those that the student was trained on
-    baselines: tuple[str, ...] = ()  # of potstill.trainer.evaluation.baselines.find.BUILT_IN, or folders
-    label_map: tuple[str, ...] = ()  # entries for potstill.trainer.evaluation.label_map.parse_label_map
+    baselines: tuple[str, ...] = ()  # majority, tfidf, gold, or folders of ready-made classifiers
+    label_map: tuple[str, ...] = ()  # NAME=LABEL: what a label of gold or of another classifier stands for; NAME= leaves it out
     prior_shift: bool = False  # whether the student is scored a second time, adapted to the texts' own label shares
 
 

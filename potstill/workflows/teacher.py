@@ -14,9 +14,7 @@ from potstill.labeler.config import LabelConfig, LocalConfig, UncertainRule
 from potstill.labeler.encoder_at_hand import encoder_at_hand
 from potstill.labeler.prompts.variants import Nearest, chosen_by_similarity
 from potstill.labeler.teacher import DECIDING, Teacher
-from potstill.labeler.teachers.config import TeacherConfig as TeacherConfig
-from potstill.labeler.teachers.config import ThenConfig as ThenConfig
-from potstill.labeler.teachers.config import ThenSettings
+from potstill.labeler.teachers.config import TeacherConfig, ThenConfig, ThenSettings
 from potstill.labeler.teachers.local import LocalTeacher
 from potstill.labeler.teachers.opening import is_server, open_local, open_teacher
 

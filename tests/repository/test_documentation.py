@@ -21,6 +21,7 @@ from potstill.serve.http.config import Limits
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")])
 OURS = ("potstill", "make")
+ROOM_NAMES = ("potstill/contract", "potstill/workflows", "labeler", "trainer", "export", "serve", "models")
 
 
 def documented_commands():
@@ -151,3 +152,11 @@ def test_a_link_to_a_file_of_ours_leads_somewhere(path):
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         if "://" not in target and not target.startswith("mailto:"):
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_what_is_said_of_a_field_names_no_constant_of_the_source():
+    sources = [path.read_text(encoding="utf-8") for room in ROOM_NAMES for path in (ROOT / room).rglob("*.py")]
+    constants = {name for source in sources for name in re.findall(r"^([A-Z][A-Z_]{2,})\b[^\n=]* = ", source, re.M)}
+    rows = re.findall(r"^\| `\w+` \| .* \| (.*) \|$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.M)
+    assert {"LOSSES", "WEIGHTINGS"} <= constants and len(rows) > 100
+    assert not [row for row in rows if constants & set(re.findall(r"\b[A-Z_]{3,}\b", row))]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from potstill.contract.checkpoint import TASK_FILE, Student
 from potstill.contract.errors import UserError
 from potstill.contract.files import decode
+from potstill.contract.interchange.notebook import Shown, text_table
 from potstill.contract.questions.gold import parse_gold
 from potstill.contract.questions.head import Head, ranges
 from potstill.contract.questions.kind_scores import MAIN, difference_of, kind_metrics, scores_of
@@ -86,8 +87,8 @@ class QuestionScores:
     gold: NDArray[np.int64]  # [n]; of tags 0 or 1 [n, tags]
 
 
-@dataclass(frozen=True)
-class QuestionsComparison:
+@dataclass(frozen=True, repr=False)
+class QuestionsComparison(Shown):
     """Scores of all systems on each question."""
 
     texts: list[Text]  # [N]
@@ -95,6 +96,25 @@ class QuestionsComparison:
     systems: list[AnsweringSystem]  # the student first
     questions: list[QuestionScores]
     notes: tuple[str, ...]
+
+    def cells(self) -> list[list[str]]:
+        """A row for each question and system: texts, and the main score of the question's kind with its interval."""
+        rows = [
+            [one.head.name, one.head.kind, system, str(one.n), MAIN[one.head.kind].replace("_", " "), _main_score(one, system)]
+            for one in self.questions
+            for system in one.scores
+        ]
+        return [["question", "kind", "system", "n", "score", "value"], *rows]
+
+    def as_text(self) -> str:
+        """The table of main scores; `comparison_text` has the others."""
+        return "\n".join(text_table(self.cells()))
+
+
+def _main_score(question: QuestionScores, system: str) -> str:
+    """The main score of a system with its interval; a dash where there is none."""
+    score = question.scores[system].get(MAIN[question.head.kind])
+    return "-" if score is None else score.as_text()
 
 
 def task_of(checkpoint: Path) -> Questionnaire:

@@ -132,3 +132,15 @@ def test_a_sweep_is_for_one_question(tmp_path, capsys):
     )
     assert console(["train", str(tmp_path / "task.toml"), "none.jsonl", str(tmp_path / "student"), "--sweep"]) == 1
     assert "task 't' asks several questions; name one with --question: asks" in capsys.readouterr().err
+
+
+def test_a_notebook_shows_a_row_for_each_question_and_system(files):
+    checkpoint, gold, _, bundle = files
+    found = evaluate(checkpoint, gold, EvaluateConfig(bundle=bundle))
+    header, *rows = found.cells()
+    assert header == ["question", "kind", "system", "n", "score", "value"]
+    assert [row[:2] for row in rows] == [[name, kind] for name, kind in KINDS.items() for _ in found.systems]
+    assert rows[0][2:] == ["student", "120", "macro f1", found.questions[0].scores["student"]["macro_f1"].as_text()]
+    page = found._repr_html_()
+    assert page.startswith("<table>") and all(f">{cell}</td>" in page for row in rows for cell in row)
+    assert repr(found) == found.as_text() and found.as_text().splitlines()[0].split() == header

@@ -104,10 +104,11 @@ def results(tmp_path_factory) -> dict[str, Shown]:
         "evaluate": potstill.evaluate(folder / "student", gold),
         "export_bundle": potstill.export_bundle(folder / "student", folder / "bundle", potstill.ExportConfig(variant="float")),
         "certify": potstill.certify(bundle, pandas.DataFrame(right), folder / "out", promised),
+        "calibrate": potstill.calibrate(folder / "student", gold, potstill.ConfidenceConfig(coverage=0.8)),
     }
 
 
-@pytest.mark.parametrize("name", ["distill", "evaluate", "export_bundle", "certify"])
+@pytest.mark.parametrize("name", ["distill", "evaluate", "export_bundle", "certify", "calibrate"])
 def test_a_result_shows_its_lines_in_a_console_and_a_table_in_a_notebook(results, name):
     result = results[name]
     assert repr(result) == result.as_text() and "object at" not in repr(result)
@@ -124,6 +125,23 @@ def test_scores_of_a_table_are_those_of_the_file(results, tmp_path):
     student = results["distill"].checkpoint
     assert potstill.evaluate(student, file).scores == results["evaluate"].scores
     assert results["evaluate"].cells()[1][:2] == ["student", str(len(gold_texts()))]
+
+
+def test_confidence_from_a_table_or_a_list_is_that_from_the_file(results, tmp_path):
+    file = tmp_path / "gold.jsonl"
+    file.write_bytes(write_texts(gold_texts()))
+    rows = [{"text": text.text, "gold": text.gold} for text in gold_texts()]
+    checkpoint = results["distill"].checkpoint
+    found = [
+        potstill.calibrate(checkpoint, gold, potstill.ConfidenceConfig(coverage=0.8))
+        for gold in (file, rows, pandas.DataFrame(rows))
+    ]
+    assert found[0].sets is not None and found[0].sets == found[1].sets == found[2].sets
+
+
+def test_answers_to_several_questions_are_kept_as_a_file_has_them():
+    [text] = as_texts([{"text": "a", "gold": {"stance": "up", "topics": ["x", "y"]}}])
+    assert json.loads(text.gold) == {"stance": "up", "topics": ["x", "y"]}
 
 
 def test_what_a_text_says_is_no_html():
