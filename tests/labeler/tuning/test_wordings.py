@@ -1,5 +1,6 @@
 """Wordings of a task: from files, and guidelines that the teacher writes."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from potstill.labeler.teachers.opening import open_local
 from potstill.labeler.tuning.candidates import TuneConfig
 from potstill.labeler.tuning.wordings import rewritten, whole_sentences, wordings_of
 
+EXAMPLE = Path(__file__).parents[3] / "examples" / "market_stance"
 FILE = """# what we ask
 format = 1
 name = "t"
@@ -75,22 +77,25 @@ def test_a_written_guideline_ends_with_a_whole_sentence(answer, kept):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("guideline", ["", 'guideline = "Judge the author\'s own view, and not the news that the text tells of."'])
-def test_the_real_teacher_writes_guidelines_into_task_files_that_stay(tmp_path: Path, guideline):
-    source = written(tmp_path, guideline=guideline)
+@pytest.mark.parametrize("without", [False, True], ids=["guideline", "no guideline"])
+def test_the_real_teacher_writes_guidelines_into_task_files_that_stay(tmp_path: Path, without: bool):
+    text = (EXAMPLE / "task.toml").read_text()
+    source = tmp_path / "task.toml"
+    source.write_text(re.sub(r'guideline = """.*?"""\n', "", text, flags=re.S) if without else text)
     task = load_task(source)
+    assert bool(task.guideline) is not without
     teacher = open_local("smollm2-135m-instruct", config=LocalConfig(n_threads=2, cache=tmp_path / "cache"))
     try:
-        found = rewritten(task, source, tmp_path, teacher, 3, seed=1)
+        found = rewritten(task, source, tmp_path, teacher, 5, seed=1)
         files = {wording.file: wording.file.read_bytes() for wording in found}
-        assert 1 <= len(found) <= 3
+        assert 1 <= len(found) <= 5
         for wording in found:
             assert wording.task.guideline not in ("", task.guideline)
             assert msgspec.structs.replace(wording.task, guideline=task.guideline) == task
-            assert "# what we ask\n" in wording.file.read_text() and "# the labels\n" in wording.file.read_text()
+            assert all(line in wording.file.read_text().splitlines() for line in text.splitlines() if line.startswith("#"))
         assert len({wording.task.guideline for wording in found}) == len(found)
         teacher.answer = None  # it must not be asked again
-        again = rewritten(task, source, tmp_path, teacher, 3, seed=2)
+        again = rewritten(task, source, tmp_path, teacher, 5, seed=2)
         assert {wording.file: wording.file.read_bytes() for wording in again} == files
     finally:
         teacher.close()
