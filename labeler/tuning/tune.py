@@ -33,7 +33,7 @@ from potstill.labeler.tuning.candidates import TuneConfig, paths_name, prompt_ch
 from potstill.labeler.tuning.comparison import Trial, TrialComparison, TuningChoice
 from potstill.labeler.tuning.gold_runs import STORE_FILE, GoldPaths, GoldRuns
 from potstill.labeler.tuning.gold_split import GoldHalves
-from potstill.labeler.tuning.wordings import OWN, Wording
+from potstill.labeler.tuning.wordings import OWN, WordedTask
 
 N_PROMPT_PATHS = 2  # direct answers per prompt when prompts are compared
 N_PATHS = (1, 2, 4, 8)  # compared on the best prompt; the first paths of a run are a smaller run, so only the last is drawn
@@ -66,7 +66,7 @@ def tune(
     progress: RunCallback | None = None,
     tell: Callable[[str], None] = lambda _: None,
     *,
-    wordings: Sequence[Wording] = (),
+    wordings: Sequence[WordedTask] = (),
 ) -> Tuned:
     """Try all candidates and choose one. After a stop at any moment, the same call continues from the store in ``out``.
 
@@ -110,7 +110,7 @@ def tune(
 
 
 def _compare_wordings(
-    comparison: TrialComparison, own: GoldRuns, wordings: Sequence[Wording], prompt: LabelConfig, tell: Callable[[str], None]
+    comparison: TrialComparison, own: GoldRuns, wordings: Sequence[WordedTask], prompt: LabelConfig, tell: Callable[[str], None]
 ) -> Task:
     """Draw two direct answers with each wording, the task's own first; returns the task of the chosen one."""
     group = f"wordings, {N_PROMPT_PATHS} direct answers each"

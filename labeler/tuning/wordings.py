@@ -29,7 +29,7 @@ MIN_WORDS, MAX_CHARS = 5, 600  # of a guideline
 
 
 @dataclass(frozen=True)
-class Wording:
+class WordedTask:
     """A task that asks the same in another way."""
 
     name: str  # of its file
@@ -37,14 +37,14 @@ class Wording:
     file: Path
 
 
-def wordings_of(task: Task, files: Sequence[str | Path]) -> list[Wording]:
+def wordings_of(task: Task, files: Sequence[str | Path]) -> list[WordedTask]:
     """The wordings in task files.
 
     Raises:
         FormatError: if a file is no task, or its labels or targets are others.
         UserError: if two files have the same name, by which the table would tell them apart.
     """
-    found: list[Wording] = []
+    found: list[WordedTask] = []
     for file in map(Path, files):
         other = load_task(file)
         if other.label_names != task.label_names:
@@ -56,11 +56,11 @@ def wordings_of(task: Task, files: Sequence[str | Path]) -> list[Wording]:
             )
         if file.name in [one.name for one in found]:
             raise UserError(f"{file}: another wording is called {file.name}, too; rename one of the two")
-        found.append(Wording(file.name, other, file))
+        found.append(WordedTask(file.name, other, file))
     return found
 
 
-def rewritten(task: Task, source: Path | None, out: Path, teacher: Teacher, n: int, seed: int = 0) -> list[Wording]:
+def rewritten(task: Task, source: Path | None, out: Path, teacher: Teacher, n: int, seed: int = 0) -> list[WordedTask]:
     """Up to ``n`` wordings whose guideline the teacher wrote, as `rewrite_1.toml` and so on in ``out``; those there are kept.
 
     Args:
@@ -77,7 +77,7 @@ def rewritten(task: Task, source: Path | None, out: Path, teacher: Teacher, n: i
         for file, guideline in zip(files, written_guidelines(task, teacher, n, seed), strict=False):
             atomic.write_file(file, _with_guideline(task, source, guideline).encode())
             kept.append(file)
-    return [Wording(file.name, load_task(file), file) for file in kept]
+    return [WordedTask(file.name, load_task(file), file) for file in kept]
 
 
 def written_guidelines(task: Task, teacher: Teacher, n: int, seed: int = 0) -> list[str]:

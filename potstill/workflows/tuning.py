@@ -19,7 +19,7 @@ from potstill.labeler.tuning.gold_split import MOST, gold_halves
 from potstill.labeler.tuning.report import as_text, full_name, judged, tuned_settings, tuned_toml
 from potstill.labeler.tuning.score_file import SCORES_FILE, write_scores
 from potstill.labeler.tuning.tune import Tuned, tune
-from potstill.labeler.tuning.wordings import Wording, rewritten, wordings_of
+from potstill.labeler.tuning.wordings import WordedTask, rewritten, wordings_of
 from potstill.workflows.teacher import configured_teacher
 
 TUNED_FILE = "tuned.toml"
@@ -92,7 +92,7 @@ def tune_prompt(
 
 def _rewritten(
     task: Task, source: Path | None, out: Path, teacher: Teacher, config: TuneConfig, tell: Callable[[str], None]
-) -> list[Wording]:
+) -> list[WordedTask]:
     """The wordings that the teacher writes, and what came of it in a line."""
     if teacher.identity.api in DECIDING:
         raise UserError("a server that decides writes nothing, so it cannot reword a guideline; leave out --rewrites")

@@ -21,7 +21,7 @@ from potstill.labeler.tuning.gold_split import GoldHalves, gold_halves
 from potstill.labeler.tuning.report import as_text
 from potstill.labeler.tuning.score_file import read_scores, write_scores
 from potstill.labeler.tuning.tune import Tuned, tune
-from potstill.labeler.tuning.wordings import Wording
+from potstill.labeler.tuning.wordings import WordedTask
 
 pytestmark = pytest.mark.slow
 
@@ -285,7 +285,10 @@ def test_the_table_is_readable_at_100_columns_and_marks_the_winner(ruled_teacher
 def test_the_better_wording_is_found_out_and_tuned_further(ruled_teacher, tmp_path: Path):
     better = msgspec.structs.replace(TASK, guideline="Look at the last word.")
     worse = msgspec.structs.replace(TASK, question="What is it?")
-    wordings = [Wording("better.toml", better, tmp_path / "better.toml"), Wording("worse.toml", worse, tmp_path / "worse.toml")]
+    wordings = [
+        WordedTask("better.toml", better, tmp_path / "better.toml"),
+        WordedTask("worse.toml", worse, tmp_path / "worse.toml"),
+    ]
     teacher = ruled_teacher(answering(lambda prompt, path: 0.95 if "Look at the last word." in prompt else 0.6))
     said: list[str] = []
     found = tune(TASK, halves(tmp_path), tmp_path / "out", teacher, NO_ENCODER, tell=said.append, wordings=wordings)
@@ -305,7 +308,7 @@ def test_the_better_wording_is_found_out_and_tuned_further(ruled_teacher, tmp_pa
 
 
 def test_the_task_stays_as_it_is_where_no_wording_is_better(ruled_teacher, tmp_path: Path):
-    other = Wording("other.toml", msgspec.structs.replace(TASK, guideline="Guess."), tmp_path / "other.toml")
+    other = WordedTask("other.toml", msgspec.structs.replace(TASK, guideline="Guess."), tmp_path / "other.toml")
     teacher = ruled_teacher(answering(lambda prompt, path: 0.6 if "Guess." in prompt else 0.95))
     found = tune(TASK, halves(tmp_path), tmp_path / "out", teacher, NO_ENCODER, wordings=[other])
     assert found.choice.winner.wording is None
