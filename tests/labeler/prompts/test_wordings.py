@@ -11,8 +11,11 @@ from support.small_task import SMALL_TASK
 from potstill.contract.errors import UserError
 from potstill.contract.task import Task, Wording, load_task
 from potstill.contract.texts import Text
+from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.labeler.aggregation.path_table import read_paths
 from potstill.labeler.aggregation.soft_labels import derive
+from potstill.labeler.aggregation.summary import summary
+from potstill.labeler.aggregation.summary_text import as_text
 from potstill.labeler.config import LabelConfig, LocalConfig
 from potstill.labeler.prompts.variants import one_variant, prompt_variants, prompts_digest
 from potstill.labeler.prompts.wordings import asked_tasks, own_words, with_all_words
@@ -102,6 +105,8 @@ def test_a_run_stores_what_was_asked_resumes_and_its_labels_are_the_mean_of_both
         table = read_paths(opened, run)
         assert not check_store(opened).faults
         rows = derive(opened, run).rows
+        shown = as_text(summary(opened, run, DeriveConfig()))
+    assert "variants by wording of the task: its own: 0; 1: 1; 2: 2" in shown.splitlines()
     assert run.settings.words == ["up", "happy", "down", "sad"] and run.settings.wordings == 2
     for path in paths:
         known = [word for word, value in zip(run.settings.words, path.word_logprobs, strict=True) if value != NOT_ASKED]
