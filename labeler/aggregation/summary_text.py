@@ -111,6 +111,11 @@ def _variants(summary: Summary) -> list[str]:
             f"{row.mode:<8}{row.n_texts:<8}{row.n_paths:<8}{weight:<8}{accuracy:<21}"
             f"{row.favourite} ({row.favourite_share:.0%})"
         )
+    n_asked = summary.settings.wordings + 1
+    if n_asked > 1 and not several:
+        taken = [", ".join(str(row.number) for row in summary.variants if row.number % n_asked == turn) for turn in range(n_asked)]
+        shown = [f"{turn or 'its own'}: {numbers or 'none yet'}" for turn, numbers in enumerate(taken)]
+        lines.append(f"variants by wording of the task: {'; '.join(shown)}")
     return lines
 
 

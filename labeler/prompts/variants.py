@@ -18,6 +18,7 @@ from potstill.contract.texts import Text
 from potstill.labeler.candidates import Candidates, as_shown, is_narrowed
 from potstill.labeler.config import LabelConfig
 from potstill.labeler.prompts import plain, served
+from potstill.labeler.prompts.wordings import asked_tasks, own_words, with_all_words
 from potstill.labeler.teacher import DECIDING, AnswerSpec, Identity, Mode, PathRequest, Thought
 from potstill.models.catalog import ModelFolder
 
@@ -45,6 +46,7 @@ class PromptVariant:
     selection: int = 0  # number of the choice and order of worked examples
     seed: int = 0  # of the run
     nearest: Nearest | None = None
+    words: tuple[int, ...] = ()  # of the wording, among all words of the run; empty: all
 
     def prompt(self, text: Text) -> str:
         """One text's part of the prompt: what follows the prefix, up to the tail of the answer spec."""
@@ -65,7 +67,7 @@ class PromptVariant:
     def request(self, text: Text, paths: tuple[int, ...], n_first: int = 0) -> PathRequest:
         """The request for these paths of a text."""
         labels = set(self._candidates(text))
-        words: tuple[int, ...] = ()
+        words = self.words
         if labels:
             n_each = [1 if self.spec.question else len(label.spellings) for label in self.task.labels]
             owners = [place for place, n in enumerate(n_each) for _ in range(n)]
@@ -110,7 +112,7 @@ class PromptVariant:
 
 
 def prompt_variants(task: Task, config: LabelConfig, identity: Identity, nearest: Nearest | None = None) -> list[PromptVariant]:
-    """The prompt variants of a run, direct ones first.
+    """The prompt variants of a run, direct ones first; where the task has several wordings, they take them in turn.
 
     Args:
         nearest: required if the configuration chooses examples by text (`examples="nearest"`), or the task is narrowed to
@@ -119,6 +121,30 @@ def prompt_variants(task: Task, config: LabelConfig, identity: Identity, nearest
         UserError: if a chat template is wanted that the teacher lacks, or its server takes no such prompts.
         ValueError: if examples are to be chosen by text and ``nearest`` is None.
     """
+    if not task.wordings:
+        return _variants(task, config, identity, nearest)
+    if is_narrowed(task, config):
+        raise UserError(
+            f"the task has {len(task.labels)} labels, of which each text is asked among a few, and this works with one wording "
+            "alone; delete the wordings, or show every prompt all labels with candidates 0"
+        )
+    asked = asked_tasks(task)
+    if config.n_variants is None and config.mode != "direct":  # paths that reason usually share one prompt
+        config = replace(config, n_variants=len(asked))
+    by_wording = [_variants(one, config, identity, nearest) for one in asked]
+    turns = [number % len(asked) for number in range(len(by_wording[0]))]
+    made = [by_wording[turn][number] for number, turn in enumerate(turns)]
+    if identity.api in DECIDING:  # asked about labels, not about words
+        return made
+    words = tuple(word for label in with_all_words(task).labels for word in label.spellings)
+    return [
+        replace(variant, spec=replace(variant.spec, words=words), words=own_words(task, asked[turn]))
+        for variant, turn in zip(made, turns, strict=True)
+    ]
+
+
+def _variants(task: Task, config: LabelConfig, identity: Identity, nearest: Nearest | None) -> list[PromptVariant]:
+    """The prompt variants of a task in one wording. Raises as :func:`prompt_variants` does."""
     _check_server(config, identity)
     if is_narrowed(task, config):
         return _narrowed_variants(task, config, identity, nearest)

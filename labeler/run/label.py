@@ -15,6 +15,7 @@ from potstill.contract.texts import Text
 from potstill.labeler.candidates import as_shown, is_narrowed
 from potstill.labeler.config import LabelConfig, with_mode
 from potstill.labeler.prompts.variants import Nearest, PromptVariant, prompt_variants, prompts_digest
+from potstill.labeler.prompts.wordings import with_all_words
 from potstill.labeler.run.first_look import looked_at
 from potstill.labeler.run.path_collector import OutOfTimeError, PathCollector, RunCallback
 from potstill.labeler.store.database import LabelStore, Run, RunSettings
@@ -119,8 +120,9 @@ def settings_of(
 ) -> RunSettings:
     """The settings of a run. Args: specs, of all prompt variants."""
     # a server that decides is asked about labels, not about words: each by its first one
-    shown = as_shown(task) if is_narrowed(task, config) else task
-    spellings = [label.spellings[:1] if identity.api in DECIDING else label.spellings for label in shown.labels]
+    decides = identity.api in DECIDING
+    shown = as_shown(task) if is_narrowed(task, config) else task if decides else with_all_words(task)
+    spellings = [label.spellings[:1] if decides else label.spellings for label in shown.labels]
     return RunSettings(
         task_digest=task.digest,
         prompt_digest=prompt_digest,
@@ -132,7 +134,7 @@ def settings_of(
         source_digest=identity.source_digest,
         build=identity.build,
         mode=config.mode,
-        n_variants=config.direct_variants + config.cot_variants,
+        n_variants=len(specs),
         temperature=config.temperature,
         max_rationale_tokens=max(
             (spec.max_rationale_tokens for spec in specs if spec.mode == "cot"), default=config.max_rationale_tokens
@@ -149,6 +151,7 @@ def settings_of(
         gpu_layers=identity.gpu_layers,
         api="" if identity.api == "completions" else identity.api,
         candidates=config.candidates if is_narrowed(task, config) else 0,
+        wordings=0 if decides else len(task.wordings),
     )
 
 

@@ -73,6 +73,12 @@ class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     kind: str = ""  # of that question
     values: list[float] = []  # of a degree: what each level is worth
     candidates: int = 0  # labels that each text was asked among; 0: all
+    wordings: int = 0  # of the question besides its own, each with words of its own
+
+    @property
+    def asks_some(self) -> bool:
+        """Whether a path may have asked about some of the words alone."""
+        return bool(self.candidates or self.wordings)
 
     def mode_of(self, variant: int) -> str:
         """The mode of one prompt variant: `direct` or `cot`."""
@@ -261,7 +267,7 @@ class LabelStore:
             if isinstance(r, TooLong):
                 too_long.append((run.number, r.text_id, r.n_tokens, r.n_free))
                 continue
-            words = candidate_rows.storable(r.word_logprobs) if run.settings.candidates else r.word_logprobs
+            words = candidate_rows.storable(r.word_logprobs) if run.settings.asks_some else r.word_logprobs
             rationale, logprobs = _storable(r.rationale), msgspec.json.encode(words).decode()
             key = (run.number, r.text_id, r.path, r.variant, r.seed)
             paths.append((*key, rationale, logprobs, r.n_prompt_tokens, r.n_generated))
@@ -334,10 +340,8 @@ class LabelStore:
         n_words = len(run.settings.words)
         try:
             together = f"[{','.join(stored)}]"
-            if run.settings.candidates:
-                words = candidate_rows.words(together)
-            else:
-                words = msgspec.json.decode(together, type=list[list[float]])
+            some = run.settings.asks_some
+            words = candidate_rows.words(together) if some else msgspec.json.decode(together, type=list[list[float]])
             if len(words) != len(rows) or any(len(row) != n_words for row in words):
                 raise msgspec.ValidationError("not one number for each word")
         except (msgspec.MsgspecError, TypeError):  # find the path that is damaged, which raises
@@ -385,10 +389,8 @@ def _word_logprobs(path: pathlib.Path, text_id: str, number: int, stored: str, s
     """Decode a path's log-probabilities."""
     words: tuple[float, ...] = ()
     try:
-        if settings.candidates:
-            words = tuple(candidate_rows.words(f"[{stored}]")[0])
-        else:
-            words = msgspec.json.decode(stored, type=tuple[float, ...])
+        some = settings.asks_some
+        words = tuple(candidate_rows.words(f"[{stored}]")[0]) if some else msgspec.json.decode(stored, type=tuple[float, ...])
     except msgspec.MsgspecError:
         pass
     if len(words) != len(settings.words):

@@ -100,15 +100,15 @@ def _faults(settings: RunSettings, row: tuple[Any, ...]) -> Iterator[str]:
     """What is wrong with one path."""
     try:
         path = msgspec.convert(row, _PathRow)
-        asked = candidate_rows.words(f"[{path.word_logprobs}]")[0] if settings.candidates else None
+        asked = candidate_rows.words(f"[{path.word_logprobs}]")[0] if settings.asks_some else None
         logprobs = msgspec.json.decode(path.word_logprobs, type=list[float]) if asked is None else asked
     except msgspec.MsgspecError:
         yield "hold a value that cannot be read"
         return
     if len(logprobs) != len(settings.words):
         yield f"do not have one log-probability for each of the run's {len(settings.words)} label words"
-    known = [value for value in logprobs if value != NOT_ASKED] if settings.candidates else logprobs
-    if settings.candidates and not known:
+    known = [value for value in logprobs if value != NOT_ASKED] if settings.asks_some else logprobs
+    if settings.asks_some and not known:
         yield "were asked about no label"
     if not all(math.isfinite(value) and value <= _MAX_LOGPROB for value in known):
         yield "hold a log-probability that is above 0 or not finite"

@@ -23,6 +23,7 @@ from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.teacher import TeacherPath
 from potstill.labeler.tuning.candidates import paths_name, prompt_name
 from potstill.labeler.tuning.gold_split import GoldHalves
+from potstill.labeler.tuning.wordings import WordedTask
 
 AS_CHEAP = 1.1  # a cost up to this multiple of the lowest counts as equal
 MAX_UNANSWERED = 0.1  # share of the texts that a configuration may leave out
@@ -53,6 +54,7 @@ class Trial:
     paths: Sequence[TeacherPath]
     probs: NDArray[np.float64]  # [N, C], rows sum to 1; NaN for a text that does not fit in the teacher's context
     seconds: float | None  # per text, estimated from its run; None if that was not timed
+    wording: WordedTask | None = None  # of the task that was asked; None: the one that was given
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -86,6 +88,7 @@ class TrialComparison:
         """Start with no trial. Args: store_path, the label store with the runs."""
         self._store_path, self._halves = store_path, halves
         self._place = {text.id: i for i, text in enumerate(halves.texts)}
+        self.wording: WordedTask | None = None  # of the trials that are added now
         self.trials: list[Trial] = []
         self.left_out: list[str] = []  # one line for each configuration that could not be tried
 
@@ -119,7 +122,7 @@ class TrialComparison:
             return
         per_text = None if seconds is None else seconds / (n_texts - n_missing)
         probs = self._probs(run, paths, DEFAULTS)
-        self.trials.append(Trial(group, name, config, DEFAULTS, run, paths, probs, per_text))
+        self.trials.append(Trial(group, name, config, DEFAULTS, run, paths, probs, per_text, self.wording))
 
     def add_derived(self, trial: Trial, derive: DeriveConfig) -> None:
         """Add a trial with the same paths and another derivation, unless that is not possible."""

@@ -67,6 +67,10 @@ class GoldRuns:
         self.store_path, self._times_path = out / STORE_FILE, out / TIMES_FILE
         self._times = _read_times(self._times_path)
 
+    def of(self, task: Task) -> GoldRuns:
+        """The same texts, asked about by another task, in the same store."""
+        return GoldRuns(task, self.texts, self.store_path.parent, self.teacher, self.nearest, self.progress)
+
     def draw(self, config: LabelConfig) -> GoldPaths:
         """The configuration's paths; missing ones are drawn first. Raises as :func:`potstill.labeler.run.label.label`.
 

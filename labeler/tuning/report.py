@@ -65,7 +65,7 @@ def _row(tuned: Tuned, trial: Trial, choice: float, width: int) -> str:
     probs, gold = trial.probs[tuned.answered], tuned.halves.gold[tuned.answered]
     f1, accuracy = (metrics.score(metric, probs, gold) for metric in (metrics.macro_f1, metrics.accuracy))
     winner = tuned.choice.winner
-    star = "*" if (trial.config, trial.derive) == (winner.config, winner.derive) else " "
+    star = "*" if (trial.config, trial.derive, trial.wording) == (winner.config, winner.derive, winner.wording) else " "
     seconds = "-" if trial.seconds is None else f"{trial.seconds:.2f}"
     return (
         f"{star} {trial.name:<{width}}{_short(f1):<{_SCORE}}{_short(accuracy):<{_SCORE}}{choice:<7.2f}"
@@ -88,8 +88,9 @@ def _chosen(tuned: Tuned) -> list[str]:
 
 
 def full_name(trial: Trial) -> str:
-    """`direct, 4 paths; plain, no guideline, nearest; calibrated`."""
-    return "; ".join((paths_name(trial.config), prompt_name(trial.config), trial.derive.name(adaptive=False)))
+    """`direct, 4 paths; plain, no guideline, nearest; calibrated`; with another wording, its name first."""
+    wording = (trial.wording.name,) if trial.wording else ()
+    return "; ".join((*wording, paths_name(trial.config), prompt_name(trial.config), trial.derive.name(adaptive=False)))
 
 
 def _short(score: Score) -> str:

@@ -42,9 +42,9 @@ class TunedScores(Strict):
     ways: list[TriedWay]
 
 
-def write_scores(file: Path, tuned: Tuned, teacher: str, task_digest: str) -> None:
-    """Write the scores of every trial on the held-out half; raises UserError if the file cannot be written."""
-    rows = tuned.judges
+def write_scores(file: Path, tuned: Tuned, teacher: str) -> None:
+    """Write the scores of every trial of the winner's wording on the held-out half; raises UserError if it cannot be written."""
+    rows, winner = tuned.judges, tuned.choice.winner
     ways = [
         TriedWay(
             settings=tuned_settings(trial),
@@ -52,10 +52,17 @@ def write_scores(file: Path, tuned: Tuned, teacher: str, task_digest: str) -> No
             seconds=trial.seconds,
         )
         for trial in tuned.trials
+        if trial.wording == winner.wording
     ]
-    digest = tuned.choice.winner.run.settings.teacher_digest
-    chosen = tuned_settings(tuned.choice.winner)
-    found = TunedScores(format=FORMAT, teacher=teacher, teacher_digest=digest, task_digest=task_digest, chosen=chosen, ways=ways)
+    asked = winner.run.settings
+    found = TunedScores(
+        format=FORMAT,
+        teacher=teacher,
+        teacher_digest=asked.teacher_digest,
+        task_digest=asked.task_digest,
+        chosen=tuned_settings(winner),
+        ways=ways,
+    )
     atomic.write_file(file, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
 
 

@@ -1,8 +1,8 @@
-"""Find the best way to ask a teacher with some gold texts: prompt, number of paths, reasoning, derivation.
+"""Find the best way to ask a teacher with some gold texts: wording, prompt, number of paths, reasoning, derivation.
 
-It works in stages, each starting from the winner of the one before, so it takes minutes and not hours: the prompts with two direct
-answers each; the best prompt with up to eight; the same with rationales, and both together; then the derivations, which need no
-token.
+It works in stages, each starting from the winner of the one before, so it takes minutes and not hours: the wordings, where there
+are several, and then the prompts, with two direct answers each; the best prompt with up to eight; the same with rationales, and
+both together; then the derivations, which need no token.
 
 Axes: N gold texts.
 """
@@ -32,8 +32,9 @@ from potstill.labeler.teacher import DECIDING, Teacher
 from potstill.labeler.tuning.candidates import paths_name, prompt_choices, prompt_name
 from potstill.labeler.tuning.comparison import Trial, TrialComparison, TuningChoice
 from potstill.labeler.tuning.config import TuneConfig
-from potstill.labeler.tuning.gold_runs import GoldPaths, GoldRuns
+from potstill.labeler.tuning.gold_runs import STORE_FILE, GoldPaths, GoldRuns
 from potstill.labeler.tuning.gold_split import GoldHalves
+from potstill.labeler.tuning.wordings import OWN, WordedTask
 
 N_PROMPT_PATHS = 2  # direct answers per prompt when prompts are compared
 N_PATHS = (1, 2, 4, 8)  # compared on the best prompt; the first paths of a run are a smaller run, so only the last is drawn
@@ -65,16 +66,25 @@ def tune(
     config: TuneConfig,
     progress: RunCallback | None = None,
     tell: Callable[[str], None] = lambda _: None,
+    *,
+    wordings: Sequence[WordedTask] = (),
 ) -> Tuned:
     """Try all candidates and choose one. After a stop at any moment, the same call continues from the store in ``out``.
 
     Args:
+        wordings: of the task, to compare it with; what is found best is then tuned.
         tell: called with a message for the user before each trial.
     Raises:
         UserError: as :func:`potstill.labeler.run.label.label`, or if there is nothing to try.
         StoppedError: on KeyboardInterrupt; everything drawn so far is stored.
     """
     config = replace(config, cot=config.cot and teacher.identity.api not in DECIDING)
+    comparison = TrialComparison(out / STORE_FILE, halves)
+    if wordings:
+        first = GoldRuns(task, halves.texts, out, teacher, None, progress)
+        task = _compare_wordings(
+            comparison, first, wordings, prompt_choices(task, config, teacher.identity, similar=False)[0][0], tell
+        )
     backbone, reason = encoder_at_hand(config.backbone)
     narrow = is_narrowed(task, LabelConfig())
     if narrow:  # the candidates' worked examples are chosen for each text already
@@ -89,7 +99,6 @@ def tune(
         similar = replace(prompts[0], examples="nearest")
         nearest = chosen_by_similarity(task, halves.texts, similar, backbone)
     runs = GoldRuns(task, halves.texts, out, teacher, nearest, progress)
-    comparison = TrialComparison(runs.store_path, halves)
     steps = _steps(len(prompts) + 1 + config.cot, tell)
     best = _compare_prompts(comparison, runs, prompts, steps)
     _compare_paths(comparison, runs, best, steps, cot=config.cot)
@@ -99,6 +108,23 @@ def tune(
     if n_missing := int((~answered).sum()):
         notes.append(f"{n_missing} texts do not fit in the teacher's context with some prompt, and are not scored")
     return Tuned(halves, comparison.trials, comparison.choice(), answered, notes)
+
+
+def _compare_wordings(
+    comparison: TrialComparison, own: GoldRuns, wordings: Sequence[WordedTask], prompt: LabelConfig, tell: Callable[[str], None]
+) -> Task:
+    """Draw two direct answers with each wording, the task's own first; returns the task of the chosen one."""
+    group = f"wordings, {N_PROMPT_PATHS} direct answers each"
+    for number, wording in enumerate([None, *wordings], start=1):
+        name = wording.name if wording else OWN
+        tell(f"trying wording {number} of {len(wordings) + 1}: {name}")
+        runs = own.of(wording.task) if wording else own
+        drawn = runs.draw(replace(prompt, n_paths=N_PROMPT_PATHS, n_variants=_MOST))
+        comparison.wording = wording
+        config = replace(prompt, n_paths=N_PROMPT_PATHS)
+        comparison.add(group, name, config, drawn.run, drawn.paths, drawn.seconds(drawn.paths))
+    comparison.wording = comparison.choice().winner.wording
+    return comparison.wording.task if comparison.wording else own.task
 
 
 def _compare_prompts(

@@ -104,6 +104,15 @@ class Rule(Strict, kw_only=True):
         return lambda text: any(term.occurs_in(text) for term in terms)
 
 
+class Wording(Strict):
+    """Another way to ask the question; prompts take the task's own and these in turn. What is empty is as in the task."""
+
+    question: str = ""
+    guideline: str = ""
+    answer: str = ""  # the cue before the label
+    words: dict[str, list[str]] = {}  # by label: the words that mean it here; worked examples use the first
+
+
 class Input(Strict):
     """The cues before text and target, and how much of a text is shown."""
 
@@ -131,13 +140,14 @@ class Task(Strict, kw_only=True):
     examples: list[Example] = []  # empty: the teacher is asked without any
     knowledge: list[Knowledge] = []
     rules: list[Rule] = []  # vote beside the teacher in `potstill labels combine`
+    wordings: list[Wording] = []  # other ways to ask, whose answers are averaged with those of the task's own
     input: Input = Input()
     prompt: Prompt = Prompt()
 
     @property
     def digest(self) -> str:
         """SHA-256 of what decides a teacher's answers; layout, comments, the order of keys, and rules do not matter."""
-        return digest.of_value(_without(self, "rules"))
+        return digest.of_value(_without(self, "rules", *([] if self.wordings else ["wordings"])))
 
     @property
     def label_names(self) -> list[str]:
@@ -176,6 +186,7 @@ def check_task(path: Path, task: Task) -> None:
     _check_labels(path, task)
     _check_examples(path, task)
     check_rules(path, task.rules, task.label_names)
+    _check_wordings(path, task)
 
 
 def as_task(task: Task | str | Path) -> Task:
@@ -189,14 +200,14 @@ def task_from_json(path: Path, data: bytes) -> Task:
 
 
 def task_to_json(task: Task) -> bytes:
-    """Encode the task as JSON, the form in which a checkpoint stores it; rules only if there are any."""
-    content = task if task.rules else _without(task, "rules")
+    """Encode the task as JSON, the form in which a checkpoint stores it; rules and wordings only if there are any."""
+    content = _without(task, *(name for name in ("rules", "wordings") if not getattr(task, name)))
     return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
 
 
-def _without(task: Task, field: str) -> dict[str, object]:
-    """The task's content without one field, in the order of the others."""
-    return {name: value for name, value in msgspec.structs.asdict(task).items() if name != field}
+def _without(task: Task, *fields: str) -> dict[str, object]:
+    """The task's content without some fields, in the order of the others."""
+    return {name: value for name, value in msgspec.structs.asdict(task).items() if name not in fields}
 
 
 def _check_texts(path: Path, task: Task) -> None:
@@ -216,20 +227,42 @@ def _check_labels(path: Path, task: Task) -> None:
     if len(task.labels) < 2:
         raise FormatError(path, "labels", f"has {len(task.labels)}; a task needs at least 2")
     names: list[str] = []
-    words: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for i, label in enumerate(task.labels):
         if not label.name.strip():
             raise FormatError(path, f"labels[{i}].name", "is empty; name the label")
         if label.name in names:
             raise FormatError(path, f"labels[{i}].name", f"repeats {label.name!r}; rename one of the two")
         names.append(label.name)
-        for word in label.spellings:
-            if not word.strip() or word != word.strip() or "\n" in word:
-                raise FormatError(path, f"labels[{i}].words", f"{word!r} is blank or has space around it; write the bare word")
-            if word in words:
-                owner = words[word]
-                raise FormatError(path, f"labels[{i}].words", f"{word!r} already stands for {owner!r}; choose another word")
-            words[word] = label.name
+        _check_words(path, f"labels[{i}].words", label.name, label.spellings, owners)
+
+
+def _check_words(path: Path, place: str, label: str, words: Sequence[str], owners: dict[str, str]) -> None:
+    """Check that a label's words are bare, differ, and stand for no other label. Args: owners, by word; grows."""
+    for word in words:
+        if not word.strip() or word != word.strip() or "\n" in word:
+            raise FormatError(path, place, f"{word!r} is blank or has space around it; write the bare word")
+        if word in owners:
+            raise FormatError(path, place, f"{word!r} already stands for {owners[word]!r}; choose another word")
+        owners[word] = label
+
+
+def _check_wordings(path: Path, task: Task) -> None:
+    """Check that each wording differs from the task, and that its words stand for labels, each for the same one in all wordings."""
+    allowed = ", ".join(task.label_names)
+    owners = {word: label.name for label in task.labels for word in label.spellings}
+    for i, wording in enumerate(task.wordings):
+        place = f"wordings[{i}]"
+        if wording == Wording():
+            raise FormatError(path, place, "says nothing; give it a question, a guideline, an answer cue or words, or delete it")
+        for label, words in wording.words.items():
+            if label not in task.label_names:
+                raise FormatError(path, f"{place}.words", f"{label!r} is not a label; allowed: {allowed}")
+            if not words:
+                raise FormatError(path, f"{place}.words.{label}", "is empty; leave it out, so that the label's own words hold")
+            elsewhere = {word: owner for word, owner in owners.items() if owner != label}
+            _check_words(path, f"{place}.words.{label}", label, words, elsewhere)
+            owners |= dict.fromkeys(words, label)
 
 
 def _check_examples(path: Path, task: Task) -> None:

@@ -84,6 +84,7 @@ EXCEPTIONS = {
     "labeler/bench/peers.py": {"llama_cpp"},  # the peer that the engine is measured against is llama_cpp's own class
     "labeler/prompts/sandbox.py": {"jinja2"},  # the language of chat templates; inside functions, in a process of its own
     "labeler/teachers/openai_client.py": {"httpx"},  # the one file of the labeler that speaks HTTP
+    "labeler/tuning/wordings.py": {"tomlkit"},  # a task with another guideline keeps its comments
     "labeler/weak_supervision/label_models/snorkel.py": {
         "snorkel"
     },  # inside its function: only who wants that label model needs it

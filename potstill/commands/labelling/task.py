@@ -41,6 +41,8 @@ def check(task: Path) -> None:
     """Check that TASK is a sound task file, and print its digest."""
     loaded = load_any_task(task)
     asked = f"{len(loaded.questions)} questions" if isinstance(loaded, Questionnaire) else f"{len(loaded.labels)} labels"
+    if not isinstance(loaded, Questionnaire) and loaded.wordings:
+        asked += f", {len(loaded.wordings) + 1} wordings"
     click.echo(f"{task}: sound; {asked}, {len(loaded.examples)} worked examples, digest {loaded.digest}")
     notes = missing_of(loaded) if isinstance(loaded, Questionnaire) else missing(loaded)
     tasks = [ask.task for ask in loaded.asks()] if isinstance(loaded, Questionnaire) else [loaded]

@@ -43,23 +43,37 @@ FILE = click.Path(path_type=Path)
     help="Prompt format to try; repeatable.  [default: all]",
 )
 @click.option("--cot/--no-cot", default=TuneConfig.cot, show_default=True, help="Whether to try answers after a rationale, too.")
+@click.option(
+    "--wording", "wordings", type=FILE, multiple=True, help="Task file that asks the same in other words, to try too; repeatable."
+)
+@click.option(
+    "--rewrites",
+    default=TuneConfig.rewrites,
+    show_default=True,
+    help="Guidelines that the teacher writes in other words, to try too, at least 0.",
+)
 @examples_per_label_option
 @click.option("--seed", default=TuneConfig.seed, show_default=True, help="Random seed of prompt variants and rationales.")
 @click.option("--max-texts", default=MOST, show_default=True, help="Gold texts to use at most, at least 20.")
 @backbone_option
 @machine_options
-def command(task: Path, gold: Path, out: Path, max_texts: int, **options: Any) -> None:
+def command(task: Path, gold: Path, out: Path, wordings: tuple[Path, ...], max_texts: int, **options: Any) -> None:
     """Try ways to ask about TASK on the texts of GOLD, compare them, and write the best one's settings to OUT/tuned.toml.
 
-    It compares prompts (template, guideline, worked examples), numbers of answers, answers after a rationale, and ways to derive
-    soft labels. Every answer is kept in OUT/tune.db: stopped and started again, it goes on where it was.
+    It compares wordings of the task, where there are several, prompts (template, guideline, worked examples), numbers of answers,
+    answers after a rationale, and ways to derive soft labels. Every answer is kept in OUT/tune.db: stopped and started again, it
+    goes on where it was.
     """
     from potstill.workflows.tuning import tune_prompt
 
     config, teacher = config_of(TuneConfig, options), teacher_config(options)
     with heeding_sigterm(), label_progress() as progress:
-        found = tune_prompt(task, gold, out, config, max_texts=max_texts, teacher=teacher, progress=progress, tell=tell)
+        found = tune_prompt(
+            task, gold, out, config, wordings=wordings, max_texts=max_texts, teacher=teacher, progress=progress, tell=tell
+        )
     click.echo(found.as_text())
+    if found.task_file:
+        click.echo(f"\nthe best wording of the task is that of {found.task_file}: use it in place of {task}")
     click.echo(f"\nwrote {found.file}, a table for project.toml; as options of potstill label:")
     click.echo(f"  {label_options(found.settings, teacher.name, gold)}")
 

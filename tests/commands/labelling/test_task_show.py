@@ -125,3 +125,13 @@ def test_a_task_of_many_labels_is_checked_with_a_note_and_shows_the_candidates_o
 def test_all_labels_are_shown_where_no_candidates_are_wanted(capfd):
     assert console(["task", "show", str(INTENTS), "My card was stolen!", "--mode", "direct", "--candidates", "0"]) == 0
     assert "\n- age limit: how old one must be" in capfd.readouterr().out
+
+
+def test_check_counts_the_wordings_and_show_asks_each_in_turn(tmp_path: Path, capsys):
+    task = tmp_path / "task.toml"
+    task.write_text(TASK_FILE.read_text() + '\n[[wordings]]\nquestion = "Is the author glad?"\nanswer = "Mood"\n')
+    assert console(["task", "check", str(task)]) == 0
+    assert capsys.readouterr().out.startswith(f"{task}: sound; 3 labels, 2 wordings, 6 worked examples, digest ")
+    for variant, cue in (("0", "Sentiment:"), ("1", "Mood:"), ("2", "Sentiment:")):
+        assert console(["task", "show", str(task), "hm", "--variant", variant, "--mode", "direct"]) == 0
+        assert capsys.readouterr().out.endswith(f"Post: hm\n{cue}\n")

@@ -20,7 +20,9 @@ from potstill.labeler.tuning.candidates import prompt_choices, prompt_name
 from potstill.labeler.tuning.config import TuneConfig
 from potstill.labeler.tuning.gold_split import GoldHalves, gold_halves
 from potstill.labeler.tuning.report import as_text
+from potstill.labeler.tuning.score_file import read_scores, write_scores
 from potstill.labeler.tuning.tune import Tuned, tune
+from potstill.labeler.tuning.wordings import WordedTask
 
 pytestmark = pytest.mark.slow
 
@@ -279,6 +281,38 @@ def test_the_table_is_readable_at_100_columns_and_marks_the_winner(ruled_teacher
     assert lines[0] == "note: 40 gold texts are few: half of them select, so two or three texts decide; use 50 or more"
     assert lines[1].startswith("note: left out: examples nearest and smoothing: 'no-such-backbone' is neither a file nor a known")
     assert any(line.startswith("  on the 20 held-out texts: macro-F1 0.") for line in lines)
+
+
+def test_the_better_wording_is_found_out_and_tuned_further(ruled_teacher, tmp_path: Path):
+    better = msgspec.structs.replace(TASK, guideline="Look at the last word.")
+    worse = msgspec.structs.replace(TASK, question="What is it?")
+    wordings = [
+        WordedTask("better.toml", better, tmp_path / "better.toml"),
+        WordedTask("worse.toml", worse, tmp_path / "worse.toml"),
+    ]
+    teacher = ruled_teacher(answering(lambda prompt, path: 0.95 if "Look at the last word." in prompt else 0.6))
+    said: list[str] = []
+    found = tune(TASK, halves(tmp_path), tmp_path / "out", teacher, NO_ENCODER, tell=said.append, wordings=wordings)
+    assert said[:3] == [
+        "trying wording 1 of 3: the task as given",
+        "trying wording 2 of 3: better.toml",
+        "trying wording 3 of 3: worse.toml",
+    ]
+    assert found.choice.winner.wording == wordings[0]
+    later = [trial for trial in found.trials if not trial.group.startswith("wordings")]
+    assert len(later) > 5 and all(trial.wording == wordings[0] for trial in later)
+    assert "* better.toml; direct, " in as_text(found)
+    write_scores(tmp_path / "tuned.json", found, "some teacher")
+    scores = read_scores(tmp_path)
+    assert scores.task_digest == better.digest  # so that a plan for the other wording does not take these
+    assert len(scores.ways) == len(later) + 1
+
+
+def test_the_task_stays_as_it_is_where_no_wording_is_better(ruled_teacher, tmp_path: Path):
+    other = WordedTask("other.toml", msgspec.structs.replace(TASK, guideline="Guess."), tmp_path / "other.toml")
+    teacher = ruled_teacher(answering(lambda prompt, path: 0.6 if "Guess." in prompt else 0.95))
+    found = tune(TASK, halves(tmp_path), tmp_path / "out", teacher, NO_ENCODER, wordings=[other])
+    assert found.choice.winner.wording is None
 
 
 def test_a_damaged_file_of_times_is_named(ruled_teacher, tmp_path: Path):
