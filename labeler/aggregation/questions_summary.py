@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.contract.errors import count_of
 from potstill.contract.questions.head import HOLDS
 from potstill.contract.questions.kind_scores import scores_of
 from potstill.contract.questions.question import Kind, Question
@@ -144,10 +145,11 @@ def _confusions(probs: NDArray[np.float64], gold: NDArray[np.int64]) -> list[lis
 def as_text(summary: QuestionsSummary) -> str:
     """The summary in blocks, one for each question, with a blank line between them."""
     settings = summary.settings
+    variants = count_of(settings.n_variants, "variant")
     head = [
         f"{settings.teacher} ({settings.teacher_digest[:12]}, {settings.build})",
-        f"  mode {settings.mode}, {settings.n_variants} variants, temperature {settings.temperature:g}, seed {settings.seed}",
-        f"  {summary.n_texts} texts, {len(summary.questions)} questions; "
+        f"  mode {settings.mode}, {variants}, temperature {settings.temperature:g}, seed {settings.seed}",
+        f"  {count_of(summary.n_texts, 'text')}, {count_of(len(summary.questions), 'question')}; "
         "one in detail: potstill labels summary STORE --question NAME",
     ]
     return "\n\n".join("\n".join(block) for block in [head, *map(_block, summary.questions)])
@@ -155,8 +157,9 @@ def as_text(summary: QuestionsSummary) -> str:
 
 def _block(one: QuestionSummary) -> list[str]:
     """One question."""
+    texts, paths = count_of(one.n_texts, "text"), count_of(one.n_paths, "path")
     lines = [
-        f"{one.name} ({one.kind}): {one.n_texts} texts, {one.n_paths} paths; label mass {one.label_mass:.2f}, "
+        f"{one.name} ({one.kind}): {texts}, {paths}; label mass {one.label_mass:.2f}, "
         f"agreement {one.agreement:.2f}, entropy {one.entropy:.2f}"
     ]
     common = sorted(one.shares, key=lambda name: -one.mean_probs[name])[:_MAX_LABELS]

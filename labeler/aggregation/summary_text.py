@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
+from potstill.contract.errors import count_of
 from potstill.contract.scores.record import Score
 from potstill.labeler.aggregation.summary import Summary
 from potstill.labeler.store.database import RunSettings
@@ -36,18 +37,22 @@ def _head(summary: Summary) -> list[str]:
         lines = _teacher_lines(summary.first_run, summary.first_settings)
         lines.append(f"then, about the {n_asked} texts of which it was least certain:")
     lines += _teacher_lines(summary.run, summary.settings)
-    return [*lines, f"  {summary.n_paths} paths of {summary.n_texts} texts; mean label mass {summary.label_mass:.2f}"]
+    return [
+        *lines,
+        f"  {count_of(summary.n_paths, 'path')} of {count_of(summary.n_texts, 'text')}; mean label mass {summary.label_mass:.2f}",
+    ]
 
 
 def _teacher_lines(number: int, run: RunSettings) -> list[str]:
     """One run's teacher and settings."""
     asked = f", api {run.api}" if run.api else ""
     adaptive = f", adaptive (bound {run.bound:g})" if run.bound > 0 else ""
+    variants = count_of(run.n_variants, "variant")
     machine = [f"{run.gpu_layers} layers on a GPU"] if run.gpu_layers else []
     machine += [f"cache {run.kv_type}"] if run.kv_type != "f16" else []
     return [
         f"run {number}: {run.teacher} ({run.teacher_digest[:12]}, {run.build})",
-        f"  mode {run.mode}{adaptive}{asked}, {run.n_variants} variants, temperature {run.temperature:g}, seed {run.seed}",
+        f"  mode {run.mode}{adaptive}{asked}, {variants}, temperature {run.temperature:g}, seed {run.seed}",
         *([f"  {', '.join(machine)}"] if machine else []),
     ]
 

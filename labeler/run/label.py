@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from potstill.contract.errors import StoppedError, UserError
+from potstill.contract.errors import StoppedError, UserError, count_of
 from potstill.contract.task import Task
 from potstill.contract.texts import Text
 from potstill.labeler.candidates import as_shown, is_narrowed
@@ -45,10 +45,17 @@ class LabelReport:
         if not self.in_time:
             notes.append("the time was up before the rest")
         if self.n_cut:
-            notes.append(f"{self.n_cut} texts were cut for the prompt")
+            notes.append(f"{count_of(self.n_cut, 'text')} {'was' if self.n_cut == 1 else 'were'} cut for the prompt")
         if self.n_too_long:
-            notes.append(f"{self.n_too_long} texts are too long for the teacher's context and have no label")
-        return f"{self.n_paths} paths of {self.n_texts} texts are stored; " + "; ".join(notes)
+            notes.append(
+                "1 text is too long for the teacher's context and has no label"
+                if self.n_too_long == 1
+                else f"{self.n_too_long} texts are too long for the teacher's context and have no label"
+            )
+        return (
+            f"{count_of(self.n_paths, 'path')} of {count_of(self.n_texts, 'text')} {'is' if self.n_paths == 1 else 'are'} stored; "
+            + "; ".join(notes)
+        )
 
 
 def label(

@@ -245,7 +245,9 @@ def _timed(drawing: _Drawing, texts: Sequence[Text], config: LabelConfig, second
         report = drawing.draw(texts, store_path, config, watch, began + seconds)
         if report.n_drawn < _LEAST_PATHS * n_asks:
             name = drawing.teacher.identity.name
-            raise UserError(f"{name} drew {report.n_drawn} paths in {seconds:.0f} s, too few to plan with")
+            raise UserError(
+                f"{name} drew {report.n_drawn} paths in {seconds:.0f} s, too few to plan with; give more seconds with --measure"
+            )
         with LabelStore.read(store_path) as store:
             run, paths = _most_paths(store)
             settling = time.monotonic()

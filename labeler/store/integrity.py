@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from potstill.contract.errors import FormatError
+from potstill.contract.errors import FormatError, count_of
 from potstill.contract.files import digest
 from potstill.labeler.store import candidate_rows
 from potstill.labeler.store.database import LabelStore, Run, RunSettings
@@ -53,7 +53,7 @@ def check_store(store: LabelStore) -> StoreCheck:
         return StoreCheck([], [f"the file is damaged ({next(line for line in first if line)}); {_RESTORE}"])
     ((n_texts,),) = store.query("select count(*) from texts")
     runs = store.query("select run, digest, settings from runs order by run")
-    counts, faults = [f"{len(runs)} runs, {n_texts} texts"], list(_unknown_parents(store))
+    counts, faults = [f"{count_of(len(runs), 'run')}, {count_of(n_texts, 'text')}"], list(_unknown_parents(store))
     for number, expected, settings_json in runs:
         try:
             settings = msgspec.json.decode(settings_json, type=RunSettings)
@@ -71,7 +71,8 @@ def check_store(store: LabelStore) -> StoreCheck:
         n_labelled = len({row[0] for row in rows})
         faults += _without_candidates(store, settings, number)
         ((n_too_long,),) = store.query("select count(*) from too_long where run = ?", number)
-        counts.append(f"run {number}: mode {settings.mode}, {len(rows)} paths of {n_labelled} texts, {n_too_long} texts too long")
+        paths, labelled, too_long = count_of(len(rows), "path"), count_of(n_labelled, "text"), count_of(n_too_long, "text")
+        counts.append(f"run {number}: mode {settings.mode}, {paths} of {labelled}, {too_long} too long")
     return StoreCheck(counts, faults)
 
 
@@ -86,7 +87,8 @@ def _without_candidates(store: LabelStore, settings: RunSettings, number: int) -
         return
     rows = store.query("select distinct text_id from paths where run = ?", number)
     if n_missing := sum(row[0] not in known for row in rows):
-        yield f"run {number}: {n_missing} texts have paths and no candidates; {_DRAW_AGAIN}"
+        have = f"{count_of(n_missing, 'text')} {'has' if n_missing == 1 else 'have'}"
+        yield f"run {number}: {have} paths and no candidates; {_DRAW_AGAIN}"
 
 
 def _unknown_parents(store: LabelStore) -> Iterator[str]:

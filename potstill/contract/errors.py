@@ -46,3 +46,17 @@ class MissingExtraError(UserError):
 
 class StoppedError(UserError):
     """The work was stopped on request and can be resumed."""
+
+
+# Words of messages.
+
+
+def count_of(n: int, noun: str, plural: str = "") -> str:
+    """The number with its noun: `1 text`, `0 texts`.
+
+    Args:
+        n: 0 or more.
+        noun: of one.
+        plural: of others; empty: the noun with an s.
+    """
+    return f"{n} {noun if n == 1 else plural or noun + 's'}"

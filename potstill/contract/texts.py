@@ -226,9 +226,15 @@ def _check_label(path: Path, place: str, gold: str | None, labels: list[str] | N
 def _check_target(row: TextRow, target: bool | None) -> None:
     """Check that a row has a target if and only if the task asks about one."""
     if target is True and not row.target:
-        raise FormatError(row.path, f"{row.place}: target", "is missing; the task asks about a target (input.target)")
+        raise FormatError(
+            row.path, f"{row.place}: target", "is missing; the task asks about a target (input.target): give each row one"
+        )
     if target is False and row.target:
-        raise FormatError(row.path, f"{row.place}: target", "is given, but the task has none (input.target is false)")
+        raise FormatError(
+            row.path,
+            f"{row.place}: target",
+            "is given, but the task has none (input.target is false); rename or remove it, or change the task",
+        )
 
 
 def _text(row: TextRow, gold: str | None) -> Text:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from potstill.contract.errors import FormatError, StoppedError, UserError
+from potstill.contract.errors import FormatError, StoppedError, UserError, count_of
 from potstill.contract.interchange.notebook import Shown
 from potstill.contract.project import GOLD_LABELS_FILE, SOFT_LABELS_FILE, STORE_FILE
 from potstill.contract.questions.gold import parse_gold
@@ -79,7 +79,7 @@ class LabellingReport(Shown):
             lines.append(f"the second teacher was asked about the least certain texts: {self.then.as_text()}")
         if self.labels.n_texts < self.n_wanted:
             lines.append(f"{self.labels.n_texts} of {self.n_wanted} texts were reached; the same command goes on with the others")
-        wrote = f"wrote {len(self.rows)} soft labels to {self.out / SOFT_LABELS_FILE}"
+        wrote = f"wrote {count_of(len(self.rows), 'soft label')} to {self.out / SOFT_LABELS_FILE}"
         if self.gold_rows:
             wrote += f", and {len(self.gold_rows)} with gold to {self.out / GOLD_LABELS_FILE}"
         return "\n".join([*lines, wrote])
@@ -381,5 +381,7 @@ def _check_apart(file: Path, texts: Texts, gold_file: Path, gold: Texts) -> None
     if both or same:
         found = min(both) if both else min(same)[0][:40]
         raise FormatError(
-            gold_file, "", f"shares {len(both) or len(same)} texts with {file} ({found!r}, say); remove them from one file"
+            gold_file,
+            "",
+            f"shares {count_of(len(both) or len(same), 'text')} with {file} ({found!r}, say); remove them from one file",
         )

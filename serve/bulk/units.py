@@ -20,6 +20,7 @@ import pyarrow
 from pyarrow import parquet
 
 from potstill.contract.errors import FormatError, UserError
+from potstill.contract.files.arrow import unreadable
 from potstill.contract.interchange import text_pieces
 from potstill.contract.interchange.text_pieces import TextPiece
 from potstill.contract.interchange.text_rows import TextRow
@@ -161,7 +162,7 @@ def _units_of_file(system: Any, file: str, number: int) -> list[Unit]:
         with system.open(file, "rb") as opened:
             footer = parquet.ParquetFile(opened).metadata
     except (OSError, pyarrow.ArrowException) as error:
-        raise FormatError(address, "", f"not a readable Parquet file: {error}") from error
+        raise unreadable(address, error) from error
     found: list[Unit] = []
     row = 0
     for group in range(footer.num_row_groups):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from potstill.contract.bundle import Manifest, read_manifest, sums_digest, verify_files
-from potstill.contract.errors import UserError
+from potstill.contract.errors import UserError, count_of
 from potstill.contract.fallback.audit import PRIVATE, AuditRecord, read_audit
 from potstill.contract.files import atomic
 from potstill.contract.questions.head import check_one_question
@@ -77,7 +77,9 @@ class AuditReport:
             lines.append(f"left out {self.n_others} records of other versions")
         if self.n_damaged:
             lines.append(f"left out {self.n_damaged} lines that were not written whole")
-        lines.append(f"{self.n_hard} texts are hard: the two differ, or the bundle is not sure")
+        lines.append(
+            f"{count_of(self.n_hard, 'text')} {'is' if self.n_hard == 1 else 'are'} hard: the two differ, or the bundle is not sure"
+        )
         return "\n".join([*lines, self._conclusion()])
 
     def _conclusion(self) -> str:

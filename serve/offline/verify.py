@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from potstill.contract.bundle import FAST_MODEL_FILE, MODEL_FILE, SUMS_FILE, file_problems, read_golden, read_manifest
-from potstill.contract.errors import FormatError, UserError
+from potstill.contract.errors import FormatError, UserError, count_of
 from potstill.contract.security.onnx_form import check_graph
 from potstill.contract.security.signature import SIGNATURE_FILE, check_signature
 from potstill.serve.runtime.classifier import Classifier
@@ -28,7 +28,7 @@ class VerifyReport:
     def as_text(self) -> str:
         """One line about a sound bundle."""
         return (
-            f"{self.bundle}: sound; {self.n_files} files unchanged, {self.signature}, {self.n_golden} golden texts, "
+            f"{self.bundle}: sound; {self.n_files} files unchanged, {self.signature}, {count_of(self.n_golden, 'golden text')}, "
             f"largest change of a probability {self.change:.2g}"
         )
 

@@ -147,13 +147,13 @@ def test_an_overlong_an_empty_and_a_nul_text_are_counted_and_the_others_labelled
     assert cut.returncode == 0
     skipped, stored, wrote = cut.stdout.splitlines()
     assert skipped == "skipped 2 of 4 rows: 1 empty, 1 with a NUL character"
-    assert stored.startswith("2 paths of 2 texts are stored; ") and stored.endswith("; 1 texts were cut for the prompt")
+    assert stored.startswith("2 paths of 2 texts are stored; ") and stored.endswith("; 1 text was cut for the prompt")
     assert wrote == "wrote 2 soft labels to cut/soft_labels.parquet"
     (folder / "whole.toml").write_text(SMALL_TASK + "[input]\nmax_chars = 2000000\n")
     whole = run("label", "whole.toml", "texts.jsonl", "whole", *LABEL)
     assert whole.returncode == 0
-    assert whole.stdout.splitlines()[1].endswith("; 1 texts are too long for the teacher's context and have no label")
-    assert whole.stdout.splitlines()[2] == "wrote 1 soft labels to whole/soft_labels.parquet"
+    assert whole.stdout.splitlines()[1].endswith("; 1 text is too long for the teacher's context and has no label")
+    assert whole.stdout.splitlines()[2] == "wrote 1 soft label to whole/soft_labels.parquet"
 
 
 def test_texts_that_are_all_too_long_for_the_teacher_are_one_line_that_says_what_to_do(run, folder):

@@ -115,8 +115,8 @@ BROKEN = [
     ("t.csv", "text,label\na,1\n", "header: unknown column 'label'; allowed: text, id, target, gold"),
     ("t.csv", "text,text\na,b\n", "header: repeats column 'text'; name each once"),
     ("t.csv", '"text"x,id\na,1\n', "header: not valid CSV: ',' expected after '\"'" + TWICE),
-    ("t.csv", "text,id\na\n", "line 2: does not have as many cells as the header (2)"),
-    ("t.csv", "text,id\na,1,2\n", "line 2: does not have as many cells as the header (2)"),
+    ("t.csv", "text,id\na\n", "line 2: has 1 cell, the header 2; write an empty cell as nothing between two separators"),
+    ("t.csv", "text,id\na,1,2\n", "line 2: has 3 cells, the header 2; put a text that holds a separator in quote marks"),
     ("t.csv", 'text,id\n"a"b,1\n', "line 2: not valid CSV: ',' expected after '\"'" + TWICE),
     ("t.csv", 'text,id\n"a\n', "line 2: not valid CSV: unexpected end of data"),
     ("t.csv", b"text\n\xe9\n", "line 2: byte 0xe9 is not UTF-8; save the file as UTF-8"),
@@ -175,6 +175,7 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path, data):
     with pytest.raises(FormatError) as caught:
         read_texts(path)
     assert str(caught.value).startswith(f"{path}: not a readable Parquet file: ")
+    assert str(caught.value).endswith("; it may be cut off or of another kind: write it again")
 
 
 def test_a_parquet_file_that_is_cut_is_refused(tmp_path):
@@ -187,8 +188,12 @@ def test_a_parquet_file_that_is_cut_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("row", "target", "problem"),
     [
-        ('{"text": "a"}', True, "line 1: target: is missing; the task asks about a target (input.target)"),
-        ('{"text": "a", "target": "b"}', False, "line 1: target: is given, but the task has none (input.target is false)"),
+        ('{"text": "a"}', True, "line 1: target: is missing; the task asks about a target (input.target): give each row one"),
+        (
+            '{"text": "a", "target": "b"}',
+            False,
+            "line 1: target: is given, but the task has none (input.target is false); rename or remove it, or change the task",
+        ),
     ],
 )
 def test_a_target_is_there_when_the_task_asks_and_only_then(tmp_path, row, target, problem):

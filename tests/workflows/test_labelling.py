@@ -95,7 +95,7 @@ def test_a_text_that_is_both_trained_on_and_scored_with_is_refused(files, tmp_pa
     (tmp_path / "gold.jsonl").write_text(json.dumps({"text": "two", "id": "other", "gold": "up"}))
     with pytest.raises(FormatError) as caught:
         plan_labelling(*files, gold=str(tmp_path / "gold.jsonl"))
-    assert str(caught.value) == f"{tmp_path}/gold.jsonl: shares 1 texts with {files[1]} ('two', say); remove them from one file"
+    assert str(caught.value) == f"{tmp_path}/gold.jsonl: shares 1 text with {files[1]} ('two', say); remove them from one file"
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_the_summary_compares_the_methods_on_gold(project, console):
 def test_the_store_of_the_pipeline_is_sound(project, console):
     folder, _ = project
     said = potstill(console, "labels", "check", "out/labels.db", folder=folder).stdout
-    assert said.startswith(f"out/labels.db: sound; 1 runs, {N_TEXTS + N_GOLD} texts\n")
+    assert said.startswith(f"out/labels.db: sound; 1 run, {N_TEXTS + N_GOLD} texts\n")
 
 
 def test_soft_labels_can_be_derived_again_in_another_way(project, console):

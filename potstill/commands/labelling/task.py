@@ -8,6 +8,7 @@ import click
 
 from potstill.commands.console.errors import tell
 from potstill.commands.console.lazy import LazyGroup, Row
+from potstill.contract.errors import count_of
 from potstill.contract.questions.questionnaire import Questionnaire, load_any_task, missing_of
 from potstill.contract.task import missing
 from potstill.labeler.candidates import many_labels
@@ -40,7 +41,9 @@ def command() -> None:
 def check(task: Path) -> None:
     """Check that TASK is a sound task file, and print its digest."""
     loaded = load_any_task(task)
-    asked = f"{len(loaded.questions)} questions" if isinstance(loaded, Questionnaire) else f"{len(loaded.labels)} labels"
+    asked = (
+        count_of(len(loaded.questions), "question") if isinstance(loaded, Questionnaire) else count_of(len(loaded.labels), "label")
+    )
     if not isinstance(loaded, Questionnaire) and loaded.wordings:
         asked += f", {len(loaded.wordings) + 1} wordings"
     click.echo(f"{task}: sound; {asked}, {len(loaded.examples)} worked examples, digest {loaded.digest}")

@@ -39,8 +39,14 @@ def read_parquet_with_metadata(path: Path) -> tuple[list[dict[str, Any]], dict[b
     except UnicodeDecodeError as error:
         raise _not_utf8(path, table, error) from error
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # the last two: a date that Python has not
-        raise FormatError(path, "", f"not a readable Parquet file: {error}") from error
+        raise unreadable(path, error) from error
     return rows, table.schema.metadata or {}
+
+
+def unreadable(path: Path | str, error: Exception) -> FormatError:
+    """The error for a file that pyarrow cannot read, with what pyarrow found and what to do."""
+    found = str(error).strip().rstrip(".")
+    return FormatError(path, "", f"not a readable Parquet file: {found}; it may be cut off or of another kind: write it again")
 
 
 def parquet_metadata(path: Path) -> dict[bytes, bytes]:
@@ -49,7 +55,7 @@ def parquet_metadata(path: Path) -> dict[bytes, bytes]:
     try:
         return pyarrow.parquet.read_schema(path).metadata or {}
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise FormatError(path, "", f"not a readable Parquet file: {error}") from error
+        raise unreadable(path, error) from error
 
 
 def stream_parquet(path: Path, n_rows: int) -> Iterator[dict[str, list[Any]]]:
@@ -72,7 +78,7 @@ def stream_parquet(path: Path, n_rows: int) -> Iterator[dict[str, list[Any]]]:
         found = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
         raise FormatError(path, "", f"a string is not UTF-8 ({found}); write the file again with its texts as UTF-8") from error
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise FormatError(path, "", f"not a readable Parquet file: {error}") from error
+        raise unreadable(path, error) from error
 
 
 def encode_parquet(rows: list[dict[str, Any]], metadata: dict[str, str]) -> bytes:

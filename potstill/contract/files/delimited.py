@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from potstill.contract.errors import FormatError
+from potstill.contract.errors import FormatError, count_of
 
 BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
 # A cell and what ends it. What is quoted is matched possessively, so a quote mark that nothing closes costs no time.
@@ -42,6 +42,10 @@ def stream_csv(path: Path, lines: Iterable[str]) -> Iterator[tuple[str, Cells]]:
     return _checked(path, _csv(path, lines))
 
 
+# What most often causes rows that are too short, and too long.
+_HINTS = ("write an empty cell as nothing between two separators", "put a text that holds a separator in quote marks")
+
+
 def _checked(path: Path, rows: Iterator[tuple[int, Cells]]) -> Iterator[tuple[str, Cells]]:
     """(place, cells) of the header and of the rows below it; raises FormatError as :func:`read_rows`."""
     header: Cells = []
@@ -51,7 +55,8 @@ def _checked(path: Path, rows: Iterator[tuple[int, Cells]]) -> Iterator[tuple[st
             header = cells
             yield "header", cells
         elif len(cells) != len(header):
-            raise FormatError(path, f"line {line}", f"does not have as many cells as the header ({len(header)})")
+            hint = _HINTS[len(cells) > len(header)]
+            raise FormatError(path, f"line {line}", f"has {count_of(len(cells), 'cell')}, the header {len(header)}; {hint}")
         elif cells == header and len(header) > 1:
             raise FormatError(path, f"line {line}", "repeats the header; remove the line, one header is for the whole file")
         else:

@@ -195,7 +195,11 @@ def _check_examples(path: Path, task: Questionnaire) -> None:
             raise FormatError(path, f"{place}.answers", f"is empty; answer one of {', '.join(task.question_names)}")
         for name in example.rationales:
             if name not in example.answers:
-                raise FormatError(path, f"{place}.rationales.{name}", "explains a question that the example does not answer")
+                raise FormatError(
+                    path,
+                    f"{place}.rationales.{name}",
+                    "explains a question that the example does not answer; answer it there, or remove the line",
+                )
 
 
 def _own(example: AnsweredExample, question: Question) -> dict[str, Given]:

@@ -65,7 +65,7 @@ def test_summary_is_tables_for_a_person_and_one_object_for_a_machine(labels):
 def test_check_says_that_a_store_is_sound(labels):
     assert labels("check", "labels.db") == (
         0,
-        "labels.db: sound; 1 runs, 12 texts\n  run 1: mode direct, 36 paths of 12 texts, 0 texts too long\n",
+        "labels.db: sound; 1 run, 12 texts\n  run 1: mode direct, 36 paths of 12 texts, 0 texts too long\n",
         "",
     )
 

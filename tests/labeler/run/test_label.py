@@ -61,7 +61,7 @@ def test_a_text_that_is_too_long_is_counted_and_not_asked_again(tmp_path: Path):
     for _ in range(2):
         report = label(TASK, texts, tmp_path / "labels.db", Table(), LabelConfig(n_paths=2))
         assert report.n_too_long == 1
-    assert "1 texts are too long for the teacher's context" in report.as_text()
+    assert "1 text is too long for the teacher's context" in report.as_text()
 
 
 @pytest.mark.parametrize(

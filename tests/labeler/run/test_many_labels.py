@@ -161,7 +161,7 @@ class Everything(Knowing):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ("delete from candidates where text_id = '3'", "1 texts have paths and no candidates"),
+        ("delete from candidates where text_id = '3'", "1 text has paths and no candidates"),
         ("update candidates set labels = '[99]' where text_id = '3'", "candidates of text '3': are damaged"),
         ("update paths set word_logprobs = replace(word_logprobs, '-1.0', 'null') where path = 0", ""),
         (

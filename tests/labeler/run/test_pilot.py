@@ -73,7 +73,7 @@ def test_longer_texts_than_those_drawn_take_longer(monkeypatch):
 
 
 def test_a_teacher_that_draws_hardly_anything_is_refused():
-    with pytest.raises(UserError, match=r"table drew \d paths in 1 s, too few to plan with"):
+    with pytest.raises(UserError, match=r"table drew \d paths in 1 s, too few to plan with; give more seconds with --measure$"):
         measured_pace(TASK, TEXTS, Slow(0.0, 0.6), DIRECT, 1.0, start_s=0, cot=False)
 
 

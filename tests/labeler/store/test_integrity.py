@@ -30,7 +30,7 @@ def checked(file, *changes):
 def test_a_sound_store_has_no_fault_and_its_runs_are_counted(file):
     found = checked(file, "insert into too_long values (1, 'a', 9, 8)")
     assert found.faults == []
-    assert found.counts == ["1 runs, 2 texts", "run 1: mode cot, 4 paths of 2 texts, 1 texts too long"]
+    assert found.counts == ["1 run, 2 texts", "run 1: mode cot, 4 paths of 2 texts, 1 text too long"]
 
 
 AGAIN = "label again with --new-run"

@@ -60,7 +60,7 @@ def test_a_store_on_a_mount_for_reading_is_checked_derived_compared_and_exported
         fill(store, ["a", "b"])
     close(place)
     before = {file.name: file.read_bytes() for file in place.iterdir()}
-    assert plain_user(COMMANDS, place / "labels.db", out) == (0, "1 runs, 2 texts 2\n2\n", "")
+    assert plain_user(COMMANDS, place / "labels.db", out) == (0, "1 run, 2 texts 2\n2\n", "")
     assert {file.name: file.read_bytes() for file in place.iterdir()} == before
     assert {"soft.jsonl", "review.json"} <= {file.name for file in out.iterdir()}
 

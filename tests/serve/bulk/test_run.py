@@ -247,7 +247,7 @@ def test_malformed_rows_are_written_aside_on_request(bundle, tmp_path):
         ("a.jsonl.gz", b"plain", "a.jsonl.gz: cannot be read: Not a gzipped file"),
         ("a.csv", b"words\nrise\n", "header: has no column 'text'"),
         ("a.csv", b"text\nri\nse\n\xff\n", "a.csv: line 4: byte 0xff is not UTF-8"),
-        ("a.csv", b"text,id\nrise\n", "line 2: does not have as many cells as the header"),
+        ("a.csv", b"text,id\nrise\n", "line 2: has 1 cell, the header 2"),
         ("a.parquet", b"PAR1", "a.parquet: not a readable Parquet file"),
         ("a.txt", b"rise", "unknown kind '.txt'"),
     ],
