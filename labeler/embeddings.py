@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from potstill.contract.errors import FormatError
+from potstill.contract.system.progress import tell_progress
 from potstill.contract.texts import Text
 
 MAX_TOKENS = 256  # as sentence encoders are trained; the rest of a text is cut off
@@ -35,11 +36,13 @@ def embeddings(texts: Sequence[Text], folder: Path) -> NDArray[np.float32]:
     Raises:
         FormatError: if transformers cannot read the folder.
     """
+    tell_progress("load the encoder")
     tokenizer, model = _encoder(folder)
     different = list(dict.fromkeys((text.text, text.target) for text in texts))  # equal texts are encoded once
     all_inputs = _tokenized(tokenizer, different)
     order = sorted(range(len(all_inputs)), key=lambda i: len(all_inputs[i]["input_ids"]))
     vectors = np.empty((len(different), model.config.hidden_size), dtype=np.float32)
+    n_done = 0
     with torch.inference_mode():
         for rows in _batches(order, [len(inputs["input_ids"]) for inputs in all_inputs]):
             batch = _padded([all_inputs[i] for i in rows], tokenizer.pad_token_id or 0)
@@ -47,6 +50,8 @@ def embeddings(texts: Sequence[Text], folder: Path) -> NDArray[np.float32]:
             shown = batch["attention_mask"][:, :, None].to(states.dtype)  # [B, T, 1]
             means = (states * shown).sum(dim=1) / shown.sum(dim=1)
             vectors[rows] = torch.nn.functional.normalize(means, dim=1).numpy()
+            n_done += len(rows)
+            tell_progress("embed texts", n_done, len(different))
     index = {pair: i for i, pair in enumerate(different)}
     return vectors[[index[text.text, text.target] for text in texts]]
 

@@ -57,7 +57,13 @@ def list_models(gigabytes: float | None) -> None:
 @click.argument("name")
 def fetch_model(name: str) -> None:
     """Download the model NAME from the Hugging Face hub; an interrupted download resumes."""
-    path = fetch(name, _show_bytes if sys.stderr.isatty() else None)
+    if sys.stderr.isatty():
+        click.echo(fetch(name, _show_bytes))
+        return
+    from potstill.commands.console.progress import progress  # loads rich, as _show says
+
+    with progress(unit="MB") as show:
+        path = fetch(name, lambda file, done, total: show(f"{file}, in MB", done // 1_000_000, total // 1_000_000))
     click.echo(path)
 
 

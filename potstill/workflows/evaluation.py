@@ -15,6 +15,7 @@ from potstill.contract.bundle import read_manifest, verify_files
 from potstill.contract.checkpoint import Student, read_student
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.system.machine import usable_cores
+from potstill.contract.system.progress import ANSWER_TEXTS, counted
 from potstill.contract.texts import Text, read_texts, texts_and_targets
 from potstill.serve.runtime.classifier import Classifier
 from potstill.trainer.calibrate_on_gold import (
@@ -189,7 +190,7 @@ def bundle_answers(classifier: Classifier, texts: list[Text], student: Student) 
     order = [classifier.manifest.labels.index(name) for name in student.labels]
     with ThreadPoolExecutor(usable_cores(), thread_name_prefix="answer") as pool:
         rows = pool.map(lambda text: classifier.probs(*texts_and_targets([text])), texts)
-        return np.concatenate(list(rows))[:, order]
+        return np.concatenate(list(counted(rows, ANSWER_TEXTS, len(texts))))[:, order]
 
 
 def open_bundle(folder: Path, student: Student, *, trust: bool = False) -> Classifier:

@@ -20,6 +20,7 @@ from potstill.contract.bundle import Manifest
 from potstill.contract.errors import UserError
 from potstill.contract.system.child_process import environment
 from potstill.contract.system.machine import usable_cores
+from potstill.contract.system.progress import tell_progress
 from potstill.contract.texts import Text, texts_and_targets
 from potstill.serve.bench.bundle_report import MIX, BundleBenchReport, Facts, Peer, Times, VariantFigures, milliseconds, summary
 from potstill.serve.bench.config import BundleBenchConfig
@@ -77,12 +78,14 @@ def bench_bundle(
             for answer in answers.values():
                 answer(text, feed)
         times = {group.name: _times(answers, peers, group) for group in groups}
+        tell_progress("compare batches, and one thread with two")
         changes = {name: _batch_change(holder, groups[0].texts) for name, holder in {own: classifier, **more}.items()}
         changes[LIMIT] = _bare_batch_change(classifier, groups[0].feeds)
         scaling = _scaling(classifier, groups[0].texts)
         for other in more.values():
             other.close()
     texts = groups[0].texts
+    tell_progress("start fresh processes")
     facts = {name: _facts(path, texts, config, changes[name]) for name, path in {own: bundle, **(others or {})}.items()}
     facts[LIMIT] = msgspec.structs.replace(facts[own], batch_change_max=changes[LIMIT])
     facts |= {peer.name: peer.facts(texts) for peer in peers}
@@ -120,7 +123,9 @@ def _times(answers: dict[str, _Answering], peers: Sequence[Peer], group: _Group)
     """Milliseconds of every text, by variant. They take turns at going first, since the next one finds warm caches."""
     times: dict[str, list[float]] = {name: [] for name in [*answers, *(peer.name for peer in peers)]}
     names = list(answers)
+    stage = "time texts as given" if group.name == MIX else f"time texts of {group.name} tokens"
     for start in range(0, len(group.texts), TURN):
+        tell_progress(stage, start, len(group.texts))
         for at in range(start, min(start + TURN, len(group.texts))):
             text, feed = group.texts[at], group.feeds[at]
             for name in names[at % len(names) :] + names[: at % len(names)]:

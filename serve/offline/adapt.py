@@ -19,6 +19,7 @@ from potstill.contract.questions.head import check_one_question
 from potstill.contract.scores.prior_shift import MIN_TEXTS, Shift, estimate
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.machine import usable_cores
+from potstill.contract.system.progress import ANSWER_TEXTS, counted
 from potstill.contract.texts import Text, Texts, read_texts, texts_and_targets
 from potstill.serve.config import AdaptConfig
 from potstill.serve.offline.certified import check_out, without_certificate
@@ -159,7 +160,9 @@ def _source(bundle: Path, manifest: Manifest) -> NDArray[np.float64]:
 def logits_of(classifier: Classifier, texts: list[Text], workers: int) -> NDArray[np.float32]:
     """Logits, float32 [N, C]; each text runs alone, as in serving."""
     with ThreadPoolExecutor(workers, thread_name_prefix="answer") as pool:
-        return np.concatenate(list(pool.map(lambda text: classifier.logits(*texts_and_targets([text])), texts)))
+        return np.concatenate(
+            list(counted(pool.map(lambda text: classifier.logits(*texts_and_targets([text])), texts), ANSWER_TEXTS, len(texts)))
+        )
 
 
 def _shifted(manifest: Manifest, shift: Shift, level: float) -> Manifest:

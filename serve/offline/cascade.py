@@ -39,6 +39,7 @@ from potstill.contract.scores.bounds import Rule, fewest_texts
 from potstill.contract.scores.switches import share_at_least
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.contract.system.machine import usable_cores
+from potstill.contract.system.progress import ANSWER_TEXTS, counted
 from potstill.contract.texts import Text, read_texts
 from potstill.serve.config import CascadeConfig
 from potstill.serve.offline.cascade_threshold import CascadeProbs, certified_threshold, choose_threshold, held_out_loss, mixed
@@ -169,13 +170,16 @@ def _judged(texts: list[Text]) -> list[Text]:
 def _answered(quick: Classifier, exact: Classifier, texts: list[Text], workers: int) -> CascadeProbs:
     """Both bundles' probabilities; each text runs alone, as in serving."""
     with ThreadPoolExecutor(workers, thread_name_prefix="answer") as pool:
-        fast, slow = (
-            np.array(list(pool.map(lambda text, by=holder.scorer: by.probs(text.text, text.target), texts)))
-            for holder in (quick, exact)
-        )
+        fast, slow = (_each_alone(name, holder, texts, pool) for name, holder in (("fast", quick), ("exact", exact)))
     labels = exact.manifest.labels
     gold = None if texts[0].gold is None else np.array([labels.index(text.gold or "") for text in texts])
     return CascadeProbs(fast, slow, gold)
+
+
+def _each_alone(name: str, classifier: Classifier, texts: list[Text], pool: ThreadPoolExecutor) -> NDArray[np.float64]:
+    """The probabilities of one of the bundles, float64 [N, C]."""
+    rows = pool.map(lambda text: classifier.scorer.probs(text.text, text.target), texts)
+    return np.array(list(counted(rows, f"{ANSWER_TEXTS} with the {name} bundle", len(texts))))
 
 
 def _no_threshold(n: int, config: CascadeConfig) -> str:

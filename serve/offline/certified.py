@@ -19,6 +19,7 @@ from potstill.contract.errors import UserError
 from potstill.contract.files import digest
 from potstill.contract.promises.certificate import Certificate, CertifiedPart
 from potstill.contract.scores.switches import Answers, Tested, certify_groups, fewest_answers, for_reference, share_at_least
+from potstill.contract.system.progress import ANSWER_TEXTS, counted
 from potstill.contract.texts import Text
 from potstill.serve.config import CertifyConfig
 from potstill.serve.runtime.classifier import Classifier
@@ -77,7 +78,8 @@ def answer(classifier: Classifier, texts: Sequence[Text], workers: int) -> Answe
     """Answer texts that have labels; each runs alone, as in serving."""
     labels = classifier.manifest.labels
     with ThreadPoolExecutor(workers, thread_name_prefix="answer") as pool:
-        probs = np.array(list(pool.map(lambda text: classifier.scorer.probs(text.text, text.target), texts)))
+        rows = pool.map(lambda text: classifier.scorer.probs(text.text, text.target), texts)
+        probs = np.array(list(counted(rows, ANSWER_TEXTS, len(texts))))
     gold = np.array([labels.index(text.gold or "") for text in texts])
     return Answered(texts, labels, probs.max(axis=1), probs.argmax(axis=1), gold)
 

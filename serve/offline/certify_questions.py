@@ -20,6 +20,7 @@ from potstill.contract.promises.certificate import Certificate
 from potstill.contract.questions.gold import parse_gold
 from potstill.contract.questions.head import Head, as_question, ranges
 from potstill.contract.system.machine import usable_cores
+from potstill.contract.system.progress import ANSWER_TEXTS, counted
 from potstill.contract.texts import read_texts
 from potstill.serve.config import CertifyConfig
 from potstill.serve.offline.certified import CARD_TITLE, Answered, certificate_of, check_out
@@ -197,8 +198,9 @@ def _answered(classifier: Classifier, file: Path, heads: Sequence[Head], workers
     questions = [as_question(head) for head in every]
     given = [parse_gold(file, f"text {text.id!r}", questions, text.gold) for text in read.texts]
     with ThreadPoolExecutor(workers or usable_cores(), thread_name_prefix="answer") as pool:
-        rows = list(pool.map(lambda text: classifier.scorer.probs(text.text, text.target), read.texts))
-    probs, places = np.array(rows), dict(zip([head.name for head in every], ranges(every), strict=True))
+        rows = pool.map(lambda text: classifier.scorer.probs(text.text, text.target), read.texts)
+        answers = list(counted(rows, ANSWER_TEXTS, len(read.texts)))
+    probs, places = np.array(answers), dict(zip([head.name for head in every], ranges(every), strict=True))
     found: dict[str, Answered] = {}
     for head in heads:
         known = [i for i, answers in enumerate(given) if head.name in answers]

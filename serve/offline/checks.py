@@ -17,6 +17,7 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.questions.head import Head, ranges
 from potstill.contract.scores.bounds import lower_bound, upper_bound
 from potstill.contract.system.machine import usable_cores
+from potstill.contract.system.progress import ANSWER_TEXTS, counted, tell_progress
 from potstill.contract.texts import Text, read_texts, texts_and_targets
 from potstill.serve.config import ChecksConfig
 from potstill.serve.offline.certify import CheckReport
@@ -168,7 +169,7 @@ def _shares(bundle: Path, classifier: Classifier, texts: list[Text], config: Che
         kind = "is a cascade" if classifier.manifest.cascade is not None else "was adapted to other label shares"
         raise UserError(f"{bundle}: {kind}, so it knows no shares of its own answers; check the bundle that it was made from")
     with ThreadPoolExecutor(config.workers or usable_cores(), thread_name_prefix="answer") as pool:
-        rows = list(pool.map(lambda text: classifier.probs(*texts_and_targets([text])), texts))
+        rows = list(counted(pool.map(lambda text: classifier.probs(*texts_and_targets([text])), texts), ANSWER_TEXTS, len(texts)))
     found = moved_shares(np.concatenate(rows), classifier.manifest)
     if not found:
         raise UserError(f"{bundle}: records no label shares with the number of their texts; export it again from its checkpoint")
@@ -183,6 +184,7 @@ def _shares(bundle: Path, classifier: Classifier, texts: list[Text], config: Che
 def _latency(classifier: Classifier, texts: list[Text], max_ms: float) -> CheckLine:
     """Whether nearly all texts are answered within a limit, each alone, one after another, on one core."""
     timed = [texts[i % len(texts)] for i in range(max(N_TIMED, N_WARM_UP))]
+    tell_progress("time answers")
     for text in timed[:N_WARM_UP]:
         classifier.classify(*texts_and_targets([text]))
     times = []

@@ -15,11 +15,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.contract.errors import FormatError, UserError
+from potstill.contract.errors import FormatError, UserError, count_of
 from potstill.contract.questions.gold import parse_gold
 from potstill.contract.questions.head import HOLDS, Head, ranges
 from potstill.contract.questions.question import Question
 from potstill.contract.system.machine import usable_cores
+from potstill.contract.system.progress import ANSWER_TEXTS, counted
 from potstill.contract.task import Label
 from potstill.contract.texts import Text, read_texts, texts_and_targets
 from potstill.serve.config import SharesConfig
@@ -63,7 +64,7 @@ class SharesReport(msgspec.Struct, frozen=True):
 
     def as_text(self) -> str:
         """A table for each question."""
-        lines = [f"shares in {self.n_texts} texts from {self.n_gold} gold texts and the bundle's answers"]
+        lines = [f"shares in {count_of(self.n_texts, 'text')} from {count_of(self.n_gold, 'gold text')} and the bundle's answers"]
         if self.within:
             lines.append("the gold texts are among the texts; they must have been drawn from them at random")
         else:
@@ -149,7 +150,9 @@ def _probs(classifier: Classifier, asked: Sequence[tuple[str, str | None]], work
     """The probabilities of all questions, float64 [texts, C]; each text runs alone, as in serving."""
     texts = [Text(text, "", target) for text, target in asked]
     with ThreadPoolExecutor(workers, thread_name_prefix="answer") as pool:
-        return np.concatenate(list(pool.map(lambda text: classifier.probs(*texts_and_targets([text])), texts)))
+        return np.concatenate(
+            list(counted(pool.map(lambda text: classifier.probs(*texts_and_targets([text])), texts), ANSWER_TEXTS, len(texts)))
+        )
 
 
 def _gold_answers(path: Path, heads: Sequence[Head], texts: Sequence[Text]) -> list[dict[str, list[str]]]:

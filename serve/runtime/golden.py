@@ -12,6 +12,7 @@ import numpy as np
 from potstill.contract.bundle import GOLDEN_FILE, Golden
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.system.machine import Machine, difference, usable_cores
+from potstill.contract.system.progress import tell_progress
 from potstill.serve.runtime.session import this_machine
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def replay(bundle: Path, golden: list[Golden], probs: Probs, made: Machine | Non
         UserError: if a probability changes by more than `TOLERANCE`, or by more than `TOLERANCE_ELSEWHERE` where versions or
             kernels are known to differ; the message names them.
     """
+    tell_progress(f"replay {len(golden)} golden texts")
     found = np.concatenate(_answers(probs, golden))  # [N, C]
     for number, row in enumerate(golden, 1):
         if len(row.probs) != found.shape[1]:

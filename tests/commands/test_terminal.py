@@ -1,10 +1,10 @@
-"""Colours: on a terminal, unless NO_COLOR is set and not empty (no-color.org); off a terminal never, as test_offline.py says."""
+"""Progress: all that may take long shows a line. Colours: on a terminal, unless NO_COLOR is set and not empty (no-color.org); off a terminal never, as test_offline.py says."""
 
 import re
 import sys
 
 import pytest
-from support.every_command import COMMAND, surroundings, write_everything
+from support.every_command import COMMAND, DRIVER, surroundings, write_everything
 from support.processes import on_a_terminal
 
 pytestmark = pytest.mark.slow
@@ -13,6 +13,28 @@ COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3\d|4\d|9\d|10\d)(?:;\d+)*m")  # of text
 COLOURED = (
     "labels show out/labels.db",
     "label task.toml texts.jsonl again --teacher teacher.gguf --mode direct --paths 1 --pack as-is",
+)
+# Every line is drawn at once, since all of the commands end soon here.
+AT_ONCE = "from potstill.commands.console import progress\nprogress.SECONDS_BEFORE_BAR = 0.0\n"
+WHOLES = (
+    "compare methods",
+    "check the store",
+    "derive",
+    "compare texts",
+    "combine",
+    "propose",
+    "report",
+    "export",
+    "evaluate",
+    "package",
+    "verify",
+    "certify",
+    "check",
+    "answer texts",
+    "shares",
+    "adapt",
+    "cascade",
+    "bench",
 )
 ONE = [sys.executable, "-m", "potstill"]
 
@@ -28,7 +50,8 @@ def folder(tmp_path_factory, tiny_models):
 @pytest.fixture(scope="module")
 def without_colours(folder):
     """(exit code, what the terminal got) of all commands with NO_COLOR."""
-    code, _, shown = on_a_terminal(COMMAND, surroundings(folder / "home", NO_COLOR="1", OMP_NUM_THREADS="2"), folder, whole=True)
+    command = [*COMMAND[:-1], AT_ONCE + DRIVER]
+    code, _, shown = on_a_terminal(command, surroundings(folder / "home", NO_COLOR="1", OMP_NUM_THREADS="2"), folder, whole=True)
     return code, shown
 
 
@@ -37,6 +60,12 @@ def test_with_no_color_no_command_colours_anything(without_colours):
     assert code == 0, shown[-3000:]
     assert "\x1b[?25l" in shown, "no bar was drawn, so this was no terminal"
     assert not [line for line in shown.splitlines() if COLOUR.search(line)]
+
+
+@pytest.mark.parametrize("whole", WHOLES)
+def test_a_command_that_may_take_long_shows_a_line_on_a_terminal(without_colours, whole):
+    _, shown = without_colours
+    assert re.search(rf"(?:^|[\r\n]|\x1b\[2K){whole} +━", shown)
 
 
 @pytest.mark.parametrize("line", COLOURED)

@@ -6,6 +6,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from potstill.contract.errors import FormatError
+from potstill.contract.system.progress import watched_by
 from potstill.contract.texts import Text
 from potstill.labeler import embeddings as embed
 from potstill.labeler.embeddings import embeddings
@@ -66,3 +67,13 @@ def test_a_folder_that_transformers_cannot_read_is_one_line(tmp_path, minilm, br
     assert str(caught.value).startswith(f"{tmp_path}: holds no encoder that transformers can read (")
     assert str(caught.value).endswith("; name another backbone")
     assert "\n" not in str(caught.value)
+
+
+def test_whoever_watches_is_told_how_many_different_texts_are_embedded(minilm, monkeypatch):
+    monkeypatch.setattr(embed, "BATCH_TOKENS", 60)
+    told = []
+    with watched_by(lambda *one: told.append(one)):
+        embeddings(TEXTS, minilm)
+    counts = [done for stage, done, total in told if (stage, total) == ("embed texts", 5)]
+    assert told[0] == ("load the encoder", 0, 0)
+    assert len(counts) > 2 and counts == sorted(counts) and counts[-1] == 5

@@ -90,7 +90,10 @@ def test_it_repeats(trained):
             "text 'a' has the gold label 'sideways', unknown to the student; allowed: up, flat, down",
         ),
         ([Text("rise", "a", gold="up")], "there are 1 texts to choose thresholds on; give at least 10"),
-        ([Text("rise", "a", "acme", "up")], "text 'a' has a target, but the student was trained on texts alone"),
+        (
+            [Text("rise", "a", "acme", "up")],
+            "text 'a' has a target, but the student was trained on texts alone; leave the target out",
+        ),
     ],
 )
 def test_gold_that_cannot_be_used_is_refused_and_the_checkpoint_stays_as_it_was(trained, texts, problem):

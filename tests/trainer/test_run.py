@@ -172,7 +172,7 @@ def test_a_student_of_text_and_target_reads_both(backbone, tmp_path):
     assert report.student.target is True
     texts = [Text(text="they say so", target=CLUES[label][0], gold=label) for label in LABELS]
     assert evaluate(tmp_path / "student", texts)["accuracy"].value == 1
-    with pytest.raises(UserError, match=r"^text 'x' has no target, but the student was trained on texts with one$"):
+    with pytest.raises(UserError, match=r"^text 'x' has no target, but the student was trained on texts with one; give it one$"):
         predict(tmp_path / "student", [Text(text="they", id="x")])
 
 
@@ -300,7 +300,7 @@ def test_training_opens_no_connection_and_prints_nothing(backbone, tmp_path, mon
         ),
         (
             [Text(text="rise", id="x", gold="up", target="acme")],
-            r"^text 'x' has a target, but the student was trained on texts alone$",
+            r"^text 'x' has a target, but the student was trained on texts alone; leave the target out$",
         ),
     ],
 )

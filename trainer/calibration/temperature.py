@@ -115,6 +115,15 @@ def apply_temperature(logits: NDArray[np.float64], temperature: float) -> NDArra
     return probs
 
 
-def calibrated_probs(student: Encoder, texts: Sequence[tuple[str, str | None]], temperature: float) -> NDArray[np.float64]:
-    """float64 [N, C]: the student's answers to (text, target) pairs; rows sum to 1. Args: temperature above 0."""
-    return apply_temperature(student.logits(student.encode(texts)).astype(np.float64), temperature)
+def calibrated_probs(
+    student: Encoder, texts: Sequence[tuple[str, str | None]], temperature: float, stage: str = ""
+) -> NDArray[np.float64]:
+    """float64 [N, C]: the student's answers to (text, target) pairs; rows sum to 1.
+
+    Args:
+        student: an encoder with a head.
+        texts: [N].
+        temperature: above 0.
+        stage: as :meth:`Encoder.logits` has it.
+    """
+    return apply_temperature(student.logits(student.encode(texts), stage).astype(np.float64), temperature)

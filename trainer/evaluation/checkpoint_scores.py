@@ -17,6 +17,7 @@ from potstill.contract.scores import metrics
 from potstill.contract.scores.bounds import SHIFT_LEVEL
 from potstill.contract.scores.prior_shift import MIN_TEXTS, adjusted, estimate
 from potstill.contract.scores.record import Scores
+from potstill.contract.system.progress import ANSWER_TEXTS
 from potstill.contract.texts import Text
 from potstill.trainer.calibration.temperature import calibrated_probs
 from potstill.trainer.students import encoder as students
@@ -91,13 +92,13 @@ def _predict(checkpoint: Path, student: Student, texts: list[Text]) -> NDArray[n
         checkpoint, student.labels, max_tokens=student.max_tokens, pair=student.target, family=student.family
     )
     asked = [(text.text, text.target if student.target else None) for text in texts]
-    return calibrated_probs(encoder, asked, student.temperature)
+    return calibrated_probs(encoder, asked, student.temperature, ANSWER_TEXTS)
 
 
 def check_targets(student: Student, texts: Sequence[Text]) -> None:
     """Raise UserError for a text whose target is missing or unexpected."""
     for text in texts:
         if student.target and not text.target:
-            raise UserError(f"text {text.id!r} has no target, but the student was trained on texts with one")
+            raise UserError(f"text {text.id!r} has no target, but the student was trained on texts with one; give it one")
         if not student.target and text.target:
-            raise UserError(f"text {text.id!r} has a target, but the student was trained on texts alone")
+            raise UserError(f"text {text.id!r} has a target, but the student was trained on texts alone; leave the target out")

@@ -17,6 +17,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from potstill.contract.scores.metrics import N_RESAMPLES
 from potstill.contract.scores.record import Score
+from potstill.contract.system.progress import counted
 from potstill.trainer.data.text_features import lengths, term_occurrences, trait_table
 
 
@@ -92,7 +93,7 @@ def cross_validated_auc(features: Any, is_pool: NDArray[np.bool_], seed: int) ->
     matrix = csr_matrix(features)
     scores, folds = np.zeros(len(is_pool)), np.zeros(len(is_pool), dtype=np.int64)
     cut = StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed).split(matrix, is_pool)
-    for fold, (seen, held_out) in enumerate(cut):
+    for fold, (seen, held_out) in enumerate(counted(cut, "train on folds", N_FOLDS)):
         scores[held_out] = _regression(matrix[seen], is_pool[seen]).decision_function(matrix[held_out])
         folds[held_out] = fold
     return auc_over_folds(scores, is_pool, folds, seed=seed)

@@ -17,6 +17,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from potstill.contract.errors import FormatError
+from potstill.contract.system.progress import tell_progress
 from potstill.networks.register import as_student, family_of, register
 from potstill.trainer.students import tokenizer as tokens
 from potstill.trainer.students.tokenizer import EncodedText, first_line
@@ -46,8 +47,13 @@ class Encoder:
         """The padding id; padding is masked, so any id serves where the tokenizer has none."""
         return self.tokenizer.pad_token_id or 0
 
-    def logits(self, features: Sequence[EncodedText]) -> NDArray[np.float32]:
-        """float32 [N, C] in the order of the features; texts of similar length share a batch."""
+    def logits(self, features: Sequence[EncodedText], stage: str = "") -> NDArray[np.float32]:
+        """float32 [N, C] in the order of the features; texts of similar length share a batch.
+
+        Args:
+            features: [N].
+            stage: what whoever watches is told that this is; empty: nothing, as while a student trains.
+        """
         self.model.eval()
         order = sorted(range(len(features)), key=lambda i: len(features[i]["input_ids"]))
         answers = np.empty((len(features), self.model.config.num_labels), dtype=np.float32)
@@ -57,6 +63,8 @@ class Encoder:
                 batch = tokens.pad([features[i] for i in chosen], self.pad_id)
                 output = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()})
                 answers[chosen] = output.logits.float().cpu().numpy()
+                if stage:
+                    tell_progress(stage, start + len(chosen), len(order))
         return answers
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.contract.errors import UserError
+from potstill.contract.system.progress import tell_progress
 from potstill.contract.texts import Text
 from potstill.labeler.aggregation.config import UNREFINED, DeriveConfig
 from potstill.labeler.aggregation.other_texts.smoothing import Neighbours, nearest
@@ -50,6 +51,7 @@ class TextSpace:
         """
         new = [text for text in texts if (text.text, text.target) not in self._places]
         if new or self._vectors is None:
+            tell_progress("load the encoder")
             from potstill.labeler.embeddings import embeddings  # torch is loaded only here
 
             found = embeddings(new, find_backbone(self._backbone).path)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from potstill.contract.system.progress import counted
 from potstill.contract.task import Rule, Task
 from potstill.contract.texts import Text
 from potstill.labeler.prompts import plain
@@ -58,7 +59,8 @@ def propose_by_teacher(
         max_rationale_tokens=MAX_TOKENS,
     )
     named: Counter[tuple[str, str]] = Counter()
-    for path in writer.answer(_prefix(task, shown), 0, requests, spec, seed):
+    answers = writer.answer(_prefix(task, shown), 0, requests, spec, seed)
+    for path in counted(answers, "ask for words", len(requests) * N_PATHS):
         if isinstance(path, TeacherPath):
             label = leaning[path.text_id]
             named.update((label, phrase) for phrase in named_phrases(path.rationale, texts[path.text_id].text))

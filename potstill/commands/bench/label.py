@@ -38,6 +38,6 @@ def command(n: int, only: str, server: Path | None, threads: int | None, gpu_lay
     parts = tuple(part.strip() for part in only.split(",") if part.strip())
     local = LocalConfig(n_gpu_layers=gpu_layers)
     config = LabelBenchConfig(n=n, parts=parts, server=server, threads=threads, local=local)
-    with progress("texts") as show:
+    with progress("bench", "texts", timed=True) as show:
         report = bench(example_folder(DEMO_EXAMPLE), config, show)
     click.echo(msgspec.json.encode(report.figures) if as_json else report.as_text())

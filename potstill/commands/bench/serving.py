@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from potstill.commands.console.progress import progress
 from potstill.commands.options.bundle import trust_option
 from potstill.serve.bench.config import BundleBenchConfig, ServerBenchConfig
 
@@ -43,7 +44,8 @@ def bundle_command(bundle: Path, against: Path | None, as_json: bool, **options:
     from potstill.serve.bench.bundle import bench_bundle  # loads onnxruntime, which the help does without
 
     config = BundleBenchConfig(**options)
-    report = bench_bundle(bundle, config) if against is None else _against(bundle, against, config)
+    with progress("bench", "texts", timed=True):
+        report = bench_bundle(bundle, config) if against is None else _against(bundle, against, config)
     click.echo(msgspec.json.encode(report) if as_json else report.as_text())
 
 
@@ -86,7 +88,8 @@ def server_command(server: str, picture: Path | None, as_json: bool, **options: 
     from potstill.serve.bench.load_report import plot
     from potstill.serve.bench.server import bench_server
 
-    report = bench_server(server, SERVER(**options), SERVE_COMMAND)
+    with progress("bench", timed=True):
+        report = bench_server(server, SERVER(**options), SERVE_COMMAND)
     if picture is not None:
         picture.write_text(plot(report), encoding="utf-8")
     click.echo(msgspec.json.encode(report) if as_json else report.as_text())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from potstill.commands.console.progress import progress
 from potstill.commands.options.configs import config_of
 from potstill.export.config import AUTO, CPUS, VARIANTS, ExportConfig
 
@@ -62,4 +63,6 @@ def command(checkpoint: Path, bundle: Path, **options: object) -> None:
     """Write CHECKPOINT as a BUNDLE in the fastest form that still agrees with it, and prove it."""
     from potstill.export.run import export_bundle  # loads torch, which the help does without
 
-    click.echo(export_bundle(checkpoint, bundle, config_of(ExportConfig, options)).as_text())
+    with progress("export", timed=True) as show:
+        report = export_bundle(checkpoint, bundle, config_of(ExportConfig, options), show)
+    click.echo(report.as_text())

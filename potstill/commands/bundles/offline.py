@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from potstill.commands.console.errors import FAILED, line, printable, tell
+from potstill.commands.console.progress import progress
 from potstill.commands.options.bundle import trust_option, workers_option
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.promise import confidence_option, named, rule_option
@@ -41,7 +42,8 @@ def shares(bundle: Path, texts: Path, gold: Path, as_json: bool, **options: obje
     """
     from potstill.serve.offline.shares import shares_of  # this and what the others import loads onnxruntime; the help does without
 
-    report = shares_of(bundle, texts, gold, config_of(SharesConfig, options))
+    with progress("shares", "texts"):
+        report = shares_of(bundle, texts, gold, config_of(SharesConfig, options))
     for note in report.notes:
         tell(note)
     click.echo(msgspec.json.encode(report).decode() if as_json else printable(report.as_text()))
@@ -60,7 +62,8 @@ def verify(ctx: click.Context, bundle: Path, key: Path | None, trust: bool) -> N
     """Check the sums, the format and the golden texts of BUNDLE; print a line for each file that fails, and exit with 1 then."""
     from potstill.serve.offline.verify import verify as verify_bundle
 
-    found = verify_bundle(bundle, key, trust=trust)
+    with progress("verify"):
+        found = verify_bundle(bundle, key, trust=trust)
     for problem in found.problems:
         click.echo(line(problem), err=True)
     if found.problems:
@@ -100,7 +103,8 @@ def certify(bundle: Path, gold: Path, out: Path | None, **options: object) -> No
     """
     from potstill.serve.offline.certify_questions import certify as certify_bundle
 
-    report = certify_bundle(bundle, gold, out, config_of(CertifyConfig, options))
+    with progress("certify", "texts"):
+        report = certify_bundle(bundle, gold, out, config_of(CertifyConfig, options))
     if report.skipped:
         tell(report.skipped)
     click.echo(printable(report.as_text()))
@@ -143,12 +147,14 @@ def check(
     from potstill.serve.offline import certify_questions, checks
 
     alone = gold is None and false_alarms is None and max_ms is None
-    if alone and not as_json:
-        told: CheckReport | QuestionsChecked | ChecksReport = certify_questions.check(bundle, texts, workers, trust=trust)
-    else:
-        rate = ChecksConfig.false_alarms if false_alarms is None else false_alarms
-        settings = ChecksConfig(rate, max_ms, workers, trust)
-        told = checks.check_bundle(bundle, None if alone else texts, texts if alone else gold, settings)
+    told: CheckReport | QuestionsChecked | ChecksReport
+    with progress("check", "texts", timed=max_ms is not None):
+        if alone and not as_json:
+            told = certify_questions.check(bundle, texts, workers, trust=trust)
+        else:
+            rate = ChecksConfig.false_alarms if false_alarms is None else false_alarms
+            settings = ChecksConfig(rate, max_ms, workers, trust)
+            told = checks.check_bundle(bundle, None if alone else texts, texts if alone else gold, settings)
     click.echo(msgspec.json.encode(told).decode() if as_json else printable(told.as_text()))
     if told.broken:
         ctx.exit(FAILED)
@@ -171,7 +177,8 @@ def adapt(bundle: Path, texts: Path, out: Path, **options: object) -> None:
     """
     from potstill.serve.offline.adapt_questions import adapt as adapt_bundle
 
-    report = adapt_bundle(bundle, texts, out, config_of(AdaptConfig, options))
+    with progress("adapt", "texts"):
+        report = adapt_bundle(bundle, texts, out, config_of(AdaptConfig, options))
     if report.skipped:
         tell(report.skipped)
     click.echo(printable(report.as_text()))
@@ -200,7 +207,8 @@ def cascade(fast: Path, bundle: Path, texts: Path, out: Path, **options: object)
     """
     from potstill.serve.offline.cascade import cascade_bundle
 
-    report = cascade_bundle(fast, bundle, texts, out, config_of(CascadeConfig, options))
+    with progress("cascade", "texts"):
+        report = cascade_bundle(fast, bundle, texts, out, config_of(CascadeConfig, options))
     if report.skipped:
         tell(report.skipped)
     click.echo(printable(report.as_text()))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from potstill.commands.console.progress import progress
 from potstill.contract.security.signature import SIGNATURE_FILE
 from potstill.export.config import LAYOUTS, PackageConfig
 
@@ -31,7 +32,9 @@ def package(bundle: Path, folder: Path, layout: str, image: str | None, runtime:
     """Write BUNDLE into FOLDER in another layout, with its card, a bill of materials, sums, and a signature if a key is given."""
     from potstill.export.layouts import package as layouts  # loads onnxruntime, which the help does without
 
-    click.echo(layouts.package(bundle, folder, PackageConfig(layout, image, sign, runtime)).as_text())
+    with progress("package"):
+        report = layouts.package(bundle, folder, PackageConfig(layout, image, sign, runtime))
+    click.echo(report.as_text())
 
 
 @click.command("sign")

@@ -9,9 +9,11 @@ import click
 
 from potstill.commands.console.errors import tell
 from potstill.commands.console.lines import count_lines
+from potstill.commands.console.progress import progress
 from potstill.commands.options.bundle import trust_option, workers_option
 from potstill.commands.options.cluster import RAY, actors_option, engine_option, threads_per_actor_option
 from potstill.commands.options.configs import config_of
+from potstill.contract.system.progress import tell_progress
 from potstill.serve.config import FORMS, Form, PredictConfig
 
 PATH = click.Path(path_type=Path)
@@ -43,7 +45,12 @@ def command(bundle: Path, file: str, out: str | None, form: Form | None, bad_row
     config = config_of(PredictConfig, options)
     if out is None and (bad_rows is not None or options["engine"] == RAY):
         raise click.UsageError(f"{'--bad-rows' if bad_rows else '--engine ray'} needs --out")
-    for note in _answer(bundle, file, out, form, bad_rows, config, options):
+    if out is None and sys.stdout.isatty():  # the answers themselves show how far it is
+        notes = _answer(bundle, file, out, form, bad_rows, config, options)
+    else:
+        with progress("answer texts", "texts"):
+            notes = _answer(bundle, file, out, form, bad_rows, config, options)
+    for note in notes:
         tell(note)
 
 
@@ -61,7 +68,7 @@ def _answer(
 
     if out is None:
         return predict_to_stream(bundle, file, sys.stdout.buffer, config, form=form or "jsonl").notes()
-    report = count_lines("answered", "texts")
+    report = _count if sys.stderr.isatty() else count_lines("answered", "texts")
     if options["engine"] != RAY:
         return predict_to_file(bundle, file, out, config, form=form, bad_rows=bad_rows, report=report).notes()
     if form not in (None, "parquet"):
@@ -71,3 +78,8 @@ def _answer(
 
     cluster = config_of(ClusterConfig, options)
     return predict_on_cluster(bundle, file, out, config, cluster, bad_rows=bad_rows, report=report).notes()
+
+
+def _count(n_done: int) -> None:
+    """Show how many texts are answered; how many there are is not known before the last."""
+    tell_progress("answer texts", n_done)

@@ -10,9 +10,11 @@ import msgspec
 
 from potstill.commands.console.errors import FAILED, line, tell
 from potstill.commands.console.lazy import LazyGroup, Row
+from potstill.commands.console.progress import progress
 from potstill.commands.labelling.labels_show import command as show_command
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import compare_options, derive_options, warn
+from potstill.contract.errors import count_of
 from potstill.contract.interchange.review_export import REVIEW_FORMATS, REVIEW_ORDERS, ReviewConfig
 from potstill.labeler.aggregation.config import DeriveConfig
 from potstill.review.people.gold import GOLD_MODES, GoldChoice
@@ -53,10 +55,11 @@ def derive_command(store: Path, soft_labels_file: Path, number: int | None, **op
     from potstill.labeler.aggregation.soft_labels import Derived
     from potstill.workflows.labels import soft_labels
 
-    derived = soft_labels.derive(store, soft_labels_file, config_of(DeriveConfig, options), run=number)
+    with progress("derive"):
+        derived = soft_labels.derive(store, soft_labels_file, config_of(DeriveConfig, options), run=number)
     warn(derived.warnings)
     method = f" ({derived.rows[0].method})" if isinstance(derived, Derived) else ""
-    click.echo(f"wrote {len(derived.rows)} soft labels to {soft_labels_file}{method}")
+    click.echo(f"wrote {count_of(len(derived.rows), 'soft label')} to {soft_labels_file}{method}")
 
 
 @command.command("summary")
@@ -75,7 +78,8 @@ def summary_command(store: Path, number: int | None, question: str | None, as_js
     from potstill.labeler.aggregation.summary_text import as_text
     from potstill.workflows.labels import soft_labels
 
-    found = soft_labels.summarize(store, config_of(DeriveConfig, options), run=number, question=question)
+    with progress("compare methods"):
+        found = soft_labels.summarize(store, config_of(DeriveConfig, options), run=number, question=question)
     warn(found.doubts)
     text = as_text(found) if isinstance(found, Summary) else questions_summary.as_text(found)
     click.echo(msgspec.json.encode(found).decode() if as_json else text)
@@ -88,7 +92,8 @@ def check_command(ctx: click.Context, store: Path) -> None:
     """Look for damage in a STORE: in the file, and in every path."""
     from potstill.workflows.labels import soft_labels
 
-    found = soft_labels.check(store)
+    with progress("check the store"):
+        found = soft_labels.check(store)
     for fault in found.faults:
         click.echo(line(f"{store}: {fault}"), err=True)
     if found.faults:
@@ -118,7 +123,10 @@ def export_command(store: Path, file: Path, task: Path | None, number: int | Non
     from potstill.workflows.labels import soft_labels
 
     review, derive = config_of(ReviewConfig, options), config_of(DeriveConfig, options)
-    written, warnings = soft_labels.export_for_review(store, file, review, task=task, derive=derive, run=number, question=question)
+    with progress("export"):
+        written, warnings = soft_labels.export_for_review(
+            store, file, review, task=task, derive=derive, run=number, question=question
+        )
     warn(warnings)
     click.echo(written.as_text())
 
@@ -171,7 +179,9 @@ def check_pool_command(pool: Path, target: Path, as_json_: bool, **options: int)
     """
     from potstill.trainer.pool_check.verdict import as_json, as_text, check_pool, warning
 
-    check = check_pool(_side(pool), _side(target), config_of(SampleConfig, options))
+    sides = _side(pool), _side(target)
+    with progress("compare texts"):
+        check = check_pool(*sides, config_of(SampleConfig, options))
     click.echo(as_json(check) if as_json_ else as_text(check))
     if words := warning(check):
         tell(words)

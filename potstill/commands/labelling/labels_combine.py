@@ -8,8 +8,10 @@ from typing import Any
 import click
 import msgspec
 
+from potstill.commands.console.progress import progress
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import prior_option, refine_option, warn
+from potstill.contract.errors import count_of
 from potstill.labeler.aggregation.config import Refining
 from potstill.labeler.weak_supervision.config import EXAMPLES, LABEL_MODELS, CombineConfig
 
@@ -74,9 +76,10 @@ def command(task: Path, store: Path, soft_labels_file: Path, refine: Refining, a
     from potstill.workflows.labels.sources import SourceConfig
 
     config, sources = config_of(CombineConfig, options), config_of(SourceConfig, options)
-    report = combine(task, store, soft_labels_file, config, sources, refine=refine)
+    with progress("combine", "texts"):
+        report = combine(task, store, soft_labels_file, config, sources, refine=refine)
     warn(report.warnings)
     shown = {"sources": report.sources, "scores": report.scores, "n_texts": len(report.rows)}
     click.echo(msgspec.json.encode(shown).decode() if as_json else report.as_text())
     if not as_json:
-        click.echo(f"\nwrote {len(report.rows)} soft labels to {soft_labels_file} ({report.rows[0].method})")
+        click.echo(f"\nwrote {count_of(len(report.rows), 'soft label')} to {soft_labels_file} ({report.rows[0].method})")

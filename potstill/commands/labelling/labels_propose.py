@@ -8,9 +8,11 @@ from typing import Any
 import click
 
 from potstill.commands.console.errors import tell
+from potstill.commands.console.progress import progress
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import refine_option
 from potstill.commands.options.teacher import machine_options, teacher_config, teacher_options
+from potstill.contract.errors import count_of
 from potstill.labeler.weak_supervision.config import PROPOSERS, ProposeConfig
 
 FILE = click.Path(path_type=Path)
@@ -47,7 +49,8 @@ def command(task: Path, store: Path, file: Path, names: tuple[str, ...], **optio
 
     if names:
         added = accept_rules(task, file, names)
-        click.echo(f"added {len(added)} rules to {task}: {', '.join(row.rule.name for row in added)}")
+        click.echo(f"added {count_of(len(added), 'rule')} to {task}: {', '.join(row.rule.name for row in added)}")
         return
-    record = propose_rules(task, store, file, config_of(ProposeConfig, options), teacher_config(options), tell)
+    with progress("propose"):
+        record = propose_rules(task, store, file, config_of(ProposeConfig, options), teacher_config(options), tell)
     click.echo(f"{record.as_text()}\n\nwrote {file}; accept rules with --accept NAME")

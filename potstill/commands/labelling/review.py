@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from potstill.commands.console.errors import tell
+from potstill.commands.console.progress import progress
 from potstill.commands.options.configs import config_of
 from potstill.review.queue.dealing import QUEUES, ReviewSettings
 from potstill.review.server.place import ReviewPlace
@@ -70,5 +72,12 @@ def command(store: Path, task: Path, number: int | None, teacher: str | None, **
     from potstill.workflows.people import reviewing
 
     reviewing.review(
-        store, task, config_of(ReviewSettings, options), config_of(ReviewPlace, options), run=number, teacher=teacher, tell=tell
+        store,
+        task,
+        config_of(ReviewSettings, options),
+        config_of(ReviewPlace, options),
+        run=number,
+        teacher=teacher,
+        tell=tell,
+        starting=partial(progress, "start"),
     )

@@ -54,7 +54,7 @@ def evaluate(checkpoint: Path, gold: Path, as_json_: bool, predictions_file: Pat
     from potstill.trainer.evaluation.comparison_text import as_json, as_text, notes, predictions
     from potstill.workflows import evaluation
 
-    with train_progress() as progress:
+    with train_progress("evaluate") as progress:
         found = evaluation.evaluate(checkpoint, gold, config_of(evaluation.EvaluateConfig, options), progress)
     if predictions_file:
         atomic.write_file(predictions_file, predictions(found))

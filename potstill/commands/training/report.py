@@ -66,6 +66,6 @@ def command(checkpoint: Path, gold: Path, out: Path, **options: object) -> None:
     from potstill.workflows.overview.reporting import ReportFiles, write_report
 
     files, config = config_of(ReportFiles, options), config_of(ReportConfig, options)
-    with train_progress() as progress:
+    with train_progress("report") as progress:
         write_report(checkpoint, gold, out, files, config, progress, tell)
     click.echo(f"wrote {out}")

@@ -11,6 +11,7 @@ import msgspec
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import digest
 from potstill.contract.soft_label import SoftLabel
+from potstill.contract.system.progress import ANSWER_TEXTS, tell_progress
 from potstill.contract.task import Task
 from potstill.contract.texts import Text, read_texts, texts_and_targets
 from potstill.labeler.aggregation import soft_labels as derivation
@@ -220,6 +221,7 @@ def _bundle_votes(name: str, folder: Path, texts: list[Text], labels: list[str])
             raise FormatError(
                 folder, "labels", f"are {found}; the task's are {', '.join(labels)}: give a bundle for the same labels"
             )
+        tell_progress(f"{ANSWER_TEXTS} with {name}")
         answers = classifier.classify(*texts_and_targets(texts))
     votes: dict[str, Vote] = {
         text.id: None if answer.abstain else dict(answer.probs) for text, answer in zip(texts, answers, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def review(
     run: int | None = None,
     teacher: str | None = None,
     tell: Callable[[str], None] = lambda _: None,
+    starting: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> None:
     """Serve the pages until SIGTERM or SIGINT. What people decide is written into the store's journal as they decide it.
 
@@ -53,14 +55,16 @@ def review(
         run: number of the run whose answers are shown; None: the newest.
         teacher: who is asked again after a change of the task; None: the one of the run.
         tell: takes a line for a person: an address for everybody who labels, and notes.
+        starting: a context manager that is entered while texts are read and embedded, to show how far that is.
     Raises:
         FormatError: if the store or the task is damaged, or they do not belong together.
         UserError: if a setting makes no sense, or the address cannot be used.
     """
     check_people(settings.people)
     task_file, known = Path(task), load_any_task(task)
-    corpus = read_corpus(Path(store), known, run)
-    queues = dealt(corpus, settings, tell)
+    with starting():
+        corpus = read_corpus(Path(store), known, run)
+        queues = dealt(corpus, settings, tell)
     tools = SteeringTools(_asking_again(Path(store), teacher, tell), partial(read_corpus, Path(store)), proposed_terms)
     steering = Steering(known, corpus, tools)
     others = place.host != _PLACE.host

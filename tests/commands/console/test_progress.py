@@ -2,12 +2,14 @@
 
 import itertools
 import json
+import re
 
 import pytest
 from support.processes import run_on_a_terminal
 from support.teachers.table_teacher import running
 
 from potstill.commands.console import progress
+from potstill.contract.system.progress import tell_progress
 from potstill.labeler.run.progress import RunSnapshot
 
 
@@ -21,7 +23,7 @@ def clock(monkeypatch):
 
 
 def test_a_line_says_how_far_how_fast_and_how_long_still(clock, capsys):
-    with progress.progress("texts", per_unit=4) as show:
+    with progress.progress(unit="texts", per_unit=4) as show:
         for done in (0, 24, 48):
             show("label", done, 96)
     captured = capsys.readouterr()
@@ -30,7 +32,7 @@ def test_a_line_says_how_far_how_fast_and_how_long_still(clock, capsys):
 
 
 def test_what_was_done_before_does_not_count_as_speed(clock, capsys):
-    with progress.progress("texts") as show:
+    with progress.progress(unit="texts") as show:
         show("label", 1000, 1024)
         show("label", 1012, 1024)
     assert "2.00 texts/s, 6 s left" in capsys.readouterr().err
@@ -47,6 +49,52 @@ def test_before_anything_is_done_no_time_left_is_made_up(clock, capsys):
         for done in (3, 3, 3):
             show("train", done, 9)
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_told_deep_inside_is_shown_as_well(clock, capsys):
+    with progress.progress("derive"):
+        for done in (0, 24, 48):
+            tell_progress("embed texts", done, 96)
+        tell_progress("load the encoder")
+    assert capsys.readouterr().err == "embed texts: 24 of 96, 4.00/s, 18 s left\n"
+
+
+STAGES = """
+import time
+from potstill.commands.console import progress as shown
+from potstill.contract.system.progress import tell_progress
+shown.SECONDS_BEFORE_BAR = SECONDS
+with shown.progress("certify", "texts"):
+    tell_progress("load [/it]")
+    time.sleep(0.3)
+    for done in range(4):
+        tell_progress("answer texts", done, 4)
+        time.sleep(0.2)
+    tell_progress("answer texts", 4, 4)
+    print("a result")
+    time.sleep(0.3)
+"""
+
+
+def test_a_terminal_shows_the_stage_that_was_told_last_and_the_whole_where_none_is():
+    output, shown = run_on_a_terminal(STAGES.replace("= SECONDS", "= 0.0"))
+    assert output == "a result\n"
+    frames = [frame.split("━")[0].strip() for frame in shown.replace("\n", "\r").split("\r") if "━" in frame]
+    assert [name for name, _ in itertools.groupby(frames)] == ["certify", "load [/it]", "answer texts", "certify"]
+    assert re.search(r"answer texts [━╸╺]+ +3/4, \d+\.\d texts/s, 0:00:0\d left", shown)
+
+
+def test_a_terminal_shows_nothing_of_work_that_ends_soon():
+    output, shown = run_on_a_terminal(STAGES.replace("= SECONDS", "= 60.0"))
+    assert (output, shown) == ("a result\n", "")
+
+
+def test_where_work_is_timed_the_line_is_drawn_only_when_a_stage_is_told():
+    program = STAGES.replace("= SECONDS", "= 0.0").replace('"texts")', '"texts", timed=True)')
+    _, shown = run_on_a_terminal(program)
+    assert shown.count("3/4") == 1
+    _, drawn_beside = run_on_a_terminal(program.replace(", timed=True", ""))
+    assert drawn_beside.count("3/4") > 1
 
 
 # Training.
@@ -96,7 +144,9 @@ def test_steps_of_an_earlier_run_do_not_count_as_speed(clock, capsys):
 def test_a_terminal_gets_a_bar_with_the_loss_and_keeps_stdout_clean():
     program = (
         "import time\n"
+        "from potstill.commands.console import progress\n"
         "from potstill.commands.console.progress import train_progress\n"
+        "progress.SECONDS_BEFORE_BAR = 0.0\n"
         "with train_progress() as show:\n"
         "    for done in range(1, 6):\n"
         "        show('train', done, 5, 0.25)\n"
@@ -174,3 +224,13 @@ def test_on_a_terminal_there_is_a_bar_with_what_the_labels_look_like():
 def test_names_of_labels_that_look_like_markup_are_shown_as_they_are():
     _, plain = run_on_a_terminal(ON_A_TERMINAL.replace("running(n)", "running(n, ['[/up]', '[red]:smile:'])"))
     assert "[/up] 100% [red]:smile: 0%" in plain
+
+
+def test_texts_that_are_embedded_after_a_run_have_a_line_in_the_place_of_its_bar():
+    steps = 'from potstill.contract.system.progress import tell_progress\ntell_progress("embed texts", 3, 9)\ntime.sleep(0.3)\n'
+    program = ON_A_TERMINAL.replace("with label", "shown.SECONDS_BEFORE_BAR = 0.0\nwith label").replace(
+        'print("the', "    " + steps.replace("\n", "\n    ").rstrip(" ") + '    show(running(8))\nprint("the'
+    )
+    output, plain = run_on_a_terminal(program)
+    assert output == "the result\n"
+    assert re.search(r"8/8 paths[^\n]*.*embed texts [━╸╺]+ +3/9.*8/8 paths", plain, re.DOTALL)

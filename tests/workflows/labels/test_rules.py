@@ -45,7 +45,7 @@ def test_a_rule_is_proposed_accepted_and_votes(folder, capsys):
     assert "up: calls" in said and said.endswith(f"wrote {places[2]}; accept rules with --accept NAME\n")
     assert load_task(places[0]).rules == []  # nothing votes that nobody accepted
     assert console(["labels", "propose", *places, "--accept", "up: calls"]) == 0
-    assert capsys.readouterr().out == f"added 1 rules to {places[0]}: up: calls\n"
+    assert capsys.readouterr().out == f"added 1 rule to {places[0]}: up: calls\n"
     report = combine(places[0], places[1], folder / "combined.jsonl", refine="off")
     assert [(source.name, round(source.coverage, 2)) for source in report.sources] == [("teacher", 1.0), ("up: calls", 0.33)]
     again = propose_rules(places[0], places[1], places[2], ProposeConfig(refine="off"))
