@@ -150,7 +150,7 @@ def distributions(
         UserError: if there is too little gold for `affine`, or there are too few variants to weigh by agreement.
     """
     if config.method == "affine":
-        check_gold(table.gold, settings.labels)
+        check_gold(table.gold)
     prior = wanted_shares(table, config, settings.labels)
     raw = config.method in UNCALIBRATED
     if raw and config.weighting == "even":
@@ -163,7 +163,7 @@ def distributions(
     if config.method == "matched":
         probs = np.exp(batch_calibrated(np.log(np.clip(probs, _TINY, 1)), prior))
     if config.method == "affine":
-        probs = affine(probs, table.gold, [text.id for text in table.texts], settings.labels)
+        probs = affine(probs, table.gold, [text.id for text in table.texts])
     return Distributions(probs / probs.sum(axis=1, keepdims=True), votes)
 
 
