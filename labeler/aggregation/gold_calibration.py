@@ -33,7 +33,7 @@ _MAX_STEPS, _MAX_HALVINGS = 100, 40
 class MapPrior:
     """Normal distributions around the identity, by their precisions: 1 / variance; of log-probabilities in nats.
 
-    The defaults were chosen on three sets and held on four others (benchmarks/teacher/calibrations.py, docs/log.md).
+    The defaults follow from three sets and held on four others (benchmarks/teacher/calibrations.py, docs/log.md).
     """
 
     scale: float = 60.0  # of the scale that all labels share; around 1
