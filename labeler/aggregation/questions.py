@@ -14,8 +14,9 @@ from potstill.contract.questions.question import NO, YES, Question
 from potstill.contract.questions.soft_answers import QuestionLabel, SoftAnswers
 from potstill.contract.soft_label import SoftLabel
 from potstill.labeler.aggregation.config import DEFAULTS, QUESTION_MARK, DeriveConfig
+from potstill.labeler.aggregation.notes import STATED
 from potstill.labeler.aggregation.other_texts.surroundings import TextSpace
-from potstill.labeler.aggregation.soft_labels import STATED, derive, teachers_digest
+from potstill.labeler.aggregation.soft_labels import derive, teachers_digest
 from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.store.questions import labelling, questions_of, tag_name
 
