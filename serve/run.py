@@ -41,7 +41,8 @@ def serve(
             if announce is not None:
                 names = ", ".join(one.name or one.folder.name for one in specs)
                 many = f"{config.processes} processes of " if config.processes > 1 else ""
-                announce(f"{names} at {place} with {many}{n_workers} workers; stop it with Ctrl-C")
+                workers = f"{n_workers} worker{'s' * (n_workers > 1)}"
+                announce(f"{names} at {place} with {many}{workers}; stop it with Ctrl-C")
 
         if config.processes > 1:
             supervise(listener, _child_config(specs, config, n_workers), announce_address)

@@ -189,7 +189,7 @@ def read_manifest(source: Path | BundleFiles) -> Manifest:
     """Read the manifest of a folder, after :func:`verify_files`, or of files that were read; raises FormatError."""
     files = _Folder(source) if isinstance(source, Path) else source
     path = files.folder / MANIFEST_FILE
-    manifest = decode.json(path, files.read(MANIFEST_FILE), Manifest)
+    manifest = decode.json(path, files.read(MANIFEST_FILE), Manifest, newest=WITH_HEADS)
     wanted = FORMAT if manifest.heads is None else WITH_HEADS
     if manifest.format != wanted:
         raise FormatError(

@@ -133,7 +133,7 @@ def read_student(folder: Path) -> Student:
         if folder.is_file():
             raise FormatError(folder, "", "is a file; name the folder of a checkpoint, as potstill train writes it")
         raise FormatError(folder, "", f"is not a checkpoint: it has no {STUDENT_FILE}; make one with: potstill train")
-    student = decode.json(path, decode.read_bytes(path), Student)
+    student = decode.json(path, decode.read_bytes(path), Student, newest=WITH_HEADS)
     wanted = FORMAT if student.heads is None else WITH_HEADS
     if student.format != wanted:
         raise FormatError(

@@ -124,7 +124,10 @@ def test_a_folder_without_sums_is_no_bundle(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"format": 7}, "format: is 7; this version reads 1"),
+        ({"format": 0}, "format: is 0; this version reads 1"),
+        ({"format": 7}, "format: is 7; this version reads 1 and 2, a newer one wrote it: update potstill"),
+        ({"format": 7, "sorcery": True}, "format: is 7; this version reads 1 and 2, a newer one wrote it: update potstill"),
+        ({"format": "7"}, "format: expected `int`, got `str`"),
         ({"lables": []}, "object contains unknown field `lables`"),
         ({"labels": ["up"]}, "labels: are ['up']; there must be at least 2, all different"),
         ({"temperature": 0.0}, "temperature: is 0.0; it must be above 0"),

@@ -46,6 +46,7 @@ def test_a_folder_without_a_student_is_no_checkpoint(tmp_path):
     ("changes", "problem"),
     [
         ({"format": 2}, "format: is 2; this version reads 1"),
+        ({"format": 3, "sorcery": 1}, "format: is 3; this version reads 1 and 2, a newer one wrote it: update potstill"),
         ({"temperatur": 1.0}, "object contains unknown field `temperatur`"),
         ({"labels": ["up"]}, "labels: are ['up']; there must be at least 2, all different"),
         ({"labels": ["up", "up"]}, "labels: are ['up', 'up']; there must be at least 2, all different"),

@@ -7,6 +7,7 @@ NOT_RUN = {
     "make": "installs, or runs every test; the Makefile is checked for the target",
     "sudo apt-get": "installs packages of the system",
     "pip install": "asks a package index",
+    "pip uninstall": "would take potstill from under the tests",
     "hf ": "asks the hub",
     "potstill push": "asks the hub; tests/serve/runtime has a stand-in of it",
     "kubectl apply": "needs a cluster; the folders are built by `kubectl kustomize` in tests/export/layouts",
