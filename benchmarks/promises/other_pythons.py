@@ -1,52 +1,38 @@
 """Whether the source is valid, and finds what it takes from the standard library, under another version of CPython.
 
-    npm pack pyodide@0.29.0        # CPython 3.13; pyodide@0.27.7 is 3.12
-    python benchmarks/promises/other_pythons.py pyodide-0.29.0.tgz
+    python3.13 benchmarks/promises/other_pythons.py
 
-The interpreter is the one in Pyodide's npm package: CPython compiled to WebAssembly, which `node` runs without a network. Every
-source file is compiled with warnings as errors; every name that it imports from the standard library, and every attribute that it
-reads of such a module, is looked up there. What a build for WebAssembly lacks is listed and not judged. Nothing of potstill is
-executed, as numpy and msgspec have no such build: this finds what a version removed or no longer parses, and not what behaves
-otherwise. With no archive the running interpreter is asked.
+Every source file is compiled with warnings as errors; every name that it imports from the standard library, and every attribute
+that it reads of such a module, is looked up in the interpreter that runs this. Nothing of potstill is executed and no library is
+needed: this finds what a version removed or no longer parses, and not what behaves otherwise.
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
 import importlib
-import json
-import subprocess
 import sys
-import tarfile
-import tempfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOMS = ("labeler", "trainer", "export", "serve", "models", "potstill")  # links below potstill/ are not followed twice
-# Calls of Linux that WebAssembly has not; all are there in CPython 3.13 on Linux, by the Availability notes of its documentation.
-_OF_LINUX = frozenset(
-    "asyncio.open_unix_connection asyncio.start_unix_server os.geteuid os.memfd_create os.nice os.sched_getaffinity socket.AF_UNIX "
-    "socket.SO_REUSEADDR".split()
-)
-_NODE = """
-import {{ loadPyodide }} from {module};
-const python = await loadPyodide({{ indexURL: {folder} }});
-for (const [place, root] of {places}) {{
-  python.FS.mkdir(place);
-  python.FS.mount(python.FS.filesystems.NODEFS, {{ root }}, place);
-}}
-python.runPython(`import importlib, sys; sys.path.insert(0, "/program"); importlib.invalidate_caches()`);
-python.runPython(`from other_pythons import found_in; from pathlib import Path`);
-console.log(python.runPython(`import json; json.dumps(found_in(Path("/source")))`));
-"""
 
 
-def found_in(root: Path) -> dict[str, object]:
-    """What the running interpreter makes of the repository: its version, the problems, and the modules that it lacks."""
+@dataclass(frozen=True)
+class Found:
+    """What an interpreter makes of the source."""
+
+    version: str
+    n_files: int
+    n_names: int  # of the standard library, each place counted
+    problems: list[str]
+
+
+def found_in(root: Path) -> Found:
+    """Look through the repository, or a folder like it, with the running interpreter."""
     problems: list[str] = []
-    absent: set[str] = set()
     files = sorted(path for room in ROOMS for path in (root / room).rglob("*.py"))
     n_names = 0
     for path in files:
@@ -60,14 +46,9 @@ def found_in(root: Path) -> dict[str, object]:
                 continue
         for line, module, name in names_of(ast.parse(text)):
             n_names += 1
-            if (lacks := _lacks(module, name)) == "module":
-                absent.add(module)
-            elif lacks and f"{module}.{name}" in _OF_LINUX:
-                absent.add(f"{module}.{name}")
-            elif lacks:
-                problems.append(f"{place}:{line}: {module} has no {name}")
-    version = ".".join(map(str, sys.version_info[:3]))
-    return {"version": version, "n_files": len(files), "n_names": n_names, "problems": problems, "absent": sorted(absent)}
+            if not _has(module, name):
+                problems.append(f"{place}:{line}: {module} has no {name}" if name else f"{place}:{line}: there is no {module}")
+    return Found(".".join(map(str, sys.version_info[:3])), len(files), n_names, problems)
 
 
 def names_of(tree: ast.Module) -> Iterator[tuple[int, str, str]]:
@@ -99,53 +80,23 @@ _REMOVED = frozenset(
 )
 
 
-def _lacks(module: str, name: str) -> str:
-    """`module` or `name` where the interpreter lacks it; empty where it is there."""
+def _has(module: str, name: str) -> bool:
+    """Whether the interpreter has a module, and in it the name: an attribute, or a module below it."""
     try:
         found = importlib.import_module(module)
-        if not name or hasattr(found, name):  # which imports where names are lazy
-            return ""
+        return not name or hasattr(found, name) or bool(importlib.import_module(f"{module}.{name}"))
     except ImportError:
-        return "name" if module.partition(".")[0] in _REMOVED else "module"
-    try:
-        importlib.import_module(f"{module}.{name}")
-    except ImportError:
-        return "name"
-    return ""
-
-
-def found_by(archive: Path, root: Path) -> dict[str, object]:
-    """The same, found by the interpreter in Pyodide's archive."""
-    with tempfile.TemporaryDirectory() as folder:
-        with tarfile.open(archive) as packed:
-            packed.extractall(folder, filter="data")
-        package = Path(folder) / "package"
-        places = [["/source", str(root)], ["/program", str(Path(__file__).parent)]]
-        script = package / "ask.mjs"
-        script.write_text(
-            _NODE.format(module=json.dumps("./pyodide.mjs"), folder=json.dumps(f"{package}/"), places=json.dumps(places))
-        )
-        done = subprocess.run(["node", str(script)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"node ends with {done.returncode}: {done.stderr[-1500:]}")
-    answer: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+        return False
 
 
 def main() -> None:
     """Print what was found, and fail if anything is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("archive", type=Path, nargs="?", help="Pyodide's npm package; default: ask the running interpreter")
-    archive, root = parser.parse_args().archive, Path(__file__).resolve().parents[2]
-    found = found_by(archive, root) if archive else found_in(root)
-    print(
-        f"CPython {found['version']}: {found['n_files']} files compile, {found['n_names']} names of the standard library looked up"
-    )
-    print(f"not in this build, so not judged: {', '.join(found['absent']) or 'none'}")  # type: ignore[arg-type]
-    for problem in found["problems"]:  # type: ignore[attr-defined]
+    found = found_in(Path(__file__).resolve().parents[2])
+    print(f"CPython {found.version}: {found.n_files} files compile, {found.n_names} names of the standard library looked up")
+    for problem in found.problems:
         print(problem)
-    print(f"{len(found['problems'])} problems")  # type: ignore[arg-type]
-    sys.exit(1 if found["problems"] else 0)
+    print(f"{len(found.problems)} problems")
+    sys.exit(1 if found.problems else 0)
 
 
 if __name__ == "__main__":

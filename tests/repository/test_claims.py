@@ -212,7 +212,7 @@ def test_a_plot_takes_the_column_with_intervals():
         (["--data", "/no/such"], "--data /no/such: there is no such folder"),
         (
             ["--input", "sdist"],
-            "--input sdist: expected NAME=PATH, NAME one of sdist, llama_server, pyodide_312, pyodide_313, web_runtime",
+            "--input sdist: expected NAME=PATH, NAME one of sdist, llama_server, web_runtime",
         ),
         (["--input", "sdist=/no/such"], "--input sdist=/no/such: there is no /no/such"),
     ],
