@@ -236,11 +236,11 @@ def _answer_rightly(store: Path) -> None:
 
 
 def _write_audit(path: Path, texts: list[str]) -> None:
-    """What a server with `--audit` kept of these texts: a teacher that is right, and agrees with the bundle."""
+    """What a server with `--audit` kept of these texts: a teacher that is right but for a few of them, as the bundle is."""
     records, version = AuditFile(path, 10**6), read_files(Path("out/bundle")).digest[:DIGEST_CHARS]
     with Classifier.open("out/bundle") as classifier:
-        for text, answer in zip(texts, classifier.classify(texts), strict=True):
-            right = _label_of(text)
+        for number, (text, answer) in enumerate(zip(texts, classifier.classify(texts), strict=True)):
+            right = _label_of(text) if number % 60 else next(name for name in CLUES if name != _label_of(text))
             record = AuditRecord(
                 format=1, at=1.7e9, bundle="bundle", version=version, text=text, probs=answer.probs, abstain=answer.abstain, teacher=TEACHER,
                 teacher_probs={name: 0.9 if name == right else 0.1 / (len(CLUES) - 1) for name in answer.probs},
