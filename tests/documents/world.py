@@ -286,7 +286,7 @@ def write_own(folder: Path) -> None:
 def label_by_hand(port: int, address: str, task: Path) -> None:
     """Label some texts on the pages of `potstill review`, rightly. Args: task, whose labels are in the order of ours."""
     person, texts, names = Visitor(port, address), {}, dict(zip(CLUES, load_task(task).label_names, strict=True))
-    for name in ("texts.jsonl", "gold.jsonl"):
+    for name in ("texts.jsonl", "more.jsonl", "gold.jsonl"):
         texts |= {row["id"]: row["text"] for row in map(json.loads, Path(name).read_text(encoding="utf-8").splitlines())}
     for _ in range(N_BY_HAND):
         person.label(names[_label_of(texts[person.shown()["id"]])])
