@@ -105,7 +105,9 @@ def check_derive(config: DeriveConfig, labels: Sequence[str]) -> None:
                 raise UserError(f"prior: lacks {label!r}; state a share for each of {', '.join(labels)}")
         _check_sum(config.prior)
     elif config.method == "matched":
-        example = ",".join(f"{label}={1 / len(labels):.2g}" for label in labels[:4]) + (",..." if len(labels) > 4 else "")
+        example = ",".join(f"{label}={1 / len(labels):.2g}" for label in labels[:4]) + (
+            f" and so on, {len(labels)} shares" if len(labels) > 4 else ""
+        )
         raise UserError(f"method matched needs the labels' shares; state them, for example: --prior {example}")
     if config.smooth or config.refine == "on":
         find_backbone(config.backbone)

@@ -40,9 +40,10 @@ def label_warnings(table: PathTable, settings: RunSettings, config: DeriveConfig
         )
     unreadable = float(np.mean(table.mass < UNREADABLE_MASS))
     if unreadable > MAX_UNREADABLE:
+        damaged = ", or its file is damaged" * (unreadable == 1)  # a download with holes loads, and writes what it likes
         lines.append(
             f"in {unreadable:.0%} of the paths the label words have a total probability below {UNREADABLE_MASS}: "
-            f"the words do not suit the teacher; choose others in task.toml (now: {', '.join(settings.words)})"
+            f"the words do not suit the teacher{damaged}; choose others in task.toml (now: {', '.join(settings.words)})"
         )
     n_labels = len(settings.labels)
     votes = np.bincount(table.logprobs.argmax(axis=1), minlength=n_labels) / len(table.logprobs)

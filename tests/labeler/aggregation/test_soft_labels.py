@@ -298,6 +298,11 @@ def test_label_words_that_do_not_fit_are_named(stored):
     assert told(stored, 0.5, DeriveConfig(method="mean"), n_thin=21) == [line]
 
 
+def test_where_no_path_can_be_read_the_file_may_be_damaged(stored):
+    (line,) = told(stored, 0.5, DeriveConfig(method="mean"), n_thin=100)
+    assert "in 100% of the paths" in line and "do not suit the teacher, or its file is damaged; choose others" in line
+
+
 def test_a_fifth_of_unreadable_paths_is_still_let_pass(stored):
     assert told(stored, 0.5, DeriveConfig(method="mean"), n_thin=20) == []
 
