@@ -1,8 +1,8 @@
 """Whether a pool is too small for a student, and what more texts would bring: a stand-in's learning curve, without gold.
 
-A linear model over the embeddings learns the labels of a part of the texts and is asked about others. How often it agrees with their
-labels grows with the part; where it still grows, so will the student. With some 400 texts of three labels a student was five
-points of macro-F1 below its teacher, from about 1,000 on the curves were flat (docs/results.md).
+A linear model over the embeddings learns the labels of a part of the texts and is asked about others. How often it agrees with
+their labels grows with the part; where it still grows, so will the student. With some 400 texts of three labels a student was
+five points of macro-F1 below its teacher, from about 1,000 on the curves were flat (docs/results.md).
 
 Axes: N texts, H width, C labels.
 """

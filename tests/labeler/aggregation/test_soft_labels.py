@@ -30,10 +30,8 @@ def answers(n=300, variants=3, *, shares=(1 / 3, 1 / 3, 1 / 3), bias=(2.0, 0.0, 
     rng = np.random.default_rng(seed)
     gold = rng.choice(3, n, p=shares)
     logits = strength * np.eye(3)[gold][:, None] + rng.normal(size=(n, variants, 3)) + np.array(bias)
-    table = {
-        f"{i:04d}": [(v, tuple(softmax(logits[i, v]))) for v in range(variants) if asked is None or asked(v, i)] for i in range(n)
-    }
-    return table, gold
+    drawn = [[v for v in range(variants) if asked is None or asked(v, i)] for i in range(n)]
+    return {f"{i:04d}": [(v, tuple(softmax(logits[i, v]))) for v in own] for i, own in enumerate(drawn)}, gold
 
 
 def probs_of(rows):
