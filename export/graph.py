@@ -47,6 +47,7 @@ Exporter = Literal["auto", "optimum", "torch"]
 AUTO: Final = "auto"  # optimum where it is installed, else torch
 OPTIMUM: Final = "optimum"
 TORCH: Final = "torch"
+NOT_OPTIMUM = 5  # major version of transformers from which on optimum's exporter cannot be imported
 EXAMPLE_LENGTH = 21  # tokens of the traced text; any length works, this one is not a multiple of a block
 
 
@@ -76,11 +77,12 @@ def export_float(checkpoint: Path, scratch: Path, max_tokens: int, exporter: Exp
 
 
 def has_optimum() -> bool:
-    """Whether optimum's exporter is installed; its releases say which transformers they work with, and pip holds them to it."""
+    """Whether optimum's exporter is installed and works: none of its releases does beside transformers 5, however it came there."""
     try:
-        return importlib.util.find_spec("optimum.exporters.onnx") is not None
+        found = importlib.util.find_spec("optimum.exporters.onnx") is not None
     except ModuleNotFoundError:  # not even optimum itself
         return False
+    return found and int(transformers_version.split(".")[0]) < NOT_OPTIMUM
 
 
 def _ask_optimum(checkpoint: Path, scratch: Path) -> onnx.ModelProto:

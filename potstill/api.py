@@ -6,13 +6,12 @@ The texts of a call are a file (spreadsheet, CSV, JSON lines, Parquet), a list o
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
-
-import msgspec
 
 from potstill.commands.console.notebook import is_watched
 from potstill.commands.console.progress import label_progress, train_progress
@@ -233,7 +232,7 @@ def _text(place: int, row: Any) -> Text:
 
 def _words(value: Any) -> str:
     """A value as a file of texts has it: the answers to several questions as JSON, all else in words."""
-    return msgspec.json.encode(value).decode() if isinstance(value, Mapping | list) else str(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping | list) else str(value)
 
 
 def _is_absent(value: Any) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from potstill.contract.errors import UserError
 from potstill.contract.system.machine import usable_cores
 from potstill.serve.http.application.access import AccessPolicy
 from potstill.serve.http.application.api_keys import read_keys
@@ -29,8 +31,13 @@ def serve(
         config: where to listen, and with how many processes.
         announce: called with one line, with the address, once connections are accepted.
     Raises:
-        UserError: if the address cannot be used or is open to other machines, or a bundle or the keys are invalid.
+        UserError: if the address cannot be used or is open to other machines, or a bundle or the keys are invalid, or several
+            processes are wanted and the system has no memory that they can share.
     """
+    if config.processes > 1 and not hasattr(os, "memfd_create"):
+        raise UserError(
+            "--processes: several processes share memory that only Linux has; leave it out, and state --workers instead"
+        )
     specs = [replace(spec, trust=spec.trust or config.trust) for spec in map(_spec, bundles)]
     n_workers = config.workers or max(1, usable_cores() // config.processes)
     with open_listener(config) as listener:
@@ -41,7 +48,8 @@ def serve(
             if announce is not None:
                 names = ", ".join(one.name or one.folder.name for one in specs)
                 many = f"{config.processes} processes of " if config.processes > 1 else ""
-                announce(f"{names} at {place} with {many}{n_workers} workers; stop it with Ctrl-C")
+                workers = f"{n_workers} worker{'s' * (n_workers > 1)}"
+                announce(f"{names} at {place} with {many}{workers}; stop it with Ctrl-C")
 
         if config.processes > 1:
             supervise(listener, _child_config(specs, config, n_workers), announce_address)

@@ -24,7 +24,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from potstill.export.graph import torch_threads
+from potstill.export.graph import quiet, torch_threads
 from potstill.export.quantization.rounding import LIMIT, MIN_MAGNITUDE, Float32Array
 from potstill.export.quantization.smoothing import (
     ACTIVATION_STEPS,
@@ -52,7 +52,7 @@ def train_against_int8(checkpoint: Path, batches: Sequence[Feeds], folder: Path,
         folder: where to write.
         threads: of torch.
     """
-    with torch_threads(threads):
+    with quiet(), torch_threads(threads):  # transformers 5 shows a bar for loading, and one for writing
         model = AutoModelForSequenceClassification.from_pretrained(checkpoint, local_files_only=True, dtype=torch.float32).eval()
         inputs = [{name: torch.from_numpy(array) for name, array in batch.items()} for batch in batches]
         with torch.no_grad():
@@ -60,7 +60,8 @@ def train_against_int8(checkpoint: Path, batches: Sequence[Feeds], folder: Path,
         with fake_quantized(model, inputs):
             _fit(model, inputs, wanted)
     shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
-    model.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ UNCALIBRATED = ("votes", "mean")  # methods that keep the teacher's preference f
 VOTING = ("votes", "majority")  # methods that count votes
 UNREFINED = (*UNCALIBRATED, "majority")  # methods that show what the paths alone say
 QUESTION_MARK = ":"  # in a prior, between a question's name and its label: `stance:bullish`
+LEAST_GOLD = 10  # texts that auto may be decided by: with fewer no difference is clear
 PRIOR_TOLERANCE = 1e-3  # shares are typed by hand
 
 
@@ -37,8 +38,10 @@ class DeriveConfig:
     weighting: Weighting = "even"  # of the prompt variants
     smooth: int = 0  # nearest other texts whose labels are mixed in; 0: none
     smooth_weight: float = 0.5  # share of the neighbours in the mixture, 0 to 1; half, not tuned
-    # Whether what all other texts say is a prior for a text; auto: where there are texts enough, and the backbone is at hand.
+    # Whether what all other texts say is a prior for a text; auto: where there are texts enough, the backbone is at hand, and gold
+    # does not speak against it.
     refine: Refining = "auto"
+    refine_gold: int = 25  # texts with gold from which on auto asks them whether refined labels are worse; 0: never
     backbone: str = "all-minilm-l6-v2"  # the encoder in whose embedding space texts are near each other
 
     def __post_init__(self) -> None:
@@ -48,6 +51,8 @@ class DeriveConfig:
         ):  # fmt: skip
             if value not in allowed:
                 raise UserError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+        if self.refine_gold and self.refine_gold < LEAST_GOLD:
+            raise UserError(f"refine gold is {self.refine_gold}; it must be at least {LEAST_GOLD} gold texts, or 0 to ask none")
         if self.smooth < 0:
             raise UserError(f"smooth is {self.smooth}; it must be a number of neighbours, or 0 for none")
         if not 0 <= self.smooth_weight <= 1:
@@ -100,7 +105,9 @@ def check_derive(config: DeriveConfig, labels: Sequence[str]) -> None:
                 raise UserError(f"prior: lacks {label!r}; state a share for each of {', '.join(labels)}")
         _check_sum(config.prior)
     elif config.method == "matched":
-        example = ",".join(f"{label}={1 / len(labels):.2g}" for label in labels[:4]) + (",..." if len(labels) > 4 else "")
+        example = ",".join(f"{label}={1 / len(labels):.2g}" for label in labels[:4]) + (
+            f" and so on, {len(labels)} shares" if len(labels) > 4 else ""
+        )
         raise UserError(f"method matched needs the labels' shares; state them, for example: --prior {example}")
     if config.smooth or config.refine == "on":
         find_backbone(config.backbone)

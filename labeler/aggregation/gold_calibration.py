@@ -1,7 +1,8 @@
 """An affine map of log-probabilities, fitted on gold labels by multinomial logistic regression with cross-fitting.
 
 Scale and shift of every label in log space, as supervised calibration learns them (arXiv:2505.23783): with a scale of 1 it is the
-shift of batch calibration, with one scale for all labels a temperature.
+shift of batch calibration, with one scale for all labels a temperature. A prior keeps the map near the identity, so that it never
+hurts where gold is scarce: the map is the most probable one after the gold texts (maximum a posteriori).
 
 Axes: N texts, G texts with gold, C labels.
 """
@@ -20,74 +21,85 @@ from potstill.contract.files import digest
 
 MIN_GOLD = 10
 N_FOLDS = 5
-# Penalties to choose from by cross-validation, in nats per text and squared distance from the identity map.
-PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
-CLEARLY = 2.0  # standard errors by which the mean gain must exceed 0
+CLEARLY = 2.0  # standard errors by which a mean gain or loss must differ from 0
 _MIN_PROB = 1e-6
-_SLOPE = 1e-9  # largest derivative at a minimum; the penalty bounds the curvature from below
+_SLOPE = 1e-9  # largest derivative at a minimum, per text; the prior bounds the curvature from below
 _DESCENT = 1e-4  # required fraction of the predicted descent: Armijo's rule with its usual constant
 _ROUNDING = 1e-13  # of a loss; next to the minimum a step descends by less
 _MAX_STEPS, _MAX_HALVINGS = 100, 40
 
 
-def affine(probs: NDArray[np.float64], gold: NDArray[np.int64], ids: list[str], labels: Sequence[str]) -> NDArray[np.float64]:
+@dataclass(frozen=True)
+class MapPrior:
+    """Normal distributions around the identity, by their precisions: 1 / variance; of log-probabilities in nats.
+
+    The defaults follow from three sets and held on four others (benchmarks/teacher/calibrations.py, docs/log.md).
+    """
+
+    scale: float = 60.0  # of the scale that all labels share; around 1
+    own_scale: float = 30.0  # of what each label's own scale adds to it; around 0
+    shift: float = 30.0  # of each label's shift; around 0
+
+    def times(self, factor: float) -> MapPrior:
+        """The prior with its precisions multiplied. Args: factor, above 0; below 1 it is a weaker prior."""
+        return MapPrior(self.scale * factor, self.own_scale * factor, self.shift * factor)
+
+
+PRIOR = MapPrior()
+# The prior where gold texts clearly ask for more than PRIOR lets them have; a dozen of them seem to ask for it by chance.
+WEAK_PRIOR = PRIOR.times(0.1)
+WEAK_FROM = 50  # gold texts
+
+
+def affine(probs: NDArray[np.float64], gold: NDArray[np.int64], ids: Sequence[str]) -> NDArray[np.float64]:
     """Map the distributions: a gold text by the map of the folds without it, any other text by the map of all gold texts.
 
     So the result for a gold text does not depend on its own gold label.
 
     Args:
         probs: float [N, C], rows sum to 1.
-        gold: int [N], index of the gold label; below 0: none.
+        gold: int [N], index of the gold label; below 0: none. At least one text has some.
         ids: [N]; they alone decide the folds.
-        labels: [C], for error messages.
     Returns:
         float [N, C], rows sum to 1.
-    Raises:
-        UserError: if there are fewer than 10 gold texts, or none of some label.
     """
-    check_gold(gold, labels)
     x = np.log(np.clip(probs, _MIN_PROB, 1))  # [N, C]
     known = np.flatnonzero(gold >= 0)
-    folds = _folds([ids[i] for i in known])
+    folds = gold_folds([ids[i] for i in known.tolist()])
     out = np.exp(_mapped(x, _fitted(x[known], gold[known], folds)))
-    for fold in range(N_FOLDS):
+    for fold in np.unique(folds):
         held, rest = known[folds == fold], known[folds != fold]
-        if len(held):
-            out[held] = np.exp(_mapped(x[held], _fitted(x[rest], gold[rest], _folds([ids[i] for i in rest]))))
+        if len(rest):
+            out[held] = np.exp(_mapped(x[held], _fitted(x[rest], gold[rest], gold_folds([ids[i] for i in rest.tolist()]))))
     return np.asarray(out / out.sum(axis=1, keepdims=True))
 
 
-def check_gold(gold: NDArray[np.int64], labels: Sequence[str]) -> None:
-    """Refuse too little gold to fit on.
+def check_gold(gold: NDArray[np.int64]) -> None:
+    """Refuse too little gold to fit on. A label that no gold text has is no obstacle: the prior says how far its map may go.
 
     Args:
         gold: int [N], index of the gold label; below 0: none.
-        labels: [C], for error messages.
     Raises:
-        UserError: if there are fewer than MIN_GOLD gold texts, or none of some label.
+        UserError: if there are fewer than MIN_GOLD gold texts.
     """
-    counts = np.bincount(gold[gold >= 0], minlength=len(labels))
-    n_gold = counts.sum()
+    n_gold = int((gold >= 0).sum())
     if n_gold < MIN_GOLD:
         raise UserError(f"method affine needs at least {MIN_GOLD} texts with gold, and the run has {n_gold}; label with --gold")
-    for name, count in zip(labels, counts, strict=True):
-        if not count:
-            raise UserError(f"method affine needs gold texts of every label, and none of the {n_gold} is {name!r}; add some")
 
 
-def fit(x: NDArray[np.float64], gold: NDArray[np.int64], penalty: float, *, one_scale: bool = False) -> NDArray[np.float64]:
-    """Fit scale and shift of every label, float [2, C]: the unique minimum of log-loss plus penalty, which is convex.
+def fit(x: NDArray[np.float64], gold: NDArray[np.int64], prior: MapPrior = PRIOR) -> NDArray[np.float64]:
+    """Fit scale and shift of every label, float [2, C]: the unique minimum of log-loss plus prior, which is convex.
 
     Args:
         x: float [G, C], log-probabilities.
         gold: int [G], index of the gold label.
-        penalty: above 0, on half the squared distance from scale 1 and shift 0; the larger, the closer to the identity.
-        one_scale: whether all labels share one scale, a temperature.
+        prior: what is believed of the map before; its weight against the texts falls as they get more.
     """
-    problem = _Problem(np.ascontiguousarray(x.T), np.eye(x.shape[1])[gold].T, penalty, one_scale)
-    change = np.zeros(problem.n_scales + x.shape[1])  # from scale 1 and shift 0
+    n_labels = x.shape[1]
+    problem = _Problem(np.ascontiguousarray(x.T), np.eye(n_labels)[gold].T, prior)
+    change = np.zeros(1 + 2 * n_labels)
     loss, slope, curvature = problem.at(change)
-    for _ in range(_MAX_STEPS):  # Newton's method: the loss is smooth, and convex everywhere by the penalty
+    for _ in range(_MAX_STEPS):  # Newton's method: the loss is smooth, and convex everywhere by the prior
         if np.abs(slope).max() < _SLOPE:
             break
         step = -np.linalg.solve(curvature, slope)
@@ -97,45 +109,58 @@ def fit(x: NDArray[np.float64], gold: NDArray[np.int64], penalty: float, *, one_
             if found[0] <= loss + _DESCENT * slope @ (there - change) + _ROUNDING:
                 break
         change, (loss, slope, curvature) = there, found
-    n_scales, n_labels = problem.n_scales, x.shape[1]
-    return np.stack([1 + np.broadcast_to(change[:n_scales], n_labels), change[n_scales:]])
+    scales, shifts = problem.scales_and_shifts(change)
+    return np.stack([scales, shifts])
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """The penalised log-loss of a map as a function of its distance from the identity: of the scale or scales, then the shifts."""
+    """The log-loss of a map plus its prior, in nats per text, as a function of the map's distance from the identity.
+
+    The distance is K = 1 + 2 C numbers: of the shared scale, of each label's own scale from that, of each label's shift.
+    """
 
     x: NDArray[np.float64]  # [C, G], log-probabilities
     hits: NDArray[np.float64]  # [C, G], 1 for the gold label
-    penalty: float
-    one_scale: bool
+    prior: MapPrior
 
-    @property
-    def n_scales(self) -> int:
-        """1, or one for each label."""
-        return 1 if self.one_scale else len(self.x)
+    def scales_and_shifts(self, change: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The map, float [C] each. Args: float [K]."""
+        n_labels = len(self.x)
+        return 1 + change[0] + change[1 : 1 + n_labels], change[1 + n_labels :]
 
     def at(self, change: NDArray[np.float64]) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-        """Loss, its gradient [K] and its matrix of second derivatives [K, K]. Args: float [K], K scales and shifts."""
-        n, m = self.x.shape[1], self.n_scales
-        logits = (1 + change[:m, None]) * self.x + change[m:, None]
+        """Loss, its gradient [K] and its matrix of second derivatives [K, K]. Args: float [K]."""
+        n_labels, n = self.x.shape
+        scales, shifts = self.scales_and_shifts(change)
+        logits = scales[:, None] * self.x + shifts[:, None]
         logits -= logits.max(axis=0)
         probs = np.exp(logits)
         total = probs.sum(axis=0)
         probs /= total
-        loss = float((np.log(total) - (logits * self.hits).sum(axis=0)).mean() + self.penalty / 2 * change @ change)
+        precisions = np.repeat([self.prior.scale, self.prior.own_scale, self.prior.shift], [1, n_labels, n_labels]) / n
+        loss = float((np.log(total) - (logits * self.hits).sum(axis=0)).mean() + precisions @ change**2 / 2)
         gap, scaled = probs - self.hits, probs * self.x
-        slope = np.concatenate([self._of_scales((gap * self.x).mean(axis=1)), gap.mean(axis=1)]) + self.penalty * change
-        scales = np.diag((scaled * self.x).mean(axis=1)) - _products(scaled, scaled) / n  # [C, C]
+        slopes = np.concatenate([(gap * self.x).mean(axis=1), gap.mean(axis=1)])  # by scales, then shifts
+        of_scales = np.diag((scaled * self.x).mean(axis=1)) - _products(scaled, scaled) / n  # [C, C]
         mixed = np.diag(scaled.mean(axis=1)) - _products(scaled, probs) / n
-        shifts = np.diag(probs.mean(axis=1)) - _products(probs, probs) / n
-        if self.one_scale:
-            scales, mixed = scales.sum(keepdims=True), mixed.sum(axis=0, keepdims=True)
-        return loss, slope, np.block([[scales, mixed], [mixed.T, shifts]]) + self.penalty * np.eye(len(change))
+        of_shifts = np.diag(probs.mean(axis=1)) - _products(probs, probs) / n
+        curvature = np.block([[of_scales, mixed], [mixed.T, of_shifts]])
+        slopes, curvature = _with_shared_scale(slopes, curvature)
+        return loss, slopes + precisions * change, curvature + np.diag(precisions)
 
-    def _of_scales(self, by_label: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Derivatives by the scales, from those by each label's scale. Args: float [C]."""
-        return by_label.sum(keepdims=True) if self.one_scale else by_label
+
+def _with_shared_scale(
+    slopes: NDArray[np.float64], curvature: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Add the derivatives by a scale that all labels share: it moves them all. Args: float [2 C]; float [2 C, 2 C]."""
+    n_labels = len(slopes) // 2
+    row = curvature[:n_labels].sum(axis=0)
+    corner = row[:n_labels].sum()
+    return (
+        np.concatenate([slopes[:n_labels].sum(keepdims=True), slopes]),
+        np.block([[np.array([[corner]]), row[None, :]], [row[:, None], curvature]]),
+    )
 
 
 def _products(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -149,34 +174,27 @@ def _mapped(x: NDArray[np.float64], scale_and_shift: NDArray[np.float64]) -> NDA
 
 
 def _fitted(x: NDArray[np.float64], gold: NDArray[np.int64], folds: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Fit the map that does best on held-out folds of these texts; one scale per label only where that is clearly better.
-
-    With a few dozen gold texts every further parameter costs more than it brings (docs/log.md).
-    """
-    shared, shared_losses = _best_penalty(x, gold, folds, one_scale=True)
-    own, own_losses = _best_penalty(x, gold, folds, one_scale=False)
-    gain = shared_losses - own_losses  # [G], in nats
-    one_scale = bool(gain.mean() <= CLEARLY * gain.std() / np.sqrt(len(gain)))
-    return fit(x, gold, shared if one_scale else own, one_scale=one_scale)
+    """Fit the map, with the weak prior only where it is clearly better on held-out folds of many texts."""
+    if len(x) < WEAK_FROM:
+        return fit(x, gold)
+    gain = _held_out_losses(x, gold, folds, PRIOR) - _held_out_losses(x, gold, folds, WEAK_PRIOR)  # [G], in nats
+    clear = gain.mean() > CLEARLY * gain.std() / np.sqrt(len(gain))
+    return fit(x, gold, WEAK_PRIOR if clear else PRIOR)
 
 
-def _best_penalty(
-    x: NDArray[np.float64], gold: NDArray[np.int64], folds: NDArray[np.int64], *, one_scale: bool
-) -> tuple[float, NDArray[np.float64]]:
-    """The penalty with the lowest log-loss on held-out folds, and every text's loss there, float [G]."""
-    best, best_losses = 0.0, np.full(len(x), np.inf)
-    for penalty in PENALTIES:
-        losses = np.zeros(len(x))
-        for fold in np.unique(folds):
-            held = folds == fold
-            logprobs = _mapped(x[held], fit(x[~held], gold[~held], penalty, one_scale=one_scale))
-            losses[held] = -logprobs[np.arange(held.sum()), gold[held]]
-        if losses.mean() <= best_losses.mean():  # of equals the later, which is closer to the identity
-            best, best_losses = penalty, losses
-    return best, best_losses
+def _held_out_losses(
+    x: NDArray[np.float64], gold: NDArray[np.int64], folds: NDArray[np.int64], prior: MapPrior
+) -> NDArray[np.float64]:
+    """Every text's log-loss under the map of the other folds, float [G], in nats."""
+    losses = np.zeros(len(x))
+    for fold in np.unique(folds):
+        held = folds == fold
+        logprobs = _mapped(x[held], fit(x[~held], gold[~held], prior))
+        losses[held] = -logprobs[np.arange(held.sum()), gold[held]]
+    return losses
 
 
-def _folds(ids: list[str]) -> NDArray[np.int64]:
+def gold_folds(ids: Sequence[str]) -> NDArray[np.int64]:
     """Fold of each text, int [G], from 0 to N_FOLDS - 1, of equal size, assigned by the ids' digests, not by labels."""
     order = sorted(range(len(ids)), key=lambda i: digest.of_bytes(ids[i].encode("utf-8", "surrogatepass")))
     folds = np.empty(len(ids), dtype=np.int64)

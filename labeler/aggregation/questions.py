@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from potstill.contract.errors import UserError
 from potstill.contract.questions.gold import parse_gold
 from potstill.contract.questions.question import NO, YES, Question
+from potstill.contract.questions.questionnaire import remarks_by_key
 from potstill.contract.questions.soft_answers import QuestionLabel, SoftAnswers
 from potstill.contract.soft_label import SoftLabel
 from potstill.labeler.aggregation.config import DEFAULTS, QUESTION_MARK, DeriveConfig
+from potstill.labeler.aggregation.notes import STATED
 from potstill.labeler.aggregation.other_texts.surroundings import TextSpace
-from potstill.labeler.aggregation.soft_labels import STATED, derive, teachers_digest
+from potstill.labeler.aggregation.soft_labels import derive, teachers_digest
 from potstill.labeler.store.database import LabelStore, Run
 from potstill.labeler.store.questions import labelling, questions_of, tag_name
 
@@ -79,7 +81,7 @@ def _derived(
 ) -> tuple[dict[str, dict[str, SoftLabel]], list[str]]:
     """The soft labels of each question and tag by text id, and the warnings about them."""
     columns: dict[str, dict[str, SoftLabel]] = {}
-    warnings: list[str] = []
+    warnings: list[tuple[str, str]] = []
     for own in runs:
         key = own.settings.question
         if not any(True for _ in store.query("select 1 from paths where run = ? limit 1", own.number)):
@@ -89,9 +91,10 @@ def _derived(
         prior = {YES: TAG_SHARE, NO: 1 - TAG_SHARE} if assumed else priors.get(key)
         found = derive(store, own, replace(config, prior=prior), space=space, guessed=assumed)
         columns[key] = {row.id: row for row in found.rows}
-        note = f"{TAG_SHARE:.0%} {YES}, which is a guess; state the tag's share: --prior {key.replace('/', QUESTION_MARK, 1)}=0.1"
-        warnings += [f"{key}: {line.replace(STATED, note) if assumed else line}" for line in found.warnings]
-    return columns, warnings
+        example = f"{key.partition('/')[0]}{QUESTION_MARK}TAG=0.1"
+        note = f"{TAG_SHARE:.0%} {YES}, which is a guess; state a tag's share: --prior {example}"
+        warnings += [(key, line.replace(STATED, note) if assumed else line) for line in found.warnings]
+    return columns, remarks_by_key(warnings)
 
 
 def priors_of(config: DeriveConfig, questions: Sequence[Question]) -> dict[str, dict[str, float]]:

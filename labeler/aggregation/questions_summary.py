@@ -163,7 +163,7 @@ def _block(one: QuestionSummary) -> list[str]:
         f"agreement {one.agreement:.2f}, entropy {one.entropy:.2f}"
     ]
     common = sorted(one.shares, key=lambda name: -one.mean_probs[name])[:_MAX_LABELS]
-    width = max(map(len, common)) + 2
+    width = max(len("label"), *map(len, common)) + 2
     lines.append(f"  {'label':<{width}}{'holds for' if one.kind == 'tags' else 'texts':<11}{'mean prob.':<12}gold")
     for name in one.shares:
         if name in common:

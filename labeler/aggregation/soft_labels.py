@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,23 +17,20 @@ from potstill.contract.soft_label import SoftLabel, entropy
 from potstill.labeler.aggregation.calibration import as_sure_as, batch_calibrated, prior_shares, sharpened
 from potstill.labeler.aggregation.config import DEFAULTS, UNCALIBRATED, VOTING, DeriveConfig, check_derive
 from potstill.labeler.aggregation.gold_calibration import affine, check_gold
-from potstill.labeler.aggregation.narrowed import brought_to, outside_probs, posterior
+from potstill.labeler.aggregation.narrowed import brought_to, posterior
+from potstill.labeler.aggregation.notes import label_warnings, refining_note
+from potstill.labeler.aggregation.other_texts.gold_check import GoldCheck, checked
 from potstill.labeler.aggregation.other_texts.smoothing import smoothed
 from potstill.labeler.aggregation.other_texts.surroundings import NOTHING, Surroundings, TextSpace, settled, surroundings
 from potstill.labeler.aggregation.other_texts.text_prior import refined
-from potstill.labeler.aggregation.path_table import UNREADABLE_MASS, PathTable, read_paths
+from potstill.labeler.aggregation.path_table import NO_GOLD, PathTable, read_paths
 from potstill.labeler.aggregation.variant_weights import ABSENT, MIN_VARIANTS, variant_weights
 from potstill.labeler.store.database import LabelStore, Run, RunSettings
 
-MAX_UNREADABLE = 0.20  # share of unreadable paths without a warning
-MIN_VOTES, MAX_VOTES = 0.02, 0.90  # a label's share of the uncalibrated votes without a warning
-MIN_OF_EVEN = 0.2  # with many labels, the lower bound is this fraction of an even share
 # Without a rationale, a calibrated teacher is underconfident; cubing gave the lowest log-loss and calibration error on two gold
 # sets with the embedded teacher. After a rationale nothing was gained by it (docs/log.md).
 SHARPNESS = {"direct": 3.0, "cot": 1.0}
 SHARE_ROUNDS = 2  # of estimating the labels' shares before they are used; more changed little (docs/log.md)
-STATED = "the stated ones"  # shares, in a note about calibration
-_SHOWN_SHARES = 6  # labels in a note
 _MIN_SHARE = 1e-6  # keeps the logarithm finite for a label that hardly occurs among some texts
 _TINY = 1e-12
 
@@ -51,6 +49,7 @@ class Distributions:
 
     probs: NDArray[np.float64]  # [N, C], rows sum to 1
     votes: NDArray[np.int64]  # [N, C], number of paths whose most probable label this is
+    check: GoldCheck | None = None  # what gold says about refining, where it was asked
 
 
 def soft_labels(store: LabelStore, run: Run, config: DeriveConfig = DEFAULTS, ids: Sequence[str] | None = None) -> list[SoftLabel]:
@@ -79,24 +78,22 @@ def derive(
     """
     check_derive(config, run.settings.labels)
     table = read_paths(store, run)
+    asks_gold = config.refine == "auto" and 0 < config.refine_gold <= np.sum(table.gold != NO_GOLD)
     config, left_out = settled(config, len(table.texts))
     around = surroundings(table.texts, config, space)
-    around = replace(around, guessed=guessed or around.guessed)
+    around = replace(around, guessed=guessed or around.guessed, asks_gold=bool(asks_gold))
     found = distributions(table, run.settings, config, around)
     places = {text.id: i for i, text in enumerate(table.texts)}
     wanted = [places[text_id] for text_id in (places if ids is None else ids) if text_id in places]
     n_paths = table.n_paths
     mass = np.clip(np.bincount(table.owners, weights=table.mass) / n_paths, 0, 1)
-    names = _method_names(table, config, run)
+    names = _method_names(table, config, run, found.check)
     digest = teachers_digest(run, store.first_run(run))
     rows = [_soft_label(table, found, i, float(mass[i]), names[i], digest, run.settings) for i in wanted]
     notes = label_warnings(table, run.settings, config)
     if around.vectors is not None:
-        shares = zip(run.settings.labels, found.probs.mean(axis=0), strict=True) if around.guessed else ()
-        told = ", ".join(f"{name} {share:.0%}" for name, share in sorted(shares, key=lambda pair: -pair[1])[:_SHOWN_SHARES])
-        notes.append(
-            "what all other texts say is a prior for each" + (f"; the labels' shares, estimated with it: {told}" if told else "")
-        )
+        shares = dict(zip(run.settings.labels, found.probs.mean(axis=0).tolist(), strict=True)) if around.guessed else {}
+        notes.append(refining_note(shares, found.check))
     return Derived(rows, [*notes, *([left_out] if left_out else [])])
 
 
@@ -112,13 +109,14 @@ def method_name(config: DeriveConfig, settings: RunSettings) -> str:
     return f"{name}+among{settings.candidates}" if settings.candidates else name
 
 
-def _method_names(table: PathTable, config: DeriveConfig, run: Run) -> list[str]:
+def _method_names(table: PathTable, config: DeriveConfig, run: Run, check: GoldCheck | None) -> list[str]:
     """The method name of every text's soft label, [N]; `+then` follows where a second teacher was asked."""
-    name = method_name(config, run.settings)
+    name, plain = (method_name(own, run.settings) for own in (config, replace(config, refine="off")))
+    names = [name] * len(table.texts) if check is None else [name if refined else plain for refined in check.refined]
     if not run.settings.after:
-        return [name] * len(table.texts)
+        return names
     asked = np.bincount(table.owners, weights=table.runs == run.number, minlength=len(table.texts)) > 0
-    return [f"{name}+then" if both else name for both in asked]
+    return [f"{name}+then" if both else name for name, both in zip(names, asked, strict=True)]
 
 
 def distributions(
@@ -142,6 +140,7 @@ def distributions(
     Then, in this order: averaging uses the variants' weights, or lets every teacher of a text count the same; where paths were
     drawn until a text was decided, the average is a posterior mean; neighbours are mixed in, and the mixture is sharpened to its
     earlier entropy, unless votes were mixed; what all other texts say is taken as a prior; `matched` and `affine` map the result.
+    Where gold may decide against the other texts, both results are mapped, and compared.
 
     Args:
         around: the embeddings to refine by, and the neighbours to smooth by, as far as that is wanted.
@@ -150,7 +149,7 @@ def distributions(
         UserError: if there is too little gold for `affine`, or there are too few variants to weigh by agreement.
     """
     if config.method == "affine":
-        check_gold(table.gold, settings.labels)
+        check_gold(table.gold)
     prior = wanted_shares(table, config, settings.labels)
     raw = config.method in UNCALIBRATED
     if raw and config.weighting == "even":
@@ -158,13 +157,30 @@ def distributions(
     else:
         tamed = calibrated(table, prior) if known is None else known
     probs, votes = _mixed(table, settings, config, around, tamed)
-    if around.vectors is not None:
-        probs = _refined(table, settings, config, around, probs)
+    ids = [text.id for text in table.texts]
+    finish = partial(_finished, config, prior, ids)
+    if around.vectors is None:
+        return Distributions(finish(probs, table.gold), votes)
+    refined_probs = _refined(table, settings, config, around, probs)
+    if not around.asks_gold:
+        return Distributions(finish(refined_probs, table.gold), votes)
+    check = checked(probs, refined_probs, table.gold, ids, finish)
+    return Distributions(check.probs, votes, check)
+
+
+def _finished(
+    config: DeriveConfig,
+    prior: NDArray[np.float64] | None,
+    ids: Sequence[str],
+    probs: NDArray[np.float64],
+    gold: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """The last step of a method, float [N, C], rows sum to 1. Args: prior, float [C]; ids, [N]; float [N, C]; int [N]."""
     if config.method == "matched":
         probs = np.exp(batch_calibrated(np.log(np.clip(probs, _TINY, 1)), prior))
     if config.method == "affine":
-        probs = affine(probs, table.gold, [text.id for text in table.texts], settings.labels)
-    return Distributions(probs / probs.sum(axis=1, keepdims=True), votes)
+        probs = affine(probs, gold, ids)
+    return np.asarray(probs / probs.sum(axis=1, keepdims=True))
 
 
 def _mixed(
@@ -336,34 +352,3 @@ def _soft_label(
         teacher_digest=teacher_digest,
         task_digest=settings.task_digest,
     )
-
-
-def label_warnings(table: PathTable, settings: RunSettings, config: DeriveConfig) -> list[str]:
-    """Notes on the estimated prior, and warnings about unsuitable label words and a teacher that prefers or avoids a label."""
-    if table.asked is not None and table.log_prior is not None:
-        outside = outside_probs(table.asked, table.log_prior[table.owners]).mean()
-        return [
-            f"each text was asked among at most {settings.candidates} of {len(settings.labels)} labels; the others keep what "
-            f"similarity gives them, {outside:.1%} together on average; the labels' shares are brought towards "
-            + ("even ones; state known shares with --prior" if config.prior is None else "the stated ones")
-        ]
-    lines = []
-    if config.method not in UNCALIBRATED:
-        shares = "even; state known shares with --prior" if config.prior is None else STATED
-        lines.append(
-            f"each prompt's preference for single labels is estimated on the {len(table.texts)} texts of this run and removed "
-            f"until the labels' shares are {shares}"
-        )
-    unreadable = float(np.mean(table.mass < UNREADABLE_MASS))
-    if unreadable > MAX_UNREADABLE:
-        lines.append(
-            f"in {unreadable:.0%} of the paths the label words have a total probability below {UNREADABLE_MASS}: "
-            f"the words do not suit the teacher; choose others in task.toml (now: {', '.join(settings.words)})"
-        )
-    n_labels = len(settings.labels)
-    votes = np.bincount(table.logprobs.argmax(axis=1), minlength=n_labels) / len(table.logprobs)
-    least = min(MIN_VOTES, MIN_OF_EVEN / n_labels)
-    odd = [f"{name} {share:.0%}" for name, share in zip(settings.labels, votes, strict=True) if not least <= share <= MAX_VOTES]
-    if odd:
-        lines.append(f"the teacher is biased (shares of its own votes: {', '.join(odd)}); do not use the methods votes and mean")
-    return lines

@@ -16,13 +16,13 @@ from potstill.contract.scores import metrics
 from potstill.contract.scores.record import Score, Scores
 from potstill.labeler.aggregation.config import METHODS, UNCALIBRATED, DeriveConfig, check_derive
 from potstill.labeler.aggregation.narrowing_figures import NarrowingRow, narrowing_row
+from potstill.labeler.aggregation.notes import label_warnings
 from potstill.labeler.aggregation.other_texts.surroundings import Surroundings, settled, surroundings
 from potstill.labeler.aggregation.path_table import NO_GOLD, PathTable, read_paths
 from potstill.labeler.aggregation.soft_labels import (
     Distributions,
     calibrated,
     distributions,
-    label_warnings,
     method_name,
     variant_votes,
     wanted_shares,

@@ -11,7 +11,8 @@ from potstill.workflows.doctor import checkup
 def command() -> None:
     """Show what this machine and the installed libraries can do, and what is wrong with them.
 
-    It looks at cores, memory and disk, at the installed llama.cpp and the GPUs that it can use, and at the versions of libraries.
+    It looks at cores, memory and disk, at the installed llama.cpp and the GPUs that it can use, at the versions of libraries, and
+    at what earlier runs left in the user's cache folder, with the command that deletes it.
     It works where parts of potstill are not installed.
     """
     click.echo(checkup().as_text())

@@ -192,7 +192,7 @@ def read_manifest(source: Path | BundleFiles) -> Manifest:
         raise not_a("bundle", source)
     files = _Folder(source) if isinstance(source, Path) else source
     path = files.folder / MANIFEST_FILE
-    manifest = decode.json(path, files.read(MANIFEST_FILE), Manifest)
+    manifest = decode.json(path, files.read(MANIFEST_FILE), Manifest, newest=WITH_HEADS)
     wanted = FORMAT if manifest.heads is None else WITH_HEADS
     if manifest.format != wanted:
         raise FormatError(

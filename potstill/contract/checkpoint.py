@@ -132,7 +132,7 @@ def read_student(folder: Path) -> Student:
     path = folder / STUDENT_FILE
     if not folder.is_dir() or not path.exists():
         raise not_a("checkpoint", folder)
-    student = decode.json(path, decode.read_bytes(path), Student)
+    student = decode.json(path, decode.read_bytes(path), Student, newest=WITH_HEADS)
     wanted = FORMAT if student.heads is None else WITH_HEADS
     if student.format != wanted:
         raise FormatError(

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import msgspec
 
+from potstill.contract.system import machine
 from potstill.contract.system.child_process import environment
 from potstill.contract.system.machine import cpu, cpu_name, free_memory_bytes, memory_bytes, usable_cores
 from potstill.models.catalog import cache_folder
@@ -71,6 +74,7 @@ def checkup() -> Checkup:
         "machine": _machine_rows(),
         "llama.cpp": _llama_rows(answer),
         "libraries": [(name, installed_version(name, extra)) for name, extra in LIBRARIES.items()],
+        "kept between runs": kept_rows(),
     }
     return Checkup(groups, [*machine_problems(), *llama_problems(answer)])
 
@@ -93,6 +97,30 @@ def ask_llama(python: str = sys.executable) -> LlamaAnswer:
         last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
         return LlamaAnswer(None, f"cannot be loaded: {''.join(last)}")
     return LlamaAnswer(msgspec.json.decode(done.stdout, type=LlamaBuild))
+
+
+def kept_rows() -> list[tuple[str, str]]:
+    """What earlier runs left outside the folders that they were given: name and size, with the place; and how to delete it."""
+    places = [machine.user_cache_folder(), cache_folder()]
+    folders = dict.fromkeys(place for place in places if place and os.access(place, os.R_OK | os.X_OK) and place.is_dir())
+    rows = []
+    for folder in folders:
+        for entry in sorted(folder.iterdir()):
+            if entry not in folders:  # the models' folder is told by what is in it
+                rows.append((entry.name, f"{megabytes(_size_bytes(entry))} in {folder}"))
+    if not rows:
+        return [("nothing", "outside the folders that you name")]
+    outer = [folder for folder in folders if not any(other in folder.parents for other in folders)]
+    return [*rows, ("to delete it all", f"rm -r {shlex.join(map(str, outer))}")]
+
+
+def _size_bytes(place: Path) -> int:
+    """Bytes of a file, or of all files in a folder; what goes away meanwhile counts nothing."""
+    found = 0
+    for one in (place, *place.rglob("*")):
+        with suppress(OSError):
+            found += one.lstat().st_size if not one.is_dir() else 0
+    return found
 
 
 def installed_version(name: str, extra: str) -> str:

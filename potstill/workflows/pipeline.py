@@ -30,6 +30,7 @@ from potstill.contract.project import (
     settings,
 )
 from potstill.contract.questions.questionnaire import Questionnaire, as_single
+from potstill.contract.soft_label import read_soft_labels
 from potstill.export import run as exporting
 from potstill.export.config import ExportConfig
 from potstill.labeler.aggregation.config import DeriveConfig
@@ -46,6 +47,7 @@ from potstill.trainer.training.loop import TrainProgress
 from potstill.workflows.labelling import LabelPlan, label_plan, plan_labelling
 from potstill.workflows.labels.combining import combine
 from potstill.workflows.labels.sources import NOT_OF_PROJECTS, SourceConfig
+from potstill.workflows.overview.pool_size import pool_note
 from potstill.workflows.teacher import configured_teacher, second_teacher
 
 _TEACHER_KEYS = (
@@ -122,6 +124,10 @@ def run_project(
             return label_plan(plan, out, progress, tell).as_text()
 
     def train_stage() -> str:
+        if not isinstance(plan.task, Questionnaire):
+            rows = read_soft_labels(out / labels_file, labels=plan.task.label_names)
+            if note := pool_note(rows, plan.task.label_names, plan.derive.backbone):
+                tell(f"note: {note}")
         with shown.train() as progress:
             made = (plan.task, out / labels_file, out / CHECKPOINT_FOLDER, train_config)
             return training.train(*made, progress, "resume or restart").as_text()

@@ -138,7 +138,10 @@ def test_what_stands_in_the_place_of_a_bundle_is_told_and_what_to_name(tmp_path,
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"format": 7}, "format: is 7; this version reads 1"),
+        ({"format": 0}, "format: is 0; this version reads 1"),
+        ({"format": 7}, "format: is 7; this version reads 1 and 2, a newer one wrote it: update potstill"),
+        ({"format": 7, "sorcery": True}, "format: is 7; this version reads 1 and 2, a newer one wrote it: update potstill"),
+        ({"format": "7"}, "format: expected `int`, got `str`"),
         ({"lables": []}, f"unknown key 'lables' (did you mean 'labels'?); allowed: {', '.join(Manifest.__struct_fields__)}"),
         ({"labels": ["up"]}, "labels: are ['up']; there must be at least 2, all different"),
         ({"temperature": 0.0}, "temperature: is 0.0; it must be above 0"),

@@ -57,6 +57,7 @@ def test_a_folder_without_a_student_is_no_checkpoint(tmp_path):
     ("changes", "problem"),
     [
         ({"format": 2}, "format: is 2; this version reads 1"),
+        ({"format": 3, "sorcery": 1}, "format: is 3; this version reads 1 and 2, a newer one wrote it: update potstill"),
         (
             {"temperatur": 1.0},
             f"unknown key 'temperatur' (did you mean 'temperature'?); allowed: {', '.join(Student.__struct_fields__)}",

@@ -148,11 +148,11 @@ BROKEN = [
     (WHOLE.replace("format = 1", 'format = "1"'), "format: expected `int`, got `str`"),
     (
         WHOLE.replace("question =", "qestion ="),
-        "unknown key 'qestion' (did you mean 'question'?); allowed: format, name, question, guideline, labels, examples, knowledge, rules, input, prompt",
+        "unknown key 'qestion' (did you mean 'question'?); allowed: format, name, question, guideline, labels, examples, knowledge, rules, wordings, input, prompt",
     ),
     (
         WHOLE.replace("question = ", "guidelin = 1\nquestion = "),
-        "unknown key 'guidelin' (did you mean 'guideline'?); allowed: format, name, question, guideline, labels, examples, knowledge, rules, input, prompt",
+        "unknown key 'guidelin' (did you mean 'guideline'?); allowed: format, name, question, guideline, labels, examples, knowledge, rules, wordings, input, prompt",
     ),
     (WHOLE.replace('"expects a fall"', "3"), "labels[1].meaning: expected `str`, got `int`"),
     (WHOLE.replace('"stance"', '" "'), "name: is empty; write one sentence"),

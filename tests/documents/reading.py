@@ -23,7 +23,7 @@ import click
 import duckdb
 import yaml
 from documents.blocks import DATA, ROOT, SHELL, Block, Command, commands_of
-from documents.excuses import MAY_REFUSE, NOT_RUN, PYTHON_NOT_RUN
+from documents.excuses import NOT_RUN, PYTHON_NOT_RUN, REFUSES
 from documents.world import label_by_hand, write_own
 
 from potstill.commands.main import group, run
@@ -45,6 +45,12 @@ main()
 def excuse(line: str) -> str | None:
     """Why a line is not run; None for one that is."""
     return next((reason for beginning, reason in NOT_RUN.items() if line.startswith(beginning)), None)
+
+
+def must_refuse(command: Command) -> str | None:
+    """The words with which a command has to refuse; None for one that has to succeed."""
+    page = command.place.rpartition(":")[0]
+    return next((text for (own, beginning), text in REFUSES.items() if own == page and command.line.startswith(beginning)), None)
 
 
 class Reader:
@@ -123,8 +129,9 @@ class Reader:
         said.flush()
         if command.into:
             Path(command.into).write_bytes(said.buffer.getvalue())
-        refusal = next((text for beginning, text in MAY_REFUSE.items() if command.line.startswith(beginning)), None)
-        assert code == 0 or (refusal and refusal in errors.getvalue()), f"ends with {code}: {errors.getvalue()}"
+        refusal = must_refuse(command)
+        assert code == (0 if refusal is None else 1), f"ends with {code}: {errors.getvalue()}"
+        assert refusal is None or refusal in errors.getvalue(), f"refuses in other words: {errors.getvalue()}"
 
     def _serve(self, command: Command, args: list[str]) -> None:
         """A server, on a free port in the place of the page's."""

@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 from documents.blocks import DATA, GENERATED, PAGES, PROGRAMS, SHELL, blocks_of, commands_of
-from documents.excuses import NOT_RUN, PYTHON_NOT_RUN
-from documents.reading import Reader, excuse
-from documents.world import at_home
+from documents.excuses import NOT_RUN, PYTHON_NOT_RUN, REFUSES
+from documents.reading import Reader, excuse, must_refuse
+from documents.world import at_home, prepare
 
 from potstill.commands.main import COMMANDS
 
@@ -25,6 +25,7 @@ def test_a_page_does_what_it_says(page, world, tmp_path):
     texts = [json.loads(line)["text"] for line in (reader / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
     with at_home(models, reader):
         person = Reader(models, {"__name__": "page", "texts": texts, "text": texts[0]})
+        prepare(page)
         try:
             for block in blocks_of(page):
                 person.read(block)
@@ -52,3 +53,6 @@ def test_no_excuse_is_left_over():
         assert any(excuse(line) == NOT_RUN[beginning] for line in lines if line.startswith(beginning)), beginning
     for page, line in PYTHON_NOT_RUN:
         assert any(block.page == page and line in block.code for block in blocks), (page, line)
+    commands = [command for block in blocks if block.language in SHELL for command in commands_of(block)]
+    for page, beginning in REFUSES:
+        assert any(command.place.startswith(f"{page}:") and must_refuse(command) for command in commands), (page, beginning)

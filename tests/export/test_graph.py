@@ -125,3 +125,12 @@ def test_chatter_is_kept_off_the_console_and_logging_is_as_before(capfd):
         logging.getLogger("somebody").warning("chatter")
     assert capfd.readouterr() == ("", "")
     assert logging.root.manager.disable == logging.NOTSET
+
+
+def test_optimum_beside_transformers_5_is_not_asked(monkeypatch):
+    """Its releases cannot be imported there; a user may have installed one after the other all the same."""
+    monkeypatch.setattr("potstill.export.graph.importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("potstill.export.graph.transformers_version", "5.24.0")
+    assert not has_optimum()
+    monkeypatch.setattr("potstill.export.graph.transformers_version", "4.57.6")
+    assert has_optimum()

@@ -210,7 +210,10 @@ def test_a_plot_takes_the_column_with_intervals():
     [
         (["--only", "nothing"], "--only nothing: is not in the table: demo, structure"),
         (["--data", "/no/such"], "--data /no/such: there is no such folder"),
-        (["--input", "sdist"], "--input sdist: expected NAME=PATH, NAME one of sdist, llama_server, web_runtime"),
+        (
+            ["--input", "sdist"],
+            "--input sdist: expected NAME=PATH, NAME one of sdist, llama_server, web_runtime",
+        ),
         (["--input", "sdist=/no/such"], "--input sdist=/no/such: there is no /no/such"),
     ],
 )

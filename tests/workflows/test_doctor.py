@@ -10,7 +10,7 @@ from potstill.contract.system import machine
 from potstill.contract.system.child_process import environment
 from potstill.models.devices import Gpu, LlamaBuild
 from potstill.workflows import doctor
-from potstill.workflows.doctor import Checkup, LlamaAnswer, ask_llama, checkup, llama_problems, machine_problems
+from potstill.workflows.doctor import Checkup, LlamaAnswer, ask_llama, checkup, kept_rows, llama_problems, machine_problems
 
 BUILD = LlamaBuild("0.3.36", (), (), ("AVX2", "NEON", "AVX512"))
 CUDA = replace(BUILD, backends=("CUDA",), gpus=(Gpu("CUDA0", "A Card", 10**9, 4 * 10**9),))
@@ -39,6 +39,35 @@ def test_it_works_where_no_extra_is_installed():
     assert done.returncode == 0, done.stderr
     assert "build               not installed; pip install 'potstill[label]'" in done.stdout
     assert "- llama-cpp-python is not installed, so no teacher labels in this process: pip install 'potstill[label]'" in done.stdout
+
+
+def test_what_earlier_runs_left_is_listed_once_with_sizes_and_the_command_that_deletes_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "my cache"))
+    monkeypatch.delenv("POTSTILL_MODELS", raising=False)
+    home = tmp_path / "my cache" / "potstill"
+    assert kept_rows() == [("nothing", "outside the folders that you name")]
+    for name, size in (("answer_times/a.json", 1_000_000), ("models/repacked/b.gguf", 2_000_000), ("models/c/d.gguf", 3_000_000)):
+        (home / name).parent.mkdir(parents=True)
+        (home / name).write_bytes(bytes(size))
+    (home / "answer_times" / "gone").symlink_to(tmp_path / "nowhere")
+    rows = kept_rows()
+    assert rows == [
+        ("answer_times", f"1 MB in {home}"),
+        ("c", f"3 MB in {home / 'models'}"),
+        ("repacked", f"2 MB in {home / 'models'}"),
+        ("to delete it all", f"rm -r '{home}'"),
+    ]
+    subprocess.run(rows[-1][1], shell=True, check=True)
+    assert kept_rows() == [("nothing", "outside the folders that you name")]
+
+
+def test_models_kept_elsewhere_are_listed_and_deleted_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("POTSTILL_MODELS", str(tmp_path / "disk"))
+    (tmp_path / "disk" / "engine").mkdir(parents=True)
+    (tmp_path / "cache" / "potstill" / "matplotlib").mkdir(parents=True)
+    assert [name for name, _ in kept_rows()] == ["matplotlib", "engine", "to delete it all"]
+    assert kept_rows()[-1][1] == f"rm -r {tmp_path / 'cache' / 'potstill'} {tmp_path / 'disk'}"
 
 
 def test_a_library_that_is_missing_is_named_with_its_extra():

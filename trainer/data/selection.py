@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from dataclasses import dataclass
 
 from potstill.contract.errors import UserError
 from potstill.contract.soft_label import SoftLabel
 
 FEW_TEXTS = 1000  # to train on; between sizes at which students lost to their teacher and at which they won (docs/results.md)
+_MAX_NAMED = 8  # labels in one warning
 SLACK = 1e-9  # 5 of 8 paths pass a threshold written as 0.625 or as 5/8, whatever the last bit
 
 
@@ -112,6 +112,14 @@ def size_note(n: int) -> str | None:
 
 
 def label_warnings(rows: list[SoftLabel], labels: list[str]) -> list[str]:
-    """A line for every label that is the majority label of no row: the student will hardly ever answer it."""
-    counts = Counter(row.majority for row in rows)
-    return [f"label {name!r} is the majority label of none of the {len(rows)} kept texts" for name in labels if not counts[name]]
+    """A line that names the labels, if any, that are the majority label of no row: the student will hardly ever answer so."""
+    found = {row.majority for row in rows}
+    absent = [name for name in labels if name not in found]
+    if not absent:
+        return []
+    if len(absent) == 1:
+        return [f"label {absent[0]!r} is the majority label of none of the {len(rows)} kept texts"]
+    named, n_more = ", ".join(map(repr, absent[:_MAX_NAMED])), len(absent) - _MAX_NAMED
+    if n_more > 0:
+        named += f" and {n_more} other{'s' * (n_more > 1)}"
+    return [f"{len(absent)} of {len(labels)} labels are the majority label of none of the {len(rows)} kept texts: {named}"]

@@ -26,6 +26,7 @@ class Surroundings:
     vectors: NDArray[np.float32] | None = None  # [N, H], rows of length 1; to refine by
     near: Neighbours | None = None  # to smooth by
     guessed: bool = True  # whether the shares that labels are calibrated to are a guess, which refining may correct
+    asks_gold: bool = False  # whether gold texts may decide against refining
 
 
 NOTHING = Surroundings()

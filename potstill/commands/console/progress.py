@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.console import Console
@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # training and export do without the labeler
 SECONDS_BEFORE_BAR = 2.0  # on a terminal; what is done by then needs no bar
 SECONDS_BETWEEN_LOOKS = 1.0  # on a terminal; what the labels look like is computed from all paths
 LOSS_SMOOTHING = 0.95  # of the loss that is shown: a single batch's jumps about
+_MAX_SHOWN = 4  # labels in the looks; the line has to stay one
 _LOOK_SHARE = 0.02  # of the time may go into looks, when there are many paths
 
 
@@ -314,7 +315,10 @@ def _label_columns() -> tuple[ProgressColumn, ...]:
 
 def looks(now: RunSnapshot) -> str:
     """`positive 34% negative 31% neutral 35%, agreement 0.61, unreadable 2%, gold 0.52 (n=120)`."""
-    parts = [" ".join(f"{name} {share:.0%}" for name, share in now.shares.items())]
+    common = sorted(now.shares, key=lambda name: -now.shares[name])[:_MAX_SHOWN]
+    parts = [" ".join(f"{name} {share:.0%}" for name, share in now.shares.items() if name in common)]
+    if len(now.shares) > len(common):
+        parts.append(f"{len(now.shares) - len(common)} other labels")
     if now.agreement is not None:
         parts.append(f"agreement {now.agreement:.2f}")
     if now.unreadable:
@@ -332,6 +336,13 @@ def _label_lines() -> Callable[[LiveRun], None]:
         nonlocal shown
         if time.monotonic() - shown >= SECONDS_BETWEEN_LINES:
             shown = time.monotonic()
-            write_line(msgspec.json.encode({"stage": "label", **msgspec.structs.asdict(live.snapshot())}).decode())
+            figures = {name: _rounded(value) for name, value in msgspec.structs.asdict(live.snapshot()).items()}
+            figures["shares"] = {name: _rounded(share) for name, share in figures["shares"].items() if share}  # of 200 labels, say
+            write_line(msgspec.json.encode({"stage": "label", **figures}).decode())
 
     return show
+
+
+def _rounded(value: Any) -> Any:
+    """A number to four places; anything else as it is."""
+    return round(value, 4) if isinstance(value, float) else value

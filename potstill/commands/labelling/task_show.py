@@ -9,6 +9,7 @@ import click
 
 from potstill.commands.options.configs import config_of
 from potstill.commands.options.labelling import backbone_option, mode_option, prompt_options
+from potstill.contract.errors import UserError
 from potstill.contract.project import TEACHER
 from potstill.labeler.config import LabelConfig, with_mode
 from potstill.labeler.teacher import Identity
@@ -58,6 +59,9 @@ def command(task: Path, text: str, target: str | None, variant: int, teacher: st
     from potstill.models.gguf import read_header
 
     loaded, shown = load_any_task(task), Text(text, target=target)
+    if loaded.input.target != bool(target):
+        needs = "asks about a target (input.target); state one with --target"
+        raise UserError(f"{task}: {'has no targets (input.target is false); leave out --target' if target else needs}")
     config = with_mode(config_of(LabelConfig, options), best_mode(teacher))
     identity = identity_of(read_header(find_teacher(teacher).path)) if config.template == "chat" else PLAIN
     if isinstance(loaded, Questionnaire) and shares_prompt(config):

@@ -155,6 +155,12 @@ refine_option = click.option(
     show_default=True,
     help="Take what all other texts say as a prior for a text (needs the extra train); auto: where there are texts enough.",
 )
+_REFINE_GOLD = click.option(
+    "--refine-gold",
+    default=DEFAULTS.refine_gold,
+    show_default=True,
+    help="Texts with gold from which on they can keep --refine auto from refining; 0: gold is not asked.",
+)
 _METHOD = click.option(
     "--method", type=click.Choice(METHODS), default=DEFAULTS.method, show_default=True, help="How paths become soft labels."
 )
@@ -169,7 +175,7 @@ _WEIGHTING = click.option(
 
 def derive_options(command: F) -> F:
     """The command with method, prior, weighting, refining and smoothing."""
-    return stacked(command, (_METHOD, _PRIOR, _WEIGHTING, refine_option, *_SMOOTH))
+    return stacked(command, (_METHOD, _PRIOR, _WEIGHTING, refine_option, _REFINE_GOLD, *_SMOOTH))
 
 
 def compare_options(command: F) -> F:

@@ -91,11 +91,16 @@ def json_lines(path: Path, data: bytes, first: int = 1) -> list[tuple[str, bytes
     return [(f"line {number}", line) for number, line in enumerate(lines, first) if line.strip()]
 
 
-def json(path: Path, data: bytes, kind: type[T], place: str = "") -> T:
+def json(path: Path, data: bytes, kind: type[T], place: str = "", newest: int | None = None) -> T:
     r"""Decode JSON as a ``kind``; raises FormatError with the field that is wrong, after ``place`` (a line, for example).
 
     Half a surrogate pair (`\ud83d` alone), which programs write that cut a text in two, is read as U+FFFD.
+
+    Args:
+        newest: the highest `format` that this version reads. A higher one is told before any key that came with it.
     """
+    if newest is not None:
+        _refuse_newer(path, data, newest)
     decoder: Callable[[bytes], T] = partial(msgspec.json.decode, type=kind)
     try:
         return from_json(decoder, data)
@@ -103,6 +108,23 @@ def json(path: Path, data: bytes, kind: type[T], place: str = "") -> T:
         raise _located(path, place, error, kind) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(path, place, f"not valid JSON: {error}") from None
+
+
+class _Head(msgspec.Struct):
+    """The one key that all versions of a format have; others may be there."""
+
+    format: Any = None
+
+
+def _refuse_newer(path: Path, data: bytes, newest: int) -> None:
+    """Refuse a file of a later version; what is no such file is left to those who read it whole."""
+    try:
+        found = msgspec.json.decode(data, type=_Head).format
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    if isinstance(found, int) and found > newest:
+        known = " and ".join(map(str, range(1, newest + 1)))
+        raise FormatError(path, "format", f"is {found}; this version reads {known}, a newer one wrote it: update potstill")
 
 
 def from_json(decoder: Callable[[bytes], T], data: bytes) -> T:

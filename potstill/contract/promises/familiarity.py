@@ -52,7 +52,7 @@ def read_familiarity(path: Path, data: bytes) -> Familiarity:
     Raises:
         FormatError: if it is malformed, of another format, or a number is out of range.
     """
-    found = decode.json(path, data, Familiarity)
+    found = decode.json(path, data, Familiarity, newest=FORMAT)
     if found.format != FORMAT:
         raise FormatError(path, "format", f"is {found.format}; this version reads {FORMAT}")
     if not 0 < found.rate < 1:

@@ -5,7 +5,7 @@ Format 1 is a task of one choice. A file of format 2 that holds one choice and n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,8 +183,20 @@ def questionnaire_to_json(task: Questionnaire) -> bytes:
 
 
 def missing_of(task: Questionnaire) -> list[str]:
-    """What the questions could have and have not, and what that costs; a line each, beginning with the question's name."""
-    return [f"{ask.key}: {line}" for ask in task.asks() for line in missing(ask.task)]
+    """What the questions could have and have not, and what that costs; a line each, beginning with what it is about."""
+    return remarks_by_key((ask.key, line) for ask in task.asks() for line in missing(ask.task))
+
+
+def remarks_by_key(remarks: Iterable[tuple[str, str]]) -> list[str]:
+    """One line for each different remark, with the keys of what it is about: `topics/news, topics/people: ...`.
+
+    Args:
+        remarks: (key, remark); tags of a question often share one, which is then said once.
+    """
+    keys: dict[str, list[str]] = {}
+    for key, remark in remarks:
+        keys.setdefault(remark, []).append(key)
+    return [f"{', '.join(own)}: {remark}" for remark, own in keys.items()]
 
 
 def _check_examples(path: Path, task: Questionnaire) -> None:

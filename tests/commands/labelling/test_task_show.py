@@ -64,6 +64,20 @@ def test_a_teacher_without_a_chat_template_is_refused(tmp_path: Path, capsys):
     assert capsys.readouterr().err == "potstill: the teacher has no chat template of its own; use --template plain\n"
 
 
+def test_a_prompt_is_shown_with_a_target_if_and_only_if_the_task_asks_about_one(tmp_path: Path, capsys):
+    about = tmp_path / "about.toml"
+    about.write_text(
+        'format = 1\nname = "n"\nquestion = "Good or bad?"\ninput = {noun = "News", target = true, target_noun = "Company"}\n'
+        'labels = [{name = "good"}, {name = "bad"}]\n'
+    )
+    assert console(["task", "show", str(about), "hm"]) == 1
+    assert capsys.readouterr().err == f"potstill: {about}: asks about a target (input.target); state one with --target\n"
+    assert console(["task", "show", str(about), "hm", "--target", "Alpha"]) == 0
+    assert capsys.readouterr().out.endswith("Company: Alpha\nNews: hm\nAnswer:\n")
+    assert console(["task", "show", str(TASK_FILE), "hm", "--target", "Alpha"]) == 1
+    assert capsys.readouterr().err == f"potstill: {TASK_FILE}: has no targets (input.target is false); leave out --target\n"
+
+
 @pytest.mark.parametrize("command", [["task", "show", str(TASK_FILE), "hm"], ["label", str(TASK_FILE), "texts.jsonl", "out"]])
 def test_without_torch_nearest_names_the_extra_that_it_needs(tmp_path: Path, monkeypatch, capsys, command):
     monkeypatch.chdir(tmp_path)

@@ -31,7 +31,8 @@ def test_what_is_written_is_read_again(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "format: is 2; this version reads 1"),
+        ({"format": 0}, "format: is 0; this version reads 1"),
+        ({"format": 2}, "format: is 2; this version reads 1, a newer one wrote it: update potstill"),
         ({"rate": 0.0}, "rate: is 0.0; it must be above 0 and below 1"),
         ({"rate": 0.01}, "n: is 40; a rate of 0.01 needs at least 99 texts"),
         ({"tokens": [1, 2], "scores": [0.0]}, "scores: are 1 for 2 tokens; give one for each"),

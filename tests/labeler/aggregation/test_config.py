@@ -37,6 +37,8 @@ def test_the_name_says_everything_that_was_done(config, adaptive, name):
         ({"method": "best"}, "method is 'best'; allowed: calibrated, majority, votes, mean, matched, affine"),
         ({"weighting": "odd"}, "weighting is 'odd'; allowed: even, agreement"),
         ({"refine": "yes"}, "refine is 'yes'; allowed: auto, on, off"),
+        ({"refine_gold": 9}, "refine gold is 9; it must be at least 10 gold texts, or 0 to ask none"),
+        ({"refine_gold": -1}, "refine gold is -1; it must be at least 10 gold texts, or 0 to ask none"),
         (
             {"refine": "on", "method": "votes"},
             "method votes shows what the paths alone say, and is not refined; use calibrated",

@@ -7,10 +7,11 @@ from scipy.special import log_softmax, softmax
 from potstill.contract.errors import FormatError, UserError
 from potstill.contract.soft_label import read_soft_labels, write_soft_labels
 from potstill.labeler.aggregation.config import DEFAULTS, METHODS, DeriveConfig
+from potstill.labeler.aggregation.notes import label_warnings
 from potstill.labeler.aggregation.other_texts.smoothing import Neighbours
 from potstill.labeler.aggregation.other_texts.surroundings import Surroundings
 from potstill.labeler.aggregation.path_table import read_paths
-from potstill.labeler.aggregation.soft_labels import averaged, calibrated, derive, distributions, label_warnings, soft_labels
+from potstill.labeler.aggregation.soft_labels import averaged, calibrated, derive, distributions, soft_labels
 
 pytestmark = pytest.mark.slow
 
@@ -29,10 +30,8 @@ def answers(n=300, variants=3, *, shares=(1 / 3, 1 / 3, 1 / 3), bias=(2.0, 0.0, 
     rng = np.random.default_rng(seed)
     gold = rng.choice(3, n, p=shares)
     logits = strength * np.eye(3)[gold][:, None] + rng.normal(size=(n, variants, 3)) + np.array(bias)
-    table = {
-        f"{i:04d}": [(v, tuple(softmax(logits[i, v]))) for v in range(variants) if asked is None or asked(v, i)] for i in range(n)
-    }
-    return table, gold
+    drawn = [[v for v in range(variants) if asked is None or asked(v, i)] for i in range(n)]
+    return {f"{i:04d}": [(v, tuple(softmax(logits[i, v]))) for v in own] for i, own in enumerate(drawn)}, gold
 
 
 def probs_of(rows):
@@ -297,6 +296,11 @@ def test_label_words_that_do_not_fit_are_named(stored):
     assert told(stored, 0.5, DeriveConfig(method="mean"), n_thin=21) == [line]
 
 
+def test_where_no_path_can_be_read_the_file_may_be_damaged(stored):
+    (line,) = told(stored, 0.5, DeriveConfig(method="mean"), n_thin=100)
+    assert "in 100% of the paths" in line and "do not suit the teacher, or its file is damaged; choose others" in line
+
+
 def test_a_fifth_of_unreadable_paths_is_still_let_pass(stored):
     assert told(stored, 0.5, DeriveConfig(method="mean"), n_thin=20) == []
 
@@ -329,3 +333,68 @@ def test_many_texts_are_refined_by_what_the_others_say_and_the_method_says_so(st
     assert [row.votes for row in plain] == [row.votes for row in better]
     scores = [(np.array([row.probs["up"] < 0.5 for row in rows]) == gold).mean() for rows in (plain, better)]
     assert scores[1] > 0.9 > scores[0]
+
+
+NOUNS = [["share", "bond", "dividend", "broker"], ["soup", "salad", "bread", "cake"]]
+
+
+def misled(n=300, n_gold=60, right=0.5):
+    """Paths, texts and gold labels of a teacher that goes by the topic, where only so many labels do; all a little unsure."""
+    rng = np.random.default_rng(0)
+    topic = rng.integers(0, 2, n)
+    gold = np.where(rng.random(n) < right, topic, 1 - topic)
+    said = {f"{i:03d}": f"number {i}: a {rng.choice(NOUNS[t])} and another {rng.choice(NOUNS[t])}" for i, t in enumerate(topic)}
+    table = {key: [(0, (0.65, 0.35) if t == 0 else (0.35, 0.65))] for key, t in zip(said, topic, strict=True)}
+    return table, {key: ["up", "down"][g] for key, g in list(zip(said, gold.tolist(), strict=True))[:n_gold]}, said
+
+
+def test_where_gold_says_that_refined_labels_are_worse_auto_leaves_them_as_they_were(stored, minilm):
+    table, gold, said = misled()
+    store, run = stored(table, gold, said, mode="cot")
+    plain = soft_labels(store, run, DeriveConfig(refine="off"))
+    found = derive(store, run, DeriveConfig())
+    assert found.rows == plain and {row.method for row in plain} == {"calibrated"}
+    (note,) = (line for line in found.warnings if "other texts" in line)
+    worse, better = (np.mean([brier(row) for row in rows if row.gold]) for rows in (refined_rows(store, run), plain))
+    assert worse > better + 0.1
+    assert note == (
+        "labels are not refined by what other texts say: 60 texts with gold became clearly worse by it "
+        f"(mean squared error {worse:.3f} instead of {better:.3f}); --refine on refines all the same"
+    )
+
+
+def refined_rows(store, run):
+    return soft_labels(store, run, DeriveConfig(refine="on"))
+
+
+def brier(row):
+    return sum((prob - (name == row.gold)) ** 2 for name, prob in row.probs.items())
+
+
+@pytest.mark.parametrize("config", [DeriveConfig(refine_gold=61), DeriveConfig(refine_gold=0), DeriveConfig(refine="on")])
+def test_gold_has_no_say_where_there_is_too_little_or_it_is_not_asked(stored, minilm, config):
+    table, gold, said = misled()
+    store, run = stored(table, gold, said, mode="cot")
+    found = derive(store, run, config)
+    assert {row.method for row in found.rows} == {"calibrated+refined"}
+    assert found.rows == refined_rows(store, run) and not any("gold" in line for line in found.warnings)
+
+
+def test_where_gold_does_not_speak_against_it_labels_are_refined_and_that_is_said(stored, minilm):
+    table, gold, said = misled(right=0.95)
+    store, run = stored(table, gold, said, mode="cot")
+    found = derive(store, run, DeriveConfig())
+    assert found.rows == refined_rows(store, run)
+    (note,) = (line for line in found.warnings if "other texts" in line)
+    assert note.startswith("what all other texts say is a prior for each; the labels' shares, estimated with it: ")
+    assert note.endswith("; 60 texts with gold do not speak against it")
+
+
+def test_an_affine_map_is_compared_with_an_affine_map(stored, minilm):
+    table, gold, said = misled(right=0.8)
+    store, run = stored(table, gold, said, mode="cot")
+    found = derive(store, run, DeriveConfig(method="affine"))
+    assert {row.method for row in found.rows} == {"affine+refined"}
+    np.testing.assert_allclose(
+        probs_of(found.rows), probs_of(soft_labels(store, run, DeriveConfig(method="affine", refine="on"))), atol=1e-12
+    )

@@ -64,6 +64,18 @@ def test_a_label_that_never_occurs_is_warned_about():
     ]
 
 
+def test_many_labels_that_never_occur_are_one_warning_that_names_some():
+    rows, rare = [soft_label(8, 0), soft_label(0, 8)], [f"intent_{i}" for i in range(9)]
+    named = ", ".join(f"'{name}'" for name in rare[:8])
+    assert label_warnings(rows, ["up", *rare[:2], "down"]) == [
+        "2 of 4 labels are the majority label of none of the 2 kept texts: 'intent_0', 'intent_1'"
+    ]
+    assert label_warnings(rows, ["up", "down", *rare]) == [
+        f"9 of 11 labels are the majority label of none of the 2 kept texts: {named} and 1 other"
+    ]
+    assert label_warnings(rows, ["up", "down"]) == []
+
+
 def test_few_texts_are_noted_and_many_are_not():
     assert size_note(FEW_TEXTS) is None
     assert size_note(382).startswith("382 texts are few: students of about 400 were up to 6 points of macro-F1 below their teacher")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import stat
 from pathlib import Path
@@ -77,3 +78,9 @@ def test_another_kind_of_file_at_the_path_is_left_alone(tmp_path):
     with pytest.raises(UserError, match=f"^{path}: exists and is not a socket; choose another path for --unix$"):
         listen_unix(path)
     assert path.read_text() == "mine"
+
+
+def test_where_processes_cannot_share_memory_several_are_refused(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "memfd_create")  # as on macOS
+    with pytest.raises(UserError, match="several processes share memory that only Linux has; leave it out, and state --workers"):
+        serve([tmp_path], ServeConfig(port=0, processes=2))
