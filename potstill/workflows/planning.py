@@ -89,8 +89,9 @@ class HoursPlan(Shown):
         if self.best is not None:
             lines += ["", "* recommended:", f"  {self.command}"]
             if self.refining is not None:
-                shown = f"{self.best.n_texts} texts, measured at {self.refining.text_s * 1000:.1f} ms a text"
-                lines.append(f"  and then {duration(self.refining_s)} to embed {shown}: labels are refined by what other texts say")
+                pace = f"measured at {self.refining.text_s * 1000:.1f} ms a text"
+                lines.append(f"  and then {duration(self.refining_s)} to embed {self.best.n_texts} texts ({pace}),")
+                lines.append("  since labels are refined by what other texts say")
         return "\n".join([*lines, *(f"note: {line}" for line in self.notes)])
 
     def cells(self) -> list[list[str]]:

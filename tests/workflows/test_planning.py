@@ -71,7 +71,7 @@ def test_embedding_the_texts_to_refine_their_labels_has_a_line_of_its_own(files)
     assert found.refining.text_s > 0
     assert found.refining_s == found.refining.start_s + found.best.n_texts * found.refining.text_s
     [line] = [line for line in found.as_text().splitlines() if "to embed" in line]
-    assert line.startswith("  and then ") and line.endswith("a text: labels are refined by what other texts say")
+    assert line.startswith("  and then ") and line.endswith(" ms a text),")
     assert json.loads(found.as_json())["refining_seconds"] == found.refining_s
 
 
