@@ -28,7 +28,7 @@ teacher = "smollm2-135m-instruct"
 [label]
 mode = "direct"     # "cot" lets the teacher reason first; on these posts it is no better and takes longer
 n_paths = 3         # of the usual 8, to end within minutes: one prompt variant each
-guideline = false   # the embedded teacher reads such posts better without it (docs/log.md); leave this out for yours
+refine = "off"      # these few hundred posts, no two alike, say little of each other (docs/results.md); leave it out for yours
 """
 
 

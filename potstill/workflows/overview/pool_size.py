@@ -50,9 +50,8 @@ def pool_note(rows: Sequence[SoftLabel], labels: Sequence[str], backbone: str) -
         return None
     shown = ", ".join(f"{value:.2f}" for value in agreement)
     return (
-        f"{len(rows)} texts are few for a student: a linear model of a quarter, half and "
-        f"all of them agrees with the labels of texts left out on {shown}; twice as many texts would bring about "
-        f"{100 * more:.0f} points more"
+        f"more texts would help: a linear model of a quarter, half and all of the {len(rows)} agrees with the labels of texts left "
+        f"out on {shown}; twice as many would bring about {100 * more:.0f} points more"
     )
 
 
