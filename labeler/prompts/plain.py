@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from potstill.contract.task import Example, Knowledge, Label, Task
-from potstill.labeler.teacher import Mode
+from potstill.labeler.teacher import AnswerSpec, Mode
 
 _LEADS = ("", "Choose the answer that fits best.")  # two wordings, where prompts have no worked examples to differ in
 
@@ -157,3 +157,15 @@ def answer(task: Task, example: Example, mode: Mode) -> str:
     if mode == "direct":
         return f" {word}"
     return f" {' '.join(example.rationale.split())}\n{task.prompt.answer}: {word}"
+
+
+def written_after(task: Task, lead: str, temperature: float, max_tokens: int) -> AnswerSpec:
+    """How a teacher is asked to write a line after a lead; the label that is read behind it says nothing."""
+    return AnswerSpec(
+        mode="cot",
+        words=tuple(word for label in task.labels for word in label.spellings),
+        rationale_cue=lead,
+        answer_cue=cue(task, "direct"),
+        temperature=temperature,
+        max_rationale_tokens=max_tokens,
+    )

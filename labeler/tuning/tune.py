@@ -80,6 +80,11 @@ def tune(
     """
     config = replace(config, cot=config.cot and teacher.identity.api not in DECIDING)
     comparison = TrialComparison(out / STORE_FILE, halves)
+    if wordings and is_narrowed(task, LabelConfig()):
+        raise UserError(
+            f"the task has {len(task.labels)} labels, of which each text is asked among a few, and wordings are compared where it "
+            "is asked among all; leave out --wording and --rewrites"
+        )
     if wordings:
         first = GoldRuns(task, halves.texts, out, teacher, None, progress)
         task = _compare_wordings(

@@ -17,7 +17,7 @@ from potstill.contract.errors import FormatError, UserError
 from potstill.contract.files import atomic, decode
 from potstill.contract.task import Task, load_task
 from potstill.labeler.prompts import plain
-from potstill.labeler.teacher import AnswerSpec, PathRequest, Teacher, TeacherPath
+from potstill.labeler.teacher import PathRequest, Teacher, TeacherPath
 
 OWN = "the task as given"
 CUE = "Instructions:"
@@ -82,14 +82,7 @@ def rewritten(task: Task, source: Path | None, out: Path, teacher: Teacher, n: i
 
 def written_guidelines(task: Task, teacher: Teacher, n: int, seed: int = 0) -> list[str]:
     """Up to ``n`` guidelines that the teacher writes, none like the task's own. Raises UserError if it fails."""
-    spec = AnswerSpec(
-        mode="cot",
-        words=tuple(word for label in task.labels for word in label.spellings),
-        rationale_cue=AGAIN,
-        answer_cue=plain.cue(task, "direct"),
-        temperature=TEMPERATURE,
-        max_rationale_tokens=MAX_TOKENS,
-    )
+    spec = plain.written_after(task, AGAIN, TEMPERATURE, MAX_TOKENS)
     request = PathRequest("guideline", f"{CUE} {_spoken(task)}\n{AGAIN}", tuple(range(N_SAMPLED * n)))
     paths = [path for path in teacher.answer(_prefix(task), 0, [request], spec, seed) if isinstance(path, TeacherPath)]
     own = " ".join(task.guideline.split()).lower()

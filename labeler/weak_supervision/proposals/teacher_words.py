@@ -15,7 +15,7 @@ from potstill.contract.system.progress import counted
 from potstill.contract.task import Rule, Task
 from potstill.contract.texts import Text
 from potstill.labeler.prompts import plain
-from potstill.labeler.teacher import AnswerSpec, PathRequest, Teacher, TeacherPath
+from potstill.labeler.teacher import PathRequest, Teacher, TeacherPath
 from potstill.labeler.weak_supervision.proposals.gate import Proposal, TeacherLabels
 from potstill.labeler.weak_supervision.proposals.words import LONGEST, phrases
 
@@ -50,14 +50,7 @@ def propose_by_teacher(
     requests = [
         PathRequest(text_id, _block(task, text, leaning[text_id]), tuple(range(N_PATHS))) for text_id, text in texts.items()
     ]
-    spec = AnswerSpec(
-        mode="cot",
-        words=tuple(word for label in task.labels for word in label.spellings),
-        rationale_cue=CUE,
-        answer_cue=plain.cue(task, "direct"),
-        temperature=TEMPERATURE,
-        max_rationale_tokens=MAX_TOKENS,
-    )
+    spec = plain.written_after(task, CUE, TEMPERATURE, MAX_TOKENS)
     named: Counter[tuple[str, str]] = Counter()
     answers = writer.answer(_prefix(task, shown), 0, requests, spec, seed)
     for path in counted(answers, "ask for words", len(requests) * N_PATHS):

@@ -315,6 +315,15 @@ def test_the_task_stays_as_it_is_where_no_wording_is_better(ruled_teacher, tmp_p
     assert found.choice.winner.wording is None
 
 
+def test_wordings_of_a_task_with_many_labels_are_refused(ruled_teacher, tmp_path: Path):
+    many = msgspec.structs.replace(TASK, labels=[Label(name=f"label {i}") for i in range(30)], examples=[])
+    wording = WordedTask("other.toml", many, tmp_path / "other.toml")
+    with pytest.raises(UserError, match="the task has 30 labels, of which each text is asked among a few, and wordings"):
+        tune(
+            many, halves(tmp_path), tmp_path / "out", ruled_teacher(lambda prompt, path: [0.0] * 30), NO_ENCODER, wordings=[wording]
+        )
+
+
 def test_a_damaged_file_of_times_is_named(ruled_teacher, tmp_path: Path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "tune.json").write_text('{"a": 1}')
